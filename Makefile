@@ -1,0 +1,39 @@
+# Two commands do everything from a fresh clone: `make demo` and `make test`.
+# They need Python 3, make and the network (for the packages, the first time).
+
+TOOLS := .tools
+PYTHON := .venv/bin/python
+UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
+STAMP := .venv/.installed
+
+.PHONY: demo test test-slow lint types setup clean
+
+demo: setup
+	$(PYTHON) -m lava_meta demo $(ARGS)
+
+test: setup
+	$(PYTHON) -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup
+	$(PYTHON) -m pytest -m slow $(ARGS)
+
+lint: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+types: setup
+	$(PYTHON) -m mypy -p lava_meta
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml .python-version $(UV)
+	$(UV) sync --quiet
+	@touch $@
+
+# Only when uv is not on the PATH: a private copy in a folder that git ignores.
+$(TOOLS)/bin/uv:
+	python3 -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet uv
+
+clean:
+	rm -rf .venv $(TOOLS) .pytest_cache .mypy_cache .ruff_cache results
