@@ -212,10 +212,7 @@ class BinaryGraph:
     def activations(self, images: Any) -> dict[str, np.ndarray]:
         """Every layer's output: int8 signs (n, n_out) of each hidden layer, int64 sums (n, classes) of the readout."""
         pixels = self.check_images(images)
-        parts = [
-            self._forward(pixels[start : start + _ORACLE_BATCH])
-            for start in range(0, len(pixels), _ORACLE_BATCH)
-        ]
+        parts = [self._forward(pixels[start : start + _ORACLE_BATCH]) for start in range(0, len(pixels), _ORACLE_BATCH)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def sums(self, images: Any) -> np.ndarray:
@@ -343,9 +340,7 @@ def _check(name: str, value: np.ndarray, dtype: type, shape: tuple[int, ...]) ->
 
 def _check_bits(bits: np.ndarray, n_in: int) -> None:
     if n_in < 1 or bits.ndim != 2 or len(bits) < 1:
-        raise ValueError(
-            f"a layer needs at least one input and one unit; got {n_in} inputs, bits {bits.shape}"
-        )
+        raise ValueError(f"a layer needs at least one input and one unit; got {n_in} inputs, bits {bits.shape}")
     _check("bits", bits, np.uint64, (len(bits), words(n_in)))
     spare = words(n_in) * 64 - n_in
     if spare and (bits[:, -1] >> np.uint64(64 - spare)).any():

@@ -1,0 +1,154 @@
+"""Binary layers, the sign activation, and the input convention."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class SignSTE(torch.autograd.Function):
+    """`sign(x)` with `sign(0) = +1`, and a straight-through gradient inside a window.
+
+    Forward: `y = +1 where x >= 0, else -1`. Backward: `dx = dy where |x| <= window, else 0`.
+
+    Source: Courbariaux et al., Binarized Neural Networks, 2016 (arXiv 1602.02830).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: float) -> Tensor:
+        ctx.window = window
+        ctx.save_for_backward(x)
+        return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return torch.where(x.abs() <= ctx.window, grads[0], 0.0), None
+
+
+class _BinaryWeight(torch.autograd.Function):
+    """`sign(h)`; the gradient of the binary weight reaches the hidden weight unchanged, whatever its size."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor) -> Tensor:
+        return torch.where(hidden >= 0, 1.0, -1.0).to(hidden.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Tensor:
+        return grads[0]
+
+
+def sign_ste(x: Tensor, window: float = 1.0) -> Tensor:
+    """`sign(x)` with a straight-through gradient where `|x| <= window`; see `SignSTE`."""
+    return SignSTE.apply(x, window)
+
+
+class Sign(nn.Module):
+    """The sign activation: +1 where `x >= 0`, else -1, with the gradient of `SignSTE`."""
+
+    def __init__(self, window: float = 1.0) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sign_ste(x, self.window)
+
+    def extra_repr(self) -> str:
+        return f"window={self.window}"
+
+
+class BinaryLinear(nn.Linear):
+    """`y = sign(h) x`: a linear layer of binary weights, without bias.
+
+    Shapes: x (..., in_features), h = `weight` (out_features, in_features), y (..., out_features). Hidden weights start
+    uniform in (-init_width, init_width), and are never clipped.
+    """
+
+    def __init__(self, in_features: int, out_features: int, init_width: float = 0.05) -> None:
+        self.init_width = init_width
+        super().__init__(in_features, out_features, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draw the hidden weights anew, uniform in (-init_width, init_width)."""
+        nn.init.uniform_(self.weight, -self.init_width, self.init_width)
+
+    @property
+    def binary_weight(self) -> Tensor:
+        """`sign(h)`, +1 and -1, through which gradients reach `h` unchanged."""
+        return _BinaryWeight.apply(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.binary_weight)
+
+
+class BinaryConv2d(nn.Conv2d):
+    """`y = sign(h) * x`: a two-dimensional convolution with binary weights, without bias; zero padding.
+
+    Shapes: x (n, in_channels, height, width); h = `weight` (out_channels, in_channels / groups, *kernel_size). Hidden
+    weights start uniform in (-init_width, init_width), and are never clipped.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        init_width: float = 0.05,
+    ) -> None:
+        self.init_width = init_width
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draw the hidden weights anew, uniform in (-init_width, init_width)."""
+        nn.init.uniform_(self.weight, -self.init_width, self.init_width)
+
+    @property
+    def binary_weight(self) -> Tensor:
+        """`sign(h)`, +1 and -1, through which gradients reach `h` unchanged."""
+        return _BinaryWeight.apply(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.binary_weight, None)
+
+
+class Pixels(nn.Module):
+    """Raw unsigned pixels `p` in 0 .. max_level become `gain * (p - offset)`; offset and gain are in pixel levels.
+
+    A network that begins with it carries its own input convention. With an integer offset and a gain of 1 the products
+    of the first layer are exact integers; `standardize` gives torchvision's `ToTensor` and `Normalize(mean, std)`.
+    """
+
+    offset: Tensor
+    gain: Tensor
+
+    def __init__(self, offset: float = 0.0, gain: float = 1.0, max_level: int = 255) -> None:
+        super().__init__()
+        if not (math.isfinite(offset) and math.isfinite(gain) and gain > 0):
+            raise ValueError(f"offset ({offset}) must be finite and gain ({gain}) finite and positive")
+        if max_level < 1:
+            raise ValueError(f"max_level is {max_level}; the brightest pixel must be at least 1")
+        self.max_level = max_level
+        self.register_buffer("offset", torch.tensor(float(offset)))
+        self.register_buffer("gain", torch.tensor(float(gain)))
+
+    @classmethod
+    def standardize(cls, mean: float, std: float, max_level: int = 255) -> Pixels:
+        """`(p / max_level - mean) / std`, with mean and std as fractions of the full range (0 .. 1)."""
+        if not std > 0:
+            raise ValueError(f"std is {std}; it must be positive")
+        return cls(offset=mean * max_level, gain=1 / (std * max_level), max_level=max_level)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = pixels.to(self.offset.dtype) - self.offset
+        return x if self.gain == 1 else x * self.gain
+
+    def extra_repr(self) -> str:
+        return f"offset={self.offset:g}, gain={self.gain:g}, max_level={self.max_level}"

@@ -1,0 +1,135 @@
+"""Whole networks, from raw pixels to logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from lava_meta.nn.layers import BinaryConv2d, BinaryLinear, Pixels, Sign
+from lava_meta.nn.norms import FixedNorm, SampleNorm, TaskBatchNorm, select_task
+
+if TYPE_CHECKING:
+    from lava_meta.data import Images
+
+Norm = Literal["fixed", "batch", "layer"]
+
+
+class BinaryMLP(nn.Sequential):
+    """A dense binarized network on raw pixels: sizes (pixels, hidden, ..., classes), binary weights everywhere.
+
+    `pixel_mean` and `pixel_std` are in pixel levels and describe the images of the first task; `BinaryMLP.for_images`
+    measures them. The mean is rounded to a whole level, so that the first layer's sums are exact integers.
+    `tasks`, `affine`, `statistics` and `gain` go to the batch norm (`TaskBatchNorm`) and to no other norm.
+
+    Input: (n, ...) raw pixels of any numeric type. Output: logits (n, classes); with the fixed norm in eval mode they
+    are the integer sums themselves.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        norm: Norm = "fixed",
+        *,
+        pixel_mean: float = 0.0,
+        pixel_std: float = 80.0,
+        max_level: int = 255,
+        init_width: float = 0.05,
+        seed: int | None = None,
+        **batch_norm: Any,
+    ) -> None:
+        if len(sizes) < 2 or min(sizes) < 1:
+            raise ValueError(f"sizes is {tuple(sizes)}; give at least (pixels, classes), all positive")
+        if norm not in ("fixed", "batch", "layer"):
+            raise ValueError(f"norm is {norm!r}; choose 'fixed', 'batch' or 'layer'")
+        if batch_norm and norm != "batch":
+            raise TypeError(f"{', '.join(batch_norm)}: only norm='batch' takes these options")
+        layers: list[nn.Module] = [nn.Flatten(), Pixels(offset=round(pixel_mean), max_level=max_level)]
+        last = len(sizes) - 2
+        with _seeded(seed):
+            for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+                layers.append(BinaryLinear(fan_in, fan_out, init_width))
+                if norm == "batch":
+                    layers.append(TaskBatchNorm(fan_out, **batch_norm))
+                elif norm == "layer":
+                    layers.append(SampleNorm())
+                elif i == last:
+                    layers.append(SampleNorm(training_only=True))
+                else:
+                    layers.append(FixedNorm(1 / (math.sqrt(fan_in) * (pixel_std if i == 0 else 1.0))))
+                if i < last:
+                    layers.append(Sign())
+        super().__init__(*layers)
+        self.sizes = tuple(sizes)
+        self.norm = norm
+
+    @classmethod
+    def for_images(cls, images: Images, hidden: Sequence[int], norm: Norm = "fixed", **options: Any) -> BinaryMLP:
+        """A network for these images: their pixels, classes, mean, deviation and brightest level are measured."""
+        return cls(
+            (images.x[0].numel(), *hidden, images.classes),
+            norm,
+            pixel_mean=images.mean_level,
+            pixel_std=images.std_level,
+            max_level=images.max_level,
+            **options,
+        )
+
+    def select_task(self, task: int) -> None:
+        """Use the affine and statistics of `task` (batch norm; the other norms know no tasks)."""
+        select_task(self, task)
+
+
+class BinaryConvNet(nn.Sequential):
+    """A small binarized convolutional network on raw pixels (n, channels, height, width).
+
+    `channels` blocks of a 3x3 `BinaryConv2d` (padding 1), a fixed scale, a 2x2 max pooling of the sums and a sign,
+    then one binary readout. Max pooling before the sign equals a logical OR after it, and stays exact in integers.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        channels: Sequence[int],
+        classes: int,
+        *,
+        pixel_mean: float = 0.0,
+        pixel_std: float = 80.0,
+        max_level: int = 255,
+        init_width: float = 0.05,
+        seed: int | None = None,
+    ) -> None:
+        depth, height, width = image_shape
+        if not channels or min(*channels, depth, classes) < 1:
+            raise ValueError(f"channels is {tuple(channels)}; give at least one positive number")
+        if min(height, width) >> len(channels) < 1:
+            raise ValueError(f"{len(channels)} poolings leave nothing of images of {height}x{width}")
+        layers: list[nn.Module] = [Pixels(offset=round(pixel_mean), max_level=max_level)]
+        with _seeded(seed):
+            for i, (fan_in, fan_out) in enumerate(pairwise((depth, *channels))):
+                scale = 1 / (math.sqrt(9 * fan_in) * (pixel_std if i == 0 else 1.0))
+                conv = BinaryConv2d(fan_in, fan_out, 3, padding=1, init_width=init_width)
+                layers += [conv, FixedNorm(scale), nn.MaxPool2d(2), Sign()]
+                height, width = height // 2, width // 2
+            layers += [
+                nn.Flatten(),
+                BinaryLinear(channels[-1] * height * width, classes, init_width),
+                SampleNorm(training_only=True),
+            ]
+        super().__init__(*layers)
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """Draw from torch's generator seeded with `seed` inside the block, and put its state back after it."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
