@@ -111,10 +111,10 @@ class Images:
         """The same images in the memory of `device`."""
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
-    def take(self, indices: Tensor | Sequence[int], name: str | None = None) -> Images:
+    def take(self, indices: Tensor | np.ndarray | Sequence[int], name: str | None = None) -> Images:
         """The images at `indices`, in that order. Raises `IndexError` outside the data set."""
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.x.device)
-        if index.numel() and not (0 <= int(index.min()) and int(index.max()) < len(self)):
+        if index.numel() and (int(index.min()) < 0 or int(index.max()) >= len(self)):
             raise IndexError(f"{self.name}: indices must lie in 0..{len(self) - 1}")
         return replace(self, x=self.x.index_select(0, index), y=self.y.index_select(0, index), name=name or self.name)
 

@@ -4,10 +4,10 @@
 Let `last(j)` be the last part that trained task j and `first(j)` the first; in a sequence of T distinct tasks both are
 the task's own place. Then, after part k, over the tasks begun by then:
 
-    ACC         mean over j of R[k, j]                                     how good it is at everything learned
-    BWT         mean over j, last(j) < k, of R[k, j] - R[last(j), j]       what later learning did to earlier tasks
-    forgetting  mean over j, last(j) < k, of max(i = 1 .. k-1) R[i, j] - R[k, j]     what was lost from the best
-    FWT         mean over j, 1 < first(j) <= k, of R[first(j) - 1, j] - R[0, j]      what earlier learning gave later tasks
+    ACC         mean of R[k, j]: how good it is at everything learned
+    BWT         mean, where last(j) < k, of R[k, j] - R[last(j), j]: what later learning did to earlier tasks
+    forgetting  mean, where last(j) < k, of max(R[1 .. k-1, j]) - R[k, j]: what was lost from the best
+    FWT         mean, where 1 < first(j) <= k, of R[first(j) - 1, j] - R[0, j]: what earlier learning gave later tasks
 
 Sources: ACC, BWT and FWT from Lopez-Paz and Ranzato, Gradient Episodic Memory, 2017 (arXiv 1706.08840), section 2,
 whose matrix starts at row 1 and keeps row 0 as the vector b; forgetting, and the averages part way, from Chaudhry et
