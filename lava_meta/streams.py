@@ -136,14 +136,10 @@ def dataset_sequence(datasets: Sequence[Dataset], *, pad_to: tuple[int, int] | N
     train, tests = [d.train for d in datasets], [d.test for d in datasets]
     if pad_to is not None:
         train, tests = [i.padded(*pad_to) for i in train], [i.padded(*pad_to) for i in tests]
-    _same_kind(" then ".join(d.name for d in datasets), tests)
+    names = " then ".join(d.name for d in datasets)
+    _same_kind(names, tests)
     size = f", {pad_to[0]}x{pad_to[1]}" if pad_to else ""
-    return Scenario(
-        f"sequence({' then '.join(d.name for d in datasets)}{size})",
-        tuple(train),
-        tuple(tests),
-        tuple(range(len(train))),
-    )
+    return Scenario(f"sequence({names}{size})", tuple(train), tuple(tests), tuple(range(len(train))))
 
 
 def stream_of_subsets(dataset: Dataset, subsets: int, seed: int) -> Scenario:
