@@ -1,0 +1,28 @@
+"""A whole network as one Process, made of one Process a layer."""
+
+from __future__ import annotations
+
+from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.process import AbstractProcess
+
+from lava_meta.graph import BinaryGraph
+
+
+class LayeredNetwork(AbstractProcess):
+    """`graph` as a chain of `BinaryDense` layers and a `BinaryReadout`, to be wired to other Processes.
+
+    Ports, int32, for `lanes` images a time step; the answer to a time step's input comes within the same step:
+
+    - `s_in` (lanes, pixels): raw pixels 0 .. `graph.max_level`.
+    - `out` (lanes, classes): the readout's integer sums; `graph.readout.classes` makes classes of them.
+    - `hidden1`, `hidden2`, ... (lanes, units): the signs of each hidden layer, for who wants to look inside.
+    """
+
+    def __init__(self, *, graph: BinaryGraph, lanes: int = 1, name: str | None = None) -> None:
+        if lanes < 1:
+            raise ValueError(f"lanes is {lanes}; a time step takes at least one image")
+        super().__init__(graph=graph, lanes=lanes, name=name)
+        self.s_in = InPort(shape=(lanes, graph.n_in))
+        self.out = OutPort(shape=(lanes, graph.n_out))
+        for i, layer in enumerate(graph.layers, 1):
+            setattr(self, f"hidden{i}", OutPort(shape=(lanes, layer.n_out)))

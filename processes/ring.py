@@ -1,0 +1,60 @@
+"""A ring of batches between the user's process and an actor.
+
+Lava moves a Var element by element (20 us each); a `Ring` moves whole arrays through memory that both sides share. It
+is made before the actors are forked and reaches a ProcessModel by `proc_params`. It has a fixed number of slots:
+who writes into a full ring waits, and so does who reads from an empty one, so memory stays bounded however long the
+stream is. One side writes, the other reads.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from collections.abc import Callable
+
+import numpy as np
+
+from lava_meta.processes.actors import POLL_SECONDS, AnonymousMemory
+
+
+class Ring:
+    """`slots` arrays of one shape and type in shared memory, with a semaphore for each direction."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: type | np.dtype, slots: int = 4) -> None:
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+        self.slots = slots
+        memory = AnonymousMemory(slots * math.prod(self.shape) * self.dtype.itemsize)
+        self._arrays = np.frombuffer(memory.buf, self.dtype, slots * math.prod(self.shape)).reshape(slots, *self.shape)
+        context = multiprocessing.get_context("fork")
+        self._free = context.Semaphore(slots)
+        self._full = context.Semaphore(0)
+        self._next = 0  # of this side: each has its own copy after the fork
+
+    def put(self, array: np.ndarray, check: Callable[[], None] | None = None) -> None:
+        """Copy `array` into the next slot. The rows it lacks are filled with its last row (a batch that is not full).
+
+        Waits while the ring is full; `check` is called meanwhile and may raise.
+        """
+        _acquire(self._free, check)
+        slot = self._arrays[self._next]
+        slot[: len(array)] = array
+        slot[len(array) :] = array[-1]
+        self._next = (self._next + 1) % self.slots
+        self._full.release()
+
+    def get(self, check: Callable[[], None] | None = None) -> np.ndarray:
+        """A copy of the oldest array. Waits while the ring is empty; `check` is called meanwhile and may raise."""
+        _acquire(self._full, check)
+        array = self._arrays[self._next].copy()
+        self._next = (self._next + 1) % self.slots
+        self._free.release()
+        return array
+
+
+def _acquire(semaphore: object, check: Callable[[], None] | None) -> None:
+    if check is None:
+        semaphore.acquire()  # type: ignore[attr-defined]
+        return
+    while not semaphore.acquire(timeout=POLL_SECONDS):  # type: ignore[attr-defined]
+        check()
