@@ -1,0 +1,68 @@
+"""A converted network between a source and its sinks: batches of pixels in, integers of the wanted layers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from lava.magma.core.run_configs import Loihi2SimCfg
+
+from lava_meta.graph import BinaryGraph
+from lava_meta.processes.layered_network.process import LayeredNetwork
+from lava_meta.processes.ring import Ring
+from lava_meta.processes.runtime import Supervised, loggers_unchanged
+from lava_meta.processes.stream.process import PixelSource, Sink, Source
+
+
+class StreamingRun:
+    """Lava's processes for one `graph`, running from `start` to `close`, through which any number of sets can pass.
+
+    `names` are the layers whose output is wanted (`hidden1`, ..., `readout`); `precision` is the tag of the models,
+    `floating_pt` or `fixed_pt`. The names and precision are not checked here.
+    """
+
+    def __init__(self, graph: BinaryGraph, lanes: int, names: tuple[str, ...], precision: str, timeout: float) -> None:
+        self.lanes = lanes
+        self.names = names
+        small = graph.max_level < 256
+        with loggers_unchanged():
+            self._inlet = Ring((lanes, graph.n_in), np.uint8 if small else np.int32)
+            source = (PixelSource if small else Source)(ring=self._inlet, name="pixels")
+            network = LayeredNetwork(graph=graph, lanes=lanes, name="network")
+            source.s_out.connect(network.s_in)
+            self._outlets: dict[str, Ring] = {}
+            units = {name: layer.n_out for name, layer in graph.named_layers()}
+            for name in names:
+                readout = name == "readout"
+                ring = Ring((lanes, units[name]), np.int32 if readout else np.int8)
+                sink = Sink(ring=ring, name=f"{name} sink")
+                (network.out if readout else getattr(network, name)).connect(sink.a_in)
+                self._outlets[name] = ring
+        # Every step is awaited by all models, so a channel never holds more than one batch.
+        self._run = Supervised(network, Loihi2SimCfg(select_tag=precision), timeout, {"pypy_channel_size": 2})
+
+    def start(self) -> None:
+        """Compile and start. Raises `RunError`."""
+        self._run.__enter__()
+
+    def close(self) -> None:
+        """End all actors. Repeatable."""
+        self._run.close()
+
+    def stream(self, pixels: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        """Send `pixels` (n, n_in) through and yield, batch by batch, (count, units) of every wanted layer.
+
+        The last batch is padded on its way in and cut on its way out. A reader that does not read to the end must
+        `close` the run. Raises `RunError`, `RunTimeout`.
+        """
+        steps = -(-len(pixels) // self.lanes)
+        self._run.start(steps)
+        sent = 0
+        for step in range(steps):
+            # As many batches are on their way as the rings have slots, so that no ring is ever full.
+            while sent < min(steps, step + self._inlet.slots):
+                self._inlet.put(pixels[sent * self.lanes : (sent + 1) * self.lanes], self._run.check)
+                sent += 1
+            count = min(self.lanes, len(pixels) - step * self.lanes)
+            yield {name: ring.get(self._run.check)[:count] for name, ring in self._outlets.items()}
+        self._run.wait()
