@@ -1,0 +1,47 @@
+"""How the whole network runs on the CPU: in integers only, so that one model serves floating and fixed point."""
+
+from __future__ import annotations
+
+import numpy as np
+from lava.magma.core.decorator import implements, requires
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.process import ProcessParameters
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from lava_meta.processes.binary_network.process import BinaryNetwork
+
+
+@implements(proc=BinaryNetwork, protocol=LoihiProtocol)
+@requires(CPU)
+class BinaryNetworkModel(PyLoihiProcessModel):
+    """Receives pixels, runs the packed kernels, sends what was asked for."""
+
+    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.uint8)
+    out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+
+    def __init__(self, proc_params: ProcessParameters) -> None:
+        super().__init__(proc_params)
+        self.network = proc_params["network"]
+        self.output = proc_params["output"]
+
+    def run_spk(self) -> None:
+        pixels = self._pixels()
+        if self.output == "readout":
+            self.out.send(self.network.sums(pixels))
+        elif self.output == "classes":
+            self.out.send(self.network.predict(pixels))
+        else:
+            self.out.send(self.network.activations(pixels)[self.output])
+
+    def _pixels(self) -> np.ndarray:
+        if len(self.s_in.csp_ports) != 1:
+            # Lava would add them up in the port's 8 bits.
+            raise ValueError(f"s_in has {len(self.s_in.csp_ports)} sources; the network takes its pixels from one")
+        received = self.s_in.recv()
+        pixels = received.astype(self.network.dtype, copy=False)
+        if pixels is not received and not (pixels == received).all():
+            raise ValueError(f"the network takes whole pixels from 0 to {self.network.max_level}")
+        return pixels

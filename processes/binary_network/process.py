@@ -1,0 +1,38 @@
+"""A whole binary network as one Process: the fast form, for the CPU."""
+
+from __future__ import annotations
+
+from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.process import AbstractProcess
+
+from lava_meta.graph import BinaryGraph
+from lava_meta.kernels.packed import PackedNetwork
+
+
+class BinaryNetwork(AbstractProcess):
+    """`graph` computed on packed bits within one actor, to be wired to other Processes.
+
+    Equal integers to `LayeredNetwork`, which has an actor for each layer; here nothing but the network's input and
+    output travels between actors.
+
+    Ports, for `lanes` images a time step; the answer to a time step's input comes within the same step:
+
+    - `s_in` (lanes, pixels), one source: raw pixels 0 .. `graph.max_level`, of any integer or float type; uint8 is
+      the fastest. Other values end the run with a `ValueError`.
+    - `out`, int32: what `output` names: `"readout"`, the integer sums (lanes, classes); `"classes"` (lanes,);
+      `"hidden1"`, ..., the signs +1 and -1 of a hidden layer (lanes, units).
+
+    The packed weights travel to the model by `proc_params`: as a Var they would pass through float64.
+    """
+
+    _runtime = None  # Lava's `__del__` reads it, even where `__init__` has raised
+
+    def __init__(self, *, graph: BinaryGraph, lanes: int = 1, output: str = "readout", name: str | None = None) -> None:
+        if lanes < 1:
+            raise ValueError(f"lanes is {lanes}; a time step takes at least one image")
+        shapes = {name: (lanes, layer.n_out) for name, layer in graph.named_layers()} | {"classes": (lanes,)}
+        if output not in shapes:
+            raise ValueError(f"output is {output!r}; this network has {', '.join(shapes)}")
+        super().__init__(network=PackedNetwork(graph), output=output, name=name)
+        self.s_in = InPort(shape=(lanes, graph.n_in))
+        self.out = OutPort(shape=shapes[output])

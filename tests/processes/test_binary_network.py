@@ -1,0 +1,126 @@
+"""The whole network in one Process gives the oracle's integers, whatever it is wired to."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lava.magma")
+
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.io.source import RingBuffer as ArraySource
+
+from lava_meta.errors import RunError
+from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.processes.binary_network.process import BinaryNetwork
+from lava_meta.processes.ring import Ring
+from lava_meta.processes.runtime import Supervised
+from lava_meta.processes.stream.process import PixelSource, Sink, Source
+
+pytestmark = pytest.mark.lava
+
+
+def network(sizes: tuple[int, ...], max_level: int = 255) -> BinaryGraph:
+    """Random weights, thresholds near the middle, both polarities; the second layer is centred."""
+    rng = np.random.default_rng(5)
+    layers = []
+    for i, (a, b) in enumerate(pairwise(sizes[:-1])):
+        weight = rng.random((b, a)) < 0.5
+        row = np.where(weight, 1, -1).sum(axis=1)
+        threshold = row * (max_level // 2) if i == 0 else np.zeros(b)
+        polarity = rng.choice(np.array([-1, 1], np.int8), b)
+        layers.append(DenseLayer.from_weights(weight, polarity * threshold, polarity, centred=i == 1))
+    readout = Readout.from_weights(rng.random((sizes[-1], sizes[-2])) < 0.5)
+    return BinaryGraph(tuple(layers), readout, max_level, (sizes[0],))
+
+
+def images(graph: BinaryGraph, number: int) -> np.ndarray:
+    return graph.check_images(np.random.default_rng(1).integers(0, graph.max_level + 1, (number, graph.n_in)))
+
+
+def run(graph: BinaryGraph, pixels: np.ndarray, lanes: int, output: str, source: type = PixelSource) -> np.ndarray:
+    """`pixels` through source, network and sink, `lanes` a time step."""
+    process = BinaryNetwork(graph=graph, lanes=lanes, output=output)
+    steps = len(pixels) // lanes
+    given = Ring((lanes, graph.n_in), np.uint8 if source is PixelSource else np.int32, slots=steps)
+    taken = Ring(process.out.shape, np.int32, slots=steps)
+    start, end = source(ring=given), Sink(ring=taken)
+    start.s_out.connect(process.s_in)
+    process.out.connect(end.a_in)
+    with Supervised(process, Loihi2SimCfg(), timeout=30) as running:
+        for batch in pixels.reshape(steps, lanes, -1):
+            given.put(batch)
+        running.steps(steps)
+        return np.concatenate([taken.get() for _ in range(steps)])
+
+
+@pytest.mark.parametrize(("lanes", "source"), [(1, PixelSource), (5, PixelSource), (5, Source)])
+def test_sums(lanes: int, source: type) -> None:
+    graph = network((70, 130, 65, 10))
+    pixels = images(graph, 20)
+    np.testing.assert_array_equal(run(graph, pixels, lanes, "readout", source), graph.sums(pixels))
+
+
+def test_classes_and_a_hidden_layer_by_name() -> None:
+    graph = network((70, 130, 65, 10), max_level=16)
+    pixels = images(graph, 12)
+    np.testing.assert_array_equal(run(graph, pixels, 4, "classes"), graph.predict(pixels))
+    np.testing.assert_array_equal(run(graph, pixels, 4, "hidden2"), graph.activations(pixels)["hidden2"])
+
+
+def test_sixteen_bit_pixels() -> None:
+    graph = network((70, 64, 10), max_level=1000)
+    pixels = images(graph, 12)
+    np.testing.assert_array_equal(run(graph, pixels, 3, "readout", Source), graph.sums(pixels))
+
+
+@pytest.mark.parametrize("value", [-1, 17, 256, 300])
+def test_a_pixel_out_of_range_ends_the_run(value: int) -> None:
+    graph = network((70, 64, 10), max_level=15)
+    pixels = images(graph, 2).astype(np.int32)
+    pixels[1, 3] = value
+    with pytest.raises(RunError, match=r"max_level|from 0 to 15"):
+        run(graph, pixels, 1, "readout", Source)
+
+
+def test_float_pixels_from_a_stock_source() -> None:
+    """Lava's own source sends floats: whole numbers pass, fractions are refused."""
+    graph = network((70, 64, 10))
+    pixels = images(graph, 1)
+    for data, whole in ((pixels.astype(float), True), (pixels + 0.5, False)):
+        process = BinaryNetwork(graph=graph)
+        taken = Ring((1, 10), np.int32)
+        start, end = ArraySource(data=data[:, :, None]), Sink(ring=taken)
+        start.s_out.connect(process.s_in)
+        process.out.connect(end.a_in)
+        with Supervised(process, Loihi2SimCfg(), timeout=30) as running:
+            if whole:
+                running.steps(1)
+                np.testing.assert_array_equal(taken.get(), graph.sums(pixels))
+            else:
+                with pytest.raises(RunError, match="whole pixels from 0 to 255"):
+                    running.steps(1)
+
+
+def test_two_sources_are_refused() -> None:
+    graph = network((70, 64, 10))
+    process = BinaryNetwork(graph=graph)
+    rings = [Ring((1, 70), np.uint8) for _ in range(2)]
+    for ring in rings:
+        ring.put(images(graph, 1))
+        PixelSource(ring=ring).s_out.connect(process.s_in)
+    with (
+        Supervised(process, Loihi2SimCfg(), timeout=30) as running,
+        pytest.raises(RunError, match="s_in has 2 sources"),
+    ):
+        running.steps(1)
+
+
+def test_bad_arguments() -> None:
+    graph = network((70, 64, 10))
+    with pytest.raises(ValueError, match="lanes is 0"):
+        BinaryNetwork(graph=graph, lanes=0)
+    with pytest.raises(ValueError, match="hidden1, readout, classes"):
+        BinaryNetwork(graph=graph, output="hidden2")
