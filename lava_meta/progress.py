@@ -1,0 +1,57 @@
+"""What a long training run tells while it runs: a live bar in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+QUIET_SECONDS = 10.0  # without a terminal: time between lines inside a part
+
+
+class TrainingProgress:
+    """Reports on standard error; a context manager. `enabled=False` says nothing at all."""
+
+    def __init__(self, parts: int, epochs: int, enabled: bool) -> None:
+        self.parts, self.epochs = parts, epochs
+        self._console = Console(stderr=True)
+        self._lines = enabled and not self._console.is_terminal
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not enabled or self._lines,
+        )
+        self._task = self._bar.add_task("training", total=parts * epochs)
+        self._last_line = self._begun = time.monotonic()
+        self._first: int | None = None
+
+    def __enter__(self) -> TrainingProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+    def step(self, done: int, share: float) -> None:
+        """`done` epochs are complete, and this share of the next."""
+        self._first = done if self._first is None else self._first
+        self._bar.update(self._task, completed=done + share)
+
+    def epoch(self, part: int, epoch: int, loss: float, acc: float | None) -> None:
+        """An epoch is complete: both counted from 1; `acc` is the mean test accuracy of the tasks begun, 0..1."""
+        text = f"part {part}/{self.parts} epoch {epoch}/{self.epochs} loss {loss:.3f}"
+        text += f" ACC {100 * acc:.1f}" if acc is not None else ""
+        done = (part - 1) * self.epochs + epoch
+        self._bar.update(self._task, description=text, completed=done)
+        now = time.monotonic()
+        if self._lines and (epoch == self.epochs or now - self._last_line > QUIET_SECONDS):
+            self._last_line = now
+            here = done - (self._first or 0)
+            left = (now - self._begun) / max(here, 1) * (self.parts * self.epochs - done)
+            print(f"{text}, {left:.0f} s left", file=self._console.file, flush=True)

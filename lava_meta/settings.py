@@ -1,0 +1,69 @@
+"""The settings of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, parameter_groups
+from lava_meta.rule import Consolidation
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train. Raises `ValueError` or `TypeError`, naming the setting that is out of range."""
+
+    epochs: int = 20  # a part
+    batch_size: int = 50
+    lr: float = 0.005
+    m: float | tuple[float, ...] = 8.0  # metaplasticity: one value, or one a layer; 0 is plain
+    consolidation: Consolidation | None = None  # any other gate; replaces m
+    optimizer: Literal["adam", "sgd"] = "adam"
+    momentum: float = 0.0  # of sgd
+    weight_decay: float = 1e-7
+    reset_moments: bool = True  # a new optimizer with each part; False: one throughout
+    seed: int = 0  # of the order of the images, and of models that draw at random
+    evaluate: Literal["epoch", "task"] = "epoch"  # test after each epoch, or after each part only
+    eval_batch: int = 1000  # images a batch in tests: matters where a norm takes the batch's own statistics
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("eval_batch", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} is {value!r}; it must be an integer")
+            if value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}")
+        if not isinstance(self.reset_moments, bool):
+            raise TypeError(f"reset_moments is {self.reset_moments!r}; it must be True or False")
+        if self.optimizer not in ("adam", "sgd"):
+            raise ValueError(f"optimizer is {self.optimizer!r}; choose 'adam' or 'sgd'")
+        if self.evaluate not in ("epoch", "task"):
+            raise ValueError(f"evaluate is {self.evaluate!r}; choose 'epoch' or 'task'")
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError("momentum is an option of sgd; adam has its own")
+        if isinstance(self.m, list):
+            object.__setattr__(self, "m", tuple(self.m))
+        # The optimizer knows the ranges of its own options.
+        layers = len(self.m) if isinstance(self.m, tuple) else 1
+        self.make_optimizer(nn.ParameterList(torch.zeros(1, 1) for _ in range(layers)))
+
+    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """A new optimizer for `model`. Raises `ValueError` where `m` does not have one value a layer."""
+        if self.consolidation is None:
+            options: dict[str, Any] = {"params": parameter_groups(model, self.m)}
+        else:
+            options = {"params": list(model.parameters()), "consolidation": self.consolidation}
+        options |= {"lr": self.lr, "weight_decay": self.weight_decay}
+        if self.optimizer == "sgd":
+            return MetaplasticSGD(**options, momentum=self.momentum)
+        return MetaplasticAdam(**options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.consolidation is not None:
+            values |= {"m": None, "consolidation": self.consolidation.to_dict()}
+        return values

@@ -1,0 +1,264 @@
+"""One training loop for tasks in a row and for streams.
+
+    part 1: epoch, epoch, ...   part 2: epoch, epoch, ...        after each epoch: test, checkpoint, metrics
+
+The loop draws from generators of its own, seeded from `TrainSettings.seed`; what ran before in the process does not
+matter, and torch's global generator is put back as it was. Making the model, with its own seed, is the caller's part.
+Each epoch ends with a checkpoint, and a run that was stopped goes on from it to the bitwise identical result (on the
+same machine, with the same libraries and number of threads).
+
+The paper's multitask runs start a new optimizer with each task (`reset_moments=True`); its streams keep one
+throughout (`reset_moments=False`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lava_meta.checkpoint import load_optimizer, optimizer_tensors
+from lava_meta.data import Images, batches
+from lava_meta.divergence import broken_parameter, broken_sums
+from lava_meta.errors import DivergenceError, FormatError
+from lava_meta.evaluation import device_of, evaluate, has_statistics
+from lava_meta.metrics import AccuracyMatrix
+from lava_meta.progress import TrainingProgress
+from lava_meta.run_folder import RunFolder, describe
+from lava_meta.settings import TrainSettings
+from lava_meta.streams import Scenario
+
+__all__ = ["EpochRecord", "TrainResult", "TrainSettings", "evaluate", "train"]
+
+_ADVICE = "A smaller lr, or inputs and norms of a smaller scale, may help"
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch gave; part 0, epoch 0 is the test before any training."""
+
+    part: int  # from 1
+    epoch: int  # from 1 in each part
+    loss: float | None  # mean over the training images of the part, while training
+    accuracies: tuple[float | None, ...]  # (tests,), fractions 0..1; None: not measured
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """The outcome of a run; the model itself holds the trained weights."""
+
+    settings: TrainSettings
+    matrix: AccuracyMatrix
+    history: list[EpochRecord] = field(repr=False)
+    out: Path | None = None
+
+
+def train(
+    model: nn.Module,
+    scenario: Scenario,
+    settings: TrainSettings,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> TrainResult:
+    """Train `model` in place on the parts of `scenario`, testing all tests before and after each.
+
+    The model takes raw levels as float32, (n, *shape), and returns logits (n, classes); the loss is the cross entropy.
+    A method `select_task(index)` of the model is called with the task's index before it is trained or tested on that
+    task. Everything runs where the model's parameters are.
+
+    With a folder `out` every epoch leaves a checkpoint and the metrics (see `lava_meta.run_folder`). `resume` goes on
+    from the checkpoint in the folder, or begins where there is none; `overwrite` begins anew.
+
+    Raises `RunFolderError` when the folder holds another run or cannot be written, `FormatError` when its checkpoint is
+    truncated or altered, `DivergenceError` when the loss or a weight is not finite, and `ValueError` when the model's
+    logits do not fit the classes. Ctrl-C raises `KeyboardInterrupt` with a message; the last checkpoint stays.
+    """
+    if resume and out is None:
+        raise ValueError("resume needs the folder of the run: give out=")
+    settings.make_optimizer(model)  # before the folder is touched: does m fit the model's layers?
+    folder = None
+    if out is not None:
+        folder = RunFolder(out, describe(settings, scenario, model), resume=resume, overwrite=overwrite)
+    with (
+        _own_random_numbers(settings.seed, device_of(model)),
+        TrainingProgress(len(scenario.train), settings.epochs, progress) as report,
+    ):
+        run = _Run(model, scenario, settings, folder, report)
+        try:
+            run.begin()
+            run.go_on()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(run.interrupted()) from None
+    return TrainResult(settings, run.matrix(), run.history, None if folder is None else folder.path)
+
+
+class _Run:
+    """A run under way: the model, its optimizer, its random numbers, and how many epochs are done."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        scenario: Scenario,
+        settings: TrainSettings,
+        folder: RunFolder | None,
+        report: TrainingProgress,
+    ) -> None:
+        self.model, self.scenario, self.settings = model, scenario, settings
+        self.folder, self.report = folder, report
+        self.device = device_of(model)
+        self.tests = [test.to(self.device) for test in scenario.tests]
+        self.optimizer = settings.make_optimizer(model)
+        self.order = torch.Generator().manual_seed(_derived(settings.seed, 0))
+        self.total = settings.epochs * len(scenario.train)
+        self.done = 0  # epochs, over all parts
+        self.kept = 0  # of these, in the folder
+        self.history: list[EpochRecord] = []
+
+    def begin(self) -> None:
+        """Test the untrained model, or go back to where the checkpoint stands."""
+        if self.folder is not None and self.folder.begun:
+            tensors, state = self.folder.load()
+            self._load(tensors, state)
+            self.folder.save_metrics(self.matrix(), state["history"])
+        else:
+            self.history.append(EpochRecord(0, 0, None, self._accuracies()))
+            self._save()
+
+    def go_on(self) -> None:
+        """Train all epochs that are left."""
+        epochs = self.settings.epochs
+        images: Images | None = None
+        while self.done < self.total:
+            part, epoch = divmod(self.done, epochs)
+            if epoch == 0 and part > 0 and self.settings.reset_moments:
+                self.optimizer = self.settings.make_optimizer(self.model)
+            if epoch == 0 or images is None:
+                images = self.scenario.train[part].to(self.device)
+            self._select(self.scenario.task_of[part])
+            loss = self._epoch(images)
+            measured = self.settings.evaluate == "epoch" or epoch == epochs - 1
+            accuracies = self._accuracies() if measured else (None,) * len(self.tests)
+            self.history.append(EpochRecord(part + 1, epoch + 1, loss, accuracies))
+            self.done += 1
+            self._save()
+            begun = [accuracies[task] for task in sorted(set(self.scenario.task_of[: part + 1]))]
+            known = [accuracy for accuracy in begun if accuracy is not None]
+            self.report.epoch(part + 1, epoch + 1, loss, sum(known) / len(known) if known else None)
+
+    def matrix(self) -> AccuracyMatrix:
+        """Rows for the parts that are complete; NaN for those still to come."""
+        values = np.full((len(self.scenario.train) + 1, len(self.tests)), np.nan)
+        for record in self.history:
+            if record.part == 0 or record.epoch == self.settings.epochs:
+                values[record.part] = [math.nan if a is None else a for a in record.accuracies]
+        return AccuracyMatrix(values, self.scenario.task_of, tuple(test.name for test in self.tests))
+
+    def interrupted(self) -> str:
+        """What to tell whoever pressed Ctrl-C."""
+        if self.folder is None:
+            return f"stopped after {self.done} of {self.total} epochs; there is no output folder, so nothing was kept"
+        where = f"{self.kept} of {self.total} epochs are kept in {self.folder.path}"
+        return f"stopped; {where}: run the same again with resume to go on from there"
+
+    def _epoch(self, images: Images) -> float:
+        """One pass over `images`; the mean loss. Raises `DivergenceError`."""
+        self.model.train()
+        size = self.settings.batch_size
+        losses = torch.zeros(math.ceil(len(images) / size), device=self.device)
+        # Looking at a loss makes a GPU wait, so there it is done now and then; the step is known all the same.
+        interval = 1 if self.device.type == "cpu" else 50
+        for step, (x, y) in enumerate(batches(images, size, self.order)):
+            pixels = x.to(torch.float32)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = functional.cross_entropy(self.model(pixels), y)
+            loss.backward()
+            self.optimizer.step()
+            losses[step] = loss.detach()
+            if (step + 1) % interval == 0 or step + 1 == len(losses):
+                self._check_losses(losses[: step + 1], pixels)
+                self.report.step(self.done, (step + 1) / len(losses))
+        # A hidden weight that is not a number has a sign all the same: the loss does not show it.
+        if broken := broken_parameter(self.model):
+            raise DivergenceError(f"{self._where(len(losses))}: {broken}. {_ADVICE}")
+        sizes = torch.full_like(losses, size, device="cpu", dtype=torch.float64)
+        sizes[-1] = len(images) - size * (len(losses) - 1)
+        return float((losses.cpu().double() * sizes).sum()) / len(images)
+
+    def _check_losses(self, losses: Tensor, pixels: Tensor) -> None:
+        finite = torch.isfinite(losses)
+        if not finite.all():
+            step = int(finite.logical_not().nonzero()[0])
+            cause = broken_parameter(self.model) or broken_sums(self.model, pixels) or "the logits overflow the loss"
+            raise DivergenceError(f"{self._where(step + 1)}: the loss is {losses[step].item()}; {cause}. {_ADVICE}")
+
+    def _where(self, step: int) -> str:
+        part, epoch = divmod(self.done, self.settings.epochs)
+        return f"training diverged in part {part + 1}, epoch {epoch + 1}, step {step}"
+
+    def _accuracies(self) -> tuple[float | None, ...]:
+        accuracies: list[float | None] = []
+        for task, test in enumerate(self.tests):
+            self._select(task)
+            measurable = has_statistics(self.model, task)
+            accuracies.append(evaluate(self.model, test, self.settings.eval_batch) if measurable else None)
+        return tuple(accuracies)
+
+    def _select(self, task: int) -> None:
+        select = getattr(self.model, "select_task", None)
+        if select is not None:
+            select(task)
+
+    def _save(self) -> None:
+        if self.folder is None:
+            return
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
+        tensors |= {"random.order": self.order.get_state(), "random.torch": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        history = [asdict(record) for record in self.history]
+        self.folder.save(tensors, {"done": self.done, "history": history})
+        self.kept = self.done
+        self.folder.save_metrics(self.matrix(), history)
+
+    def _load(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+        try:
+            self.model.load_state_dict(under("model."))
+            load_optimizer(self.optimizer, under("optimizer."))
+            self.order.set_state(tensors["random.order"])
+            torch.set_rng_state(tensors["random.torch"])
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+            self.history = [
+                EpochRecord(**{**record, "accuracies": tuple(record["accuracies"])}) for record in state["history"]
+            ]
+            self.done = self.kept = state["done"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise FormatError(f"the checkpoint does not fit this run: {error}") from error
+
+
+def _derived(seed: int, use: int) -> int:
+    return int(np.random.SeedSequence([seed, use]).generate_state(1, np.uint64)[0])
+
+
+@contextmanager
+def _own_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
+    """torch's global generators seeded inside the block (for models that draw at random), and put back after it."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(_derived(seed, 1))
+        yield
