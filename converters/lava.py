@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -25,29 +25,31 @@ if TYPE_CHECKING:
     from lava_meta.processes.layered_network.process import LayeredNetwork
     from lava_meta.processes.streaming import StreamingRun
 
-_PRECISIONS = ("floating_pt", "fixed_pt")
+_FORMS = ("packed", "floating_pt", "fixed_pt")
 
 
 class LavaNetwork:
     """A binarized network that runs in Lava's simulator, and computes the same integers as `graph`, its oracle.
 
-    `graph` and `save` work without Lava; everything that runs needs it. `precision` chooses Lava's ProcessModels:
-    `floating_pt` (exact here, and faster) or `fixed_pt`. `timeout` is the time in seconds without a finished time
-    step after which a run is given up. `parity` is the result of the converter's check against the model it came
-    from, or None.
+    `graph` and `save` work without Lava; everything that runs needs it. `form` says what runs, with equal results:
+
+    - `packed`: the whole network on packed bits in one Process, the fastest; one Process a layer where the outputs of
+      several layers are asked for.
+    - `floating_pt`, `fixed_pt`: always one Process a layer, with the ProcessModels of this tag.
+
+    `timeout` is the time in seconds without a finished time step after which a run is given up. `parity` is the result
+    of the converter's check against the model the network came from, or None.
 
     Methods that run raise `LavaMissingError` without Lava, `TypeError` or `ValueError` for images or lanes that do not
     fit, `RunError` with the failing model's traceback, and `RunTimeout`.
     """
 
-    def __init__(
-        self, graph: BinaryGraph, *, parity: Any = None, precision: str = "floating_pt", timeout: float = 60.0
-    ) -> None:
-        if precision not in _PRECISIONS:
-            raise ValueError(f"precision is {precision!r}; Lava's models are tagged {' and '.join(_PRECISIONS)}")
+    def __init__(self, graph: BinaryGraph, *, parity: Any = None, form: str = "packed", timeout: float = 60.0) -> None:
+        if form not in _FORMS:
+            raise ValueError(f"form is {form!r}; a network runs in one of the forms {', '.join(_FORMS)}")
         self.graph = graph
         self.parity = parity
-        self._precision = precision
+        self._form = form
         self._timeout = timeout
         self._depth = 0  # of `with` blocks
         self._running: StreamingRun | None = None
@@ -63,9 +65,18 @@ class LavaNetwork:
         """The readout's integer sums, int64 (n, classes)."""
         return self._outputs(images, lanes, progress, ("readout",))["readout"]
 
-    def activations(self, images: Any, lanes: int = 64, progress: bool = False) -> dict[str, np.ndarray]:
-        """Every layer's output by name, as `graph.activations`: int8 signs of hidden layers, int64 sums (`readout`)."""
-        return self._outputs(images, lanes, progress, tuple(name for name, _ in self.graph.named_layers()))
+    def activations(
+        self, images: Any, lanes: int = 64, progress: bool = False, layers: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The outputs of `layers` (default: of all) by name, as `graph.activations` gives them.
+
+        int8 signs (n, units) of `hidden1`, `hidden2`, ...; int64 sums (n, classes) of `readout`.
+        """
+        known = [name for name, _ in self.graph.named_layers()]
+        names = tuple(known if layers is None else layers)
+        if not names or not {*names} <= {*known}:
+            raise ValueError(f"layers is {layers!r}; this network has {', '.join(known)}")
+        return self._outputs(images, lanes, progress, names)
 
     def process(self, lanes: int = 1) -> LayeredNetwork:
         """A new Lava Process of this network, to be wired to one's own: ports `s_in`, `out` and `hidden1`, ...
@@ -116,7 +127,7 @@ class LavaNetwork:
                 for batch in self._started(lanes, names).stream(pixels):
                     for name in names:
                         out[name].append(batch[name])
-                    advance(len(batch["readout"]))
+                    advance(len(batch[names[0]]))
             if self._depth > 0:
                 stack.pop_all()
         return {
@@ -131,7 +142,7 @@ class LavaNetwork:
         if self._running is not None and (self._running.lanes != lanes or not {*names} <= {*self._running.names}):
             self.stop()
         if self._running is None:
-            self._running = StreamingRun(self.graph, lanes, names, self._precision, self._timeout)
+            self._running = StreamingRun(self.graph, lanes, names, self._form, self._timeout)
             self._running.start()
         return self._running
 

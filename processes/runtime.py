@@ -34,6 +34,7 @@ import numpy as np
 from lava.magma.compiler.executable import Executable
 from lava.magma.core.process.message_interface_enum import ActorType
 from lava.magma.core.process.process import AbstractProcess, ProcessServer
+from lava.magma.core.process.variable import VarServer
 from lava.magma.core.run_conditions import AbstractRunCondition, RunSteps
 from lava.magma.core.run_configs import AbstractLoihiHWRunCfg, RunConfig
 from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enum_equal
@@ -339,7 +340,7 @@ def _hardware_support() -> bool:
 
 
 def _forget(processes: list[AbstractProcess]) -> None:
-    """Take the Processes, and those that contain them, off the list by which Lava keeps each one for ever."""
+    """Take the Processes, those that contain them, and their Vars off the lists by which Lava keeps them for ever."""
     ended = set()
     for process in processes:
         while process is not None:
@@ -347,6 +348,8 @@ def _forget(processes: list[AbstractProcess]) -> None:
             process = process.parent_proc
     server = ProcessServer()
     server.processes = [process for process in server.processes if id(process) not in ended]
+    var_server = VarServer()
+    var_server.vars = [var for var in var_server.vars if id(var.process) not in ended]
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 from lava.magma.core.run_configs import Loihi2SimCfg
 
 from lava_meta.graph import BinaryGraph
+from lava_meta.processes.binary_network.process import BinaryNetwork
 from lava_meta.processes.layered_network.process import LayeredNetwork
 from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
@@ -17,29 +18,35 @@ from lava_meta.processes.stream.process import PixelSource, Sink, Source
 class StreamingRun:
     """Lava's processes for one `graph`, running from `start` to `close`, through which any number of sets can pass.
 
-    `names` are the layers whose output is wanted (`hidden1`, ..., `readout`); `precision` is the tag of the models,
-    `floating_pt` or `fixed_pt`. The names and precision are not checked here.
+    `names` are the layers whose output is wanted (`hidden1`, ..., `readout`). Form `packed` computes on packed bits in
+    one actor, if only one layer is wanted; else, and in the forms `floating_pt` and `fixed_pt`, each layer is a
+    Process of its own.
     """
 
-    def __init__(self, graph: BinaryGraph, lanes: int, names: tuple[str, ...], precision: str, timeout: float) -> None:
+    def __init__(self, graph: BinaryGraph, lanes: int, names: tuple[str, ...], form: str, timeout: float) -> None:
         self.lanes = lanes
         self.names = names
         small = graph.max_level < 256
+        units = {name: layer.n_out for name, layer in graph.named_layers()}
         with loggers_unchanged():
             self._inlet = Ring((lanes, graph.n_in), np.uint8 if small else np.int32)
             source = (PixelSource if small else Source)(ring=self._inlet, name="pixels")
-            network = LayeredNetwork(graph=graph, lanes=lanes, name="network")
+            network: BinaryNetwork | LayeredNetwork
+            if form == "packed" and len(names) == 1:
+                network = BinaryNetwork(graph=graph, lanes=lanes, output=names[0], name="network")
+                ports = {names[0]: network.out}
+            else:
+                network = LayeredNetwork(graph=graph, lanes=lanes, name="network")
+                ports = {name: network.out if name == "readout" else getattr(network, name) for name in names}
             source.s_out.connect(network.s_in)
             self._outlets: dict[str, Ring] = {}
-            units = {name: layer.n_out for name, layer in graph.named_layers()}
             for name in names:
-                readout = name == "readout"
-                ring = Ring((lanes, units[name]), np.int32 if readout else np.int8)
-                sink = Sink(ring=ring, name=f"{name} sink")
-                (network.out if readout else getattr(network, name)).connect(sink.a_in)
-                self._outlets[name] = ring
+                self._outlets[name] = Ring((lanes, units[name]), np.int32 if name == "readout" else np.int8)
+                sink = Sink(ring=self._outlets[name], name=f"{name} sink")
+                ports[name].connect(sink.a_in)
         # Every step is awaited by all models, so a channel never holds more than one batch.
-        self._run = Supervised(network, Loihi2SimCfg(select_tag=precision), timeout, {"pypy_channel_size": 2})
+        config = Loihi2SimCfg(select_tag="fixed_pt" if form == "fixed_pt" else "floating_pt")
+        self._run = Supervised(network, config, timeout, {"pypy_channel_size": 2})
 
     def start(self) -> None:
         """Compile and start. Raises `RunError`."""
