@@ -83,6 +83,8 @@ class GiverModel(PyLoihiProcessModel):
             time.sleep(1000)
 
     def run_spk(self) -> None:
+        if self.trouble == "slow":
+            time.sleep(0.3)
         now = self.time_step == self.at
         if now and self.trouble != "raise after":
             misbehave(self.trouble)

@@ -1,0 +1,50 @@
+"""The toy Processes by their own name, and a check that a test leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TOYS = Path(__file__).parent / "toys"
+sys.path.insert(0, str(TOYS))
+
+
+def children() -> set[int]:
+    """The process ids of this process's living children."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        found |= {int(pid) for pid in (task / "children").read_text().split()}
+    return found
+
+
+def leftovers() -> dict[str, set]:
+    """What a run could leave: children, files of shared memory, open files, threads."""
+    return {
+        "children": children(),
+        "shared memory": set(os.listdir("/dev/shm")),
+        "open files": set(os.listdir("/proc/self/fd")),
+        "threads": {thread.name for thread in threading.enumerate()},
+    }
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Fails a test after which any child, shared memory, open file or thread is there that was not there before."""
+    gc.collect()
+    before = leftovers()
+    yield
+    deadline = time.monotonic() + 5
+    while True:
+        gc.collect()  # Lava's objects refer to each other in circles
+        new = {kind: left - before[kind] for kind, left in leftovers().items() if left - before[kind]}
+        if not new or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    assert not new

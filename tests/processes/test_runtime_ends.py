@@ -1,0 +1,195 @@
+"""The ends of a run that take its parent with them; each in an interpreter of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lava.magma")
+
+pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
+
+PRELUDE = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent / "toys")!r})
+import multiprocessing, os, signal, time
+import lava_toys as toys
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava_meta.errors import RunError
+from lava_meta.processes.runtime import Supervised
+
+def announce():
+    print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+"""
+
+
+def begin(code: str, **environment: str) -> subprocess.Popen:
+    """Run `code` after the prelude, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **environment},
+    )
+
+
+def actors(process: subprocess.Popen) -> list[int]:
+    """The process ids that `announce` printed."""
+    assert process.stdout is not None
+    pids = [int(pid) for pid in process.stdout.readline().split()]
+    assert len(pids) == 3, process.communicate()
+    return pids
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its parent to notice does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def assert_gone(pids: list[int], shared: set[str]) -> None:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and any(map(alive, pids)):
+        time.sleep(0.02)
+    assert not [pid for pid in pids if alive(pid)]
+    assert set(os.listdir("/dev/shm")) <= shared
+
+
+@pytest.fixture
+def shared() -> set[str]:
+    """The files of shared memory before the test."""
+    return set(os.listdir("/dev/shm"))
+
+
+@pytest.mark.parametrize("trouble", ["", "spin", "sleep"])
+def test_control_c_to_the_whole_group(trouble, shared):
+    process = begin(f"""
+        _, taker = toys.pair({trouble!r}, at=50)
+        with Supervised(taker, Loihi2SimCfg()) as run:
+            announce()
+            run.steps(10**6)
+    """)
+    pids = actors(process)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGINT  # Python's own end after an unhandled KeyboardInterrupt
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert errors.count("Traceback") == 1  # the parent's only
+    assert_gone(pids, shared)
+
+
+def test_control_c_at_any_moment_of_the_start(shared):
+    for delay in (0.0, 0.01, 0.03, 0.06, 0.1):
+        process = begin("""
+            _, taker = toys.pair()
+            print("begun", flush=True)
+            with Supervised(taker, Loihi2SimCfg()) as run:
+                run.steps(10**6)
+        """)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(delay)
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=10)  # returns once no child holds the pipe any more
+        assert process.returncode == -signal.SIGINT
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
+    assert set(os.listdir("/dev/shm")) <= shared
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("trouble", ["", "spin"])
+def test_a_parent_that_is_killed_takes_its_actors_along(signum, trouble, shared):
+    process = begin(f"""
+        _, taker = toys.pair({trouble!r}, at=50)
+        with Supervised(taker, Loihi2SimCfg()) as run:
+            announce()
+            run.steps(10**6)
+    """)
+    pids = actors(process)
+    time.sleep(0.3)
+    process.send_signal(signum)
+    process.wait(timeout=10)
+    assert_gone(pids, shared)
+    process.communicate()
+
+
+def test_another_fork_does_not_keep_the_actors_alive(shared):
+    process = begin("""
+        _, taker = toys.pair()
+        with Supervised(taker, Loihi2SimCfg()) as run:
+            announce()
+            if os.fork() == 0:
+                os.close(1), os.close(2)
+                time.sleep(8)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    pids = actors(process)
+    process.wait(timeout=10)
+    assert_gone(pids, shared)
+    process.communicate()
+
+
+@pytest.mark.parametrize("steps", ["run.steps(5)", "run.start(10**6)"])
+def test_an_interpreter_that_ends_without_a_stop(steps, shared):
+    process = begin(f"""
+        _, taker = toys.pair()
+        run = Supervised(taker, Loihi2SimCfg()).__enter__()
+        announce()
+        {steps}
+    """)
+    pids = actors(process)
+    assert process.communicate(timeout=10)[1] == ""
+    assert process.returncode == 0
+    assert_gone(pids, shared)
+
+
+def test_a_child_of_multiprocessing_that_ends_without_a_stop(shared):
+    process = begin("""
+        def work():
+            _, taker = toys.pair()
+            run = Supervised(taker, Loihi2SimCfg()).__enter__()
+            announce()
+            run.start(10**6)
+        worker = multiprocessing.Process(target=work)
+        worker.start()
+        worker.join()
+        sys.exit(worker.exitcode)
+    """)
+    pids = actors(process)
+    assert process.communicate(timeout=10)[1] == ""
+    assert process.returncode == 0
+    assert_gone(pids, shared)
+
+
+def test_torch_with_two_threads_before_the_fork_and_in_a_model(shared):
+    process = begin(
+        """
+        import torch
+        torch.set_num_threads(2)
+        torch.randn(700, 700) @ torch.randn(700, 700)
+        _, taker = toys.pair("torch", taker_trouble="torch")
+        with Supervised(taker, Loihi2SimCfg(), timeout=10) as run:
+            announce()
+            run.steps(5)
+        print(torch.get_num_threads())
+        """,
+        OMP_NUM_THREADS="2",
+    )
+    pids = actors(process)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (0, "2\n"), errors
+    assert_gone(pids, shared)
