@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -33,8 +37,13 @@ def write_checkpoint(path: str | os.PathLike[str], tensors: dict[str, Tensor], s
     text = json.dumps(state, allow_nan=False)
     header = {"format": FORMAT, "state": text, "crc32": _checksum(on_cpu, text)}
     try:
-        with write_atomically(path) as temporary:
-            save_file(on_cpu, temporary, metadata=header)
+        with write_atomically(path) as temporary, _scratch(Path(path)) as scratch:
+            # safetensors writes to a file of its own, readable by its owner only, beside the one it is asked for: in a
+            # folder of its own a killed run leaves nothing that the next one would not know and remove.
+            save_file(on_cpu, scratch / "tensors", metadata=header)
+            temporary.touch()
+            (scratch / "tensors").chmod(temporary.stat().st_mode)
+            os.replace(scratch / "tensors", temporary)
     except (OSError, SafetensorError) as error:
         size = sum(tensor.nbytes for tensor in on_cpu.values()) / 2**20
         raise RunFolderError(
@@ -86,6 +95,21 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove what a run that was killed while it wrote `path` left beside it."""
+    for left in Path(path).parent.glob(f".{Path(path).name}.*.part"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+@contextmanager
+def _scratch(path: Path) -> Iterator[Path]:
+    with TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
+        yield Path(folder)
 
 
 def _checksum(tensors: dict[str, Tensor], text: str) -> str:

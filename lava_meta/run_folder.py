@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lava_meta.checkpoint import read_checkpoint, write_checkpoint
+from lava_meta.checkpoint import read_checkpoint, remove_leftovers, write_checkpoint
 from lava_meta.errors import FormatError, RunFolderError
 from lava_meta.evaluation import device_of
 from lava_meta.files import write_atomically, write_json
@@ -75,8 +75,7 @@ class RunFolder:
         for name in held if overwrite else ():
             (self.path / name).unlink()
         for name in (CHECKPOINT, SETTINGS, *METRICS):
-            for left_by_a_killed_run in self.path.glob(f".{name}.*.part"):
-                left_by_a_killed_run.unlink(missing_ok=True)
+            remove_leftovers(self.path / name)
 
     @property
     def begun(self) -> bool:
