@@ -25,10 +25,9 @@ def children() -> set[int]:
 
 
 def leftovers() -> dict[str, set]:
-    """What a run could leave: children, files of shared memory, open files, threads."""
+    """What a run could leave: children, open files, threads."""
     return {
         "children": children(),
-        "shared memory": set(os.listdir("/dev/shm")),
         "open files": set(os.listdir("/proc/self/fd")),
         "threads": {thread.name for thread in threading.enumerate()},
     }

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +68,16 @@ def test_time_in_which_nobody_waits_does_not_count():
         run.steps(1)
 
 
+def test_channels_are_memory_without_a_name():
+    # A name in /dev/shm is what a killed parent would leave behind; "(deleted)" marks one that is gone already.
+    _, taker = toys.pair()
+    with supervised(taker) as run:
+        run.steps(1)
+        for pid in ["self", *(child.pid for child in multiprocessing.active_children())]:
+            maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+            assert not [line for line in maps if "/dev/shm/" in line and not line.endswith("(deleted)")]
+
+
 def test_processes_and_log_handlers_are_not_kept():
     before = list(logging.getLogger("lava.magma.compiler.compiler").handlers)
     giver, taker = toys.pair()
@@ -87,9 +98,8 @@ def test_an_exception_carries_the_models_traceback(side, trouble):
     with pytest.raises(RunError) as caught, supervised(taker) as run:
         run.steps(10)
     first, _, rest = str(caught.value).partition("\n")
-    assert (
-        first
-        == f"{side} ({side.capitalize()}Model) failed in time step 3: ArithmeticError: the toy broke on purpose"
+    assert first == (
+        f"{side} ({side.capitalize()}Model) failed in time step 3: ArithmeticError: the toy broke on purpose"
     )
     assert "lava_toys.py" in rest
     assert 'raise ArithmeticError("the toy broke on purpose")' in rest
@@ -122,16 +132,26 @@ def test_an_actor_killed_between_runs_is_noticed():
 
 def test_an_exception_in_the_body_is_the_users():
     _, taker = toys.pair()
-    with pytest.raises(KeyError, match="mine"), supervised(taker) as run:
-        run.steps(1)
-        raise KeyError("mine")
+
+    def body() -> None:
+        with supervised(taker) as run:
+            run.steps(1)
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        body()
 
 
 def test_an_exception_in_the_body_while_steps_run():
     _, taker = toys.pair("spin", at=2)
-    with pytest.raises(KeyError, match="mine"), supervised(taker) as run:
-        run.start(10)
-        raise KeyError("mine")
+
+    def body() -> None:
+        with supervised(taker) as run:
+            run.start(10)
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        body()
 
 
 def test_a_network_that_does_not_compile():
@@ -162,12 +182,16 @@ def test_a_run_that_hangs_is_given_up_and_says_where(trouble):
 
 def test_a_wait_for_something_else_is_given_up_too():
     _, taker = toys.pair("sleep")
+
+    def look(run: Supervised) -> None:
+        while True:
+            time.sleep(0.01)
+            run.check()
+
     with supervised(taker, timeout=0.5) as run:
         run.start(10)
         with pytest.raises(RunTimeout):
-            while True:
-                time.sleep(0.01)
-                run.check()
+            look(run)
 
 
 # What Lava would answer with a crash or silence.
