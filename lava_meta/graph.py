@@ -185,7 +185,7 @@ class BinaryGraph:
     # The oracle: clear, exact, and slow.
 
     def check_images(self, images: Any) -> np.ndarray:
-        """Images (n, *input_shape) or (n, n_in), as an unsigned array (n, n_in) within 0 .. max_level.
+        """Images (n, ...) of `n_in` pixels, as an unsigned array (n, n_in) within 0 .. max_level.
 
         Takes numpy arrays and torch tensors of any integer type. Raises `TypeError` for floats and booleans and
         `ValueError` for a wrong shape, no images, or pixels out of range.
@@ -196,10 +196,12 @@ class BinaryGraph:
                 f"images are {array.dtype}; this network takes unsigned integers 0 to {self.max_level} "
                 "(raw pixels: its own thresholds hold the normalisation)"
             )
-        if array.ndim < 2 or array.shape[1:] not in (self.input_shape, (self.n_in,)):
+        # Dense networks read pixels in C order whatever the shape; others need theirs.
+        dense = len(self.input_shape) == 1 and array.ndim >= 2 and int(np.prod(array.shape[1:])) == self.n_in
+        if not dense and array.shape[1:] not in (self.input_shape, (self.n_in,)):
             raise ValueError(
-                f"images have shape {array.shape}; expected (n, {', '.join(map(str, self.input_shape))})"
-                + ("" if len(self.input_shape) == 1 else f" or (n, {self.n_in})")
+                f"images have shape {array.shape}; expected (n, {', '.join(map(str, self.input_shape))}): "
+                f"{self.n_in} pixels an image"
             )
         if len(array) == 0:
             raise ValueError("no images were given")

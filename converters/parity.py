@@ -1,0 +1,112 @@
+"""The converter's self-check: does the integer network compute what the model computes?
+
+The model is evaluated twice on random images of its own domain: in float64, to which the conversion must be exact, sign
+by sign and class by class; and in float32, as users run it, where sums that fall within rounding of a threshold may
+come out on the other side. Differences of the second kind are counted and named, not hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lava_meta.converters.torch import prepare, read
+from lava_meta.graph import BinaryGraph
+from lava_meta.nn import select_task
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the self-check saw. `mismatches` counts signs of hidden units and classes that differ, by layer name."""
+
+    images: int  # images checked
+    seed: int  # of the images
+    compared: int  # signs and classes compared
+    mismatches: dict[str, int]  # against the model in float64: all 0 for an exact conversion
+    float32: dict[str, int]  # against the model in float32: rounding of the model itself
+
+    @property
+    def exact(self) -> bool:
+        """Whether every sign and class equals the float64 model's."""
+        return not any(self.mismatches.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready values."""
+        return asdict(self) | {"exact": self.exact}
+
+    def __str__(self) -> str:
+        wrong, rounded = sum(self.mismatches.values()), sum(self.float32.values())
+        text = f"{self.compared:,} signs and classes of {self.images} images: {wrong} mismatches with the float64 model"
+        if rounded:
+            layers = ", ".join(f"{name} {count}" for name, count in self.float32.items() if count)
+            text += f"; float32 rounds {rounded} sums across a threshold ({layers})"
+        return text
+
+
+def domain_images(graph: BinaryGraph, count: int, seed: int) -> np.ndarray:
+    """Random images (count, n_in) of the network's domain: uniform, sparse, two-valued and constant ones."""
+    rng = np.random.default_rng(seed)
+    shape = (count, graph.n_in)
+    images = rng.integers(0, graph.max_level + 1, shape)
+    kind = np.arange(count) % 4
+    images = np.where((kind == 1)[:, None] & (rng.random(shape) < 0.8), 0, images)
+    images = np.where((kind == 2)[:, None], graph.max_level * (images > graph.max_level // 2), images)
+    images[0], images[1:2] = 0, graph.max_level
+    return images.astype(np.uint8 if graph.max_level < 256 else np.uint16)
+
+
+def model_activations(model: nn.Module, inputs: torch.Tensor) -> dict[str, np.ndarray]:
+    """The signs behind each sign activation of `model`, and its logits, by the names of `BinaryGraph.named_layers`."""
+    found: list[np.ndarray] = []
+    _, stages = read(model)
+    hooks = [
+        stage.sign.register_forward_hook(lambda _module, _inputs, output: found.append(output.numpy().astype(np.int8)))
+        for stage in stages
+        if stage.sign is not None
+    ]
+    try:
+        with torch.no_grad():
+            logits = model(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {f"hidden{i}": signs for i, signs in enumerate(found, 1)} | {"readout": logits.numpy()}
+
+
+def check(
+    model: nn.Module,
+    graph: BinaryGraph,
+    *,
+    images: np.ndarray | None = None,
+    task: int = 0,
+    mean: float | None = None,
+    std: float | None = None,
+    count: int = 64,
+    seed: int = 0,
+) -> Parity:
+    """Compare `graph` with `model` layer by layer, on `images` or on `count` random ones; see `Parity`."""
+    if images is None:
+        images = domain_images(graph, count, seed)
+    ours = graph.activations(images) | {"readout": graph.predict(images)}
+    exact = prepare(model, task)
+    rounding = prepare(model, task).float()
+    select_task(rounding, task)
+    differences = []
+    for version, dtype in ((exact, torch.float64), (rounding, torch.float32)):
+        inputs = torch.from_numpy(graph.check_images(images).reshape(-1, *graph.input_shape).astype(np.int64)).to(dtype)
+        if mean is not None and std is not None:
+            inputs = (inputs / graph.max_level - mean) / std
+        theirs = model_activations(version, inputs)
+        theirs["readout"] = theirs["readout"].argmax(axis=1)
+        differences.append({name: int((ours[name] != theirs[name]).sum()) for name in ours})
+    return Parity(
+        images=len(images),
+        seed=seed,
+        compared=sum(values.size for values in ours.values()),
+        mismatches=differences[0],
+        float32=differences[1],
+    )

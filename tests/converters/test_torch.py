@@ -1,0 +1,218 @@
+"""Conversion of dense networks is exact to the model in float64, ties, inverted and zero gains included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lava_meta.converters.parity import check, domain_images
+from lava_meta.converters.torch import to_graph
+from lava_meta.errors import ConversionError
+from lava_meta.nn import (
+    BinaryLinear,
+    BinaryMLP,
+    FixedNorm,
+    Pixels,
+    SampleNorm,
+    Sign,
+    TaskBatchNorm,
+    recalibrate,
+    use_statistics,
+)
+
+
+def _randomize_norms(model: nn.Module, generator: torch.Generator) -> None:
+    """Gains of both signs and zero, offsets, and statistics that put thresholds amid the sums."""
+    for norm in model.modules():
+        if isinstance(norm, (TaskBatchNorm, nn.BatchNorm1d)):
+            gain, offset = (norm.gain, norm.offset) if isinstance(norm, TaskBatchNorm) else (norm.weight, norm.bias)
+            with torch.no_grad():
+                gain.copy_(torch.randn(gain.shape, generator=generator))
+                gain[torch.rand(gain.shape, generator=generator) < 0.2] = 0.0
+                offset.copy_(torch.randint(-1, 2, offset.shape, generator=generator).float())
+
+
+@pytest.mark.parametrize("norm", ["fixed", "batch", "layer"])
+@pytest.mark.parametrize("seed", range(20))
+def test_random_networks_convert_exactly(norm: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = [int(n) for n in rng.integers(1, 70, int(rng.integers(2, 5)))]
+    model = BinaryMLP(sizes, norm=norm, pixel_mean=float(rng.integers(0, 200)), seed=seed)
+    if norm == "batch":
+        recalibrate(model, torch.from_numpy(rng.integers(0, 256, (50, sizes[0]))))
+        _randomize_norms(model, torch.Generator().manual_seed(seed))
+    model.eval()
+    graph = to_graph(model)
+    parity = check(model, graph, count=128, seed=seed)
+    assert parity.exact, parity
+    assert parity.compared == 128 * (sum(sizes[1:-1]) + 1)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_ties_are_real_and_fire(seed: int) -> None:
+    """With even fan-in and the fixed norm, sums of exactly 0 occur, and the model and the graph both fire on them."""
+    model = BinaryMLP([64, 32, 32, 4], pixel_mean=10, seed=seed).eval()
+    graph = to_graph(model)
+    images = domain_images(graph, 400, seed)
+    signs = graph.activations(images)["hidden1"].astype(np.int64)
+    sums = signs @ np.where(graph.layers[1].weight, 1, -1).T
+    assert (sums == 0).sum() > 100
+    assert (graph.activations(images)["hidden2"][sums == 0] == 1).all()
+    assert check(model, graph, images=images).exact
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_plain_sequential_with_torch_norms_and_normalised_floats(seed: int) -> None:
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Flatten(),
+        nn.Sequential(BinaryLinear(49, 33), nn.BatchNorm1d(33), nn.Hardtanh(), nn.Dropout(0.3), Sign()),
+        nn.Sequential(BinaryLinear(33, 21), SampleNorm(), nn.Identity(), Sign()),
+        *(BinaryLinear(21, 10), nn.BatchNorm1d(10)),
+    )
+    for _ in range(5):
+        model(torch.randn(64, 7, 7))
+    _randomize_norms(model, torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        model[4].weight[:] += 0.1
+    model.eval()
+    graph = to_graph(model, mean=0.1307, std=0.3081, input_shape=(1, 7, 7))
+    parity = check(model, graph, mean=0.1307, std=0.3081, count=256, seed=seed)
+    assert parity.exact, parity
+
+
+def test_constant_units_of_a_zero_gain() -> None:
+    model = nn.Sequential(Pixels(3), BinaryLinear(6, 3), nn.BatchNorm1d(3), Sign(), BinaryLinear(3, 2)).eval()
+    model[2].num_batches_tracked += 1
+    with torch.no_grad():
+        model[2].weight.zero_()
+        model[2].bias.copy_(torch.tensor([-1.0, 0.0, 1.0]))
+    graph = to_graph(model)
+    signs = graph.activations(domain_images(graph, 64, 0))["hidden1"]
+    assert (signs == np.array([-1, 1, 1])).all()
+
+
+def test_threshold_of_the_fixed_norm_is_the_one_derived_by_hand() -> None:
+    """Layer 1: fire iff W x >= c R; hidden: iff the sum is at least 0."""
+    model = BinaryMLP([784, 64, 64, 10], pixel_mean=33.3, pixel_std=78.6, seed=1).eval()
+    graph = to_graph(model)
+    row = np.where(model[2].weight.detach().numpy() >= 0, 1, -1).sum(axis=1)
+    assert (graph.layers[0].threshold == 33 * row).all()
+    # Sums of 64 signs are even, so a threshold of -1 and one of 0 are the same comparison.
+    assert np.isin(graph.layers[1].threshold, (-1, 0)).all()
+    assert (graph.readout.scale == 1).all()
+    assert not graph.readout.offset.any()
+
+
+def test_a_batch_norm_network_converts_one_named_task() -> None:
+    rng = np.random.default_rng(0)
+    model = BinaryMLP([30, 20, 5], norm="batch", tasks=2, seed=0)
+    images = [torch.from_numpy(rng.integers(low, low + 90, (80, 30))) for low in (0, 150)]
+    for task in (0, 1):
+        recalibrate(model, images[task], task)
+    model.eval()
+    graphs = [to_graph(model, task=task) for task in (0, 1)]
+    assert (graphs[0].layers[0].threshold != graphs[1].layers[0].threshold).any()
+    for task in (0, 1):
+        assert check(model, graphs[task], task=task, images=images[task].numpy()).exact
+    with pytest.raises(ValueError, match="tasks 0 to 1"):
+        to_graph(model, task=2)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = BinaryMLP([30, 20, 5], norm="batch", statistics="stored", tasks=2, seed=0)
+    model.train()(torch.randint(0, 256, (50, 30)))
+    model.select_task(1)
+    model.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    to_graph(model, task=0)
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
+    assert not model.training
+
+
+def test_float32_rounding_is_counted_not_hidden() -> None:
+    """A threshold within float32 rounding of a sum: float64 and float32 differ, and the self-check says so."""
+    model = nn.Sequential(Pixels(0), BinaryLinear(1, 1), FixedNorm(1.0), nn.BatchNorm1d(1), Sign(), BinaryLinear(1, 2))
+    with torch.no_grad():
+        model[1].weight.fill_(1.0)
+        model[3].running_mean.fill_(100.0)
+        model[3].running_var.fill_(1.0)
+        model[3].num_batches_tracked += 1
+        model[3].bias.fill_(-1e-7)
+    model.eval()
+    parity = check(model, to_graph(model), images=np.full((4, 1), 100, np.uint8))
+    assert parity.exact
+    assert parity.float32["hidden1"] in (0, 4)
+    assert "0 mismatches" in str(parity)
+
+
+def _mlp() -> BinaryMLP:
+    return BinaryMLP([12, 8, 4], seed=0).eval()
+
+
+class _OwnForward(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = BinaryLinear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (BinaryMLP([12, 8, 4], seed=0), r"training mode: call model.eval\(\)"),
+        (
+            nn.Sequential(Pixels(), BinaryLinear(4, 4), nn.GELU()).eval(),
+            "GELU.*not supported; supported are .*BinaryLinear",
+        ),
+        (nn.Sequential(Pixels(), nn.Linear(4, 4)).eval(), r"1 \(Linear\) stands before the first binary layer"),
+        (nn.Sequential(BinaryLinear(4, 4)).eval(), "pass mean= and std="),
+        (nn.Sequential(Pixels()).eval(), "no BinaryLinear"),
+        (nn.Sequential(Pixels(), _OwnForward()).eval(), r"1 \(_OwnForward\) has a forward of its own"),
+        (nn.Sequential(Pixels(), BinaryLinear(4, 4), BinaryLinear(4, 2)).eval(), "without a sign"),
+        (nn.Sequential(Pixels(), BinaryLinear(4, 4), Sign()).eval(), "readout, but a sign"),
+        (BinaryMLP([12, 8, 4], norm="batch").eval(), "statistics of each batch.*use_statistics"),
+        (BinaryMLP([12, 8, 4], norm="batch", statistics="stored").eval(), "no statistics for task 0.*recalibrate"),
+        (
+            nn.Sequential(Pixels(), BinaryLinear(4, 4), nn.BatchNorm1d(4), Sign(), BinaryLinear(4, 2)).eval(),
+            "no running statistics",
+        ),
+        (
+            nn.Sequential(
+                Pixels(), BinaryLinear(4, 4), SampleNorm(), nn.BatchNorm1d(4), Sign(), BinaryLinear(4, 2)
+            ).eval(),
+            "one norm a layer",
+        ),
+    ],
+)
+def test_what_cannot_be_converted_is_refused_by_name(model: nn.Module, message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
+        to_graph(model)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float) -> None:
+    model = _mlp()
+    with torch.no_grad():
+        model[2].weight[0, 0] = value
+    with pytest.raises(ConversionError, match=r"2 \(BinaryLinear\) has hidden weights that are not finite"):
+        to_graph(model)
+
+
+def test_scaling_given_twice_is_refused() -> None:
+    with pytest.raises(ConversionError, match="normalises its own pixels"):
+        to_graph(_mlp(), mean=0.1, std=0.3)
+
+
+def test_stored_statistics_after_training_convert() -> None:
+    model = BinaryMLP([30, 20, 5], norm="batch", seed=3)
+    for _ in range(10):
+        model(torch.randint(0, 256, (40, 30)))
+    use_statistics(model, "stored")
+    model.eval()
+    assert check(model, to_graph(model), count=200).exact
