@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.kernels import packed
 from lava_meta.kernels.packed import LANES, PackedNetwork
 
 WIDTHS = (1, 2, 3, 7, 31, 63, 64, 65, 100, 127, 128, 129, 200)
@@ -73,10 +74,13 @@ def assert_equal(graph: BinaryGraph, images: np.ndarray) -> None:
     np.testing.assert_array_equal(network.predict(pixels), graph.predict(pixels))
 
 
-def test_two_thousand_random_networks() -> None:
+@pytest.mark.parametrize("products_from", [1, LANES + 1])
+def test_a_thousand_random_networks(products_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With either form of the first layer."""
+    monkeypatch.setattr(packed, "PRODUCTS_FROM", products_from)
     rng = np.random.default_rng(2021)
     ties = 0
-    for _ in range(2000):
+    for _ in range(1000):
         graph = random_graph(rng)
         images = random_images(rng, graph)
         assert_equal(graph, images)
@@ -85,7 +89,7 @@ def test_two_thousand_random_networks() -> None:
             s = images @ np.where(first.weight, 1, -1).T
             d = graph.layers[0].n_out * s - s.sum(axis=1, keepdims=True) if first.centred else s
             ties += int((first.polarity * d == first.threshold).sum())
-    assert ties > 100, "the networks drawn must put exact ties to the test"
+    assert ties > 50, "the networks drawn must put exact ties to the test"
 
 
 @pytest.mark.parametrize("centred", [False, True])
@@ -135,7 +139,7 @@ def test_wrong_images_are_refused() -> None:
 
 def test_a_machine_without_wide_vectors_gives_the_same() -> None:
     """The same kernels compiled for the plainest processor of this kind."""
-    test = f"{os.path.abspath(__file__)}::test_two_thousand_random_networks"
+    test = f"{os.path.abspath(__file__)}::test_a_thousand_random_networks"
     plain = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", test]
     done = subprocess.run(command, env=plain, capture_output=True, text=True, timeout=250)
