@@ -73,7 +73,7 @@ class LavaNetwork:
         int8 signs (n, units) of `hidden1`, `hidden2`, ...; int64 sums (n, classes) of `readout`.
         """
         known = [name for name, _ in self.graph.named_layers()]
-        names = tuple(known if layers is None else layers)
+        names = tuple(dict.fromkeys(known if layers is None else layers))
         if not names or not {*names} <= {*known}:
             raise ValueError(f"layers is {layers!r}; this network has {', '.join(known)}")
         return self._outputs(images, lanes, progress, names)

@@ -29,7 +29,8 @@ class Ring:
         context = multiprocessing.get_context("fork")
         self._free = context.Semaphore(slots)
         self._full = context.Semaphore(0)
-        self._next = 0  # of this side: each has its own copy after the fork
+        # After the fork each side has its own copy of both, and moves one of them.
+        self._writes = self._reads = 0
 
     def put(self, array: np.ndarray, check: Callable[[], None] | None = None) -> None:
         """Copy `array` into the next slot. The rows it lacks are filled with its last row (a batch that is not full).
@@ -37,17 +38,17 @@ class Ring:
         Waits while the ring is full; `check` is called meanwhile and may raise.
         """
         _acquire(self._free, check)
-        slot = self._arrays[self._next]
+        slot = self._arrays[self._writes]
         slot[: len(array)] = array
         slot[len(array) :] = array[-1]
-        self._next = (self._next + 1) % self.slots
+        self._writes = (self._writes + 1) % self.slots
         self._full.release()
 
     def get(self, check: Callable[[], None] | None = None) -> np.ndarray:
         """A copy of the oldest array. Waits while the ring is empty; `check` is called meanwhile and may raise."""
         _acquire(self._full, check)
-        array = self._arrays[self._next].copy()
-        self._next = (self._next + 1) % self.slots
+        array = self._arrays[self._reads].copy()
+        self._reads = (self._reads + 1) % self.slots
         self._free.release()
         return array
 

@@ -25,9 +25,10 @@ class BinaryDense(AbstractProcess):
     def __init__(
         self, *, layer: DenseLayer, lanes: int = 1, max_level: int | None = None, name: str | None = None
     ) -> None:
+        super().__init__(layer=layer, max_level=max_level, name=name)
+        # Checked after Lava's own part: without it, Lava's destructor would complain.
         if lanes < 1:
             raise ValueError(f"lanes is {lanes}; a time step takes at least one image")
-        super().__init__(layer=layer, max_level=max_level, name=name)
         self.s_in = InPort(shape=(lanes, layer.n_in))
         self.s_out = OutPort(shape=(lanes, layer.n_out))
 
@@ -41,8 +42,9 @@ class BinaryReadout(AbstractProcess):
     def __init__(
         self, *, layer: Readout, lanes: int = 1, max_level: int | None = None, name: str | None = None
     ) -> None:
+        super().__init__(layer=layer, max_level=max_level, name=name)
+        # Checked after Lava's own part: without it, Lava's destructor would complain.
         if lanes < 1:
             raise ValueError(f"lanes is {lanes}; a time step takes at least one image")
-        super().__init__(layer=layer, max_level=max_level, name=name)
         self.s_in = InPort(shape=(lanes, layer.n_in))
         self.s_out = OutPort(shape=(lanes, layer.n_out))

@@ -19,9 +19,10 @@ class LayeredNetwork(AbstractProcess):
     """
 
     def __init__(self, *, graph: BinaryGraph, lanes: int = 1, name: str | None = None) -> None:
+        super().__init__(graph=graph, lanes=lanes, name=name)
+        # Checked after Lava's own part: without it, Lava's destructor would complain.
         if lanes < 1:
             raise ValueError(f"lanes is {lanes}; a time step takes at least one image")
-        super().__init__(graph=graph, lanes=lanes, name=name)
         self.s_in = InPort(shape=(lanes, graph.n_in))
         self.out = OutPort(shape=(lanes, graph.n_out))
         for i, layer in enumerate(graph.layers, 1):
