@@ -19,6 +19,8 @@ three times cheaper, so it is used from `PRODUCTS_FROM` lanes on where the proce
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from lava_meta.bits import unpack, words
@@ -91,21 +93,23 @@ class PackedNetwork:
         """The classes, int64 (n,)."""
         return self.classes(self.sums(pixels))
 
-    def activations(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Every layer's output: int8 signs (n, n_out) of hidden layers, int64 sums of the readout."""
-        parts = [self._activations(pixels[start : start + LANES]) for start in range(0, len(pixels), LANES)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in self.names}
+    def activations(self, pixels: np.ndarray, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """The outputs of the layers `names` (default: of all): int8 signs (n, n_out), int64 sums of the readout."""
+        names = self.names if names is None else tuple(names)
+        parts = [self._activations(pixels[start : start + LANES], names) for start in range(0, len(pixels), LANES)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
-    def _activations(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    def _activations(self, pixels: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         signs, sums = self._forward(pixels)
-        out: dict[str, np.ndarray] = {}
+        out = {self.names[-1]: sums}
         start = 0
         for name, n_out in zip(self.names[:-1], self._table[:-1, 1], strict=True):
             end = start + len(pixels) * words(n_out)
-            positive = unpack(signs[start:end].reshape(len(pixels), -1), n_out)
-            out[name] = np.where(positive, 1, -1).astype(np.int8)
+            if name in names:
+                bits = unpack(signs[start:end].reshape(len(pixels), -1), n_out)
+                out[name] = 2 * bits.view(np.int8) - 1
             start = end
-        return out | {self.names[-1]: sums}
+        return out
 
     def _forward(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Packed signs of the hidden layers, layer after layer, and the sums, for at most `LANES` images."""

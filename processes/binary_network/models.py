@@ -1,17 +1,18 @@
-"""How the whole network runs on the CPU: in integers only, so that one model serves floating and fixed point."""
+"""How a whole network runs on the CPU: in integers only, so that one model serves floating and fixed point."""
 
 from __future__ import annotations
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires
-from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.model import PyAsyncProcessModel, PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.process import ProcessParameters
 from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.async_protocol import AsyncProtocol
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lava_meta.processes.binary_network.process import BinaryNetwork
+from lava_meta.processes.binary_network.process import BinaryNetwork, StreamedNetwork
 
 
 @implements(proc=BinaryNetwork, protocol=LoihiProtocol)
@@ -34,7 +35,7 @@ class BinaryNetworkModel(PyLoihiProcessModel):
         elif self.output == "classes":
             self.out.send(self.network.predict(pixels))
         else:
-            self.out.send(self.network.activations(pixels)[self.output])
+            self.out.send(self.network.activations(pixels, [self.output])[self.output])
 
     def _pixels(self) -> np.ndarray:
         if len(self.s_in.csp_ports) != 1:
@@ -45,3 +46,23 @@ class BinaryNetworkModel(PyLoihiProcessModel):
         if pixels is not received and not (pixels == received).all():
             raise ValueError(f"the network takes whole pixels from 0 to {self.network.max_level}")
         return pixels
+
+
+@implements(proc=StreamedNetwork, protocol=AsyncProtocol)
+@requires(CPU)
+class StreamedNetworkModel(PyAsyncProcessModel):
+    """Takes a batch, runs the packed kernels, puts what is wanted; `num_steps` times."""
+
+    def __init__(self, proc_params: ProcessParameters) -> None:
+        super().__init__(proc_params)
+        self.network = proc_params["network"]
+        self.inlet = proc_params["inlet"]
+        self.outlets = proc_params["outlets"]
+        self.time_step = 0  # for the supervisor, which watches its progress
+
+    def run_async(self) -> None:
+        for _ in range(self.num_steps):
+            self.time_step += 1
+            outputs = self.network.activations(self.inlet.get(), self.outlets)
+            for name, ring in self.outlets.items():
+                ring.put(outputs[name])

@@ -1,4 +1,4 @@
-"""A whole binary network as one Process: the fast form, for the CPU."""
+"""A whole binary network as one Process: the fast forms, for the CPU."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from lava.magma.core.process.process import AbstractProcess
 
 from lava_meta.graph import BinaryGraph
 from lava_meta.kernels.packed import PackedNetwork
+from lava_meta.processes.ring import Ring
 
 
 class BinaryNetwork(AbstractProcess):
@@ -36,3 +37,32 @@ class BinaryNetwork(AbstractProcess):
         super().__init__(network=PackedNetwork(graph), output=output, name=name)
         self.s_in = InPort(shape=(lanes, graph.n_in))
         self.out = OutPort(shape=shapes[output])
+
+
+class StreamedNetwork(AbstractProcess):
+    """`graph` computed on packed bits from a ring of pixels to a ring for each wanted layer, without ports.
+
+    A time step of ports between Processes costs the simulator more than the network (half a millisecond against tens
+    of microseconds), so a network that only serves data sets leaves them out. It follows Lava's asynchronous
+    protocol: no step waits for other Processes, only for the next batch. A run of N steps takes N batches.
+
+    `inlet`: the graph's pixels (lanes, pixels), uint8 (uint16 for a `max_level` above 255). `outlets`: rings by the
+    name of a layer, (lanes, units): signs +1 and -1 of `hidden1`, ..., integer sums of `readout`.
+
+    Raises `ValueError` for a ring of another shape or type.
+    """
+
+    _runtime = None  # Lava's `__del__` reads it, even where `__init__` has raised
+
+    def __init__(self, *, graph: BinaryGraph, inlet: Ring, outlets: dict[str, Ring], name: str | None = None) -> None:
+        network = PackedNetwork(graph)
+        lanes = inlet.shape[0]
+        shapes = {name: (lanes, layer.n_out) for name, layer in graph.named_layers()}
+        if inlet.shape != (lanes, graph.n_in) or inlet.dtype != network.dtype:
+            raise ValueError(f"the inlet holds {inlet.dtype} {inlet.shape}, not {network.dtype} (lanes, {graph.n_in})")
+        if not outlets or not {*outlets} <= {*shapes}:
+            raise ValueError(f"outlets are {', '.join(outlets) or 'missing'}; this network has {', '.join(shapes)}")
+        for layer, ring in outlets.items():
+            if ring.shape != shapes[layer]:
+                raise ValueError(f"the outlet of {layer} has shape {ring.shape}, not {shapes[layer]}")
+        super().__init__(network=network, inlet=inlet, outlets=outlets, name=name)

@@ -12,9 +12,9 @@ pytest.importorskip("lava.magma")
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.io.source import RingBuffer as ArraySource
 
-from lava_meta.errors import RunError
+from lava_meta.errors import RunError, RunTimeout
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
-from lava_meta.processes.binary_network.process import BinaryNetwork
+from lava_meta.processes.binary_network.process import BinaryNetwork, StreamedNetwork
 from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised
 from lava_meta.processes.stream.process import PixelSource, Sink, Source
@@ -116,6 +116,59 @@ def test_two_sources_are_refused() -> None:
         pytest.raises(RunError, match="s_in has 2 sources"),
     ):
         running.steps(1)
+
+
+@pytest.mark.parametrize("max_level", [16, 1000])
+def test_streamed_from_ring_to_rings(max_level: int) -> None:
+    graph = network((70, 130, 65, 10), max_level)
+    pixels = images(graph, 21)
+    inlet = Ring((7, 70), pixels.dtype)
+    outlets = {"hidden1": Ring((7, 130), np.int8), "readout": Ring((7, 10), np.int32)}
+    process = StreamedNetwork(graph=graph, inlet=inlet, outlets=outlets)
+    expected = graph.activations(pixels)
+    with Supervised(process, Loihi2SimCfg(), timeout=30) as running:
+        for number in (1, 2):  # a run may be continued
+            running.start(number)
+            for batch in range(number - 1, 2 * number - 1):
+                rows = slice(7 * batch, 7 * (batch + 1))
+                inlet.put(pixels[rows], running.check)
+                for name, ring in outlets.items():
+                    np.testing.assert_array_equal(ring.get(running.check), expected[name][rows])
+            running.wait()
+
+
+def test_a_streamed_pixel_out_of_range_ends_the_run() -> None:
+    graph = network((70, 64, 10), max_level=15)
+    inlet, outlet = Ring((1, 70), np.uint8), Ring((1, 10), np.int32)
+    inlet.put(np.full((1, 70), 16, np.uint8))
+    process = StreamedNetwork(graph=graph, inlet=inlet, outlets={"readout": outlet})
+    with (
+        Supervised(process, Loihi2SimCfg(), timeout=30) as running,
+        pytest.raises(RunError, match="larger than max_level, 15"),
+    ):
+        running.steps(1)
+
+
+def test_a_stream_that_gets_no_input_is_given_up() -> None:
+    graph = network((70, 64, 10))
+    process = StreamedNetwork(graph=graph, inlet=Ring((1, 70), np.uint8), outlets={"readout": Ring((1, 10), np.int32)})
+    with Supervised(process, Loihi2SimCfg(), timeout=0.5) as running, pytest.raises(RunTimeout, match=r"ring\.py"):
+        running.steps(1)
+
+
+@pytest.mark.parametrize(
+    ("inlet", "outlets", "reason"),
+    [
+        (Ring((2, 69), np.uint8), {"readout": Ring((2, 10), np.int32)}, r"not uint8 \(lanes, 70\)"),
+        (Ring((2, 70), np.int32), {"readout": Ring((2, 10), np.int32)}, "holds int32"),
+        (Ring((2, 70), np.uint8), {}, "outlets are missing"),
+        (Ring((2, 70), np.uint8), {"hidden3": Ring((2, 10), np.int32)}, "this network has hidden1, readout"),
+        (Ring((2, 70), np.uint8), {"readout": Ring((1, 10), np.int32)}, r"has shape \(1, 10\), not \(2, 10\)"),
+    ],
+)
+def test_rings_that_do_not_fit(inlet: Ring, outlets: dict[str, Ring], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        StreamedNetwork(graph=network((70, 64, 10)), inlet=inlet, outlets=outlets)
 
 
 def test_bad_arguments() -> None:
