@@ -33,8 +33,7 @@ class LavaNetwork:
 
     `graph` and `save` work without Lava; everything that runs needs it. `form` says what runs, with equal results:
 
-    - `packed`: the whole network on packed bits in one Process, the fastest; one Process a layer where the outputs of
-      several layers are asked for.
+    - `packed`: the whole network on packed bits in one Process, the fastest.
     - `floating_pt`, `fixed_pt`: always one Process a layer, with the ProcessModels of this tag.
 
     `timeout` is the time in seconds without a finished time step after which a run is given up. `parity` is the result

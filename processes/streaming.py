@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_configs import Loihi2SimCfg
 
 from lava_meta.graph import BinaryGraph
-from lava_meta.processes.binary_network.process import BinaryNetwork
+from lava_meta.processes.binary_network.process import StreamedNetwork
 from lava_meta.processes.layered_network.process import LayeredNetwork
 from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
@@ -19,34 +20,41 @@ class StreamingRun:
     """Lava's processes for one `graph`, running from `start` to `close`, through which any number of sets can pass.
 
     `names` are the layers whose output is wanted (`hidden1`, ..., `readout`). Form `packed` computes on packed bits in
-    one actor, if only one layer is wanted; else, and in the forms `floating_pt` and `fixed_pt`, each layer is a
-    Process of its own.
+    one actor, from ring to ring; in the forms `floating_pt` and `fixed_pt` each layer is a Process of its own, between
+    a source and sinks.
     """
 
     def __init__(self, graph: BinaryGraph, lanes: int, names: tuple[str, ...], form: str, timeout: float) -> None:
         self.lanes = lanes
         self.names = names
-        small = graph.max_level < 256
         units = {name: layer.n_out for name, layer in graph.named_layers()}
+        # Where a step is one image, more steps on their way mean fewer changes between this process and the actor.
+        slots = max(4, 64 // lanes) if form == "packed" else 4
+        pixels = np.uint8 if graph.max_level < 256 else np.uint16 if form == "packed" else np.int32
+        self._inlet = Ring((lanes, graph.n_in), pixels, slots)
+        self._outlets = {
+            name: Ring((lanes, units[name]), np.int32 if name == "readout" else np.int8, slots) for name in names
+        }
         with loggers_unchanged():
-            self._inlet = Ring((lanes, graph.n_in), np.uint8 if small else np.int32)
-            source = (PixelSource if small else Source)(ring=self._inlet, name="pixels")
-            network: BinaryNetwork | LayeredNetwork
-            if form == "packed" and len(names) == 1:
-                network = BinaryNetwork(graph=graph, lanes=lanes, output=names[0], name="network")
-                ports = {names[0]: network.out}
+            if form == "packed":
+                network: AbstractProcess = StreamedNetwork(
+                    graph=graph, inlet=self._inlet, outlets=self._outlets, name="network"
+                )
             else:
-                network = LayeredNetwork(graph=graph, lanes=lanes, name="network")
-                ports = {name: network.out if name == "readout" else getattr(network, name) for name in names}
-            source.s_out.connect(network.s_in)
-            self._outlets: dict[str, Ring] = {}
-            for name in names:
-                self._outlets[name] = Ring((lanes, units[name]), np.int32 if name == "readout" else np.int8)
-                sink = Sink(ring=self._outlets[name], name=f"{name} sink")
-                ports[name].connect(sink.a_in)
+                network = self._layered(graph)
         # Every step is awaited by all models, so a channel never holds more than one batch.
         config = Loihi2SimCfg(select_tag="fixed_pt" if form == "fixed_pt" else "floating_pt")
         self._run = Supervised(network, config, timeout, {"pypy_channel_size": 2})
+
+    def _layered(self, graph: BinaryGraph) -> LayeredNetwork:
+        """The layers, with a source before them and a sink behind each wanted one."""
+        network = LayeredNetwork(graph=graph, lanes=self.lanes, name="network")
+        kind = PixelSource if self._inlet.dtype == np.uint8 else Source
+        kind(ring=self._inlet, name="pixels").s_out.connect(network.s_in)
+        for name, ring in self._outlets.items():
+            port = network.out if name == "readout" else getattr(network, name)
+            port.connect(Sink(ring=ring, name=f"{name} sink").a_in)
+        return network
 
     def start(self) -> None:
         """Compile and start. Raises `RunError`."""
