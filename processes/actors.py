@@ -15,6 +15,7 @@ message infrastructures, and nothing in Lava is patched:
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import multiprocessing
 import os
@@ -80,6 +81,16 @@ class AnonymousMemory:
 
     def __init__(self, size: int) -> None:
         self.buf = memoryview(mmap.mmap(-1, max(1, size)))
+
+
+def shared_array(shape: tuple[int, ...], dtype: type | np.dtype) -> np.ndarray:
+    """An array of zeros in `AnonymousMemory`: what a ProcessModel writes into it, its parent reads, and vice versa.
+
+    Make it before the run starts and pass it to the Process by `proc_params`. Nothing guards it: read and write it
+    between runs of steps, or send batches through a `lava_meta.processes.ring.Ring`.
+    """
+    memory = AnonymousMemory(math.prod(shape) * np.dtype(dtype).itemsize)
+    return np.frombuffer(memory.buf, dtype, math.prod(shape)).reshape(shape)
 
 
 class _Board:

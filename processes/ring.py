@@ -8,13 +8,12 @@ stream is. One side writes, the other reads.
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 from collections.abc import Callable
 
 import numpy as np
 
-from lava_meta.processes.actors import POLL_SECONDS, AnonymousMemory
+from lava_meta.processes.actors import POLL_SECONDS, shared_array
 
 
 class Ring:
@@ -24,8 +23,7 @@ class Ring:
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
         self.slots = slots
-        memory = AnonymousMemory(slots * math.prod(self.shape) * self.dtype.itemsize)
-        self._arrays = np.frombuffer(memory.buf, self.dtype, slots * math.prod(self.shape)).reshape(slots, *self.shape)
+        self._arrays = shared_array((slots, *self.shape), self.dtype)
         context = multiprocessing.get_context("fork")
         self._free = context.Semaphore(slots)
         self._full = context.Semaphore(0)

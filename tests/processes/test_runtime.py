@@ -121,6 +121,13 @@ def test_an_actor_that_ends_ends_the_run(trouble, message):
         run.steps(10)
 
 
+@pytest.mark.parametrize("trouble", ["asks to stop", "asks to pause"])
+def test_a_model_that_asks_for_what_a_supervised_run_does_not_do(trouble):
+    _, taker = toys.pair(trouble)
+    with pytest.raises(RunError, match="asked Lava to pause or stop"), supervised(taker) as run:
+        run.steps(10)
+
+
 def test_an_actor_killed_between_runs_is_noticed():
     _, taker = toys.pair()
     with supervised(taker) as run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ pytest.importorskip("lava.magma")
 from lava.magma.core.run_configs import Loihi2SimCfg
 
 from lava_meta.errors import RunError
+from lava_meta.processes.actors import shared_array
 from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised
 from lava_meta.processes.stream.process import PixelSource, Sink, Source
@@ -72,6 +75,14 @@ def test_more_batches_than_slots_pass_in_order(kind, dtype, top):
             received.append(outlet.get(run.check))
         run.wait()
     assert np.array_equal(np.array(received), sent)
+
+
+def test_a_shared_array_is_one_in_parent_and_child():
+    array = shared_array((2, 3), np.int64)
+    child = multiprocessing.get_context("fork").Process(target=array.fill, args=(7,))
+    child.start()
+    child.join()
+    assert array.tolist() == [[7, 7, 7], [7, 7, 7]]
 
 
 @pytest.mark.lava

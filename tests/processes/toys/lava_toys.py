@@ -88,6 +88,10 @@ class GiverModel(PyLoihiProcessModel):
         now = self.time_step == self.at
         if now and self.trouble != "raise after":
             misbehave(self.trouble)
+        if now and self.trouble == "asks to stop":
+            self._req_stop = True
+        if now and self.trouble == "asks to pause":
+            self._req_pause = True
         self.s_out.send(np.full(self.s_out.shape, self.time_step))
         if now:
             misbehave(self.trouble)
