@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -126,6 +127,27 @@ def test_a_model_that_asks_for_what_a_supervised_run_does_not_do(trouble):
     _, taker = toys.pair(trouble)
     with pytest.raises(RunError, match="asked Lava to pause or stop"), supervised(taker) as run:
         run.steps(10)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error", "message"),
+    [
+        (
+            "raise before",
+            RunError,
+            "loner (LonerModel) failed in time step 3: ArithmeticError: the toy",
+        ),
+        ("killed", RunError, "loner (LonerModel) was killed by SIGKILL"),
+        ("spin", RunTimeout, "while True:"),
+    ],
+)
+def test_a_model_of_the_asynchronous_protocol(trouble, error, message):
+    loner = toys.Loner(trouble=trouble, at=3, name="loner")
+    with supervised(loner, timeout=1.0) as run:
+        run.steps(2)
+        assert loner.count.get().tolist() == [2]
+        with pytest.raises(error, match=re.escape(message)):
+            run.steps(2)
 
 
 def test_an_actor_killed_between_runs_is_noticed():

@@ -12,13 +12,14 @@ import time
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires
-from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.model import PyAsyncProcessModel, PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.async_protocol import AsyncProtocol
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 
@@ -37,6 +38,14 @@ class Taker(AbstractProcess):
         super().__init__(trouble=trouble, at=at, **kwargs)
         self.a_in = InPort(shape=shape)
         self.total = Var(shape=shape, init=0)
+
+
+class Loner(AbstractProcess):
+    """Counts its steps by Lava's asynchronous protocol; misbehaves in the way and in the step it is told to."""
+
+    def __init__(self, trouble: str = "", at: int = 0, **kwargs: object) -> None:
+        super().__init__(trouble=trouble, at=at, **kwargs)
+        self.count = Var(shape=(1,), init=0)
 
 
 class Unmodelled(AbstractProcess):
@@ -111,6 +120,24 @@ class TakerModel(PyLoihiProcessModel):
         self.total += self.a_in.recv()
         if self.time_step == self.at:
             misbehave(self.trouble)
+
+
+@implements(proc=Loner, protocol=AsyncProtocol)
+@requires(CPU)
+class LonerModel(PyAsyncProcessModel):
+    count: np.ndarray = LavaPyType(np.ndarray, np.int32)
+
+    def __init__(self, proc_params: dict) -> None:
+        super().__init__(proc_params)
+        self.trouble, self.at = proc_params["trouble"], proc_params["at"]
+        self.time_step = 0
+
+    def run_async(self) -> None:
+        for _ in range(self.num_steps):
+            self.time_step += 1
+            self.count += 1
+            if self.time_step == self.at:
+                misbehave(self.trouble)
 
 
 def pair(trouble: str = "", at: int = 3, taker_trouble: str = "") -> tuple[Giver, Taker]:
