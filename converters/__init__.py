@@ -1,0 +1,64 @@
+"""From trained networks to Lava, and back from files.
+
+net = lava_meta.convert(model)
+net.save("digits.safetensors")
+net = lava_meta.load("digits.safetensors")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lava_meta.converters.lava import LavaNetwork
+from lava_meta.errors import ConversionError
+from lava_meta.graph import BinaryGraph
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["LavaNetwork", "convert", "load"]
+
+
+def convert(
+    model: nn.Module,
+    *,
+    task: int = 0,
+    mean: float | None = None,
+    std: float | None = None,
+    max_level: int = 255,
+    input_shape: Sequence[int] | None = None,
+    strict: bool = True,
+) -> LavaNetwork:
+    """Convert a dense binarized network, in eval mode, into a Lava network that computes the same, to the bit.
+
+    Exact means: on raw pixels, every hidden sign and every class equal the model evaluated in float64, ties and
+    inverted gains included. The result has been checked against the model on random images (`net.parity`).
+
+    Args:
+        model: `lava_meta.nn.BinaryMLP`, or an `nn.Sequential` of the modules in `converters.torch.SUPPORTED`.
+        task: whose batch-norm statistics and affine to take; other norms know no tasks.
+        mean, std: for a model without a `Pixels` module, its input is `(p / max_level - mean) / std`.
+        max_level: for such a model, the brightest pixel.
+        input_shape: of one image, kept with the network; by default flat.
+        strict: raise when the self-check finds a mismatch; False leaves the figure in `net.parity`.
+
+    Raises `ConversionError` naming what cannot be converted, or the layers that differ.
+    """
+    from lava_meta.converters.parity import check
+    from lava_meta.converters.torch import to_graph
+
+    graph = to_graph(model, task=task, mean=mean, std=std, max_level=max_level, input_shape=input_shape)
+    parity = check(model, graph, task=task, mean=mean, std=std)
+    if strict and not parity.exact:
+        raise ConversionError(
+            f"the converted network differs from the model: {parity}; by layer {parity.mismatches}. Sums that tie with "
+            "a threshold within float64 rounding do this; strict=False converts all the same"
+        )
+    return LavaNetwork(graph, parity=parity)
+
+
+def load(path: str | os.PathLike[str]) -> LavaNetwork:
+    """A network saved by `LavaNetwork.save`. Raises `FormatError` if the file is not one, or was altered."""
+    return LavaNetwork(BinaryGraph.load(path))

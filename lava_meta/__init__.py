@@ -1,0 +1,72 @@
+"""Metaplastic binarized neural networks for PyTorch and Intel's Lava.
+
+Names below are loaded when they are first used, so that importing the package stays cheap and needs no Lava.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lava_meta.converters import LavaNetwork, convert, load
+    from lava_meta.data import Dataset, Images, load_dataset
+    from lava_meta.errors import LavaMetaError
+    from lava_meta.graph import BinaryGraph
+    from lava_meta.metrics import AccuracyMatrix
+    from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLinear, BinaryMLP
+    from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
+    from lava_meta.streams import Scenario, dataset_sequence, permuted_tasks, split_classes, stream_of_subsets
+    from lava_meta.training import TrainSettings, evaluate, train
+
+_HOME = {
+    "converters": ("LavaNetwork", "convert", "load"),
+    "data": ("Dataset", "Images", "load_dataset"),
+    "errors": ("LavaMetaError",),
+    "graph": ("BinaryGraph",),
+    "metrics": ("AccuracyMatrix",),
+    "nn": ("BinaryConv2d", "BinaryConvNet", "BinaryLinear", "BinaryMLP"),
+    "optim": ("MetaplasticAdam", "MetaplasticSGD"),
+    "streams": ("Scenario", "dataset_sequence", "permuted_tasks", "split_classes", "stream_of_subsets"),
+    "training": ("TrainSettings", "evaluate", "train"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = [
+    "AccuracyMatrix",
+    "BinaryConv2d",
+    "BinaryConvNet",
+    "BinaryGraph",
+    "BinaryLinear",
+    "BinaryMLP",
+    "Dataset",
+    "Images",
+    "LavaMetaError",
+    "LavaNetwork",
+    "MetaplasticAdam",
+    "MetaplasticSGD",
+    "Scenario",
+    "TrainSettings",
+    "convert",
+    "dataset_sequence",
+    "evaluate",
+    "load",
+    "load_dataset",
+    "permuted_tasks",
+    "split_classes",
+    "stream_of_subsets",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'lava_meta' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"lava_meta.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

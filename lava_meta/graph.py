@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from lava_meta.bits import pack, unpack, words
 from lava_meta.errors import FormatError
@@ -253,9 +253,9 @@ class BinaryGraph:
         }
         text = json.dumps(header, sort_keys=True)
         metadata = {"lava_meta": text, "sha256": _digest(text, tensors)}
+        content = _canonical(save(tensors, metadata=metadata))
         with write_atomically(path) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
-            _sort_header(temporary)
+            temporary.write_bytes(content)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> BinaryGraph:
@@ -358,13 +358,8 @@ def _digest(header: str, tensors: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _sort_header(path: os.PathLike[str]) -> None:
-    """Write the safetensors header with sorted keys, so that equal networks give equal bytes."""
-    with open(path, "r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode().ljust(length)
-        if len(text) != length:
-            raise FormatError("the safetensors header does not have its canonical length")
-        file.seek(8)
-        file.write(text)
+def _canonical(content: bytes) -> bytes:
+    """The same safetensors file with sorted keys in its header, so that equal networks give equal bytes."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    return content[:8] + header.ljust(length) + content[8 + length :]

@@ -43,6 +43,8 @@ class BinaryMLP(nn.Sequential):
         seed: int | None = None,
         **batch_norm: Any,
     ) -> None:
+        if not pixel_std > 0:
+            raise ValueError(f"pixel_std is {pixel_std}; it must be positive: are all pixels equal?")
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes is {tuple(sizes)}; give at least (pixels, classes), all positive")
         if norm not in ("fixed", "batch", "layer"):
@@ -65,8 +67,31 @@ class BinaryMLP(nn.Sequential):
                 if i < last:
                     layers.append(Sign())
         super().__init__(*layers)
-        self.sizes = tuple(sizes)
-        self.norm = norm
+        self._settings = {
+            "sizes": list(sizes),
+            "norm": norm,
+            "pixel_mean": pixel_mean,
+            "pixel_std": pixel_std,
+            "max_level": max_level,
+            "init_width": init_width,
+            **batch_norm,
+        }
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """(pixels, hidden, ..., classes)."""
+        return tuple(self._settings["sizes"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments that build this network anew, JSON-ready; what eval mode uses as statistics is as it is now."""
+        norms = [module for module in self if isinstance(module, TaskBatchNorm)]
+        return self._settings | ({"statistics": norms[0].statistics} if norms else {})
+
+    def binary_layers(self) -> dict[str, BinaryLinear]:
+        """The binary layers by the names that conversion gives them: hidden1, hidden2, ..., readout."""
+        layers = [module for module in self if isinstance(module, BinaryLinear)]
+        return {**{f"hidden{i}": layer for i, layer in enumerate(layers[:-1], 1)}, "readout": layers[-1]}
 
     @classmethod
     def for_images(cls, images: Images, hidden: Sequence[int], norm: Norm = "fixed", **options: Any) -> BinaryMLP:

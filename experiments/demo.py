@@ -1,0 +1,153 @@
+"""The first thing to run: a network that remembers beside one that forgets, and the first one in Lava.
+
+Two equal binarized networks learn permuted tasks one after the other: one plainly (m = 0), one with metaplastic
+synapses. The metaplastic one is converted, classifies the test images of all tasks in Lava's simulator, and is compared
+with PyTorch image by image.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lava_meta import figures
+from lava_meta.converters import LavaNetwork, convert
+from lava_meta.data import load_dataset
+from lava_meta.files import write_json
+from lava_meta.model_file import save_model
+from lava_meta.nn import BinaryMLP
+from lava_meta.streams import Scenario, permuted_tasks
+from lava_meta.training import TrainResult, TrainSettings, train
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the demonstration runs. `m` was chosen on held-out training images (docs/training.md)."""
+
+    data: str = "digits"
+    tasks: int = 5
+    hidden: tuple[int, ...] = (512, 512)
+    m: float = 12.0  # of the metaplastic network; the plain one has 0
+    epochs: int = 20  # a task
+    batch_size: int = 50
+    lr: float = 0.005
+    seed: int = 0  # of the permutations, the initial weights and the order of the images
+    lanes: int = 64  # images a Lava time step
+
+
+PRESETS = {
+    "digits": DemoSettings(),
+    "mnist": DemoSettings(data="mnist", m=4.0, epochs=3, batch_size=100),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class DemoResult:
+    """What came out."""
+
+    plain: TrainResult
+    metaplastic: TrainResult
+    network: LavaNetwork
+    images: int  # classified in Lava
+    mismatches: int  # with PyTorch
+    images_per_second: float  # in Lava, once started
+
+
+def run(settings: DemoSettings, out: Path, progress: bool = True) -> DemoResult:
+    """Run the demonstration and leave runs, figures, metrics and the network in `out`, replacing an earlier one's."""
+    scenario = permuted_tasks(load_dataset(settings.data), settings.tasks, settings.seed)
+    write_json(out / "settings.json", asdict(settings))
+    results: dict[str, TrainResult] = {}
+    models: dict[str, BinaryMLP] = {}
+    for name, m in (("plain", 0.0), ("metaplastic", settings.m)):
+        models[name] = BinaryMLP.for_images(scenario.train[0], settings.hidden, seed=settings.seed)
+        results[name] = train(
+            models[name],
+            scenario,
+            TrainSettings(
+                epochs=settings.epochs, batch_size=settings.batch_size, lr=settings.lr, m=m, seed=settings.seed
+            ),
+            out / name,
+            overwrite=True,
+            progress=progress,
+        )
+        models[name].eval()
+    _draw(settings, results, models, scenario, out / "figures")
+    save_model(models["metaplastic"], out / "model.safetensors")
+    network = convert(models["metaplastic"])
+    network.save(out / "network.safetensors")
+    images, mismatches, rate = _compare(network, models["metaplastic"], scenario, settings.lanes)
+    result = DemoResult(results["plain"], results["metaplastic"], network, images, mismatches, rate)
+    write_json(out / "summary.json", summary(result))
+    return result
+
+
+def summary(result: DemoResult) -> dict[str, Any]:
+    """The figures of the run, JSON-ready."""
+    assert result.network.parity is not None
+    return {
+        "plain": result.plain.matrix.summary(),
+        "metaplastic": result.metaplastic.matrix.summary(),
+        "lava": {
+            "images": result.images,
+            "mismatches": result.mismatches,
+            "images_per_second": round(result.images_per_second, 1),
+        },
+        "self_check": result.network.parity.to_dict(),
+    }
+
+
+def _draw(
+    settings: DemoSettings,
+    results: dict[str, TrainResult],
+    models: dict[str, BinaryMLP],
+    scenario: Scenario,
+    folder: Path,
+) -> None:
+    titles = {"plain": "plain (m = 0)", "metaplastic": f"metaplastic (m = {settings.m:g})"}
+    rows = {titles[name]: [record.accuracies for record in result.history] for name, result in results.items()}
+    figures.save(
+        figures.accuracy_over_time(rows, settings.epochs, chance=1 / scenario.classes), folder / "accuracy_over_time"
+    )
+    weights = {
+        titles[name]: {layer: module.weight.detach().numpy() for layer, module in model.binary_layers().items()}
+        for name, model in models.items()
+    }
+    figures.save(figures.hidden_weight_histograms(weights), folder / "hidden_weights")
+    matrices = {titles[name]: result.matrix for name, result in results.items()}
+    figures.save(figures.accuracy_matrices(matrices), folder / "accuracy_matrices")
+
+
+def _compare(network: LavaNetwork, model: BinaryMLP, scenario: Scenario, lanes: int) -> tuple[int, int, float]:
+    """Images run, classes that differ from the PyTorch model, and images a second, over the tests of all tasks."""
+    images = torch.cat([test.x.flatten(1) for test in scenario.tests])
+    with torch.inference_mode():
+        expected = model(images).argmax(dim=1).numpy()
+    with network:
+        network.predict(images[:lanes], lanes=lanes)  # starts Lava's processes
+        begin = time.perf_counter()
+        classes = network.predict(images, lanes=lanes)
+        seconds = time.perf_counter() - begin
+    return len(images), int(np.sum(classes != expected)), len(images) / seconds
+
+
+def describe(result: DemoResult, out: Path) -> str:
+    """What the command line prints."""
+    plain, ours = result.plain.matrix, result.metaplastic.matrix
+    left, right = (["plain", *str(plain).splitlines()], ["metaplastic", *str(ours).splitlines()])
+    width = max(map(len, left)) + 6
+    table = "\n".join(f"{a:<{width}}{b}" for a, b in zip(left, right, strict=True))
+    return (
+        f"Test accuracy (%) on task t after each task:\n\n{table}\n\n"
+        f"ACC         plain {100 * plain.acc():5.1f}   metaplastic {100 * ours.acc():5.1f}\n"
+        f"forgetting  plain {100 * plain.forgetting():5.1f}   metaplastic {100 * ours.forgetting():5.1f}\n\n"
+        f"self-check: {result.network.parity}\n"
+        f"Lava: {result.images} test images of all tasks, {result.images_per_second:,.0f} images/s\n"
+        f"mismatches: {result.mismatches}\n\n"
+        f"figures, metrics and the network are in {out}"
+    )

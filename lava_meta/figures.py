@@ -1,0 +1,123 @@
+"""Figures of continual-learning runs: what a reader looks at first.
+
+Each function draws runs side by side and returns a matplotlib `Figure`; `save` writes it as PNG and PDF.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from lava_meta.files import write_atomically
+from lava_meta.metrics import AccuracyMatrix
+
+_STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.4,
+    "savefig.dpi": 200,
+}
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write `path` with the endings .png and .pdf, each whole or not at all."""
+    for kind in ("png", "pdf"):
+        with write_atomically(Path(path).with_suffix(f".{kind}")) as temporary:
+            # No creation date: equal runs give equal files.
+            metadata = {"CreationDate": None} if kind == "pdf" else None
+            with mpl.rc_context(_STYLE):
+                figure.savefig(temporary, format=kind, metadata=metadata)
+
+
+def accuracy_over_time(
+    runs: Mapping[str, Sequence[Sequence[float | None]]], epochs: int, chance: float | None = None
+) -> Figure:
+    """Test accuracy of each task after each epoch, one panel a run.
+
+    `runs` maps a run's name to its rows (epochs in all + 1, tasks), fractions 0 to 1, the first row before training.
+    `epochs` is the number a task; a task's own training time is shaded in its colour.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.4 * len(runs), 2.6), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, len(runs), sharey=True))
+        for axis, (name, rows) in zip(axes, runs.items(), strict=True):
+            values = 100 * np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=float)
+            tasks = values.shape[1]
+            colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.88, tasks))
+            for task, colour in enumerate(colours):
+                axis.axvspan(task * epochs, (task + 1) * epochs, color=colour, alpha=0.07, linewidth=0)
+                begin = task * epochs
+                axis.plot(np.arange(begin, len(values)), values[begin:, task], color=colour, label=f"task {task + 1}")
+            if chance is not None:
+                axis.axhline(100 * chance, color="0.5", linewidth=0.7, linestyle=":")
+                axis.annotate("chance", (0, 100 * chance), (2, 2), textcoords="offset points", color="0.4", fontsize=6)
+            axis.set(title=name, xlabel="epoch", xlim=(0, len(values) - 1), ylim=(0, 101))
+        axes[0].set_ylabel("test accuracy (%)")
+        axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
+    return figure
+
+
+def hidden_weight_histograms(runs: Mapping[str, Mapping[str, np.ndarray]], bins: int = 101) -> Figure:
+    """Histograms of the hidden weights, one row a run, one column a layer; `runs` maps run -> layer -> weights."""
+    layers = list(next(iter(runs.values())))
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(2.3 * len(layers), 1.9 * len(runs)), layout="constrained")
+        axes = np.atleast_2d(figure.subplots(len(runs), len(layers), sharex="col", squeeze=False))
+        limits = {
+            layer: max(float(np.quantile(np.abs(weights[layer]), 0.999)) for weights in runs.values())
+            for layer in layers
+        }
+        for row, (name, weights) in enumerate(runs.items()):
+            for column, layer in enumerate(layers):
+                axis, limit = axes[row, column], limits[layer]
+                values = np.clip(weights[layer].ravel(), -limit, limit)
+                axis.hist(values, bins=bins, range=(-limit, limit), color=f"C{row}", density=True)
+                axis.axvline(0, color="0.2", linewidth=0.6)
+                axis.set_yscale("log")
+                if row == 0:
+                    axis.set_title(layer)
+                if row == len(runs) - 1:
+                    axis.set_xlabel("hidden weight")
+            axes[row, 0].set_ylabel(f"{name}\ndensity")
+    return figure
+
+
+def accuracy_matrices(runs: Mapping[str, AccuracyMatrix]) -> Figure:
+    """The accuracy matrices as heat maps: row, after learning task i; column, test accuracy on task j in percent."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.0 * len(runs) + 0.5, 2.9), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, len(runs), sharey=True))
+        image = None
+        for axis, (name, matrix) in zip(axes, runs.items(), strict=True):
+            values = 100 * matrix.values[1:]
+            image = axis.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="equal")
+            for (i, j), value in np.ndenumerate(values):
+                if np.isfinite(value):
+                    axis.text(
+                        j, i, f"{value:.0f}", ha="center", va="center", fontsize=7, color="w" if value < 60 else "k"
+                    )
+            axis.set(
+                title=f"{name}\nACC {100 * matrix.acc():.1f} %, forgetting {100 * matrix.forgetting():.1f} %",
+                xlabel="tested on task",
+                xticks=range(values.shape[1]),
+                xticklabels=range(1, values.shape[1] + 1),
+                yticks=range(values.shape[0]),
+                yticklabels=range(1, values.shape[0] + 1),
+            )
+            axis.spines[:].set_visible(False)
+        axes[0].set_ylabel("after learning task")
+        figure.colorbar(image, ax=list(axes), label="test accuracy (%)", shrink=0.85)
+    return figure
