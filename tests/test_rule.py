@@ -8,11 +8,12 @@ import math
 import subprocess
 import sys
 from decimal import Decimal, localcontext
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -65,7 +66,7 @@ def equation(f: Consolidation, h: float) -> float:
         return 1.0
 
 
-def ladder(dtype: type) -> np.ndarray:
+def ladder(dtype: Any) -> np.ndarray:
     """Both signs, from the smallest to the largest hidden weights that make sense, and 0."""
     positive = np.concatenate([np.geomspace(1e-6, 200, 400), np.linspace(0.001, 4, 401)])
     return np.concatenate([-positive[::-1], [0.0], positive]).astype(dtype)
@@ -80,7 +81,7 @@ def test_every_kind_is_tested() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int64, np.float16, np.float32, np.float64])
-def test_sign_is_plus_one_at_zero_and_keeps_the_dtype(dtype: type) -> None:
+def test_sign_is_plus_one_at_zero_and_keeps_the_dtype(dtype: Any) -> None:
     x = np.array([[-3, -1, 0], [-0.0, 1, 5]], dtype=dtype)
     expected = np.array([[-1, -1, 1], [1, 1, 1]], dtype=dtype)
     for result in (sign(x), sign(torch.from_numpy(x)).numpy()):
@@ -93,7 +94,7 @@ def test_sign_is_plus_one_at_zero_and_keeps_the_dtype(dtype: type) -> None:
 
 @every_function
 @every_dtype
-def test_values_follow_the_equation(f: Consolidation, dtype: type) -> None:
+def test_values_follow_the_equation(f: Consolidation, dtype: Any) -> None:
     """Relative error: a few roundings, and those of m*|h|, which an exponential multiplies. Where the gate is cut at
     T or interpolated, a few roundings of 1."""
     h = ladder(dtype)
@@ -108,7 +109,7 @@ def test_values_follow_the_equation(f: Consolidation, dtype: type) -> None:
 
 @every_function
 @every_dtype
-def test_shape_of_every_function(f: Consolidation, dtype: type) -> None:
+def test_shape_of_every_function(f: Consolidation, dtype: Any) -> None:
     """In [0, 1], 1 at 0, even, never rising with |h| beyond rounding."""
     h = ladder(dtype)
     values = f(h)
@@ -130,7 +131,7 @@ def test_never_above_one_close_to_zero(f: Consolidation) -> None:
 
 @every_function
 @every_dtype
-def test_numpy_and_torch_agree(f: Consolidation, dtype: type) -> None:
+def test_numpy_and_torch_agree(f: Consolidation, dtype: Any) -> None:
     """To the last places: only exp, which each library rounds in its own way, can differ."""
     h = ladder(dtype)
     ours, theirs = f(h), f(torch.from_numpy(h)).numpy()
@@ -169,7 +170,7 @@ def test_tanh2_keeps_its_tail_where_the_written_form_is_zero() -> None:
 
 @pytest.mark.filterwarnings("error")
 @every_dtype
-def test_tanh2_never_overflows(dtype: type) -> None:
+def test_tanh2_never_overflows(dtype: Any) -> None:
     h = np.array([0, 1, 1e3, 1e20, np.inf], dtype)
     for f in (Tanh2(1.0), Tanh2(1e15)):
         np.testing.assert_array_equal(f(h)[[0, 2, 3, 4]], [1, 0, 0, 0])
@@ -293,6 +294,7 @@ weights = hnp.arrays(
     np.float32, st.integers(1, 20), elements=st.floats(-50, 50, width=32) | st.sampled_from([0.0, -0.0])
 )
 functions = st.sampled_from(FUNCTIONS)
+repeatable = settings(deadline=None, max_examples=60, derandomize=True)
 
 
 @st.composite
@@ -302,6 +304,7 @@ def weights_and_steps(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return hidden, draw(hnp.arrays(np.float32, hidden.shape, elements=elements))
 
 
+@repeatable
 @given(weights_and_steps(), functions)
 def test_each_element_by_the_written_rule(pair: tuple[np.ndarray, np.ndarray], f: Consolidation) -> None:
     """The rule read out one synapse at a time: the sign with +1 at 0, the condition, the product, the difference."""
@@ -312,6 +315,7 @@ def test_each_element_by_the_written_rule(pair: tuple[np.ndarray, np.ndarray], f
         assert result == (h - u * share if (u > 0 and binary == 1) or (u < 0 and binary == -1) else h - u)
 
 
+@repeatable
 @given(weights_and_steps(), functions)
 def test_growing_steps_are_taken_whole(pair: tuple[np.ndarray, np.ndarray], f: Consolidation) -> None:
     hidden, step = pair
@@ -319,6 +323,7 @@ def test_growing_steps_are_taken_whole(pair: tuple[np.ndarray, np.ndarray], f: C
     np.testing.assert_array_equal(metaplastic_update(hidden, step, f)[grows], (hidden - step)[grows])
 
 
+@repeatable
 @given(weights_and_steps(), functions)
 def test_shrinking_steps_are_never_longer_than_plain_ones(
     pair: tuple[np.ndarray, np.ndarray], f: Consolidation
@@ -328,6 +333,7 @@ def test_shrinking_steps_are_never_longer_than_plain_ones(
     assert (np.abs(updated - hidden) <= np.abs((hidden - step) - hidden)).all()
 
 
+@repeatable
 @given(weights_and_steps())
 def test_the_constant_function_is_the_plain_rule(pair: tuple[np.ndarray, np.ndarray]) -> None:
     hidden, step = pair
@@ -335,6 +341,7 @@ def test_the_constant_function_is_the_plain_rule(pair: tuple[np.ndarray, np.ndar
         np.testing.assert_array_equal(metaplastic_update(hidden, step, f), hidden - step)
 
 
+@repeatable
 @given(weights_and_steps(), functions)
 def test_the_update_mirrors(pair: tuple[np.ndarray, np.ndarray], f: Consolidation) -> None:
     """Nothing prefers +1 to -1, except at 0, where f is 1 on either side."""
