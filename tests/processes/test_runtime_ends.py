@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -30,9 +31,23 @@ def announce():
 """
 
 
+begun: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def _end_what_was_begun():
+    """Should a test fail, its actors must not stay and spin."""
+    yield
+    while begun:
+        process = begun.pop()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
 def begin(code: str, **environment: str) -> subprocess.Popen:
     """Run `code` after the prelude, in a process group of its own."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", PRELUDE + textwrap.dedent(code)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -40,6 +55,8 @@ def begin(code: str, **environment: str) -> subprocess.Popen:
         start_new_session=True,
         env={**os.environ, **environment},
     )
+    begun.append(process)
+    return process
 
 
 def actors(process: subprocess.Popen) -> list[int]:
@@ -83,6 +100,23 @@ def test_control_c_to_the_whole_group(trouble):
     assert process.returncode == -signal.SIGINT  # Python's own end after an unhandled KeyboardInterrupt
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert errors.count("Traceback") == 1  # the parent's only
+    assert_gone(pids)
+
+
+def test_control_c_that_the_parent_answers_otherwise_does_not_disturb_the_run():
+    process = begin("""
+        signal.signal(signal.SIGINT, lambda *arguments: print("heard", flush=True))
+        _, taker = toys.pair("slow", at=-1)
+        with Supervised(taker, Loihi2SimCfg()) as run:
+            announce()
+            run.steps(4)
+            print(int(taker.total.get()[0]))
+    """)
+    pids = actors(process)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (0, "heard\n10\n", "")
     assert_gone(pids)
 
 
