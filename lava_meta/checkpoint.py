@@ -35,7 +35,8 @@ def write_checkpoint(path: str | os.PathLike[str], tensors: dict[str, Tensor], s
     """
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(state, allow_nan=False)
-    header = {"format": FORMAT, "state": text, "crc32": _checksum(on_cpu, text)}
+    # One entry alone: safetensors orders several at random, and the same run should give the same file.
+    header = {"checkpoint": json.dumps({"format": FORMAT, "crc32": _checksum(on_cpu, text), "state": text})}
     try:
         with write_atomically(path) as temporary, _scratch(Path(path)) as scratch:
             # safetensors writes to a file of its own, readable by its owner only, beside the one it is asked for: in a
@@ -62,7 +63,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
         raise FileNotFoundError(f"there is no checkpoint {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get("checkpoint", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise FormatError(f"{path} is truncated or not a safetensors file: {error}") from error

@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from lava_meta.checkpoint import read_checkpoint, remove_leftovers, write_checkpoint
 from lava_meta.errors import FormatError, RunFolderError
 from lava_meta.evaluation import device_of
-from lava_meta.files import write_atomically, write_json
+from lava_meta.files import write_json
 from lava_meta.metrics import AccuracyMatrix, write_csv
 from lava_meta.settings import TrainSettings
 from lava_meta.streams import Scenario
@@ -113,9 +114,8 @@ class RunFolder:
 
     def _check_writable(self) -> None:
         with self._writing():
-            with write_atomically(self.path / "writable") as probe:
-                probe.touch()
-            (self.path / "writable").unlink()
+            self.path.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=self.path).close()
 
     def _compare(self) -> None:
         file = self.path / SETTINGS

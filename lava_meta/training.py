@@ -87,12 +87,13 @@ def train(
     """
     if resume and out is None:
         raise ValueError("resume needs the folder of the run: give out=")
+    device = device_of(model)
     settings.make_optimizer(model)  # before the folder is touched: does m fit the model's layers?
     folder = None
     if out is not None:
         folder = RunFolder(out, describe(settings, scenario, model), resume=resume, overwrite=overwrite)
     with (
-        _own_random_numbers(settings.seed, device_of(model)),
+        _own_random_numbers(settings.seed, device),
         TrainingProgress(len(scenario.train), settings.epochs, progress) as report,
     ):
         run = _Run(model, scenario, settings, folder, report)
@@ -183,12 +184,12 @@ class _Run:
             pixels = x.to(torch.float32)
             self.optimizer.zero_grad(set_to_none=True)
             loss = functional.cross_entropy(self.model(pixels), y)
-            loss.backward()
-            self.optimizer.step()
             losses[step] = loss.detach()
             if (step + 1) % interval == 0 or step + 1 == len(losses):
                 self._check_losses(losses[: step + 1], pixels)
                 self.report.step(self.done, (step + 1) / len(losses))
+            loss.backward()
+            self.optimizer.step()
         # A hidden weight that is not a number has a sign all the same: the loss does not show it.
         if broken := broken_parameter(self.model):
             raise DivergenceError(f"{self._where(len(losses))}: {broken}. {_ADVICE}")
