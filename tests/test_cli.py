@@ -1,0 +1,125 @@
+"""The command line as a user types it: outputs, exit codes, and one readable line for each error."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lava_meta.model_file import save_model
+from lava_meta.nn import BinaryMLP
+
+
+def lava_meta(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lava_meta", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "120", "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("network")
+    save_model(BinaryMLP([64, 32, 10], pixel_mean=5, pixel_std=6, max_level=16, seed=0), folder / "model.safetensors")
+    done = lava_meta("convert", folder / "model.safetensors", "-o", folder / "net.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert "0 mismatches with the float64 model" in done.stdout
+    return folder / "net.safetensors"
+
+
+def test_help_teaches_the_way() -> None:
+    done = lava_meta("--help")
+    assert done.returncode == 0
+    for word in ("demo", "train", "convert", "run", "info", "lava-meta convert results/mnist/model.safetensors"):
+        assert word in done.stdout
+
+
+@pytest.mark.lava
+def test_train_convert_run(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("train", "--tasks", "2", "--hidden", "64", "--epochs", "2", "--m", "2,3", "--out", out)
+    done = lava_meta(*words)
+    assert done.returncode == 0, done.stderr
+    assert "ACC" in done.stdout
+    for name in ("settings.json", "metrics.csv", "metrics.json", "accuracy.csv", "model.safetensors"):
+        assert (out / name).stat().st_size > 0
+    assert (out / "figures" / "accuracy_over_time.png").stat().st_size > 10_000
+
+    again = lava_meta(*words)
+    assert again.returncode == 1
+    assert len(again.stderr.splitlines()) == 1
+    assert "holds a run" in again.stderr
+    assert lava_meta(*words, "--resume").returncode == 0
+
+    net = tmp_path / "net.safetensors"
+    assert lava_meta("convert", out / "model.safetensors", "-o", net).returncode == 0
+    run = lava_meta("run", net, "--data", "digits", "--lanes", "16", "--out", tmp_path / "classes.npy")
+    assert run.returncode == 0, run.stderr
+    assert "of 360" in run.stdout
+    assert np.load(tmp_path / "classes.npy").shape == (360,)
+
+
+@pytest.mark.lava
+def test_run_prints_a_class_a_line(network: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 17, (7, 8, 8)).astype(np.uint8))
+    done = lava_meta("run", network, tmp_path / "images.npy")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 7
+    assert set(done.stdout.split()) <= set("0123456789")
+
+
+def test_info_shows_the_layers(network: Path) -> None:
+    done = lava_meta("info", network)
+    assert done.returncode == 0
+    for word in ("hidden1", "readout", "2,048", "total"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("run", "missing.safetensors", "--data", "digits"), 1, "missing.safetensors"),
+        (("info", "broken.safetensors"), 1, "broken.safetensors is not a whole safetensors file"),
+        (("convert", "broken.safetensors"), 1, "broken.safetensors"),
+        (("convert", "missing.safetensors"), 1, "missing.safetensors"),
+        (("run", "NETWORK", "floats.npy"), 1, "images are float64; this network takes unsigned integers 0 to 16"),
+        (("run", "NETWORK", "broken.safetensors"), 1, "broken.safetensors"),
+        (("train", "--data", "imagenet", "--out", "x"), 1, "imagenet"),
+        (("train", "--lr", "-1", "--out", "x"), 1, "lr"),
+        (("train", "--m", "1,2", "--out", "x"), 1, "m"),
+        (("train", "--out", "broken.safetensors/x"), 1, "broken.safetensors"),
+        (("train", "--hidden", "many", "--out", "x"), 2, "whole numbers"),
+        (("train", "--norm", "group", "--out", "x"), 2, "fixed, batch or layer"),
+        (("run", "NETWORK"), 2, "give an .npy file of images, or --data"),
+        (("run", "NETWORK", "--data", "digits", "--lanes", "0"), 2, "lanes"),
+        (("demo", "--data", "usps"), 2, "digits, mnist"),
+        (("frobnicate",), 2, "frobnicate"),
+    ],
+)
+def test_errors_are_one_readable_line(
+    words: tuple[str, ...], code: int, message: str, network: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(b"not a network at all")
+    np.save(tmp_path / "floats.npy", np.zeros((2, 64)))
+    done = lava_meta(*(network if word == "NETWORK" else word for word in words), cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    if code == 1:
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert done.stderr.startswith("lava-meta: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.safetensors", "floats.npy"]
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = lava_meta("--debug", "info", "missing.safetensors", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
