@@ -109,6 +109,8 @@ class Images:
 
     def to(self, device: torch.device | str) -> Images:
         """The same images in the memory of `device`."""
+        if self.x.device == self.y.device == torch.device(device):
+            return self
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
     def take(self, indices: Tensor | np.ndarray | Sequence[int], name: str | None = None) -> Images:
