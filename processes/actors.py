@@ -257,9 +257,12 @@ class Actors(MessageInfrastructureInterface):
                 return f"{actor.label} {_ending(actor.exitcode)}"
         return None
 
-    def incomplete(self) -> bool:
-        """Whether an actor has ended in order, as Lava's service does before the model that failed says why."""
-        return any(actor.exitcode == 0 for actor in self._actors)
+    def departed(self) -> str | None:
+        """Which actor has ended in order, or None: Lava's service does after a model failed, maybe before its traceback."""
+        for actor in self._actors:
+            if actor.exitcode == 0:
+                return f"{actor.label} {_ending(0)} in the middle of the run"
+        return None
 
     def whereabouts(self) -> str:
         """For a run that hangs: the time step of every actor, and the model's own lines that it is in."""

@@ -44,7 +44,7 @@ from lava_meta.errors import LavaMissingError, RunError, RunTimeout
 from lava_meta.processes.actors import POLL_SECONDS, Actors, interrupts_held
 
 _GRACE_SECONDS = 2.0  # for models that were told to stop; then they are killed
-_REPORT_SECONDS = 5.0  # for the traceback of a model that has already said that it failed
+_REPORT_SECONDS = 2.0  # for the traceback of a model that has already said that it failed
 
 
 class Supervised:
@@ -218,7 +218,7 @@ class _Runtime(Runtime):
         failure = self._actors.failure()
         if failure is not None:
             self._fail(failure)
-        if self._actors.incomplete():
+        if self._actors.departed() is not None:
             self._report_failure()
         # Only time that is spent looking counts: the caller may have been busy with other things in between.
         now = time.monotonic()
@@ -246,7 +246,7 @@ class _Runtime(Runtime):
             if failure is not None:
                 self._fail(failure)
             time.sleep(POLL_SECONDS / 10)
-        self._fail("the network ended before its steps were done, and no ProcessModel left a traceback")
+        self._fail(self._actors.departed() or "Lava reports a failure, but no model left a traceback")
 
     def _fail(self, reason: str) -> None:
         self._end(reason.splitlines()[0])

@@ -111,6 +111,7 @@ def test_an_exception_carries_the_models_traceback(side, trouble):
     [
         ("exit", "SystemExit: the toy left"),
         ("vanish", r"giver \(GiverModel\) ended with exit code 7"),
+        ("vanish quietly", r"giver \(GiverModel\) ended with exit code 0"),
         ("killed", r"giver \(GiverModel\) was killed by SIGKILL"),
         ("build", "ArithmeticError: the toy could not be built"),
         ("vanish at build", r"giver \(GiverModel\) ended with exit code 9"),

@@ -103,17 +103,24 @@ def test_control_c_to_the_whole_group(trouble):
     assert_gone(pids)
 
 
-def test_control_c_that_the_parent_answers_otherwise_does_not_disturb_the_run():
-    process = begin("""
+@pytest.mark.parametrize("start", ["run.__enter__()", "threading.Thread(target=run.__enter__).start()"])
+def test_control_c_that_the_parent_answers_otherwise_does_not_disturb_the_run(start):
+    process = begin(f"""
+        import threading
         signal.signal(signal.SIGINT, lambda *arguments: print("heard", flush=True))
         _, taker = toys.pair("slow", at=-1)
-        with Supervised(taker, Loihi2SimCfg()) as run:
-            announce()
-            run.steps(4)
-            print(int(taker.total.get()[0]))
+        run = Supervised(taker, Loihi2SimCfg())
+        {start}
+        while len(multiprocessing.active_children()) < 3:
+            time.sleep(0.1)
+        announce()
+        time.sleep(0.5)
+        run.steps(4)
+        print(int(taker.total.get()[0]))
+        run.close()
     """)
     pids = actors(process)
-    time.sleep(0.5)
+    time.sleep(1.0)
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=30)
     assert (process.returncode, output, errors) == (0, "heard\n10\n", "")

@@ -63,6 +63,8 @@ def misbehave(trouble: str) -> None:
         sys.exit("the toy left")
     if trouble == "vanish":
         os._exit(7)
+    if trouble == "vanish quietly":
+        os._exit(0)
     if trouble == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if trouble == "spin":
