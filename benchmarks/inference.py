@@ -1,0 +1,296 @@
+"""Images per second of a converted network, beside stock Lava and plain PyTorch, in one run.
+
+    python benchmarks/inference.py            # about ten minutes
+    python benchmarks/inference.py --quick    # about one
+
+Three networks with random weights and the fixed norm's thresholds, each in four ways that must give equal sums before
+anything is timed:
+
+    ours     LavaNetwork.sums, everything included: check of the images, the rings to and from Lava's actor
+    stock    RingBuffer, Dense, LIF, ..., Dense, RingBuffer: Lava's own Processes with the same integers, one image a
+             time step (they have no lanes), under the same supervised runtime
+    torch    float32 products and comparisons on one thread
+    kernel   the packed kernels alone, called in this process
+
+The repetitions of all ways alternate, and each figure is a median, so that a busy machine disturbs all alike. The bound
+is what the processor could do at best: the fastest rate at which the inner loops run on data in the first-level cache,
+for all the network's words; or, where it takes longer, reading all packed weights once a batch from where they lie.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.dense.process import Dense
+from lava.proc.io.sink import RingBuffer as Sink
+from lava.proc.io.source import RingBuffer as Source
+from lava.proc.lif.process import LIF
+from numba import njit
+
+from lava_meta.converters.lava import LavaNetwork
+from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.kernels import loops, packed
+from lava_meta.processes.runtime import Supervised
+
+NETWORKS = {"64-64-64": (64, 64, 64), "784-1024²-10": (784, 1024, 1024, 10), "784-4096²-10": (784, 4096, 4096, 10)}
+LANES = (1, 32, 256)
+
+
+def random_graph(sizes: tuple[int, ...]) -> BinaryGraph:
+    """Random signs; a first layer centred on a mean pixel of 33, thresholds of 0 behind it."""
+    rng = np.random.default_rng(0)
+    layers = []
+    for i, (n_in, n_out) in enumerate(pairwise(sizes[:-1])):
+        weight = rng.random((n_out, n_in)) < 0.5
+        row = np.where(weight, 1, -1).sum(axis=1)
+        layers.append(DenseLayer.from_weights(weight, 33 * row if i == 0 else 0 * row))
+    readout = Readout.from_weights(rng.random((sizes[-1], sizes[-2])) < 0.5)
+    return BinaryGraph(tuple(layers), readout, 255, (sizes[0],))
+
+
+class Stock:
+    """The same network of Lava's own Processes, floating point.
+
+    Their spikes s are 0 and 1: `W a = 2 W s - R` with R the row sums of W, so a unit of a later layer fires iff
+    `W s >= (threshold + R) / 2`. LIF with du = dv = 1 holds only its input and the bias, and fires above 0.
+    """
+
+    def __init__(self, graph: BinaryGraph, images: np.ndarray) -> None:
+        self.delay = len(graph.layers) + 1  # each Dense sends what it computed in the step before
+        source = Source(data=images.T.astype(float))
+        port = source.s_out
+        for i, layer in enumerate(graph.layers):
+            weight = np.where(layer.weight, 1.0, -1.0)
+            threshold = layer.threshold if i == 0 else np.ceil((layer.threshold + weight.sum(axis=1)) / 2)
+            dense = Dense(weights=weight, num_message_bits=8 if i == 0 else 0)
+            lif = LIF(shape=(layer.n_out,), du=1, dv=1, vth=0, bias_mant=0.5 - threshold)
+            port.connect(dense.s_in)
+            dense.a_out.connect(lif.a_in)
+            port = lif.s_out
+        weight = np.where(graph.readout.weight, 1.0, -1.0)
+        self.row = weight.sum(axis=1)
+        self.last: AbstractProcess = Dense(weights=weight)
+        port.connect(self.last.s_in)
+        self.sink = Sink(shape=(graph.n_out,), buffer=len(images) + self.delay)
+        self.last.a_out.connect(self.sink.a_in)
+        self.run = Supervised(self.last, Loihi2SimCfg(select_tag="floating_pt"), timeout=300)
+
+    def sums(self, number: int) -> np.ndarray:
+        """Run the first `number` images and read their sums; only right as the first call."""
+        self.run.steps(number + self.delay)
+        return 2 * self.sink.data.get()[:, self.delay : self.delay + number].T - self.row
+
+
+class Torch:
+    """The same network in float32 on one thread."""
+
+    def __init__(self, graph: BinaryGraph) -> None:
+        self.weights = [
+            torch.from_numpy(np.where(layer.weight, 1, -1).astype(np.float32)) for _, layer in graph.named_layers()
+        ]
+        self.thresholds = [torch.from_numpy(layer.threshold.astype(np.float32)) for layer in graph.layers]
+
+    @torch.inference_mode()
+    def sums(self, pixels: torch.Tensor) -> torch.Tensor:
+        x = pixels.float()
+        for weight, threshold in zip(self.weights, self.thresholds, strict=False):
+            x = torch.where(torch.nn.functional.linear(x, weight) >= threshold, 1.0, -1.0)
+        return torch.nn.functional.linear(x, self.weights[-1])
+
+
+def seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+# The bound.
+
+
+@njit
+def _and_rate(weight, x, counts, times):  # type: ignore[no-untyped-def]
+    for _ in range(times):
+        loops._count_and(weight, 0, x, 0, counts)
+
+
+@njit
+def _product_rate(mask, quads, counts, times):  # type: ignore[no-untyped-def]
+    for _ in range(times):
+        loops._count_products(mask, quads, 0, counts)
+
+
+@njit
+def _read(array):  # type: ignore[no-untyped-def]
+    total = np.uint64(0)
+    for i in range(array.size):
+        total ^= array[i]
+    return total
+
+
+class Machine:
+    """Peak rates of this processor: words counted and bytes multiplied a second, from the first-level cache."""
+
+    def __init__(self) -> None:
+        weight, x = np.ones((1, 32, 64), np.uint64), np.ones((1, 8, 32), np.uint64)
+        mask, quads = np.ones((64, 64), np.uint32), np.ones((4, 64), np.uint32)
+        counts, row = np.empty((4, 64), np.int64), np.empty(64, np.int64)
+        times = 2000
+        _and_rate(weight, x, row, 1)
+        _product_rate(mask, quads, counts, 1)
+        self.words = times * 8 * 32 * 64 / min(seconds(lambda: _and_rate(weight, x, row, times)) for _ in range(20))
+        self.bytes = (
+            times * 4 * 64 * 256 / min(seconds(lambda: _product_rate(mask, quads, counts, times)) for _ in range(20))
+        )
+
+    def bound(self, graph: BinaryGraph, weights: np.ndarray, lanes: int) -> float:
+        """The least time an image, in seconds."""
+        first, *later = [layer for _, layer in graph.named_layers()]
+        words = sum(layer.bits.size for layer in later)
+        if lanes >= packed.PRODUCTS_FROM:
+            compute = words / self.words + first.n_in * first.n_out / self.bytes
+        else:
+            compute = (words + 8 * first.bits.size) / self.words
+        _read(weights)
+        return max(compute, min(seconds(lambda: _read(weights)) for _ in range(100)) / lanes)
+
+
+# Start-up and memory, in an interpreter of their own.
+
+_START = """
+import json, sys, time
+import numpy as np
+t0 = time.perf_counter()
+from lava_meta.converters.lava import LavaNetwork
+from lava_meta.graph import BinaryGraph
+import lava_meta.processes.streaming
+from pathlib import Path
+
+def memory(kind):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(kind))
+
+before = memory("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+t1 = time.perf_counter()
+graph = BinaryGraph.load(sys.argv[1])
+grown = memory("VmHWM") - before
+t2 = time.perf_counter()
+with LavaNetwork(graph) as net:
+    net.predict(np.zeros((1, graph.n_in), np.uint8), lanes=1)
+    t3 = time.perf_counter()
+packed = sum(layer.bits.nbytes for _, layer in graph.named_layers())
+print(json.dumps({"import": t1 - t0, "load": t2 - t1, "start": t3 - t2, "memory": grown / packed}))
+"""
+
+
+def start_up(graph: BinaryGraph, times: int) -> dict[str, float]:
+    """Medians in seconds; `memory` is the peak growth of the process while loading, over the packed weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.safetensors"
+        graph.save(path)
+        command = [sys.executable, "-c", _START, str(path)]
+        runs = [json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(times)]
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+
+
+def measure(name: str, machine: Machine, repetitions: int, budget: float) -> None:
+    """Print the rows of one network; each repetition of each way takes about `budget` seconds."""
+    graph = random_graph(NETWORKS[name])
+    images = np.random.default_rng(1).integers(0, 256, (2048, graph.n_in), dtype=np.uint8)
+    expected = graph.sums(images[:300])
+    kernel = packed.PackedNetwork(graph)
+    plain = Torch(graph)
+    started = {lanes: LavaNetwork(graph) for lanes in LANES}
+    stock = Stock(graph, images[:16])
+    with stock.run:
+        for lanes, net in started.items():
+            net.__enter__()
+            np.testing.assert_array_equal(net.sums(images[:300], lanes), expected)
+        np.testing.assert_array_equal(stock.sums(16), expected[:16])
+        np.testing.assert_array_equal(kernel.sums(images[:300]), expected)
+        np.testing.assert_array_equal(plain.sums(torch.from_numpy(images[:300])).numpy(), expected)
+
+        ways: dict[tuple[str, int], tuple[int, Callable[[int], object]]] = {}
+
+        def add(way: str, lanes: int, function: Callable[[int], object], most: int = 2048) -> None:
+            """Choose a number of images, whole batches, that takes about the budget."""
+            trial = min(most, 4 * lanes)
+            cost = seconds(lambda: function(trial)) / trial
+            ways[way, lanes] = (lanes * max(1, min(most, int(budget / cost)) // lanes), function)
+
+        add("stock", 1, stock.run.steps, 10**6)
+        for lanes in LANES:
+            add("ours", lanes, lambda n, lanes=lanes: started[lanes].sums(images[:n], lanes))
+            add("torch", lanes, lambda n, lanes=lanes: [plain.sums(part) for part in batches(images, n, lanes)])
+            add("kernel", lanes, lambda n, lanes=lanes: [kernel.sums(x.numpy()) for x in batches(images, n, lanes)])
+        times: dict[tuple[str, int], list[float]] = {key: [] for key in ways}
+        for _ in range(repetitions):
+            for key, (number, function) in ways.items():
+                times[key].append(seconds(lambda: function(number)) / number)  # noqa: B023
+        for net in started.values():
+            net.stop()
+    once = {key: statistics.median(values) for key, values in times.items()}
+    base = once["stock", 1]
+    for lanes in LANES:
+        ours, plain_time, alone = (once[way, lanes] for way in ("ours", "torch", "kernel"))
+        bound = machine.bound(graph, kernel._weights, lanes)
+        print(
+            f"{name:13}{lanes:6}{1 / ours:12,.0f}{1e6 * ours:11.2f}{base / ours:9,.0f}x{plain_time / ours:8.1f}x"
+            f"{1e6 * base:12,.0f}{1e6 * plain_time:11.2f}{1e6 * alone:11.2f}{1e6 * bound:10.2f}{bound / alone:8.0%}",
+            flush=True,
+        )
+
+
+def batches(images: np.ndarray, number: int, lanes: int) -> list[torch.Tensor]:
+    """`number` images in batches of `lanes`."""
+    return list(torch.from_numpy(images[:number]).split(lanes))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter repetitions")
+    parser.add_argument("--network", choices=list(NETWORKS), action="append", help="only this one; repeatable")
+    arguments = parser.parse_args()
+    repetitions, budget = (3, 0.1) if arguments.quick else (9, 1.0)
+    torch.set_num_threads(1)
+    machine = Machine()
+    print(
+        f"{_processor()}; Python {platform.python_version()}, torch {torch.__version__}\n"
+        f"peak rates: {machine.words / 1e9:.1f} words counted a ns, {machine.bytes / 1e9:.0f} bytes multiplied a ns\n"
+        f"times in us an image, medians of {repetitions}\n\n"
+        f"{'network':13}{'lanes':>6}{'images/s':>12}{'ours':>11}{'stock/':>10}{'torch/':>9}"
+        f"{'stock':>12}{'torch':>11}{'kernel':>11}{'bound':>10}{'of it':>8}"
+    )
+    for name in arguments.network or NETWORKS:
+        measure(name, machine, repetitions, budget)
+    print("\nstart-up in s from a saved file (medians), memory of loading over that of the packed weights\n")
+    print(f"{'network':13}{'imports':>9}{'load':>8}{'start and first image':>23}{'memory':>8}")
+    for name in arguments.network or NETWORKS:
+        found = start_up(random_graph(NETWORKS[name]), 2 if arguments.quick else 5)
+        print(f"{name:13}{found['import']:9.2f}{found['load']:8.3f}{found['start']:23.2f}{found['memory']:7.1f}x")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
