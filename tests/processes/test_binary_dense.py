@@ -63,7 +63,7 @@ def random_inputs(rng: np.random.Generator, n: int, n_in: int, max_level: int | 
 @pytest.mark.parametrize("tag", ["floating_pt", "fixed_pt"])
 @pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("max_level", [None, 255, 65535])
-@pytest.mark.parametrize(("n_in", "n_out", "lanes"), [(1, 1, 1), (63, 9, 1), (65, 17, 3), (130, 64, 4)])
+@pytest.mark.parametrize(("n_in", "n_out", "lanes"), [(1, 1, 1), (63, 9, 3), (130, 65, 4)])
 def test_a_layer_computes_its_equation(n_in, n_out, lanes, max_level, centred, tag):
     rng = np.random.default_rng(SEED)
     x = random_inputs(rng, 12, n_in, max_level)
