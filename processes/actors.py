@@ -258,7 +258,7 @@ class Actors(MessageInfrastructureInterface):
         return None
 
     def departed(self) -> str | None:
-        """Which actor has ended in order, or None. Lava's service does so after a failure, maybe before its traceback."""
+        """Which actor has ended in order, or None. After a failure Lava's service does, maybe before the traceback."""
         for actor in self._actors:
             if actor.exitcode == 0:
                 return f"{actor.label} {_ending(0)} in the middle of the run"
