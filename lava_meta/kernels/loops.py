@@ -283,10 +283,12 @@ def _planes(pixels, planes):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _quads(pixels):  # type: ignore[no-untyped-def]
-    """Four pixels to a word, uint32 (lanes, groups); lanes and pixels that fill up are 0."""
+    """Four pixels to a word, uint32 (lanes, groups); what fills up meets bytes of 0 in the mask, or is not read."""
     lanes, n = pixels.shape
-    padded = np.zeros(((lanes + QUAD - 1) // QUAD * QUAD, (n + 3) // 4 * 4), np.uint8)
-    padded[:lanes, :n] = pixels
+    padded = np.empty(((lanes + QUAD - 1) // QUAD * QUAD, (n + 3) // 4 * 4), np.uint8)
+    for lane in range(lanes):
+        for i in range(n):
+            padded[lane, i] = pixels[lane, i]
     return padded.view(np.uint32)
 
 

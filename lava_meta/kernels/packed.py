@@ -96,12 +96,14 @@ class PackedNetwork:
     def activations(self, pixels: np.ndarray, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """The outputs of the layers `names` (default: of all): int8 signs (n, n_out), int64 sums of the readout."""
         names = self.names if names is None else tuple(names)
+        if len(pixels) <= LANES:
+            return self._activations(pixels, names)
         parts = [self._activations(pixels[start : start + LANES], names) for start in range(0, len(pixels), LANES)]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def _activations(self, pixels: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         signs, sums = self._forward(pixels)
-        out = {self.names[-1]: sums}
+        out = {}
         start = 0
         for name, n_out in zip(self.names[:-1], self._table[:-1, 1], strict=True):
             end = start + len(pixels) * words(n_out)
@@ -109,12 +111,16 @@ class PackedNetwork:
                 bits = unpack(signs[start:end].reshape(len(pixels), -1), n_out)
                 out[name] = 2 * bits.view(np.int8) - 1
             start = end
+        if self.names[-1] in names:
+            out[self.names[-1]] = sums
         return out
 
     def _forward(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Packed signs of the hidden layers, layer after layer, and the sums, for at most `LANES` images."""
         if pixels.dtype != self.dtype or pixels.ndim != 2 or pixels.shape[1] != self.n_in:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; expected {self.dtype} (n, {self.n_in})")
+        if not (pixels.flags.c_contiguous and pixels.flags.aligned and pixels.flags.writeable):
+            pixels = pixels.copy()  # numba would compile anew for another kind of array
         lanes = len(pixels)
         signs = np.empty(lanes * (len(self._threshold) // BLOCK - words(self.n_out)), np.uint64)
         sums = np.empty((lanes, self.n_out), np.int64)
@@ -124,7 +130,7 @@ class PackedNetwork:
             self._polarity,
             self._columns,
             self._table,
-            np.require(pixels, requirements=["C", "A", "W"]),  # numba compiles anew for any other kind
+            pixels,
             self._planes,
             self.dtype == np.uint8 and lanes >= PRODUCTS_FROM,
             signs,
