@@ -174,6 +174,7 @@ def run(
 
     from lava_meta.converters import load
     from lava_meta.data import load_dataset
+    from lava_meta.errors import FormatError
     from lava_meta.files import write_atomically
 
     if (images is None) == (data is None):
@@ -181,7 +182,10 @@ def run(
     net = load(network)
     labels = None
     if images is not None:
-        pixels = np.load(images, allow_pickle=False)
+        try:
+            pixels = np.load(images, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise FormatError(f"{images} is not a whole .npy file of numbers: {error}") from error
     else:
         assert data is not None
         test = load_dataset(data).test

@@ -100,10 +100,9 @@ def accuracy_matrices(runs: Mapping[str, AccuracyMatrix]) -> Figure:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(3.0 * len(runs) + 0.5, 2.9), layout="constrained")
         axes = np.atleast_1d(figure.subplots(1, len(runs), sharey=True))
-        image = None
         for axis, (name, matrix) in zip(axes, runs.items(), strict=True):
             values = 100 * matrix.values[1:]
-            image = axis.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="equal")
+            axis.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="equal")
             for (i, j), value in np.ndenumerate(values):
                 if np.isfinite(value):
                     axis.text(
@@ -119,5 +118,5 @@ def accuracy_matrices(runs: Mapping[str, AccuracyMatrix]) -> Figure:
             )
             axis.spines[:].set_visible(False)
         axes[0].set_ylabel("after learning task")
-        figure.colorbar(image, ax=list(axes), label="test accuracy (%)", shrink=0.85)
+        figure.colorbar(axes[0].images[0], ax=list(axes), label="test accuracy (%)", shrink=0.85)
     return figure

@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
+from lava_meta.cli import main
 from lava_meta.model_file import save_model
 from lava_meta.nn import BinaryMLP
 
 
-def lava_meta(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lava_meta", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=250,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "120", "OMP_NUM_THREADS": "1"},
-    )
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def lava_meta(*words: str | Path, cwd: Path | None = None) -> Done:
+    """The command in this process: `main` with these words, its output, and its exit code."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        redirect_stdout(out),
+        redirect_stderr(err),
+        patch.object(sys, "argv", ["lava-meta", *map(str, words)]),
+        patch.dict(os.environ, {"COLUMNS": "120"}),
+        chdir(cwd),
+    ):
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def chdir(folder: Path | None) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder or before)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +149,12 @@ def test_errors_are_one_readable_line(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.safetensors", "floats.npy"]
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    done = lava_meta("--debug", "info", "missing.safetensors", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr
+def test_the_installed_command_fails_with_its_exit_code_and_debug_shows_the_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lava_meta"]
+    quiet, loud = (
+        subprocess.run([*command, *debug, "info", "missing"], capture_output=True, text=True, timeout=200, cwd=tmp_path)
+        for debug in ([], ["--debug"])
+    )
+    assert (quiet.returncode, loud.returncode) == (1, 1)
+    assert len(quiet.stderr.splitlines()) == 1
+    assert "Traceback" in loud.stderr
