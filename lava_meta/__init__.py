@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lava_meta.converters import LavaNetwork, convert, load
+    from lava_meta.converters.nir import from_nir, to_nir
     from lava_meta.data import Dataset, Images, load_dataset
     from lava_meta.errors import LavaMetaError
     from lava_meta.graph import BinaryGraph
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "converters": ("LavaNetwork", "convert", "load"),
+    "converters.nir": ("from_nir", "to_nir"),
     "data": ("Dataset", "Images", "load_dataset"),
     "errors": ("LavaMetaError",),
     "graph": ("BinaryGraph",),
@@ -51,11 +53,13 @@ __all__ = [
     "convert",
     "dataset_sequence",
     "evaluate",
+    "from_nir",
     "load",
     "load_dataset",
     "permuted_tasks",
     "split_classes",
     "stream_of_subsets",
+    "to_nir",
     "train",
 ]
 
