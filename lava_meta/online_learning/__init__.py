@@ -1,0 +1,34 @@
+"""Learning on-line: one image at a time, locally, in few bits.
+
+The rule's settings (`settings`), its clear numpy twin (`layers`, `class_errors`, `draws`), and the learner that runs
+them, inside Lava or without it (`learner`). The compiled form is `lava_meta.kernels.online`, the Processes are
+`lava_meta.processes.metaplastic_dense`, `class_error` and `labelled_source`.
+"""
+
+from __future__ import annotations
+
+from lava_meta.online_learning.files import load_learner
+from lava_meta.online_learning.history import (
+    History,
+    accuracy_on,
+    flip_rate,
+    hidden_histogram,
+    saturation,
+    threshold_drift,
+)
+from lava_meta.online_learning.learner import Learner, online
+from lava_meta.online_learning.settings import LayerSettings, OnlineRule
+
+__all__ = [
+    "History",
+    "LayerSettings",
+    "Learner",
+    "OnlineRule",
+    "accuracy_on",
+    "flip_rate",
+    "hidden_histogram",
+    "load_learner",
+    "online",
+    "saturation",
+    "threshold_drift",
+]

@@ -1,0 +1,82 @@
+"""What the readout got wrong: one signed error a class, from its integer sums and the label.
+
+z_c = v_c / sqrt(n), n the readout's inputs; y the label. Every kind exists in floating point and, with 1.0 = 128 and
+errors clamped to +-127 (8 bits), in integers:
+
+    softmax   e_c = exp(z_c) / sum_k exp(z_k) - [c = y];  0 where |e_c| is below the dead zone
+              integers: exp from a table over the whole-number difference to the largest sum, 15 bits; one division
+              a class, rounded to nearest
+    margin    e = +1 for the strongest rival and -1 for the label, where its sum does not lead by sqrt(n)
+    ternary   e = +1 for every rival that comes within sqrt(n) of the label's sum, -1 for the label if there is one
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lava_meta.online_learning.settings import ERROR_ONE, ERRORS, Precision
+
+_EXP_BITS = 15
+_ONE = ERROR_ONE - 1  # the largest error in 8 bits
+
+
+class ClassError:
+    """`error(sums, labels)`: int sums (lanes, classes) and labels (lanes,) -> errors (lanes, classes).
+
+    int32 in fixed point (`precision` a number of bits), float32 else. Raises ValueError for an unknown kind, and, when
+    called, for a label that is no class.
+    """
+
+    def __init__(self, kind: str, classes: int, inputs: int, precision: Precision = 8, dead_zone: float = 0.02) -> None:
+        if kind not in ERRORS:
+            raise ValueError(f"error is {kind!r}; choose one of {', '.join(ERRORS)}")
+        if classes < 2:
+            raise ValueError(f"an error needs at least two classes, not {classes}")
+        self.kind, self.classes, self.fixed = kind, classes, precision != "float"
+        self._dead_zone = round(dead_zone * ERROR_ONE) if self.fixed else dead_zone
+        self._root = math.sqrt(inputs)
+        self._margin = round(self._root)
+        # Beyond this difference the 15-bit exponential is 0.
+        differences = np.arange(math.ceil(self._root * (_EXP_BITS + 1) * math.log(2)) + 1)
+        self._exp = np.rint(2**_EXP_BITS * np.exp(-differences / self._root)).astype(np.int64)
+
+    def __call__(self, sums: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= self.classes:
+            raise ValueError(
+                f"labels run from {low} to {high}; with {self.classes} classes they lie in 0..{self.classes - 1}"
+            )
+        form = self._softmax if self.kind == "softmax" else self._hinge
+        error = form(sums, labels, np.arange(len(sums)))
+        return error.astype(np.int32 if self.fixed else np.float32)
+
+    def _softmax(self, sums: np.ndarray, labels: np.ndarray, lanes: np.ndarray) -> np.ndarray:
+        below = sums.max(axis=1, keepdims=True).astype(np.int64) - sums
+        if self.fixed:
+            power = self._exp[np.minimum(below, len(self._exp) - 1)]
+            total = power.sum(axis=1, keepdims=True)
+            error = (power * ERROR_ONE + total // 2) // total
+            error[lanes, labels] -= ERROR_ONE
+            error[np.abs(error) < self._dead_zone] = 0
+            return np.clip(error, -_ONE, _ONE)
+        power = np.exp(-below / self._root)
+        error = power / power.sum(axis=1, keepdims=True)
+        error[lanes, labels] -= 1.0
+        error[np.abs(error) < self._dead_zone] = 0.0
+        return error
+
+    def _hinge(self, sums: np.ndarray, labels: np.ndarray, lanes: np.ndarray) -> np.ndarray:
+        one = _ONE if self.fixed else 1
+        rivals = sums.astype(np.int64)
+        own = rivals[lanes, labels].copy()
+        rivals[lanes, labels] = np.iinfo(np.int64).min // 2
+        error = np.zeros(sums.shape, np.int64)
+        if self.kind == "margin":
+            strongest = rivals.argmax(axis=1)
+            error[lanes, strongest] = np.where(own - rivals[lanes, strongest] < self._margin, one, 0)
+        else:
+            error[own[:, None] - rivals < self._margin] = one
+        error[lanes, labels] = -error.max(axis=1)
+        return error

@@ -1,0 +1,46 @@
+"""Random bits as a pure function of where and when they are used.
+
+Stochastic rounding needs a draw for every synapse and image. Here a draw is a hash of (seed, image, input, unit): it
+does not depend on the order of updates, on which inputs were active, or on where a run was interrupted, so a run in
+Lava, a run of the twin and a run that was resumed all draw the same bits.
+
+    key       = mix(seed ^ mix(image))
+    row_j     = mix(key + j)                                  j: input
+    draw_jk   = top bits of half_mix(row_j + k * 0x9E3779B9)  k: unit;  all modulo 2**32
+
+`mix` is the 32-bit finalizer "lowbias32" of Wellons' hash prospector (public domain), `half_mix` its first half.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+GOLDEN = 0x9E3779B9
+FIRST, SECOND = 0x7FEB352D, 0x846CA68B
+
+
+def mix(value: np.ndarray) -> np.ndarray:
+    """Hash of 32-bit words, uint32 of any shape."""
+    v = half_mix(value)
+    v = v * np.uint32(SECOND)
+    return v ^ (v >> np.uint32(16))
+
+
+def half_mix(value: np.ndarray) -> np.ndarray:
+    """One multiplication between two shifts: enough where the argument was mixed before."""
+    v = np.atleast_1d(np.asarray(value, np.uint32))
+    v = v ^ (v >> np.uint32(16))
+    v = v * np.uint32(FIRST)
+    return v ^ (v >> np.uint32(15))
+
+
+def key(seed: int, image: int) -> np.ndarray:
+    """uint32 (1,): the key of one image."""
+    return mix(np.array([seed & 0xFFFFFFFF], np.uint32) ^ mix(np.array([image & 0xFFFFFFFF], np.uint32)))
+
+
+def draws(image_key: np.ndarray, inputs: np.ndarray, units: int, bits: int) -> np.ndarray:
+    """int32 (inputs, units), uniform in 0 .. 2**bits - 1, for the input numbers `inputs`."""
+    rows = mix(image_key + inputs.astype(np.uint32))
+    columns = np.arange(units, dtype=np.uint32) * np.uint32(GOLDEN)
+    return (half_mix(rows[:, None] + columns[None, :]) >> np.uint32(32 - bits)).astype(np.int32)

@@ -1,0 +1,87 @@
+"""What is kept of a run of learning, and probes to look into it on the way.
+
+A probe is any function of the learner. It is called between groups of images, on a learner that stands still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lava_meta.data import Images
+from lava_meta.metrics import AccuracyMatrix
+
+if TYPE_CHECKING:
+    from lava_meta.online_learning.learner import Learner
+
+Probe = Callable[["Learner"], Any]
+
+
+@dataclass
+class History:
+    """Filled by `Learner.fit`."""
+
+    accuracy: AccuracyMatrix | None = None  # after each part on each test; None where the stream has no tests
+    online: list[float] = field(default_factory=list)  # per part: share classified right before it was learned
+    images: int = 0  # learned in this call
+    seconds: float = 0.0  # spent learning, evaluation and probes left out
+    probes: list[dict[str, Any]] = field(default_factory=list)  # {"images": learned so far, probe name: value, ...}
+
+
+def hidden_histogram(bins: int = 16) -> Probe:
+    """Counts (layers, bins) of |h| over each layer's range: the last bin holds what is saturated."""
+
+    def hidden_histogram(learner: Learner) -> list[list[int]]:
+        return [
+            np.histogram(np.abs(state["hidden"]), bins, (0, limit))[0].tolist()
+            for state, limit in zip(learner.states, learner.limits, strict=True)
+        ]
+
+    return hidden_histogram
+
+
+def saturation(learner: Learner) -> list[float]:
+    """Share of each layer's hidden weights at their limit."""
+    return [
+        float((np.abs(state["hidden"]) >= limit).mean())
+        for state, limit in zip(learner.states, learner.limits, strict=True)
+    ]
+
+
+def flip_rate() -> Probe:
+    """Share of each layer's binary weights that changed since this probe was last called (nan the first time)."""
+    last: list[np.ndarray] = []
+
+    def flip_rate(learner: Learner) -> list[float]:
+        now = [state["hidden"] >= 0 for state in learner.states]
+        rates = [float((a != b).mean()) for a, b in zip(last, now, strict=True)] if last else [float("nan")] * len(now)
+        last[:] = now
+        return rates
+
+    return flip_rate
+
+
+def threshold_drift() -> Probe:
+    """Mean absolute change of each hidden layer's thresholds since the last call, in sums (nan the first time)."""
+    last: list[np.ndarray] = []
+
+    def threshold_drift(learner: Learner) -> list[float]:
+        now = [layer.threshold for layer in learner.graph().layers]
+        drift = [float(np.abs(a - b).mean()) for a, b in zip(last, now, strict=True)] if last else [np.nan] * len(now)
+        last[:] = now
+        return drift
+
+    return threshold_drift
+
+
+def accuracy_on(images: Images, name: str | None = None) -> Probe:
+    """Accuracy on `images`, a fraction."""
+
+    def probe(learner: Learner) -> float:
+        return learner.accuracy(images)
+
+    probe.__name__ = name or f"accuracy on {images.name}"
+    return probe

@@ -1,0 +1,257 @@
+"""One metaplastic layer, clearly: what the Lava Processes and the compiled kernels must equal.
+
+A layer sees one group of images (`lanes`; on a chip, one) in two calls, forward and backward:
+
+    u_k = sum_j w_kj x_j,  w = sign(h)               x: -1, 0 or 1
+    t_k = c * sum_j w_kj                             balanced threshold: c, the mean input, is fixed
+    a_k = +1 where u_k >= t_k, else -1               a readout gives u itself
+
+    d_k = E_k where |u_k - t_k| <= 5/8 s_k, else 0   E: the error that comes in; a readout takes it whole
+    out_j = sum_k w_kj d_k / 2**shift                the error passed down, by the weights before the update
+    s_k += (|u_k - t_k| - s_k) / 2**8                mean deviation: the unit's own scale
+    b_k += (d_k - b_k) / 2**7;   d_k <- d_k - b_k    centring, hidden layers only
+    h_kj <- clip(h_kj - lr d_k x_j gate)             gate: f(|h|/limit) where the step shrinks |h|, else 1
+
+The balanced threshold follows the unit's own weights and no statistics of the data, so it does not go stale when the
+task changes. It is what an always active inhibitory input of strength c at every synapse would do.
+
+In fixed point the same equations run on integers: hidden weights of 3 to 16 bits, errors of 8 (16 inside a network),
+thresholds, deviations and means with 12 fraction bits (24 bits in all up to 2,000 inputs), gates of 8 bits from a
+table, steps of 32 bits; a division is a shift, rounded down. A step is rounded to whole levels at random,
+`floor(step + draw)`, without bias, with a draw of its own for each synapse. The only wider number is one product a
+unit, of error and learning rate (48 bits).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lava_meta.errors import DivergenceError
+from lava_meta.online_learning import draws
+from lava_meta.online_learning.settings import (
+    AMOUNT_LIMIT,
+    CENTRE_SHIFT,
+    ERROR_LIMIT,
+    GATE_ONE,
+    NEURON_BITS,
+    SCALE_SHIFT,
+    WINDOW_DEN,
+    WINDOW_NUM,
+    LayerSettings,
+)
+
+STATE = ("hidden", "balance", "mean", "deviation", "trace", "images")
+
+
+class Layer:
+    """State and equations of a layer. The arrays of `STATE` are the whole state and are changed in place.
+
+    hidden (n_in, n_out): one row an input, so that an active input touches one run of memory.
+    balance (n_out,): sum of each unit's binary weights. mean (n_out,): homeostatic threshold. deviation, trace
+    (n_out,): s and b above. images (1,): how many have been learned.
+    """
+
+    hidden: np.ndarray
+    balance: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+    trace: np.ndarray
+    images: np.ndarray
+
+    def __init__(self, settings: LayerSettings, state: dict[str, np.ndarray]) -> None:
+        self.settings = settings
+        for name in STATE:
+            setattr(self, name, state[name])
+        self.lr = settings.rule.lr
+        self.consolidation_range = 1.0
+        self.refresh()
+        self._x = self._u = np.zeros((0, 0))
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        return {name: getattr(self, name) for name in STATE}
+
+    def set_rule(self, lr: float, consolidation_range: float) -> None:
+        """Change the learning rate, or stretch f: f(|h| / (limit * consolidation_range))."""
+        self.lr, self.consolidation_range = lr, consolidation_range
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Derive again what follows from the hidden weights, after they were changed from outside."""
+        self.balance[:] = np.where(self.hidden >= 0, 1, -1).sum(axis=0)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Inputs (lanes, n_in) of -1, 0, 1 -> int32 (lanes, n_out): signs, or a readout's sums."""
+        weight = np.where(self.hidden >= 0, 1, -1)
+        self._x, self._u = x, (x.astype(np.int64) @ weight).astype(np.int32)
+        return self._u if self.settings.readout else np.where(self._distance(self._u) >= 0, 1, -1).astype(np.int32)
+
+    def backward(self, error: np.ndarray, *, learn: bool = True, pass_down: bool = True) -> np.ndarray:
+        """Errors (lanes, n_out) of the images of the last `forward` -> errors (lanes, n_in) for the layer below.
+
+        Zeros where nobody wants them (`pass_down` False).
+        """
+        raise NotImplementedError
+
+    def _distance(self, u: np.ndarray) -> Any:
+        """u - threshold, in the form's own units."""
+        raise NotImplementedError
+
+    def integer_thresholds(self) -> np.ndarray:
+        """int64 (n_out,): the smallest whole sum at which each unit fires."""
+        raise NotImplementedError
+
+
+class FixedLayer(Layer):
+    """The equations on integers. hidden int16; balance int32; mean, deviation, trace int32; images int64."""
+
+    def refresh(self) -> None:
+        super().refresh()
+        self._rate = self.settings.rate_fixed(self.lr)
+        self._gates = self.settings.gate_table(self.consolidation_range)
+
+    def backward(self, error: np.ndarray, *, learn: bool = True, pass_down: bool = True) -> np.ndarray:
+        s = self.settings
+        distance = self._distance(self._u)
+        d = error.astype(np.int64)
+        if not s.readout:
+            d = np.where(WINDOW_DEN * np.abs(distance) <= WINDOW_NUM * self.deviation, d, 0)
+        down = np.zeros((len(d), s.n_in), np.int32)
+        if pass_down:
+            weight = np.where(self.hidden >= 0, 1, -1)
+            down[:] = np.clip((d @ weight.T) >> s.backward_shift, -ERROR_LIMIT, ERROR_LIMIT)
+        if learn:
+            for lane in range(len(d)):
+                self._learn(self._x[lane], distance[lane], d[lane])
+        return down
+
+    def _learn(self, x: np.ndarray, distance: np.ndarray, d: np.ndarray) -> None:
+        s = self.settings
+        d = d << NEURON_BITS
+        if not s.readout:
+            self.deviation += ((np.abs(distance) - self.deviation) >> SCALE_SHIFT).astype(np.int32)
+        if s.homeostatic:
+            self.mean += (distance >> SCALE_SHIFT).astype(np.int32)
+        if s.centred:
+            self.trace += ((d - self.trace) >> CENTRE_SHIFT).astype(np.int32)
+            d = d - self.trace
+        amount = np.clip(-self._rate * d >> s.amount_shift, -AMOUNT_LIMIT, AMOUNT_LIMIT)
+
+        active = np.flatnonzero(x)
+        h = self.hidden[active].astype(np.int64)
+        step = amount[None, :] * x[active, None]
+        shrinks = np.where(h >= 0, step < 0, step > 0)
+        gate = np.where(shrinks, self._gates[np.abs(h)], GATE_ONE)
+        draw = draws.draws(draws.key(s.seed, int(self.images[0])), active, s.n_out, s.step_bits)
+        new = np.clip(h + (step * gate + draw >> s.step_bits), -s.limit_levels, s.limit_levels)
+        self.balance += 2 * ((new >= 0).sum(axis=0) - (h >= 0).sum(axis=0)).astype(np.int32)
+        self.hidden[active] = new
+        self.images += 1
+
+    def _distance(self, u: np.ndarray) -> Any:
+        scaled = u.astype(np.int64) << NEURON_BITS
+        if self.settings.readout:
+            return scaled
+        threshold = self.mean if self.settings.homeostatic else self.settings.mean_fixed * self.balance.astype(np.int64)
+        return scaled - threshold
+
+    def integer_thresholds(self) -> np.ndarray:
+        threshold = self.mean if self.settings.homeostatic else self.settings.mean_fixed * self.balance.astype(np.int64)
+        return -(-threshold.astype(np.int64) >> NEURON_BITS)
+
+
+class FloatLayer(Layer):
+    """The equations in float32. hidden, mean, deviation, trace float32; balance int32; images int64.
+
+    Any consolidation function of `lava_meta.rule`, and no rounding. Raises DivergenceError for an error that is not
+    a finite number.
+    """
+
+    def backward(self, error: np.ndarray, *, learn: bool = True, pass_down: bool = True) -> np.ndarray:
+        s = self.settings
+        if not np.isfinite(error).all():
+            raise DivergenceError(
+                f"the error of {'the readout' if s.readout else f'a hidden layer of {s.n_out} units'} is not a finite "
+                f"number after {int(self.images[0])} images"
+            )
+        distance = self._distance(self._u)
+        d = error.astype(np.float32)
+        if not s.readout:
+            d = np.where(np.abs(distance) <= WINDOW_NUM / WINDOW_DEN * self.deviation, d, np.float32(0))
+        down = np.zeros((len(d), s.n_in), np.float32)
+        if pass_down:
+            weight = np.where(self.hidden >= 0, np.float32(1), np.float32(-1))
+            down[:] = d @ weight.T / np.float32(2**s.backward_shift)
+        if learn:
+            for lane in range(len(d)):
+                self._learn(self._x[lane], distance[lane], d[lane])
+        return down
+
+    def _learn(self, x: np.ndarray, distance: np.ndarray, d: np.ndarray) -> None:
+        s = self.settings
+        if not s.readout:
+            self.deviation += (np.abs(distance) - self.deviation) / np.float32(2**SCALE_SHIFT)
+        if s.homeostatic:
+            self.mean += distance / np.float32(2**SCALE_SHIFT)
+        if s.centred:
+            self.trace += (d - self.trace) / np.float32(2**CENTRE_SHIFT)
+            d = d - self.trace
+        active = np.flatnonzero(x)
+        h = self.hidden[active]
+        step = np.float32(-self.lr) * d[None, :] * x[active, None].astype(np.float32)
+        shrinks = np.where(h >= 0, step < 0, step > 0)
+        gate = s.rule.consolidation(h * np.float32(1 / (s.limit * self.consolidation_range)))
+        new = np.clip(h + np.where(shrinks, step * gate, step), -s.limit, s.limit).astype(np.float32)
+        self.balance += 2 * ((new >= 0).sum(axis=0) - (h >= 0).sum(axis=0)).astype(np.int32)
+        self.hidden[active] = new
+        self.images += 1
+
+    def _distance(self, u: np.ndarray) -> Any:
+        if self.settings.readout:
+            return u.astype(np.float32)
+        return (u - self._thresholds()).astype(np.float32)
+
+    def _thresholds(self) -> np.ndarray:
+        if self.settings.homeostatic:
+            return self.mean.astype(np.float64)
+        return self.settings.input_mean * self.balance.astype(np.float64)
+
+    def integer_thresholds(self) -> np.ndarray:
+        return np.ceil(self._thresholds()).astype(np.int64)
+
+
+def state_types(precision: Any) -> dict[str, type]:
+    """The array type of each part of the state."""
+    number = np.float32 if precision == "float" else np.int32
+    return {
+        "hidden": np.float32 if precision == "float" else np.int16,
+        "balance": np.int32,
+        "mean": number,
+        "deviation": number,
+        "trace": number,
+        "images": np.int64,
+    }
+
+
+def state_shapes(settings: LayerSettings) -> dict[str, tuple[int, ...]]:
+    """The shape of each part of the state."""
+    a_unit = dict.fromkeys(("balance", "mean", "deviation", "trace"), (settings.n_out,))
+    return {"hidden": (settings.n_in, settings.n_out), "images": (1,), **a_unit}
+
+
+def initial_state(settings: LayerSettings, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    """Hidden weights uniform in +-init_width (in fixed point at least one level to each side), deviations as random
+    weights would give them."""
+    types, shapes = state_types(settings.precision), state_shapes(settings)
+    state = {name: np.zeros(shapes[name], types[name]) for name in STATE}
+    start = generator.uniform(-1.0, 1.0, shapes["hidden"])
+    fixed, width = settings.precision != "float", settings.rule.init_width
+    if fixed:  # rounded down, so that half of the weights are negative
+        state["hidden"][:] = np.clip(np.floor(start * max(1.0, width * settings.levels)), -settings.limit_levels, None)
+    else:
+        state["hidden"][:] = start * min(width, settings.limit)
+    state["balance"][:] = np.where(state["hidden"] >= 0, 1, -1).sum(axis=0)
+    state["deviation"][:] = round(settings.initial_deviation * 2**NEURON_BITS) if fixed else settings.initial_deviation
+    return state

@@ -1,0 +1,162 @@
+"""The on-line rule's settings, and the integers that a layer in fixed point derives from them.
+
+Hidden weights are counted in units of their full range: 1 in floating point, 2**(bits-1) - 1 levels in fixed point. All
+settings are in these units, so one rule serves every precision.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from lava_meta.rule import Consolidation, Linear, consolidation_from_dict
+
+Precision = Literal["float"] | int
+ERRORS = ("softmax", "margin", "ternary")
+THRESHOLDS = ("balanced", "homeostatic")
+
+NEURON_BITS = 12  # fraction bits of a threshold, a deviation, a trace of errors
+ERROR_ONE = 128  # an error of 1.0 in fixed point: errors are 8 bits, sign included
+GATE_ONE = 256  # a gate of 1.0 in fixed point
+RATE_BITS = 12  # fraction bits of the learning rate, in levels
+WINDOW_NUM, WINDOW_DEN = 5, 8  # of a mean deviation: half a standard deviation of a normal distribution
+SCALE_SHIFT = 8  # a deviation, or a homeostatic threshold, follows at 2**-8 an image
+CENTRE_SHIFT = 7  # the mean error of a unit follows at 2**-7 an image
+AMOUNT_LIMIT = 1 << 22  # clamp of a step before its gate: with 8 bits of gate it stays inside 32 bits
+ERROR_LIMIT = (1 << 15) - 1  # clamp of an error that a layer passes down: 16 bits
+
+
+@dataclass(frozen=True)
+class OnlineRule:
+    """How a network learns from one image at a time, by what each synapse and its two neurons know.
+
+        step      dh = -lr * d_k * x_j                      d_k: the unit's error, x_j: its input
+        gate      f(h / limit) where the step shrinks |h|, 1 elsewhere;   |h| never passes its limit
+        centring  d_k <- d_k - its running mean             hidden units only
+        window    d_k = 0 unless |u_k - threshold_k| <= 5/8 of its mean deviation
+
+    Defaults were chosen on held-out training images of permuted MNIST (docs/online.md). `lr` times the number of
+    images a task is what to adapt first: 100 for 20,000 images.
+
+    Raises ValueError for a value out of range, TypeError for a consolidation that is not one.
+    """
+
+    lr: float = 0.005  # share of the full range a unit error moves a synapse
+    consolidation: Consolidation = field(default_factory=lambda: Linear(1.0))  # of |h| / limit
+    readout_limit: float = 0.5  # |h| of readout synapses stays below this; hidden synapses below 1
+    centring: bool = True
+    thresholds: str = "balanced"  # or "homeostatic": the running mean of the unit's sum
+    error: str = "softmax"  # or "margin", "ternary"
+    dead_zone: float = 0.02  # softmax errors below are 0
+    init_width: float = 0.02  # hidden weights start uniform in +- this
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.consolidation, Consolidation):
+            raise TypeError(f"consolidation is {self.consolidation!r}; give one of lava_meta.rule's functions")
+        for name, low, high in (("lr", 0, 1), ("readout_limit", 0.01, 1), ("dead_zone", 0, 1), ("init_width", 0, 1)):
+            if not (math.isfinite(getattr(self, name)) and low <= getattr(self, name) <= high):
+                raise ValueError(f"{name} is {getattr(self, name)}; it lies between {low} and {high}")
+        for name, known in (("thresholds", THRESHOLDS), ("error", ERRORS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The rule as JSON holds it."""
+        return {**vars(self), "consolidation": self.consolidation.to_dict()}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> OnlineRule:
+        """Inverse of `to_dict`."""
+        return cls(**{**record, "consolidation": consolidation_from_dict(record["consolidation"])})
+
+
+def check_precision(precision: Precision) -> None:
+    """Raise ValueError unless `precision` is "float" or a whole number of bits from 3 to 16."""
+    whole = isinstance(precision, (int, np.integer)) and not isinstance(precision, bool)
+    if precision != "float" and not (whole and 3 <= int(precision) <= 16):
+        raise ValueError(f"precision is {precision!r}; give 'float', or the bits of a hidden weight, 3 to 16")
+
+
+@dataclass(frozen=True)
+class LayerSettings:
+    """One layer of metaplastic synapses and their neurons.
+
+    `readout` layers give their sums and neither centre nor gate errors by a window; the others give signs.
+    Raises ValueError for sizes or a precision that the form cannot hold.
+    """
+
+    n_in: int
+    n_out: int
+    readout: bool
+    precision: Precision
+    rule: OnlineRule
+    seed: int  # of the draws for stochastic rounding, 32 bits
+    input_mean: float = 0.0  # threshold: this times the sum of the unit's binary weights; 0 where inputs are +-1
+
+    def __post_init__(self) -> None:
+        check_precision(self.precision)
+        if not 1 <= self.n_in < 2**17 or not 1 <= self.n_out < 2**17:
+            raise ValueError(f"a layer of {self.n_out} units with {self.n_in} inputs; both are 1 to {2**17 - 1}")
+        if not -1.0 <= self.input_mean <= 1.0:
+            raise ValueError(f"input_mean is {self.input_mean}; inputs are -1, 0 or 1, so their mean lies between")
+
+    @property
+    def limit(self) -> float:
+        """Largest |h|, as a share of the full range."""
+        return self.rule.readout_limit if self.readout else 1.0
+
+    @property
+    def homeostatic(self) -> bool:
+        return self.rule.thresholds == "homeostatic" and not self.readout
+
+    @property
+    def centred(self) -> bool:
+        return self.rule.centring and not self.readout
+
+    @property
+    def backward_shift(self) -> int:
+        """Errors passed down are divided by 2**this, about the root of the units that add up; a readout's are not."""
+        return 0 if self.readout else int(math.log2(math.sqrt(self.n_out)))
+
+    @property
+    def initial_deviation(self) -> float:
+        """Expected mean deviation of a sum of random signs: of 0/1 inputs (one in eight active), or of +-1 inputs."""
+        return math.sqrt(self.n_in) * (0.8 if self.input_mean == 0 else 0.28)
+
+    # In fixed point.
+
+    @property
+    def levels(self) -> int:
+        """Levels of the full range: 127 for 8 bits."""
+        return 2 ** (int(self.precision) - 1) - 1
+
+    @property
+    def limit_levels(self) -> int:
+        return max(1, int(self.levels * self.limit))
+
+    @property
+    def mean_fixed(self) -> int:
+        """`input_mean` with 12 fraction bits."""
+        return round(self.input_mean * 2**NEURON_BITS)
+
+    @property
+    def step_bits(self) -> int:
+        """Fraction bits of a step: 24 to 8 bits of precision, fewer above, so that a step stays inside 32 bits."""
+        return 24 - max(0, int(self.precision) - 8)
+
+    @property
+    def amount_shift(self) -> int:
+        """From error (7 + 12 fraction bits) times rate (12) to an amount (8 fraction bits less than a step)."""
+        return 7 + NEURON_BITS + RATE_BITS - (self.step_bits - 8)
+
+    def rate_fixed(self, lr: float) -> int:
+        """Levels a unit error moves a synapse, with 12 fraction bits."""
+        return round(self.levels * lr * 2**RATE_BITS)
+
+    def gate_table(self, consolidation_range: float) -> np.ndarray:
+        """int32 (limit_levels + 1,): 256 * f(|h| / (limit * consolidation_range)) for every level of |h|."""
+        distance = np.arange(self.limit_levels + 1) / (self.limit_levels * consolidation_range)
+        return np.rint(GATE_ONE * self.rule.consolidation(distance)).astype(np.int32)
