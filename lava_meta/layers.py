@@ -1,0 +1,168 @@
+"""The dense layers of a `BinaryGraph`: packed weights of +1 and -1, integer thresholds, and the readout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lava_meta.bits import pack, unpack, words
+
+
+@dataclass(frozen=True, eq=False)
+class DenseLayer:
+    """Binary synapses and their threshold neurons: `a_j = +1` where `polarity_j * d_j >= threshold_j`.
+
+    `d = W x`, or `n_out * (W x)_j - sum_k (W x)_k` where `centred` (a layer norm's mean, kept in integers).
+
+    Raises `ValueError` when a field's shape, type or range does not fit the others.
+    """
+
+    bits: np.ndarray  # uint64 (n_out, words(n_in)): 1 is a weight of +1
+    n_in: int  # inputs
+    threshold: np.ndarray  # int64 (n_out,), in units of d
+    polarity: np.ndarray  # int8 (n_out,), +1 or -1: -1 where the norm's gain is negative
+    centred: bool = False
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, self.n_in)
+        check_array("threshold", self.threshold, np.int64, (self.n_out,))
+        check_array("polarity", self.polarity, np.int8, (self.n_out,))
+        if not np.isin(self.polarity, (-1, 1)).all():
+            raise ValueError("polarity holds a value that is neither +1 nor -1")
+
+    @classmethod
+    def from_weights(
+        cls,
+        weight: np.ndarray,
+        threshold: np.ndarray,
+        polarity: np.ndarray | None = None,
+        centred: bool = False,
+    ) -> DenseLayer:
+        """From weights (n_out, n_in), +1 where `weight >= 0` (booleans: where True); polarity defaults to +1."""
+        positive = positive_weights(weight)
+        n_out, n_in = positive.shape
+        return cls(
+            bits=pack(positive),
+            n_in=n_in,
+            threshold=np.asarray(threshold, dtype=np.int64),
+            polarity=np.ones(n_out, np.int8) if polarity is None else np.asarray(polarity, dtype=np.int8),
+            centred=centred,
+        )
+
+    @property
+    def n_out(self) -> int:
+        """Number of units."""
+        return self.bits.shape[0]
+
+    @property
+    def weight(self) -> np.ndarray:
+        """The weights unpacked: bool (n_out, n_in), True for +1."""
+        return unpack(self.bits, self.n_in)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of one image: (n_out,)."""
+        return (self.n_out,)
+
+    def sums(self, x: np.ndarray) -> np.ndarray:
+        """The oracle's `W x`, int64 (n, n_out), of integers x (n, n_in)."""
+        return exact_product(x, self.weight)
+
+    def fires(self, sums: np.ndarray) -> np.ndarray:
+        """Booleans (n, n_out), True for +1, from the integer sums `W x` (n, n_out)."""
+        d = sums.astype(np.int64, copy=False)
+        if self.centred:
+            d = self.n_out * d - d.sum(axis=1, keepdims=True)
+        return self.polarity * d >= self.threshold
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """The last layer: integer sums `u = W a` and the affine map `scale * u + offset` whose argmax is the class."""
+
+    bits: np.ndarray  # uint64 (classes, words(n_in))
+    n_in: int  # inputs
+    scale: np.ndarray  # float64 (classes,)
+    offset: np.ndarray  # float64 (classes,)
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, self.n_in)
+        for name, value in (("scale", self.scale), ("offset", self.offset)):
+            check_array(name, value, np.float64, (self.n_out,))
+            if not np.isfinite(value).all():
+                raise ValueError(f"the readout's {name} holds a value that is not finite")
+
+    @classmethod
+    def from_weights(
+        cls, weight: np.ndarray, scale: np.ndarray | None = None, offset: np.ndarray | None = None
+    ) -> Readout:
+        """From weights (classes, n_in), +1 where `weight >= 0` (booleans: where True)."""
+        positive = positive_weights(weight)
+        n_out, n_in = positive.shape
+        return cls(
+            bits=pack(positive),
+            n_in=n_in,
+            scale=np.ones(n_out) if scale is None else np.asarray(scale, dtype=np.float64),
+            offset=np.zeros(n_out) if offset is None else np.asarray(offset, dtype=np.float64),
+        )
+
+    @property
+    def n_out(self) -> int:
+        """Number of classes."""
+        return self.bits.shape[0]
+
+    @property
+    def weight(self) -> np.ndarray:
+        """The weights unpacked: bool (classes, n_in), True for +1."""
+        return unpack(self.bits, self.n_in)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of one image: (classes,)."""
+        return (self.n_out,)
+
+    def sums(self, x: np.ndarray) -> np.ndarray:
+        """The oracle's `W x`, int64 (n, classes), of integers x (n, n_in)."""
+        return exact_product(x, self.weight)
+
+    def values(self, sums: np.ndarray) -> np.ndarray:
+        """`scale * sums + offset`, float64 (n, classes)."""
+        return self.scale * sums + self.offset
+
+    def classes(self, sums: np.ndarray) -> np.ndarray:
+        """int64 (n,): argmax of the values, lowest index on ties."""
+        return np.argmax(self.values(sums), axis=1).astype(np.int64)
+
+
+def exact_product(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """`W x`, int64 (n, outputs); float64 sums of integers below 2**53 are exact in any order of summation."""
+    return (x.astype(np.float64) @ np.where(weight, 1.0, -1.0).T).astype(np.int64)
+
+
+def positive_weights(weight: np.ndarray) -> np.ndarray:
+    """Booleans (outputs, inputs), True where `weight >= 0`. Raises `ValueError` for another shape or NaN."""
+    array = np.asarray(weight)
+    if array.ndim != 2:
+        raise ValueError(f"weights have shape {array.shape}; expected (outputs, inputs)")
+    if array.dtype == bool:
+        return array
+    if not np.isfinite(array).all():
+        raise ValueError("weights hold a value that is not finite")
+    return array >= 0
+
+
+def check_array(name: str, value: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:
+    """Raises `ValueError` for an array of another type or shape."""
+    if value.dtype != dtype or value.shape != shape:
+        raise ValueError(f"{name} is {value.dtype} {value.shape}; expected {np.dtype(dtype)} {shape}")
+
+
+def check_bits(bits: np.ndarray, n_in: int) -> None:
+    """Raises `ValueError` unless `bits` are packed rows of `n_in` weights."""
+    if n_in < 1 or bits.ndim != 2 or len(bits) < 1:
+        raise ValueError(f"a layer needs at least one input and one unit; got {n_in} inputs, bits {bits.shape}")
+    check_array("bits", bits, np.uint64, (len(bits), words(n_in)))
+    spare = words(n_in) * 64 - n_in
+    if spare and (bits[:, -1] >> np.uint64(64 - spare)).any():
+        raise ValueError(f"bits are set past input {n_in}")
