@@ -90,10 +90,10 @@ class LayerSettings:
 
     n_in: int
     n_out: int
-    readout: bool
-    precision: Precision
-    rule: OnlineRule
-    seed: int  # of the draws for stochastic rounding, 32 bits
+    readout: bool = False
+    precision: Precision = 8  # "float", or the bits of a hidden weight
+    rule: OnlineRule = field(default_factory=OnlineRule)
+    seed: int = 0  # of the draws for stochastic rounding, 32 bits
     input_mean: float = 0.0  # threshold: this times the sum of the unit's binary weights; 0 where inputs are +-1
 
     def __post_init__(self) -> None:

@@ -1,0 +1,39 @@
+"""The neurons that compare a readout with its label."""
+
+from __future__ import annotations
+
+from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.process.variable import Var
+
+from lava_meta.online_learning.settings import ERRORS, Precision
+
+
+class ErrorNeurons(AbstractProcess):
+    """One signed error a class; the equations are those of `lava_meta.online_learning.class_errors`.
+
+    Ports: `s_in` (lanes, classes), int32, the readout's sums; `label_in` (lanes,), int32; `e_out` (lanes, classes),
+    float32, or in fixed point int32 with 128 for 1.0. Var `correct` (1,): how many images were classified right.
+
+    inputs: of each readout unit, whose root scales the sums. kind: "softmax", "margin" or "ternary". A label that is
+    no class ends the run with a ValueError.
+    """
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        inputs: int,
+        kind: str = "softmax",
+        precision: Precision = 8,
+        dead_zone: float = 0.02,
+        lanes: int = 1,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(classes=classes, inputs=inputs, kind=kind, precision=precision, dead_zone=dead_zone, name=name)
+        if kind not in ERRORS:
+            raise ValueError(f"kind is {kind!r}; choose one of {', '.join(ERRORS)}")
+        self.s_in = InPort(shape=(lanes, classes))
+        self.label_in = InPort(shape=(lanes,))
+        self.e_out = OutPort(shape=(lanes, classes))
+        self.correct = Var(shape=(1,), init=0)
