@@ -122,9 +122,9 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 @njit
-def _and_rate(weight, x, counts, times):  # type: ignore[no-untyped-def]
+def _bit_rate(weight, x, counts, times):  # type: ignore[no-untyped-def]
     for _ in range(times):
-        loops._count_and(weight, 0, x, 0, counts)
+        loops._add_xor(weight, 0, x, 0, 32, counts)
 
 
 @njit
@@ -145,13 +145,13 @@ class Machine:
     """Peak rates of this processor: words counted and bytes multiplied a second, from the first-level cache."""
 
     def __init__(self) -> None:
-        weight, x = np.ones((1, 32, 64), np.uint64), np.ones((1, 8, 32), np.uint64)
+        weight, x = np.ones((32, 64), np.uint64), np.ones(32, np.uint64)
         mask, quads = np.ones((64, 64), np.uint32), np.ones((4, 64), np.uint32)
         counts, row = np.empty((4, 64), np.int64), np.empty(64, np.int64)
-        times = 2000
-        _and_rate(weight, x, row, 1)
+        times = 8000
+        _bit_rate(weight, x, row, 1)
         _product_rate(mask, quads, counts, 1)
-        self.words = times * 8 * 32 * 64 / min(seconds(lambda: _and_rate(weight, x, row, times)) for _ in range(20))
+        self.words = times * 32 * 64 / min(seconds(lambda: _bit_rate(weight, x, row, times)) for _ in range(20))
         self.bytes = (
             times * 4 * 64 * 256 / min(seconds(lambda: _product_rate(mask, quads, counts, times)) for _ in range(20))
         )
@@ -193,12 +193,12 @@ with LavaNetwork(graph) as net:
     net.predict(np.zeros((1, graph.n_in), np.uint8), lanes=1)
     t3 = time.perf_counter()
 packed = sum(layer.bits.nbytes for _, layer in graph.named_layers())
-print(json.dumps({"import": t1 - t0, "load": t2 - t1, "start": t3 - t2, "memory": grown / packed}))
+print(json.dumps({"import": t1 - t0, "load": t2 - t1, "start": t3 - t2, "grown": grown, "packed": packed}))
 """
 
 
 def start_up(graph: BinaryGraph, times: int) -> dict[str, float]:
-    """Medians in seconds; `memory` is the peak growth of the process while loading, over the packed weights."""
+    """Medians: times in seconds; the peak growth of the process while loading and the packed weights, in bytes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.safetensors"
         graph.save(path)
@@ -277,11 +277,12 @@ def main() -> None:
     )
     for name in arguments.network or NETWORKS:
         measure(name, machine, repetitions, budget)
-    print("\nstart-up in s from a saved file (medians), memory of loading over that of the packed weights\n")
-    print(f"{'network':13}{'imports':>9}{'load':>8}{'start and first image':>23}{'memory':>8}")
+    print("\nstart-up from a saved file in s, peak memory of loading and packed weights in MB, medians\n")
+    print(f"{'network':13}{'imports':>9}{'load':>8}{'start and first image':>23}{'memory':>8}{'weights':>9}")
     for name in arguments.network or NETWORKS:
         found = start_up(random_graph(NETWORKS[name]), 2 if arguments.quick else 5)
-        print(f"{name:13}{found['import']:9.2f}{found['load']:8.3f}{found['start']:23.2f}{found['memory']:7.1f}x")
+        times = f"{found['import']:9.2f}{found['load']:8.3f}{found['start']:23.2f}"
+        print(f"{name:13}{times}{found['grown'] / 1e6:8.2f}{found['packed'] / 1e6:9.2f}")
 
 
 def _processor() -> str:

@@ -7,11 +7,11 @@ product of bytes names an instruction (AVX-512 VNNI), and takes four portable st
 
 The inner loops serve numba functions; their arrays are in C order.
 
-    _count_xor(weight, block, x, lane, counts)
-        counts[u] = sum_k popcount(weight[block, k, u] ^ x[lane, 0, k])
-    _count_and(weight, block, x, lane, counts)
-        counts[u] = sum_b 2**b * sum_k popcount(weight[block, k, u] & x[lane, b, k])
-            weight: uint64 (blocks, words, 64); x: uint64 (lanes, planes, words); counts: int64 (64,)
+    _add_xor(weights, start, x, x_start, words, counts)
+        counts[u] += sum_k popcount(weights[start + 64 * k + u] ^ x[x_start + k]),   k = 0 .. words - 1
+    _add_plane(weights, start, x, x_start, words, counts)
+        counts[u] = 2 * counts[u] + sum_k popcount(weights[start + 64 * k + u] & x[x_start + k])
+            weights, x: uint64, of any shape; counts: int64 (64,)
     _count_products(mask, quads, lane, counts)
         counts[i, u] = sum_g sum_j byte j of quads[lane + i, g] * byte j of mask[g, u],   i = 0 .. 3, j = 0 .. 3
             mask: uint32 (groups, 64), bytes of 0 and 1; quads: uint32 (lanes, groups); counts: int64 (4, 64)
@@ -53,46 +53,38 @@ def _splat(builder: Any, value: Any, width: int) -> Any:
     return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(_I32, width), [0] * width))
 
 
-def _bit_counter(exclusive: bool) -> Any:
-    """The counting loop, with XOR (`exclusive`) or AND between weights and inputs."""
+def _bit_counter(planes: bool) -> Any:
+    """The counting loop: XOR between weights and inputs, or AND for one plane of several."""
 
-    def count(typing_context: Any, weight: Any, block: Any, x: Any, lane: Any, counts: Any) -> Any:
+    def count(typing_context: Any, weights: Any, start: Any, x: Any, x_start: Any, words: Any, counts: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            kinds = signature.args
-            weight_array = context.make_array(kinds[0])(context, builder, args[0])
-            x_array = context.make_array(kinds[2])(context, builder, args[2])
-            counts_array = context.make_array(kinds[4])(context, builder, args[4])
-            _, planes, words = cgutils.unpack_tuple(builder, x_array.shape)
-            block_start = builder.mul(args[1], builder.mul(words, _I64(BLOCK)))
-            block_data = builder.gep(weight_array.data, [block_start])
-            row = builder.gep(x_array.data, [builder.mul(args[3], builder.mul(planes, words))])
+            weights_data, x_data, counts_data = (
+                context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2, 5)
+            )
             popcount = cgutils.get_or_insert_function(
                 builder.module, ir.FunctionType(_WORDS, [_WORDS]), "llvm.ctpop.v8i64"
             )
-            # LLVM turns these stack slots into registers.
-            totals = [
-                cgutils.alloca_once_value(builder, ir.Constant(_WORDS, None)) for _ in range(BLOCK // _WORDS.count)
+            places = [
+                builder.bitcast(builder.gep(counts_data, [_I64(i)]), _WORDS.as_pointer())
+                for i in range(0, BLOCK, _WORDS.count)
             ]
-            downwards = cgutils.for_range_slice(builder, builder.sub(planes, _I64(1)), _I64(-1), _I64(-1), inc=False)
-            with downwards as (plane, _):
-                for total in totals:
-                    value = builder.load(total)
-                    builder.store(builder.add(value, value), total)
-                plane_row = builder.gep(row, [builder.mul(plane, words)])
-                with cgutils.for_range(builder, words) as loop:
-                    word = _splat(builder, builder.load(builder.gep(plane_row, [loop.index])), _WORDS.count)
-                    word_start = builder.mul(loop.index, _I64(BLOCK))
-                    for i, total in enumerate(totals):
-                        start = builder.gep(block_data, [builder.add(word_start, _I64(i * _WORDS.count))])
-                        bits = builder.load(builder.bitcast(start, _WORDS.as_pointer()), align=8)
-                        pairs = builder.xor(bits, word) if exclusive else builder.and_(bits, word)
-                        builder.store(builder.add(builder.load(total), builder.call(popcount, [pairs])), total)
-            for i, total in enumerate(totals):
-                start = builder.gep(counts_array.data, [_I64(i * _WORDS.count)])
-                builder.store(builder.load(total), builder.bitcast(start, _WORDS.as_pointer()), align=8)
+            before = [builder.load(place, align=8) for place in places]
+            # LLVM turns these stack slots into registers.
+            totals = [cgutils.alloca_once_value(builder, builder.add(v, v) if planes else v) for v in before]
+            with cgutils.for_range(builder, args[4]) as loop:
+                word = builder.load(builder.gep(x_data, [builder.add(args[3], loop.index)]))
+                word = _splat(builder, word, _WORDS.count)
+                row = builder.add(args[1], builder.mul(loop.index, _I64(BLOCK)))
+                for i, total in enumerate(totals):
+                    place = builder.gep(weights_data, [builder.add(row, _I64(i * _WORDS.count))])
+                    bits = builder.load(builder.bitcast(place, _WORDS.as_pointer()), align=8)
+                    pairs = builder.and_(bits, word) if planes else builder.xor(bits, word)
+                    builder.store(builder.add(builder.load(total), builder.call(popcount, [pairs])), total)
+            for place, total in zip(places, totals, strict=True):
+                builder.store(builder.load(total), place, align=8)
             return context.get_dummy_value()
 
-        return types.void(weight, types.intp, x, types.intp, counts), codegen
+        return types.void(weights, types.intp, x, types.intp, types.intp, counts), codegen
 
     return count
 
@@ -167,58 +159,65 @@ def _product_counter(typing_context: Any, mask: Any, quads: Any, lane: Any, coun
     return types.void(mask, quads, types.intp, counts), codegen
 
 
-_count_xor: Any = intrinsic(_bit_counter(exclusive=True))
-_count_and: Any = intrinsic(_bit_counter(exclusive=False))
+_add_xor: Any = intrinsic(_bit_counter(planes=False))
+_add_plane: Any = intrinsic(_bit_counter(planes=True))
 _count_products: Any = intrinsic(_product_counter)
 _split_planes: Any = intrinsic(_plane_splitter)
 
 
-# One layer's row in the table that `forward` reads.
-N_IN, N_OUT, WEIGHTS, UNITS, COLUMNS = range(5)  # inputs, units, and where its part of each flat array begins
+# One dense layer's row in the table that `forward` reads.
+N_IN, N_OUT, WORDS, WEIGHTS, UNITS, COLUMNS = range(6)  # and where its part of each flat array begins
 PLAIN = -1  # in COLUMNS: the layer is not centred
+
+# What comes into the first dense layer.
+PLANES, PRODUCTS, SIGNS = range(3)  # pixels, counted in bit planes; pixels, as products of bytes; packed signs
 
 
 @njit(cache=True)
-def forward(weights, threshold, polarity, columns, table, pixels, planes, products, signs, sums):  # type: ignore[no-untyped-def]
-    """A batch through all layers: packed signs of the hidden layers into `signs`, the readout's sums into `sums`.
+def forward(weights, threshold, polarity, columns, table, pixels, planes, x, kind, signs, sums):  # type: ignore[no-untyped-def]
+    """A batch through all dense layers: packed signs of the hidden ones into `signs`, the readout's sums into `sums`.
 
-    pixels: unsigned (lanes, n_in). signs: uint64 (lanes * hidden blocks,), layer after layer, each (lanes, blocks).
-    sums: int64 (lanes, classes). products: whether the first layer multiplies bytes (uint8 only) or counts bits of
-    planes. Returns the OR of all pixels.
+    pixels: unsigned (lanes, n_in), for the kinds PLANES and PRODUCTS (uint8 only). Returns the OR of all.
+    x: uint64 (lanes, 1, words), packed signs, for the kind SIGNS. signs: uint64 (lanes * hidden blocks,), layer after
+    layer, each (lanes, blocks). sums: int64 (lanes, classes).
     """
-    lanes = pixels.shape[0]
+    lanes = sums.shape[0]
     last = table.shape[0] - 1
     offset = np.empty(lanes, np.int64)
     seen = _sum_pixels(pixels, offset)
-    if products:
+    quads = np.empty((1, 1), np.uint32)
+    if kind == PRODUCTS:
         quads = _quads(pixels)
-        x = np.empty((1, 1, 1), np.uint64)
-    else:
-        quads = np.empty((1, 1), np.uint32)
+    if kind == PLANES:
         x = _planes(pixels, planes)
     mask = np.empty((quads.shape[1], BLOCK), np.uint32)
     counts = np.empty((QUAD, BLOCK), np.int64)
     totals = np.zeros(lanes, np.int64)
     done = 0
     for i in range(last + 1):
-        n_in, n_out, start, units, centre = table[i]
-        words, blocks = (n_in + 63) // 64, (n_out + BLOCK - 1) // BLOCK
-        weight = weights[start : start + blocks * words * BLOCK].reshape(blocks, words, BLOCK)
+        n_in, n_out, words, start, units, centre = table[i]
+        blocks = (n_out + BLOCK - 1) // BLOCK
+        if kind == SIGNS:
+            offset[:] = n_in
         if centre != PLAIN:
             column = columns[centre : centre + 64 * words]
             for lane in range(lanes):
-                totals[lane] = _pixel_total(column, pixels, lane) if i == 0 else _sign_total(column, x, lane)
+                totals[lane] = _sign_total(column, x, lane) if kind == SIGNS else _pixel_total(column, pixels, lane)
         for block in range(blocks):
-            if products and i == 0:
-                _spread(weight, block, mask)
+            first = start + block * words * BLOCK
+            if kind == PRODUCTS:
+                _spread(weights, first, mask)
             limit = threshold[units + block * BLOCK : units + (block + 1) * BLOCK]
             sign = polarity[units + block * BLOCK : units + (block + 1) * BLOCK]
             for lane in range(lanes):
                 row = counts[lane % QUAD]
-                if i > 0:
-                    _count_xor(weight, block, x, lane, row)
-                elif not products:
-                    _count_and(weight, block, x, lane, row)
+                if kind == SIGNS:
+                    row[:] = 0
+                    _add_xor(weights, first, x, lane * words, words, row)
+                elif kind == PLANES:
+                    row[:] = 0
+                    for plane in range(planes - 1, -1, -1):
+                        _add_plane(weights, first, x, (lane * planes + plane) * words, words, row)
                 elif lane % QUAD == 0:
                     _count_products(mask, quads, lane, counts)
                 if i == last:
@@ -233,8 +232,116 @@ def forward(weights, threshold, polarity, columns, table, pixels, planes, produc
         if i < last:
             x = signs[done : done + lanes * blocks].reshape(lanes, 1, blocks)
             done += lanes * blocks
-            offset[:] = n_out
+            kind = SIGNS
     return seen
+
+
+@njit(cache=True)
+def convolve_signs(weights, x, channels, window, sum_window, threshold, out):  # type: ignore[no-untyped-def]
+    """Packed signs of a convolution over packed signs; what lies outside the image adds nothing.
+
+    weights: uint64 (blocks * kernel rows * kernel columns * words * 64,), inverted. x: uint64 (lanes, rows, columns,
+    words), `channels` signs to a place. window, sum_window: int64 (4, 2): kernel, stride, padding, dilation.
+    threshold: int64 (1 or positions, 64 * blocks). out: uint64 (lanes, down, across, blocks).
+    """
+    lanes, rows, columns, words = x.shape
+    _, down, across, blocks = out.shape
+    (high, wide), stride, padding, dilation = window
+    run = wide if dilation[1] == 1 else 1  # taps that lie side by side
+    counts = np.empty(BLOCK, np.int64)
+    for block in range(blocks):
+        for lane in range(lanes):
+            for position in range(down * across):
+                counts[:] = 0
+                terms = 0
+                for part in range(sum_window[0, 0] * sum_window[0, 1]):
+                    top, left = _corner(position, part, across, stride, padding, sum_window)
+                    for tap in range(0, high * wide, run):
+                        row, column = top + tap // wide * dilation[0], left + tap % wide * dilation[1]
+                        skipped, seen = max(0, -column), min(run, columns - column)
+                        if 0 <= row < rows and skipped < seen:
+                            start = (block * high * wide + tap + skipped) * words * BLOCK
+                            place = ((lane * rows + row) * columns + column + skipped) * words
+                            _add_xor(weights, start, x, place, (seen - skipped) * words, counts)
+                            terms += (seen - skipped) * channels
+                limit = threshold[min(position, threshold.shape[0] - 1), block * BLOCK : (block + 1) * BLOCK]
+                out[lane, position // across, position % across, block] = _fire(counts, terms, limit)
+
+
+@njit(cache=True)
+def convolve_pixels(masks, pixels, window, sum_window, threshold, out):  # type: ignore[no-untyped-def]
+    """Packed signs of a convolution over pixels, by products of bytes; padding has the level 0.
+
+    masks: uint32 (blocks, groups, 64), bytes of 0 and 1 in the order (channel, kernel row, kernel column).
+    pixels: unsigned (lanes, channels, rows, columns). The rest as for `convolve_signs`.
+    """
+    lanes, channels, rows, columns = pixels.shape
+    _, down, across, blocks = out.shape
+    (high, wide), stride, padding, dilation = window
+    parts = sum_window[0, 0] * sum_window[0, 1]
+    patches = down * across * parts
+    shape = ((patches + QUAD - 1) // QUAD * QUAD, masks.shape[1] * 4)
+    low, top_byte = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    offset = np.empty(down * across, np.int64)
+    counts, upper = np.empty((QUAD, BLOCK), np.int64), np.zeros((QUAD, BLOCK), np.int64)
+    total = np.empty(BLOCK, np.int64)
+    for lane in range(lanes):
+        offset[:] = 0
+        for patch in range(patches):
+            top, left = _corner(patch // parts, patch % parts, across, stride, padding, sum_window)
+            i = 0
+            for channel in range(channels):
+                for row in range(top, top + high * dilation[0], dilation[0]):
+                    for column in range(left, left + wide * dilation[1], dilation[1]):
+                        level = np.int64(0)
+                        if 0 <= row < rows and 0 <= column < columns:
+                            level = np.int64(pixels[lane, channel, row, column])
+                        low[patch, i] = level & 255
+                        top_byte[patch, i] = level >> 8
+                        offset[patch // parts] += level
+                        i += 1
+        for block in range(blocks):
+            for patch in range(patches):
+                if patch % QUAD == 0:
+                    _count_products(masks[block], low.view(np.uint32), patch, counts)
+                    if pixels.itemsize > 1:
+                        _count_products(masks[block], top_byte.view(np.uint32), patch, upper)
+                if patch % parts == 0:
+                    total[:] = 0
+                for u in range(BLOCK):
+                    total[u] += counts[patch % QUAD, u] + 256 * upper[patch % QUAD, u]
+                if patch % parts == parts - 1:
+                    position = patch // parts
+                    limit = threshold[min(position, threshold.shape[0] - 1), block * BLOCK : (block + 1) * BLOCK]
+                    word = _fire(total, offset[position], limit)
+                    out[lane, position // across, position % across, block] = word
+
+
+@njit(cache=True)
+def _corner(position, part, across, stride, padding, sum_window):  # type: ignore[no-untyped-def]
+    """Row and column of the input at which the kernel lies for one part of the sum window of one position."""
+    (_, wide), step, _, apart = sum_window
+    row = position // across * step[0] + part // wide * apart[0]
+    column = position % across * step[1] + part % wide * apart[1]
+    return row * stride[0] - padding[0], column * stride[1] - padding[1]
+
+
+@njit(cache=True)
+def pool_signs(x, window, turned, out):  # type: ignore[no-untyped-def]
+    """OR over a window of packed signs (lanes, rows, columns, words), AND in the channels whose bit is in `turned`."""
+    lanes, rows, columns, words = x.shape
+    (high, wide), stride, padding, dilation = window
+    for lane in range(lanes):
+        for down in range(out.shape[1]):
+            for across in range(out.shape[2]):
+                for k in range(words):
+                    word = np.uint64(0)
+                    for tap in range(high * wide):
+                        row = down * stride[0] - padding[0] + tap // wide * dilation[0]
+                        column = across * stride[1] - padding[1] + tap % wide * dilation[1]
+                        if 0 <= row < rows and 0 <= column < columns:
+                            word |= x[lane, row, column, k] ^ turned[k]
+                    out[lane, down, across, k] = word ^ turned[k]
 
 
 @njit(cache=True)
@@ -293,11 +400,12 @@ def _quads(pixels):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _spread(weight, block, mask):  # type: ignore[no-untyped-def]
+def _spread(weights, start, mask):  # type: ignore[no-untyped-def]
     """The bits of one block as bytes of 0 and 1: four inputs of a unit to a word, (groups, 64)."""
     for group in range(mask.shape[0]):
+        shift, row = np.uint64(4 * (group % 16)), start + group // 16 * BLOCK
         for u in range(BLOCK):
-            four = (weight[block, group // 16, u] >> np.uint64(4 * (group % 16))) & np.uint64(15)
+            four = (weights[row + u] >> shift) & np.uint64(15)
             # Bits 0 .. 3 to bits 0, 8, 16, 24: the product holds copies of the four at distances of 7.
             mask[group, u] = np.uint32((four * np.uint64(0x204081)) & np.uint64(0x01010101))
 

@@ -15,6 +15,9 @@ A block stays in the first-level cache while all lanes pass over it. Everything 
 The first layer has a second form for wide batches of 8-bit pixels: a block's bits are spread to bytes of 0 and 1 once,
 and `sum_i p_i w_i` is taken by products of bytes. That costs as much as four lanes of bit counting and makes each lane
 three times cheaper, so it is used from `PRODUCTS_FROM` lanes on where the processor multiplies bytes (AVX-512 VNNI).
+
+Convolutions (`lava_meta.kernels.conv`) come first in a network. Their channels lie in the words of each place, and the
+weights of the dense layer behind them are laid out in that order.
 """
 
 from __future__ import annotations
@@ -23,9 +26,22 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from lava_meta.bits import unpack, words
-from lava_meta.graph import BinaryGraph, DenseLayer, Readout
-from lava_meta.kernels.loops import BLOCK, PLAIN, column_sums, forward, has_byte_products
+from lava_meta.bits import pack, unpack, words
+from lava_meta.conv import ConvLayer
+from lava_meta.graph import BinaryGraph
+from lava_meta.kernels.conv import PackedConv
+from lava_meta.kernels.loops import (
+    BLOCK,
+    N_OUT,
+    PLAIN,
+    PLANES,
+    PRODUCTS,
+    SIGNS,
+    column_sums,
+    forward,
+    has_byte_products,
+)
+from lava_meta.layers import DenseLayer, Readout
 
 LANES = 256  # images taken at once: more gain nothing, and leave the second-level cache
 PRODUCTS_FROM = 8 if has_byte_products() else LANES + 1  # lanes; measured, see docs/performance.md
@@ -40,34 +56,44 @@ class PackedNetwork:
     """
 
     def __init__(self, graph: BinaryGraph) -> None:
-        named = graph.named_layers()
         self.n_in = graph.n_in
         self.n_out = graph.n_out
         self.max_level = graph.max_level
         self.dtype = np.dtype(np.uint8 if graph.max_level < 256 else np.uint16)
-        self.names = tuple(name for name, _ in named)
+        self.names = tuple(name for name, _ in graph.named_layers())
         self.scale, self.offset = graph.readout.scale, graph.readout.offset
         self._planes = graph.max_level.bit_length()
+        # Behind a dense layer there are no rows and columns, so the convolutions are the first layers.
+        convolutions = [layer for layer in graph.layers if isinstance(layer, ConvLayer)]
+        self._convs = [PackedConv(layer, pixels=i == 0) for i, layer in enumerate(convolutions)]
+        dense = [layer for _, layer in graph.named_layers() if not isinstance(layer, ConvLayer)]
 
-        # Everything lies in flat arrays, layer after layer, so that one compiled call runs any network.
-        blocks = [words(layer.n_out) for _, layer in named]
-        sizes = [n * words(layer.n_in) * BLOCK for n, (_, layer) in zip(blocks, named, strict=True)]
+        # All dense layers lie in flat arrays, one after the other, so that one compiled call runs any network.
+        bits = [layer.bits for layer in dense]
+        valid = [pack(np.ones(layer.n_in, dtype=bool)) for layer in dense]
+        if convolutions:
+            bits[0], valid[0] = _by_place(dense[0], convolutions[-1].output_shape)
+        blocks = [words(layer.n_out) for layer in dense]
+        sizes = [n * row.size * BLOCK for n, row in zip(blocks, valid, strict=True)]
         columns: list[np.ndarray] = []
         self._weights = np.zeros(sum(sizes), np.uint64)
         self._threshold = np.full(sum(blocks) * BLOCK, np.iinfo(np.int64).max)  # units that fill up never fire
         self._polarity = np.zeros(sum(blocks) * BLOCK, np.int64)
-        self._table = np.empty((len(named), 5), np.int64)
+        self._table = np.empty((len(dense), 6), np.int64)
         start = units = 0
-        for i, (_, layer) in enumerate(named):
+        for i, layer in enumerate(dense):
             centre = PLAIN
-            _lay(layer, i == 0, self._weights[start : start + sizes[i]].reshape(blocks[i], -1, BLOCK))
+            inverted = np.full(layer.n_out, i > 0 or len(convolutions) > 0)
             if isinstance(layer, DenseLayer):
+                inverted ^= layer.polarity < 0
                 self._threshold[units : units + layer.n_out] = layer.threshold
                 self._polarity[units : units + layer.n_out] = layer.polarity
                 if layer.centred:
                     centre = sum(map(len, columns))
-                    columns.append(_columns(layer))
-            self._table[i] = layer.n_in, layer.n_out, start, units, centre
+                    columns.append(_columns(bits[i], valid[i]))
+            weight = self._weights[start : start + sizes[i]].reshape(blocks[i], -1, BLOCK)
+            _lay(bits[i], valid[i], inverted, weight)
+            self._table[i] = layer.n_in, layer.n_out, valid[i].size, start, units, centre
             start += sizes[i]
             units += blocks[i] * BLOCK
         self._columns = np.concatenate([*columns, np.zeros(1, np.int64)])
@@ -76,14 +102,12 @@ class PackedNetwork:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
+        own = sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
+        return own + sum(conv.nbytes for conv in self._convs)
 
     def sums(self, pixels: np.ndarray) -> np.ndarray:
         """The readout's integer sums, int64 (n, classes)."""
-        if len(pixels) <= LANES:
-            return self._forward(pixels)[1]
-        parts = [self._forward(pixels[start : start + LANES])[1] for start in range(0, len(pixels), LANES)]
-        return np.concatenate(parts)
+        return self.activations(pixels, self.names[-1:])[self.names[-1]]
 
     def classes(self, sums: np.ndarray) -> np.ndarray:
         """int64 (n,): argmax of `scale * sums + offset`, lowest index on ties."""
@@ -102,21 +126,24 @@ class PackedNetwork:
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def _activations(self, pixels: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        signs, sums = self._forward(pixels)
+        maps, signs, sums = self._forward(pixels)
         out = {}
+        for name, conv, packed in zip(self.names, self._convs, maps, strict=False):
+            if name in names:
+                out[name] = 2 * conv.flat(packed).view(np.int8) - 1
         start = 0
-        for name, n_out in zip(self.names[:-1], self._table[:-1, 1], strict=True):
+        for name, n_out in zip(self.names[len(maps) : -1], self._table[:-1, N_OUT], strict=True):
             end = start + len(pixels) * words(n_out)
             if name in names:
-                bits = unpack(signs[start:end].reshape(len(pixels), -1), n_out)
-                out[name] = 2 * bits.view(np.int8) - 1
+                positive = unpack(signs[start:end].reshape(len(pixels), -1), n_out)
+                out[name] = 2 * positive.view(np.int8) - 1
             start = end
         if self.names[-1] in names:
             out[self.names[-1]] = sums
         return out
 
-    def _forward(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Packed signs of the hidden layers, layer after layer, and the sums, for at most `LANES` images."""
+    def _forward(self, pixels: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """Packed signs of the convolutions, of the dense layers one after the other, and the sums, of up to `LANES`."""
         if pixels.dtype != self.dtype or pixels.ndim != 2 or pixels.shape[1] != self.n_in:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; expected {self.dtype} (n, {self.n_in})")
         if not (pixels.flags.c_contiguous and pixels.flags.aligned and pixels.flags.writeable):
@@ -124,6 +151,12 @@ class PackedNetwork:
         lanes = len(pixels)
         signs = np.empty(lanes * (len(self._threshold) // BLOCK - words(self.n_out)), np.uint64)
         sums = np.empty((lanes, self.n_out), np.int64)
+        maps: list[np.ndarray] = []
+        x = np.empty((lanes, 1, 0), np.uint64)
+        kind = PRODUCTS if self.dtype == np.uint8 and lanes >= PRODUCTS_FROM else PLANES
+        for conv in self._convs:
+            maps.append(conv.fire(maps[-1] if maps else pixels))
+            x, kind = maps[-1].reshape(lanes, 1, -1), SIGNS
         seen = forward(
             self._weights,
             self._threshold,
@@ -132,30 +165,34 @@ class PackedNetwork:
             self._table,
             pixels,
             self._planes,
-            self.dtype == np.uint8 and lanes >= PRODUCTS_FROM,
+            x,
+            kind,
             signs,
             sums,
         )
         if seen >> self._planes:
             raise ValueError(f"a pixel is larger than max_level, {self.max_level}")
-        return signs, sums
+        return maps, signs, sums
 
 
-def _lay(layer: DenseLayer | Readout, first: bool, weight: np.ndarray) -> None:
-    """Write a layer's bits into weight (blocks, words, 64), polarity folded in, inverted for all but the first."""
-    valid = np.full(words(layer.n_in), ~np.uint64(0))
-    if layer.n_in % 64:
-        valid[-1] = np.uint64((1 << layer.n_in % 64) - 1)
-    negative = layer.polarity < 0 if isinstance(layer, DenseLayer) else np.zeros(layer.n_out, bool)
+def _by_place(layer: DenseLayer | Readout, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Bits (n_out, rows * columns * words(channels)) for inputs packed by place, and which of them are inputs."""
+    channels, rows, columns = shape
+    weight = layer.weight.reshape(layer.n_out, channels, rows, columns).transpose(0, 2, 3, 1)
+    return pack(weight).reshape(layer.n_out, -1), pack(np.ones(weight.shape[1:], dtype=bool)).reshape(-1)
+
+
+def _lay(bits: np.ndarray, valid: np.ndarray, inverted: np.ndarray, weight: np.ndarray) -> None:
+    """Write bits (n_out, words) into weight (blocks, words, 64), those of the units `inverted` turned."""
     for block, rows in enumerate(weight):
-        units = slice(block * BLOCK, min((block + 1) * BLOCK, layer.n_out))
-        inverted = negative[units] ^ (not first)
-        rows[:, : len(inverted)] = (layer.bits[units] ^ (inverted[:, None] * valid)).T
+        units = slice(block * BLOCK, min((block + 1) * BLOCK, len(bits)))
+        turned = inverted[units, None] * valid
+        rows[:, : len(turned)] = (bits[units] ^ turned).T
 
 
-def _columns(layer: DenseLayer) -> np.ndarray:
-    """Sum of each column of W, int64 (64 * words(n_in),); 0 past the inputs."""
-    columns = np.empty(64 * words(layer.n_in), np.int64)
-    column_sums(layer.bits, columns)
-    columns[layer.n_in :] = 0
+def _columns(bits: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Sum of each column of W, int64 (64 * words,); 0 where there is no input."""
+    columns = np.empty(64 * valid.size, np.int64)
+    column_sums(bits, columns)
+    columns[~unpack(valid, columns.size)] = 0
     return columns
