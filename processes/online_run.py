@@ -80,7 +80,7 @@ class LavaEngine:
         self._run.__enter__()
 
     def learn(self, x: np.ndarray, labels: np.ndarray) -> int:
-        """Learn inputs int8 (n, n_in) with their labels (n,), n a multiple of the lanes; returns how many were right."""
+        """Learn int8 (n, n_in) with labels (n,), n a multiple of the lanes, and return how many were right."""
         before = self._correct
         for start in range(0, len(x), self._block):
             count = len(x[start : start + self._block])
