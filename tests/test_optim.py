@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -459,11 +457,3 @@ def test_a_moderate_m_keeps_what_the_first_task_depends_on() -> None:
     kept, learned = ((binary(h) == target).float().reshape(-1) for target in (first, second))
     assert kept[-500:].mean() > 0.95
     assert learned[:500].mean() > 0.95
-
-
-def test_the_example_of_the_docs_runs() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "rules.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "docs/rules.md", "exec"), {})

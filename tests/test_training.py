@@ -635,12 +635,3 @@ class TestProgress:
         err = capsys.readouterr().err
         assert "part 2/2 epoch 2/2" in err
         assert "100 %" in err
-
-
-def test_the_examples_of_the_page(tmp_path, monkeypatch):
-    page = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    for block in page.split("```python\n")[1:]:
-        exec(compile(block.split("```")[0], "docs/training.md", "exec"), names)
-    assert names["result"].matrix.acc() > 0.5

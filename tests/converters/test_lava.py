@@ -5,12 +5,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import re
 import signal
-import subprocess
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,11 +220,3 @@ def test_wired_to_other_processes(graph):
         found = {"readout": sums.data.get(), "hidden1": signs.data.get()}
     for name, value in found.items():
         assert np.array_equal(value[0].T, graph.activations(images)[name])
-
-
-def test_the_documentation_runs():
-    """The Python blocks of docs/lava.md, one after the other, as one script."""
-    text = (Path(__file__).parents[2] / "docs" / "lava.md").read_text(encoding="utf-8")
-    script = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,41 @@
+"""The demonstration, short: what it prints, what it saves, and that Lava agrees with PyTorch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lava_meta.data import load_dataset
+from lava_meta.experiments import demo
+from lava_meta.graph import BinaryGraph
+from lava_meta.streams import permuted_tasks
+
+
+@pytest.mark.lava
+def test_demo_short(tmp_path: Path) -> None:
+    settings = replace(demo.PRESETS["digits"], hidden=(96,), tasks=3, epochs=6, m=6.0)
+    result = demo.run(settings, tmp_path, progress=False)
+    assert result.mismatches == 0
+    assert result.images == 3 * 360
+    text = demo.describe(result, tmp_path)
+    assert "mismatches: 0" in text
+    assert f"metaplastic {100 * result.metaplastic.matrix.acc():5.1f}" in text
+    # The effect itself, with the same budget: more remembered after the last task.
+    assert result.metaplastic.matrix.acc() > result.plain.matrix.acc() + 0.1
+
+    for name in ("accuracy_over_time", "hidden_weights", "accuracy_matrices"):
+        for kind in ("png", "pdf"):
+            assert (tmp_path / "figures" / f"{name}.{kind}").stat().st_size > 5_000
+    kept = json.loads((tmp_path / "summary.json").read_text())
+    assert kept["lava"]["mismatches"] == 0
+    assert kept["plain"]["acc"] == result.plain.matrix.acc()
+
+    # The file alone computes what was reported for the last row of the matrix.
+    scenario = permuted_tasks(load_dataset("digits"), 3, settings.seed)
+    graph = BinaryGraph.load(tmp_path / "network.safetensors")
+    for task, test in enumerate(scenario.tests):
+        accuracy = (graph.predict(test.x) == test.y.numpy()).mean()
+        assert accuracy == pytest.approx(result.metaplastic.matrix.values[-1, task])
