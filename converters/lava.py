@@ -86,7 +86,7 @@ class LavaNetwork:
         require_lava("LavaNetwork.process")
         from lava_meta.processes.layered_network.process import LayeredNetwork
 
-        return LayeredNetwork(graph=self.graph, lanes=_check_lanes(lanes))
+        return LayeredNetwork(graph=self.graph, lanes=check_lanes(lanes))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to one safetensors file, atomically."""
@@ -116,7 +116,7 @@ class LavaNetwork:
 
     def _outputs(self, images: Any, lanes: int, progress: bool, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         pixels = self.graph.check_images(images)
-        lanes = _check_lanes(lanes)
+        lanes = check_lanes(lanes)
         require_lava("Running a LavaNetwork")
         out: dict[str, list[np.ndarray]] = {name: [] for name in names}
         # An error or Ctrl-C leaves a run with batches still inside: it is of no further use.
@@ -146,7 +146,8 @@ class LavaNetwork:
         return self._running
 
 
-def _check_lanes(lanes: int) -> int:
+def check_lanes(lanes: int) -> int:
+    """`lanes` as an int of at least 1. Raises `TypeError`, `ValueError`."""
     if isinstance(lanes, bool) or not isinstance(lanes, (int, np.integer)):
         raise TypeError(f"lanes is {lanes!r}; it is the whole number of images in a time step")
     if lanes < 1:
