@@ -247,25 +247,33 @@ def convolve_signs(weights, x, channels, window, sum_window, threshold, out):  #
     lanes, rows, columns, words = x.shape
     _, down, across, blocks = out.shape
     (high, wide), stride, padding, dilation = window
+    (sum_high, sum_wide), sum_stride, _, sum_dilation = sum_window
     run = wide if dilation[1] == 1 else 1  # taps that lie side by side
     counts = np.empty(BLOCK, np.int64)
     for block in range(blocks):
         for lane in range(lanes):
-            for position in range(down * across):
-                counts[:] = 0
-                terms = 0
-                for part in range(sum_window[0, 0] * sum_window[0, 1]):
-                    top, left = _corner(position, part, across, stride, padding, sum_window)
-                    for tap in range(0, high * wide, run):
-                        row, column = top + tap // wide * dilation[0], left + tap % wide * dilation[1]
-                        skipped, seen = max(0, -column), min(run, columns - column)
-                        if 0 <= row < rows and skipped < seen:
-                            start = (block * high * wide + tap + skipped) * words * BLOCK
-                            place = ((lane * rows + row) * columns + column + skipped) * words
-                            _add_xor(weights, start, x, place, (seen - skipped) * words, counts)
-                            terms += (seen - skipped) * channels
-                limit = threshold[min(position, threshold.shape[0] - 1), block * BLOCK : (block + 1) * BLOCK]
-                out[lane, position // across, position % across, block] = _fire(counts, terms, limit)
+            for i in range(down):
+                for j in range(across):
+                    counts[:] = 0
+                    terms = 0
+                    for m in range(sum_high):
+                        top = (i * sum_stride[0] + m * sum_dilation[0]) * stride[0] - padding[0]
+                        for n in range(sum_wide):
+                            left = (j * sum_stride[1] + n * sum_dilation[1]) * stride[1] - padding[1]
+                            for ky in range(high):
+                                row = top + ky * dilation[0]
+                                if row < 0 or row >= rows:
+                                    continue
+                                for kx in range(0, wide, run):
+                                    column = left + kx * dilation[1]
+                                    skipped, seen = max(0, -column), min(run, columns - column)
+                                    if skipped < seen:
+                                        tap = (block * high + ky) * wide + kx + skipped
+                                        place = (lane * rows + row) * columns + column + skipped
+                                        length = (seen - skipped) * words
+                                        _add_xor(weights, tap * words * BLOCK, x, place * words, length, counts)
+                                        terms += (seen - skipped) * channels
+                    out[lane, i, j, block] = _fire(counts, terms, _limit(threshold, i * across + j, block))
 
 
 @njit(cache=True)
@@ -278,52 +286,62 @@ def convolve_pixels(masks, pixels, window, sum_window, threshold, out):  # type:
     lanes, channels, rows, columns = pixels.shape
     _, down, across, blocks = out.shape
     (high, wide), stride, padding, dilation = window
-    parts = sum_window[0, 0] * sum_window[0, 1]
+    (sum_high, sum_wide), sum_stride, _, sum_dilation = sum_window
+    # The patches of one sum lie one after the other.
+    parts = sum_high * sum_wide
     patches = down * across * parts
     shape = ((patches + QUAD - 1) // QUAD * QUAD, masks.shape[1] * 4)
-    low, top_byte = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    low, high_byte = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    quads, high_quads = low.view(np.uint32), high_byte.view(np.uint32)
     offset = np.empty(down * across, np.int64)
-    counts, upper = np.empty((QUAD, BLOCK), np.int64), np.zeros((QUAD, BLOCK), np.int64)
+    counts, upper = np.empty((QUAD, BLOCK), np.int64), np.empty((QUAD, BLOCK), np.int64)
     total = np.empty(BLOCK, np.int64)
     for lane in range(lanes):
-        offset[:] = 0
-        for patch in range(patches):
-            top, left = _corner(patch // parts, patch % parts, across, stride, padding, sum_window)
-            i = 0
-            for channel in range(channels):
-                for row in range(top, top + high * dilation[0], dilation[0]):
-                    for column in range(left, left + wide * dilation[1], dilation[1]):
-                        level = np.int64(0)
-                        if 0 <= row < rows and 0 <= column < columns:
-                            level = np.int64(pixels[lane, channel, row, column])
-                        low[patch, i] = level & 255
-                        top_byte[patch, i] = level >> 8
-                        offset[patch // parts] += level
-                        i += 1
+        patch = 0
+        for i in range(down):
+            for j in range(across):
+                levels = np.int64(0)
+                for m in range(sum_high):
+                    top = (i * sum_stride[0] + m * sum_dilation[0]) * stride[0] - padding[0]
+                    for n in range(sum_wide):
+                        left = (j * sum_stride[1] + n * sum_dilation[1]) * stride[1] - padding[1]
+                        place = 0
+                        for channel in range(channels):
+                            for row in range(top, top + high * dilation[0], dilation[0]):
+                                for column in range(left, left + wide * dilation[1], dilation[1]):
+                                    inside = row >= 0 and row < rows and column >= 0 and column < columns
+                                    level = np.int64(pixels[lane, channel, row, column]) if inside else np.int64(0)
+                                    low[patch, place] = level & 255
+                                    if pixels.itemsize > 1:
+                                        high_byte[patch, place] = level >> 8
+                                    levels += level
+                                    place += 1
+                        patch += 1
+                offset[i * across + j] = levels
         for block in range(blocks):
-            for patch in range(patches):
-                if patch % QUAD == 0:
-                    _count_products(masks[block], low.view(np.uint32), patch, counts)
-                    if pixels.itemsize > 1:
-                        _count_products(masks[block], top_byte.view(np.uint32), patch, upper)
-                if patch % parts == 0:
+            mask = masks[block]
+            patch = 0
+            for i in range(down):
+                for j in range(across):
                     total[:] = 0
-                for u in range(BLOCK):
-                    total[u] += counts[patch % QUAD, u] + 256 * upper[patch % QUAD, u]
-                if patch % parts == parts - 1:
-                    position = patch // parts
-                    limit = threshold[min(position, threshold.shape[0] - 1), block * BLOCK : (block + 1) * BLOCK]
-                    word = _fire(total, offset[position], limit)
-                    out[lane, position // across, position % across, block] = word
+                    for _ in range(parts):
+                        if patch % QUAD == 0:
+                            _count_products(mask, quads, patch, counts)
+                            if pixels.itemsize > 1:
+                                _count_products(mask, high_quads, patch, upper)
+                                counts += 256 * upper
+                        for u in range(BLOCK):
+                            total[u] += counts[patch % QUAD, u]
+                        patch += 1
+                    position = i * across + j
+                    out[lane, i, j, block] = _fire(total, offset[position], _limit(threshold, position, block))
 
 
 @njit(cache=True)
-def _corner(position, part, across, stride, padding, sum_window):  # type: ignore[no-untyped-def]
-    """Row and column of the input at which the kernel lies for one part of the sum window of one position."""
-    (_, wide), step, _, apart = sum_window
-    row = position // across * step[0] + part // wide * apart[0]
-    column = position % across * step[1] + part % wide * apart[1]
-    return row * stride[0] - padding[0], column * stride[1] - padding[1]
+def _limit(threshold, position, block):  # type: ignore[no-untyped-def]
+    """A block's thresholds, of one position or of all."""
+    start = min(position, threshold.shape[0] - 1) * threshold.shape[1] + block * BLOCK
+    return threshold.reshape(-1)[start : start + BLOCK]  # flat, so that numba knows that they lie side by side
 
 
 @njit(cache=True)
