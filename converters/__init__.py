@@ -31,17 +31,19 @@ def convert(
     input_shape: Sequence[int] | None = None,
     strict: bool = True,
 ) -> LavaNetwork:
-    """Convert a dense binarized network, in eval mode, into a Lava network that computes the same, to the bit.
+    """Convert a binarized network, in eval mode, into a Lava network that computes the same, to the bit.
 
     Exact means: on raw pixels, every hidden sign and every class equal the model evaluated in float64, ties and
     inverted gains included. The result has been checked against the model on random images (`net.parity`).
 
     Args:
-        model: `lava_meta.nn.BinaryMLP`, or an `nn.Sequential` of the modules in `converters.torch.SUPPORTED`.
+        model: `lava_meta.nn.BinaryMLP` or `BinaryConvNet`, or an `nn.Sequential` of the modules in
+            `converters.reading.SUPPORTED`.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
         mean, std: for a model without a `Pixels` module, its input is `(p / max_level - mean) / std`.
         max_level: for such a model, the brightest pixel.
-        input_shape: of one image, kept with the network; by default flat.
+        input_shape: of one image, kept with the network; by default flat. A model that begins with a convolution
+            needs it, (channels, rows, columns); `BinaryConvNet` knows its own.
         strict: raise when the self-check finds a mismatch; False leaves the figure in `net.parity`.
 
     Raises `ConversionError` naming what cannot be converted, or the layers that differ.

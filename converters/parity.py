@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_meta.converters.torch import prepare, read
+from lava_meta.converters.reading import flat, read
+from lava_meta.converters.torch import prepare
 from lava_meta.graph import BinaryGraph
 from lava_meta.nn import select_task
 
@@ -60,21 +61,17 @@ def domain_images(graph: BinaryGraph, count: int, seed: int) -> np.ndarray:
 
 
 def model_activations(model: nn.Module, inputs: torch.Tensor) -> dict[str, np.ndarray]:
-    """The signs behind each sign activation of `model`, and its logits, by the names of `BinaryGraph.named_layers`."""
-    found: list[np.ndarray] = []
+    """The signs that each stage of `model` hands on, flat, and its logits, named as by `BinaryGraph.named_layers`."""
     _, stages = read(model)
-    hooks = [
-        stage.sign.register_forward_hook(lambda _module, _inputs, output: found.append(output.numpy().astype(np.int8)))
-        for stage in stages
-        if stage.sign is not None
-    ]
-    try:
-        with torch.no_grad():
-            logits = model(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {f"hidden{i}": signs for i, signs in enumerate(found, 1)} | {"readout": logits.numpy()}
+    ends = [stage.end for stage in stages[:-1]]
+    found: list[np.ndarray] = []
+    x = inputs
+    with torch.no_grad():
+        for place, (_, module) in enumerate(flat(model)):
+            x = module(x)
+            if place in ends:
+                found.append(x.flatten(1).numpy().astype(np.int8))
+    return {f"hidden{i}": signs for i, signs in enumerate(found, 1)} | {"readout": x.numpy()}
 
 
 def check(

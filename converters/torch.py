@@ -1,10 +1,14 @@
 """From a trained PyTorch network to integers.
 
-The network is read as a sequence of modules. What stands between a binary layer and the sign that follows it (scales,
-batch norm, clipping) is a monotone function of each unit's sum, so it can only ask whether an *integer* sum reaches an
-integer threshold. The threshold is not computed from a formula, which would round differently from the norm itself: it
-is searched by evaluating the model's own modules, in float64, on integers. Ties, tiny gains, gains of exactly zero and
-inverted gains come out as the model has them.
+The network is read as a sequence of stages (`lava_meta.converters.reading`). What stands between a binary layer and the
+sign that follows it (scales, batch norm, clipping) is a monotone function of each unit's sum, so it can only ask
+whether an *integer* sum reaches an integer threshold. The threshold is not computed from a formula, which would round
+differently from the norm itself: it is searched by evaluating the model's own modules, in float64, on integers. Ties,
+tiny gains, gains of exactly zero and inverted gains come out as the model has them.
+
+A convolution is dense at each of its positions, with the weights of its channel. Its sums have another range at the
+border, and in a padded first layer another constant part too (see `lava_meta.conv`): there the search is done for every
+position at once.
 
 A layer norm compares each sum with the mean of its layer. That stays in integers too: `n * s_j - sum(s) >= T_j`.
 """
@@ -13,39 +17,32 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import zip_longest
 
 import numpy as np
 import torch
 from torch import nn
 
+from lava_meta.conv import ConvLayer, Pool, Window
+from lava_meta.converters.reading import Stage, norms_of, read
 from lava_meta.errors import ConversionError
-from lava_meta.graph import BinaryGraph, DenseLayer, Readout
-from lava_meta.nn import BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm, select_task
+from lava_meta.graph import BinaryGraph
+from lava_meta.layers import DenseLayer, Readout
+from lava_meta.nn import (
+    BinaryConv2d,
+    BinaryConvNet,
+    BinaryLinear,
+    FixedNorm,
+    Pixels,
+    SampleNorm,
+    TaskBatchNorm,
+    select_task,
+)
 
 Affine = tuple[np.ndarray, np.ndarray]
-
-
-@dataclass
-class Stage:
-    """One binary layer and the modules between it and the next."""
-
-    name: str
-    linear: BinaryLinear
-    norms: list[tuple[str, nn.Module]] = field(default_factory=list)
-    sign: Sign | None = None
-
-    @property
-    def weight(self) -> np.ndarray:
-        """Booleans (units, inputs), True for +1."""
-        return (self.linear.weight.detach() >= 0).cpu().numpy()
-
-
-IDENTITIES = (nn.Identity, nn.Dropout)
-MONOTONE = (FixedNorm, TaskBatchNorm, nn.BatchNorm1d, nn.Hardtanh)
-SUPPORTED = (BinaryLinear, Pixels, Sign, SampleNorm, nn.Flatten, nn.Sequential, *IDENTITIES, *MONOTONE)
 
 
 def prepare(model: nn.Module, task: int = 0) -> nn.Module:
@@ -69,15 +66,16 @@ def to_graph(
     max_level: int = 255,
     input_shape: Sequence[int] | None = None,
 ) -> BinaryGraph:
-    """Fold a dense binarized network, in eval mode, into a `BinaryGraph`.
+    """Fold a binarized network, in eval mode, into a `BinaryGraph`.
 
     Args:
-        model: an `nn.Sequential` (nested ones too, `BinaryMLP` among them) of the modules in `SUPPORTED`.
+        model: an `nn.Sequential` (nested ones too, `BinaryMLP` among them) of the modules in `reading.SUPPORTED`.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
         mean, std: for a model without a `Pixels` module, how its inputs were normalised:
             `(p / max_level - mean) / std`, as torchvision's `ToTensor` and `Normalize` do.
         max_level: for such a model, the brightest pixel.
-        input_shape: of one image, kept with the network; by default flat.
+        input_shape: of one image, kept with the network; by default flat. A network that begins with a convolution
+            needs it, (channels, rows, columns); `BinaryConvNet` knows its own.
 
     Raises `ConversionError` naming the module that cannot be converted, and why.
     """
@@ -93,84 +91,46 @@ def to_graph(
     elif mean is not None or std is not None:
         raise ConversionError("the model normalises its own pixels (Pixels): mean= and std= do not apply")
     for stage in stages:
-        if not torch.isfinite(stage.linear.weight).all():
+        if not torch.isfinite(stage.layer.weight).all():
             raise ConversionError(f"{stage.name} has hidden weights that are not finite")
-    layers = [_hidden(stage, pixels if i == 0 else None) for i, stage in enumerate(stages[:-1])]
+    images = _input_shape(model, stages[0], input_shape)
+    shape, layers = images, []
+    for i, stage in enumerate(stages):
+        if not isinstance(stage.layer, BinaryConv2d) and stage.layer.in_features != math.prod(shape):
+            raise ConversionError(f"{stage.name} takes {stage.layer.in_features} inputs, but gets {shape}")
+        if i < len(stages) - 1:
+            layers.append(_hidden(stage, shape, pixels if i == 0 else None))
+            shape = layers[-1].output_shape
     return BinaryGraph(
         layers=tuple(layers),
         readout=_readout(stages[-1], pixels if len(stages) == 1 else None),
         max_level=pixels.max_level,
-        input_shape=tuple(input_shape) if input_shape else (stages[0].linear.in_features,),
+        input_shape=images,
     )
 
 
-def read(model: nn.Module) -> tuple[Pixels | None, list[Stage]]:
-    """The model's `Pixels`, if any, and its stages in order. Raises `ConversionError` for anything else."""
-    pixels: Pixels | None = None
-    stages: list[Stage] = []
-    for name, module in _flat(model):
-        label = f"{name} ({type(module).__name__})"
-        if isinstance(module, nn.Flatten):
-            continue
-        if isinstance(module, Pixels):
-            if stages or pixels:
-                raise ConversionError(f"{label} must be the first module and stand once")
-            pixels = module
-        elif isinstance(module, BinaryLinear):
-            if stages and stages[-1].sign is None:
-                raise ConversionError(f"{label} follows {stages[-1].name} without a sign activation between them")
-            stages.append(Stage(label, module))
-        elif not stages:
-            raise ConversionError(f"{label} stands before the first binary layer; only Flatten and Pixels may")
-        elif isinstance(module, Sign):
-            if stages[-1].sign is not None:
-                raise ConversionError(f"{label} follows another sign activation")
-            stages[-1].sign = module
-        elif isinstance(module, IDENTITIES):
-            continue
-        elif isinstance(module, (*MONOTONE, SampleNorm)):
-            if stages[-1].sign is not None:
-                raise ConversionError(f"{label} stands behind a sign activation; norms go before it")
-            stages[-1].norms.append((label, module))
-        elif isinstance(module, nn.LayerNorm):
-            raise ConversionError(
-                f"{label} is not supported: it rounds its mean, so that ties fall on either side; train with "
-                "lava_meta.nn.SampleNorm, the same norm without affine and with an exact mean"
-            )
-        else:
-            known = ", ".join(sorted(kind.__name__ for kind in SUPPORTED))
-            raise ConversionError(f"{label} is not supported; supported are {known}")
-    if not stages:
-        raise ConversionError(f"{type(model).__name__} has no BinaryLinear: there is nothing to convert")
-    if stages[-1].sign is not None:
-        raise ConversionError(f"{stages[-1].name} is the readout, but a sign activation follows it")
-    return pixels, stages
+def _input_shape(model: nn.Module, first: Stage, given: Sequence[int] | None) -> tuple[int, ...]:
+    if given is None and isinstance(model, BinaryConvNet):
+        return model.image_shape
+    if isinstance(first.layer, BinaryLinear):
+        return tuple(given) if given else (first.layer.in_features,)
+    if given is None:
+        raise ConversionError(f"{first.name} takes images of any extent: pass input_shape=(channels, rows, columns)")
+    return tuple(given)
 
 
-def _flat(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
-        return [
-            leaf
-            for name, child in model.named_children()
-            for leaf in _flat(child, f"{prefix}.{name}" if prefix else name)
-        ]
-    if next(model.children(), None) is not None:
-        raise ConversionError(
-            f"{prefix or 'the model'} ({type(model).__name__}) has a forward of its own, which cannot be read: "
-            "build it as an nn.Sequential"
-        )
-    return [(prefix or "model", model)]
-
-
-def _hidden(stage: Stage, pixels: Pixels | None) -> DenseLayer:
+def _hidden(stage: Stage, shape: tuple[int, ...], pixels: Pixels | None) -> DenseLayer | ConvLayer:
+    if isinstance(stage.layer, BinaryConv2d):
+        return _convolution(stage, stage.layer, shape, pixels)
     per_sample = [(label, module) for label, module in stage.norms if isinstance(module, SampleNorm)]
     if not per_sample:
-        threshold, polarity = _search(stage, pixels)
+        row = _row_sums(stage.weight)
+        threshold, polarity = _search(stage, Sums.of(stage.weight.shape[1], row, pixels))
         return DenseLayer.from_weights(stage.weight, threshold, polarity)
     for label, module in stage.norms:
         if isinstance(module, (TaskBatchNorm, nn.BatchNorm1d)) or len(per_sample) > 1:
             raise ConversionError(f"{label} and {per_sample[0][0]} stand in one layer: one norm a layer is supported")
-    units = stage.linear.out_features
+    units = len(stage.weight)
     threshold = np.zeros(units, np.int64)
     if pixels is not None:
         # The constant part of a sum, -offset * R_j, moves with its mean; exact in rationals.
@@ -180,57 +140,138 @@ def _hidden(stage: Stage, pixels: Pixels | None) -> DenseLayer:
     return DenseLayer.from_weights(stage.weight, threshold, centred=True)
 
 
-def _search(stage: Stage, pixels: Pixels | None) -> tuple[np.ndarray, np.ndarray]:
-    """The integer threshold and polarity of every unit, by bisection on the model's own norm."""
-    weight = stage.weight
-    row = _row_sums(weight)
-    if pixels is None:
-        low, high = np.full(len(row), -weight.shape[1]), np.full(len(row), weight.shape[1])
-        offset, gain = 0.0, 1.0
-    else:
-        low = -pixels.max_level * (~weight).sum(axis=1)
-        high = pixels.max_level * weight.sum(axis=1)
-        offset, gain = float(pixels.offset), float(pixels.gain)
-    norms = _monotone(stage)
+def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], pixels: Pixels | None) -> ConvLayer:
+    if len(shape) != 3 or shape[0] != conv.in_channels:
+        raise ConversionError(
+            f"{stage.name} takes {conv.in_channels} channels, but gets {shape}; images are (channels, rows, columns)"
+        )
+    averages = [module for _, module in stage.before if isinstance(module, nn.AvgPool2d)]
+    options = {
+        "stride": conv.stride,
+        "padding": conv.padding,
+        "dilation": conv.dilation,
+        "groups": conv.groups,
+        "sum_window": Window(_pair(averages[0].kernel_size), _pair(averages[0].stride)) if averages else None,
+    }
+    weight = stage.weight.reshape(conv.weight.shape)
+    try:
+        layer = ConvLayer.from_weights(weight, shape, np.zeros(conv.out_channels), **options)
+        pools = [_pool(module) for _, module in (*stage.before, *stage.behind) if isinstance(module, nn.MaxPool2d)]
+        layer = replace(layer, pools=tuple(pools))
+    except ValueError as error:
+        raise ConversionError(f"{stage.name} does not fit its input {shape}: {error}") from error
+    # What a window sees of an image of ones: how many terms a position has, and the sum of their weights.
+    ones = np.ones((1, layer.n_in))
+    terms = layer.convolve(ones, np.ones(layer.weight.shape))[0].astype(np.int64)
+    divisor = averages[0].divisor_override or math.prod(layer.sum_window.kernel) if layer.sum_window else 1
+    sums = Sums.of(terms, layer.sums(ones)[0], pixels, divisor)
+    if pixels is None or pixels.offset == 0 or not any(layer.window.padding):
+        sums = sums.shared()
+    threshold, polarity = _search(stage, sums)
+    falling = [
+        _falling(stage, sums, i) for i, (_, module) in enumerate(stage.before) if isinstance(module, nn.MaxPool2d)
+    ]
+    pools = [replace(pool, every=every) for pool, every in zip_longest(pools, falling, fillvalue=())]
+    return replace(layer, threshold=threshold, polarity=polarity, pools=tuple(pools))
 
-    def fires(sums: np.ndarray) -> np.ndarray:
-        values = norms(torch.from_numpy(gain * (sums - offset * row))[None])[0].detach().numpy()
-        if np.isnan(values).any():
-            raise ConversionError(f"the norm after {stage.name} gives NaN")
-        return values >= 0
 
-    at_low, at_high = fires(low), fires(high)
-    inverted = at_low & ~at_high
-    # Invariant: the comparison does not hold at `below` and holds at `reached`, or lies outside the range.
-    below, reached = np.where(at_low == at_high, low - 1, low), np.where(at_low == at_high, low, high)
-    while (reached - below > 1).any():
+def _pool(module: nn.MaxPool2d) -> Pool:
+    return Pool(*(_pair(value) for value in (module.kernel_size, module.stride, module.padding, module.dilation)))
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Integer sums of a stage and what they are to the model: `gain * (s - offset * row) / divisor`.
+
+    Arrays are int64, (units,) or (channels, down, across).
+    """
+
+    low: np.ndarray  # the least sum
+    high: np.ndarray  # the greatest
+    row: np.ndarray  # the sum of the weights
+    pixels: Pixels | None  # gain and offset; None behind the first layer, where they are 1 and 0
+    divisor: int
+
+    @classmethod
+    def of(cls, terms: int | np.ndarray, row: np.ndarray, pixels: Pixels | None, divisor: int = 1) -> Sums:
+        """Of `terms` inputs, signs or pixels, with weights that sum to `row`."""
+        if pixels is None:
+            return cls(0 * row - terms, 0 * row + terms, row, None, divisor)
+        return cls(
+            -pixels.max_level * ((terms - row) // 2), pixels.max_level * ((terms + row) // 2), row, pixels, divisor
+        )
+
+    def shared(self) -> Sums:
+        """For one threshold a channel, which needs the same constant part at all positions."""
+        return replace(
+            self,
+            low=self.low.min(axis=(1, 2), keepdims=True),
+            high=self.high.max(axis=(1, 2), keepdims=True),
+            row=self.row[:, :1, :1],
+        )
+
+    def values(self, sums: np.ndarray) -> np.ndarray:
+        """What the model has for these sums, float64."""
+        if self.pixels is None:
+            return sums / self.divisor
+        return float(self.pixels.gain) * (sums - float(self.pixels.offset) * self.row) / self.divisor
+
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The least and greatest value of each unit or channel, over all its positions."""
+        positions = tuple(range(1, self.row.ndim))
+        return (
+            self.values(self.low).min(axis=positions, keepdims=True),
+            self.values(self.high).max(axis=positions, keepdims=True),
+        )
+
+
+def _search(stage: Stage, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
+    """The integer threshold of every sum and the polarity of every unit, by bisection on the model's own norm."""
+    least, greatest = sums.extremes()
+    inverted = (_through(stage, stage.norms, least) >= 0) & (_through(stage, stage.norms, greatest) < 0)
+    polarity = np.where(inverted, -1, 1)
+    # In t = polarity * s the comparison holds from some t on: at `reached`, not at `below`, or outside the range.
+    below = np.where(inverted, -sums.high, sums.low) - 1
+    reached = np.where(inverted, -sums.low, sums.high) + 1
+    while (inside := reached - below > 1).any():
         middle = (below + reached) // 2
-        holds = fires(middle) ^ inverted
-        inside = reached - below > 1
+        holds = _through(stage, stage.norms, sums.values(polarity * middle)) >= 0
         reached = np.where(inside & holds, middle, reached)
         below = np.where(inside & ~holds, middle, below)
-    never = ~at_low & ~at_high
-    # Inverted units fire up to the last sum that does not hold: -s >= -below.
-    threshold = np.where(inverted, -below, np.where(never, high + 1, reached))
-    return threshold.astype(np.int64), np.where(inverted, -1, 1).astype(np.int8)
+    return reached.astype(np.int64), polarity.reshape(-1).astype(np.int8)
 
 
-def _monotone(stage: Stage) -> Callable[[torch.Tensor], torch.Tensor]:
-    for label, module in stage.norms:
+def _falling(stage: Stage, sums: Sums, place: int) -> tuple[int, ...]:
+    """The channels in which the norms behind the pooling at `place` fall, over what reaches them."""
+    ends = [_through(stage, norms_of(stage.before[:place]), value) for value in sums.extremes()]
+    rest = norms_of(stage.before[place:])
+    falls = _through(stage, rest, np.maximum(*ends)) < _through(stage, rest, np.minimum(*ends))
+    return tuple(np.flatnonzero(falls).tolist())
+
+
+@torch.no_grad()
+def _through(stage: Stage, norms: Sequence[tuple[str, nn.Module]], values: np.ndarray) -> np.ndarray:
+    """The values (units, ...) as the norms make them, in float64."""
+    x = torch.from_numpy(np.array(values, dtype=np.float64))[None]
+    for label, module in norms:
         _check_statistics(label, module)
-    modules = [module for _, module in stage.norms]
-
-    @torch.no_grad()
-    def apply(x: torch.Tensor) -> torch.Tensor:
-        for module in modules:
+        try:
             x = module(x)
-        return x
-
-    return apply
+        except (RuntimeError, ValueError) as error:
+            raise ConversionError(f"{label} does not take what {stage.name} gives: {error}") from error
+    if torch.isnan(x).any():
+        raise ConversionError(f"the norm after {stage.name} gives NaN")
+    return x[0].numpy()
 
 
 def _check_statistics(label: str, module: nn.Module) -> None:
-    if isinstance(module, nn.BatchNorm1d) and (module.running_mean is None or not module.num_batches_tracked):
+    if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and (
+        module.running_mean is None or not module.num_batches_tracked
+    ):
         raise ConversionError(
             f"{label} has no running statistics: it would norm by each batch. Make it with track_running_stats=True "
             "and pass training images through it once in training mode"

@@ -130,7 +130,7 @@ class ConvLayer:
         `threshold`: one a channel, or (channels, down, across). `options`: the other fields, and those of `Window`.
         """
         channels, inputs, rows, columns = weight.shape
-        if inputs * options.get("groups", 1) != input_shape[0]:
+        if len(input_shape) == 3 and inputs * options.get("groups", 1) != input_shape[0]:
             raise ValueError(f"weights of shape {weight.shape} do not fit images of shape {tuple(input_shape)}")
         positive = positive_weights(np.asarray(weight).reshape(channels, -1))
         threshold = np.asarray(threshold, dtype=np.int64)

@@ -147,6 +147,7 @@ class BinaryConvNet(nn.Sequential):
                 SampleNorm(training_only=True),
             ]
         super().__init__(*layers)
+        self.image_shape = (depth, *image_shape[1:])
 
 
 @contextmanager

@@ -1,0 +1,217 @@
+"""A PyTorch model as a sequence of stages: each a binary layer, what stands before its sign, and pooling behind it.
+
+What can be read is said once, in the tables below: they decide what is converted, they word what is refused, and the
+page of the documentation is printed from them (`support_table`, `refusal_table`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import nn
+
+from lava_meta.errors import ConversionError
+from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm
+
+BINARY = {
+    BinaryLinear: "packed weights",
+    BinaryConv2d: "packed weights; stride, zero padding, dilation and groups as they are, kernels of any two extents",
+}
+MONOTONE = {
+    FixedNorm: "part of the thresholds",
+    TaskBatchNorm: "part of the thresholds, with stored statistics of one task; gains of either sign and zero",
+    nn.BatchNorm1d: "part of the thresholds, with running statistics; gains of either sign and zero",
+    nn.BatchNorm2d: "part of the thresholds, with running statistics; gains of either sign and zero",
+    nn.Hardtanh: "part of the thresholds",
+}
+POOLS = {
+    nn.MaxPool2d: "OR of signs; AND in channels whose norm behind it falls. Before or behind the sign, not `ceil_mode`",
+    nn.AvgPool2d: "integer sums over the window. Directly behind the convolution, without padding or `ceil_mode`",
+}
+IDENTITIES = {
+    nn.Identity: "nothing",
+    nn.Dropout: "nothing, in eval mode",
+    nn.Dropout2d: "nothing, in eval mode",
+}
+SUPPORT: dict[type[nn.Module], str] = {
+    Pixels: "part of the first layer's thresholds, at a padded border a threshold for every position",
+    **BINARY,
+    **MONOTONE,
+    SampleNorm: "integer sums beside their mean; behind dense layers only",
+    **POOLS,
+    Sign: "the comparison with the threshold, +1 on a tie",
+    nn.Flatten: "the order (channels, rows, columns)",
+    **IDENTITIES,
+    nn.Sequential: "its modules, nested to any depth",
+}
+REFUSED: dict[type[nn.Module], str] = {
+    nn.LayerNorm: "it rounds its mean, so that ties fall on either side; train with lava_meta.nn.SampleNorm, the same "
+    "norm without affine and with an exact mean",
+    nn.InstanceNorm2d: "its mean and deviation belong to one image, so that no threshold stands for it; train with "
+    "nn.BatchNorm2d or lava_meta.nn.FixedNorm",
+    nn.Linear: "its weights are real; train with lava_meta.nn.BinaryLinear",
+    nn.Conv2d: "its weights are real; train with lava_meta.nn.BinaryConv2d",
+    nn.AdaptiveAvgPool2d: "its windows depend on the image; use nn.AvgPool2d with the window that it takes",
+    nn.ReLU: "binarized networks pass signs on; use lava_meta.nn.Sign",
+}
+SUPPORTED = tuple(SUPPORT)
+
+
+@dataclass
+class Stage:
+    """One binary layer and the modules between it and the next, with their places in the model."""
+
+    name: str
+    layer: BinaryLinear | BinaryConv2d
+    before: list[tuple[str, nn.Module]] = field(default_factory=list)  # norms and pooling before the sign, in order
+    sign: Sign | None = None
+    behind: list[tuple[str, nn.MaxPool2d]] = field(default_factory=list)  # pooling of signs
+    end: int = 0  # place of its last module that computes, among `flat(model)`
+
+    @property
+    def weight(self) -> np.ndarray:
+        """Booleans (units, fan-in), True for +1; a convolution's in the order (inputs, rows, columns)."""
+        return (self.layer.weight.detach() >= 0).flatten(1).cpu().numpy()
+
+    @property
+    def norms(self) -> list[tuple[str, nn.Module]]:
+        """What stands before the sign without the pooling."""
+        return norms_of(self.before)
+
+
+def norms_of(modules: Sequence[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
+    """The modules without the pooling."""
+    return [(label, module) for label, module in modules if not isinstance(module, tuple(POOLS))]
+
+
+def support_table() -> str:
+    """The supported modules and what they become, as a Markdown table."""
+    return _table("module", "becomes", SUPPORT)
+
+
+def refusal_table() -> str:
+    """Frequent modules that are refused, why, and what to do, as a Markdown table."""
+    return _table("module", "why, and what to do", REFUSED)
+
+
+def _table(left: str, right: str, rows: dict[type[nn.Module], str]) -> str:
+    lines = [
+        f"| `{'nn.' if kind.__module__.startswith('torch.') else ''}{kind.__name__}` | {text} |"
+        for kind, text in rows.items()
+    ]
+    return "\n".join([f"| {left} | {right} |", "| --- | --- |", *lines, ""])
+
+
+def flat(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
+    """The modules that `model` calls one after the other, with their places; one used twice stands twice.
+
+    Raises `ConversionError` for a module with a forward of its own.
+    """
+    if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
+        return [
+            leaf
+            for name, child in model._modules.items()
+            if child is not None
+            for leaf in flat(child, f"{prefix}.{name}" if prefix else name)
+        ]
+    if next(model.children(), None) is not None:
+        raise ConversionError(
+            f"{prefix or 'the model'} ({type(model).__name__}) has a forward of its own, which cannot be read: "
+            "build it as an nn.Sequential"
+        )
+    return [(prefix or "model", model)]
+
+
+def read(model: nn.Module) -> tuple[Pixels | None, list[Stage]]:
+    """The model's `Pixels`, if any, and its stages in order. Raises `ConversionError` for anything else."""
+    pixels: Pixels | None = None
+    stages: list[Stage] = []
+    flattened = False
+    for place, (name, module) in enumerate(flat(model)):
+        label = f"{name} ({type(module).__name__})"
+        if isinstance(module, nn.Flatten):
+            _check_flatten(label, module, stages)
+            flattened = True
+        elif isinstance(module, Pixels):
+            if stages or pixels:
+                raise ConversionError(f"{label} must be the first module and stand once")
+            pixels = module
+        elif isinstance(module, tuple(BINARY)):
+            _check_layer(label, module, stages, flattened)
+            stages.append(Stage(label, module))
+        elif not stages:
+            raise ConversionError(f"{label} stands before the first binary layer; only Flatten and Pixels may")
+        elif isinstance(module, Sign):
+            if stages[-1].sign is not None:
+                raise ConversionError(f"{label} follows another sign activation")
+            stages[-1].sign = module
+        elif isinstance(module, tuple(IDENTITIES)):
+            continue
+        elif isinstance(module, tuple(POOLS)):
+            if flattened or isinstance(stages[-1].layer, BinaryLinear):
+                raise ConversionError(f"{label} stands where images are flat; pooling goes before Flatten")
+            _check_pool(label, module, stages[-1])
+            (stages[-1].before if stages[-1].sign is None else stages[-1].behind).append((label, module))
+        elif isinstance(module, (*MONOTONE, SampleNorm)):
+            if stages[-1].sign is not None:
+                raise ConversionError(f"{label} stands behind a sign activation; norms go before it")
+            if isinstance(module, SampleNorm) and isinstance(stages[-1].layer, BinaryConv2d):
+                raise ConversionError(f"{label} norms rows of an image behind {stages[-1].name}; use FixedNorm")
+            stages[-1].before.append((label, module))
+        else:
+            for kind, advice in REFUSED.items():
+                if isinstance(module, kind):
+                    raise ConversionError(f"{label} is not supported: {advice}")
+            known = ", ".join(sorted(kind.__name__ for kind in SUPPORTED))
+            raise ConversionError(f"{label} is not supported; supported are {known}")
+        if stages and not isinstance(module, nn.Flatten):
+            stages[-1].end = place
+    if not stages:
+        raise ConversionError(f"{type(model).__name__} has no BinaryLinear: there is nothing to convert")
+    if isinstance(stages[-1].layer, BinaryConv2d):
+        raise ConversionError(f"{stages[-1].name} is the last binary layer; a network ends with BinaryLinear")
+    if stages[-1].sign is not None:
+        raise ConversionError(f"{stages[-1].name} is the readout, but a sign activation follows it")
+    return pixels, stages
+
+
+def _check_layer(label: str, module: nn.Module, stages: Sequence[Stage], flattened: bool) -> None:
+    if stages and stages[-1].sign is None:
+        raise ConversionError(f"{label} follows {stages[-1].name} without a sign activation between them")
+    after_conv = stages and isinstance(stages[-1].layer, BinaryConv2d)
+    if isinstance(module, BinaryLinear):
+        if after_conv and not flattened:
+            raise ConversionError(f"{label} follows {stages[-1].name} without a Flatten between them")
+        return
+    if flattened or (stages and not after_conv):
+        raise ConversionError(f"{label} takes images, but what comes before it is flat")
+    if isinstance(module.padding, str) or module.padding_mode != "zeros":
+        raise ConversionError(f"{label} pads {module.padding!r} with {module.padding_mode}; give numbers, and zeros")
+
+
+def _check_flatten(label: str, module: nn.Flatten, stages: Sequence[Stage]) -> None:
+    if module.start_dim != 1 or module.end_dim not in (-1, 3):
+        raise ConversionError(f"{label} has start_dim={module.start_dim}, end_dim={module.end_dim}; use nn.Flatten()")
+    if stages and stages[-1].sign is None and isinstance(stages[-1].layer, BinaryConv2d):
+        raise ConversionError(f"{label} stands between {stages[-1].name} and its sign activation; it goes behind")
+
+
+def _check_pool(label: str, module: nn.Module, stage: Stage) -> None:
+    if module.ceil_mode:
+        raise ConversionError(f"{label} has ceil_mode=True, windows that reach outside: pad the images instead")
+    if isinstance(module, nn.MaxPool2d):
+        if module.return_indices:
+            raise ConversionError(f"{label} has return_indices=True; only the values go on")
+        return
+    if stage.sign is not None:
+        raise ConversionError(
+            f"{label} stands behind a sign activation: its means are no signs; put it before the sign"
+        )
+    if stage.before:
+        raise ConversionError(
+            f"{label} stands behind {stage.before[-1][0]}: means of rounded values; put it directly behind {stage.name}"
+        )
+    if module.padding not in (0, (0, 0)):
+        raise ConversionError(f"{label} has padding={module.padding}; pad the convolution instead")
