@@ -245,7 +245,7 @@ def initial_state(settings: LayerSettings, generator: np.random.Generator) -> di
     """Hidden weights uniform in +-init_width (in fixed point at least one level to each side), deviations as random
     weights would give them."""
     types, shapes = state_types(settings.precision), state_shapes(settings)
-    state = {name: np.zeros(shapes[name], types[name]) for name in STATE}
+    state: dict[str, np.ndarray] = {name: np.zeros(shapes[name], types[name]) for name in STATE}
     start = generator.uniform(-1.0, 1.0, shapes["hidden"])
     fixed, width = settings.precision != "float", settings.rule.init_width
     if fixed:  # rounded down, so that half of the weights are negative
