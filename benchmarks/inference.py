@@ -3,12 +3,12 @@
     python benchmarks/inference.py            # about ten minutes
     python benchmarks/inference.py --quick    # about one
 
-Three networks with random weights and the fixed norm's thresholds, each in four ways that must give equal sums before
-anything is timed:
+Networks with random weights and the fixed norm's thresholds, each in ways that must give equal sums before anything is
+timed:
 
     ours     LavaNetwork.sums, everything included: check of the images, the rings to and from Lava's actor
     stock    RingBuffer, Dense, LIF, ..., Dense, RingBuffer: Lava's own Processes with the same integers, one image a
-             time step (they have no lanes), under the same supervised runtime
+             time step (they have no lanes), under the same supervised runtime; dense networks only
     torch    float32 products and comparisons on one thread
     kernel   the packed kernels alone, called in this process
 
@@ -20,6 +20,7 @@ for all the network's words; or, where it takes longer, reading all packed weigh
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
 import statistics
@@ -40,19 +41,34 @@ from lava.proc.io.sink import RingBuffer as Sink
 from lava.proc.io.source import RingBuffer as Source
 from lava.proc.lif.process import LIF
 from numba import njit
+from torch.nn.functional import conv2d, linear, max_pool2d
 
+from lava_meta.conv import ConvLayer, Pool
 from lava_meta.converters.lava import LavaNetwork
-from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.graph import BinaryGraph
 from lava_meta.kernels import loops, packed
+from lava_meta.layers import DenseLayer, Readout
 from lava_meta.processes.runtime import Supervised
 
-NETWORKS = {"64-64-64": (64, 64, 64), "784-1024²-10": (784, 1024, 1024, 10), "784-4096²-10": (784, 4096, 4096, 10)}
+DENSE = {"64-64-64": (64, 64, 64), "784-1024²-10": (784, 1024, 1024, 10), "784-4096²-10": (784, 4096, 4096, 10)}
+CONV = "conv 64-128-10"  # on 28x28 pixels: 3x3 with padding, each with 2x2 max pooling
+NETWORKS = (*DENSE, CONV)
 LANES = (1, 32, 256)
 
 
-def random_graph(sizes: tuple[int, ...]) -> BinaryGraph:
-    """Random signs; a first layer centred on a mean pixel of 33, thresholds of 0 behind it."""
+def random_graph(name: str) -> BinaryGraph:
+    """Random signs; a first dense layer centred on a mean pixel of 33, thresholds of 0 behind it."""
     rng = np.random.default_rng(0)
+    if name == CONV:
+        half = (Pool((2, 2), (2, 2)),)
+        one = ConvLayer.from_weights(
+            rng.random((64, 1, 3, 3)) < 0.5, (1, 28, 28), rng.integers(-200, 200, 64), padding=(1, 1), pools=half
+        )
+        two = ConvLayer.from_weights(
+            rng.random((128, 64, 3, 3)) < 0.5, one.output_shape, np.zeros(128), padding=(1, 1), pools=half
+        )
+        return BinaryGraph((one, two), Readout.from_weights(rng.random((10, two.n_out)) < 0.5), 255, (1, 28, 28))
+    sizes = DENSE[name]
     layers = []
     for i, (n_in, n_out) in enumerate(pairwise(sizes[:-1])):
         weight = rng.random((n_out, n_in)) < 0.5
@@ -103,13 +119,19 @@ class Torch:
             torch.from_numpy(np.where(layer.weight, 1, -1).astype(np.float32)) for _, layer in graph.named_layers()
         ]
         self.thresholds = [torch.from_numpy(layer.threshold.astype(np.float32)) for layer in graph.layers]
+        self.convolutions = [layer if isinstance(layer, ConvLayer) else None for layer in graph.layers]
 
     @torch.inference_mode()
     def sums(self, pixels: torch.Tensor) -> torch.Tensor:
         x = pixels.float()
-        for weight, threshold in zip(self.weights, self.thresholds, strict=False):
-            x = torch.where(torch.nn.functional.linear(x, weight) >= threshold, 1.0, -1.0)
-        return torch.nn.functional.linear(x, self.weights[-1])
+        for weight, threshold, layer in zip(self.weights, self.thresholds, self.convolutions, strict=False):
+            if layer is None:
+                x = torch.where(linear(x, weight) >= threshold, 1.0, -1.0)
+            else:
+                kernel = weight.view(layer.channels, -1, *layer.window.kernel)
+                x = conv2d(x.view(-1, *layer.input_shape), kernel, padding=layer.window.padding)
+                x = max_pool2d(torch.where(x >= threshold, 1.0, -1.0), layer.pools[0].kernel)
+        return linear(x.flatten(1), self.weights[-1])
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -159,13 +181,20 @@ class Machine:
     def bound(self, graph: BinaryGraph, weights: np.ndarray, lanes: int) -> float:
         """The least time an image, in seconds."""
         first, *later = [layer for _, layer in graph.named_layers()]
-        words = sum(layer.bits.size for layer in later)
-        if lanes >= packed.PRODUCTS_FROM:
-            compute = words / self.words + first.n_in * first.n_out / self.bytes
+        words = sum(layer.bits.size * positions(layer) for layer in later)
+        products = isinstance(first, ConvLayer) or lanes >= packed.PRODUCTS_FROM
+        compute = words / self.words
+        if products:
+            compute += first.weight.size * positions(first) / self.bytes
         else:
-            compute = (words + 8 * first.bits.size) / self.words
+            compute += 8 * first.bits.size / self.words
         _read(weights)
         return max(compute, min(seconds(lambda: _read(weights)) for _ in range(100)) / lanes)
+
+
+def positions(layer: DenseLayer | ConvLayer | Readout) -> int:
+    """How often a layer's weights are used for one image."""
+    return layer.conv_shape[1] * layer.conv_shape[2] if isinstance(layer, ConvLayer) else 1
 
 
 # Start-up and memory, in an interpreter of their own.
@@ -209,18 +238,19 @@ def start_up(graph: BinaryGraph, times: int) -> dict[str, float]:
 
 def measure(name: str, machine: Machine, repetitions: int, budget: float) -> None:
     """Print the rows of one network; each repetition of each way takes about `budget` seconds."""
-    graph = random_graph(NETWORKS[name])
+    graph = random_graph(name)
     images = np.random.default_rng(1).integers(0, 256, (2048, graph.n_in), dtype=np.uint8)
     expected = graph.sums(images[:300])
     kernel = packed.PackedNetwork(graph)
     plain = Torch(graph)
     started = {lanes: LavaNetwork(graph) for lanes in LANES}
-    stock = Stock(graph, images[:16])
-    with stock.run:
+    stock = None if name == CONV else Stock(graph, images[:16])
+    with contextlib.nullcontext() if stock is None else stock.run:
         for lanes, net in started.items():
             net.__enter__()
             np.testing.assert_array_equal(net.sums(images[:300], lanes), expected)
-        np.testing.assert_array_equal(stock.sums(16), expected[:16])
+        if stock is not None:
+            np.testing.assert_array_equal(stock.sums(16), expected[:16])
         np.testing.assert_array_equal(kernel.sums(images[:300]), expected)
         np.testing.assert_array_equal(plain.sums(torch.from_numpy(images[:300])).numpy(), expected)
 
@@ -232,7 +262,8 @@ def measure(name: str, machine: Machine, repetitions: int, budget: float) -> Non
             cost = seconds(lambda: function(trial)) / trial
             ways[way, lanes] = (lanes * max(1, min(most, int(budget / cost)) // lanes), function)
 
-        add("stock", 1, stock.run.steps, 10**6)
+        if stock is not None:
+            add("stock", 1, stock.run.steps, 10**6)
         for lanes in LANES:
             add("ours", lanes, lambda n, lanes=lanes: started[lanes].sums(images[:n], lanes))
             add("torch", lanes, lambda n, lanes=lanes: [plain.sums(part) for part in batches(images, n, lanes)])
@@ -244,13 +275,14 @@ def measure(name: str, machine: Machine, repetitions: int, budget: float) -> Non
         for net in started.values():
             net.stop()
     once = {key: statistics.median(values) for key, values in times.items()}
-    base = once["stock", 1]
+    base = once.get(("stock", 1))
     for lanes in LANES:
         ours, plain_time, alone = (once[way, lanes] for way in ("ours", "torch", "kernel"))
         bound = machine.bound(graph, kernel._weights, lanes)
+        ratio, beside = ("-", "-") if base is None else (f"{base / ours:,.0f}x", f"{1e6 * base:,.0f}")
         print(
-            f"{name:13}{lanes:6}{1 / ours:12,.0f}{1e6 * ours:11.2f}{base / ours:9,.0f}x{plain_time / ours:8.1f}x"
-            f"{1e6 * base:12,.0f}{1e6 * plain_time:11.2f}{1e6 * alone:11.2f}{1e6 * bound:10.2f}{bound / alone:8.0%}",
+            f"{name:15}{lanes:6}{1 / ours:12,.0f}{1e6 * ours:11.2f}{ratio:>10}{plain_time / ours:8.1f}x"
+            f"{beside:>12}{1e6 * plain_time:11.2f}{1e6 * alone:11.2f}{1e6 * bound:10.2f}{bound / alone:8.0%}",
             flush=True,
         )
 
@@ -263,7 +295,7 @@ def batches(images: np.ndarray, number: int, lanes: int) -> list[torch.Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter repetitions")
-    parser.add_argument("--network", choices=list(NETWORKS), action="append", help="only this one; repeatable")
+    parser.add_argument("--network", choices=NETWORKS, action="append", help="only this one; repeatable")
     arguments = parser.parse_args()
     repetitions, budget = (3, 0.1) if arguments.quick else (9, 1.0)
     torch.set_num_threads(1)
@@ -272,17 +304,17 @@ def main() -> None:
         f"{_processor()}; Python {platform.python_version()}, torch {torch.__version__}\n"
         f"peak rates: {machine.words / 1e9:.1f} words counted a ns, {machine.bytes / 1e9:.0f} bytes multiplied a ns\n"
         f"times in us an image, medians of {repetitions}\n\n"
-        f"{'network':13}{'lanes':>6}{'images/s':>12}{'ours':>11}{'stock/':>10}{'torch/':>9}"
+        f"{'network':15}{'lanes':>6}{'images/s':>12}{'ours':>11}{'stock/':>10}{'torch/':>9}"
         f"{'stock':>12}{'torch':>11}{'kernel':>11}{'bound':>10}{'of it':>8}"
     )
     for name in arguments.network or NETWORKS:
         measure(name, machine, repetitions, budget)
     print("\nstart-up from a saved file in s, peak memory of loading and packed weights in MB, medians\n")
-    print(f"{'network':13}{'imports':>9}{'load':>8}{'start and first image':>23}{'memory':>8}{'weights':>9}")
+    print(f"{'network':15}{'imports':>9}{'load':>8}{'start and first image':>23}{'memory':>8}{'weights':>9}")
     for name in arguments.network or NETWORKS:
-        found = start_up(random_graph(NETWORKS[name]), 2 if arguments.quick else 5)
+        found = start_up(random_graph(name), 2 if arguments.quick else 5)
         times = f"{found['import']:9.2f}{found['load']:8.3f}{found['start']:23.2f}"
-        print(f"{name:13}{times}{found['grown'] / 1e6:8.2f}{found['packed'] / 1e6:9.2f}")
+        print(f"{name:15}{times}{found['grown'] / 1e6:8.2f}{found['packed'] / 1e6:9.2f}")
 
 
 def _processor() -> str:
