@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lava_meta.converters import LavaNetwork, convert, load
     from lava_meta.converters.nir import from_nir, to_nir
+    from lava_meta.converters.snntorch import from_snntorch
+    from lava_meta.converters.spiking import SpikingNetwork
     from lava_meta.data import Dataset, Images, load_dataset
     from lava_meta.errors import LavaMetaError
     from lava_meta.graph import BinaryGraph
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 _HOME = {
     "converters": ("LavaNetwork", "convert", "load"),
     "converters.nir": ("from_nir", "to_nir"),
+    "converters.snntorch": ("from_snntorch",),
+    "converters.spiking": ("SpikingNetwork",),
     "data": ("Dataset", "Images", "load_dataset"),
     "errors": ("LavaMetaError",),
     "graph": ("BinaryGraph",),
@@ -49,11 +53,13 @@ __all__ = [
     "MetaplasticAdam",
     "MetaplasticSGD",
     "Scenario",
+    "SpikingNetwork",
     "TrainSettings",
     "convert",
     "dataset_sequence",
     "evaluate",
     "from_nir",
+    "from_snntorch",
     "load",
     "load_dataset",
     "permuted_tasks",

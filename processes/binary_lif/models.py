@@ -1,0 +1,54 @@
+"""How spiking layers run on the CPU. Sums go through BLAS, exactly; the neurons are `lava_meta.spiking`'s."""
+
+from __future__ import annotations
+
+import numpy as np
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.process import ProcessParameters
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from lava_meta.processes.binary_lif.process import BinaryLIF
+from lava_meta.spiking import DYNAMICS
+
+
+class _Spikes(PyLoihiProcessModel):
+    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+    form: str
+
+    def __init__(self, proc_params: ProcessParameters) -> None:
+        super().__init__(proc_params)
+        self.weight = proc_params["layer"].weight.T
+        self.neurons = DYNAMICS[self.form](proc_params["layer"])
+        self.steps, self.largest, self.offset = (proc_params[name] for name in ("steps", "largest", "offset"))
+
+    def run_spk(self) -> None:
+        x = self.s_in.recv()
+        if x.min() < 0 or x.max() > self.largest:
+            raise ValueError(f"inputs run from {x.min()} to {x.max()}; this layer takes 0 to {self.largest}")
+        if self.steps is not None and (self.time_step - 1) % self.steps == 0:
+            self.neurons.restart()
+        sums = (x.astype(np.float32) - np.float32(self.offset)) @ self.weight
+        self.s_out.send(self.neurons.step(sums).astype(np.int32))
+
+
+@implements(proc=BinaryLIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class BinaryLIFFloat(_Spikes):
+    """Potentials in float32."""
+
+    form = "floating_pt"
+
+
+@implements(proc=BinaryLIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class BinaryLIFFixed(_Spikes):
+    """Potentials in integers."""
+
+    form = "fixed_pt"

@@ -1,0 +1,42 @@
+"""Binary synapses and their leaky integrate-and-fire neurons as one Process."""
+
+from __future__ import annotations
+
+from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.process import AbstractProcess
+
+from lava_meta.spiking import LIFLayer
+
+
+class BinaryLIF(AbstractProcess):
+    """One layer of `lava_meta.spiking`, for `lanes` inputs at once; its neurons start anew every `steps` time steps.
+
+    Ports, int32, answered within the same time step:
+
+    - `s_in` (lanes, n_in): spikes 0 and 1; for a first layer, with `max_level`, integers 0 .. `max_level`, from which
+      `offset` is taken. Other values end the run with a `ValueError`.
+    - `s_out` (lanes, n_out): spikes 0 and 1.
+
+    ProcessModels: `floating_pt`, float32 as snnTorch computes; `fixed_pt`, integers with the quantisation of
+    `lava_meta.spiking`. Without `steps` the neurons never start anew.
+    """
+
+    _runtime = None  # Lava's `__del__` reads it, even where `__init__` has raised
+
+    def __init__(
+        self,
+        *,
+        layer: LIFLayer,
+        lanes: int = 1,
+        steps: int | None = None,
+        max_level: int | None = None,
+        offset: int = 0,
+        name: str | None = None,
+    ) -> None:
+        if lanes < 1:
+            raise ValueError(f"lanes is {lanes}; a time step takes at least one input")
+        if steps is not None and steps < 1:
+            raise ValueError(f"steps is {steps}; neurons run for at least one time step")
+        super().__init__(layer=layer, steps=steps, largest=max_level or 1, offset=offset, name=name)
+        self.s_in = InPort(shape=(lanes, layer.n_in))
+        self.s_out = OutPort(shape=(lanes, layer.n_out))
