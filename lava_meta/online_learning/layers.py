@@ -84,8 +84,11 @@ class Layer:
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Inputs (lanes, n_in) of -1, 0, 1 -> int32 (lanes, n_out): signs, or a readout's sums."""
-        weight = np.where(self.hidden >= 0, 1, -1)
-        self._x, self._u = x, (x.astype(np.int64) @ weight).astype(np.int32)
+        self._x, self._u = x, np.zeros((len(x), self.settings.n_out), np.int32)
+        for lane, image in enumerate(x):
+            active = np.flatnonzero(image)  # the others add nothing
+            weight = np.where(self.hidden[active] >= 0, 1, -1)
+            self._u[lane] = (image[active, None] * weight).sum(axis=0)
         return self._u if self.settings.readout else np.where(self._distance(self._u) >= 0, 1, -1).astype(np.int32)
 
     def backward(self, error: np.ndarray, *, learn: bool = True, pass_down: bool = True) -> np.ndarray:

@@ -1,0 +1,185 @@
+"""Time of learning on-line: beside Lava's stock learning engine, the numpy twin, and PyTorch, in one run.
+
+    python benchmarks/online.py            # a few minutes
+
+First, a time step of one plastic layer inside Lava, dense errors, one input in eight active: `MetaplasticDense` against
+stock `LearningDense` with the linear-gate rule of docs/online.md, each between sources that send the same spikes and
+errors, under the same supervised runtime. The time of the same network without the layer, sources into a sink, is given
+too: it is Lava's own.
+
+Second, images a second of the whole 784-512-10 learner on MNIST-like spikes: in Lava, the compiled kernels, the clear
+twin, and PyTorch doing the same update in float32 on one thread.
+
+Last, how the kernels' cost grows with the number of active inputs and of synapses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from lava.magma.core.learning.learning_rule import Loihi3FLearningRule
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.dense.process import LearningDense
+from lava.proc.io.source import RingBuffer
+
+from lava_meta.kernels.online import CompiledLayer
+from lava_meta.online_learning import LayerSettings, Learner, OnlineRule
+from lava_meta.online_learning.layers import initial_state
+from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
+from lava_meta.processes.runtime import Supervised, loggers_unchanged
+
+ACTIVE = 1 / 8
+FLOAT_RULE = "u0*y1 - 2*x0*y1 - 2^-7*u0*y1*t*sgn(t) + 2^-6*x0*y1*t*sgn(t) + 2^-7*u0*y2*t"
+FLOAT_SIGN = "2^7*u0*sgn(t) - u0*w"
+FIXED_RULE = "2^-3*u0*y1 - 2^-2*x0*y1 - 2^-5*u0*y1*t*w + 2^-4*x0*y1*t*w + 2^-7*u0*y2*t"
+FIXED_SIGN = "-u0*w + 2^7*u0*sgn(t)"
+
+
+def stock_layer(n_in: int, n_out: int, form: str) -> AbstractProcess:
+    """`LearningDense` with its spikes, and its errors as the traces y1 = e and y2 = |e|."""
+    generator = np.random.default_rng(0)
+    spikes = (generator.random((n_in, 16)) < ACTIVE).astype(int)
+    errors = generator.integers(-60, 60, (n_out, 16))
+    dt, dw = (FLOAT_RULE, FLOAT_SIGN) if form == "floating_pt" else (FIXED_RULE, FIXED_SIGN)
+    rule = Loihi3FLearningRule(dw=dw, dt=dt, x1_tau=1, t_epoch=1, rng_seed=1)
+    tags = generator.integers(-40, 40, (n_out, n_in))
+    dense = LearningDense(weights=np.where(tags >= 0, 1, -1), tag_1=tags, learning_rule=rule)
+    RingBuffer(data=spikes).s_out.connect(dense.s_in)
+    RingBuffer(data=errors).s_out.connect(dense.s_in_y1)
+    RingBuffer(data=np.abs(errors)).s_out.connect(dense.s_in_y2)
+    return dense
+
+
+def our_layer(n_in: int, n_out: int, form: str) -> AbstractProcess:
+    """`MetaplasticDense` with the same spikes and errors."""
+    generator = np.random.default_rng(0)
+    spikes = (generator.random((1, n_in, 16)) < ACTIVE).astype(int)
+    errors = generator.integers(-60, 60, (1, n_out, 16))
+    precision = "float" if form == "floating_pt" else 8
+    layer = MetaplasticDense(settings=LayerSettings(n_in, n_out, precision=precision, input_mean=ACTIVE))
+    RingBuffer(data=spikes).s_out.connect(layer.s_in)
+    RingBuffer(data=errors / 128 if precision == "float" else errors).s_out.connect(layer.e_in)
+    return layer
+
+
+def milliseconds_a_step(build: Callable[[], AbstractProcess], form: str, steps: int, repeats: int = 3) -> float:
+    """Median over runs of `steps` time steps in a network that has warmed up."""
+    with loggers_unchanged():
+        process = build()
+    with Supervised(process, Loihi2SimCfg(select_tag=form), timeout=300) as run:
+        run.steps(3)
+        times = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            run.steps(steps)
+            times.append((time.perf_counter() - start) / steps * 1e3)
+    return statistics.median(times)
+
+
+class TorchLearner:
+    """The same update in float32: dense, since PyTorch has no better way, and without rounding."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.h = torch.rand((784, 512), generator=generator) * 0.04 - 0.02
+        self.v = torch.rand((512, 10), generator=generator) * 0.04 - 0.02
+        self.deviation, self.trace = torch.full((512,), 8.0), torch.zeros(512)
+
+    @torch.inference_mode()
+    def step(self, x: torch.Tensor, label: int) -> None:
+        w, v = torch.where(self.h >= 0, 1.0, -1.0), torch.where(self.v >= 0, 1.0, -1.0)
+        distance = x @ w - 0.13 * w.sum(0)
+        a = torch.where(distance >= 0, 1.0, -1.0)
+        e = torch.softmax(a @ v / 512**0.5, 0)
+        e[label] -= 1
+        d = torch.where(distance.abs() <= 0.625 * self.deviation, v @ e, 0.0)
+        self.deviation += (distance.abs() - self.deviation) / 256
+        self.trace += (d - self.trace) / 128
+        for hidden, x_in, error, limit in ((self.v, a, e, 0.5), (self.h, x, d - self.trace, 1.0)):
+            step = -0.005 * torch.outer(x_in, error)
+            shrinks = torch.where(hidden >= 0, step < 0, step > 0)
+            hidden += torch.where(shrinks, step * (1 - hidden.abs() / limit), step)
+            hidden.clamp_(-limit, limit)
+
+
+def images_a_second(way: str, number: int) -> float:
+    """Of the whole 784-512-10 learner, after a first run that warms up."""
+    generator = np.random.default_rng(0)
+    x = (generator.random((number, 784)) < ACTIVE).astype(np.int8)
+    labels = generator.integers(0, 10, number)
+    if way == "torch":
+        learner, spikes = TorchLearner(), torch.from_numpy(x).float()
+        learner.step(spikes[0], 0)
+        start = time.perf_counter()
+        for image, label in zip(spikes, labels.tolist(), strict=True):
+            learner.step(image, label)
+        return number / (time.perf_counter() - start)
+    with Learner([784, 512, 10], backend=way, input_mean=ACTIVE) as online:
+        engine = online._started()
+        engine.learn(x[:10], labels[:10])
+        start = time.perf_counter()
+        engine.learn(x, labels)
+        return number / (time.perf_counter() - start)
+
+
+def kernel_microseconds(n_in: int, n_out: int, active: int) -> float:
+    """One forward and backward pass of one layer, median of 50."""
+    generator = np.random.default_rng(0)
+    settings = LayerSettings(n_in, n_out, rule=OnlineRule(), input_mean=ACTIVE)
+    layer = CompiledLayer(settings, initial_state(settings, generator))
+    x = np.zeros((1, n_in), np.int8)
+    x[0, generator.permutation(n_in)[:active]] = 1
+    error = generator.integers(-100, 100, (1, n_out)).astype(np.int32)
+    times = []
+    for _ in range(50):
+        start = time.perf_counter()
+        layer.forward(x)
+        layer.backward(error, pass_down=False)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/online.json"))
+    out = parser.parse_args().out
+    torch.set_num_threads(1)
+    record: dict[str, object] = {"machine": platform.processor() or platform.machine(), "load": os.getloadavg()}
+    print(f"load average {os.getloadavg()[0]:.1f}\n\nms a time step in Lava       stock      ours    times faster")
+    for n_in, n_out in ((784, 10), (1024, 1024)):
+        for form in ("floating_pt", "fixed_pt"):
+            steps = 100 if n_out == 10 else 5
+            stock = milliseconds_a_step(lambda n=n_in, m=n_out, f=form: stock_layer(n, m, f), form, steps)
+            ours = milliseconds_a_step(lambda n=n_in, m=n_out, f=form: our_layer(n, m, f), form, 20 * steps // 5)
+            print(f"{n_in:5}x{n_out:<5} {form:12} {stock:10.2f} {ours:9.3f} {stock / ours:10.1f}", flush=True)
+            record[f"{n_in}x{n_out} {form}"] = {"stock": stock, "ours": ours}
+    print("\nimages a second, 784-512-10")
+    for way, number in (("lava", 2000), ("kernels", 3000), ("oracle", 100), ("torch", 200)):
+        rate = images_a_second(way, number)
+        print(f"  {way:8} {rate:8.0f}", flush=True)
+        record[f"images a second, {way}"] = rate
+    print("\nmicroseconds of the kernels, 784 inputs of which some are active, and units")
+    for active, units in ((50, 512), (100, 512), (200, 512), (400, 512), (100, 1024), (100, 2048)):
+        cost = kernel_microseconds(784, units, active)
+        print(f"  {active:4} active, {units:5} units {cost:8.0f}  {1e3 * cost / active / units:6.2f} ns a synapse")
+        record[f"kernel {active} active {units} units"] = cost
+    synapses = 784 * 512 + 512 * 10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(f"\nstate of 784-512-10: {2 * synapses / 1e6:.1f} MB in int16 (8 bits used); peak of this process {peak} MiB")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(record, indent=2))
+
+
+if __name__ == "__main__":
+    main()
