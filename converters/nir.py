@@ -1,4 +1,4 @@
-"""To and from NIR, the exchange format of neuromorphic frameworks.
+"""Dense networks to and from NIR, the exchange format of neuromorphic frameworks.
 
 In a `BinaryGraph` signals are +1 and -1 and a unit fires where it *reaches* its integer threshold. In NIR signals are 0
 and 1 and a unit fires where it *exceeds* its threshold. With `a = 2 z - 1` and `R_j`, the sum of unit j's weights,
@@ -33,6 +33,7 @@ from typing import Any
 import nir
 import numpy as np
 
+from lava_meta.conv import ConvLayer
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
@@ -51,13 +52,16 @@ def to_nir(network: BinaryGraph | LavaNetwork, *, time_step: float | None = None
             nothing from one step to the next when simulated with exactly this step (`tau = time_step`, `r = 1`): the
             same comparison. snnTorch's importer takes 1e-4.
 
-    Raises `ConversionError` for a threshold too large for float64, `ValueError` for a time step that is not positive.
+    Raises `ConversionError` for a convolution and for a threshold too large for float64, `ValueError` for a time step
+    that is not positive.
     """
     if time_step is not None and not (np.isfinite(time_step) and time_step > 0):
         raise ValueError(f"time_step is {time_step}; it is a positive number of seconds")
     graph = network if isinstance(network, BinaryGraph) else network.graph
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array([graph.n_in]))}
     for name, layer in graph.named_layers():
+        if isinstance(layer, ConvLayer):
+            raise ConversionError(f"{name} is a convolution; to_nir takes networks of dense layers")
         weight, bias = _on_spikes(layer, first=len(nodes) == 1)
         if isinstance(layer, Readout):
             nodes[name] = nir.Affine(_stored(weight), bias)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import lava_meta
+from lava_meta.conv import ConvLayer
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
@@ -254,3 +255,10 @@ def test_altered_metadata_and_thresholds_are_refused():
         lava_meta.to_nir(replace(graph, layers=(large,)))
     with pytest.raises(ValueError, match="time_step is 0"):
         lava_meta.to_nir(graph, time_step=0)
+
+
+def test_convolutions_are_refused_by_name():
+    conv = ConvLayer.from_weights(np.ones((2, 1, 3, 3)), (1, 4, 4), np.zeros((2, 1, 1), np.int64))
+    graph = BinaryGraph((conv,), Readout.from_weights(np.ones((3, 8))), 255, (1, 4, 4))
+    with pytest.raises(ConversionError, match="hidden1 is a convolution"):
+        lava_meta.to_nir(graph)
