@@ -189,7 +189,7 @@ class ConvLayer:
         return self.threshold.shape[1:] != (1, 1)
 
     @property
-    def largest_sum(self) -> int:
+    def most_terms(self) -> int:
         """The most terms that a sum has."""
         return self.fan_in * (1 if self.sum_window is None else int(np.prod(self.sum_window.kernel)))
 

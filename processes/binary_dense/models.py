@@ -17,6 +17,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lava_meta.processes.binary_dense.process import BinaryDense, BinaryReadout
+from lava_meta.processes.inputs import check_inputs
 
 
 class _Synapses(PyLoihiProcessModel):
@@ -38,11 +39,7 @@ class _Synapses(PyLoihiProcessModel):
     def sums(self) -> np.ndarray:
         """`W x` (lanes, n_out) of what has arrived."""
         x = self.s_in.recv()
-        if self.max_level is None:
-            if not (np.abs(x) == 1).all():
-                raise ValueError("a layer of +1 and -1 received another value (0/1 spikes s become signs as 2*s - 1)")
-        elif x.min() < 0 or x.max() > self.max_level:
-            raise ValueError(f"pixels run from {x.min()} to {x.max()}; this layer takes 0 to {self.max_level}")
+        check_inputs(x, self.max_level)
         return x.astype(self.weight.dtype) @ self.weight
 
 

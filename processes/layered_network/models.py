@@ -7,9 +7,13 @@ from lava.magma.core.model.sub.model import AbstractSubProcessModel
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lava_meta.graph import Readout
+from lava_meta.conv import ConvLayer
+from lava_meta.layers import DenseLayer, Readout
+from lava_meta.processes.binary_conv.process import BinaryConv
 from lava_meta.processes.binary_dense.process import BinaryDense, BinaryReadout
 from lava_meta.processes.layered_network.process import LayeredNetwork
+
+_PROCESSES = {DenseLayer: BinaryDense, ConvLayer: BinaryConv, Readout: BinaryReadout}
 
 
 @implements(proc=LayeredNetwork, protocol=LoihiProtocol)
@@ -22,8 +26,7 @@ class LayeredNetworkModel(AbstractSubProcessModel):
         max_level: int | None = graph.max_level
         for name, layer in graph.named_layers():
             label = f"{proc.name}.{name}"
-            kind = BinaryReadout if isinstance(layer, Readout) else BinaryDense
-            part = kind(layer=layer, lanes=lanes, max_level=max_level, name=label)
+            part = _PROCESSES[type(layer)](layer=layer, lanes=lanes, max_level=max_level, name=label)
             setattr(self, name, part)
             port.connect(part.s_in)
             part.s_out.connect(proc.out if isinstance(layer, Readout) else getattr(proc, name))

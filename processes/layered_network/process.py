@@ -9,13 +9,15 @@ from lava_meta.graph import BinaryGraph
 
 
 class LayeredNetwork(AbstractProcess):
-    """`graph` as a chain of `BinaryDense` layers and a `BinaryReadout`, to be wired to other Processes.
+    """`graph` as a chain of `BinaryConv`, `BinaryDense` and a `BinaryReadout`, to be wired to other Processes.
 
     Ports, int32, for `lanes` images a time step; the answer to a time step's input comes within the same step:
 
     - `s_in` (lanes, pixels): raw pixels 0 .. `graph.max_level`.
     - `out` (lanes, classes): the readout's integer sums; `graph.readout.classes` makes classes of them.
     - `hidden1`, `hidden2`, ... (lanes, units): the signs of each hidden layer, for who wants to look inside.
+
+    Images and the maps of convolutions are flat, in the order (channels, rows, columns).
     """
 
     def __init__(self, *, graph: BinaryGraph, lanes: int = 1, name: str | None = None) -> None:
