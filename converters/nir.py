@@ -53,11 +53,13 @@ def to_nir(network: BinaryGraph | LavaNetwork, *, time_step: float | None = None
             same comparison. snnTorch's importer takes 1e-4.
 
     Raises `ConversionError` for a convolution and for a threshold too large for float64, `ValueError` for a time step
-    that is not positive.
+    that is not positive, `TypeError` for another kind of network.
     """
     if time_step is not None and not (np.isfinite(time_step) and time_step > 0):
         raise ValueError(f"time_step is {time_step}; it is a positive number of seconds")
-    graph = network if isinstance(network, BinaryGraph) else network.graph
+    graph = network.graph if isinstance(network, LavaNetwork) else network
+    if not isinstance(graph, BinaryGraph):
+        raise TypeError(f"to_nir takes a LavaNetwork or a BinaryGraph; got {type(network).__name__}")
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array([graph.n_in]))}
     for name, layer in graph.named_layers():
         if isinstance(layer, ConvLayer):
@@ -111,6 +113,8 @@ def from_nir(
 
     Raises `ConversionError` with the name of the first node that cannot be converted exactly, and why.
     """
+    if not isinstance(graph, nir.NIRGraph):
+        raise TypeError(f"from_nir takes an NIRGraph, as nir.read(path) gives it; got {type(graph).__name__}")
     chain = _chain(graph)
     level = max_level if max_level is not None else graph.metadata.get("max_level")
     if level is None:

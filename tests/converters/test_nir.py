@@ -255,6 +255,10 @@ def test_altered_metadata_and_thresholds_are_refused():
         lava_meta.to_nir(replace(graph, layers=(large,)))
     with pytest.raises(ValueError, match="time_step is 0"):
         lava_meta.to_nir(graph, time_step=0)
+    with pytest.raises(TypeError, match="to_nir takes a LavaNetwork or a BinaryGraph; got DenseLayer"):
+        lava_meta.to_nir(graph.layers[0])
+    with pytest.raises(TypeError, match=r"as nir.read\(path\) gives it; got str"):
+        lava_meta.from_nir("net.nir")
 
 
 def test_convolutions_are_refused_by_name():
