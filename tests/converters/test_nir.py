@@ -160,6 +160,26 @@ def test_snntorch_loads_the_file_and_computes_the_same(tmp_path, capsys, centred
         assert np.array_equal(output, ours["readout"])
 
 
+@pytest.mark.parametrize("norm", ["fixed", "batch", "layer"])
+def test_saving_and_exporting_a_converted_model_in_every_order_gives_the_same_bytes(tmp_path, norm):
+    import torch
+
+    from lava_meta.nn import BinaryMLP, recalibrate
+
+    model = BinaryMLP([64, 50, 37, 10], norm=norm, pixel_mean=90, seed=4)
+    if norm == "batch":
+        recalibrate(model, torch.randint(0, 256, (200, 64), generator=torch.Generator().manual_seed(0)))
+    net = lava_meta.convert(model.eval())
+    expected = saved(net, tmp_path / "first")
+    nir.write(tmp_path / "net.nir", lava_meta.to_nir(lava_meta.load(tmp_path / "first")))
+    back = lava_meta.from_nir(nir.read(tmp_path / "net.nir"))
+    assert saved(back, tmp_path / "second") == expected
+    nir.write(tmp_path / "again.nir", lava_meta.to_nir(lava_meta.load(tmp_path / "second")))
+    assert saved(lava_meta.from_nir(nir.read(tmp_path / "again.nir")), tmp_path / "third") == expected
+    images = random_images(np.random.default_rng(9), net.graph, 200)
+    assert_computes(nir.read(tmp_path / "again.nir"), net.graph, images)
+
+
 def chain(*nodes: nir.NIRNode, metadata: dict | None = None) -> nir.NIRGraph:
     graph = nir.NIRGraph.from_list(*nodes)
     graph.metadata = metadata or {}
