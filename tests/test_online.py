@@ -10,8 +10,8 @@ from lava_meta.data import Dataset, Images, load_dataset
 from lava_meta.errors import DataError, DivergenceError, FormatError
 from lava_meta.kernels.online import CompiledLayer
 from lava_meta.online_learning import (
-    Learner,
     LayerSettings,
+    Learner,
     OnlineRule,
     accuracy_on,
     flip_rate,
