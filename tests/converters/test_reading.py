@@ -1,0 +1,77 @@
+"""The page on conversion says what the code does: its tables are the code's, its examples run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lava_meta.converters.reading import REFUSED, SUPPORTED, flat, read, refusal_table, support_table
+from lava_meta.errors import ConversionError
+from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, Sign
+
+PAGE = Path(__file__).parents[2] / "docs" / "convert.md"
+
+
+def test_the_tables_of_the_page_are_the_codes() -> None:
+    """If this fails, put the output of the two functions into the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    assert support_table() in text
+    assert refusal_table() in text
+    assert all(f"`{'nn.' if hasattr(nn, kind.__name__) else ''}{kind.__name__}`" in text for kind in SUPPORTED)
+
+
+MADE = {
+    nn.LayerNorm: nn.LayerNorm(6),
+    nn.InstanceNorm2d: nn.InstanceNorm2d(2),
+    nn.Linear: nn.Linear(6, 6),
+    nn.Conv2d: nn.Conv2d(2, 2, 1),
+    nn.AdaptiveAvgPool2d: nn.AdaptiveAvgPool2d(1),
+    nn.ReLU: nn.ReLU(),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED, ids=lambda kind: kind.__name__)
+def test_every_row_of_the_refusals_is_refused_in_its_words(kind: type[nn.Module]) -> None:
+    model = nn.Sequential(Pixels(), BinaryConv2d(1, 2, 3), MADE[kind], Sign(), nn.Flatten(), BinaryLinear(8, 2))
+    with pytest.raises(ConversionError, match=re.escape(f"2 ({kind.__name__}) is not supported: {REFUSED[kind]}")):
+        read(model)
+
+
+def test_nested_modules_have_their_places_and_one_used_twice_stands_twice() -> None:
+    sign = Sign()
+    inner = nn.Sequential(BinaryLinear(4, 4), sign)
+    model = nn.Sequential(Pixels(), inner, nn.Sequential(BinaryLinear(4, 4), sign), BinaryLinear(4, 2))
+    assert [name for name, _ in flat(model)] == ["0", "1.0", "1.1", "2.0", "2.1", "3"]
+    _, stages = read(model)
+    assert [(stage.name, stage.end) for stage in stages] == [
+        ("1.0 (BinaryLinear)", 2),
+        ("2.0 (BinaryLinear)", 4),
+        ("3 (BinaryLinear)", 5),
+    ]
+
+
+def test_a_sequential_with_a_forward_of_its_own_is_refused() -> None:
+    class Residual(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + super().forward(x)
+
+    with pytest.raises(ConversionError, match=r"1 \(Residual\) has a forward of its own"):
+        read(nn.Sequential(Pixels(), Residual(BinaryLinear(4, 4), Sign()), BinaryLinear(4, 2)))
+
+
+@pytest.mark.lava
+def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
+    """The Python blocks, one after the other, as one script; its first line is the one that the page shows."""
+    script = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL))
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=250, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] in script
+    assert (tmp_path / "digits.safetensors").exists()
