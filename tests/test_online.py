@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from lava_meta.data import Dataset, Images, load_dataset
-from lava_meta.errors import DataError, DivergenceError, FormatError
+from lava_meta.errors import ConversionError, DataError, DivergenceError, FormatError
 from lava_meta.kernels.online import CompiledLayer
+from lava_meta.nn import BinaryMLP
 from lava_meta.online_learning import (
     LayerSettings,
     Learner,
@@ -337,3 +338,29 @@ def test_a_stream_of_images_with_too_many_classes_is_refused() -> None:
     images = Images(torch.zeros((4, 64), dtype=torch.uint8), torch.arange(4), "four", 12)
     with pytest.raises(ValueError, match="12 classes"):
         Learner([64, 10], backend="oracle").fit(images)
+
+
+# From PyTorch.
+
+
+@pytest.mark.parametrize("precision", ["float", 8])
+def test_a_learner_goes_on_from_a_trained_model(digits, precision) -> None:
+    """Same signs, thresholds and order of hidden weights; the same classes on images of black and white."""
+    model = BinaryMLP.for_images(digits.train, (30,), seed=3)
+    learner = Learner.from_model(model, precision=precision, backend="kernels")
+    for hidden, layer in zip(learner.hidden, model.binary_layers().values(), strict=True):
+        weight = layer.weight.detach().numpy()
+        np.testing.assert_array_equal(hidden >= 0, weight >= 0)
+        order = np.argsort(weight.ravel())
+        assert (np.diff(hidden.ravel()[order].astype(np.float64)) >= 0).all()
+    black_and_white = (digits.test.x > 8).to(torch.uint8) * 16
+    model.eval()
+    with torch.inference_mode():
+        expected = model(black_and_white.flatten(1)).argmax(1).numpy()
+    np.testing.assert_array_equal(learner.predict(black_and_white), expected)
+    learner.fit(digits.train, images=50)
+
+
+def test_a_learner_does_not_go_on_from_another_norm(digits) -> None:
+    with pytest.raises(ConversionError, match="layer"):
+        Learner.from_model(BinaryMLP.for_images(digits.train, (30,), "layer"))

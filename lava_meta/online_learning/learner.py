@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lava_meta.data import Images
-from lava_meta.errors import DataError
+from lava_meta.errors import ConversionError, DataError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
 from lava_meta.metrics import AccuracyMatrix
 from lava_meta.online_learning.engine import Engine, LocalEngine, State, make_layer
@@ -33,6 +33,7 @@ from lava_meta.streams import Scenario
 
 if TYPE_CHECKING:
     from lava_meta.converters.lava import LavaNetwork
+    from lava_meta.nn import BinaryMLP
 
 BACKENDS = ("lava", "kernels", "oracle")
 FEEDBACK = ("symmetric", "direct")
@@ -102,6 +103,33 @@ class Learner:
         ]
         self._engine: Engine | None = None
         self._depth = 0
+
+    @classmethod
+    def from_model(cls, model: BinaryMLP, reach: float | None = None, **settings: Any) -> Learner:
+        """A learner that goes on from a `BinaryMLP` with the fixed norm, hidden weights included.
+
+        reach: the |h| of the model that becomes a layer's limit; larger ones are clamped to it. By default the 90th
+        percentile of each layer. The thresholds stay those of the fixed norm, the mean pixel times the sum of binary
+        weights; but the learner sees spikes where the model saw grey pixels. settings: as for `Learner`, without sizes.
+
+        Raises ConversionError for another norm, ValueError for a reach that is not positive.
+        """
+        if model.settings["norm"] != "fixed":
+            raise ConversionError(
+                f"a learner has the thresholds of the fixed norm; this model has norm={model.settings['norm']!r}"
+            )
+        if reach is not None and not reach > 0:
+            raise ValueError(f"reach is {reach}; it is the positive |h| that becomes the limit")
+        level = model.settings["max_level"]
+        mean = round(model.settings["pixel_mean"]) / level
+        learner = cls(model.sizes, input_mean=mean, max_level=level, **settings)
+        for layer, state, limit in zip(model.binary_layers().values(), learner.states, learner.limits, strict=True):
+            h = layer.weight.detach().cpu().numpy().T
+            share = np.clip(h / (reach or float(np.quantile(np.abs(h), 0.9))), -1, 1) * limit
+            # Rounded down, so that a negative weight stays negative.
+            state["hidden"][:] = share if learner.precision == "float" else np.floor(share)
+            np.clip(state["hidden"], -limit, limit, out=state["hidden"])
+        return learner
 
     # Learning.
 
