@@ -17,6 +17,7 @@ from lava_meta.online_learning import (
     accuracy_on,
     flip_rate,
     hidden_histogram,
+    is_learner,
     load_learner,
     online,
     saturation,
@@ -263,7 +264,10 @@ def test_an_altered_file_is_refused(digits, tmp_path) -> None:
     path.write_bytes(content)
     with pytest.raises(FormatError, match="altered"):
         load_learner(path)
+    assert is_learner(path)
     path.write_bytes(content[:50])
+    assert not is_learner(path)
+    assert not is_learner(tmp_path / "none")
     with pytest.raises(FormatError):
         load_learner(path)
 

@@ -7,7 +7,7 @@ them, inside Lava or without it (`learner`). The compiled form is `lava_meta.ker
 
 from __future__ import annotations
 
-from lava_meta.online_learning.files import load_learner
+from lava_meta.online_learning.files import is_learner, load_learner
 from lava_meta.online_learning.history import (
     History,
     accuracy_on,
@@ -27,6 +27,7 @@ __all__ = [
     "accuracy_on",
     "flip_rate",
     "hidden_histogram",
+    "is_learner",
     "load_learner",
     "online",
     "saturation",

@@ -47,6 +47,15 @@ def save_learner(learner: Learner, path: str | os.PathLike[str]) -> None:
         temporary.write_bytes(save(tensors, metadata={"lava_meta": text, "sha256": _digest(text, tensors)}))
 
 
+def is_learner(path: str | os.PathLike[str]) -> bool:
+    """Whether the file says that it is a learner; False for any other file, and for none."""
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            return json.loads((file.metadata() or {}).get("lava_meta", "{}")).get("format") == FORMAT
+    except (OSError, SafetensorError, ValueError):
+        return False
+
+
 def load_learner(path: str | os.PathLike[str], backend: str | None = None) -> Learner:
     """The learner that `save` wrote, in the identical state; `backend` replaces the one it was saved with.
 
