@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -32,6 +33,7 @@ from lava_meta.divergence import broken_parameter, broken_sums
 from lava_meta.errors import DivergenceError, FormatError
 from lava_meta.evaluation import device_of, evaluate, has_statistics
 from lava_meta.metrics import AccuracyMatrix
+from lava_meta.nn import learning_shares
 from lava_meta.progress import TrainingProgress
 from lava_meta.run_folder import RunFolder, describe
 from lava_meta.settings import TrainSettings
@@ -39,6 +41,8 @@ from lava_meta.streams import Scenario
 
 __all__ = ["EpochRecord", "TrainResult", "TrainSettings", "evaluate", "train"]
 
+_LOOK_AT = 256  # images a part, to see whether layers learn
+_LEAST_SHARE = 0.1  # of values inside the window of the sign's gradient; healthy layers have 0.15 to 0.5
 _ADVICE = "A smaller lr, or inputs and norms of a smaller scale, may help"
 
 
@@ -149,6 +153,8 @@ class _Run:
                 images = self.scenario.train[part].to(self.device)
             self._select(self.scenario.task_of[part])
             loss = self._epoch(images)
+            if epoch == 0:
+                self._warn_of_closed_layers(part, images)
             measured = self.settings.evaluate == "epoch" or epoch == epochs - 1
             accuracies = self._accuracies() if measured else (None,) * len(self.tests)
             self.history.append(EpochRecord(part + 1, epoch + 1, loss, accuracies))
@@ -207,6 +213,17 @@ class _Run:
     def _where(self, step: int) -> str:
         part, epoch = divmod(self.done, self.settings.epochs)
         return f"training diverged in part {part + 1}, epoch {epoch + 1}, step {step}"
+
+    def _warn_of_closed_layers(self, part: int, images: Images) -> None:
+        pixels = images.x[:_LOOK_AT].to(torch.float32)
+        for layer, share in learning_shares(self.model, pixels).items():
+            if share < _LEAST_SHARE:
+                warnings.warn(
+                    f"part {part + 1}: only {share:.1%} of the values before the sign {layer!r} lie where its gradient "
+                    "is not 0, so what comes before it hardly learns: do the network's pixel offset and scale fit "
+                    "these images?",
+                    stacklevel=2,
+                )
 
     def _accuracies(self) -> tuple[float | None, ...]:
         accuracies: list[float | None] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lava_meta.data import Images
+from lava_meta.data import Dataset, Images, load_dataset
 from lava_meta.nn import (
     BinaryConv2d,
     BinaryConvNet,
@@ -21,10 +22,15 @@ from lava_meta.nn import (
     SampleNorm,
     Sign,
     TaskBatchNorm,
+    learning_shares,
     recalibrate,
     sign_ste,
     use_statistics,
 )
+from lava_meta.streams import permuted_tasks
+from lava_meta.training import TrainSettings, train
+
+QUICK = TrainSettings(epochs=1)
 
 
 def test_sign_of_zero_is_plus_one_and_gradients_pass_inside_the_window() -> None:
@@ -246,3 +252,21 @@ def test_sign_module_keeps_its_window() -> None:
     Sign(window=0.7)(x).sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [1, 0]
+
+
+def test_learning_shares_count_the_values_inside_the_window() -> None:
+    model = nn.Sequential(BinaryLinear(1, 4), FixedNorm(0.01), Sign(), BinaryLinear(4, 2)).train()
+    pixels = torch.tensor([[50.0], [100.0], [150.0], [255.0]])
+    assert learning_shares(model, pixels) == {"2": 0.5}
+    assert model.training
+
+
+def test_training_warns_of_an_offset_that_does_not_fit() -> None:
+    digits = load_dataset("digits")
+    few = Dataset("few", digits.train.take(range(100)), digits.test.take(range(50)))
+    scenario = permuted_tasks(few, 1, seed=0)
+    with pytest.warns(UserWarning, match=r"part 1: only .* before the sign '4' .* offset and scale"):
+        train(BinaryMLP([64, 32, 10], pixel_mean=128, pixel_std=6, seed=0), scenario, QUICK, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(BinaryMLP.for_images(few.train, [32], seed=0), scenario, QUICK, progress=False)

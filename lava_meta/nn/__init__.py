@@ -21,6 +21,7 @@ Three norms are offered for `BinaryMLP`:
 from lava_meta.nn.layers import BinaryConv2d, BinaryLinear, Pixels, Sign, SignSTE, sign_ste
 from lava_meta.nn.networks import BinaryConvNet, BinaryMLP
 from lava_meta.nn.norms import FixedNorm, SampleNorm, TaskBatchNorm, recalibrate, select_task, use_statistics
+from lava_meta.nn.window import learning_shares
 
 __all__ = [
     "BinaryConv2d",
@@ -33,6 +34,7 @@ __all__ = [
     "Sign",
     "SignSTE",
     "TaskBatchNorm",
+    "learning_shares",
     "recalibrate",
     "select_task",
     "sign_ste",

@@ -1,0 +1,37 @@
+"""Whether a network's units can learn: the share of values inside the window of their sign's gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lava_meta.nn.layers import Sign
+
+
+@torch.no_grad()
+def learning_shares(model: nn.Module, pixels: Tensor) -> dict[str, float]:
+    """For each `Sign` of `model`, by module name: the share of `|y| <= window` over `pixels` (n, ...), 0 to 1.
+
+    Where a value lies outside the window its gradient is 0. A healthy fixed-norm network has 0.15 to 0.5; far less
+    means that the input's offset or scale does not fit the images, and the layer hardly learns. The model's state and
+    statistics are left as they are: the pass runs in eval mode.
+    """
+    shares: dict[str, float] = {}
+
+    def look(name: str, module: Sign, values: Tensor) -> None:
+        shares[name] = float((values.abs() <= module.window).float().mean())
+
+    hooks = [
+        module.register_forward_pre_hook(lambda module, inputs, name=name: look(name, module, inputs[0]))
+        for name, module in model.named_modules()
+        if isinstance(module, Sign)
+    ]
+    was_training = model.training
+    model.eval()
+    try:
+        model(pixels)
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return shares
