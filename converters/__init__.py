@@ -37,8 +37,8 @@ def convert(
     inverted gains included. The result has been checked against the model on random images (`net.parity`).
 
     Args:
-        model: `lava_meta.nn.BinaryMLP` or `BinaryConvNet`, or an `nn.Sequential` of the modules in
-            `converters.reading.SUPPORTED`.
+        model: `lava_meta.nn.BinaryMLP`, `BinaryConvNet`, or a chain of the modules in `converters.reading.SUPPORTED`,
+            as an `nn.Sequential` or in a forward of its own.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
         mean, std: for a model without a `Pixels` module, its input is `(p / max_level - mean) / std`.
         max_level: for such a model, the brightest pixel.

@@ -16,6 +16,7 @@ from torch import nn
 
 from lava_meta.converters.reading import flat, read
 from lava_meta.converters.torch import prepare
+from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
 from lava_meta.nn import select_task
 
@@ -61,7 +62,10 @@ def domain_images(graph: BinaryGraph, count: int, seed: int) -> np.ndarray:
 
 
 def model_activations(model: nn.Module, inputs: torch.Tensor) -> dict[str, np.ndarray]:
-    """The signs that each stage of `model` hands on, flat, and its logits, named as by `BinaryGraph.named_layers`."""
+    """The signs that each stage of `model` hands on, flat, and its logits, named as by `BinaryGraph.named_layers`.
+
+    Raises `ConversionError` if the modules, one after the other, do not give what the model gives.
+    """
     _, stages = read(model)
     ends = [stage.end for stage in stages[:-1]]
     found: list[np.ndarray] = []
@@ -71,6 +75,8 @@ def model_activations(model: nn.Module, inputs: torch.Tensor) -> dict[str, np.nd
             x = module(x)
             if place in ends:
                 found.append(x.flatten(1).numpy().astype(np.int8))
+        if not torch.equal(x, model(inputs)):
+            raise ConversionError("the modules read from the model give other logits than the model's own forward")
     return {f"hidden{i}": signs for i, signs in enumerate(found, 1)} | {"readout": x.numpy()}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import nn
 
+from lava_meta.converters.tracing import FUNCTION_NAMES, has_own_forward, trace
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm
 
@@ -45,6 +46,7 @@ SUPPORT: dict[type[nn.Module], str] = {
     nn.Flatten: "the order (channels, rows, columns)",
     **IDENTITIES,
     nn.Sequential: "its modules, nested to any depth",
+    nn.Module: f"what its forward calls one after the other: modules, {FUNCTION_NAMES}, and views as (images, -1)",
 }
 REFUSED: dict[type[nn.Module], str] = {
     nn.LayerNorm: "it rounds its mean, so that ties fall on either side; train with lava_meta.nn.SampleNorm, the same "
@@ -107,7 +109,7 @@ def _table(left: str, right: str, rows: dict[type[nn.Module], str]) -> str:
 def flat(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     """The modules that `model` calls one after the other, with their places; one used twice stands twice.
 
-    Raises `ConversionError` for a module with a forward of its own.
+    Raises `ConversionError` for a forward that is not a chain of modules and functions that are known.
     """
     if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
         return [
@@ -116,12 +118,7 @@ def flat(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
             if child is not None
             for leaf in flat(child, f"{prefix}.{name}" if prefix else name)
         ]
-    if next(model.children(), None) is not None:
-        raise ConversionError(
-            f"{prefix or 'the model'} ({type(model).__name__}) has a forward of its own, which cannot be read: "
-            "build it as an nn.Sequential"
-        )
-    return [(prefix or "model", model)]
+    return trace(model, prefix) if has_own_forward(model) else [(prefix or "model", model)]
 
 
 def read(model: nn.Module) -> tuple[Pixels | None, list[Stage]]:
@@ -164,7 +161,7 @@ def read(model: nn.Module) -> tuple[Pixels | None, list[Stage]]:
             for kind, advice in REFUSED.items():
                 if isinstance(module, kind):
                     raise ConversionError(f"{label} is not supported: {advice}")
-            known = ", ".join(sorted(kind.__name__ for kind in SUPPORTED))
+            known = ", ".join(sorted(kind.__name__ for kind in SUPPORTED if kind is not nn.Module))
             raise ConversionError(f"{label} is not supported; supported are {known}")
         if stages and not isinstance(module, nn.Flatten):
             stages[-1].end = place

@@ -69,7 +69,7 @@ def to_graph(
     """Fold a binarized network, in eval mode, into a `BinaryGraph`.
 
     Args:
-        model: an `nn.Sequential` (nested ones too, `BinaryMLP` among them) of the modules in `reading.SUPPORTED`.
+        model: a chain of the modules in `reading.SUPPORTED`, as an `nn.Sequential` or in a forward of its own.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
         mean, std: for a model without a `Pixels` module, how its inputs were normalised:
             `(p / max_level - mean) / std`, as torchvision's `ToTensor` and `Normalize` do.

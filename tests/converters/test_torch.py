@@ -156,10 +156,10 @@ def _mlp() -> BinaryMLP:
 class _OwnForward(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.inner = BinaryLinear(4, 2)
+        self.inner = BinaryLinear(4, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.inner(x)
+        return x + self.inner(x)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ class _OwnForward(nn.Module):
         (nn.Sequential(Pixels(), nn.Linear(4, 4)).eval(), r"1 \(Linear\) stands before the first binary layer"),
         (nn.Sequential(BinaryLinear(4, 4)).eval(), "pass mean= and std="),
         (nn.Sequential(Pixels()).eval(), "no BinaryLinear"),
-        (nn.Sequential(Pixels(), _OwnForward()).eval(), r"1 \(_OwnForward\) has a forward of its own"),
+        (nn.Sequential(Pixels(), _OwnForward()).eval(), r"1.add \(add\) in the forward of 1 \(_OwnForward\)"),
         (nn.Sequential(Pixels(), BinaryLinear(4, 4), BinaryLinear(4, 2)).eval(), "without a sign"),
         (nn.Sequential(Pixels(), BinaryLinear(4, 4), Sign()).eval(), "readout, but a sign"),
         (BinaryMLP([12, 8, 4], norm="batch").eval(), "statistics of each batch.*use_statistics"),
