@@ -28,7 +28,7 @@ class _Compares(PyLoihiProcessModel):
 
     def run_spk(self) -> None:
         sums = self.s_in.recv()
-        labels = self.label_in.recv()
+        labels = self.label_in.recv().astype(np.int64)  # stock sources send floats
         self.e_out.send(self.error(sums, labels))
         self.correct += int((sums.argmax(axis=1) == labels).sum())
 
