@@ -8,8 +8,8 @@ net = lava_meta.load("digits.safetensors")
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import ConversionError
@@ -18,7 +18,7 @@ from lava_meta.graph import BinaryGraph
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["LavaNetwork", "convert", "load"]
+__all__ = ["LavaNetwork", "convert", "load", "register"]
 
 
 def convert(
@@ -59,6 +59,16 @@ def convert(
             "a threshold within float64 rounding do this; strict=False converts all the same"
         )
     return LavaNetwork(graph, parity=parity)
+
+
+def register(kind: type[nn.Module], parts: Callable[[Any], Sequence[nn.Module]]) -> None:
+    """Let modules of exactly `kind` convert: as the supported modules that `parts(module)` gives, one after the other.
+
+    Raises `TypeError` for something that is not a class of modules.
+    """
+    from lava_meta.converters.registry import register as add
+
+    add(kind, parts)
 
 
 def load(path: str | os.PathLike[str]) -> LavaNetwork:

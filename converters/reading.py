@@ -6,12 +6,13 @@ page of the documentation is printed from them (`support_table`, `refusal_table`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from torch import nn
 
+from lava_meta.converters.registry import Affine, parts_of
 from lava_meta.converters.tracing import FUNCTION_NAMES, has_own_forward, trace
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm
@@ -21,6 +22,7 @@ BINARY = {
     BinaryConv2d: "packed weights; stride, zero padding, dilation and groups as they are, kernels of any two extents",
 }
 MONOTONE = {
+    Affine: "part of the thresholds; for layers of your own",
     FixedNorm: "part of the thresholds",
     TaskBatchNorm: "part of the thresholds, with stored statistics of one task; gains of either sign and zero",
     nn.BatchNorm1d: "part of the thresholds, with running statistics; gains of either sign and zero",
@@ -36,9 +38,14 @@ IDENTITIES = {
     nn.Dropout: "nothing, in eval mode",
     nn.Dropout2d: "nothing, in eval mode",
 }
+SCALED = {
+    nn.Linear: "as `BinaryLinear` and `Affine`, where the weights of each unit are +c and -c",
+    nn.Conv2d: "as `BinaryConv2d` and `Affine`, where the weights of each channel are +c and -c",
+}
 SUPPORT: dict[type[nn.Module], str] = {
     Pixels: "part of the first layer's thresholds, at a padded border a threshold for every position",
     **BINARY,
+    **SCALED,
     **MONOTONE,
     SampleNorm: "integer sums beside their mean; behind dense layers only",
     **POOLS,
@@ -53,8 +60,6 @@ REFUSED: dict[type[nn.Module], str] = {
     "norm without affine and with an exact mean",
     nn.InstanceNorm2d: "its mean and deviation belong to one image, so that no threshold stands for it; train with "
     "nn.BatchNorm2d or lava_meta.nn.FixedNorm",
-    nn.Linear: "its weights are real; train with lava_meta.nn.BinaryLinear",
-    nn.Conv2d: "its weights are real; train with lava_meta.nn.BinaryConv2d",
     nn.AdaptiveAvgPool2d: "its windows depend on the image; use nn.AvgPool2d with the window that it takes",
     nn.ReLU: "binarized networks pass signs on; use lava_meta.nn.Sign",
 }
@@ -126,8 +131,7 @@ def read(model: nn.Module) -> tuple[Pixels | None, list[Stage]]:
     pixels: Pixels | None = None
     stages: list[Stage] = []
     flattened = False
-    for place, (name, module) in enumerate(flat(model)):
-        label = f"{name} ({type(module).__name__})"
+    for place, label, module in _parts(model):
         if isinstance(module, nn.Flatten):
             _check_flatten(label, module, stages)
             flattened = True
@@ -172,6 +176,14 @@ def read(model: nn.Module) -> tuple[Pixels | None, list[Stage]]:
     if stages[-1].sign is not None:
         raise ConversionError(f"{stages[-1].name} is the readout, but a sign activation follows it")
     return pixels, stages
+
+
+def _parts(model: nn.Module) -> Iterator[tuple[int, str, nn.Module]]:
+    """The model's modules, registered ones as what they are made of: place among `flat(model)`, label, module."""
+    for place, (name, module) in enumerate(flat(model)):
+        label = f"{name} ({type(module).__name__})"
+        for part in parts_of(label, module):
+            yield place, label, part
 
 
 def _check_layer(label: str, module: nn.Module, stages: Sequence[Stage], flattened: bool) -> None:

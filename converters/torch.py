@@ -28,6 +28,7 @@ from torch import nn
 
 from lava_meta.conv import ConvLayer, Pool, Window
 from lava_meta.converters.reading import Stage, norms_of, read
+from lava_meta.converters.registry import Affine
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
 from lava_meta.layers import DenseLayer, Readout
@@ -41,8 +42,6 @@ from lava_meta.nn import (
     TaskBatchNorm,
     select_task,
 )
-
-Affine = tuple[np.ndarray, np.ndarray]
 
 
 def prepare(model: nn.Module, task: int = 0) -> nn.Module:
@@ -128,7 +127,7 @@ def _hidden(stage: Stage, shape: tuple[int, ...], pixels: Pixels | None) -> Dens
         threshold, polarity = _search(stage, Sums.of(stage.weight.shape[1], row, pixels))
         return DenseLayer.from_weights(stage.weight, threshold, polarity)
     for label, module in stage.norms:
-        if isinstance(module, (TaskBatchNorm, nn.BatchNorm1d)) or len(per_sample) > 1:
+        if isinstance(module, (TaskBatchNorm, nn.BatchNorm1d, Affine)) or len(per_sample) > 1:
             raise ConversionError(f"{label} and {per_sample[0][0]} stand in one layer: one norm a layer is supported")
     units = len(stage.weight)
     threshold = np.zeros(units, np.int64)
@@ -304,6 +303,9 @@ def _readout(stage: Stage, pixels: Pixels | None) -> Readout:
             continue  # monotone within a sample: the argmax is the same
         if isinstance(module, FixedNorm):
             scale, offset = module.scale * scale, module.scale * offset
+        elif isinstance(module, Affine):
+            a, b = module.scale.numpy(), module.offset.numpy()
+            scale, offset = a * scale, a * offset + b
         elif isinstance(module, (TaskBatchNorm, nn.BatchNorm1d)):
             a, b = _affine(module)
             scale, offset = a * scale, a * offset + b
@@ -316,7 +318,7 @@ def _readout(stage: Stage, pixels: Pixels | None) -> Readout:
     return Readout.from_weights(weight, scale, offset)
 
 
-def _affine(norm: nn.Module) -> Affine:
+def _affine(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """Batch norm in eval mode as `scale * x + offset`, float64."""
     if isinstance(norm, TaskBatchNorm):
         mean, var = norm.running_mean[norm.task], norm.running_var[norm.task]

@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from lava_meta.converters.registry import is_registered
 from lava_meta.errors import ConversionError
 from lava_meta.nn import Sign, sign_ste
 
@@ -57,8 +58,8 @@ METHODS: dict[str, Callable[..., nn.Module]] = {"flatten": _flatten}
 
 
 def has_own_forward(module: nn.Module) -> bool:
-    """Whether a module computes otherwise than PyTorch's modules and ours, so that its forward must be traced."""
-    return not type(module).forward.__module__.startswith(("torch.nn.", "lava_meta.nn."))
+    """Whether a module computes otherwise than known ones (PyTorch's, ours, registered): its forward must be traced."""
+    return not is_registered(module) and not type(module).forward.__module__.startswith(("torch.nn.", "lava_meta.nn."))
 
 
 class _Tracer(fx.Tracer):

@@ -170,7 +170,7 @@ class _OwnForward(nn.Module):
             nn.Sequential(Pixels(), BinaryLinear(4, 4), nn.GELU()).eval(),
             "GELU.*not supported; supported are .*BinaryLinear",
         ),
-        (nn.Sequential(Pixels(), nn.Linear(4, 4)).eval(), r"1 \(Linear\) stands before the first binary layer"),
+        (nn.Sequential(Pixels(), nn.Linear(4, 4)).eval(), r"1 \(Linear\) has weights other than \+c and -c"),
         (nn.Sequential(BinaryLinear(4, 4)).eval(), "pass mean= and std="),
         (nn.Sequential(Pixels()).eval(), "no BinaryLinear"),
         (nn.Sequential(Pixels(), _OwnForward()).eval(), r"1.add \(add\) in the forward of 1 \(_OwnForward\)"),
