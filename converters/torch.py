@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import zip_longest
+from numbers import Real
 
 import numpy as np
 import torch
@@ -86,6 +87,11 @@ def to_graph(
                 "the model has no Pixels module, so its input scaling is unknown: pass mean= and std= as given to "
                 "torchvision's Normalize (mean=0, std=1 for ToTensor alone), or put lava_meta.nn.Pixels first"
             )
+        if not (isinstance(mean, Real) and isinstance(std, Real)):
+            raise ConversionError(
+                f"mean={mean} and std={std}: one number each is supported. With a scale for each channel the first "
+                "layer's sums are no integers; train with the same mean and std for all channels"
+            )
         pixels = Pixels.standardize(mean, std, max_level).double()
     elif mean is not None or std is not None:
         raise ConversionError("the model normalises its own pixels (Pixels): mean= and std= do not apply")
@@ -112,10 +118,10 @@ def _input_shape(model: nn.Module, first: Stage, given: Sequence[int] | None) ->
     if given is None and isinstance(model, BinaryConvNet):
         return model.image_shape
     if isinstance(first.layer, BinaryLinear):
-        return tuple(given) if given else (first.layer.in_features,)
+        return tuple(int(extent) for extent in given) if given else (first.layer.in_features,)
     if given is None:
         raise ConversionError(f"{first.name} takes images of any extent: pass input_shape=(channels, rows, columns)")
-    return tuple(given)
+    return tuple(int(extent) for extent in given)
 
 
 def _hidden(stage: Stage, shape: tuple[int, ...], pixels: Pixels | None) -> DenseLayer | ConvLayer:
