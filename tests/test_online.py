@@ -193,13 +193,24 @@ def test_the_integer_softmax_is_the_float_one_to_its_last_bit() -> None:
     assert set(np.abs(dead[dead != 0]).tolist()) == set(np.abs(fixed[np.abs(fixed) >= 13]).tolist())
 
 
-def test_margin_and_ternary_errors_push_the_rivals_within_the_margin() -> None:
+def test_a_margin_error_pushes_the_strongest_rival_within_the_margin() -> None:
     sums = np.array([[40, 38, 30, -9], [40, 10, 10, 10]], np.int32)
-    labels = np.array([0, 0])
-    margin = ClassError("margin", 4, 144)(sums, labels)
-    ternary = ClassError("ternary", 4, 144, "float")(sums, labels)
-    np.testing.assert_array_equal(margin, [[-127, 127, 0, 0], [0, 0, 0, 0]])
-    np.testing.assert_array_equal(ternary, [[-1, 1, 1, 0], [0, 0, 0, 0]])
+    for precision, one in ((8, 127), ("float", 1)):
+        error = ClassError("margin", 4, 144, precision)(sums, np.array([0, 0]))
+        np.testing.assert_array_equal(error, [[-one, one, 0, 0], [0, 0, 0, 0]])
+
+
+def test_a_ternary_error_is_the_sign_of_a_large_softmax_error() -> None:
+    generator = np.random.default_rng(0)
+    sums, labels = generator.integers(-100, 100, (500, 10)).astype(np.int32), generator.integers(0, 10, 500)
+    real = ClassError("softmax", 10, 512, "float", 0.0)(sums, labels)
+    np.testing.assert_array_equal(
+        ClassError("ternary", 10, 512, "float")(sums, labels), np.where(np.abs(real) >= 0.25, np.sign(real), 0)
+    )
+    fixed = ClassError("ternary", 10, 512)(sums, labels)
+    clear = np.abs(np.abs(real) - 0.25) > 1 / 128
+    np.testing.assert_array_equal(fixed[clear], 127 * np.where(np.abs(real) >= 0.25, np.sign(real), 0)[clear])
+    assert set(np.unique(fixed)) == {-127, 0, 127}
 
 
 # The learner.

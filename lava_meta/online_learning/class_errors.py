@@ -7,7 +7,7 @@ errors clamped to +-127 (8 bits), in integers:
               integers: exp from a table over the whole-number difference to the largest sum, 15 bits; one division
               a class, rounded to nearest
     margin    e = +1 for the strongest rival and -1 for the label, where its sum does not lead by sqrt(n)
-    ternary   e = +1 for every rival that comes within sqrt(n) of the label's sum, -1 for the label if there is one
+    ternary   the sign of the softmax error where it is at least 1/4, else 0
 """
 
 from __future__ import annotations
@@ -48,8 +48,11 @@ class ClassError:
             raise ValueError(
                 f"labels run from {low} to {high}; with {self.classes} classes they lie in 0..{self.classes - 1}"
             )
-        form = self._softmax if self.kind == "softmax" else self._hinge
+        form = self._margin_error if self.kind == "margin" else self._softmax
         error = form(sums, labels, np.arange(len(sums)))
+        if self.kind == "ternary":
+            one, least = (_ONE, ERROR_ONE // 4) if self.fixed else (1, 0.25)
+            error = one * np.sign(error) * (np.abs(error) >= least)
         return error.astype(np.int32 if self.fixed else np.float32)
 
     def _softmax(self, sums: np.ndarray, labels: np.ndarray, lanes: np.ndarray) -> np.ndarray:
@@ -67,16 +70,12 @@ class ClassError:
         error[np.abs(error) < self._dead_zone] = 0.0
         return error
 
-    def _hinge(self, sums: np.ndarray, labels: np.ndarray, lanes: np.ndarray) -> np.ndarray:
-        one = _ONE if self.fixed else 1
+    def _margin_error(self, sums: np.ndarray, labels: np.ndarray, lanes: np.ndarray) -> np.ndarray:
         rivals = sums.astype(np.int64)
         own = rivals[lanes, labels].copy()
         rivals[lanes, labels] = np.iinfo(np.int64).min // 2
+        strongest = rivals.argmax(axis=1)
         error = np.zeros(sums.shape, np.int64)
-        if self.kind == "margin":
-            strongest = rivals.argmax(axis=1)
-            error[lanes, strongest] = np.where(own - rivals[lanes, strongest] < self._margin, one, 0)
-        else:
-            error[own[:, None] - rivals < self._margin] = one
+        error[lanes, strongest] = np.where(own - rivals[lanes, strongest] < self._margin, _ONE if self.fixed else 1, 0)
         error[lanes, labels] = -error.max(axis=1)
         return error
