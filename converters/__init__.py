@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
+from lava_meta.sealed import LEARNER, sealed_format
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from lava_meta.online_learning import Learner
 
 __all__ = ["LavaNetwork", "convert", "load", "register"]
 
@@ -71,6 +74,13 @@ def register(kind: type[nn.Module], parts: Callable[[Any], Sequence[nn.Module]])
     add(kind, parts)
 
 
-def load(path: str | os.PathLike[str]) -> LavaNetwork:
-    """A network saved by `LavaNetwork.save`. Raises `FormatError` if the file is not one, or was altered."""
+def load(path: str | os.PathLike[str]) -> LavaNetwork | Learner:
+    """A network saved by `LavaNetwork.save`, or a learner saved by `Learner.save`, in the identical state.
+
+    Raises `FormatError` if the file is neither, or was altered.
+    """
+    if sealed_format(path) == LEARNER:
+        from lava_meta.online_learning import load_learner
+
+        return load_learner(path)
     return LavaNetwork(BinaryGraph.load(path))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lava_meta.graph import BinaryGraph
     from lava_meta.metrics import AccuracyMatrix
     from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLinear, BinaryMLP
+    from lava_meta.online_learning import Learner, OnlineRule, online
     from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
     from lava_meta.streams import Scenario, dataset_sequence, permuted_tasks, split_classes, stream_of_subsets
     from lava_meta.training import TrainSettings, evaluate, train
@@ -32,6 +33,7 @@ _HOME = {
     "graph": ("BinaryGraph",),
     "metrics": ("AccuracyMatrix",),
     "nn": ("BinaryConv2d", "BinaryConvNet", "BinaryLinear", "BinaryMLP"),
+    "online_learning": ("Learner", "OnlineRule", "online"),
     "optim": ("MetaplasticAdam", "MetaplasticSGD"),
     "streams": ("Scenario", "dataset_sequence", "permuted_tasks", "split_classes", "stream_of_subsets"),
     "training": ("TrainSettings", "evaluate", "train"),
@@ -50,8 +52,10 @@ __all__ = [
     "Images",
     "LavaMetaError",
     "LavaNetwork",
+    "Learner",
     "MetaplasticAdam",
     "MetaplasticSGD",
+    "OnlineRule",
     "Scenario",
     "SpikingNetwork",
     "TrainSettings",
@@ -62,6 +66,7 @@ __all__ = [
     "from_snntorch",
     "load",
     "load_dataset",
+    "online",
     "permuted_tasks",
     "split_classes",
     "stream_of_subsets",

@@ -172,14 +172,15 @@ def run(
 
     import numpy as np
 
-    from lava_meta.converters import load
+    from lava_meta.converters import LavaNetwork
     from lava_meta.data import load_dataset
     from lava_meta.errors import FormatError
     from lava_meta.files import write_atomically
+    from lava_meta.graph import BinaryGraph
 
     if (images is None) == (data is None):
         raise typer.BadParameter("give an .npy file of images, or --data with the name of a data set")
-    net = load(network)
+    net = LavaNetwork(BinaryGraph.load(network))
     labels = None
     if images is not None:
         try:

@@ -16,22 +16,16 @@ safetensors file; its JSON header carries the structure and a checksum of the co
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from lava_meta.conv import ConvLayer
-from lava_meta.errors import FormatError
-from lava_meta.files import write_atomically
 from lava_meta.layers import DenseLayer, Readout
+from lava_meta.sealed import GRAPH, read_sealed, write_sealed
 
-FORMAT = "lava_meta.graph"
 VERSION = 2  # of files with convolutions; dense ones are of version 1, as they always were
 _ORACLE_BATCH = {False: 256, True: 16}  # images at once, without and with convolutions
 
@@ -49,6 +43,7 @@ class BinaryGraph:
     input_shape: tuple[int, ...]  # of one image, without the batch: (784,) or (1, 28, 28)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "input_shape", tuple(int(extent) for extent in self.input_shape))
         if not 1 <= self.max_level < 2**16:
             raise ValueError(f"max_level is {self.max_level}; pixels have 1 to 16 bits")
         if not self.input_shape or min(self.input_shape) < 1:
@@ -139,9 +134,8 @@ class BinaryGraph:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to one safetensors file, whole or not at all; equal networks give equal bytes."""
-        tensors = self._tensors()
-        header = {
-            "format": FORMAT,
+        header: dict[str, Any] = {
+            "format": GRAPH,
             "version": VERSION if self.convolutional else 1,
             "max_level": self.max_level,
             "input_shape": list(self.input_shape),
@@ -152,30 +146,12 @@ class BinaryGraph:
             header["conv"] = {
                 name: layer.to_dict() for name, layer in self.named_layers() if isinstance(layer, ConvLayer)
             }
-        text = json.dumps(header, sort_keys=True)
-        metadata = {"lava_meta": text, "sha256": _digest(text, tensors)}
-        content = _canonical(save(tensors, metadata=metadata))
-        with write_atomically(path) as temporary:
-            temporary.write_bytes(content)
+        write_sealed(path, header, self._tensors())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> BinaryGraph:
         """Read a file written by `save`. Raises `FormatError` if it is not one, or not as it was written."""
-        try:
-            with safe_open(os.fspath(path), framework="numpy") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, ValueError, TypeError) as error:
-            raise FormatError(f"{path} is not a whole safetensors file: {error}") from error
-        text = metadata.get("lava_meta", "")
-        if metadata.get("sha256") != _digest(text, tensors):
-            raise FormatError(f"{path} is not a lava_meta network, or was altered after it was written")
-        header = json.loads(text)
-        if header.get("format") != FORMAT or header.get("version") not in range(1, VERSION + 1):
-            raise FormatError(
-                f"{path} holds {header.get('format')} version {header.get('version')}; "
-                f"this release reads {FORMAT} up to version {VERSION}"
-            )
+        header, tensors = read_sealed(path, GRAPH, range(1, VERSION + 1))
         hidden: list[DenseLayer | ConvLayer] = []
         for i, centred in enumerate(header["centred"], 1):
             name, n_in = f"hidden{i}", header["n_in"][i - 1]
@@ -227,19 +203,3 @@ class BinaryGraph:
                 }
             )
         return rows
-
-
-def _digest(header: str, tensors: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(header.encode())
-    for name in sorted(tensors):
-        array = tensors[name]
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _canonical(content: bytes) -> bytes:
-    """The same safetensors file with sorted keys in its header, so that equal networks give equal bytes."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
-    return content[:8] + header.ljust(length) + content[8 + length :]
