@@ -27,7 +27,7 @@ def test_another_kind_or_version_is_named(tmp_path: Path) -> None:
     write_sealed(tmp_path / "file", HEADER, TENSORS)
     with pytest.raises(FormatError, match=r"holds lava_meta\.graph version 1; expected lava_meta\.learner version 1"):
         read_sealed(tmp_path / "file", LEARNER, range(1, 2))
-    with pytest.raises(FormatError, match="expected .* version 2 or 3"):
+    with pytest.raises(FormatError, match=r"expected .* version 2 or 3"):
         read_sealed(tmp_path / "file", GRAPH, range(2, 4))
 
 
