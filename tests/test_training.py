@@ -191,7 +191,8 @@ class TestWhatItComputes:
         quiet(model, permuted_tasks(SMALL, 2, seed=0), TrainSettings(epochs=1, batch_size=200, eval_batch=60))
         tests = [(False, task, n) for task in (0, 1) for n in (60, 30)]
         learn = [[(True, task, n) for n in (200, 30)] for task in (0, 1)]
-        assert model.calls == [*tests, *learn[0], *tests, *learn[1], *tests]
+        look = [(False, task, 230) for task in (0, 1)]  # after a part's first epoch: do its layers learn?
+        assert model.calls == [*tests, *learn[0], look[0], *tests, *learn[1], look[1], *tests]
 
     def test_batch_norm_with_an_affine_a_task(self):
         """Own statistics are measured everywhere; stored ones only for tasks that have some."""

@@ -26,6 +26,8 @@ def learning_shares(model: nn.Module, pixels: Tensor) -> dict[str, float]:
         for name, module in model.named_modules()
         if isinstance(module, Sign)
     ]
+    if not hooks:
+        return {}
     was_training = model.training
     model.eval()
     try:

@@ -1,0 +1,21 @@
+"""Where Lava cannot be imported (any Python but 3.10) its tests are skipped, and say so."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+HAS_LAVA = importlib.util.find_spec("lava") is not None
+collect_ignore_glob = [] if HAS_LAVA else ["processes/*"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not HAS_LAVA:
+        for item in items:
+            if item.get_closest_marker("lava"):
+                item.add_marker(pytest.mark.skip(reason="Lava is not importable: it runs on Python 3.10 only"))
+
+
+def pytest_report_header() -> str:
+    return "lava: " + ("found" if HAS_LAVA else "not importable; tests in tests/processes are left out")
