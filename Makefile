@@ -6,13 +6,18 @@ PYTHON := .venv/bin/python
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 STAMP := .venv/.installed
 
-.PHONY: demo test test-slow lint types setup clean
+.PHONY: demo test test-core test-slow lint types setup clean
 
 demo: setup
 	$(PYTHON) -m lava_meta demo $(ARGS)
 
 test: setup
 	$(PYTHON) -m pytest -m "not slow" $(ARGS)
+
+# The core's tests where Lava cannot be imported, as on any Python but 3.10.
+test-core: setup
+	$(PYTHON) -c "import sys; sys.modules['lava'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))" \
+		-q -m "not slow" $(addprefix tests/test_, $(addsuffix .py, rule optim nn data streams metrics graph conv sealed))
 
 test-slow: setup
 	$(PYTHON) -m pytest -m slow $(ARGS)

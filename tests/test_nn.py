@@ -216,7 +216,7 @@ def test_conv_net_has_the_shapes_it_says_and_is_seeded() -> None:
     x = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
     assert net.eval()(x).shape == (3, 10)
     assert torch.equal(net(x), twin.eval()(x))
-    signs = nn.Sequential(*list(net)[:5])(x)
+    signs = net[:5](x)
     assert set(signs.unique().tolist()) <= {-1.0, 1.0}
     assert signs.shape == (3, 8, 14, 14)
 

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 Norm = Literal["fixed", "batch", "layer"]
 
 
-class BinaryMLP(nn.Sequential):
+class _Network(nn.Sequential):
+    """A sequence whose slices are plain sequences: `network[:4]` is its first four modules."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return nn.Sequential(*list(self)[index]) if isinstance(index, slice) else super().__getitem__(index)
+
+
+class BinaryMLP(_Network):
     """A dense binarized network on raw pixels: sizes (pixels, hidden, ..., classes), binary weights everywhere.
 
     `pixel_mean` and `pixel_std` are in pixel levels and describe the images of the first task; `BinaryMLP.for_images`
@@ -110,7 +117,7 @@ class BinaryMLP(nn.Sequential):
         select_task(self, task)
 
 
-class BinaryConvNet(nn.Sequential):
+class BinaryConvNet(_Network):
     """A small binarized convolutional network on raw pixels (n, channels, height, width).
 
     `channels` blocks of a 3x3 `BinaryConv2d` (padding 1), a fixed scale, a 2x2 max pooling of the sums and a sign,
