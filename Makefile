@@ -27,7 +27,7 @@ lint: setup
 	$(PYTHON) -m ruff format --check .
 
 types: setup
-	$(PYTHON) -m mypy -p lava_meta
+	$(PYTHON) -m mypy -p lava_meta -p converters -p processes -p experiments
 
 setup: $(STAMP)
 

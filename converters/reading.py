@@ -74,7 +74,7 @@ class Stage:
     layer: BinaryLinear | BinaryConv2d
     before: list[tuple[str, nn.Module]] = field(default_factory=list)  # norms and pooling before the sign, in order
     sign: Sign | None = None
-    behind: list[tuple[str, nn.MaxPool2d]] = field(default_factory=list)  # pooling of signs
+    behind: list[tuple[str, nn.Module]] = field(default_factory=list)  # pooling of signs
     end: int = 0  # place of its last module that computes, among `flat(model)`
 
     @property
@@ -139,7 +139,7 @@ def read(model: nn.Module) -> tuple[Pixels | None, list[Stage]]:
             if stages or pixels:
                 raise ConversionError(f"{label} must be the first module and stand once")
             pixels = module
-        elif isinstance(module, tuple(BINARY)):
+        elif isinstance(module, BinaryLinear | BinaryConv2d):
             _check_layer(label, module, stages, flattened)
             stages.append(Stage(label, module))
         elif not stages:

@@ -67,8 +67,10 @@ def _linear(layer: nn.Linear) -> list[nn.Module]:
 
 
 def _convolution(layer: nn.Conv2d) -> list[nn.Module]:
-    pairs: list[Any] = [layer.kernel_size, layer.stride, layer.padding, layer.dilation]
-    binary = BinaryConv2d(layer.in_channels, layer.out_channels, *pairs, groups=layer.groups)
+    options: dict[str, Any] = {
+        name: getattr(layer, name) for name in ("kernel_size", "stride", "padding", "dilation", "groups")
+    }
+    binary = BinaryConv2d(layer.in_channels, layer.out_channels, **options)
     binary.padding_mode = layer.padding_mode
     return _scaled(layer, binary)
 

@@ -20,8 +20,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import zip_longest
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,7 +151,7 @@ def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], pixel
             f"{stage.name} takes {conv.in_channels} channels, but gets {shape}; images are (channels, rows, columns)"
         )
     averages = [module for _, module in stage.before if isinstance(module, nn.AvgPool2d)]
-    options = {
+    options: dict[str, Any] = {
         "stride": conv.stride,
         "padding": conv.padding,
         "dilation": conv.dilation,
@@ -176,7 +176,8 @@ def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], pixel
     falling = [
         _falling(stage, sums, i) for i, (_, module) in enumerate(stage.before) if isinstance(module, nn.MaxPool2d)
     ]
-    pools = [replace(pool, every=every) for pool, every in zip_longest(pools, falling, fillvalue=())]
+    falling += [()] * (len(pools) - len(falling))  # pooling behind the sign sees signs: none falls
+    pools = [replace(pool, every=every) for pool, every in zip(pools, falling, strict=True)]
     return replace(layer, threshold=threshold, polarity=polarity, pools=tuple(pools))
 
 
@@ -326,12 +327,16 @@ def _readout(stage: Stage, pixels: Pixels | None) -> Readout:
 
 def _affine(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """Batch norm in eval mode as `scale * x + offset`, float64."""
+    mean: torch.Tensor | None
+    var: torch.Tensor | None
     if isinstance(norm, TaskBatchNorm):
         mean, var = norm.running_mean[norm.task], norm.running_var[norm.task]
         gain, shift = (None, None) if norm.affine == "none" else (norm.gain, norm.offset)
     else:
         assert isinstance(norm, nn.BatchNorm1d)
         mean, var, gain, shift = norm.running_mean, norm.running_var, norm.weight, norm.bias
+    assert mean is not None  # a norm without statistics was refused
+    assert var is not None
     with torch.no_grad():
         scale = 1 / torch.sqrt(var + norm.eps)
         scale = scale if gain is None else gain * scale

@@ -82,7 +82,8 @@ def trace(model: nn.Module, prefix: str) -> list[tuple[str, nn.Module]]:
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     if len(inputs) != 1:
         raise ConversionError(f"{own} takes {len(inputs)} inputs; one is supported")
-    value, found = inputs[0], []
+    value: fx.Node = inputs[0]
+    found: list[tuple[str, nn.Module]] = []
     for node in graph.nodes:
         if node.op == "placeholder" or _is_shape(node):
             continue
@@ -104,20 +105,21 @@ def trace(model: nn.Module, prefix: str) -> list[tuple[str, nn.Module]]:
     raise AssertionError("a traced graph ends with its output")
 
 
-def _is_shape(node: fx.Node) -> bool:
+def _is_shape(node: Any) -> bool:
     """Whether a node reads a tensor's shape or takes a part of it."""
     if node.op == "call_function" and node.target is getattr and node.args[1] == "shape":
         return True
     if node.op == "call_method" and node.target == "size":
         return True
-    return node.op == "call_function" and getattr(node.target, "__name__", "") == "getitem" and _is_shape(node.args[0])
+    part = node.op == "call_function" and getattr(node.target, "__name__", "") == "getitem"
+    return part and _is_shape(node.args[0])
 
 
 def _is_batch(value: Any) -> bool:
     """Whether a value is the number of images: `x.shape[0]` or `x.size(0)`."""
     if not isinstance(value, fx.Node) or not _is_shape(value):
         return False
-    return len(value.args) == 2 and value.args[1] == 0
+    return len(value.args) == 2 and bool(value.args[1] == 0)
 
 
 def _module(model: nn.Module, node: fx.Node, place: str) -> nn.Module:
@@ -128,7 +130,8 @@ def _module(model: nn.Module, node: fx.Node, place: str) -> nn.Module:
         if len(arguments) == 2 and _is_batch(arguments[0]) and arguments[1] == -1:
             return nn.Flatten()
         raise ConversionError(f"{place} may change more than the shape of one image; use x.flatten(1)")
-    make = (METHODS if node.op == "call_method" else FUNCTIONS).get(node.target)
+    known: dict[Any, Any] = METHODS if node.op == "call_method" else FUNCTIONS
+    make = known.get(node.target)
     if make is None or "input" in options:
         raise ConversionError(f"{place} is not supported; supported functions are {FUNCTION_NAMES}")
     try:

@@ -268,7 +268,7 @@ class Actors(MessageInfrastructureInterface):
         """For a run that hangs: the time step of every actor, and the model's own lines that it is in."""
         for actor in self._actors:
             actor.board.asked = True
-        deadline = time.monotonic() + 10 * POLL_SECONDS
+        deadline = time.monotonic() + 40 * POLL_SECONDS
         while time.monotonic() < deadline and any(actor.board.asked for actor in self._actors):
             time.sleep(POLL_SECONDS / 5)
         reports = []

@@ -139,6 +139,10 @@ class Supervised:
 class _Runtime(Runtime):
     """Lava's runtime, with supervised actors, start and waits."""
 
+    runtime_to_service: Any
+    service_to_runtime: Any
+    _is_running: bool
+
     def __init__(self, executable: Executable, timeout: float) -> None:
         super().__init__(executable, ActorType.MultiProcessing)
         labels = {

@@ -21,6 +21,8 @@ PRELUDE = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent / "toys")!r})
 import multiprocessing, os, signal, time
+# A shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import lava_toys as toys
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava_meta.errors import RunError
