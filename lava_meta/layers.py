@@ -9,8 +9,34 @@ import numpy as np
 from lava_meta.bits import pack, unpack, words
 
 
+class _Synapses:
+    """What a dense layer and the readout share: binary weights as packed bits."""
+
+    bits: np.ndarray
+    n_in: int
+
+    @property
+    def n_out(self) -> int:
+        """Number of units."""
+        return self.bits.shape[0]
+
+    @property
+    def weight(self) -> np.ndarray:
+        """The weights unpacked: bool (n_out, n_in), True for +1."""
+        return unpack(self.bits, self.n_in)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of one image: (n_out,)."""
+        return (self.n_out,)
+
+    def sums(self, x: np.ndarray) -> np.ndarray:
+        """The oracle's `W x`, int64 (n, n_out), of integers x (n, n_in)."""
+        return exact_product(x, self.weight)
+
+
 @dataclass(frozen=True, eq=False)
-class DenseLayer:
+class DenseLayer(_Synapses):
     """Binary synapses and their threshold neurons: `a_j = +1` where `polarity_j * d_j >= threshold_j`.
 
     `d = W x`, or `n_out * (W x)_j - sum_k (W x)_k` where `centred` (a layer norm's mean, kept in integers).
@@ -50,25 +76,6 @@ class DenseLayer:
             centred=centred,
         )
 
-    @property
-    def n_out(self) -> int:
-        """Number of units."""
-        return self.bits.shape[0]
-
-    @property
-    def weight(self) -> np.ndarray:
-        """The weights unpacked: bool (n_out, n_in), True for +1."""
-        return unpack(self.bits, self.n_in)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Of one image: (n_out,)."""
-        return (self.n_out,)
-
-    def sums(self, x: np.ndarray) -> np.ndarray:
-        """The oracle's `W x`, int64 (n, n_out), of integers x (n, n_in)."""
-        return exact_product(x, self.weight)
-
     def fires(self, sums: np.ndarray) -> np.ndarray:
         """Booleans (n, n_out), True for +1, from the integer sums `W x` (n, n_out)."""
         d = sums.astype(np.int64, copy=False)
@@ -78,7 +85,7 @@ class DenseLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class Readout:
+class Readout(_Synapses):
     """The last layer: integer sums `u = W a` and the affine map `scale * u + offset` whose argmax is the class."""
 
     bits: np.ndarray  # uint64 (classes, words(n_in))
@@ -106,25 +113,6 @@ class Readout:
             scale=np.ones(n_out) if scale is None else np.asarray(scale, dtype=np.float64),
             offset=np.zeros(n_out) if offset is None else np.asarray(offset, dtype=np.float64),
         )
-
-    @property
-    def n_out(self) -> int:
-        """Number of classes."""
-        return self.bits.shape[0]
-
-    @property
-    def weight(self) -> np.ndarray:
-        """The weights unpacked: bool (classes, n_in), True for +1."""
-        return unpack(self.bits, self.n_in)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Of one image: (classes,)."""
-        return (self.n_out,)
-
-    def sums(self, x: np.ndarray) -> np.ndarray:
-        """The oracle's `W x`, int64 (n, classes), of integers x (n, n_in)."""
-        return exact_product(x, self.weight)
 
     def values(self, sums: np.ndarray) -> np.ndarray:
         """`scale * sums + offset`, float64 (n, classes)."""

@@ -2,7 +2,7 @@
 
 The rule's settings (`settings`), its clear numpy twin (`layers`, `class_errors`, `draws`), and the learner that runs
 them, inside Lava or without it (`learner`). The compiled form is `lava_meta.kernels.online`, the Processes are
-`lava_meta.processes.metaplastic_dense`, `class_error` and `labelled_source`.
+`lava_meta.processes.metaplastic_dense`, `error_neurons` and `labelled_source`.
 """
 
 from __future__ import annotations
