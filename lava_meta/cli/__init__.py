@@ -1,0 +1,29 @@
+"""The command `lava-meta`.
+
+Exit codes: 0 done; 1 failed, with one line on standard error that says what and what to do; 2 the words on the command
+line are off; 3 the networks were run but differ; 130 stopped with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from lava_meta.cli import networks, training  # noqa: F401  (each adds its commands)
+from lava_meta.cli.app import DEBUG, app
+
+
+def main() -> None:
+    """Run the command line; turn errors into one readable line and an exit code."""
+    from lava_meta.errors import LavaMetaError
+
+    try:
+        app()
+    except KeyboardInterrupt as stop:
+        print(f"lava-meta: {stop or 'stopped'}", file=sys.stderr)
+        raise SystemExit(130) from None
+    except (LavaMetaError, OSError, ValueError, TypeError) as error:
+        if DEBUG["on"]:
+            raise
+        kind = "" if isinstance(error, LavaMetaError | ValueError) else f"{type(error).__name__}: "
+        print(f"lava-meta: {kind}{error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,35 @@
+"""The application to which the files beside this one add their commands, and the options that commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Metaplastic binarized neural networks: train without forgetting, convert to Lava, run on integers.\n\n"
+    "Start with [bold]lava-meta demo[/bold] (a minute, offline). Then train on a task sequence, convert the model, and "
+    "run it in Lava's simulator:\n\n"
+    "    lava-meta train --data mnist --tasks 3 --m 4 --epochs 3 --batch-size 100 --out results/mnist\n\n"
+    "    lava-meta convert results/mnist/model.safetensors -o net.safetensors\n\n"
+    "    lava-meta run net.safetensors --data mnist",
+)
+
+DEBUG = {"on": False}
+
+Data = Annotated[str, typer.Option(help="digits (embedded), mnist, fashion-mnist or usps.")]
+Out = Annotated[Path, typer.Option(help="Folder for settings, metrics, figures and the network.")]
+Lanes = Annotated[int, typer.Option(min=1, help="Images that pass in one Lava time step; 1 as on a chip.")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+) -> None:
+    DEBUG["on"] = debug
