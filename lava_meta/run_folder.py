@@ -32,6 +32,7 @@ from lava_meta.checkpoint import read_checkpoint, remove_leftovers, write_checkp
 from lava_meta.errors import FormatError, RunFolderError
 from lava_meta.evaluation import device_of
 from lava_meta.files import write_json
+from lava_meta.methods import Method
 from lava_meta.metrics import AccuracyMatrix, write_csv
 from lava_meta.settings import TrainSettings
 from lava_meta.streams import Scenario
@@ -136,7 +137,9 @@ class RunFolder:
             )
 
 
-def describe(settings: TrainSettings, scenario: Scenario, model: nn.Module) -> dict[str, Any]:
+def describe(
+    settings: TrainSettings, scenario: Scenario, model: nn.Module, method: Method | None = None
+) -> dict[str, Any]:
     """What makes a run the run it is, as JSON holds it."""
     crc = 0
     for test in scenario.tests:
@@ -144,6 +147,7 @@ def describe(settings: TrainSettings, scenario: Scenario, model: nn.Module) -> d
         crc = zlib.crc32(test.y.cpu().contiguous().numpy().data, crc)
     return {
         "settings": settings.to_dict(),
+        "method": None if method is None else method.to_dict(),
         "scenario": {"name": scenario.name, "task_of": list(scenario.task_of), "tests crc32": f"{crc:08x}"},
         "model": {
             # Some modules show an address, which is another in each process.

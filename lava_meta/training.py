@@ -32,6 +32,7 @@ from lava_meta.data import Images, batches
 from lava_meta.divergence import broken_parameter, broken_sums
 from lava_meta.errors import DivergenceError, FormatError
 from lava_meta.evaluation import device_of, evaluate, has_statistics
+from lava_meta.methods import Hooks, Method
 from lava_meta.metrics import AccuracyMatrix
 from lava_meta.nn import learning_shares
 from lava_meta.progress import TrainingProgress
@@ -72,6 +73,7 @@ def train(
     settings: TrainSettings,
     out: str | os.PathLike[str] | None = None,
     *,
+    method: Method | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -80,7 +82,8 @@ def train(
 
     The model takes raw levels as float32, (n, *shape), and returns logits (n, classes); the loss is the cross entropy.
     A method `select_task(index)` of the model is called with the task's index before it is trained or tested on that
-    task. Everything runs where the model's parameters are.
+    task. Everything runs where the model's parameters are. `method` is what is done beside plain steps against
+    forgetting, as `EWC()` (see `lava_meta.methods`); its own terms are not part of the losses reported.
 
     With a folder `out` every epoch leaves a checkpoint and the metrics (see `lava_meta.run_folder`). `resume` goes on
     from the checkpoint in the folder, or begins where there is none; `overwrite` begins anew.
@@ -95,12 +98,12 @@ def train(
     settings.make_optimizer(model)  # before the folder is touched: does m fit the model's layers?
     folder = None
     if out is not None:
-        folder = RunFolder(out, describe(settings, scenario, model), resume=resume, overwrite=overwrite)
+        folder = RunFolder(out, describe(settings, scenario, model, method), resume=resume, overwrite=overwrite)
     with (
         _own_random_numbers(settings.seed, device),
         TrainingProgress(len(scenario.train), settings.epochs, progress) as report,
     ):
-        run = _Run(model, scenario, settings, folder, report)
+        run = _Run(model, scenario, settings, folder, report, method)
         try:
             run.begin()
             run.go_on()
@@ -119,12 +122,14 @@ class _Run:
         settings: TrainSettings,
         folder: RunFolder | None,
         report: TrainingProgress,
+        method: Method | None = None,
     ) -> None:
         self.model, self.scenario, self.settings = model, scenario, settings
         self.folder, self.report = folder, report
         self.device = device_of(model)
         self.tests = [test.to(self.device) for test in scenario.tests]
         self.optimizer = settings.make_optimizer(model)
+        self.method = Hooks() if method is None else method.start(model)
         self.order = torch.Generator().manual_seed(_derived(settings.seed, 0))
         self.total = settings.epochs * len(scenario.train)
         self.done = 0  # epochs, over all parts
@@ -152,9 +157,13 @@ class _Run:
             if epoch == 0 or images is None:
                 images = self.scenario.train[part].to(self.device)
             self._select(self.scenario.task_of[part])
+            if epoch == 0:
+                self.method.begin_part(part, images)
             loss = self._epoch(images)
             if epoch == 0:
                 self._warn_of_closed_layers(part, images)
+            if epoch == epochs - 1:
+                self.method.end_part(part, images)
             measured = self.settings.evaluate == "epoch" or epoch == epochs - 1
             accuracies = self._accuracies() if measured else (None,) * len(self.tests)
             self.history.append(EpochRecord(part + 1, epoch + 1, loss, accuracies))
@@ -187,6 +196,7 @@ class _Run:
         # Looking at a loss makes a GPU wait, so there it is done now and then; the step is known all the same.
         interval = 1 if self.device.type == "cpu" else 50
         for step, (x, y) in enumerate(batches(images, size, self.order)):
+            x, y = self.method.batch(x, y)
             pixels = x.to(torch.float32)
             self.optimizer.zero_grad(set_to_none=True)
             loss = functional.cross_entropy(self.model(pixels), y)
@@ -195,7 +205,9 @@ class _Run:
                 self._check_losses(losses[: step + 1], pixels)
                 self.report.step(self.done, (step + 1) / len(losses))
             loss.backward()
+            self.method.gradients()
             self.optimizer.step()
+            self.method.stepped()
         # A hidden weight that is not a number has a sign all the same: the loss does not show it.
         if broken := broken_parameter(self.model):
             raise DivergenceError(f"{self._where(len(losses))}: {broken}. {_ADVICE}")
@@ -243,6 +255,7 @@ class _Run:
             return
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
+        tensors |= {f"method.{name}": tensor for name, tensor in self.method.tensors().items()}
         tensors |= {"random.order": self.order.get_state(), "random.torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -258,6 +271,7 @@ class _Run:
         try:
             self.model.load_state_dict(under("model."))
             load_optimizer(self.optimizer, under("optimizer."))
+            self.method.load(under("method."))
             self.order.set_state(tensors["random.order"])
             torch.set_rng_state(tensors["random.torch"])
             if self.device.type == "cuda":
