@@ -22,7 +22,7 @@ import torch
 
 from lava_meta.data import Dataset, load_dataset
 from lava_meta.files import write_json
-from lava_meta.online_learning import Learner, OnlineRule, saturation
+from lava_meta.online_learning import Device, Learner, OnlineRule, saturation
 from lava_meta.rule import Constant, Exponential, Quadratic
 from lava_meta.streams import permuted_tasks
 
@@ -40,6 +40,7 @@ class OnlineSettings:
     rule: OnlineRule = field(default_factory=OnlineRule)
     seed: int = 0
     backend: str = "lava"
+    device: Device | None = None
     held_out: bool = False
 
 
@@ -81,6 +82,7 @@ def run(settings: OnlineSettings) -> dict[str, Any]:
         feedback=settings.feedback,
         seed=settings.seed,
         backend=settings.backend,
+        device=settings.device,
     )
     history = learner.fit(scenario, images=settings.images)
     assert history.accuracy is not None

@@ -120,3 +120,34 @@ def accuracy_matrices(runs: Mapping[str, AccuracyMatrix]) -> Figure:
         axes[0].set_ylabel("after learning task")
         figure.colorbar(axes[0].images[0], ax=list(axes), label="test accuracy (%)", shrink=0.85)
     return figure
+
+
+def sweeps(
+    panels: Sequence[tuple[str, Mapping[str, Sequence[tuple[float, str]]]]],
+    values: Mapping[str, Sequence[float]],
+    label: str,
+) -> Figure:
+    """One panel a swept quantity: `panels` gives its name and its curves, each of (position, name of a run).
+
+    `values` maps the name of a run to one value a seed. A dot a seed, a line through the means; runs without values are
+    left out.
+    """
+    with mpl.rc_context(_STYLE):
+        columns = min(3, len(panels))
+        lines = -(-len(panels) // columns)
+        figure = Figure(figsize=(2.4 * columns, 2.1 * lines), layout="constrained")
+        axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
+        for axis, (name, curves) in zip(axes.flat, panels, strict=False):
+            for i, (curve, points) in enumerate(curves.items()):
+                there = [(x, values[run]) for x, run in points if run in values]
+                axis.plot([x for x, _ in there], [np.mean(v) for _, v in there], color=f"C{i}", label=curve)
+                for x, seeds in there:
+                    axis.plot([x] * len(seeds), seeds, "o", color=f"C{i}", markersize=2.5, alpha=0.7)
+            axis.set(xlabel=name, ylim=(0, 100))
+            if len(curves) > 1:
+                axis.legend()
+        for axis in axes.flat[len(panels) :]:
+            axis.set_visible(False)
+        for axis in axes[:, 0]:
+            axis.set_ylabel(label)
+    return figure

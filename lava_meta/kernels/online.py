@@ -171,16 +171,11 @@ class CompiledLayer(FixedLayer):
                     s.homeostatic,
                     s.centred,
                 )
-                _update(
-                    self.hidden,
-                    self.balance,
-                    self._x[lane],
-                    amount,
-                    self._gates,
-                    s.limit_levels,
-                    s.seed,
-                    int(self.images[0]),
-                    s.step_bits,
-                )
+                self._step_synapses(self._x[lane], amount)
                 self.images += 1
         return out
+
+    def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
+        s = self.settings
+        image = int(self.images[0])
+        _update(self.hidden, self.balance, x, amount, self._gates, s.limit_levels, s.seed, image, s.step_bits)

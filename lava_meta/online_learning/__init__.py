@@ -7,6 +7,7 @@ them, inside Lava or without it (`learner`). The compiled form is `lava_meta.ker
 
 from __future__ import annotations
 
+from lava_meta.online_learning.device import Device
 from lava_meta.online_learning.files import is_learner, load_learner
 from lava_meta.online_learning.history import (
     History,
@@ -20,6 +21,7 @@ from lava_meta.online_learning.learner import Learner, online
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule
 
 __all__ = [
+    "Device",
     "History",
     "LayerSettings",
     "Learner",

@@ -44,3 +44,10 @@ def draws(image_key: np.ndarray, inputs: np.ndarray, units: int, bits: int) -> n
     rows = mix(image_key + inputs.astype(np.uint32))
     columns = np.arange(units, dtype=np.uint32) * np.uint32(GOLDEN)
     return (half_mix(rows[:, None] + columns[None, :]) >> np.uint32(32 - bits)).astype(np.int32)
+
+
+def bell(image_key: np.ndarray, inputs: np.ndarray, units: int) -> np.ndarray:
+    """int64 (inputs, units): sums of the four bytes of a draw, less their mean of 510; near to normal."""
+    rows = mix(image_key + inputs.astype(np.uint32))
+    word = mix(rows[:, None] + np.arange(units, dtype=np.uint32) * np.uint32(GOLDEN))
+    return np.ascontiguousarray(word).view(np.uint8).reshape(*word.shape, 4).sum(axis=-1, dtype=np.int64) - 510

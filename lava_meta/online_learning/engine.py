@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from lava_meta.online_learning.class_errors import ClassError
+from lava_meta.online_learning.device_layer import DeviceLayer
 from lava_meta.online_learning.layers import FixedLayer, FloatLayer, Layer
 from lava_meta.online_learning.settings import LayerSettings
 
@@ -30,10 +31,14 @@ def make_layer(settings: LayerSettings, state: State, compiled: bool) -> Layer:
     if settings.precision == "float":
         return FloatLayer(settings, state)
     if not compiled:
-        return FixedLayer(settings, state)
-    from lava_meta.kernels.online import CompiledLayer
+        return FixedLayer(settings, state) if settings.device is None else DeviceLayer(settings, state)
+    if settings.device is None:
+        from lava_meta.kernels.online import CompiledLayer
 
-    return CompiledLayer(settings, state)
+        return CompiledLayer(settings, state)
+    from lava_meta.kernels.device import CompiledDeviceLayer
+
+    return CompiledDeviceLayer(settings, state)
 
 
 class LocalEngine:

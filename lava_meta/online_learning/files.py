@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from lava_meta.online_learning.device import Device
 from lava_meta.online_learning.layers import STATE
 from lava_meta.online_learning.learner import Learner
 from lava_meta.online_learning.settings import OnlineRule
@@ -35,6 +36,8 @@ def save_learner(learner: Learner, path: str | os.PathLike[str]) -> None:
         "max_level": learner.max_level,
         "parts_learned": learner.parts_learned,
     }
+    if learner.device is not None:
+        header["device"] = learner.device.to_dict()
     write_sealed(path, header, tensors)
 
 
@@ -52,6 +55,8 @@ def load_learner(path: str | os.PathLike[str], backend: str | None = None) -> Le
     del header["format"], header["version"]
     parts_learned = header.pop("parts_learned")
     header["rule"] = OnlineRule.from_dict(header["rule"])
+    if "device" in header:
+        header["device"] = Device(**header["device"])
     if backend is not None:
         header["backend"] = backend
     learner = Learner(**header)

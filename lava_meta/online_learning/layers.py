@@ -140,8 +140,12 @@ class FixedLayer(Layer):
         if s.centred:
             self.trace += ((d - self.trace) >> CENTRE_SHIFT).astype(np.int32)
             d = d - self.trace
-        amount = np.clip(-self._rate * d >> s.amount_shift, -AMOUNT_LIMIT, AMOUNT_LIMIT)
+        self._step_synapses(x, np.clip(-self._rate * d >> s.amount_shift, -AMOUNT_LIMIT, AMOUNT_LIMIT))
+        self.images += 1
 
+    def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
+        """Step the synapses of the active inputs of x (n_in,) by amount (n_out,) each, before its gate."""
+        s = self.settings
         active = np.flatnonzero(x)
         h = self.hidden[active].astype(np.int64)
         step = amount[None, :] * x[active, None]
@@ -149,9 +153,12 @@ class FixedLayer(Layer):
         gate = np.where(shrinks, self._gates[np.abs(h)], GATE_ONE)
         draw = draws.draws(draws.key(s.seed, int(self.images[0])), active, s.n_out, s.step_bits)
         new = np.clip(h + (step * gate + draw >> s.step_bits), -s.limit_levels, s.limit_levels)
-        self.balance += 2 * ((new >= 0).sum(axis=0) - (h >= 0).sum(axis=0)).astype(np.int32)
+        self._store(active, new)
+
+    def _store(self, active: np.ndarray, new: np.ndarray) -> None:
+        """Keep the hidden weights `new` of the inputs `active`, and the sums of binary weights that follow."""
+        self.balance += 2 * ((new >= 0).sum(axis=0) - (self.hidden[active] >= 0).sum(axis=0)).astype(np.int32)
         self.hidden[active] = new
-        self.images += 1
 
     def _distance(self, u: np.ndarray) -> Any:
         scaled = u.astype(np.int64) << NEURON_BITS
@@ -252,7 +259,8 @@ def initial_state(settings: LayerSettings, generator: np.random.Generator) -> di
     start = generator.uniform(-1.0, 1.0, shapes["hidden"])
     fixed, width = settings.precision != "float", settings.rule.init_width
     if fixed:  # rounded down, so that half of the weights are negative
-        state["hidden"][:] = np.clip(np.floor(start * max(1.0, width * settings.levels)), -settings.limit_levels, None)
+        levels = np.clip(np.floor(start * max(1.0, width * settings.levels)), -settings.limit_levels, None)
+        state["hidden"][:] = levels * settings.unit
     else:
         state["hidden"][:] = start * min(width, settings.limit)
     state["balance"][:] = np.where(state["hidden"] >= 0, 1, -1).sum(axis=0)

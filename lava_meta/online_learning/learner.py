@@ -24,6 +24,7 @@ from lava_meta.data import Images
 from lava_meta.errors import ConversionError, DataError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
 from lava_meta.metrics import AccuracyMatrix
+from lava_meta.online_learning.device import Device
 from lava_meta.online_learning.engine import Engine, LocalEngine, State, make_layer
 from lava_meta.online_learning.history import History, Probe
 from lava_meta.online_learning.layers import initial_state
@@ -49,6 +50,7 @@ class Learner:
     backend: "lava" learns inside Lava's simulator; "oracle" runs the clear numpy twin, "kernels" the compiled one; in
         fixed point all three end in identical states. In floating point "kernels" is the oracle.
     lanes: images a time step. They see the same weights; then their steps are taken in order.
+    device: the memory that holds the hidden weights, a `Device`; None is an ideal one of whole levels.
     input_mean: mean of the spikes, which sets the first layer's thresholds; by default that of the first images.
 
     Raises ValueError or TypeError for arguments that do not fit.
@@ -66,6 +68,7 @@ class Learner:
         input_mean: float | None = None,
         max_level: int = 255,
         timeout: float = 60.0,
+        device: Device | None = None,
     ) -> None:
         check_precision(precision)
         if len(sizes) < 2 or any(isinstance(n, bool) or int(n) != n or n < 1 for n in sizes) or sizes[-1] < 2:
@@ -80,7 +83,7 @@ class Learner:
         self.sizes = tuple(int(n) for n in sizes)
         self.rule = rule or OnlineRule()
         self.precision, self.feedback, self.seed, self.backend, self.lanes = precision, feedback, seed, backend, lanes
-        self.input_mean, self.max_level, self.timeout = input_mean, max_level, timeout
+        self.input_mean, self.max_level, self.timeout, self.device = input_mean, max_level, timeout, device
         self.parts_learned = 0
         generator = np.random.default_rng([seed, 0])
         self.settings = [
@@ -92,6 +95,7 @@ class Learner:
                 rule=self.rule,
                 seed=int(generator.integers(2**32)),
                 input_mean=(_PLACEHOLDER_MEAN if input_mean is None else input_mean) if i == 0 else 0.0,
+                device=device,
             )
             for i, (n_in, n_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True))
         ]
@@ -123,11 +127,13 @@ class Learner:
         level = model.settings["max_level"]
         mean = round(model.settings["pixel_mean"]) / level
         learner = cls(model.sizes, input_mean=mean, max_level=level, **settings)
-        for layer, state, limit in zip(model.binary_layers().values(), learner.states, learner.limits, strict=True):
+        units = [s.unit if learner.precision != "float" else 1 for s in learner.settings]
+        parts = zip(model.binary_layers().values(), learner.states, learner.limits, units, strict=True)
+        for layer, state, limit, unit in parts:
             h = layer.weight.detach().cpu().numpy().T
             share = np.clip(h / (reach or float(np.quantile(np.abs(h), 0.9))), -1, 1) * limit
             # Rounded down, so that a negative weight stays negative.
-            state["hidden"][:] = share if learner.precision == "float" else np.floor(share)
+            state["hidden"][:] = share if learner.precision == "float" else np.floor(share / unit) * unit
             np.clip(state["hidden"], -limit, limit, out=state["hidden"])
         return learner
 
@@ -246,13 +252,13 @@ class Learner:
 
     @property
     def hidden(self) -> list[np.ndarray]:
-        """Copies of each layer's hidden weights (units, inputs): int16 levels, or float32."""
+        """Copies of each layer's hidden weights (units, inputs): int16 levels, or stored units of a device; float32."""
         return [np.ascontiguousarray(state["hidden"].T) for state in self.states]
 
     @property
     def limits(self) -> list[float]:
         """Largest |h| of each layer, in the units of `hidden`."""
-        return [s.limit if self.precision == "float" else s.limit_levels for s in self.settings]
+        return [s.limit if self.precision == "float" else s.limit_stored for s in self.settings]
 
     def _accuracies(self, tests: Sequence[Images], measure: bool) -> list[float]:
         return [self.accuracy(test) if measure else float("nan") for test in tests]

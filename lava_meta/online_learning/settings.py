@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lava_meta.online_learning.device import STORED_BITS, Device
 from lava_meta.rule import Consolidation, Linear, consolidation_from_dict
 
 Precision = Literal["float"] | int
@@ -95,9 +96,12 @@ class LayerSettings:
     rule: OnlineRule = field(default_factory=OnlineRule)
     seed: int = 0  # of the draws for stochastic rounding, 32 bits
     input_mean: float = 0.0  # threshold: this times the sum of the unit's binary weights; 0 where inputs are +-1
+    device: Device | None = None  # of the memory; None keeps whole levels, without fault
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
+        if self.device is not None and self.precision == "float":
+            raise ValueError("a device writes whole levels; give the bits of a hidden weight, 3 to 16, as precision")
         if not 1 <= self.n_in < 2**17 or not 1 <= self.n_out < 2**17:
             raise ValueError(f"a layer of {self.n_out} units with {self.n_in} inputs; both are 1 to {2**17 - 1}")
         if not -1.0 <= self.input_mean <= 1.0:
@@ -138,6 +142,16 @@ class LayerSettings:
         return max(1, int(self.levels * self.limit))
 
     @property
+    def unit(self) -> int:
+        """Stored units a level: 1, or more where a device keeps values between levels."""
+        return 1 if self.device is None else 1 << (STORED_BITS - int(self.precision))
+
+    @property
+    def limit_stored(self) -> int:
+        """Largest |h| as it is stored."""
+        return self.limit_levels * self.unit
+
+    @property
     def mean_fixed(self) -> int:
         """`input_mean` with 12 fraction bits."""
         return round(self.input_mean * 2**NEURON_BITS)
@@ -157,6 +171,6 @@ class LayerSettings:
         return round(self.levels * lr * 2**RATE_BITS)
 
     def gate_table(self, consolidation_range: float) -> np.ndarray:
-        """int32 (limit_levels + 1,): 256 * f(|h| / (limit * consolidation_range)) for every level of |h|."""
-        distance = np.arange(self.limit_levels + 1) / (self.limit_levels * consolidation_range)
+        """int32 (limit_stored + 1,): 256 * f(|h| / (limit * consolidation_range)) for every stored |h|."""
+        distance = np.arange(self.limit_stored + 1) / (self.limit_stored * consolidation_range)
         return np.rint(GATE_ONE * self.rule.consolidation(distance)).astype(np.int32)

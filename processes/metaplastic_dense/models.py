@@ -55,7 +55,7 @@ class _Learns(PyLoihiProcessModel):
         """Derive again what follows from the Vars; hidden weights past their limit are clamped."""
         layer = self._ready()
         s = self.settings
-        limit = s.limit if s.precision == "float" else s.limit_levels
+        limit = s.limit if s.precision == "float" else s.limit_stored
         np.clip(self.hidden, -limit, limit, out=self.hidden)
         layer.set_rule(float(self.learning_rate[0]), float(self.consolidation_range[0]))
 
