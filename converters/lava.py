@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lava_meta.errors import require_lava
+from lava_meta.errors import RunError, require_lava
 from lava_meta.graph import BinaryGraph
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lava_meta.processes.streaming import StreamingRun
 
 _FORMS = ("packed", "floating_pt", "fixed_pt")
+_BLOCK_BYTES = 2**22  # of pixels that are read, checked and run together
 
 
 class LavaNetwork:
@@ -52,13 +53,14 @@ class LavaNetwork:
         self._timeout = timeout
         self._depth = 0  # of `with` blocks
         self._running: StreamingRun | None = None
+        self._streaming = False
 
     def predict(self, images: Any, lanes: int = 64, progress: bool = False) -> np.ndarray:
         """Classes int64 (n,) of images (n, ...), unsigned pixels 0 .. `graph.max_level`, numpy or torch.
 
         `lanes` images pass in one Lava time step: 1 as on a chip, more for speed. `progress` shows a bar.
         """
-        return self.graph.readout.classes(self.sums(images, lanes, progress))
+        return self._outputs(images, lanes, progress, ("classes",))["classes"]
 
     def sums(self, images: Any, lanes: int = 64, progress: bool = False) -> np.ndarray:
         """The readout's integer sums, int64 (n, classes)."""
@@ -69,13 +71,32 @@ class LavaNetwork:
     ) -> dict[str, np.ndarray]:
         """The outputs of `layers` (default: of all) by name, as `graph.activations` gives them.
 
-        int8 signs (n, units) of `hidden1`, `hidden2`, ...; int64 sums (n, classes) of `readout`.
+        int8 signs (n, units) of `hidden1`, `hidden2`, ...; int64 sums (n, classes) of `readout`; int64 `classes` (n,),
+        which are no layer but may be asked for.
         """
         known = [name for name, _ in self.graph.named_layers()]
-        names = tuple(dict.fromkeys(known if layers is None else layers))
-        if not names or not {*names} <= {*known}:
-            raise ValueError(f"layers is {layers!r}; this network has {', '.join(known)}")
-        return self._outputs(images, lanes, progress, names)
+        return self._outputs(images, lanes, progress, self._names(known if layers is None else layers))
+
+    def stream(
+        self, images: Any, lanes: int = 64, layers: Sequence[str] = ("classes",), progress: bool = False
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Send a set of any size through and yield the outputs of `layers`, as `activations` names them, in parts.
+
+        `images`: an array, such as a file mapped into memory, or an iterable of arrays (k, ...) of any lengths, such
+        as a generator. Images are read when their turn comes, some megabytes at a time, and nothing is kept. How many
+        images one output holds is not fixed; their order is kept. An iterable's images are computed as soon as there
+        are `lanes` of them.
+
+        The images are checked as they are read. While the stream is not at its end this network does nothing else
+        (`RunError`); closing the iterator, as leaving a `for` loop does, ends it.
+        """
+        names, lanes = self._names(layers), check_lanes(lanes)
+        require_lava("Running a LavaNetwork")
+        rows = max(1, _BLOCK_BYTES // (self.graph.n_in * lanes)) * lanes
+        if hasattr(images, "shape"):
+            parts: Iterator[Any] = (images[start : start + rows] for start in range(0, max(1, len(images)), rows))
+            return self._run(map(self.graph.check_images, parts), len(images), lanes, progress, names)
+        return self._run(self._regrouped(images, lanes, rows), None, lanes, progress, names)
 
     def process(self, lanes: int = 1) -> LayeredNetwork:
         """A new Lava Process of this network, to be wired to one's own: ports `s_in`, `out` and `hidden1`, ...
@@ -94,6 +115,7 @@ class LavaNetwork:
 
     def stop(self) -> None:
         """End Lava's processes, if there are any; the next call starts them again."""
+        self._streaming = False
         running, self._running = self._running, None
         if running is not None:
             running.close()
@@ -114,25 +136,58 @@ class LavaNetwork:
         sizes = [self.graph.n_in, *(layer.n_out for _, layer in self.graph.named_layers())]
         return f"LavaNetwork({'-'.join(map(str, sizes))})"
 
+    def _names(self, layers: Sequence[str]) -> tuple[str, ...]:
+        known = [*(name for name, _ in self.graph.named_layers()), "classes"]
+        names = tuple(dict.fromkeys([layers] if isinstance(layers, str) else layers))
+        if not names or not {*names} <= {*known}:
+            raise ValueError(f"layers is {layers!r}; this network has {', '.join(known)}")
+        return names
+
+    def _regrouped(self, source: Iterable[Any], lanes: int, rows: int) -> Iterator[np.ndarray]:
+        """Pixels (k, n_in) of arrays of any lengths, in whole time steps where there are enough, up to `rows`."""
+        waiting: list[np.ndarray] = []
+        for part in source:
+            if not hasattr(part, "shape"):
+                raise TypeError(f"the source of images yields {type(part).__name__}; it must yield arrays of images")
+            waiting.append(self.graph.check_images(part))
+            if sum(map(len, waiting)) >= lanes:
+                pixels = np.concatenate(waiting) if len(waiting) > 1 else waiting[0]
+                whole = len(pixels) // lanes * lanes
+                yield from (pixels[start : min(start + rows, whole)] for start in range(0, whole, rows))
+                waiting = [pixels[whole:].copy()] if whole < len(pixels) else []
+        if waiting:
+            yield np.concatenate(waiting)
+
     def _outputs(self, images: Any, lanes: int, progress: bool, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         pixels = self.graph.check_images(images)
         lanes = check_lanes(lanes)
         require_lava("Running a LavaNetwork")
-        out: dict[str, list[np.ndarray]] = {name: [] for name in names}
-        # An error or Ctrl-C leaves a run with batches still inside: it is of no further use.
+        parts = list(self._run(iter([pixels]), len(pixels), lanes, progress, names))
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def _run(
+        self, blocks: Iterator[np.ndarray], total: int | None, lanes: int, progress: bool, names: tuple[str, ...]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """The outputs `names` of blocks of checked pixels, message by message."""
+        if self._streaming:
+            raise RunError("this network is in the middle of a stream: read that to its end or close it first")
+        layers = tuple(dict.fromkeys("readout" if name == "classes" else name for name in names))
+        # An error, Ctrl-C or a reader who leaves: a run with images still inside is of no further use.
         with contextlib.ExitStack() as stack:
+            self._streaming = True
             stack.callback(self.stop)
-            with _bar(len(pixels), enabled=progress) as advance:
-                for batch in self._started(lanes, names).stream(pixels):
-                    for name in names:
-                        out[name].append(batch[name])
-                    advance(len(batch[names[0]]))
+            with _bar(total, enabled=progress) as advance:
+                for pixels in blocks:
+                    for part in self._started(lanes, layers).stream(pixels):
+                        if "readout" in layers:
+                            part["readout"] = part["readout"].astype(np.int64)
+                        if "classes" in names:
+                            part["classes"] = self.graph.readout.classes(part["readout"])
+                        advance(len(part[layers[0]]))
+                        yield {name: part[name] for name in names}
+            self._streaming = False
             if self._depth > 0:
                 stack.pop_all()
-        return {
-            name: np.concatenate(parts).astype(np.int64 if name == "readout" else np.int8, copy=False)
-            for name, parts in out.items()
-        }
 
     def _started(self, lanes: int, names: tuple[str, ...]) -> StreamingRun:
         """The running network if it has these lanes and gives these layers; else a new one in its place."""
@@ -156,8 +211,8 @@ def check_lanes(lanes: int) -> int:
 
 
 @contextlib.contextmanager
-def _bar(total: int, enabled: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar over `total` images on standard error; yields the function that advances it."""
+def _bar(total: int | None, enabled: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar over `total` images on standard error, a counter where None; yields what advances it."""
     if not enabled:
         yield lambda count: None
         return

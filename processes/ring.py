@@ -1,4 +1,4 @@
-"""A ring of batches between the user's process and an actor.
+"""A ring of messages between the user's process and an actor.
 
 Lava moves a Var element by element (20 us each); a `Ring` moves whole arrays through memory that both sides share. It
 is made before the actors are forked and reaches a ProcessModel by `proc_params`. It has a fixed number of slots:
@@ -17,13 +17,14 @@ from lava_meta.processes.actors import POLL_SECONDS, shared_array
 
 
 class Ring:
-    """`slots` arrays of one shape and type in shared memory, with a semaphore for each direction."""
+    """`slots` messages in shared memory: arrays of one type and of up to `shape[0]` rows, each of `shape[1:]`."""
 
     def __init__(self, shape: tuple[int, ...], dtype: type | np.dtype, slots: int = 4) -> None:
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
         self.slots = slots
         self._arrays = shared_array((slots, *self.shape), self.dtype)
+        self._rows = shared_array((slots,), np.int64)
         context = multiprocessing.get_context("fork")
         self._free = context.Semaphore(slots)
         self._full = context.Semaphore(0)
@@ -31,21 +32,17 @@ class Ring:
         self._writes = self._reads = 0
 
     def put(self, array: np.ndarray, check: Callable[[], None] | None = None) -> None:
-        """Copy `array` into the next slot. The rows it lacks are filled with its last row (a batch that is not full).
-
-        Waits while the ring is full; `check` is called meanwhile and may raise.
-        """
+        """Copy `array` into the next slot. Waits while the ring is full; `check` is called meanwhile and may raise."""
         _acquire(self._free, check)
-        slot = self._arrays[self._writes]
-        slot[: len(array)] = array
-        slot[len(array) :] = array[-1]
+        self._arrays[self._writes, : len(array)] = array
+        self._rows[self._writes] = len(array)
         self._writes = (self._writes + 1) % self.slots
         self._full.release()
 
     def get(self, check: Callable[[], None] | None = None) -> np.ndarray:
-        """A copy of the oldest array. Waits while the ring is empty; `check` is called meanwhile and may raise."""
+        """A copy of the oldest message. Waits while the ring is empty; `check` is called meanwhile and may raise."""
         _acquire(self._full, check)
-        array = self._arrays[self._reads].copy()
+        array = self._arrays[self._reads, : self._rows[self._reads]].copy()
         self._reads = (self._reads + 1) % self.slots
         self._free.release()
         return array

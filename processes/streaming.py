@@ -15,6 +15,10 @@ from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
 from lava_meta.processes.stream.process import PixelSource, Sink, Source
 
+# The most that travels in one message of the packed form, where a time step is not more by itself:
+MESSAGE_BYTES = 2**18  # larger arrays are new memory each time, whose first touch costs more than to fill it
+MESSAGE_OPERATIONS = 2**29  # about a millisecond, many times what waking an actor costs
+
 
 class StreamingRun:
     """Lava's processes for one `graph`, running from `start` to `close`, through which any number of sets can pass.
@@ -28,17 +32,16 @@ class StreamingRun:
         self.lanes = lanes
         self.names = names
         units = {name: layer.n_out for name, layer in graph.named_layers()}
-        # Where a step is one image, more steps on their way mean fewer changes between this process and the actor.
-        slots = max(4, 64 // lanes) if form == "packed" else 4
         pixels = np.uint8 if graph.max_level < 256 else np.uint16 if form == "packed" else np.int32
-        self._inlet = Ring((lanes, graph.n_in), pixels, slots)
+        self._rows = lanes * (_steps_a_message(graph, lanes) if form == "packed" else 1)
+        self._inlet = Ring((self._rows, graph.n_in), pixels)
         self._outlets = {
-            name: Ring((lanes, units[name]), np.int32 if name == "readout" else np.int8, slots) for name in names
+            name: Ring((self._rows, units[name]), np.int32 if name == "readout" else np.int8) for name in names
         }
         with loggers_unchanged():
             if form == "packed":
                 network: AbstractProcess = StreamedNetwork(
-                    graph=graph, inlet=self._inlet, outlets=self._outlets, name="network"
+                    graph=graph, lanes=lanes, inlet=self._inlet, outlets=self._outlets, name="network"
                 )
             else:
                 network = self._layered(graph)
@@ -65,19 +68,25 @@ class StreamingRun:
         self._run.close()
 
     def stream(self, pixels: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-        """Send `pixels` (n, n_in) through and yield, batch by batch, (count, units) of every wanted layer.
+        """Send `pixels` (n, n_in) through and yield, message by message, (count, units) of every wanted layer.
 
-        The last batch is padded on its way in and cut on its way out. A reader that does not read to the end must
-        `close` the run. Raises `RunError`, `RunTimeout`.
+        A reader that does not read to the end must `close` the run. Raises `RunError`, `RunTimeout`.
         """
-        steps = -(-len(pixels) // self.lanes)
-        self._run.start(steps)
+        self._run.start(-(-len(pixels) // self.lanes))
+        messages = -(-len(pixels) // self._rows)
         sent = 0
-        for step in range(steps):
-            # As many batches are on their way as the rings have slots, so that no ring is ever full.
-            while sent < min(steps, step + self._inlet.slots):
-                self._inlet.put(pixels[sent * self.lanes : (sent + 1) * self.lanes], self._run.check)
+        for number in range(messages):
+            # As many messages are on their way as the rings have slots, so that no ring is ever full.
+            while sent < min(messages, number + self._inlet.slots):
+                self._inlet.put(pixels[sent * self._rows : (sent + 1) * self._rows], self._run.check)
                 sent += 1
-            count = min(self.lanes, len(pixels) - step * self.lanes)
+            count = min(self._rows, len(pixels) - number * self._rows)
             yield {name: ring.get(self._run.check)[:count] for name, ring in self._outlets.items()}
         self._run.wait()
+
+
+def _steps_a_message(graph: BinaryGraph, lanes: int) -> int:
+    """How many time steps' images travel together, so that waking an actor costs little beside computing them."""
+    operations = sum(row["operations"] for row in graph.summary())
+    widest = max(2 * graph.n_in, 8 * graph.n_out, *(layer.n_out for layer in graph.layers), 0)
+    return max(1, min(MESSAGE_OPERATIONS // operations, MESSAGE_BYTES // widest) // lanes)

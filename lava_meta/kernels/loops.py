@@ -174,65 +174,80 @@ PLANES, PRODUCTS, SIGNS = range(3)  # pixels, counted in bit planes; pixels, as 
 
 
 @njit(cache=True)
-def forward(weights, threshold, polarity, columns, table, pixels, planes, x, kind, signs, sums):  # type: ignore[no-untyped-def]
-    """A batch through all dense layers: packed signs of the hidden ones into `signs`, the readout's sums into `sums`.
+def forward(  # type: ignore[no-untyped-def]
+    weights, threshold, polarity, columns, table, pixels, planes, packed, kind, lanes, signs, sums
+):
+    """Images through all dense layers: packed signs of the hidden ones into `signs`, the readout's sums into `sums`.
 
-    pixels: unsigned (lanes, n_in), for the kinds PLANES and PRODUCTS (uint8 only). Returns the OR of all.
-    x: uint64 (lanes, 1, words), packed signs, for the kind SIGNS. signs: uint64 (lanes * hidden blocks,), layer after
-    layer, each (lanes, blocks). sums: int64 (lanes, classes).
+    `lanes` images pass at a time. pixels: unsigned (n, n_in), for the kinds PLANES and PRODUCTS (uint8 only). Returns
+    the OR of all. packed: uint64 (n, 1, words), signs, for the kind SIGNS. signs: uint64 (n * hidden blocks,), layer
+    after layer, each (n, blocks). sums: int64 (n, classes).
     """
-    lanes = sums.shape[0]
+    images = sums.shape[0]
     last = table.shape[0] - 1
     offset = np.empty(lanes, np.int64)
-    seen = _sum_pixels(pixels, offset)
-    quads = np.empty((1, 1), np.uint32)
-    if kind == PRODUCTS:
-        quads = _quads(pixels)
-    if kind == PLANES:
-        x = _planes(pixels, planes)
-    mask = np.empty((quads.shape[1], BLOCK), np.uint32)
-    counts = np.empty((QUAD, BLOCK), np.int64)
     totals = np.zeros(lanes, np.int64)
-    done = 0
-    for i in range(last + 1):
-        n_in, n_out, words, start, units, centre = table[i]
-        blocks = (n_out + BLOCK - 1) // BLOCK
-        if kind == SIGNS:
-            offset[:] = n_in
-        if centre != PLAIN:
-            column = columns[centre : centre + 64 * words]
-            for lane in range(lanes):
-                totals[lane] = _sign_total(column, x, lane) if kind == SIGNS else _pixel_total(column, pixels, lane)
-        for block in range(blocks):
-            first = start + block * words * BLOCK
-            if kind == PRODUCTS:
-                _spread(weights, first, mask)
-            limit = threshold[units + block * BLOCK : units + (block + 1) * BLOCK]
-            sign = polarity[units + block * BLOCK : units + (block + 1) * BLOCK]
-            for lane in range(lanes):
-                row = counts[lane % QUAD]
-                if kind == SIGNS:
-                    row[:] = 0
-                    _add_xor(weights, first, x, lane * words, words, row)
-                elif kind == PLANES:
-                    row[:] = 0
-                    for plane in range(planes - 1, -1, -1):
-                        _add_plane(weights, first, x, (lane * planes + plane) * words, words, row)
-                elif lane % QUAD == 0:
-                    _count_products(mask, quads, lane, counts)
-                if i == last:
-                    for u in range(min(BLOCK, n_out - block * BLOCK)):
-                        sums[lane, block * BLOCK + u] = 2 * row[u] - offset[lane]
-                elif centre == PLAIN:
-                    signs[done + lane * blocks + block] = _fire(row, offset[lane], limit)
-                else:
-                    signs[done + lane * blocks + block] = _fire_centred(
-                        row, offset[lane], n_out, sign, totals[lane], limit
-                    )
-        if i < last:
-            x = signs[done : done + lanes * blocks].reshape(lanes, 1, blocks)
-            done += lanes * blocks
-            kind = SIGNS
+    counts = np.empty((QUAD, BLOCK), np.int64)
+    groups = (pixels.shape[1] + QUAD - 1) // QUAD if kind == PRODUCTS else 0
+    quads = np.zeros(((lanes + QUAD - 1) // QUAD * QUAD, groups), np.uint32)
+    mask = np.empty((groups, BLOCK), np.uint32)
+    pixel_words = (pixels.shape[1] + 63) // 64 if kind == PLANES else 0
+    bits = np.empty((lanes, planes, pixel_words), np.uint64)
+    padded = np.zeros(64 * pixel_words, pixels.dtype)
+    seen = np.int64(0)
+    for begin in range(0, images, lanes):
+        end = min(begin + lanes, images)
+        batch = pixels[begin:end]
+        seen |= _sum_pixels(batch, offset)
+        entering = kind
+        x = packed[begin:end]
+        if kind == PRODUCTS:
+            _fill_quads(batch, quads)
+        elif kind == PLANES:
+            _fill_planes(batch, padded, bits)
+            x = bits
+        done = 0
+        for i in range(last + 1):
+            n_in, n_out, words, start, units, centre = table[i]
+            blocks = (n_out + BLOCK - 1) // BLOCK
+            if entering == SIGNS:
+                offset[:] = n_in
+            if centre != PLAIN:
+                column = columns[centre : centre + 64 * words]
+                for lane in range(end - begin):
+                    if entering == SIGNS:
+                        totals[lane] = _sign_total(column, x, lane)
+                    else:
+                        totals[lane] = _pixel_total(column, batch, lane)
+            for block in range(blocks):
+                first = start + block * words * BLOCK
+                if entering == PRODUCTS:
+                    _spread(weights, first, mask)
+                limit = threshold[units + block * BLOCK : units + (block + 1) * BLOCK]
+                sign = polarity[units + block * BLOCK : units + (block + 1) * BLOCK]
+                for lane in range(end - begin):
+                    row = counts[lane % QUAD]
+                    if entering == SIGNS:
+                        row[:] = 0
+                        _add_xor(weights, first, x, lane * words, words, row)
+                    elif entering == PLANES:
+                        row[:] = 0
+                        for plane in range(planes - 1, -1, -1):
+                            _add_plane(weights, first, x, (lane * planes + plane) * words, words, row)
+                    elif lane % QUAD == 0:
+                        _count_products(mask, quads, lane, counts)
+                    place = done + (begin + lane) * blocks + block
+                    if i == last:
+                        for u in range(min(BLOCK, n_out - block * BLOCK)):
+                            sums[begin + lane, block * BLOCK + u] = 2 * row[u] - offset[lane]
+                    elif centre == PLAIN:
+                        signs[place] = _fire(row, offset[lane], limit)
+                    else:
+                        signs[place] = _fire_centred(row, offset[lane], n_out, sign, totals[lane], limit)
+            if i < last:
+                x = signs[done + begin * blocks : done + end * blocks].reshape(end - begin, 1, blocks)
+                done += images * blocks
+                entering = SIGNS
     return seen
 
 
@@ -395,26 +410,21 @@ def _sum_pixels(pixels, total):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _planes(pixels, planes):  # type: ignore[no-untyped-def]
-    """The bits of the pixels, uint64 (lanes, planes, words)."""
-    lanes, n = pixels.shape
-    x = np.empty((lanes, planes, (n + 63) // 64), np.uint64)
-    row = np.zeros(64 * x.shape[2], pixels.dtype)
-    for lane in range(lanes):
+def _fill_planes(pixels, row, x):  # type: ignore[no-untyped-def]
+    """The bits of the pixels into uint64 (lanes, planes, words); `row`: zeros, one image's pixels and what fills up."""
+    n = pixels.shape[1]
+    for lane in range(pixels.shape[0]):
         row[:n] = pixels[lane]
         _split_planes(row, x, lane)
-    return x
 
 
 @njit(cache=True)
-def _quads(pixels):  # type: ignore[no-untyped-def]
-    """Four pixels to a word, uint32 (lanes, groups); what fills up meets bytes of 0 in the mask, or is not read."""
-    lanes, n = pixels.shape
-    padded = np.empty(((lanes + QUAD - 1) // QUAD * QUAD, (n + 3) // 4 * 4), np.uint8)
-    for lane in range(lanes):
-        for i in range(n):
-            padded[lane, i] = pixels[lane, i]
-    return padded.view(np.uint32)
+def _fill_quads(pixels, quads):  # type: ignore[no-untyped-def]
+    """Four pixels to a word, into uint32 (lanes, groups); what fills up is zero or not read."""
+    places = quads.view(np.uint8)
+    for lane in range(pixels.shape[0]):
+        for i in range(pixels.shape[1]):
+            places[lane, i] = pixels[lane, i]
 
 
 @njit(cache=True)

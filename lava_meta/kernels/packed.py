@@ -43,7 +43,8 @@ from lava_meta.kernels.loops import (
 )
 from lava_meta.layers import DenseLayer, Readout
 
-LANES = 256  # images taken at once: more gain nothing, and leave the second-level cache
+LANES = 256  # images computed at once: more gain nothing, and leave the second-level cache
+CALL = 4096  # images to one compiled call, some batches of them: its fixed cost is several microseconds
 PRODUCTS_FROM = 8 if has_byte_products() else LANES + 1  # lanes; measured, see docs/performance.md
 
 
@@ -97,7 +98,7 @@ class PackedNetwork:
             start += sizes[i]
             units += blocks[i] * BLOCK
         self._columns = np.concatenate([*columns, np.zeros(1, np.int64)])
-        self._forward(np.zeros((1, self.n_in), self.dtype))
+        self._forward(np.zeros((1, self.n_in), self.dtype), 1)
 
     @property
     def nbytes(self) -> int:
@@ -117,16 +118,23 @@ class PackedNetwork:
         """The classes, int64 (n,)."""
         return self.classes(self.sums(pixels))
 
-    def activations(self, pixels: np.ndarray, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-        """The outputs of the layers `names` (default: of all): int8 signs (n, n_out), int64 sums of the readout."""
+    def activations(
+        self, pixels: np.ndarray, names: Iterable[str] | None = None, lanes: int = LANES
+    ) -> dict[str, np.ndarray]:
+        """The outputs of the layers `names` (default: of all): int8 signs (n, n_out), int64 sums of the readout.
+
+        `lanes` images at a time pass through all layers; the weights are read once for each such batch.
+        """
         names = self.names if names is None else tuple(names)
-        if len(pixels) <= LANES:
-            return self._activations(pixels, names)
-        parts = [self._activations(pixels[start : start + LANES], names) for start in range(0, len(pixels), LANES)]
+        lanes = min(lanes, LANES)
+        call = lanes if self._convs else lanes * max(1, CALL // lanes)
+        if len(pixels) <= call:
+            return self._activations(pixels, names, lanes)
+        parts = [self._activations(pixels[start : start + call], names, lanes) for start in range(0, len(pixels), call)]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
-    def _activations(self, pixels: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        maps, signs, sums = self._forward(pixels)
+    def _activations(self, pixels: np.ndarray, names: tuple[str, ...], lanes: int) -> dict[str, np.ndarray]:
+        maps, signs, sums = self._forward(pixels, lanes)
         out = {}
         for name, conv, packed in zip(self.names, self._convs, maps, strict=False):
             if name in names:
@@ -142,21 +150,21 @@ class PackedNetwork:
             out[self.names[-1]] = sums
         return out
 
-    def _forward(self, pixels: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-        """Packed signs of the convolutions, of the dense layers one after the other, and the sums, of up to `LANES`."""
+    def _forward(self, pixels: np.ndarray, lanes: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """Packed signs of the convolutions, of the dense layers one after the other, and the sums."""
         if pixels.dtype != self.dtype or pixels.ndim != 2 or pixels.shape[1] != self.n_in:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; expected {self.dtype} (n, {self.n_in})")
         if not (pixels.flags.c_contiguous and pixels.flags.aligned and pixels.flags.writeable):
             pixels = pixels.copy()  # numba would compile anew for another kind of array
-        lanes = len(pixels)
-        signs = np.empty(lanes * (len(self._threshold) // BLOCK - words(self.n_out)), np.uint64)
-        sums = np.empty((lanes, self.n_out), np.int64)
+        images = len(pixels)
+        signs = np.empty(images * (len(self._threshold) // BLOCK - words(self.n_out)), np.uint64)
+        sums = np.empty((images, self.n_out), np.int64)
         maps: list[np.ndarray] = []
-        x = np.empty((lanes, 1, 0), np.uint64)
+        x = np.empty((images, 1, 0), np.uint64)
         kind = PRODUCTS if self.dtype == np.uint8 and lanes >= PRODUCTS_FROM else PLANES
         for conv in self._convs:
             maps.append(conv.fire(maps[-1] if maps else pixels))
-            x, kind = maps[-1].reshape(lanes, 1, -1), SIGNS
+            x, kind = maps[-1].reshape(images, 1, -1), SIGNS
         seen = forward(
             self._weights,
             self._threshold,
@@ -167,6 +175,7 @@ class PackedNetwork:
             self._planes,
             x,
             kind,
+            lanes,
             signs,
             sums,
         )

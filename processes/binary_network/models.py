@@ -51,18 +51,21 @@ class BinaryNetworkModel(PyLoihiProcessModel):
 @implements(proc=StreamedNetwork, protocol=AsyncProtocol)
 @requires(CPU)
 class StreamedNetworkModel(PyAsyncProcessModel):
-    """Takes a batch, runs the packed kernels, puts what is wanted; `num_steps` times."""
+    """Takes a message, runs the packed kernels, puts what is wanted, until `num_steps` are done."""
 
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
         self.network = proc_params["network"]
+        self.lanes = proc_params["lanes"]
         self.inlet = proc_params["inlet"]
         self.outlets = proc_params["outlets"]
         self.time_step = 0  # for the supervisor, which watches its progress
 
     def run_async(self) -> None:
-        for _ in range(self.num_steps):
-            self.time_step += 1
-            outputs = self.network.activations(self.inlet.get(), self.outlets)
+        end = self.time_step + self.num_steps
+        while self.time_step < end:
+            pixels = self.inlet.get()
+            self.time_step += -(-len(pixels) // self.lanes)
+            outputs = self.network.activations(pixels, self.outlets, self.lanes)
             for name, ring in self.outlets.items():
                 ring.put(outputs[name])

@@ -44,25 +44,31 @@ class StreamedNetwork(AbstractProcess):
 
     A time step of ports between Processes costs the simulator more than the network (half a millisecond against tens
     of microseconds), so a network that only serves data sets leaves them out. It follows Lava's asynchronous
-    protocol: no step waits for other Processes, only for the next batch. A run of N steps takes N batches.
+    protocol: no step waits for other Processes, only for the next images. A time step computes `lanes` images, by
+    themselves; a message brings the images of one step or of several, of which the last may lack some.
 
-    `inlet`: the graph's pixels (lanes, pixels), uint8 (uint16 for a `max_level` above 255). `outlets`: rings by the
-    name of a layer, (lanes, units): signs +1 and -1 of `hidden1`, ..., integer sums of `readout`.
+    `inlet`: the graph's pixels (images, pixels), uint8 (uint16 for a `max_level` above 255). `outlets`: rings by the
+    name of a layer, (images, units): signs +1 and -1 of `hidden1`, ..., integer sums of `readout`. All hold messages
+    of the same number of images.
 
     Raises `ValueError` for a ring of another shape or type.
     """
 
     _runtime = None  # Lava's `__del__` reads it, even where `__init__` has raised
 
-    def __init__(self, *, graph: BinaryGraph, inlet: Ring, outlets: dict[str, Ring], name: str | None = None) -> None:
+    def __init__(
+        self, *, graph: BinaryGraph, lanes: int, inlet: Ring, outlets: dict[str, Ring], name: str | None = None
+    ) -> None:
         network = PackedNetwork(graph)
-        lanes = inlet.shape[0]
-        shapes = {name: (lanes, layer.n_out) for name, layer in graph.named_layers()}
-        if inlet.shape != (lanes, graph.n_in) or inlet.dtype != network.dtype:
-            raise ValueError(f"the inlet holds {inlet.dtype} {inlet.shape}, not {network.dtype} (lanes, {graph.n_in})")
+        images = inlet.shape[0]
+        shapes = {name: (images, layer.n_out) for name, layer in graph.named_layers()}
+        if lanes < 1 or images % lanes:
+            raise ValueError(f"the inlet holds {images} images, which are no whole time steps of {lanes} lanes")
+        if inlet.shape != (images, graph.n_in) or inlet.dtype != network.dtype:
+            raise ValueError(f"the inlet holds {inlet.dtype} {inlet.shape}, not {network.dtype} (images, {graph.n_in})")
         if not outlets or not {*outlets} <= {*shapes}:
             raise ValueError(f"outlets are {', '.join(outlets) or 'missing'}; this network has {', '.join(shapes)}")
         for layer, ring in outlets.items():
             if ring.shape != shapes[layer]:
                 raise ValueError(f"the outlet of {layer} has shape {ring.shape}, not {shapes[layer]}")
-        super().__init__(network=network, inlet=inlet, outlets=outlets, name=name)
+        super().__init__(network=network, lanes=lanes, inlet=inlet, outlets=outlets, name=name)

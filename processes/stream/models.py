@@ -22,7 +22,9 @@ class _SendsFromRing(PyLoihiProcessModel):
         self.ring = proc_params["ring"]
 
     def run_spk(self) -> None:
-        self.s_out.send(self.ring.get())
+        batch = self.ring.get()
+        missing = self.ring.shape[0] - len(batch)
+        self.s_out.send(np.concatenate([batch, batch[-1:].repeat(missing, axis=0)]) if missing else batch)
 
 
 @implements(proc=Source, protocol=LoihiProtocol)

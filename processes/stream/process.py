@@ -9,7 +9,9 @@ from lava_meta.processes.ring import Ring
 
 
 class Source(AbstractProcess):
-    """Sends one array of `ring` a time step; waits for the next one where none is there yet.
+    """Sends one batch of `ring` a time step; waits for the next one where none is there yet.
+
+    A batch that is not full is filled with its last row.
 
     Ports: `s_out`, int32, of the ring's shape.
     """

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import RunError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.processes import streaming
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
 
@@ -75,7 +77,9 @@ def test_every_layer_equals_the_oracle(sizes, max_level, centred, form):
         assert np.array_equal(found[name], expected[name]), name
 
 
-def test_lanes_and_sets_follow_one_another_without_a_restart(graph):
+@pytest.mark.parametrize("message", [1, 400, 2**18])
+def test_lanes_and_sets_follow_one_another_without_a_restart(graph, message, monkeypatch):
+    monkeypatch.setattr(streaming, "MESSAGE_BYTES", message)  # one time step a message, some, all
     images = random_images(graph, 40)
     expected = graph.predict(images)
     with LavaNetwork(graph) as net:
@@ -163,6 +167,7 @@ def test_a_dead_actor_is_an_error_and_the_next_call_works(graph):
 def test_an_interrupt_in_the_middle_leaves_nothing_half_done(graph, monkeypatch):
     from lava_meta.processes.ring import Ring
 
+    monkeypatch.setattr(streaming, "MESSAGE_BYTES", 1)
     images = random_images(graph, 40)
     get, calls = Ring.get, []
 
@@ -184,6 +189,100 @@ def test_an_interrupt_in_the_middle_leaves_nothing_half_done(graph, monkeypatch)
 def test_a_progress_bar_counts_images(graph, capsys):
     LavaNetwork(graph).predict(random_images(graph, 50), lanes=8, progress=True)
     assert "50/50" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 64])
+def test_a_stream_gives_all_outputs_in_order_whatever_the_parts(graph, lanes):
+    images = random_images(graph, 101)
+    expected = graph.activations(images) | {"classes": graph.predict(images)}
+    sources = [
+        images,
+        torch.from_numpy(images),
+        [images],
+        np.split(images, [1, 2, 3, 50, 52, 100]),
+        (image[None] for image in images),
+    ]
+    names = ("classes", "hidden2", "readout")
+    with LavaNetwork(graph) as net:
+        for source in sources:
+            parts = list(net.stream(source, lanes, names))
+            for name in names:
+                found = np.concatenate([part[name] for part in parts])
+                assert found.dtype == expected[name].dtype
+                assert np.array_equal(found, expected[name])
+    assert [*next(iter(net.stream(images)))] == ["classes"]
+
+
+def test_a_source_is_read_as_its_images_are_needed(graph):
+    """Ten images at a time, without end: each ten are answered before the next are asked for."""
+    images = random_images(graph, 10)
+    asked = []
+
+    def camera():
+        while True:
+            asked.append(1)
+            yield images
+
+    with LavaNetwork(graph) as net:
+        stream = net.stream(camera(), lanes=10)
+        for turn in range(1, 30):
+            assert np.array_equal(next(stream)["classes"], graph.predict(images))
+            assert len(asked) == turn
+        stream.close()
+
+
+def test_a_large_file_passes_in_little_memory(tmp_path):
+    graph = random_graph((784, 10, 10))
+    file = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, (60_000, 784))
+    file[::1000] = random_images(graph, 60)
+    del file
+    images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    with LavaNetwork(graph) as net:
+        net.predict(images[:1], lanes=256)  # what the run itself needs is there
+        tracemalloc.start()
+        try:
+            classes = [part["classes"] for part in net.stream(images, lanes=256)]
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert np.array_equal(np.concatenate(classes)[::1000], graph.predict(images[::1000]))
+    assert peak < images.nbytes / 10
+
+
+def test_a_network_in_the_middle_of_a_stream_does_nothing_else(graph, monkeypatch):
+    monkeypatch.setattr(streaming, "MESSAGE_BYTES", 1)
+    images = random_images(graph, 40)
+    with LavaNetwork(graph) as net:
+        stream = net.stream(images, lanes=4)
+        next(stream)
+        with pytest.raises(RunError, match="in the middle of a stream"):
+            net.predict(images)
+        assert sum(len(part["classes"]) for part in stream) == 36
+        for _ in net.stream(images, lanes=4):
+            break
+        assert np.array_equal(net.predict(images), graph.predict(images))
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "reason"),
+    [
+        (np.zeros((0, 30), np.uint8), ValueError, "no images"),
+        ([np.zeros((2, 29), np.uint8)], ValueError, r"shape \(2, 29\)"),
+        ([np.zeros((2, 30), np.uint8), np.zeros((2, 30))], TypeError, "images are float64"),
+        ([(np.zeros((2, 30), np.uint8), np.zeros(2))], TypeError, "yields tuple; it must yield arrays of images"),
+    ],
+)
+def test_sources_that_do_not_fit(graph, source, error, reason):
+    with LavaNetwork(graph) as net, pytest.raises(error, match=reason):
+        list(net.stream(source))
+
+
+def test_a_streams_names_and_lanes_are_checked_at_once(graph):
+    net = LavaNetwork(graph)
+    with pytest.raises(ValueError, match="hidden1, hidden2, readout, classes"):
+        net.stream(random_images(graph, 2), layers=["hidden3"])
+    with pytest.raises(ValueError, match="lanes is 0"):
+        net.stream(random_images(graph, 2), lanes=0)
 
 
 def test_the_root_logger_keeps_its_handlers(graph):

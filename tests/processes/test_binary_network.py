@@ -124,7 +124,7 @@ def test_streamed_from_ring_to_rings(max_level: int) -> None:
     pixels = images(graph, 21)
     inlet = Ring((7, 70), pixels.dtype)
     outlets = {"hidden1": Ring((7, 130), np.int8), "readout": Ring((7, 10), np.int32)}
-    process = StreamedNetwork(graph=graph, inlet=inlet, outlets=outlets)
+    process = StreamedNetwork(graph=graph, lanes=7, inlet=inlet, outlets=outlets)
     expected = graph.activations(pixels)
     with Supervised(process, Loihi2SimCfg(), timeout=30) as running:
         for number in (1, 2):  # a run may be continued
@@ -137,11 +137,26 @@ def test_streamed_from_ring_to_rings(max_level: int) -> None:
             running.wait()
 
 
+def test_a_message_of_several_steps_counts_as_so_many() -> None:
+    """Messages of 6, 2, 5 and 1 images, at 2 lanes, are 3 + 1 + 3 + 1 time steps."""
+    graph = network((70, 130, 65, 10))
+    pixels = images(graph, 14)
+    inlet, outlet = Ring((6, 70), np.uint8), Ring((6, 10), np.int32)
+    process = StreamedNetwork(graph=graph, lanes=2, inlet=inlet, outlets={"readout": outlet})
+    parts = np.split(pixels, [6, 8, 13])
+    with Supervised(process, Loihi2SimCfg(), timeout=30) as running:
+        for part in parts:
+            inlet.put(part)
+        running.steps(8)
+        for part in parts:
+            np.testing.assert_array_equal(outlet.get(), graph.sums(part))
+
+
 def test_a_streamed_pixel_out_of_range_ends_the_run() -> None:
     graph = network((70, 64, 10), max_level=15)
     inlet, outlet = Ring((1, 70), np.uint8), Ring((1, 10), np.int32)
     inlet.put(np.full((1, 70), 16, np.uint8))
-    process = StreamedNetwork(graph=graph, inlet=inlet, outlets={"readout": outlet})
+    process = StreamedNetwork(graph=graph, lanes=1, inlet=inlet, outlets={"readout": outlet})
     with (
         Supervised(process, Loihi2SimCfg(), timeout=30) as running,
         pytest.raises(RunError, match="larger than max_level, 15"),
@@ -151,7 +166,8 @@ def test_a_streamed_pixel_out_of_range_ends_the_run() -> None:
 
 def test_a_stream_that_gets_no_input_is_given_up() -> None:
     graph = network((70, 64, 10))
-    process = StreamedNetwork(graph=graph, inlet=Ring((1, 70), np.uint8), outlets={"readout": Ring((1, 10), np.int32)})
+    inlet, outlet = Ring((1, 70), np.uint8), Ring((1, 10), np.int32)
+    process = StreamedNetwork(graph=graph, lanes=1, inlet=inlet, outlets={"readout": outlet})
     with Supervised(process, Loihi2SimCfg(), timeout=0.5) as running, pytest.raises(RunTimeout, match=r"ring\.py"):
         running.steps(1)
 
@@ -159,8 +175,9 @@ def test_a_stream_that_gets_no_input_is_given_up() -> None:
 @pytest.mark.parametrize(
     ("inlet", "outlets", "reason"),
     [
-        (Ring((2, 69), np.uint8), {"readout": Ring((2, 10), np.int32)}, r"not uint8 \(lanes, 70\)"),
+        (Ring((2, 69), np.uint8), {"readout": Ring((2, 10), np.int32)}, r"not uint8 \(images, 70\)"),
         (Ring((2, 70), np.int32), {"readout": Ring((2, 10), np.int32)}, "holds int32"),
+        (Ring((3, 70), np.uint8), {"readout": Ring((3, 10), np.int32)}, "no whole time steps of 2 lanes"),
         (Ring((2, 70), np.uint8), {}, "outlets are missing"),
         (Ring((2, 70), np.uint8), {"hidden3": Ring((2, 10), np.int32)}, "this network has hidden1, readout"),
         (Ring((2, 70), np.uint8), {"readout": Ring((1, 10), np.int32)}, r"has shape \(1, 10\), not \(2, 10\)"),
@@ -168,7 +185,7 @@ def test_a_stream_that_gets_no_input_is_given_up() -> None:
 )
 def test_rings_that_do_not_fit(inlet: Ring, outlets: dict[str, Ring], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        StreamedNetwork(graph=network((70, 64, 10)), inlet=inlet, outlets=outlets)
+        StreamedNetwork(graph=network((70, 64, 10)), lanes=2, inlet=inlet, outlets=outlets)
 
 
 def test_bad_arguments() -> None:

@@ -28,10 +28,25 @@ def test_a_ring_gives_back_in_order_what_was_put_in():
         assert [ring.get()[0, 0] for _ in range(3)] == [start, start + 1, start + 2]
 
 
-def test_a_batch_that_is_not_full_is_filled_with_its_last_row():
-    ring = Ring((4, 2), np.uint8)
-    ring.put(np.array([[1, 2], [3, 4]]))
-    assert ring.get().tolist() == [[1, 2], [3, 4], [3, 4], [3, 4]]
+def test_a_message_has_as_many_rows_as_were_put():
+    ring = Ring((4, 2), np.uint8, slots=2)
+    for rows in (2, 4, 1, 3):
+        sent = np.arange(2 * rows).reshape(rows, 2)
+        ring.put(sent)
+        assert np.array_equal(ring.get(), sent)
+    with pytest.raises(ValueError, match="broadcast"):
+        ring.put(np.zeros((5, 2)))
+
+
+@pytest.mark.lava
+def test_a_source_fills_a_batch_that_is_not_full_with_its_last_row():
+    inlet, outlet = Ring((4, 2), np.uint8), Ring((4, 2), np.int32)
+    source, sink = PixelSource(ring=inlet), Sink(ring=outlet)
+    source.s_out.connect(sink.a_in)
+    inlet.put(np.array([[1, 2], [3, 4]]))
+    with Supervised(sink, Loihi2SimCfg(), timeout=20) as run:
+        run.steps(1)
+        assert outlet.get().tolist() == [[1, 2], [3, 4], [3, 4], [3, 4]]
 
 
 class GivenUp(Exception):
