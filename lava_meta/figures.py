@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from lava_meta.files import write_atomically
 from lava_meta.metrics import AccuracyMatrix
 
-_STYLE = {
+STYLE = {
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.labelsize": 8,
@@ -38,7 +38,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
         with write_atomically(Path(path).with_suffix(f".{kind}")) as temporary:
             # No creation date: equal runs give equal files.
             metadata = {"CreationDate": None} if kind == "pdf" else None
-            with mpl.rc_context(_STYLE):
+            with mpl.rc_context(STYLE):
                 figure.savefig(temporary, format=kind, metadata=metadata)
 
 
@@ -50,7 +50,7 @@ def accuracy_over_time(
     `runs` maps a run's name to its rows (epochs in all + 1, tasks), fractions 0 to 1, the first row before training.
     `epochs` is the number a task; a task's own training time is shaded in its colour.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.4 * len(runs), 2.6), layout="constrained")
         axes = np.atleast_1d(figure.subplots(1, len(runs), sharey=True))
         for axis, (name, rows) in zip(axes, runs.items(), strict=True):
@@ -73,7 +73,7 @@ def accuracy_over_time(
 def hidden_weight_histograms(runs: Mapping[str, Mapping[str, np.ndarray]], bins: int = 101) -> Figure:
     """Histograms of the hidden weights, one row a run, one column a layer; `runs` maps run -> layer -> weights."""
     layers = list(next(iter(runs.values())))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.3 * len(layers), 1.9 * len(runs)), layout="constrained")
         axes = np.atleast_2d(figure.subplots(len(runs), len(layers), sharex="col", squeeze=False))
         limits = {
@@ -97,7 +97,7 @@ def hidden_weight_histograms(runs: Mapping[str, Mapping[str, np.ndarray]], bins:
 
 def accuracy_matrices(runs: Mapping[str, AccuracyMatrix]) -> Figure:
     """The accuracy matrices as heat maps: row, after learning task i; column, test accuracy on task j in percent."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.0 * len(runs) + 0.5, 2.9), layout="constrained")
         axes = np.atleast_1d(figure.subplots(1, len(runs), sharey=True))
         for axis, (name, matrix) in zip(axes, runs.items(), strict=True):

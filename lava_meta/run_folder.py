@@ -124,7 +124,7 @@ class RunFolder:
             saved = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise FormatError(f"{file} cannot be read, so the run cannot be resumed: {error}") from error
-        different = list(_differences(saved, json.loads(json.dumps(self._description))))
+        different = list(differences(saved, json.loads(json.dumps(self._description))))
         libraries = [line for line in different if line.startswith("libraries.")]
         others = [line for line in different if line not in libraries]
         if others:
@@ -159,10 +159,10 @@ def describe(
     }
 
 
-def _differences(saved: Any, now: Any, name: str = "") -> Iterator[str]:
+def differences(saved: Any, now: Any, name: str = "") -> Iterator[str]:
     """Every leaf at which two JSON values differ, as "settings.lr is 0.1 there, 0.2 here"."""
     if isinstance(saved, dict) and isinstance(now, dict):
         for key in sorted({*saved, *now}):
-            yield from _differences(saved.get(key), now.get(key), f"{name}.{key}" if name else key)
+            yield from differences(saved.get(key), now.get(key), f"{name}.{key}" if name else key)
     elif saved != now:
         yield f"{name} is {saved!r} there, {now!r} here"

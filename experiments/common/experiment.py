@@ -1,0 +1,122 @@
+"""What an experiment is: scales, arms, a measurement of one arm with one seed, figures, and the paper's claims.
+
+An *arm* is one way of doing it (a metaplasticity, a baseline, a width); every arm is run with every seed. Each file of
+an experiment ends with `EXPERIMENT = Experiment(...)`, by which the command line finds it under the file's name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lava_meta.experiments.common.settings import Settings
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one arm gave with one seed. `metrics` go to the tables, `data` (JSON-ready) to the figures."""
+
+    metrics: Mapping[str, float]
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    seconds: float = math.nan  # wall time; of a resumed run, of its last stretch
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper (or of ours), what was measured, and whether it holds (None: these runs cannot tell)."""
+
+    said: str
+    measured: str
+    holds: bool | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """Measurements by arm, one for each seed, in the order of the seeds."""
+
+    arms: Mapping[str, Sequence[Measurement]]
+
+    def values(self, arm: str, metric: str) -> np.ndarray:
+        """The metric of each seed; NaN where it was not measured or the arm was not run."""
+        return np.array([m.metrics.get(metric, math.nan) for m in self.arms.get(arm, ())] or [math.nan])
+
+    def mean(self, arm: str, metric: str) -> float:
+        """Mean over the seeds."""
+        return float(self.values(arm, metric).mean())
+
+    def spread(self, arm: str, metric: str) -> float:
+        """Standard deviation over the seeds (n - 1); NaN for one seed."""
+        values = self.values(arm, metric)
+        return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+
+    def text(self, arm: str, metric: str, digits: int = 1) -> str:
+        """Mean and spread as a reader sees them: "94.5 ± 0.6"."""
+        mean, spread = self.mean(arm, metric), self.spread(arm, metric)
+        if math.isnan(mean):
+            return ""
+        return f"{mean:.{digits}f}" + ("" if math.isnan(spread) else f" ± {spread:.{digits}f}")
+
+    def above(self, arm: str, other: str, metric: str, margin: float = 1.0) -> bool | None:
+        """Whether one arm's mean is above another's; None where they differ by less than `margin` or either spread, or
+        one was not run."""
+        difference = self.mean(arm, metric) - self.mean(other, metric)
+        noise = np.nanmax([margin, self.spread(arm, metric), self.spread(other, metric)])
+        return difference > 0 if abs(difference) >= noise else None
+
+    def said(self, metric: str, *arms: str, digits: int = 1) -> str:
+        """A metric of several arms in words: "ACC: m = 0 33.2, ewc not run"."""
+        return f"{metric}: " + ", ".join(f"{arm} {self.text(arm, metric, digits) or 'not run'}" for arm in arms)
+
+    def metrics(self) -> list[str]:
+        """Every metric's name, in order of appearance."""
+        return list(dict.fromkeys(name for runs in self.arms.values() for run in runs for name in run.metrics))
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[S]):
+    """One experiment. `scales` has "small" (under two minutes on two cores), "medium" (under thirty), "paper"."""
+
+    name: str
+    title: str
+    source: str  # where it is published: figure, protocol
+    scales: Mapping[str, S]
+    arms: Callable[[S], Mapping[str, S]]  # label -> the settings of that arm alone
+    measure: Callable[[S, int, Path, bool], Measurement]  # (arm's settings, seed, folder of its own, show progress)
+    figures: Callable[[S, Results], Mapping[str, Figure]]
+    claims: Callable[[S, Results], Sequence[Claim]]
+    headline: tuple[str, ...] = ("ACC", "forgetting")  # metrics that a line on the screen shows
+    digits: int = 1  # after the point, in tables
+
+
+def names() -> list[str]:
+    """The experiments that the command line knows: the files beside this folder that define `EXPERIMENT`."""
+    return [name for name in _modules() if _load(name) is not None]
+
+
+def find(name: str) -> Experiment[Any]:
+    """The experiment of the file `name`.py. Raises `ValueError` that lists the known ones."""
+    wanted = name.replace("-", "_")
+    found = _load(wanted) if wanted in _modules() else None
+    if found is None:
+        raise ValueError(f"no experiment {name!r}; there are {', '.join(names())}")
+    return found
+
+
+def _modules() -> list[str]:
+    import lava_meta.experiments as package
+
+    return sorted(info.name for info in pkgutil.iter_modules(package.__path__) if not info.ispkg)
+
+
+def _load(name: str) -> Experiment[Any] | None:
+    return getattr(importlib.import_module(f"lava_meta.experiments.{name}"), "EXPERIMENT", None)

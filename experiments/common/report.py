@@ -1,0 +1,95 @@
+"""What a reader gets: tables of all measurements, and one page with the paper's claims beside what came out."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from lava_meta.experiments.common.experiment import Claim, Experiment, Results, S
+from lava_meta.files import write_atomically, write_json
+from lava_meta.metrics import write_csv
+
+
+def write_tables(results: Results, out: Path) -> None:
+    """results.json, results.csv (a line an arm and seed) and summary.csv (a line an arm and metric)."""
+    write_json(
+        out / "results.json", {"arms": {label: [asdict(r) for r in runs] for label, runs in results.arms.items()}}
+    )
+    metrics = results.metrics()
+    lines = [
+        [label, seed, *(run.metrics.get(name, "") for name in metrics), run.seconds]
+        for label, runs in results.arms.items()
+        for seed, run in enumerate(runs)
+    ]
+    write_csv(out / "results.csv", ["arm", "seed", *metrics, "seconds"], lines)
+    summary = [
+        [label, name, results.mean(label, name), _or_empty(results.spread(label, name)), len(runs)]
+        for label, runs in results.arms.items()
+        for name in metrics
+        if not math.isnan(results.mean(label, name))
+    ]
+    write_csv(out / "summary.csv", ["arm", "metric", "mean", "sd", "seeds"], summary)
+
+
+def write_report(
+    experiment: Experiment[S], settings: S, scale: str, results: Results, figures: Sequence[str], out: Path
+) -> None:
+    """report.md."""
+    claims = experiment.claims(settings, results)
+    metrics = results.metrics()
+    seconds = sum(run.seconds for runs in results.arms.values() for run in runs)
+    lines = [
+        f"# {experiment.title}",
+        "",
+        f"{experiment.source}",
+        "",
+        f"Scale `{scale or 'own'}`, {_seeds(settings.seeds)}, {seconds:.0f} s in all on {platform.machine()}. "
+        "Mean ± standard deviation over the seeds; accuracies in percent.",
+        "",
+        "## Claimed and measured",
+        "",
+        *claim_table(claims),
+        "",
+        "## Every arm",
+        "",
+        *markdown_table(
+            ["", *metrics, "s"],
+            [
+                [label, *(results.text(label, name, experiment.digits) for name in metrics), _seconds(results, label)]
+                for label in results.arms
+            ],
+        ),
+        "",
+        *(line for name in figures for line in (f"![{name.replace('_', ' ')}](figures/{name}.png)", "")),
+        "## Settings",
+        "",
+        *(f"    {name} = {value}" for name, value in settings.to_dict().items()),
+    ]
+    with write_atomically(out / "report.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def claim_table(claims: Sequence[Claim]) -> list[str]:
+    """Claims as lines of a Markdown table."""
+    verdict = {True: "yes", False: "**no**", None: "not told by these runs"}
+    return markdown_table(["claimed", "measured", "holds"], [[c.said, c.measured, verdict[c.holds]] for c in claims])
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _seconds(results: Results, label: str) -> str:
+    return f"{sum(run.seconds for run in results.arms[label]) / len(results.arms[label]):.0f}"
+
+
+def _seeds(count: int) -> str:
+    return "seed 0" if count == 1 else f"seeds 0 to {count - 1}"
+
+
+def _or_empty(value: float) -> float | str:
+    return "" if math.isnan(value) else value

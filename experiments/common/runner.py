@@ -1,0 +1,170 @@
+"""Running an experiment: every arm with every seed, each in a folder of its own, and what is made of them.
+
+    settings.json            the experiment, its scale and settings, library versions
+    runs/ARM/seedN/          what that run keeps, and result.json once it is complete
+    results.json, .csv       every measurement; a line an arm and seed
+    summary.csv              mean, spread and number of seeds, a line an arm and metric
+    report.md, figures/      for the reader
+
+A run that was stopped goes on with `resume`: complete runs are read back, the one under way goes on from its last
+epoch. Seeds, arms and rules may be added on the way; anything else that differs is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lava_meta import figures
+from lava_meta.errors import DivergenceError, FormatError, RunFolderError
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, S
+from lava_meta.experiments.common.report import write_report, write_tables
+from lava_meta.files import write_json
+from lava_meta.run_folder import CHECKPOINT, differences
+
+SETTINGS = "settings.json"
+_MAY_GROW = ("seeds", "m", "rules")
+_FILES = (SETTINGS, "results.json", "results.csv", "summary.csv", "report.md", "figures", "runs")
+
+
+def run_experiment(
+    experiment: Experiment[S],
+    settings: S,
+    out: Path,
+    *,
+    scale: str = "",
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Results:
+    """Run what is missing in `out`, and write tables, figures and the report. `say` gets a line for each run.
+
+    Raises `RunFolderError` for a folder that holds something else, and whatever a measurement raises: a
+    `DataError` for a data set that is missing, a `DivergenceError` with arm and seed named.
+    """
+    arms = experiment.arms(settings)
+    description = {
+        "experiment": experiment.name,
+        "scale": scale,
+        "settings": settings.to_dict(),
+        "libraries": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
+    _open(out, description, resume, overwrite)
+    total, done = settings.seeds * len(arms), 0
+    arms_done: dict[str, list[Measurement]] = {label: [] for label in arms}
+    # Seed by seed, so that a run stopped half way has whole comparisons.
+    for seed in range(settings.seeds):
+        for label, arm in arms.items():
+            folder = out / "runs" / slug(label) / f"seed{seed}"
+            measurement, fresh = _one(experiment, arm, label, seed, folder, progress)
+            arms_done[label].append(measurement)
+            done += 1
+            shown = ", ".join(
+                f"{name} {measurement.metrics[name]:.{experiment.digits}f}"
+                for name in experiment.headline
+                if name in measurement.metrics
+            )
+            how = f"{measurement.seconds:.0f} s" if fresh else "read back"
+            say(f"[{done}/{total}] {label}, seed {seed}: {shown} ({how})")
+    results = Results(arms_done)
+    write_tables(results, out)
+    drawn = experiment.figures(settings, results)
+    for name, figure in drawn.items():
+        figures.save(figure, out / "figures" / name)
+    write_report(experiment, settings, scale, results, list(drawn), out)
+    return results
+
+
+def load_results(out: Path) -> tuple[dict[str, Any], Results]:
+    """Description and measurements of an experiment's folder. Raises `FormatError` for a folder that is not one."""
+    try:
+        description = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+        content = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        arms = {label: [Measurement(**run) for run in runs] for label, runs in content["arms"].items()}
+        return description, Results(arms)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{out} does not hold the results of a complete experiment: {error}") from error
+
+
+def slug(label: str) -> str:
+    """A label as a folder's name."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "_", label).strip("_")
+
+
+def _one(
+    experiment: Experiment[S], arm: S, label: str, seed: int, folder: Path, progress: bool
+) -> tuple[Measurement, bool]:
+    file = folder / "result.json"
+    if file.exists():
+        try:
+            return Measurement(**json.loads(file.read_text(encoding="utf-8"))), False
+        except (ValueError, TypeError) as error:
+            raise FormatError(f"{file} cannot be read: {error}; remove it to run it again") from error
+    begin = time.monotonic()
+    try:
+        measurement = experiment.measure(arm, seed, folder, progress)
+    except DivergenceError as error:
+        raise DivergenceError(f"{label}, seed {seed}: {error}") from error
+    measurement = replace(measurement, seconds=round(time.monotonic() - begin, 2))
+    write_json(file, asdict(measurement))
+    # With its moments it takes three times the network; what is complete needs it no more.
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return measurement, True
+
+
+def _open(out: Path, description: dict[str, Any], resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise ValueError("resume goes on with the experiment in the folder, overwrite removes it: choose one")
+    try:
+        held = sorted(path.name for path in out.iterdir()) if out.exists() else []
+        if not held:
+            write_json(out / SETTINGS, description)
+            return
+        saved = _saved(out, held)
+        if overwrite:
+            for name in _FILES:
+                path = out / name
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        elif not resume:
+            raise RunFolderError(
+                f"{out} holds the experiment {saved['experiment']!r}: resume it, overwrite it, or choose another folder"
+            )
+        else:
+            _compare(out, saved, description)
+        write_json(out / SETTINGS, description)
+    except OSError as error:
+        raise RunFolderError(f"{out} cannot be written: {error}") from error
+
+
+def _saved(out: Path, held: list[str]) -> dict[str, Any]:
+    try:
+        saved = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+        return {"experiment": saved["experiment"], "settings": saved["settings"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RunFolderError(
+            f"{out} holds {', '.join(held[:5])}, which is no experiment of ours: choose another folder"
+        ) from None
+
+
+def _compare(out: Path, saved: dict[str, Any], description: dict[str, Any]) -> None:
+    def fixed(one: dict[str, Any]) -> dict[str, Any]:
+        settings = {name: value for name, value in one["settings"].items() if name not in _MAY_GROW}
+        return {"experiment": one["experiment"], "settings": settings}
+
+    different = list(differences(fixed(saved), fixed(json.loads(json.dumps(description)))))
+    if different:
+        raise RunFolderError(f"{out} holds another run, which this one cannot resume: {'; '.join(different)}")

@@ -1,0 +1,102 @@
+"""Permuted MNIST: the paper's first experiment. Does a larger m keep earlier tasks, without task boundaries?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
+from lava_meta.experiments.common.figures import final_accuracies, task_curves
+from lava_meta.experiments.common.settings import at_least
+from lava_meta.experiments.common.training import (
+    TrainingSettings,
+    best_m,
+    load,
+    measured,
+    rule_arms,
+    train_arm,
+)
+from lava_meta.streams import permuted_tasks
+
+
+@dataclass(frozen=True)
+class PermutedSettings(TrainingSettings):
+    """The data set, and how many permutations of its pixels are learned one after the other."""
+
+    rules: tuple[str, ...] = ("metaplastic", "random", "ewc")
+    m: tuple[float, ...] = (0.0, 0.5, 1.0, 1.35)
+    data: str = "mnist"
+    tasks: int = 6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, tasks=1)
+
+
+SCALES = {
+    "small": PermutedSettings(
+        data="digits",
+        tasks=5,
+        seeds=1,
+        m=(0.0, 4.0, 8.0, 12.0),
+        hidden=(256, 256),
+        epochs=10,
+        batch_size=50,
+        ewc_strength=1000.0,
+    ),
+    "medium": PermutedSettings(seeds=1, m=(0.0, 2.0, 4.0, 6.0), hidden=(512, 512), epochs=2, evaluate="task"),
+    "paper": PermutedSettings(seeds=5, norm="batch", hidden=(4096, 4096), epochs=40),
+}
+
+
+def measure(settings: PermutedSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+    """Train one arm on the sequence of tasks."""
+    scenario = permuted_tasks(load(settings, settings.data, seed), settings.tasks, seed)
+    return measured(train_arm(settings, scenario, seed, folder, progress)[1])
+
+
+def figures(settings: PermutedSettings, results: Results) -> Mapping[str, Figure]:
+    """The paper's Figure 2."""
+    names = [f"task {task + 1}" for task in range(settings.tasks)]
+    return {
+        "accuracy_over_time": task_curves(results, settings.epochs, names, chance=0.1),
+        "final_accuracies": final_accuracies(results, names, chance=0.1),
+    }
+
+
+def claims(settings: PermutedSettings, results: Results) -> Sequence[Claim]:
+    """What the paper says of this experiment, as far as the arms can tell; m is the best of those that were run."""
+    plain, best = "m = 0", best_m(results)
+    steps = results.above("random", plain, "ACC"), results.above(best, "random", "ACC")
+    near = results.above("ewc", best, "ACC", margin=3.0)
+    return [
+        Claim(
+            "metaplasticity keeps earlier tasks", results.said("ACC", plain, best), results.above(best, plain, "ACC")
+        ),
+        Claim(
+            "plain < random consolidation < metaplastic",
+            results.said("ACC", plain, "random", best),
+            False if False in steps else None if None in steps else True,
+        ),
+        Claim(
+            "metaplasticity comes close to EWC (within 3 points), never told of tasks",
+            results.said("ACC", best, "ewc"),
+            None if "ewc" not in results.arms else near is not True,
+        ),
+    ]
+
+
+EXPERIMENT = Experiment(
+    name="permuted_mnist",
+    title="Permuted MNIST: tasks in a row",
+    source="Laborieux et al. 2021, Figure 2: six tasks, 784-4096-4096-10, 40 epochs a task, batch norm, m = 0 to 1.35. "
+    "Shorter runs need a larger m.",
+    scales=SCALES,
+    arms=rule_arms,
+    measure=measure,
+    figures=figures,
+    claims=claims,
+)

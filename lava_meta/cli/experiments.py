@@ -1,0 +1,103 @@
+"""Commands that run the paper's experiments: `experiment` and `compare`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lava_meta.cli.app import app
+
+
+@app.command()
+def experiment(
+    name: Annotated[str | None, typer.Argument(help="Which one; --list shows all.")] = None,
+    scale: Annotated[str, typer.Option(help="small (under 2 minutes), medium (under 30) or paper.")] = "small",
+    seeds: Annotated[int | None, typer.Option(min=1, help="Run with seeds 0 to N - 1.")] = None,
+    m: Annotated[str | None, typer.Option(help="Metaplasticities, separated by commas; 0 is plain.")] = None,
+    rule: Annotated[str | None, typer.Option(help="plain, metaplastic, ewc, ...: separated by commas.")] = None,
+    norm: Annotated[str | None, typer.Option(help="fixed, batch or layer.")] = None,
+    given: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE: any other setting; repeat it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of results; by default results/NAME-SCALE.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the experiment in the folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the experiment in the folder.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Run all experiments, one after the other.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="List the experiments and stop.")] = False,
+) -> None:
+    """Run an experiment of the paper, and report what came out beside what the paper claims.
+
+    Leaves settings, tables, figures and report.md in the folder. A run that was stopped goes on with --resume.
+    """
+    from lava_meta.experiments.common import experiment as known
+
+    if show:
+        for one in map(known.find, known.names()):
+            print(f"{one.name:24} {one.title}")
+        return
+    if every == (name is not None):
+        raise typer.BadParameter("give the name of one experiment, or --all; --list shows them")
+    texts = [*(given or ())]
+    short = (("seeds", seeds), ("m", m), ("rules", rule), ("norm", norm))
+    texts += [f"{key}={value}" for key, value in short if value is not None]
+    if not every:
+        assert name is not None
+        _run(known.find(name), scale, texts, out, resume, overwrite)
+        return
+    failed = _all(known.names(), scale, texts, out or Path("results"), resume, overwrite)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _run(one: Any, scale: str, texts: list[str], out: Path | None, resume: bool, overwrite: bool) -> None:
+    from lava_meta.experiments.common.runner import run_experiment
+    from lava_meta.experiments.common.settings import override
+
+    if scale not in one.scales:
+        raise typer.BadParameter(f"{scale!r}; choose {', '.join(one.scales)}", param_hint="--scale")
+    settings = override(one.scales[scale], texts)
+    folder = out or Path("results") / f"{one.name}-{scale}"
+    print(f"{one.title}\n" + "\n".join(f"    {key} = {value}" for key, value in settings.to_dict().items()), flush=True)
+    results = run_experiment(
+        one,
+        settings,
+        folder,
+        scale=scale,
+        resume=resume,
+        overwrite=overwrite,
+        progress=sys.stderr.isatty(),
+        say=lambda line: print(line, flush=True),
+    )
+    for claim in one.claims(settings, results):
+        verdict = {True: "holds", False: "DOES NOT HOLD", None: "not told by these runs"}[claim.holds]
+        print(f"claimed: {claim.said}\n    {claim.measured}: {verdict}")
+    print(f"report, tables and figures are in {folder}")
+
+
+def _all(names: list[str], scale: str, texts: list[str], out: Path, resume: bool, overwrite: bool) -> list[str]:
+    """Run all; those whose data set is missing or whose settings do not know a key are left out, and named."""
+    from lava_meta.errors import DataError
+    from lava_meta.experiments.common.experiment import find
+
+    failed = []
+    for name in names:
+        try:
+            _run(find(name), scale, texts, out / f"{name}-{scale}", resume, overwrite)
+        except DataError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+            failed.append(name)
+    if failed:
+        print(f"left out: {', '.join(failed)}", file=sys.stderr)
+    return failed
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of experiments or of training runs.")],
+    out: Annotated[Path, typer.Option(help="Folder for the table and the figure.")] = Path("results/compare"),
+) -> None:
+    """Draw runs side by side: the arms of experiments, or trainings of `lava-meta train`."""
+    from lava_meta.experiments.common.compare import compare_folders
+
+    print(compare_folders(folders, out))

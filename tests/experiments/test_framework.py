@@ -1,0 +1,203 @@
+"""The framework of the experiments: settings from text, the folder of results, resuming, reports, comparing."""
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+from matplotlib.figure import Figure
+
+from lava_meta.errors import DivergenceError, FormatError, RunFolderError
+from lava_meta.experiments.common.compare import compare_folders
+from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, find, names
+from lava_meta.experiments.common.runner import load_results, run_experiment
+from lava_meta.experiments.common.settings import Settings, at_least, override
+from lava_meta.experiments.common.training import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Dice(Settings):
+    m: tuple[float, ...] = (0.0, 1.0)
+    sides: int = 6
+    bias: float = 0.5
+    loaded: bool = False
+    limit: int | None = None
+    colour: Literal["red", "blue"] = "red"
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(self, sides=2, limit=1, m=0)
+
+
+def toy(calls, fail_at=None):
+    def measure(settings, seed, folder, progress):
+        if len(calls) == fail_at:
+            raise KeyboardInterrupt
+        calls.append((settings.m[0], seed))
+        return Measurement({"score": 10 * settings.m[0] + seed}, {"rolls": [seed]})
+
+    def arms(settings):
+        return {f"m = {m:g}": override(settings, [f"m={m}"]) for m in settings.m}
+
+    return Experiment(
+        name="toy",
+        title="A toy",
+        source="Nobody 1900.",
+        scales={"small": Dice()},
+        arms=arms,
+        measure=measure,
+        figures=lambda settings, results: {"empty": Figure(figsize=(1, 1))},
+        claims=lambda settings, results: [
+            Claim("more m, more score", results.text("m = 1", "score"), results.above("m = 1", "m = 0", "score"))
+        ],
+        headline=("score",),
+    )
+
+
+class TestSettings:
+    def test_values_from_text(self):
+        got = override(Dice(), ["sides=8", "bias=2", "loaded=yes", "limit=3", "colour=blue", "m=0,1.5", "seeds=2"])
+        assert got == Dice(seeds=2, m=(0.0, 1.5), sides=8, bias=2.0, loaded=True, limit=3, colour="blue")
+        assert override(got, ["limit=none", "loaded=off"]).limit is None
+        assert json.loads(json.dumps(got.to_dict()))["m"] == [0.0, 1.5]
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("sides", "KEY=VALUE"),
+            ("sizes=3", "no setting 'sizes'; there are seeds, m, sides"),
+            ("sides=six", "sides is 'six'; it must be a whole number"),
+            ("sides=1", "sides is 1; it must be at least 2"),
+            ("bias=x", "bias is 'x'; it must be a number"),
+            ("loaded=maybe", "loaded is 'maybe'; it must be true or false"),
+            ("limit=some", "limit is 'some'; it must be a whole number or none"),
+            ("colour=green", "colour is 'green'; it must be one of red, blue"),
+            ("m=", "m is empty"),
+            ("m=1,x", r"m\[1\] is 'x'; it must be a number"),
+            ("m=1,nan", "m is nan"),
+            ("seeds=0", "seeds is 0"),
+        ],
+    )
+    def test_names_what_is_wrong(self, text, says):
+        with pytest.raises(ValueError, match=says):
+            override(Dice(), [text])
+
+    def test_a_value_of_another_type(self):
+        with pytest.raises(TypeError, match=r"sides is 2\.5; it must be a whole number"):
+            Dice(sides=2.5)
+        with pytest.raises(TypeError, match="sides is True"):
+            Dice(sides=True)
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("rules=hope", "no rule 'hope'; there are plain"),
+            ("lr=-1", "lr must"),
+            ("m=-1", "m must"),
+            ("epochs=0", "epochs is 0"),
+            ("hidden=8,0", "hidden is 0"),
+            ("held_out=1", "held_out is 1"),
+            ("norm=group", "norm is 'group'"),
+        ],
+    )
+    def test_settings_of_trainings(self, text, says):
+        with pytest.raises(ValueError, match=says):
+            override(TrainingSettings(), [text])
+
+
+class TestFolder:
+    def test_what_it_leaves(self, tmp_path):
+        calls = []
+        results = run_experiment(toy(calls), Dice(seeds=2), tmp_path / "out", scale="small")
+        assert calls == [(0.0, 0), (1.0, 0), (0.0, 1), (1.0, 1)]
+        assert results.text("m = 1", "score") == "10.5 ± 0.7"
+        report = (tmp_path / "out" / "report.md").read_text()
+        assert "| more m, more score | 10.5 ± 0.7 | yes |" in report
+        assert "| m = 0 | 0.5 ± 0.7 |" in report
+        assert (tmp_path / "out" / "figures" / "empty.png").exists()
+        assert (tmp_path / "out" / "results.csv").read_text().splitlines()[1].startswith("m = 0,0,0.0,")
+        assert "m = 1,score,10.5," in (tmp_path / "out" / "summary.csv").read_text()
+        description, again = load_results(tmp_path / "out")
+        assert description["settings"]["sides"] == 6
+        assert again == results
+
+    def test_a_stopped_run_goes_on(self, tmp_path):
+        calls = []
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment(toy(calls, fail_at=3), Dice(seeds=2), tmp_path)
+        lines = []
+        run_experiment(toy(calls), Dice(seeds=2), tmp_path, resume=True, say=lines.append)
+        assert calls == [(0.0, 0), (1.0, 0), (0.0, 1), (1.0, 1)]
+        assert [line.endswith("(read back)") for line in lines] == [True, True, True, False]
+
+    def test_seeds_and_arms_may_be_added(self, tmp_path):
+        calls = []
+        run_experiment(toy(calls), Dice(seeds=1, m=(0.0,)), tmp_path)
+        run_experiment(toy(calls), Dice(seeds=2, m=(0.0, 1.0)), tmp_path, resume=True)
+        assert sorted(calls) == [(0.0, 0), (0.0, 1), (1.0, 0), (1.0, 1)]
+
+    def test_another_run_is_refused(self, tmp_path):
+        run_experiment(toy([]), Dice(), tmp_path)
+        with pytest.raises(RunFolderError, match="holds the experiment 'toy': resume it, overwrite it"):
+            run_experiment(toy([]), Dice(), tmp_path)
+        with pytest.raises(RunFolderError, match=r"settings\.sides is 6 there, 8 here"):
+            run_experiment(toy([]), Dice(sides=8), tmp_path, resume=True)
+        calls = []
+        run_experiment(toy(calls), Dice(sides=8), tmp_path, overwrite=True)
+        assert len(calls) == 6
+
+    def test_a_folder_of_something_else_is_never_touched(self, tmp_path):
+        (tmp_path / "thesis.tex").write_text("years of work")
+        for options in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(RunFolderError, match=r"thesis\.tex, which is no experiment of ours"):
+                run_experiment(toy([]), Dice(), tmp_path, **options)
+        assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+    def test_overwrite_leaves_what_is_not_its_own(self, tmp_path):
+        run_experiment(toy([]), Dice(), tmp_path)
+        (tmp_path / "notes.txt").write_text("keep")
+        run_experiment(toy([]), Dice(), tmp_path, overwrite=True)
+        assert (tmp_path / "notes.txt").exists()
+
+    def test_a_result_that_was_cut_short(self, tmp_path):
+        run_experiment(toy([]), Dice(), tmp_path)
+        file = tmp_path / "runs" / "m_0" / "seed1" / "result.json"
+        file.write_text(file.read_text()[:20])
+        with pytest.raises(FormatError, match=r"result\.json cannot be read.*remove it"):
+            run_experiment(toy([]), Dice(), tmp_path, resume=True)
+
+    def test_a_diverging_run_names_its_arm(self, tmp_path):
+        from lava_meta.experiments.permuted_mnist import EXPERIMENT, PermutedSettings
+
+        wild = PermutedSettings(data="digits", lr=1e38, m=(0.0,), rules=("metaplastic",), hidden=(8,), train_images=60)
+        with pytest.raises(DivergenceError, match=r"m = 0, seed 0: .*part 1, epoch 1, step \d+.*layer"):
+            run_experiment(EXPERIMENT, wild, tmp_path)
+
+
+class TestCompare:
+    def test_experiments_and_trainings(self, tmp_path):
+        for name, sides in (("a", 6), ("b", 8)):
+            run_experiment(toy([]), Dice(sides=sides), tmp_path / name)
+        table = compare_folders([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+        assert "| a: m = 0 | 1.0 ± 1.0 | 3 |" in table
+        assert "| b: m = 1 | 11.0 ± 1.0 | 3 |" in table
+        assert (tmp_path / "out" / "compare.png").exists()
+
+    def test_refuses_what_it_cannot_compare(self, tmp_path):
+        with pytest.raises(FormatError, match="neither"):
+            compare_folders([tmp_path], tmp_path)
+        run_experiment(toy([]), Dice(m=(0.0,)), tmp_path / "a")
+        with pytest.raises(ValueError, match="at least two arms"):
+            compare_folders([tmp_path / "a"], tmp_path / "out")
+
+
+def test_every_experiment_is_found_and_whole():
+    assert "permuted_mnist" in names()
+    for name in names():
+        experiment = find(name)
+        assert experiment.name == name
+        assert {"small", "medium", "paper"} <= set(experiment.scales)
+        for settings in experiment.scales.values():
+            assert len(experiment.arms(settings)) >= 1
+    with pytest.raises(ValueError, match=r"no experiment 'nonsense'; there are .*permuted_mnist"):
+        find("nonsense")
