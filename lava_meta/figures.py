@@ -132,7 +132,7 @@ def sweeps(
     `values` maps the name of a run to one value a seed. A dot a seed, a line through the means; runs without values are
     left out.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         columns = min(3, len(panels))
         lines = -(-len(panels) // columns)
         figure = Figure(figsize=(2.4 * columns, 2.1 * lines), layout="constrained")
