@@ -11,10 +11,11 @@ Sources: permuted pixels, Goodfellow et al. 2013 (arXiv 1312.6211); split classe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
 import numpy as np
+import torch
 
 from lava_meta.data import Dataset, Images
 
@@ -160,6 +161,21 @@ def stream_of_subsets(dataset: Dataset, subsets: int, seed: int) -> Scenario:
 
     name = f"stream({dataset.name}, subsets={subsets}, seed={seed})"
     return Scenario(name, Parts(subsets, piece), (dataset.test,), (0,) * subsets)
+
+
+def all_together(scenario: Scenario) -> Scenario:
+    """All parts of a scenario as one, their images to be shuffled with each other: the upper bound of every comparison.
+
+    The tests stay. A network must serve all of them as one task: where its norm keeps an affine or statistics a task,
+    take `affine="shared"` and one task. Memory holds the images of all parts at once.
+    """
+
+    def together(index: int) -> Images:
+        parts = list(scenario.train)
+        x, y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
+        return replace(parts[0], x=x, y=y, name=f"all parts of {scenario.name}")
+
+    return Scenario(f"together({scenario.name})", Parts(1, together), scenario.tests, (0,))
 
 
 def _same_kind(name: str, images: Sequence[Images]) -> None:

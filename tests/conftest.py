@@ -1,10 +1,15 @@
-"""Where Lava cannot be imported (any Python but 3.10) its tests are skipped, and say so."""
+"""Where Lava cannot be imported (any Python but 3.10) its tests are skipped, and say so. Products use one thread."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import pytest
+
+# Before torch is imported, here and in the processes that tests start: the products of tests are small, and on a busy
+# machine a second thread makes them ten times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 HAS_LAVA = importlib.util.find_spec("lava") is not None
 collect_ignore_glob = [] if HAS_LAVA else ["processes/*"]

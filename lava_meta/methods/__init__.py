@@ -7,7 +7,11 @@ scenario, and are part of the checkpoint, so that a stopped run goes on to the b
 """
 
 from lava_meta.methods.base import Hooks, Method, synapses
+from lava_meta.methods.beakers import Beakers
 from lava_meta.methods.ewc import EWC
 from lava_meta.methods.fisher import diagonal_fisher
+from lava_meta.methods.levels import Levels
+from lava_meta.methods.replay import Replay
+from lava_meta.methods.si import SI
 
-__all__ = ["EWC", "Hooks", "Method", "diagonal_fisher", "synapses"]
+__all__ = ["EWC", "SI", "Beakers", "Hooks", "Levels", "Method", "Replay", "diagonal_fisher", "synapses"]

@@ -21,6 +21,7 @@ Three norms are offered for `BinaryMLP`:
 from lava_meta.nn.layers import BinaryConv2d, BinaryLinear, Pixels, Sign, SignSTE, sign_ste
 from lava_meta.nn.networks import BinaryConvNet, BinaryMLP
 from lava_meta.nn.norms import FixedNorm, SampleNorm, TaskBatchNorm, recalibrate, select_task, use_statistics
+from lava_meta.nn.real import RealMLP
 from lava_meta.nn.window import learning_shares
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "BinaryMLP",
     "FixedNorm",
     "Pixels",
+    "RealMLP",
     "SampleNorm",
     "Sign",
     "SignSTE",

@@ -60,7 +60,7 @@ class BinaryMLP(_Network):
             raise TypeError(f"{', '.join(batch_norm)}: only norm='batch' takes these options")
         layers: list[nn.Module] = [nn.Flatten(), Pixels(offset=round(pixel_mean), max_level=max_level)]
         last = len(sizes) - 2
-        with _seeded(seed):
+        with seeded(seed):
             for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
                 layers.append(BinaryLinear(fan_in, fan_out, init_width))
                 if norm == "batch":
@@ -142,7 +142,7 @@ class BinaryConvNet(_Network):
         if min(height, width) >> len(channels) < 1:
             raise ValueError(f"{len(channels)} poolings leave nothing of images of {height}x{width}")
         layers: list[nn.Module] = [Pixels(offset=round(pixel_mean), max_level=max_level)]
-        with _seeded(seed):
+        with seeded(seed):
             for i, (fan_in, fan_out) in enumerate(pairwise((depth, *channels))):
                 scale = 1 / (math.sqrt(9 * fan_in) * (pixel_std if i == 0 else 1.0))
                 conv = BinaryConv2d(fan_in, fan_out, 3, padding=1, init_width=init_width)
@@ -158,7 +158,7 @@ class BinaryConvNet(_Network):
 
 
 @contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
+def seeded(seed: int | None) -> Iterator[None]:
     """Draw from torch's generator seeded with `seed` inside the block, and put its state back after it."""
     if seed is None:
         yield
