@@ -31,6 +31,8 @@ def convert(
     mean: float | None = None,
     std: float | None = None,
     max_level: int = 255,
+    min_level: int = 0,
+    signs: bool = False,
     input_shape: Sequence[int] | None = None,
     strict: bool = True,
 ) -> LavaNetwork:
@@ -44,7 +46,9 @@ def convert(
             as an `nn.Sequential` or in a forward of its own.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
         mean, std: for a model without a `Pixels` module, its input is `(p / max_level - mean) / std`.
-        max_level: for such a model, the brightest pixel.
+        max_level, min_level: for such a model, the greatest and least input: 255 and 0 for pixels of 8 bits, 127 and
+            -128 for signed features.
+        signs: the model's inputs are +1 and -1.
         input_shape: of one image, kept with the network; by default flat. A model that begins with a convolution
             needs it, (channels, rows, columns); `BinaryConvNet` knows its own.
         strict: raise when the self-check finds a mismatch; False leaves the figure in `net.parity`.
@@ -54,7 +58,16 @@ def convert(
     from lava_meta.converters.parity import check
     from lava_meta.converters.torch import to_graph
 
-    graph = to_graph(model, task=task, mean=mean, std=std, max_level=max_level, input_shape=input_shape)
+    graph = to_graph(
+        model,
+        task=task,
+        mean=mean,
+        std=std,
+        max_level=max_level,
+        min_level=min_level,
+        signs=signs,
+        input_shape=input_shape,
+    )
     parity = check(model, graph, task=task, mean=mean, std=std)
     if strict and not parity.exact:
         raise ConversionError(

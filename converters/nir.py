@@ -58,6 +58,8 @@ def to_nir(network: BinaryGraph | LavaNetwork, *, time_step: float | None = None
     if time_step is not None and not (np.isfinite(time_step) and time_step > 0):
         raise ValueError(f"time_step is {time_step}; it is a positive number of seconds")
     graph = network.graph if isinstance(network, LavaNetwork) else network
+    if isinstance(graph, BinaryGraph) and (graph.signs or graph.binarize is not None or graph.min_level):
+        raise ConversionError(f"the network takes {graph.domain}, or binarizes them: only unsigned pixels are written")
     if not isinstance(graph, BinaryGraph):
         raise TypeError(f"to_nir takes a LavaNetwork or a BinaryGraph; got {type(network).__name__}")
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array([graph.n_in]))}

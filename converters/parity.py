@@ -52,32 +52,38 @@ class Parity:
 def domain_images(graph: BinaryGraph, count: int, seed: int) -> np.ndarray:
     """Random images (count, n_in) of the network's domain: uniform, sparse, two-valued and constant ones."""
     rng = np.random.default_rng(seed)
-    shape = (count, graph.n_in)
-    images = rng.integers(0, graph.max_level + 1, shape)
+    shape, low, high = (count, graph.n_in), graph.min_level, graph.max_level
+    images = rng.integers(low, high + 1, shape)
     kind = np.arange(count) % 4
     images = np.where((kind == 1)[:, None] & (rng.random(shape) < 0.8), 0, images)
-    images = np.where((kind == 2)[:, None], graph.max_level * (images > graph.max_level // 2), images)
-    images[0], images[1:2] = 0, graph.max_level
-    return images.astype(np.uint8 if graph.max_level < 256 else np.uint16)
+    images = np.where((kind == 2)[:, None], np.where(images > (low + high) // 2, high, low), images)
+    if graph.signs:  # drawn as above, so that -1, +1 and both are frequent
+        images = np.where(images > 0, 1, -1)
+    images[0], images[1:2] = low, high
+    return images.astype(graph.dtype)
 
 
 def model_activations(model: nn.Module, inputs: torch.Tensor) -> dict[str, np.ndarray]:
     """The signs that each stage of `model` hands on, flat, and its logits, named as by `BinaryGraph.named_layers`.
 
+    The signs of binarized inputs are `inputs`.
+
     Raises `ConversionError` if the modules, one after the other, do not give what the model gives.
     """
-    _, stages = read(model)
-    ends = [stage.end for stage in stages[:-1]]
-    found: list[np.ndarray] = []
+    front, stages = read(model)
+    names = {stage.end: f"hidden{i}" for i, stage in enumerate(stages[:-1], 1)}
+    if front.sign is not None:
+        names[front.end] = "inputs"
+    found: dict[str, np.ndarray] = {}
     x = inputs
     with torch.no_grad():
         for place, (_, module) in enumerate(flat(model)):
             x = module(x)
-            if place in ends:
-                found.append(x.flatten(1).numpy().astype(np.int8))
+            if place in names:
+                found[names[place]] = x.flatten(1).numpy().astype(np.int8)
         if not torch.equal(x, model(inputs)):
             raise ConversionError("the modules read from the model give other logits than the model's own forward")
-    return {f"hidden{i}": signs for i, signs in enumerate(found, 1)} | {"readout": x.numpy()}
+    return found | {"readout": x.numpy()}
 
 
 def check(
@@ -95,6 +101,8 @@ def check(
     if images is None:
         images = domain_images(graph, count, seed)
     ours = graph.activations(images) | {"readout": graph.predict(images)}
+    if graph.binarize is not None:
+        ours["inputs"] = np.where(graph.binarize.fires(graph.check_images(images)), 1, -1)
     exact = prepare(model, task)
     rounding = prepare(model, task).float()
     select_task(rounding, task)

@@ -43,13 +43,14 @@ SCALED = {
     nn.Conv2d: "as `BinaryConv2d` and `Affine`, where the weights of each channel are +c and -c",
 }
 SUPPORT: dict[type[nn.Module], str] = {
-    Pixels: "part of the first layer's thresholds, at a padded border a threshold for every position",
+    Pixels: "part of the first layer's thresholds, at a padded border a threshold for every position; pixels, or "
+    "signed features with a `min_level`",
     **BINARY,
     **SCALED,
     **MONOTONE,
     SampleNorm: "integer sums beside their mean; behind dense layers only",
     **POOLS,
-    Sign: "the comparison with the threshold, +1 on a tie",
+    Sign: "the comparison with the threshold, +1 on a tie; before the first layer, a threshold for every input",
     nn.Flatten: "the order (channels, rows, columns)",
     **IDENTITIES,
     nn.Sequential: "its modules, nested to any depth",
@@ -88,9 +89,19 @@ class Stage:
         return norms_of(self.before)
 
 
+@dataclass
+class Front:
+    """What stands before the first binary layer: `Pixels`, and what binarizes the inputs."""
+
+    pixels: Pixels | None = None
+    before: list[tuple[str, nn.Module]] = field(default_factory=list)  # norms before the sign, and Flatten
+    sign: Sign | None = None
+    end: int = -1  # place of the sign among `flat(model)`
+
+
 def norms_of(modules: Sequence[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
-    """The modules without the pooling."""
-    return [(label, module) for label, module in modules if not isinstance(module, tuple(POOLS))]
+    """The modules without the pooling, and without Flatten."""
+    return [(label, module) for label, module in modules if not isinstance(module, (*POOLS, nn.Flatten))]
 
 
 def support_table() -> str:
@@ -126,24 +137,31 @@ def flat(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     return trace(model, prefix) if has_own_forward(model) else [(prefix or "model", model)]
 
 
-def read(model: nn.Module) -> tuple[Pixels | None, list[Stage]]:
-    """The model's `Pixels`, if any, and its stages in order. Raises `ConversionError` for anything else."""
-    pixels: Pixels | None = None
+def read(model: nn.Module) -> tuple[Front, list[Stage]]:
+    """What stands before the first layer, and the stages in order. Raises `ConversionError` for anything else."""
+    front = Front()
     stages: list[Stage] = []
     flattened = False
     for place, label, module in _parts(model):
         if isinstance(module, nn.Flatten):
             _check_flatten(label, module, stages)
             flattened = True
+            if not stages:
+                front.before.append((label, module))
         elif isinstance(module, Pixels):
-            if stages or pixels:
+            if stages or front.pixels or front.sign or norms_of(front.before):
                 raise ConversionError(f"{label} must be the first module and stand once")
-            pixels = module
+            front.pixels = module
         elif isinstance(module, BinaryLinear | BinaryConv2d):
             _check_layer(label, module, stages, flattened)
+            if not stages and front.sign is None and norms_of(front.before):
+                raise ConversionError(
+                    f"{front.before[-1][0]} stands before the first binary layer; without a sign behind it, only "
+                    "Flatten and Pixels may"
+                )
             stages.append(Stage(label, module))
         elif not stages:
-            raise ConversionError(f"{label} stands before the first binary layer; only Flatten and Pixels may")
+            _read_front(front, place, label, module)
         elif isinstance(module, Sign):
             if stages[-1].sign is not None:
                 raise ConversionError(f"{label} follows another sign activation")
@@ -175,7 +193,19 @@ def read(model: nn.Module) -> tuple[Pixels | None, list[Stage]]:
         raise ConversionError(f"{stages[-1].name} is the last binary layer; a network ends with BinaryLinear")
     if stages[-1].sign is not None:
         raise ConversionError(f"{stages[-1].name} is the readout, but a sign activation follows it")
-    return pixels, stages
+    return front, stages
+
+
+def _read_front(front: Front, place: int, label: str, module: nn.Module) -> None:
+    """A module before the first binary layer: norms and a sign, which make signs of the inputs."""
+    if isinstance(module, Sign) and front.sign is None:
+        front.sign, front.end = module, place
+    elif isinstance(module, tuple(MONOTONE)) and front.sign is None:
+        front.before.append((label, module))
+    elif not isinstance(module, tuple(IDENTITIES)):
+        raise ConversionError(
+            f"{label} stands before the first binary layer; only Flatten, Pixels, and norms with a sign behind them may"
+        )
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[int, str, nn.Module]]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from numbers import Real
@@ -28,10 +28,11 @@ import torch
 from torch import nn
 
 from lava_meta.conv import ConvLayer, Pool, Window
-from lava_meta.converters.reading import Stage, norms_of, read
+from lava_meta.converters.reading import Front, Stage, norms_of, read
 from lava_meta.converters.registry import Affine
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
+from lava_meta.inputs import Binarize, check_levels
 from lava_meta.layers import DenseLayer, Readout
 from lava_meta.nn import (
     BinaryConv2d,
@@ -64,6 +65,8 @@ def to_graph(
     mean: float | None = None,
     std: float | None = None,
     max_level: int = 255,
+    min_level: int = 0,
+    signs: bool = False,
     input_shape: Sequence[int] | None = None,
 ) -> BinaryGraph:
     """Fold a binarized network, in eval mode, into a `BinaryGraph`.
@@ -73,45 +76,84 @@ def to_graph(
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
         mean, std: for a model without a `Pixels` module, how its inputs were normalised:
             `(p / max_level - mean) / std`, as torchvision's `ToTensor` and `Normalize` do.
-        max_level: for such a model, the brightest pixel.
+        max_level, min_level: for such a model, the greatest and least input; below 0 for signed features.
+        signs: the model's inputs are +1 and -1.
         input_shape: of one image, kept with the network; by default flat. A network that begins with a convolution
             needs it, (channels, rows, columns); `BinaryConvNet` knows its own.
 
     Raises `ConversionError` naming the module that cannot be converted, and why.
     """
     clone = prepare(model, task)
-    pixels, stages = read(clone)
-    if pixels is None:
-        if mean is None or std is None:
-            raise ConversionError(
-                "the model has no Pixels module, so its input scaling is unknown: pass mean= and std= as given to "
-                "torchvision's Normalize (mean=0, std=1 for ToTensor alone), or put lava_meta.nn.Pixels first"
-            )
-        if not (isinstance(mean, Real) and isinstance(std, Real)):
-            raise ConversionError(
-                f"mean={mean} and std={std}: one number each is supported. With a scale for each channel the first "
-                "layer's sums are no integers; train with the same mean and std for all channels"
-            )
-        pixels = Pixels.standardize(mean, std, max_level).double()
-    elif mean is not None or std is not None:
-        raise ConversionError("the model normalises its own pixels (Pixels): mean= and std= do not apply")
+    front, stages = read(clone)
+    pixels = _pixels(front, mean, std, max_level, min_level, signs)
+    if pixels is not None:
+        try:
+            check_levels(pixels.min_level, pixels.max_level, signs=False)
+        except ValueError as error:
+            raise ConversionError(str(error)) from error
     for stage in stages:
         if not torch.isfinite(stage.layer.weight).all():
             raise ConversionError(f"{stage.name} has hidden weights that are not finite")
     images = _input_shape(model, stages[0], input_shape)
+    binarize = None
+    if front.sign is not None and pixels is not None:
+        binarize = _binarize(front, pixels, images)
+    first = None if front.sign is not None else pixels  # what the sums of the first layer are made of
     shape, layers = images, []
     for i, stage in enumerate(stages):
         if not isinstance(stage.layer, BinaryConv2d) and stage.layer.in_features != math.prod(shape):
             raise ConversionError(f"{stage.name} takes {stage.layer.in_features} inputs, but gets {shape}")
         if i < len(stages) - 1:
-            layers.append(_hidden(stage, shape, pixels if i == 0 else None))
+            layers.append(_hidden(stage, shape, first if i == 0 else None))
             shape = layers[-1].output_shape
     return BinaryGraph(
         layers=tuple(layers),
-        readout=_readout(stages[-1], pixels if len(stages) == 1 else None),
-        max_level=pixels.max_level,
+        readout=_readout(stages[-1], first if len(stages) == 1 else None),
+        max_level=1 if pixels is None else pixels.max_level,
         input_shape=images,
+        min_level=-1 if pixels is None else pixels.min_level,
+        signs=pixels is None,
+        binarize=binarize,
     )
+
+
+def _pixels(
+    front: Front, mean: float | None, std: float | None, max_level: int, min_level: int, signs: bool
+) -> Pixels | None:
+    """What the model's inputs are, its own word before the caller's; None for signs."""
+    if signs:
+        if front.pixels is not None or front.sign is not None or mean is not None or std is not None:
+            raise ConversionError("signs=True is for a model whose first layer takes +1 and -1 as they are")
+        return None
+    if front.pixels is not None:
+        if mean is not None or std is not None:
+            raise ConversionError("the model normalises its own pixels (Pixels): mean= and std= do not apply")
+        return front.pixels
+    if mean is None or std is None:
+        raise ConversionError(
+            "the model has no Pixels module, so its input scaling is unknown: pass mean= and std= as given to "
+            "torchvision's Normalize (mean=0, std=1 for ToTensor alone), signs=True if it takes +1 and -1, or put "
+            "lava_meta.nn.Pixels first"
+        )
+    if not (isinstance(mean, Real) and isinstance(std, Real)):
+        raise ConversionError(
+            f"mean={mean} and std={std}: one number each is supported. With a scale for each channel the first "
+            "layer's sums are no integers; train with the same mean and std for all channels"
+        )
+    return Pixels.standardize(mean, std, max_level, min_level).double()
+
+
+def _binarize(front: Front, pixels: Pixels, shape: tuple[int, ...]) -> Binarize:
+    """The threshold and polarity of every input, by bisection on the modules before the sign."""
+
+    def values(levels: np.ndarray) -> np.ndarray:
+        images = float(pixels.gain) * (levels.reshape(shape) - float(pixels.offset))
+        return _through("the input", front.before, images).reshape(-1)
+
+    low, high = np.full(math.prod(shape), pixels.min_level), np.full(math.prod(shape), pixels.max_level)
+    inverted = (values(low) >= 0) & (values(high) < 0)
+    threshold = _reached(lambda levels: values(levels) >= 0, low, high, inverted)
+    return Binarize(threshold, np.where(inverted, -1, 1).astype(np.int8))
 
 
 def _input_shape(model: nn.Module, first: Stage, given: Sequence[int] | None) -> tuple[int, ...]:
@@ -207,9 +249,9 @@ class Sums:
         """Of `terms` inputs, signs or pixels, with weights that sum to `row`."""
         if pixels is None:
             return cls(0 * row - terms, 0 * row + terms, row, None, divisor)
-        return cls(
-            -pixels.max_level * ((terms - row) // 2), pixels.max_level * ((terms + row) // 2), row, pixels, divisor
-        )
+        rise, fall = (terms + row) // 2, (terms - row) // 2  # weights of +1 and of -1
+        low, high = pixels.min_level, pixels.max_level
+        return cls(low * rise - high * fall, high * rise - low * fall, row, pixels, divisor)
 
     def shared(self) -> Sums:
         """For one threshold a channel, which needs the same constant part at all positions."""
@@ -238,39 +280,47 @@ class Sums:
 def _search(stage: Stage, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
     """The integer threshold of every sum and the polarity of every unit, by bisection on the model's own norm."""
     least, greatest = sums.extremes()
-    inverted = (_through(stage, stage.norms, least) >= 0) & (_through(stage, stage.norms, greatest) < 0)
+    inverted = (_through(stage.name, stage.norms, least) >= 0) & (_through(stage.name, stage.norms, greatest) < 0)
+    reached = _reached(lambda s: _through(stage.name, stage.norms, sums.values(s)) >= 0, sums.low, sums.high, inverted)
+    return reached, np.where(inverted, -1, 1).reshape(-1).astype(np.int8)
+
+
+def _reached(
+    fires: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, inverted: np.ndarray
+) -> np.ndarray:
+    """The least t = s, or where `inverted` t = -s, at which a monotone `fires(s)` holds, int64; s in low .. high."""
     polarity = np.where(inverted, -1, 1)
-    # In t = polarity * s the comparison holds from some t on: at `reached`, not at `below`, or outside the range.
-    below = np.where(inverted, -sums.high, sums.low) - 1
-    reached = np.where(inverted, -sums.low, sums.high) + 1
+    # It holds from some t on: at `reached`, not at `below`, or outside the range.
+    below = np.where(inverted, -high, low) - 1
+    reached = np.where(inverted, -low, high) + 1
     while (inside := reached - below > 1).any():
         middle = (below + reached) // 2
-        holds = _through(stage, stage.norms, sums.values(polarity * middle)) >= 0
+        holds = fires(polarity * middle)
         reached = np.where(inside & holds, middle, reached)
         below = np.where(inside & ~holds, middle, below)
-    return reached.astype(np.int64), polarity.reshape(-1).astype(np.int8)
+    return reached.astype(np.int64)
 
 
 def _falling(stage: Stage, sums: Sums, place: int) -> tuple[int, ...]:
     """The channels in which the norms behind the pooling at `place` fall, over what reaches them."""
-    ends = [_through(stage, norms_of(stage.before[:place]), value) for value in sums.extremes()]
+    ends = [_through(stage.name, norms_of(stage.before[:place]), value) for value in sums.extremes()]
     rest = norms_of(stage.before[place:])
-    falls = _through(stage, rest, np.maximum(*ends)) < _through(stage, rest, np.minimum(*ends))
+    falls = _through(stage.name, rest, np.maximum(*ends)) < _through(stage.name, rest, np.minimum(*ends))
     return tuple(np.flatnonzero(falls).tolist())
 
 
 @torch.no_grad()
-def _through(stage: Stage, norms: Sequence[tuple[str, nn.Module]], values: np.ndarray) -> np.ndarray:
-    """The values (units, ...) as the norms make them, in float64."""
+def _through(origin: str, norms: Sequence[tuple[str, nn.Module]], values: np.ndarray) -> np.ndarray:
+    """The values (units, ...) that `origin` gives as the norms make them, in float64."""
     x = torch.from_numpy(np.array(values, dtype=np.float64))[None]
     for label, module in norms:
         _check_statistics(label, module)
         try:
             x = module(x)
         except (RuntimeError, ValueError) as error:
-            raise ConversionError(f"{label} does not take what {stage.name} gives: {error}") from error
+            raise ConversionError(f"{label} does not take what {origin} gives: {error}") from error
     if torch.isnan(x).any():
-        raise ConversionError(f"the norm after {stage.name} gives NaN")
+        raise ConversionError(f"the norm after {origin} gives NaN")
     return x[0].numpy()
 
 

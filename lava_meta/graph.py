@@ -3,7 +3,7 @@
 A `BinaryGraph` is what a trained binarized network becomes once its norms and its input scaling have been folded into
 integer thresholds. Lava, NIR and the numpy oracle below all compute from it, so each can be held to equal integers.
 
-    layer 1        s = W p            p: raw unsigned pixels, 0 .. max_level
+    layer 1        s = W p            p: integers min_level .. max_level (raw pixels, signed features), or their signs
     layer 2, ...   s = W a            a: the signs (+1, -1) of the layer before
     every layer    d = s                       or, where the layer is centred, d = n_out * s - sum_k s_k
                    a = +1 where polarity * d >= threshold, else -1
@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 
 from lava_meta.conv import ConvLayer
+from lava_meta.inputs import Binarize, check_levels, check_range, level_dtype
 from lava_meta.layers import DenseLayer, Readout
 from lava_meta.sealed import GRAPH, read_sealed, write_sealed
 
-VERSION = 2  # of files with convolutions; dense ones are of version 1, as they always were
+VERSION = 3  # of files with other inputs than pixels; with convolutions 2, of dense layers 1, as they always were
 _ORACLE_BATCH = {False: 256, True: 16}  # images at once, without and with convolutions
 
 
@@ -39,15 +40,19 @@ class BinaryGraph:
 
     layers: tuple[DenseLayer | ConvLayer, ...]
     readout: Readout
-    max_level: int  # pixels are integers 0 .. max_level
+    max_level: int  # inputs are integers min_level .. max_level
     input_shape: tuple[int, ...]  # of one image, without the batch: (784,) or (1, 28, 28)
+    min_level: int = 0  # negative for signed features
+    signs: bool = False  # inputs are +1 and -1 (levels -1 .. 1 without 0)
+    binarize: Binarize | None = None  # the first layer takes signs of the inputs
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_shape", tuple(int(extent) for extent in self.input_shape))
-        if not 1 <= self.max_level < 2**16:
-            raise ValueError(f"max_level is {self.max_level}; pixels have 1 to 16 bits")
+        check_levels(self.min_level, self.max_level, self.signs)
         if not self.input_shape or min(self.input_shape) < 1:
             raise ValueError(f"input_shape is {self.input_shape}; every extent must be positive")
+        if self.binarize is not None and (self.signs or self.binarize.threshold.size != self.n_in):
+            raise ValueError(f"{self.binarize.threshold.size} thresholds for {self.n_in} inputs ({self.domain})")
         shape = self.input_shape
         for name, layer in self.named_layers():
             if isinstance(layer, ConvLayer) and layer.input_shape != shape:
@@ -59,8 +64,25 @@ class BinaryGraph:
 
     @property
     def n_in(self) -> int:
-        """Pixels an image."""
+        """Inputs: pixels an image."""
         return int(np.prod(self.input_shape))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What `check_images` gives: the narrowest integer type that holds the inputs."""
+        return level_dtype(self.min_level, self.max_level)
+
+    @property
+    def domain(self) -> str:
+        """The inputs that the network takes, in words."""
+        if self.signs:
+            return "the integers +1 and -1"
+        return f"{'unsigned' if self.min_level == 0 else 'signed'} integers {self.min_level} to {self.max_level}"
+
+    @property
+    def first_levels(self) -> tuple[int, int] | None:
+        """The least and greatest input of the first layer; None where it takes signs."""
+        return None if self.signs or self.binarize is not None else (self.min_level, self.max_level)
 
     @property
     def n_out(self) -> int:
@@ -80,16 +102,16 @@ class BinaryGraph:
     # The oracle: clear, exact, and slow.
 
     def check_images(self, images: Any) -> np.ndarray:
-        """Images (n, ...) of `n_in` pixels, as an unsigned array (n, n_in) within 0 .. max_level.
+        """Images (n, ...) of `n_in` inputs, as an array (n, n_in) of `dtype` within the network's levels.
 
         Takes numpy arrays and torch tensors of any integer type. Raises `TypeError` for floats and booleans and
-        `ValueError` for a wrong shape, no images, or pixels out of range.
+        `ValueError` for a wrong shape, no images, or inputs out of range.
         """
         array = np.asarray(images)
         if array.dtype.kind not in "ui":
             raise TypeError(
-                f"images are {array.dtype}; this network takes unsigned integers 0 to {self.max_level} "
-                "(raw pixels: its own thresholds hold the normalisation)"
+                f"images are {array.dtype}; this network takes {self.domain} "
+                "(raw ones: its own thresholds hold the normalisation)"
             )
         # Dense networks read pixels in C order whatever the shape; others need theirs. One channel may go unsaid.
         dense = len(self.input_shape) == 1 and array.ndim >= 2 and int(np.prod(array.shape[1:])) == self.n_in
@@ -101,11 +123,8 @@ class BinaryGraph:
             )
         if len(array) == 0:
             raise ValueError("no images were given")
-        low, high = int(array.min()), int(array.max())
-        if low < 0 or high > self.max_level:
-            raise ValueError(f"pixels run from {low} to {high}; this network takes 0 to {self.max_level}")
-        dtype = np.uint8 if self.max_level < 256 else np.uint16
-        return np.ascontiguousarray(array.reshape(len(array), -1).astype(dtype, copy=False))
+        check_range(array, self.min_level, self.max_level, self.signs)
+        return np.ascontiguousarray(array.reshape(len(array), -1).astype(self.dtype, copy=False))
 
     def activations(self, images: Any) -> dict[str, np.ndarray]:
         """Every layer's output: int8 signs (n, n_out) of each hidden layer, int64 sums (n, classes) of the readout."""
@@ -124,7 +143,7 @@ class BinaryGraph:
 
     def _forward(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         out: dict[str, np.ndarray] = {}
-        x = pixels
+        x = pixels if self.binarize is None else np.where(self.binarize.fires(pixels), 1, -1)
         for name, layer in self.named_layers():
             sums = layer.sums(x)
             x = out[name] = sums if isinstance(layer, Readout) else np.where(layer.fires(sums), 1, -1).astype(np.int8)
@@ -136,7 +155,7 @@ class BinaryGraph:
         """Write the network to one safetensors file, whole or not at all; equal networks give equal bytes."""
         header: dict[str, Any] = {
             "format": GRAPH,
-            "version": VERSION if self.convolutional else 1,
+            "version": VERSION if self.min_level or self.binarize else 2 if self.convolutional else 1,
             "max_level": self.max_level,
             "input_shape": list(self.input_shape),
             "n_in": [layer.n_in for _, layer in self.named_layers()],
@@ -146,6 +165,8 @@ class BinaryGraph:
             header["conv"] = {
                 name: layer.to_dict() for name, layer in self.named_layers() if isinstance(layer, ConvLayer)
             }
+        if self.min_level:
+            header |= {"min_level": self.min_level, "signs": self.signs}
         write_sealed(path, header, self._tensors())
 
     @classmethod
@@ -163,13 +184,25 @@ class BinaryGraph:
         readout = Readout(
             tensors["readout.bits"], header["n_in"][-1], tensors["readout.scale"], tensors["readout.offset"]
         )
-        return cls(tuple(hidden), readout, header["max_level"], tuple(header["input_shape"]))
+        binarize = None
+        if "inputs.threshold" in tensors:
+            binarize = Binarize(tensors["inputs.threshold"], tensors["inputs.polarity"])
+        return cls(
+            tuple(hidden),
+            readout,
+            header["max_level"],
+            tuple(header["input_shape"]),
+            header.get("min_level", 0),
+            header.get("signs", False),
+            binarize,
+        )
 
     def _tensors(self) -> dict[str, np.ndarray]:
         fields = {"bits", "threshold", "polarity", "scale", "offset"}
+        parts = self.named_layers() + ([] if self.binarize is None else [("inputs", self.binarize)])
         return {
             f"{name}.{field}": np.ascontiguousarray(value)
-            for name, layer in self.named_layers()
+            for name, layer in parts
             for field, value in vars(layer).items()
             if field in fields
         }

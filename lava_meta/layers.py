@@ -30,6 +30,10 @@ class _Synapses:
         """Of one image: (n_out,)."""
         return (self.n_out,)
 
+    def row_sums(self) -> np.ndarray:
+        """`R_j`, the sum of unit j's weights, int64 (n_out,)."""
+        return 2 * self.weight.sum(axis=1, dtype=np.int64) - self.n_in
+
     def sums(self, x: np.ndarray) -> np.ndarray:
         """The oracle's `W x`, int64 (n, n_out), of integers x (n, n_in)."""
         return exact_product(x, self.weight)
@@ -78,10 +82,11 @@ class DenseLayer(_Synapses):
 
     def fires(self, sums: np.ndarray) -> np.ndarray:
         """Booleans (n, n_out), True for +1, from the integer sums `W x` (n, n_out)."""
-        d = sums.astype(np.int64, copy=False)
-        if self.centred:
-            d = self.n_out * d - d.sum(axis=1, keepdims=True)
-        return self.polarity * d >= self.threshold
+        return self.polarity * self.centre(sums.astype(np.int64, copy=False)) >= self.threshold
+
+    def centre(self, sums: np.ndarray) -> np.ndarray:
+        """`d` (n, n_out) of sums (n, n_out); linear in them."""
+        return self.n_out * sums - sums.sum(axis=1, keepdims=True) if self.centred else sums
 
 
 @dataclass(frozen=True, eq=False)

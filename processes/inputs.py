@@ -1,14 +1,24 @@
-"""What may enter a binary layer: signs, or pixels of the network's range."""
+"""What may enter a binary layer: signs, or integers of the network's range."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from lava_meta.inputs import check_range
 
-def check_inputs(x: np.ndarray, max_level: int | None) -> None:
-    """Raises `ValueError` unless x holds +1 and -1, or, with a `max_level`, pixels 0 .. max_level."""
-    if max_level is None:
-        if not (np.abs(x) == 1).all():
-            raise ValueError("a layer of +1 and -1 received another value (0/1 spikes s become signs as 2*s - 1)")
-    elif x.min() < 0 or x.max() > max_level:
-        raise ValueError(f"pixels run from {x.min()} to {x.max()}; this layer takes 0 to {max_level}")
+Levels = tuple[int, int] | None  # the least and greatest input of a layer; None where it takes signs
+
+
+def levels_of(min_level: int, max_level: int | None) -> Levels:
+    """The levels of a layer; with no `max_level` it takes signs."""
+    return None if max_level is None else (min_level, max_level)
+
+
+def check_inputs(x: np.ndarray, levels: Levels) -> None:
+    """Raises `ValueError` unless x holds +1 and -1, or, with `levels`, whole numbers within them."""
+    check_range(x, *(levels or (-1, 1)), signs=levels is None)
+
+
+def largest(levels: Levels) -> int:
+    """The greatest size that an input has."""
+    return 1 if levels is None else max(map(abs, levels))

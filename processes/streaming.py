@@ -32,7 +32,7 @@ class StreamingRun:
         self.lanes = lanes
         self.names = names
         units = {name: layer.n_out for name, layer in graph.named_layers()}
-        pixels = np.uint8 if graph.max_level < 256 else np.uint16 if form == "packed" else np.int32
+        pixels = graph.dtype if form == "packed" or graph.dtype == np.uint8 else np.dtype(np.int32)
         self._rows = lanes * (_steps_a_message(graph, lanes) if form == "packed" else 1)
         self._inlet = Ring((self._rows, graph.n_in), pixels)
         self._outlets = {

@@ -19,12 +19,16 @@ from lava_meta.kernels.loops import BLOCK, convolve_pixels, convolve_signs, pool
 
 
 class PackedConv:
-    """`fire` takes pixels (lanes, n_in) if `pixels`, else packed signs (lanes, rows, columns, words(channels))."""
+    """`fire` takes packed signs (lanes, rows, columns, words(channels)), or integers if `low` is given.
 
-    def __init__(self, layer: ConvLayer, pixels: bool) -> None:
+    The integers are unsigned (lanes, n_in), `low` less than the levels that the layer's equation is in.
+    """
+
+    def __init__(self, layer: ConvLayer, low: int | None = None) -> None:
         self.input_shape = layer.input_shape
         self.output_shape = layer.output_shape
-        self._pixels = pixels
+        self._pixels = low is not None
+        self._outside = -(low or 0)  # what a padded place, whose level is 0, has become
         self._groups = layer.groups
         self._sums_shape = layer.sums_shape
         self._window = _fields(layer.window)
@@ -32,8 +36,11 @@ class PackedConv:
         # Turning a unit's weights turns its sum: the polarity is folded in.
         positive = layer.weight ^ (layer.polarity < 0)[:, None]
         limits = layer.threshold.reshape(layer.channels, -1).T
+        if low:
+            parts = layer.most_terms // layer.fan_in
+            limits = limits - low * parts * (2 * positive.sum(axis=1, dtype=np.int64) - layer.fan_in)
         shares = zip(np.split(positive, layer.groups), np.split(limits, layer.groups, axis=1), strict=True)
-        lay = _masks if pixels else self._runs
+        lay = _masks if self._pixels else self._runs
         self._shares = [(lay(weight), _limits(limit)) for weight, limit in shares]
         self._pools = [(_fields(pool), _turned(pool.every, layer.channels)) for pool in layer.pools]
         self._pooled = []
@@ -59,7 +66,7 @@ class PackedConv:
             seen = slice(group * channels // self._groups, (group + 1) * channels // self._groups)
             if self._pixels:
                 part = x if self._groups == 1 else np.ascontiguousarray(x[:, seen])
-                convolve_pixels(weight, part, self._window, self._sum_window, limit, signs)
+                convolve_pixels(weight, part, self._outside, self._window, self._sum_window, limit, signs)
             else:
                 part = x if self._groups == 1 else pack(unpack(x, channels)[..., seen])
                 convolve_signs(weight, part, channels // self._groups, self._window, self._sum_window, limit, signs)

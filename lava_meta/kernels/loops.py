@@ -292,8 +292,8 @@ def convolve_signs(weights, x, channels, window, sum_window, threshold, out):  #
 
 
 @njit(cache=True)
-def convolve_pixels(masks, pixels, window, sum_window, threshold, out):  # type: ignore[no-untyped-def]
-    """Packed signs of a convolution over pixels, by products of bytes; padding has the level 0.
+def convolve_pixels(masks, pixels, outside, window, sum_window, threshold, out):  # type: ignore[no-untyped-def]
+    """Packed signs of a convolution over pixels, by products of bytes; padding has the level `outside`.
 
     masks: uint32 (blocks, groups, 64), bytes of 0 and 1 in the order (channel, kernel row, kernel column).
     pixels: unsigned (lanes, channels, rows, columns). The rest as for `convolve_signs`.
@@ -325,7 +325,9 @@ def convolve_pixels(masks, pixels, window, sum_window, threshold, out):  # type:
                             for row in range(top, top + high * dilation[0], dilation[0]):
                                 for column in range(left, left + wide * dilation[1], dilation[1]):
                                     inside = row >= 0 and row < rows and column >= 0 and column < columns
-                                    level = np.int64(pixels[lane, channel, row, column]) if inside else np.int64(0)
+                                    level = (
+                                        np.int64(pixels[lane, channel, row, column]) if inside else np.int64(outside)
+                                    )
                                     low[patch, place] = level & 255
                                     if pixels.itemsize > 1:
                                         high_byte[patch, place] = level >> 8

@@ -16,6 +16,9 @@ The first layer has a second form for wide batches of 8-bit pixels: a block's bi
 and `sum_i p_i w_i` is taken by products of bytes. That costs as much as four lanes of bit counting and makes each lane
 three times cheaper, so it is used from `PRODUCTS_FROM` lanes on where the processor multiplies bytes (AVX-512 VNNI).
 
+Signed features come in as `p - min_level`, unsigned; `min_level` times the sum of a unit's weights goes to its
+threshold. Inputs that are signs, or become signs, are packed at once and enter as a hidden layer's do.
+
 Convolutions (`lava_meta.kernels.conv`) come first in a network. Their channels lie in the words of each place, and the
 weights of the dense layer behind them are laid out in that order.
 """
@@ -29,6 +32,7 @@ import numpy as np
 from lava_meta.bits import pack, unpack, words
 from lava_meta.conv import ConvLayer
 from lava_meta.graph import BinaryGraph
+from lava_meta.inputs import check_range
 from lava_meta.kernels.conv import PackedConv
 from lava_meta.kernels.loops import (
     BLOCK,
@@ -51,22 +55,26 @@ PRODUCTS_FROM = 8 if has_byte_products() else LANES + 1  # lanes; measured, see 
 class PackedNetwork:
     """A `BinaryGraph` ready to run: `sums`, `predict` and `activations` equal the graph's own, bit for bit.
 
-    Takes pixels that `BinaryGraph.check_images` returned: unsigned, (n, n_in), uint8 up to a max_level of 255 and
-    uint16 above. Compiles its code when made (or reads it from numba's cache), so that a process forked afterwards
-    runs it at once. Its arrays are only read: any number of processes may share them.
+    Takes inputs that `BinaryGraph.check_images` returned, (n, n_in) of type `graph.dtype`. Compiles its code when made
+    (or reads it from numba's cache), so that a process forked afterwards runs it at once.
+    Its arrays are only read: any number of processes may share them.
     """
 
     def __init__(self, graph: BinaryGraph) -> None:
         self.n_in = graph.n_in
         self.n_out = graph.n_out
-        self.max_level = graph.max_level
-        self.dtype = np.dtype(np.uint8 if graph.max_level < 256 else np.uint16)
+        self.dtype, self.domain = graph.dtype, graph.domain
+        self._range = graph.min_level, graph.max_level, graph.signs
+        self._low = graph.min_level if graph.first_levels else 0  # what is subtracted from inputs
+        self._takes_signs = graph.first_levels is None
+        self._binarize = graph.binarize
         self.names = tuple(name for name, _ in graph.named_layers())
         self.scale, self.offset = graph.readout.scale, graph.readout.offset
-        self._planes = graph.max_level.bit_length()
+        self._planes = (graph.max_level - self._low).bit_length()
         # Behind a dense layer there are no rows and columns, so the convolutions are the first layers.
         convolutions = [layer for layer in graph.layers if isinstance(layer, ConvLayer)]
-        self._convs = [PackedConv(layer, pixels=i == 0) for i, layer in enumerate(convolutions)]
+        first = None if self._takes_signs else self._low
+        self._convs = [PackedConv(layer, first if i == 0 else None) for i, layer in enumerate(convolutions)]
         dense = [layer for _, layer in graph.named_layers() if not isinstance(layer, ConvLayer)]
 
         # All dense layers lie in flat arrays, one after the other, so that one compiled call runs any network.
@@ -84,10 +92,13 @@ class PackedNetwork:
         start = units = 0
         for i, layer in enumerate(dense):
             centre = PLAIN
-            inverted = np.full(layer.n_out, i > 0 or len(convolutions) > 0)
+            inverted = np.full(layer.n_out, i > 0 or self._takes_signs or len(convolutions) > 0)
             if isinstance(layer, DenseLayer):
                 inverted ^= layer.polarity < 0
-                self._threshold[units : units + layer.n_out] = layer.threshold
+                limit = layer.threshold
+                if i == 0 and not convolutions and self._low:
+                    limit = limit - self._low * (layer.polarity * layer.centre(layer.row_sums()[None])[0])
+                self._threshold[units : units + layer.n_out] = limit
                 self._polarity[units : units + layer.n_out] = layer.polarity
                 if layer.centred:
                     centre = sum(map(len, columns))
@@ -98,7 +109,9 @@ class PackedNetwork:
             start += sizes[i]
             units += blocks[i] * BLOCK
         self._columns = np.concatenate([*columns, np.zeros(1, np.int64)])
-        self._forward(np.zeros((1, self.n_in), self.dtype), 1)
+        # A readout on the inputs themselves has no threshold that could take their least level.
+        self._shift = self._low * graph.readout.row_sums() if self._low and not graph.layers else None
+        self._forward(np.ones((1, self.n_in), self.dtype), 1)
 
     @property
     def nbytes(self) -> int:
@@ -147,24 +160,34 @@ class PackedNetwork:
                 out[name] = 2 * positive.view(np.int8) - 1
             start = end
         if self.names[-1] in names:
-            out[self.names[-1]] = sums
+            out[self.names[-1]] = sums if self._shift is None else sums + self._shift
         return out
 
     def _forward(self, pixels: np.ndarray, lanes: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
         """Packed signs of the convolutions, of the dense layers one after the other, and the sums."""
         if pixels.dtype != self.dtype or pixels.ndim != 2 or pixels.shape[1] != self.n_in:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; expected {self.dtype} (n, {self.n_in})")
-        if not (pixels.flags.c_contiguous and pixels.flags.aligned and pixels.flags.writeable):
-            pixels = pixels.copy()  # numba would compile anew for another kind of array
         images = len(pixels)
+        x = np.empty((images, 1, 0), np.uint64)
+        if self._takes_signs:
+            x, pixels = self._input_signs(pixels), np.zeros((images, 0), np.uint8)
+        elif self._low:
+            check_range(pixels, *self._range)
+            unsigned = np.uint8 if self._planes <= 8 else np.uint16
+            pixels = (pixels.astype(np.int32) - self._low).astype(unsigned)
+        elif not (pixels.flags.c_contiguous and pixels.flags.aligned and pixels.flags.writeable):
+            pixels = pixels.copy()  # numba would compile anew for another kind of array
         signs = np.empty(images * (len(self._threshold) // BLOCK - words(self.n_out)), np.uint64)
         sums = np.empty((images, self.n_out), np.int64)
         maps: list[np.ndarray] = []
-        x = np.empty((images, 1, 0), np.uint64)
-        kind = PRODUCTS if self.dtype == np.uint8 and lanes >= PRODUCTS_FROM else PLANES
+        kind = SIGNS if self._takes_signs else PLANES
+        if kind == PLANES and pixels.dtype == np.uint8 and lanes >= PRODUCTS_FROM:
+            kind = PRODUCTS
         for conv in self._convs:
-            maps.append(conv.fire(maps[-1] if maps else pixels))
-            x, kind = maps[-1].reshape(images, 1, -1), SIGNS
+            x = conv.fire(pixels if kind != SIGNS else x)
+            maps.append(x)
+            kind = SIGNS
+        x = x.reshape(images, 1, -1)
         seen = forward(
             self._weights,
             self._threshold,
@@ -180,8 +203,16 @@ class PackedNetwork:
             sums,
         )
         if seen >> self._planes:
-            raise ValueError(f"a pixel is larger than max_level, {self.max_level}")
+            raise ValueError(f"a pixel is larger than max_level, {self._range[1]}")
         return maps, signs, sums
+
+    def _input_signs(self, inputs: np.ndarray) -> np.ndarray:
+        """Packed signs of the inputs (lanes, 1, words); for a convolution (lanes, rows, columns, words(channels))."""
+        check_range(inputs, *self._range)
+        positive = inputs > 0 if self._binarize is None else self._binarize.fires(inputs)
+        if not self._convs:
+            return pack(positive)[:, None]
+        return pack(positive.reshape(-1, *self._convs[0].input_shape).transpose(0, 2, 3, 1))
 
 
 def _by_place(layer: DenseLayer | Readout, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

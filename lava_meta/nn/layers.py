@@ -120,7 +120,9 @@ class BinaryConv2d(nn.Conv2d):
 
 
 class Pixels(nn.Module):
-    """Raw unsigned pixels `p` in 0 .. max_level become `gain * (p - offset)`; offset and gain are in pixel levels.
+    """Raw integers `p` in min_level .. max_level become `gain * (p - offset)`; offset and gain are in these levels.
+
+    Unsigned pixels by default; signed features of n bits have a `min_level` of -2**(n - 1).
 
     A network that begins with it carries its own input convention. With an integer offset and a gain of 1 the products
     of the first layer are exact integers; `standardize` gives torchvision's `ToTensor` and `Normalize(mean, std)`.
@@ -129,26 +131,29 @@ class Pixels(nn.Module):
     offset: Tensor
     gain: Tensor
 
-    def __init__(self, offset: float = 0.0, gain: float = 1.0, max_level: int = 255) -> None:
+    def __init__(self, offset: float = 0.0, gain: float = 1.0, max_level: int = 255, min_level: int = 0) -> None:
         super().__init__()
         if not (math.isfinite(offset) and math.isfinite(gain) and gain > 0):
             raise ValueError(f"offset ({offset}) must be finite and gain ({gain}) finite and positive")
         if max_level < 1:
             raise ValueError(f"max_level is {max_level}; the brightest pixel must be at least 1")
-        self.max_level = max_level
+        if min_level > 0:
+            raise ValueError(f"min_level is {min_level}; it is 0 for pixels, negative for signed features")
+        self.max_level, self.min_level = max_level, min_level
         self.register_buffer("offset", torch.tensor(float(offset)))
         self.register_buffer("gain", torch.tensor(float(gain)))
 
     @classmethod
-    def standardize(cls, mean: float, std: float, max_level: int = 255) -> Pixels:
-        """`(p / max_level - mean) / std`, with mean and std as fractions of the full range (0 .. 1)."""
+    def standardize(cls, mean: float, std: float, max_level: int = 255, min_level: int = 0) -> Pixels:
+        """`(p / max_level - mean) / std`, with mean and std as fractions of the greatest level."""
         if not std > 0:
             raise ValueError(f"std is {std}; it must be positive")
-        return cls(offset=mean * max_level, gain=1 / (std * max_level), max_level=max_level)
+        return cls(mean * max_level, 1 / (std * max_level), max_level, min_level)
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = pixels.to(self.offset.dtype) - self.offset
         return x if self.gain == 1 else x * self.gain
 
     def extra_repr(self) -> str:
-        return f"offset={self.offset:g}, gain={self.gain:g}, max_level={self.max_level}"
+        levels = f"max_level={self.max_level}" + (f", min_level={self.min_level}" if self.min_level else "")
+        return f"offset={self.offset:g}, gain={self.gain:g}, {levels}"

@@ -16,7 +16,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lava_meta.processes.binary_conv.process import BinaryConv
-from lava_meta.processes.inputs import check_inputs
+from lava_meta.processes.inputs import check_inputs, largest
 
 
 class _Convolves(PyLoihiProcessModel):
@@ -28,8 +28,8 @@ class _Convolves(PyLoihiProcessModel):
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
         self.layer = proc_params["layer"]
-        self.max_level = proc_params["max_level"]
-        dtype = self.weight_type(self.layer.most_terms * (self.max_level or 1))
+        self.levels = proc_params["levels"]
+        dtype = self.weight_type(self.layer.most_terms * largest(self.levels))
         self.weight = np.where(self.layer.weight, dtype(1), dtype(-1))
 
     def weight_type(self, largest_sum: int) -> type:
@@ -37,7 +37,7 @@ class _Convolves(PyLoihiProcessModel):
 
     def run_spk(self) -> None:
         x = self.s_in.recv()
-        check_inputs(x, self.max_level)
+        check_inputs(x, self.levels)
         sums = self.layer.convolve(x.astype(self.weight.dtype), self.weight)
         self.s_out.send(np.where(self.layer.fires(sums), 1, -1))
 

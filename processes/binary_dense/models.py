@@ -17,7 +17,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lava_meta.processes.binary_dense.process import BinaryDense, BinaryReadout
-from lava_meta.processes.inputs import check_inputs
+from lava_meta.processes.inputs import check_inputs, largest
 
 
 class _Synapses(PyLoihiProcessModel):
@@ -29,8 +29,8 @@ class _Synapses(PyLoihiProcessModel):
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
         self.layer = proc_params["layer"]
-        self.max_level = proc_params["max_level"]
-        dtype = self.weight_type(self.layer.n_in * (self.max_level or 1))
+        self.levels = proc_params["levels"]
+        dtype = self.weight_type(self.layer.n_in * largest(self.levels))
         self.weight = np.where(self.layer.weight, dtype(1), dtype(-1)).T
 
     def weight_type(self, largest_sum: int) -> type:
@@ -39,7 +39,7 @@ class _Synapses(PyLoihiProcessModel):
     def sums(self) -> np.ndarray:
         """`W x` (lanes, n_out) of what has arrived."""
         x = self.s_in.recv()
-        check_inputs(x, self.max_level)
+        check_inputs(x, self.levels)
         return x.astype(self.weight.dtype) @ self.weight
 
 

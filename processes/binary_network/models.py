@@ -44,7 +44,7 @@ class BinaryNetworkModel(PyLoihiProcessModel):
         received = self.s_in.recv()
         pixels = received.astype(self.network.dtype, copy=False)
         if pixels is not received and not (pixels == received).all():
-            raise ValueError(f"the network takes whole pixels from 0 to {self.network.max_level}")
+            raise ValueError(f"the network takes {self.network.domain}, and received another number")
         return pixels
 
 

@@ -18,8 +18,8 @@ class BinaryNetwork(AbstractProcess):
 
     Ports, for `lanes` images a time step; the answer to a time step's input comes within the same step:
 
-    - `s_in` (lanes, pixels), one source: raw pixels 0 .. `graph.max_level`, of any integer or float type; uint8 is
-      the fastest. Other values end the run with a `ValueError`.
+    - `s_in` (lanes, pixels), one source: what `graph.domain` says, for images raw pixels 0 .. `graph.max_level`, of any
+      integer or float type; `graph.dtype` is the fastest. Other values end the run with a `ValueError`.
     - `out`, int32: what `output` names: `"readout"`, the integer sums (lanes, classes); `"classes"` (lanes,);
       `"hidden1"`, ..., the signs +1 and -1 of a hidden layer (lanes, units).
 
@@ -47,9 +47,9 @@ class StreamedNetwork(AbstractProcess):
     protocol: no step waits for other Processes, only for the next images. A time step computes `lanes` images, by
     themselves; a message brings the images of one step or of several, of which the last may lack some.
 
-    `inlet`: the graph's pixels (images, pixels), uint8 (uint16 for a `max_level` above 255). `outlets`: rings by the
-    name of a layer, (images, units): signs +1 and -1 of `hidden1`, ..., integer sums of `readout`. All hold messages
-    of the same number of images.
+    `inlet`: the graph's inputs (images, pixels), of type `graph.dtype`. `outlets`: rings by the name of a layer,
+    (images, units): signs +1 and -1 of `hidden1`, ..., integer sums of `readout`. All hold messages of the same number
+    of images.
 
     Raises `ValueError` for a ring of another shape or type.
     """

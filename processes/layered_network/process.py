@@ -11,9 +11,11 @@ from lava_meta.graph import BinaryGraph
 class LayeredNetwork(AbstractProcess):
     """`graph` as a chain of `BinaryConv`, `BinaryDense` and a `BinaryReadout`, to be wired to other Processes.
 
+    Where the graph binarizes its inputs, a `BinaryInput` stands in front.
+
     Ports, int32, for `lanes` images a time step; the answer to a time step's input comes within the same step:
 
-    - `s_in` (lanes, pixels): raw pixels 0 .. `graph.max_level`.
+    - `s_in` (lanes, pixels): what `graph.domain` says, for images raw pixels 0 .. `graph.max_level`.
     - `out` (lanes, classes): the readout's integer sums; `graph.readout.classes` makes classes of them.
     - `hidden1`, `hidden2`, ... (lanes, units): the signs of each hidden layer, for who wants to look inside.
 

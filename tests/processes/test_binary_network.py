@@ -81,7 +81,7 @@ def test_a_pixel_out_of_range_ends_the_run(value: int) -> None:
     graph = network((70, 64, 10), max_level=15)
     pixels = images(graph, 2).astype(np.int32)
     pixels[1, 3] = value
-    with pytest.raises(RunError, match=r"max_level|from 0 to 15"):
+    with pytest.raises(RunError, match=r"max_level|integers 0 to 15"):
         run(graph, pixels, 1, "readout", Source)
 
 
@@ -100,7 +100,7 @@ def test_float_pixels_from_a_stock_source() -> None:
                 running.steps(1)
                 np.testing.assert_array_equal(taken.get(), graph.sums(pixels))
             else:
-                with pytest.raises(RunError, match="whole pixels from 0 to 255"):
+                with pytest.raises(RunError, match="unsigned integers 0 to 255"):
                     running.steps(1)
 
 
