@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lava_meta.methods import EWC, Method
-from lava_meta.streams import Scenario
+from lava_meta.methods import EWC, SI, Beakers, Levels, Method, Replay
+from lava_meta.rule import Consolidation, Exponential
+from lava_meta.streams import Scenario, all_together
 
 if TYPE_CHECKING:
     from lava_meta.experiments.common.training import TrainingSettings
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rule:
-    """One way of learning. `method` and `scenario` leave things as they are where nothing is given."""
+    """One way of learning. What is not given leaves things as they are."""
 
     about: str
     uses_m: bool = False
     method: Callable[[TrainingSettings], Method | None] = lambda settings: None
     scenario: Callable[[Scenario], Scenario] = lambda scenario: scenario
+    consolidation: Callable[[float], Consolidation] | None = None  # of m, in the place of Tanh2
+    real: bool = False  # a network of real weights
+    one_task: bool = False  # all tests are one task to the network's norms
 
 
 RULES: dict[str, Rule] = {
@@ -32,6 +36,17 @@ RULES: dict[str, Rule] = {
     "metaplastic": Rule("steps that shrink |h| are scaled by 1 - tanh(m h)^2", uses_m=True),
     "ewc": Rule("plain, and EWC: told where a task ends", method=lambda s: _ewc(s, shuffle=False)),
     "random": Rule("EWC with shuffled importances: random consolidation", method=lambda s: _ewc(s, shuffle=True)),
+    "si": Rule("plain, and synaptic intelligence: told where a task ends", method=lambda s: SI(s.si_strength)),
+    "replay": Rule("plain, with stored images in every batch", method=lambda s: Replay(s.replay_images)),
+    "beakers": Rule("each hidden weight leaks into slower ones, the last metaplastic", method=lambda s: Beakers()),
+    "probabilistic": Rule(
+        "whole levels, moved with probability exp(-m |h|) where |h| would shrink",
+        uses_m=True,
+        method=lambda s: Levels(s.level_bits, s.level_limit),
+        consolidation=Exponential,
+    ),
+    "real": Rule("the metaplastic rule on real weights that compute themselves", uses_m=True, real=True),
+    "together": Rule("plain, all tasks at once: the upper bound", scenario=all_together, one_task=True),
 }
 
 

@@ -16,7 +16,8 @@ from lava_meta.experiments.common.experiment import Measurement, Results
 from lava_meta.experiments.common.rules import RULES
 from lava_meta.experiments.common.settings import Settings, at_least
 from lava_meta.model_file import save_model
-from lava_meta.nn import BinaryMLP
+from lava_meta.nn import BinaryMLP, RealMLP
+from lava_meta.rule import Consolidation
 from lava_meta.streams import Scenario
 from lava_meta.training import TrainResult, TrainSettings, train
 
@@ -41,6 +42,10 @@ class TrainingSettings(Settings):
     statistics: Literal["batch", "stored"] = "batch"  # batch norm: what tests use
     ewc_strength: float = 5000.0  # also of random consolidation
     ewc_anchor: Literal["hidden", "binary"] = "hidden"
+    si_strength: float = 1.0
+    replay_images: int = 1000  # kept in all
+    level_bits: int = 5  # probabilistic metaplasticity: bits of a hidden weight
+    level_limit: float = 1.0  # and the largest |h|
     train_images: int | None = None  # the first so many; None for all
     test_images: int | None = None
     held_out: float = 0.0  # test on this share of the training images, to choose settings honestly
@@ -52,6 +57,7 @@ class TrainingSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, hidden=1, train_images=1, test_images=1, held_out=0, ewc_strength=0, threads=1)
+        at_least(self, si_strength=0, replay_images=1, level_bits=2)
         if not self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}; it must be below 1")
         unknown = [rule for rule in self.rules if rule not in RULES]
@@ -60,13 +66,14 @@ class TrainingSettings(Settings):
         for m in self.m:
             self.for_training(m, seed=0)  # raises what is out of range
 
-    def for_training(self, m: float, seed: int) -> TrainSettings:
+    def for_training(self, m: float, seed: int, consolidation: Consolidation | None = None) -> TrainSettings:
         """These settings as the training loop takes them."""
         return TrainSettings(
             epochs=self.epochs,
             batch_size=self.batch_size,
             lr=self.lr,
             m=m,
+            consolidation=consolidation,
             weight_decay=self.weight_decay,
             reset_moments=self.reset_moments,
             seed=seed,
@@ -80,7 +87,8 @@ def rule_arms(settings: T) -> dict[str, T]:
     arms: dict[str, T] = {}
     for rule in settings.rules:
         if RULES[rule].uses_m:
-            arms |= {f"m = {m:g}": replace(settings, rules=(rule,), m=(m,)) for m in settings.m}
+            prefix = "" if rule == "metaplastic" else f"{rule}, "
+            arms |= {f"{prefix}m = {m:g}": replace(settings, rules=(rule,), m=(m,)) for m in settings.m}
         else:
             arms[rule] = replace(settings, rules=(rule,), m=(0.0,))
     return arms
@@ -99,16 +107,23 @@ def load(settings: TrainingSettings, name: str, seed: int) -> Dataset:
     return Dataset(name + (" held out" if settings.held_out else ""), train_set, test)
 
 
-def dense_network(settings: TrainingSettings, scenario: Scenario, seed: int) -> BinaryMLP:
-    """The binary dense network of an arm; its pixel offset and scale are those of the first part's images."""
+def dense_network(settings: TrainingSettings, scenario: Scenario, seed: int) -> BinaryMLP | RealMLP:
+    """The dense network of an arm; its pixel offset and scale are those of the first part's images.
+
+    A network of real weights has no fixed norm: it takes batch norm in its place.
+    """
+    rule = RULES[settings.rules[0]]
+    norm = "batch" if rule.real and settings.norm == "fixed" else settings.norm
     options: dict[str, Any] = {}
-    if settings.norm == "batch":
+    if norm == "batch":
         options = {
             "tasks": len(scenario.tests),
             "gain": settings.gain,
-            "affine": settings.affine,
+            "affine": "shared" if rule.one_task else settings.affine,
             "statistics": settings.statistics,
         }
+    if rule.real:
+        return RealMLP.for_images(scenario.train[0], settings.hidden, norm, seed=seed, **options)  # type: ignore[arg-type]
     return BinaryMLP.for_images(scenario.train[0], settings.hidden, settings.norm, seed=seed, **options)
 
 
@@ -127,7 +142,7 @@ def train_arm(
     result = train(
         model,
         rule.scenario(scenario),
-        settings.for_training(m, seed),
+        settings.for_training(m, seed, rule.consolidation and rule.consolidation(m)),
         folder,
         method=rule.method(settings),
         resume=True,
@@ -143,7 +158,7 @@ def measured(result: TrainResult, **more: float) -> Measurement:
     matrix = result.matrix
     last = matrix.values[-1]
     metrics = {
-        "ACC": matrix.acc(),
+        "ACC": float(last.mean()),  # every test has been learned by then
         "forgetting": matrix.forgetting(),
         **({f"task {task + 1}": float(value) for task, value in enumerate(last)} if len(last) > 1 else {}),
     }

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from lava_meta.errors import DivergenceError, FormatError, RunFolderError
 from lava_meta.experiments.common.compare import compare_folders
 from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, find, names
+from lava_meta.experiments.common.rules import RULES
 from lava_meta.experiments.common.runner import load_results, run_experiment
 from lava_meta.experiments.common.settings import Settings, at_least, override
 from lava_meta.experiments.common.training import TrainingSettings
@@ -201,3 +202,16 @@ def test_every_experiment_is_found_and_whole():
             assert len(experiment.arms(settings)) >= 1
     with pytest.raises(ValueError, match=r"no experiment 'nonsense'; there are .*permuted_mnist"):
         find("nonsense")
+
+
+def test_every_rule_runs_under_the_same_loop(tmp_path):
+    settings = override(
+        find("permuted_mnist").scales["small"],
+        ["tasks=2", "epochs=1", "hidden=16", "train_images=150", "test_images=60", "m=2", f"rules={','.join(RULES)}"],
+    )
+    results = run_experiment(find("permuted_mnist"), settings, tmp_path / "all")
+    labels = {"metaplastic": "m = 2", "probabilistic": "probabilistic, m = 2", "real": "real, m = 2"}
+    assert list(results.arms) == [labels.get(rule, rule) for rule in RULES]
+    accuracies = {label: results.values(label, "ACC")[0] for label in results.arms}
+    assert all(5 < value < 100 for value in accuracies.values())
+    assert len(set(accuracies.values())) >= len(RULES) - 3  # they are different ways of learning
