@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lava_meta.data import Images
 from lava_meta.nn import TaskBatchNorm
 
 
-def evaluate(model: nn.Module, images: Images, batch_size: int = 1000) -> float:
+def evaluate(
+    model: nn.Module, images: Images, batch_size: int = 1000, logits_of: Callable[[Tensor], Tensor] | None = None
+) -> float:
     """Share of images whose largest logit is their class (the first on ties), 0..1, in eval mode.
 
+    logits_of: raw levels uint8 (n, *shape) to logits, where something else than the model's forward computes them.
     The training mode of every module is put back. Raises `ValueError` when the logits are not (n, >= classes).
     """
     images = images.to(device_of(model))
@@ -21,7 +26,7 @@ def evaluate(model: nn.Module, images: Images, batch_size: int = 1000) -> float:
         with torch.inference_mode():
             right = torch.zeros((), dtype=torch.int64, device=images.x.device)
             for x, y in zip(images.x.split(batch_size), images.y.split(batch_size), strict=True):
-                logits = model(x.to(torch.float32))
+                logits = model(x.to(torch.float32)) if logits_of is None else logits_of(x)
                 if logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < images.classes:
                     raise ValueError(
                         f"the model gives {tuple(logits.shape)} for {len(x)} images; {images.name} needs logits "

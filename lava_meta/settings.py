@@ -28,6 +28,7 @@ class TrainSettings:
     seed: int = 0  # of the order of the images, and of models that draw at random
     evaluate: Literal["epoch", "task"] = "epoch"  # test after each epoch, or after each part only
     eval_batch: int = 1000  # images a batch in tests: matters where a norm takes the batch's own statistics
+    fast: bool = False  # compiled passes and narrow products where they fit: the same in distribution, not bit for bit
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("eval_batch", 1), ("seed", 0)):
@@ -36,8 +37,9 @@ class TrainSettings:
                 raise TypeError(f"{name} is {value!r}; it must be an integer")
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
-        if not isinstance(self.reset_moments, bool):
-            raise TypeError(f"reset_moments is {self.reset_moments!r}; it must be True or False")
+        for name in ("reset_moments", "fast"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; it must be True or False")
         if self.optimizer not in ("adam", "sgd"):
             raise ValueError(f"optimizer is {self.optimizer!r}; choose 'adam' or 'sgd'")
         if self.evaluate not in ("epoch", "task"):
@@ -56,7 +58,7 @@ class TrainSettings:
             options: dict[str, Any] = {"params": parameter_groups(model, self.m)}
         else:
             options = {"params": list(model.parameters()), "consolidation": self.consolidation}
-        options |= {"lr": self.lr, "weight_decay": self.weight_decay}
+        options |= {"lr": self.lr, "weight_decay": self.weight_decay, "fused": self.fast}
         if self.optimizer == "sgd":
             return MetaplasticSGD(**options, momentum=self.momentum)
         return MetaplasticAdam(**options)

@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lava_meta.checkpoint import load_optimizer, optimizer_tensors
 from lava_meta.data import Images, batches
@@ -38,6 +37,7 @@ from lava_meta.nn import learning_shares
 from lava_meta.progress import TrainingProgress
 from lava_meta.run_folder import RunFolder, describe
 from lava_meta.settings import TrainSettings
+from lava_meta.steps import step_for
 from lava_meta.streams import Scenario
 
 __all__ = ["EpochRecord", "TrainResult", "TrainSettings", "evaluate", "train"]
@@ -130,6 +130,7 @@ class _Run:
         self.tests = [test.to(self.device) for test in scenario.tests]
         self.optimizer = settings.make_optimizer(model)
         self.method = Hooks() if method is None else method.start(model)
+        self.step = step_for(model, settings.fast, shown=method is not None)
         self.order = torch.Generator().manual_seed(_derived(settings.seed, 0))
         self.total = settings.epochs * len(scenario.train)
         self.done = 0  # epochs, over all parts
@@ -191,22 +192,20 @@ class _Run:
     def _epoch(self, images: Images) -> float:
         """One pass over `images`; the mean loss. Raises `DivergenceError`."""
         self.model.train()
+        self.step.refresh()
         size = self.settings.batch_size
         losses = torch.zeros(math.ceil(len(images) / size), device=self.device)
         # Looking at a loss makes a GPU wait, so there it is done now and then; the step is known all the same.
         interval = 1 if self.device.type == "cpu" else 50
         for step, (x, y) in enumerate(batches(images, size, self.order)):
             x, y = self.method.batch(x, y)
-            pixels = x.to(torch.float32)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss = functional.cross_entropy(self.model(pixels), y)
-            losses[step] = loss.detach()
+            losses[step] = self.step.loss(x, y)
             if (step + 1) % interval == 0 or step + 1 == len(losses):
-                self._check_losses(losses[: step + 1], pixels)
+                self._check_losses(losses[: step + 1], x)
                 self.report.step(self.done, (step + 1) / len(losses))
-            loss.backward()
+            self.step.backward()
             self.method.gradients()
-            self.optimizer.step()
+            self.step.update(self.optimizer)
             self.method.stepped()
         # A hidden weight that is not a number has a sign all the same: the loss does not show it.
         if broken := broken_parameter(self.model):
@@ -215,11 +214,11 @@ class _Run:
         sizes[-1] = len(images) - size * (len(losses) - 1)
         return float((losses.cpu().double() * sizes).sum()) / len(images)
 
-    def _check_losses(self, losses: Tensor, pixels: Tensor) -> None:
+    def _check_losses(self, losses: Tensor, x: Tensor) -> None:
         finite = torch.isfinite(losses)
         if not finite.all():
             step = int(finite.logical_not().nonzero()[0])
-            cause = broken_parameter(self.model) or broken_sums(self.model, pixels) or "the logits overflow the loss"
+            cause = broken_parameter(self.model) or broken_sums(self.model, x.float()) or "the logits overflow the loss"
             raise DivergenceError(f"{self._where(step + 1)}: the loss is {losses[step].item()}; {cause}. {_ADVICE}")
 
     def _where(self, step: int) -> str:
@@ -242,7 +241,7 @@ class _Run:
         for task, test in enumerate(self.tests):
             self._select(task)
             measurable = has_statistics(self.model, task)
-            accuracies.append(evaluate(self.model, test, self.settings.eval_batch) if measurable else None)
+            accuracies.append(self.step.accuracy(test, self.settings.eval_batch) if measurable else None)
         return tuple(accuracies)
 
     def _select(self, task: int) -> None:

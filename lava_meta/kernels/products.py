@@ -1,0 +1,89 @@
+"""The three products of a binary layer's training step, each in the fastest form that the processor has.
+
+    sums       s = W x          exact integers
+    back       W^T d            d real
+    outer      d^T x            the gradient of W
+
+`Bytes` multiplies signed bytes (oneDNN, on VNNI or AMX) into exact integers and gradients as pairs of bytes
+(`lava_meta.kernels.backward`), and the outer product in bfloat16, whose operands x (signs, or whole levels up to 256)
+are exact and whose gradients keep 8 bits. `Floats` does everything in float32. Which one is used depends on the
+processor's features alone, so that a run goes on as it began.
+
+Binary weights lie in memory once, as the operand itself; the optimizer's pass writes them there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba.core.registry import cpu_target
+from torch import Tensor
+
+from lava_meta.kernels import backward
+
+PIXEL_SHIFT = 128  # pixels 0 .. 255 as signed bytes
+
+
+def form() -> type[Bytes] | type[Floats]:
+    """The form for this processor."""
+    features = cpu_target.target_context.codegen().magic_tuple()[2]
+    bytes_, halves = "+avx512vnni" in features, "+avx512bf16" in features or "+amx-bf16" in features
+    return Bytes if bytes_ and halves else Floats
+
+
+class Floats:
+    """One layer's products in float32. signs: the binary weights (units, inputs); gradient: what `outer` writes."""
+
+    weight_type = signs_type = gradient_type = torch.float32
+
+    def __init__(self, units: int, inputs: int) -> None:
+        self.signs = torch.empty(units, inputs, dtype=self.signs_type)
+        self.gradient = torch.empty(units, inputs, dtype=self.gradient_type)
+
+    def sums_of_pixels(self, pixels: Tensor, offset: int) -> Tensor:
+        """W (p - offset), float32 (n, units). pixels: uint8 (n, inputs)."""
+        return (pixels.to(torch.float32) - offset) @ self.signs.T
+
+    def sums(self, x: Tensor) -> Tensor:
+        """W x, whole numbers (n, units). x: +1 and -1 (n, inputs) in `signs_type`."""
+        return x @ self.signs.T
+
+    def back(self, d: Tensor, y: Tensor, window: float, factor: float) -> Tensor:
+        """factor * (d W) where |y| <= window, else 0. d: float32 (n, units); y and the result: float32 (n, inputs)."""
+        return torch.where(y.abs() <= window, (d @ self.signs) * factor, 0.0)
+
+    def outer(self, d: Tensor, x: Tensor, offset: int | None = None) -> None:
+        """`gradient` = d^T x, for signs x or, with an offset, pixels."""
+        x = x.to(torch.float32)
+        torch.mm(d.T, x if offset is None else x - offset, out=self.gradient)
+
+
+class Bytes(Floats):
+    """One layer's products in bytes and bfloat16."""
+
+    signs_type = torch.int8
+    gradient_type = torch.bfloat16
+
+    def sums_of_pixels(self, pixels: Tensor, offset: int) -> Tensor:
+        # W (p - c) = W (p - 128) + (128 - c) W 1, with W 1 from a row of ones: also exact.
+        shifted = torch.ones(len(pixels) + 1, pixels.shape[1], dtype=torch.int8)
+        torch.bitwise_xor(pixels, PIXEL_SHIFT, out=shifted[:-1].view(torch.uint8))
+        sums = torch._int_mm(shifted, self.signs.T)
+        return sums[:-1].add_(sums[-1], alpha=PIXEL_SHIFT - offset)
+
+    def sums(self, x: Tensor) -> Tensor:
+        return torch._int_mm(x, self.signs.T)
+
+    def back(self, d: Tensor, y: Tensor, window: float, factor: float) -> Tensor:
+        digits, scales = torch.empty(2 * len(d), d.shape[1], dtype=torch.int8), torch.empty(len(d))
+        backward.split_rows(d.numpy(), digits.numpy(), scales.numpy())
+        products = torch._int_mm(digits, self.signs)
+        out = torch.empty_like(y)
+        backward.join_rows(
+            products.numpy(), scales.numpy(), y.numpy(), np.float32(window), np.float32(factor), out.numpy()
+        )
+        return out
+
+    def outer(self, d: Tensor, x: Tensor, offset: int | None = None) -> None:
+        x = x.to(torch.bfloat16)
+        torch.mm(d.to(torch.bfloat16).T.contiguous(), x if offset is None else x - offset, out=self.gradient)
