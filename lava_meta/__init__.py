@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lava_meta.data import Dataset, Images, load_dataset
     from lava_meta.errors import LavaMetaError
     from lava_meta.graph import BinaryGraph
+    from lava_meta.lowering import EngineRule, lower
     from lava_meta.metrics import AccuracyMatrix
     from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLinear, BinaryMLP
     from lava_meta.online_learning import Learner, OnlineRule, online
@@ -31,6 +32,7 @@ _HOME = {
     "data": ("Dataset", "Images", "load_dataset"),
     "errors": ("LavaMetaError",),
     "graph": ("BinaryGraph",),
+    "lowering": ("EngineRule", "lower"),
     "metrics": ("AccuracyMatrix",),
     "nn": ("BinaryConv2d", "BinaryConvNet", "BinaryLinear", "BinaryMLP"),
     "online_learning": ("Learner", "OnlineRule", "online"),
@@ -49,6 +51,7 @@ __all__ = [
     "BinaryLinear",
     "BinaryMLP",
     "Dataset",
+    "EngineRule",
     "Images",
     "LavaMetaError",
     "LavaNetwork",
@@ -66,6 +69,7 @@ __all__ = [
     "from_snntorch",
     "load",
     "load_dataset",
+    "lower",
     "online",
     "permuted_tasks",
     "split_classes",

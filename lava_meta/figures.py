@@ -151,3 +151,27 @@ def sweeps(
         for axis in axes[:, 0]:
             axis.set_ylabel(label)
     return figure
+
+
+def lowered_gate(
+    declared: tuple[np.ndarray, np.ndarray],
+    lowered: tuple[np.ndarray, np.ndarray],
+    taken: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    names: tuple[str, str],
+) -> Figure:
+    """The gate that was declared and the one that a chip is given, over the hidden weight, each as (|h|, share).
+
+    `taken` maps a label to the shares that integers take; names: of the declared and the lowered gate.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.6, 2.6), layout="constrained")
+        axis = figure.subplots()
+        for i, (label, (h, share)) in enumerate(taken.items()):
+            axis.plot(h, share, color=("0.75", "C2")[i % 2], linewidth=0.9, label=label)
+        axis.plot(*declared, color="C0", label=f"declared: {names[0]}")
+        axis.plot(*lowered, color="C1", linestyle="--", label=f"lowered: {names[1]}")
+        axis.set(
+            xlabel="|h|", ylabel="share of a shrinking step", ylim=(-0.05, 1.08), xlim=(0, max(declared[0].max(), 1e-9))
+        )
+        axis.legend()
+    return figure

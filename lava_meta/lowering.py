@@ -20,9 +20,10 @@ In floating point nothing rounds and nothing clamps a tag: past T the gate turns
     7 of them fraction; then tags are rounded at random, by one draw a time step for all synapses.
 
 |t| is therefore written as t*w/128, which keeps the bits that t*sgn(t) would lose; a step of 1 in e moves a tag by
-`step`, a power of two; and tags saturate at 256, where T should be. A weight follows its tag in two steps, because
-sgn(0) = 0 and the declared sign of 0 is +1: when the neuron spikes (y0) it becomes 64 (sgn(t) + sgn(t+1)), which is
-never 0, and in the next step 128 times its own sign.
+`step`, a power of two; and tags saturate at 256, where T should be. A shift to the right rounds down, whatever the
+sign, which would push all tags below zero by and by: the trace y3 gives back what is lost in the mean. A weight
+follows its tag in two steps, because sgn(0) = 0 and the declared sign of 0 is +1: when the neuron spikes (y0) it
+becomes 64 (sgn(t) + sgn(t+1)), which is never 0, and in the next step 128 times its own sign.
 
 Source: Lava 0.10.0, lava/magma/core/learning and magma/core/model/py/connection.py, whose arithmetic
 `lava_meta.online_learning.engine_synapses` follows bit for bit.
@@ -47,12 +48,21 @@ TAG_LIMIT = 257  # of a fixed-point tag: the engine clamps to -257 .. 255
 TRACE_LIMIT = 127
 WEIGHT = 128
 ACCUMULATOR_BITS, SCALE_BITS = 15, 4
-WIDTHS = {"y1": 7, "y2": 7, "t": 9, "w": 9}
-_LARGEST = {"y1": TRACE_LIMIT, "y2": TRACE_LIMIT, "t": TAG_LIMIT, "w": WEIGHT}  # as long as weights are +-128
+WIDTHS = {"y1": 7, "y2": 7, "y3": 7, "t": 9, "w": 9}
+_LARGEST = {
+    "y1": TRACE_LIMIT,
+    "y2": TRACE_LIMIT,
+    "y3": TRACE_LIMIT,
+    "t": TAG_LIMIT,
+    "w": WEIGHT,
+}  # as long as weights are +-128
 _EXPONENTS = (-7, 8)
 _GONE = 0.01  # distances of gates are measured up to where the declared one has fallen to this
-_FLOAT_T = {"linear": 64.0, "quadratic": 8.0}  # the finest unit that the engine's scales allow
-_FIXED_T = 256.0
+# T in tag units: the powers of two that the engine's scales allow; in fixed point, of which enough bits are left.
+_T = {
+    "float": {"linear": (1, 64), "quadratic": (1, 8)},
+    "fixed": {"linear": (16, 256), "quadratic": (64, 256)},
+}
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,8 @@ class EngineRule:
 
     declared: the consolidation function asked for, of h. consolidation: the one expressed, of h as well.
     scale: tag units of a unit of h. T: where the expressed gate reaches 0, in units of the tag (inf without a gate).
-    step: tag units by which a trace y1 of 1 lowers a synapse. tags, weights: the products of dt and dw.
+    step: tag units by which a trace y1 of 1 lowers a synapse. rounding: mean of the trace y3 where y1 is not 0 (0: none
+    is needed). tags, weights: the products of dt and dw.
     mean_distance, max_distance: of the expressed from the declared gate, from h = 0 to `reach`, where the declared
     gate has fallen to 0.01 or its table ends; the expressed gate counts as 0 past T.
     """
@@ -116,6 +127,7 @@ class EngineRule:
     scale: float
     T: float
     step: float
+    rounding: float
     tags: tuple[Product, ...]
     weights: tuple[Product, ...]
     reach: float
@@ -144,6 +156,27 @@ class EngineRule:
         """Whether any product can leave int32. `lower` refuses a rule that can."""
         return self.precision == "fixed" and any(p.overflows for p in (*self.tags, *self.weights))
 
+    def summary(self) -> str:
+        """The strings and the numbers that go with them, as lines of text."""
+        gate = f"{_named(self.declared)} as it is"
+        if not self.exact:
+            gate = f"{_named(self.declared)} as {_named(self.consolidation)}"
+            gate += f": {self.mean_distance:.3f} apart in the mean, {self.max_distance:.3f} at most"
+        ends = "no gate" if math.isinf(self.T) else f"the gate ends at {self.T:g}"
+        lines = [
+            f"gate      {gate}",
+            f"dt      = {self.dt}",
+            f"dw      = {self.dw}",
+            f"tags      {self.scale:g} units for a hidden weight of 1; {ends}",
+            f"traces    y1 = e, y2 = |e|: 1 lowers a synapse by {self.step:g} tag units",
+            f"products  {len(self.tags)} for the tag, {len(self.weights)} for the weight",
+        ]
+        if self.rounding:
+            lines.insert(
+                -1, f"          y3 = {self.rounding:g} in the mean where e is not 0: what is lost by rounding down"
+            )
+        return "\n".join(lines)
+
     def stages(self) -> list[dict[str, str]]:
         """What each product loses and how large it grows, in fixed point; one row a product."""
         return [
@@ -151,7 +184,7 @@ class EngineRule:
                 "product": f"{target} {product.text}",
                 "bits counted": str(product.width),
                 "shifted right by": str(product.shift),
-                "smallest step": f"{2.0 ** product.exponent:g}",
+                "smallest step": f"{2.0**product.exponent:g}",
                 "largest value": f"2^{math.log2(product.largest):.1f}",
                 "fits int32": "no" if product.overflows else "yes",
             }
@@ -202,8 +235,7 @@ def lower(
                 f"tanh or table. The nearest that it can is {nearest_gate(rule, precision, scale, 'nearest')}"
             )
         expressed = nearest_gate(rule, precision, scale, surrogate)
-    family = expressed.kind
-    T = (_FIXED_T if precision == "fixed" else _FLOAT_T[family]) if scale is None else expressed.T * scale
+    T = _tag_ranges(precision, expressed.kind)[-1] if scale is None else expressed.T * scale
     return _engine_rule(rule, expressed, precision, inputs, T / expressed.T)
 
 
@@ -220,15 +252,15 @@ def nearest_gate(
     for name, kind in kinds.items():
         if family in ("nearest", name):
             if scale is None:
-                candidates += [kind(float(T)) for T in np.geomspace(reach / 50, 4 * reach, 600)]
+                candidates += [kind(float(f"{T:.3g}")) for T in np.geomspace(reach / 50, 4 * reach, 600)]
             else:
                 candidates += [kind(T / scale) for T in _tag_ranges(precision, name)]
     return min(candidates, key=lambda gate: _distance(rule, gate, reach)[0])
 
 
 def _tag_ranges(precision: str, family: str) -> list[float]:
-    largest = _FIXED_T if precision == "fixed" else _FLOAT_T[family]
-    return [2.0**k for k in range(int(math.log2(largest)) + 1)]
+    least, largest = _T[precision][family]
+    return [2.0**k for k in range(int(math.log2(least)), int(math.log2(largest)) + 1)]
 
 
 def _engine_rule(
@@ -237,14 +269,21 @@ def _engine_rule(
     T = math.inf
     if isinstance(expressed, Linear | Quadratic):
         T = expressed.T * scale
-        if not any(math.isclose(T, known, rel_tol=1e-9) for known in _tag_ranges(precision, expressed.kind)):
+        known = _tag_ranges(precision, expressed.kind)
+        if not any(math.isclose(T, one, rel_tol=1e-9) for one in known):
             raise ConversionError(
                 f"T of {_named(expressed)} is {T:g} units of the tag; the learning engine's scales are powers of two, "
-                f"so T is one of 1, 2, ..., {_tag_ranges(precision, expressed.kind)[-1]:g} of them: choose another "
+                f"so in {precision} point T is one of {', '.join(f'{one:g}' for one in known)} of them: choose another "
                 "scale, or leave it out"
             )
         T = 2.0 ** round(math.log2(T))
     step, products = (_fixed if precision == "fixed" else _floating)(expressed, T)
+    if inputs == "signs":
+        products = _of_signs(products)
+    rounding = 0.0
+    if precision == "fixed":
+        rounding, given_back = _given_back(products)
+        products += given_back
     rule = EngineRule(
         declared,
         expressed,
@@ -253,7 +292,8 @@ def _engine_rule(
         scale,
         T,
         step,
-        tuple(products if inputs == "spikes" else _of_signs(products)),
+        rounding,
+        tuple(products),
         _fixed_weights() if precision == "fixed" else _float_weights(),
         *_compared(declared, expressed),
     )
@@ -312,6 +352,24 @@ def _of_signs(products: list[Product]) -> list[Product]:
             found.append(Product("u0", -product.mantissa, product.exponent, product.factors))
             found.append(Product("x0", product.mantissa, product.exponent + 1, product.factors))
     return found
+
+
+def _given_back(products: list[Product]) -> tuple[float, list[Product]]:
+    """The mean of y3, and its products: half of the last bit of each product that is shifted, as near as scales allow.
+
+    The unit is 2^-7 of a tag. Beside u0, the products of x0 drop more where the input spiked.
+    """
+    lost = {
+        dependency: sum(2.0 ** (p.exponent + 6) for p in products if p.shift and p.dependency == dependency)
+        for dependency in ("u0", "x0")
+    }
+    base = lost["u0"] or lost["x0"]
+    given_back = [Product("u0" if lost["u0"] else "x0", 1, -7, ("y3",))] if base else []
+    if lost["u0"] and lost["x0"]:
+        extra = round(math.log2(lost["x0"] / base))
+        if extra >= 0:
+            given_back.append(Product("x0", 1, extra - 7, ("y3",)))
+    return base, given_back
 
 
 def _float_weights() -> tuple[Product, ...]:

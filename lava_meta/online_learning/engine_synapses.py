@@ -22,6 +22,7 @@ used, seeded with the rule's seed + 2. So every run of a layer uses the same dra
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -54,15 +55,20 @@ class EngineSynapses:
         draw = self._rounding.random()
         self._decay.random()
         decay = self._decay.random() if self.fixed else None
-        values = {name: _decayed(y, y0, decay) for name, y in traces.items()}
-        arguments = {"x0": x0[None, :], "y0": y0[:, None], "u0": 1, "w": self.weights, "t": self.tags} | {
-            name: value[:, None] for name, value in values.items()
-        }
+        arguments = self._arguments(x0, y0, {name: _decayed(y, y0, decay) for name, y in traces.items()})
         weights, tags = self._sum(self.rule.weights, "w", arguments), self._sum(self.rule.tags, "t", arguments)
         if self.fixed:
             weights = np.clip(_rounded(weights, draw), *_WEIGHT_RANGE)
             tags = np.clip(_rounded(tags, draw), *_TAG_RANGE)
         self.weights, self.tags = weights, tags
+
+    def wide_tags(self, x0: np.ndarray, y0: np.ndarray, traces: dict[str, np.ndarray]) -> np.ndarray:
+        """The tags that `step` would round, in fixed point with 7 fraction bits, of traces that have decayed."""
+        return self._sum(self.rule.tags, "t", self._arguments(x0, y0, traces))
+
+    def _arguments(self, x0: np.ndarray, y0: np.ndarray, traces: dict[str, np.ndarray]) -> dict[str, Any]:
+        values = {name: y[:, None] for name, y in traces.items()}
+        return {"x0": x0[None, :], "y0": y0[:, None], "u0": 1, "w": self.weights, "t": self.tags} | values
 
     def idle(self, steps: int) -> None:
         """Let the draws of `steps` time steps pass in which nothing can change."""
@@ -73,7 +79,7 @@ class EngineSynapses:
         """Give the weights the signs of the tags, as two time steps do: one with all y0, one without."""
         self.weights = np.where(self.tags >= 0, 128, -128).astype(self.tags.dtype)
 
-    def _sum(self, products: tuple[Product, ...], variable: str, arguments: dict) -> np.ndarray:
+    def _sum(self, products: tuple[Product, ...], variable: str, arguments: dict[str, Any]) -> np.ndarray:
         if not self.fixed:
             total = _float_value(products[0], arguments)
             for product in products[1:]:
@@ -85,7 +91,7 @@ class EngineSynapses:
         return result
 
 
-def _fixed_value(product: Product, arguments: dict) -> np.ndarray:
+def _fixed_value(product: Product, arguments: dict[str, Any]) -> np.ndarray:
     value = np.ones(arguments["t"].shape, np.int32) * np.int32(arguments[product.dependency])
     for factor in product.factors:
         bits = WIDTHS[factor[4] if factor.startswith("sgn") else factor]
@@ -94,14 +100,14 @@ def _fixed_value(product: Product, arguments: dict) -> np.ndarray:
     return np.clip(value >> product.shift << product.exponent + 7, _LOW, _HIGH)
 
 
-def _float_value(product: Product, arguments: dict) -> np.ndarray:
+def _float_value(product: Product, arguments: dict[str, Any]) -> np.ndarray:
     value = product.mantissa * 2.0**product.exponent * arguments[product.dependency]
     for factor in product.factors:
         value = value * _factor(factor, arguments)
     return value
 
 
-def _factor(factor: str, arguments: dict) -> np.ndarray:
+def _factor(factor: str, arguments: dict[str, Any]) -> np.ndarray:
     if not factor.startswith("sgn"):
         return arguments[factor]
     return np.sign(arguments[factor[4]] + int(factor[5:-1] or 0))

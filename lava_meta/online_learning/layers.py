@@ -208,15 +208,20 @@ class FloatLayer(Layer):
         if s.centred:
             self.trace += (d - self.trace) / np.float32(2**CENTRE_SHIFT)
             d = d - self.trace
+        self._step_synapses(x, np.float32(-self.lr) * d)
+        self.images += 1
+
+    def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
+        """Step the synapses of the active inputs of x (n_in,) by amount (n_out,) each, before its gate."""
+        s = self.settings
         active = np.flatnonzero(x)
         h = self.hidden[active]
-        step = np.float32(-self.lr) * d[None, :] * x[active, None].astype(np.float32)
+        step = amount[None, :] * x[active, None].astype(np.float32)
         shrinks = np.where(h >= 0, step < 0, step > 0)
         gate = s.rule.consolidation(h * np.float32(1 / (s.limit * self.consolidation_range)))
         new = np.clip(h + np.where(shrinks, step * gate, step), -s.limit, s.limit).astype(np.float32)
         self.balance += 2 * ((new >= 0).sum(axis=0) - (h >= 0).sum(axis=0)).astype(np.int32)
         self.hidden[active] = new
-        self.images += 1
 
     def _distance(self, u: np.ndarray) -> Any:
         if self.settings.readout:
