@@ -163,7 +163,7 @@ def lowered_gate(
 
     `taken` maps a label to the shares that integers take; names: of the declared and the lowered gate.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.6, 2.6), layout="constrained")
         axis = figure.subplots()
         for i, (label, (h, share)) in enumerate(taken.items()):
