@@ -17,7 +17,7 @@ import torch
 from lava_meta.data import load_dataset
 from lava_meta.files import write_json
 from lava_meta.nn import BinaryMLP
-from lava_meta.online_learning import Learner, OnlineRule
+from lava_meta.online_learning import OnlineRule, online
 from lava_meta.rule import Constant
 from lava_meta.streams import permuted_tasks
 from lava_meta.training import TrainSettings, train
@@ -31,8 +31,8 @@ def run(seed: int, epochs: int, lr: float, backend: str) -> dict[str, list[float
     trained = train(model, before, TrainSettings(epochs=epochs, batch_size=100, m=4.0, seed=seed, evaluate="task"))
     rows = {"in PyTorch": list(trained.matrix.values[-1])}
     for name, rule in (("with the gate", OnlineRule(lr=lr)), ("without", OnlineRule(lr=lr, consolidation=Constant()))):
-        learner = Learner.from_model(model, rule=rule, seed=seed, backend=backend)
-        rows["as spikes, 8 bits"] = [learner.accuracy(test) for test in scenario.tests]
+        learner = online(model, rule=rule, seed=seed, backend=backend)
+        rows["in 8 bits"] = [learner.accuracy(test) for test in scenario.tests]
         learner.fit(scenario.train[2], images=20_000)
         rows[f"after task 3, {name}"] = [learner.accuracy(test) for test in scenario.tests]
     return {name: [round(100 * float(value), 2) for value in row] for name, row in rows.items()}

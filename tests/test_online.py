@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from lava_meta.data import Dataset, Images, load_dataset
-from lava_meta.errors import ConversionError, DataError, DivergenceError, FormatError
+from lava_meta.errors import DataError, DivergenceError, FormatError
 from lava_meta.kernels.online import CompiledLayer
-from lava_meta.nn import BinaryMLP
 from lava_meta.online_learning import (
     LayerSettings,
     Learner,
@@ -160,10 +159,59 @@ def test_the_compiled_layer_equals_its_twin_to_the_bit(bits, readout, thresholds
     assert np.abs(twin.hidden).max() == settings.limit_levels  # the clamp was reached, and held
 
 
+@pytest.mark.parametrize(
+    ("bits", "changes", "rule"),
+    [
+        (8, {"max_level": 255}, {}),
+        (3, {"max_level": 16}, {"memory": 64}),
+        (16, {"max_level": 1}, {"memory": 64}),
+        (8, {"max_level": 200, "frozen": True}, {"memory": 100}),
+    ],
+)
+def test_levels_forgetting_and_frozen_synapses_equal_the_twin_to_the_bit(bits, changes, rule) -> None:
+    generator = np.random.default_rng(bits)
+    rule = OnlineRule(lr=0.05, **rule)
+    settings = LayerSettings(37, 23, precision=bits, rule=rule, seed=bits, input_mean=0.3, **changes)
+    twin, compiled = (
+        form(settings, state) for form, state in zip((FixedLayer, CompiledLayer), copies(settings, 2), strict=True)
+    )
+    for layer in (twin, compiled):
+        layer.set_thresholds(np.arange(23) - 11)
+        np.testing.assert_array_equal(layer.integer_thresholds(), np.arange(23) - 11)
+    before = twin.hidden.copy()
+    for _ in range(100):
+        x = generator.integers(0, settings.max_level + 1, (2, 37)) * (generator.random((2, 37)) < 0.5)
+        np.testing.assert_array_equal(twin.forward(x), compiled.forward(x))
+        error = generator.integers(-40000, 40000, (2, 23)).astype(np.int32)
+        np.testing.assert_array_equal(twin.backward(error), compiled.backward(error))
+    assert_same(twin.state, compiled.state)
+    assert (twin.hidden == before).all() == settings.frozen
+
+
+@pytest.mark.parametrize("precision", ["float", 8, 16])
+def test_what_is_not_used_is_forgotten_at_the_rate_of_the_memory(precision) -> None:
+    """Without errors, the mean hidden weight after n images follows dh/dn = -h f(h/limit) / memory."""
+    rule = OnlineRule(memory=500, consolidation=Quadratic(1.0), readout_limit=1.0)
+    settings = LayerSettings(2, 4000, readout=True, precision=precision, rule=rule)
+    (state,) = copies(settings, 1)
+    full = 1.0 if precision == "float" else settings.levels
+    state["hidden"][:] = [[0.7 * full], [-0.7 * full]]
+    layer = (FloatLayer if precision == "float" else CompiledLayer)(settings, state)
+    start = abs(float(layer.hidden[0, 0])) / full
+    h = start
+    for _ in range(300):
+        layer.forward(np.array([[1, 0]], np.int8))
+        layer.backward(np.zeros((1, 4000), np.int32))
+        h -= h * (1 - h**2) / 500
+    assert abs(layer.hidden[0].mean() / full - h) < 0.004, h
+    np.testing.assert_array_equal(layer.hidden[1], np.full(4000, state["hidden"][1, 0]))  # its input was never active
+    assert abs(layer.hidden[1, 0]) / full == start
+
+
 def test_integers_stay_inside_the_widths_that_are_stated() -> None:
     """The largest errors, learning rate and precision: no 32-bit number of the compiled form overflows."""
     for bits in (3, 8, 9, 16):
-        settings = LayerSettings(3, 7, True, bits, OnlineRule(lr=1.0, consolidation=Constant()))
+        settings = LayerSettings(3, 7, True, bits, OnlineRule(lr=1.0, consolidation=Constant(), memory=64))
         twin, compiled = (
             form(settings, state) for form, state in zip((FixedLayer, CompiledLayer), copies(settings, 2), strict=True)
         )
@@ -216,13 +264,18 @@ def test_a_ternary_error_is_the_sign_of_a_large_softmax_error() -> None:
 # The learner.
 
 
-@pytest.mark.parametrize(("feedback", "lanes", "error"), [("symmetric", 1, "softmax"), ("direct", 3, "margin")])
-def test_kernels_and_oracle_end_in_the_same_state(digits, feedback, lanes, error) -> None:
+@pytest.mark.parametrize(
+    ("feedback", "lanes", "error", "changes"),
+    [
+        ("symmetric", 1, "softmax", {"inputs": "pixels"}),
+        ("direct", 3, "margin", {"plastic": ("hidden2", "readout")}),
+    ],
+)
+def test_kernels_and_oracle_end_in_the_same_state(digits, feedback, lanes, error, changes) -> None:
     scenario = permuted_tasks(digits, 2, seed=0)
+    rule = OnlineRule(lr=0.02, error=error, memory=1000)
     learners = [
-        Learner(
-            [64, 20, 15, 10], rule=OnlineRule(lr=0.02, error=error), feedback=feedback, lanes=lanes, backend=backend
-        )
+        Learner([64, 20, 15, 10], rule=rule, feedback=feedback, lanes=lanes, backend=backend, **changes)
         for backend in ("oracle", "kernels")
     ]
     first, second = (learner.fit(scenario, images=100) for learner in learners)
@@ -323,11 +376,18 @@ def test_arguments_that_do_not_fit_are_named(digits) -> None:
         ({"sizes": [64, 10], "backend": "loihi"}, "backend"),
         ({"sizes": [64, 10], "feedback": "none"}, "feedback"),
         ({"sizes": [64, 10], "lanes": 0}, "lanes"),
+        ({"sizes": [64, 10], "inputs": "floats"}, "inputs"),
+        ({"sizes": [64, 10], "form": "packed"}, "form"),
+        ({"sizes": [64, 10], "plastic": ("hidden1",)}, "name one or more of readout"),
+        ({"sizes": [64, 10], "plastic": ()}, "name one or more of readout"),
+        ({"sizes": [64, 10], "inputs": "pixels", "max_level": 1000}, "1 to 8 bits"),
     ):
         with pytest.raises(ValueError, match=message):
             Learner(**arguments)
     with pytest.raises(ValueError, match="lr"):
         OnlineRule(lr=float("nan"))
+    with pytest.raises(ValueError, match="memory"):
+        OnlineRule(memory=10)
     with pytest.raises(TypeError, match="consolidation"):
         OnlineRule(consolidation="tanh2")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="64 pixels"):
@@ -338,9 +398,23 @@ def test_arguments_that_do_not_fit_are_named(digits) -> None:
         ClassError("softmax", 10, 512)(np.zeros((1, 10), np.int32), np.array([10]))
     with pytest.raises(TypeError, match="unsigned levels"):
         Learner([64, 10], backend="oracle").predict(np.zeros((1, 64)))
+    graded = Learner([64, 10], backend="oracle", inputs="pixels", max_level=16, input_mean=0.3)
+    with pytest.raises(ValueError, match="a pixel is 17"):
+        graded.predict(np.full((1, 64), 17))
+    with pytest.raises(ValueError, match="levels up to 255"):
+        graded.fit(Images(digits.train.x, digits.train.y, "other levels", 10))
 
 
-def test_an_error_that_is_not_a_number_stops_learning_with_its_layer() -> None:
+def test_an_error_that_is_not_a_number_stops_learning_with_step_and_layer() -> None:
+    learner = Learner([4, 3, 2], precision="float", backend="oracle", input_mean=0.1)
+    engine = learner._started()
+    engine.learn(np.ones((5, 4), np.int8), np.zeros(5, np.int64))
+    engine.error = lambda sums, labels: np.array([[0.0, np.inf]], np.float32)
+    with pytest.raises(DivergenceError, match=r"layer 2 of 2: .*readout.* after 5 images"):
+        engine.learn(np.ones((1, 4), np.int8), np.zeros(1, np.int64))
+
+
+def test_an_error_that_is_not_a_number_stops_a_layer() -> None:
     settings = LayerSettings(4, 3, precision="float", input_mean=0.1)
     (state,) = copies(settings, 1)
     layer = FloatLayer(settings, state)
@@ -353,29 +427,3 @@ def test_a_stream_of_images_with_too_many_classes_is_refused() -> None:
     images = Images(torch.zeros((4, 64), dtype=torch.uint8), torch.arange(4), "four", 12)
     with pytest.raises(ValueError, match="12 classes"):
         Learner([64, 10], backend="oracle").fit(images)
-
-
-# From PyTorch.
-
-
-@pytest.mark.parametrize("precision", ["float", 8])
-def test_a_learner_goes_on_from_a_trained_model(digits, precision) -> None:
-    """Same signs, thresholds and order of hidden weights; the same classes on images of black and white."""
-    model = BinaryMLP.for_images(digits.train, (30,), seed=3)
-    learner = Learner.from_model(model, precision=precision, backend="kernels")
-    for hidden, layer in zip(learner.hidden, model.binary_layers().values(), strict=True):
-        weight = layer.weight.detach().numpy()
-        np.testing.assert_array_equal(hidden >= 0, weight >= 0)
-        order = np.argsort(weight.ravel())
-        assert (np.diff(hidden.ravel()[order].astype(np.float64)) >= 0).all()
-    black_and_white = (digits.test.x > 8).to(torch.uint8) * 16
-    model.eval()
-    with torch.inference_mode():
-        expected = model(black_and_white.flatten(1)).argmax(1).numpy()
-    np.testing.assert_array_equal(learner.predict(black_and_white), expected)
-    learner.fit(digits.train, images=50)
-
-
-def test_a_learner_does_not_go_on_from_another_norm(digits) -> None:
-    with pytest.raises(ConversionError, match="layer"):
-        Learner.from_model(BinaryMLP.for_images(digits.train, (30,), "layer"))

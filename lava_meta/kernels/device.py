@@ -68,7 +68,7 @@ def _whole_levels(row: Any, steps: Any, gates: Any, out: Any, base: Any, shared:
 
 
 @njit(
-    "void(int16[:, ::1], int32[::1], int8[::1], int32[::1], int32[::1], int32[::1], int64, int64, int64, int64, "
+    "void(int16[:, ::1], int32[::1], int16[::1], int32[::1], int32[::1], int32[::1], int64, int64, int64, int64, "
     "int64, int64, int64, int64)",
     cache=True,
     nogil=True,

@@ -35,7 +35,7 @@ def _mix(v: Any) -> Any:
     return np.uint32(v ^ (v >> _S16))
 
 
-@njit("void(int16[:, ::1], int8[:, ::1], int32[:, ::1])", cache=True, nogil=True)
+@njit("void(int16[:, ::1], int16[:, ::1], int32[:, ::1])", cache=True, nogil=True)
 def _sums(hidden: Any, x: Any, u: Any) -> None:
     """u[lane, k] = sum_j sign(hidden[j, k]) x[lane, j]."""
     units = hidden.shape[1]
@@ -63,12 +63,24 @@ def _down(hidden: Any, d: Any, shift: int, out: Any) -> None:
 
 
 @njit(
-    "void(int16[:, ::1], int32[::1], int8[::1], int32[::1], int32[::1], int64, int64, int64, int64)",
+    "void(int16[:, ::1], int32[::1], int16[::1], int32[::1], int32[::1], int32[::1], boolean, int64, int64, int64, "
+    "int64, int64)",
     cache=True,
     nogil=True,
 )
 def _update(
-    hidden: Any, balance: Any, x: Any, amount: Any, gates: Any, limit: int, seed: int, image: int, bits: int
+    hidden: Any,
+    balance: Any,
+    x: Any,
+    amount: Any,
+    gates: Any,
+    forgets: Any,
+    forgetting: bool,
+    limit: int,
+    seed: int,
+    image: int,
+    bits: int,
+    level_bits: int,
 ) -> None:
     """The step of every synapse whose input is active, and the sums of binary weights that follow."""
     units = hidden.shape[1]
@@ -76,7 +88,8 @@ def _update(
     fraction = np.int32(bits)
     shift = np.uint32(32 - bits)
     key = _mix(np.uint32(np.uint32(seed) ^ _mix(np.uint32(image))))
-    gate = np.empty(units, np.int32)
+    scale = np.int32(level_bits)
+    gate, back = np.empty(units, np.int32), np.zeros(units, np.int32)
     for j in range(x.shape[0]):
         value = np.int32(x[j])
         if value == 0:
@@ -87,15 +100,20 @@ def _update(
         # step differ in sign where the step shrinks |h|; elsewhere the place in the table is 0, and f(0) = 1.
         for k in range(units):
             h = np.int32(row[k])
-            gate[k] = np.int32(abs(h) & np.int32(np.int32(h ^ np.int32(amount[k] * value)) >> _SIGN))
+            step = np.int32(np.int32(amount[k] * value) >> scale)
+            gate[k] = np.int32(abs(h) & np.int32(np.int32(h ^ step) >> _SIGN))
         for k in range(units):
             gate[k] = gates[np.uint32(gate[k])]
+        if forgetting:
+            for k in range(units):
+                h = np.int32(row[k])
+                back[k] = -forgets[np.uint32(h)] if h >= 0 else forgets[np.uint32(-h)]
         for k in range(units):
             h = np.int32(row[k])
             v = np.uint32(base + np.uint32(np.uint32(k) * _GOLDEN))
             v = np.uint32(np.uint32(v ^ (v >> _S16)) * _FIRST)
             draw = np.int32(np.uint32(v ^ (v >> _S15)) >> shift)
-            step = np.int32(np.int32(amount[k] * value) * gate[k])
+            step = np.int32(np.int32(np.int32(np.int32(amount[k] * value) >> scale) * gate[k]) + back[k])
             new = np.int32(h + np.int32(np.int32(step + draw) >> fraction))
             new = top if new > top else new
             new = low if new < low else new
@@ -140,7 +158,7 @@ class CompiledLayer(FixedLayer):
     """A `FixedLayer` whose two passes are compiled."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        self._x = np.ascontiguousarray(x, np.int8)
+        self._x = np.ascontiguousarray(x, np.int16)
         self._u = np.empty((len(x), self.settings.n_out), np.int32)
         _sums(self.hidden, self._x, self._u)
         return self._u if self.settings.readout else np.where(self._distance(self._u) >= 0, 1, -1).astype(np.int32)
@@ -171,11 +189,24 @@ class CompiledLayer(FixedLayer):
                     s.homeostatic,
                     s.centred,
                 )
-                self._step_synapses(self._x[lane], amount)
+                if not s.frozen:
+                    self._step_synapses(self._x[lane], amount)
                 self.images += 1
         return out
 
     def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
         s = self.settings
-        image = int(self.images[0])
-        _update(self.hidden, self.balance, x, amount, self._gates, s.limit_levels, s.seed, image, s.step_bits)
+        _update(
+            self.hidden,
+            self.balance,
+            x,
+            amount,
+            self._gates,
+            self._forgets,
+            s.rule.memory is not None,
+            s.limit_levels,
+            s.seed,
+            int(self.images[0]),
+            s.step_bits,
+            s.level_bits,
+        )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from lava_meta.errors import DivergenceError
+from lava_meta.graph import BinaryGraph
 from lava_meta.online_learning.class_errors import ClassError
 from lava_meta.online_learning.device_layer import DeviceLayer
 from lava_meta.online_learning.layers import FixedLayer, FloatLayer, Layer
@@ -19,11 +22,33 @@ class Engine(Protocol):
     """What a learner drives: an oracle, its compiled form, or a network in Lava."""
 
     def learn(self, x: np.ndarray, labels: np.ndarray) -> int:
-        """Learn inputs int8 (n, n_in) with labels int64 (n,), n a multiple of the lanes. Returns how many were
+        """Learn inputs (n, n_in) with labels int64 (n,), n a multiple of the lanes. Returns how many were
         classified right before they were learned."""
 
     def close(self) -> None:
         """Free what is held. Repeatable."""
+
+
+@dataclass(frozen=True, eq=False)
+class Front:
+    """The first `depth` layers of a converted network, frozen: they compute what the graph computes."""
+
+    graph: BinaryGraph
+    depth: int
+
+    @property
+    def name(self) -> str:
+        """Of the layer whose signs come out."""
+        return f"hidden{self.depth}"
+
+    def signs(self, compiled: bool) -> Callable[[np.ndarray], np.ndarray]:
+        """The function from pixels (n, pixels) to signs int8 (n, units): the graph's oracle, or its compiled form."""
+        if not compiled:
+            return lambda pixels: self.graph.activations(pixels)[self.name]
+        from lava_meta.kernels.packed import PackedNetwork
+
+        packed = PackedNetwork(self.graph)
+        return lambda pixels: packed.activations(pixels.astype(packed.dtype), [self.name])[self.name]
 
 
 def make_layer(settings: LayerSettings, state: State, compiled: bool) -> Layer:
@@ -45,7 +70,7 @@ class LocalEngine:
     """The oracle (`compiled=False`), or the same integers at speed. Works in place on `states`.
 
     `feedback`: for each hidden layer a matrix (classes, units) through which it sees the readout's error directly, or
-    None to pass errors down through the binary weights.
+    None to pass errors down through the binary weights. `front`: frozen layers of a converted network below the first.
     """
 
     def __init__(
@@ -55,10 +80,12 @@ class LocalEngine:
         feedback: Sequence[np.ndarray | None],
         lanes: int = 1,
         compiled: bool = False,
+        front: Front | None = None,
     ) -> None:
         self.layers = [make_layer(s, state, compiled) for s, state in zip(settings, states, strict=True)]
         self.feedback = list(feedback)
         self.lanes = lanes
+        self._front = None if front is None else front.signs(compiled)
         last = settings[-1]
         self.error = ClassError(last.rule.error, last.n_out, last.n_in, last.precision, last.rule.dead_zone)
 
@@ -68,17 +95,33 @@ class LocalEngine:
             right += self.step(x[start : start + self.lanes], labels[start : start + self.lanes])
         return right
 
-    def step(self, x: np.ndarray, labels: np.ndarray) -> int:
-        """Learn one group of images at once: all see the same weights, then their steps are taken in order."""
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """The readout's sums int32 (lanes, classes)."""
+        if self._front is not None:
+            x = self._front(x)
         for layer in self.layers:
             x = layer.forward(x)
-        top = self.error(x, labels)
-        down = self.layers[-1].backward(top, pass_down=len(self.layers) > 1 and self.feedback[-1] is None)
-        for i in reversed(range(len(self.layers) - 1)):
-            direct = self.feedback[i]
-            error = down if direct is None else top @ direct
-            down = self.layers[i].backward(error, pass_down=i > 0 and self.feedback[i - 1] is None)
-        return int((x.argmax(axis=1) == labels).sum())
+        return x
+
+    def step(self, x: np.ndarray, labels: np.ndarray) -> int:
+        """Learn one group of images at once: all see the same weights, then their steps are taken in order.
+
+        Raises DivergenceError, with step and layer, for errors in floating point that are no finite numbers.
+        """
+        sums = self.forward(x)
+        top = self.error(sums, labels)
+        depth = len(self.layers)
+        number = depth
+        try:
+            down = self.layers[-1].backward(top, pass_down=depth > 1 and self.feedback[-1] is None)
+            for number in reversed(range(1, depth)):
+                direct = self.feedback[number - 1]
+                error = down if direct is None else top @ direct
+                pass_down = number > 1 and self.feedback[number - 2] is None
+                down = self.layers[number - 1].backward(error, pass_down=pass_down)
+        except DivergenceError as error:
+            raise DivergenceError(f"layer {number} of {depth}: {error}") from None
+        return int((sums.argmax(axis=1) == labels).sum())
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,18 +1,40 @@
-"""A learner as one safetensors file: every layer's whole state, and its settings in the JSON header."""
+"""A learner as one safetensors file: every layer's whole state, and its settings in the JSON header.
+
+The frozen layers of a converted network, where there are any, lie in it as the file of that network.
+"""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from lava_meta.graph import BinaryGraph
 from lava_meta.online_learning.device import Device
+from lava_meta.online_learning.engine import Front
 from lava_meta.online_learning.layers import STATE
 from lava_meta.online_learning.learner import Learner
 from lava_meta.online_learning.settings import OnlineRule
 from lava_meta.sealed import LEARNER, read_sealed, sealed_format, write_sealed
 
-VERSION = 1
+VERSION = 2
+_FIELDS = (
+    "sizes",
+    "precision",
+    "feedback",
+    "seed",
+    "backend",
+    "lanes",
+    "input_mean",
+    "max_level",
+    "timeout",
+    "inputs",
+    "plastic",
+    "form",
+)
 
 
 def save_learner(learner: Learner, path: str | os.PathLike[str]) -> None:
@@ -22,23 +44,14 @@ def save_learner(learner: Learner, path: str | os.PathLike[str]) -> None:
         for i, state in enumerate(learner.states, 1)
         for name in STATE
     }
-    header = {
-        "format": LEARNER,
-        "version": VERSION,
-        "sizes": learner.sizes,
-        "rule": learner.rule.to_dict(),
-        "precision": learner.precision,
-        "feedback": learner.feedback,
-        "seed": learner.seed,
-        "backend": learner.backend,
-        "lanes": learner.lanes,
-        "input_mean": learner.input_mean,
-        "max_level": learner.max_level,
-        "parts_learned": learner.parts_learned,
-    }
+    header: dict[str, Any] = {name: getattr(learner, name) for name in _FIELDS}
+    if learner.front is not None:
+        header["depth"] = learner.front.depth
+        tensors["network"] = _content(learner.front.graph)
     if learner.device is not None:
         header["device"] = learner.device.to_dict()
-    write_sealed(path, header, tensors)
+    header |= {"format": LEARNER, "version": VERSION, "rule": learner.rule.to_dict()}
+    write_sealed(path, header | {"parts_learned": learner.parts_learned}, tensors)
 
 
 def is_learner(path: str | os.PathLike[str]) -> bool:
@@ -52,16 +65,30 @@ def load_learner(path: str | os.PathLike[str], backend: str | None = None) -> Le
     Raises `FormatError` for a file that is not one, or not as it was written.
     """
     header, tensors = read_sealed(path, LEARNER, range(VERSION, VERSION + 1))
-    del header["format"], header["version"]
-    parts_learned = header.pop("parts_learned")
-    header["rule"] = OnlineRule.from_dict(header["rule"])
+    settings = {name: header[name] for name in _FIELDS}
+    if "depth" in header:
+        settings["front"] = Front(_graph(tensors["network"]), header["depth"])
     if "device" in header:
-        header["device"] = Device(**header["device"])
+        settings["device"] = Device(**header["device"])
     if backend is not None:
-        header["backend"] = backend
-    learner = Learner(**header)
-    learner.parts_learned = parts_learned
+        settings["backend"] = backend
+    learner = Learner(rule=OnlineRule.from_dict(header["rule"]), **settings)
+    learner.parts_learned = header["parts_learned"]
     for i, state in enumerate(learner.states, 1):
         for name in STATE:
             state[name][:] = tensors[f"layer{i}.{name}"]
     return learner
+
+
+def _content(graph: BinaryGraph) -> np.ndarray:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.safetensors"
+        graph.save(path)
+        return np.frombuffer(path.read_bytes(), np.uint8)
+
+
+def _graph(content: np.ndarray) -> BinaryGraph:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.safetensors"
+        path.write_bytes(content.tobytes())
+        return BinaryGraph.load(path)

@@ -28,6 +28,7 @@ class History:
     online: list[float] = field(default_factory=list)  # per part: share classified right before it was learned
     images: int = 0  # learned in this call
     seconds: float = 0.0  # spent learning, evaluation and probes left out
+    probe_seconds: float = 0.0  # spent in probes
     probes: list[dict[str, Any]] = field(default_factory=list)  # {"images": learned so far, probe name: value, ...}
 
 

@@ -2,24 +2,26 @@
 
 A layer sees one group of images (`lanes`; on a chip, one) in two calls, forward and backward:
 
-    u_k = sum_j w_kj x_j,  w = sign(h)               x: -1, 0 or 1
-    t_k = c * sum_j w_kj                             balanced threshold: c, the mean input, is fixed
+    u_k = sum_j w_kj x_j,  w = sign(h)               x: -1, 0 or 1; of a first layer also levels, 0 to just below 1
+    t_k = c * sum_j w_kj + o_k                       balanced threshold: c, the mean input, is fixed; o is 0, or what
+                                                     is left of the threshold of a converted unit
     a_k = +1 where u_k >= t_k, else -1               a readout gives u itself
 
     d_k = E_k where |u_k - t_k| <= 5/8 s_k, else 0   E: the error that comes in; a readout takes it whole
     out_j = sum_k w_kj d_k / 2**shift                the error passed down, by the weights before the update
     s_k += (|u_k - t_k| - s_k) / 2**8                mean deviation: the unit's own scale
     b_k += (d_k - b_k) / 2**7;   d_k <- d_k - b_k    centring, hidden layers only
-    h_kj <- clip(h_kj - lr d_k x_j gate)             gate: f(|h|/limit) where the step shrinks |h|, else 1
+    h_kj <- clip(h_kj - lr d_k x_j gate - r_kj)      gate: f(|h|/limit) where the step shrinks |h|, else 1
+    r_kj  = h_kj f(|h_kj|/limit) / memory            forgetting, where x_j is not 0; without it r = 0
 
 The balanced threshold follows the unit's own weights and no statistics of the data, so it does not go stale when the
 task changes. It is what an always active inhibitory input of strength c at every synapse would do.
 
 In fixed point the same equations run on integers: hidden weights of 3 to 16 bits, errors of 8 (16 inside a network),
 thresholds, deviations and means with 12 fraction bits (24 bits in all up to 2,000 inputs), gates of 8 bits from a
-table, steps of 32 bits; a division is a shift, rounded down. A step is rounded to whole levels at random,
-`floor(step + draw)`, without bias, with a draw of its own for each synapse. The only wider number is one product a
-unit, of error and learning rate (48 bits).
+table, what is forgotten from a second one, steps of 32 bits; a division is a shift, rounded down. A step is rounded to
+whole levels at random, `floor(step + draw)`, without bias, with a draw of its own for each synapse. The only wider
+number is one product a unit, of error and learning rate (48 bits).
 """
 
 from __future__ import annotations
@@ -49,8 +51,8 @@ class Layer:
     """State and equations of a layer. The arrays of `STATE` are the whole state and are changed in place.
 
     hidden (n_in, n_out): one row an input, so that an active input touches one run of memory.
-    balance (n_out,): sum of each unit's binary weights. mean (n_out,): homeostatic threshold. deviation, trace
-    (n_out,): s and b above. images (1,): how many have been learned.
+    balance (n_out,): sum of each unit's binary weights. mean (n_out,): o above, or the homeostatic threshold.
+    deviation, trace (n_out,): s and b above. images (1,): how many have been learned.
     """
 
     hidden: np.ndarray
@@ -83,7 +85,7 @@ class Layer:
         self.balance[:] = np.where(self.hidden >= 0, 1, -1).sum(axis=0)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """Inputs (lanes, n_in) of -1, 0, 1 -> int32 (lanes, n_out): signs, or a readout's sums."""
+        """Inputs (lanes, n_in) of -1, 0, 1, or levels -> int32 (lanes, n_out): signs, or a readout's sums."""
         self._x, self._u = x, np.zeros((len(x), self.settings.n_out), np.int32)
         for lane, image in enumerate(x):
             active = np.flatnonzero(image)  # the others add nothing
@@ -106,6 +108,10 @@ class Layer:
         """int64 (n_out,): the smallest whole sum at which each unit fires."""
         raise NotImplementedError
 
+    def set_thresholds(self, sums: np.ndarray) -> None:
+        """Let unit k fire from the whole sum `sums[k]` on, by the binary weights as they are now."""
+        raise NotImplementedError
+
 
 class FixedLayer(Layer):
     """The equations on integers. hidden int16; balance int32; mean, deviation, trace int32; images int64."""
@@ -114,6 +120,7 @@ class FixedLayer(Layer):
         super().refresh()
         self._rate = self.settings.rate_fixed(self.lr)
         self._gates = self.settings.gate_table(self.consolidation_range)
+        self._forgets = self.settings.forgetting_table(self.consolidation_range)
 
     def backward(self, error: np.ndarray, *, learn: bool = True, pass_down: bool = True) -> np.ndarray:
         s = self.settings
@@ -140,7 +147,8 @@ class FixedLayer(Layer):
         if s.centred:
             self.trace += ((d - self.trace) >> CENTRE_SHIFT).astype(np.int32)
             d = d - self.trace
-        self._step_synapses(x, np.clip(-self._rate * d >> s.amount_shift, -AMOUNT_LIMIT, AMOUNT_LIMIT))
+        if not s.frozen:
+            self._step_synapses(x, np.clip(-self._rate * d >> s.amount_shift, -AMOUNT_LIMIT, AMOUNT_LIMIT))
         self.images += 1
 
     def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
@@ -148,11 +156,12 @@ class FixedLayer(Layer):
         s = self.settings
         active = np.flatnonzero(x)
         h = self.hidden[active].astype(np.int64)
-        step = amount[None, :] * x[active, None]
+        step = amount[None, :] * x[active, None] >> s.level_bits
         shrinks = np.where(h >= 0, step < 0, step > 0)
         gate = np.where(shrinks, self._gates[np.abs(h)], GATE_ONE)
+        forgets = np.where(h >= 0, self._forgets[np.abs(h)], -self._forgets[np.abs(h)])
         draw = draws.draws(draws.key(s.seed, int(self.images[0])), active, s.n_out, s.step_bits)
-        new = np.clip(h + (step * gate + draw >> s.step_bits), -s.limit_levels, s.limit_levels)
+        new = np.clip(h + (step * gate - forgets + draw >> s.step_bits), -s.limit_levels, s.limit_levels)
         self._store(active, new)
 
     def _store(self, active: np.ndarray, new: np.ndarray) -> None:
@@ -161,15 +170,21 @@ class FixedLayer(Layer):
         self.hidden[active] = new
 
     def _distance(self, u: np.ndarray) -> Any:
-        scaled = u.astype(np.int64) << NEURON_BITS
-        if self.settings.readout:
-            return scaled
-        threshold = self.mean if self.settings.homeostatic else self.settings.mean_fixed * self.balance.astype(np.int64)
-        return scaled - threshold
+        scaled = u.astype(np.int64) << self.settings.sum_bits
+        return scaled if self.settings.readout else scaled - self._thresholds()
+
+    def _thresholds(self) -> np.ndarray:
+        if self.settings.homeostatic:
+            return self.mean.astype(np.int64)
+        return self.mean + self.settings.mean_fixed * self.balance.astype(np.int64)
 
     def integer_thresholds(self) -> np.ndarray:
-        threshold = self.mean if self.settings.homeostatic else self.settings.mean_fixed * self.balance.astype(np.int64)
-        return -(-threshold.astype(np.int64) >> NEURON_BITS)
+        return -(-self._thresholds() >> self.settings.sum_bits)
+
+    def set_thresholds(self, sums: np.ndarray) -> None:
+        self.mean[:] = 0
+        offset = (sums.astype(np.int64) << self.settings.sum_bits) - self._thresholds()
+        self.mean[:] = offset
 
 
 class FloatLayer(Layer):
@@ -208,33 +223,41 @@ class FloatLayer(Layer):
         if s.centred:
             self.trace += (d - self.trace) / np.float32(2**CENTRE_SHIFT)
             d = d - self.trace
-        self._step_synapses(x, np.float32(-self.lr) * d)
+        if not s.frozen:
+            self._step_synapses(x, np.float32(-self.lr) * d)
         self.images += 1
 
     def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
-        """Step the synapses of the active inputs of x (n_in,) by amount (n_out,) each, before its gate."""
         s = self.settings
         active = np.flatnonzero(x)
         h = self.hidden[active]
-        step = amount[None, :] * x[active, None].astype(np.float32)
+        step = amount[None, :] * (x[active, None] * np.float32(2.0**-s.level_bits))
         shrinks = np.where(h >= 0, step < 0, step > 0)
         gate = s.rule.consolidation(h * np.float32(1 / (s.limit * self.consolidation_range)))
-        new = np.clip(h + np.where(shrinks, step * gate, step), -s.limit, s.limit).astype(np.float32)
+        new = h + np.where(shrinks, step * gate, step)
+        if s.rule.memory is not None:
+            new -= h * gate * np.float32(1 / s.rule.memory)
+        new = np.clip(new, -s.limit, s.limit).astype(np.float32)
         self.balance += 2 * ((new >= 0).sum(axis=0) - (h >= 0).sum(axis=0)).astype(np.int32)
         self.hidden[active] = new
 
     def _distance(self, u: np.ndarray) -> Any:
-        if self.settings.readout:
-            return u.astype(np.float32)
-        return (u - self._thresholds()).astype(np.float32)
+        scaled = u * 2.0**-self.settings.level_bits
+        return (scaled if self.settings.readout else scaled - self._thresholds()).astype(np.float32)
 
     def _thresholds(self) -> np.ndarray:
         if self.settings.homeostatic:
             return self.mean.astype(np.float64)
-        return self.settings.input_mean * self.balance.astype(np.float64)
+        return self.mean + self.settings.mean_input * self.balance.astype(np.float64)
 
     def integer_thresholds(self) -> np.ndarray:
-        return np.ceil(self._thresholds()).astype(np.int64)
+        return np.ceil(self._thresholds() * 2.0**self.settings.level_bits).astype(np.int64)
+
+    def set_thresholds(self, sums: np.ndarray) -> None:
+        self.mean[:] = 0
+        # Half a level below: sums are whole, and float32 then has room to round.
+        offset = (sums.astype(np.float64) - 0.5) * 2.0**-self.settings.level_bits - self._thresholds()
+        self.mean[:] = offset
 
 
 def state_types(precision: Any) -> dict[str, type]:

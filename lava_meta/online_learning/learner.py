@@ -6,7 +6,8 @@
         classes = learner.predict(images)
     learner.save("learner.safetensors")
 
-The network sees an image as spikes: 1 where a pixel is above half of the brightest level, else 0.
+The network sees an image as spikes: 1 where a pixel is above half of the brightest level, else 0; or as its pixels.
+`online` makes a learner from sizes, from a converted network, or from a model.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lava_meta.data import Images
-from lava_meta.errors import ConversionError, DataError
+from lava_meta.errors import DataError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
 from lava_meta.metrics import AccuracyMatrix
 from lava_meta.online_learning.device import Device
-from lava_meta.online_learning.engine import Engine, LocalEngine, State, make_layer
+from lava_meta.online_learning.engine import Engine, Front, LocalEngine, State, make_layer
 from lava_meta.online_learning.history import History, Probe
 from lava_meta.online_learning.layers import initial_state
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule, Precision, check_precision
@@ -34,10 +35,14 @@ from lava_meta.streams import Scenario
 
 if TYPE_CHECKING:
     from lava_meta.converters.lava import LavaNetwork
-    from lava_meta.nn import BinaryMLP
 
 BACKENDS = ("lava", "kernels", "oracle")
-FEEDBACK = ("symmetric", "direct")
+CHOICES = {
+    "backend": BACKENDS,
+    "feedback": ("symmetric", "direct"),
+    "inputs": ("spikes", "pixels"),
+    "form": ("fused", "layers"),
+}
 _PLACEHOLDER_MEAN = 0.125  # of the inputs, until the first images are seen
 
 
@@ -48,10 +53,16 @@ class Learner:
     precision: "float", or the bits of a hidden weight, 3 to 16: then no step uses a floating-point number.
     feedback: "symmetric" passes errors down through the binary weights; "direct" through fixed random signs.
     backend: "lava" learns inside Lava's simulator; "oracle" runs the clear numpy twin, "kernels" the compiled one; in
-        fixed point all three end in identical states. In floating point "kernels" is the oracle.
+        fixed point all three end in identical states. In floating point "kernels" equals the oracle within rounding.
     lanes: images a time step. They see the same weights; then their steps are taken in order.
     device: the memory that holds the hidden weights, a `Device`; None is an ideal one of whole levels.
-    input_mean: mean of the spikes, which sets the first layer's thresholds; by default that of the first images.
+    input_mean: mean of the first layer's inputs, 0 to 1, which sets its thresholds; by default that of the first
+        images.
+    inputs: what the first layer sees of an image, "spikes" or "pixels" (graded spikes of up to 8 bits).
+    plastic: names of the layers that learn, of `hidden1`, `hidden2`, ..., `readout`; by default all. The synapses of
+        the others stay as they are.
+    form: how it runs in Lava: "fused", one Process; "layers", a Process a layer. Both end in identical states.
+    front: frozen layers of a converted network before the first of `sizes` (see `online`).
 
     Raises ValueError or TypeError for arguments that do not fit.
     """
@@ -69,13 +80,17 @@ class Learner:
         max_level: int = 255,
         timeout: float = 60.0,
         device: Device | None = None,
+        inputs: str = "spikes",
+        plastic: Sequence[str] | None = None,
+        form: str = "fused",
+        front: Front | None = None,
     ) -> None:
         check_precision(precision)
         if len(sizes) < 2 or any(isinstance(n, bool) or int(n) != n or n < 1 for n in sizes) or sizes[-1] < 2:
             raise ValueError(f"sizes is {list(sizes)}; give inputs, hidden units if any, and at least two classes")
-        for name, value, known in (("backend", backend, BACKENDS), ("feedback", feedback, FEEDBACK)):
-            if value not in known:
-                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
+        for name, value in (("backend", backend), ("feedback", feedback), ("inputs", inputs), ("form", form)):
+            if value not in CHOICES[name]:
+                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(CHOICES[name])}")
         if seed < 0 or lanes < 1:
             raise ValueError(f"seed is {seed} and lanes is {lanes}; a seed is 0 or more, lanes 1 or more")
         if isinstance(rule, Consolidation):
@@ -84,7 +99,13 @@ class Learner:
         self.rule = rule or OnlineRule()
         self.precision, self.feedback, self.seed, self.backend, self.lanes = precision, feedback, seed, backend, lanes
         self.input_mean, self.max_level, self.timeout, self.device = input_mean, max_level, timeout, device
+        self.inputs, self.form, self.front = inputs, form, front
         self.parts_learned = 0
+        depth = 0 if front is None else front.depth
+        self.names = (*(f"hidden{i + depth}" for i in range(1, len(sizes) - 1)), "readout")
+        self.plastic = check_plastic(plastic, self.names)
+        pixels = inputs == "pixels" and front is None
+        mean = 0.0 if front is not None else _PLACEHOLDER_MEAN if input_mean is None else input_mean
         generator = np.random.default_rng([seed, 0])
         self.settings = [
             LayerSettings(
@@ -94,10 +115,12 @@ class Learner:
                 precision=precision,
                 rule=self.rule,
                 seed=int(generator.integers(2**32)),
-                input_mean=(_PLACEHOLDER_MEAN if input_mean is None else input_mean) if i == 0 else 0.0,
+                input_mean=mean if i == 0 else 0.0,
                 device=device,
+                max_level=max_level if i == 0 and pixels else 1,
+                frozen=name not in self.plastic,
             )
-            for i, (n_in, n_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+            for i, (n_in, n_out, name) in enumerate(zip(self.sizes[:-1], self.sizes[1:], self.names, strict=True))
         ]
         self.states: list[State] = [initial_state(settings, generator) for settings in self.settings]
         signs = np.array([-1, 1], np.int8 if precision != "float" else np.float32)
@@ -107,35 +130,6 @@ class Learner:
         ]
         self._engine: Engine | None = None
         self._depth = 0
-
-    @classmethod
-    def from_model(cls, model: BinaryMLP, reach: float | None = None, **settings: Any) -> Learner:
-        """A learner that goes on from a `BinaryMLP` with the fixed norm, hidden weights included.
-
-        reach: the |h| of the model that becomes a layer's limit; larger ones are clamped to it. By default the 90th
-        percentile of each layer. The thresholds stay those of the fixed norm, the mean pixel times the sum of binary
-        weights; but the learner sees spikes where the model saw grey pixels. settings: as for `Learner`, without sizes.
-
-        Raises ConversionError for another norm, ValueError for a reach that is not positive.
-        """
-        if model.settings["norm"] != "fixed":
-            raise ConversionError(
-                f"a learner has the thresholds of the fixed norm; this model has norm={model.settings['norm']!r}"
-            )
-        if reach is not None and not reach > 0:
-            raise ValueError(f"reach is {reach}; it is the positive |h| that becomes the limit")
-        level = model.settings["max_level"]
-        mean = round(model.settings["pixel_mean"]) / level
-        learner = cls(model.sizes, input_mean=mean, max_level=level, **settings)
-        units = [s.unit if learner.precision != "float" else 1 for s in learner.settings]
-        parts = zip(model.binary_layers().values(), learner.states, learner.limits, units, strict=True)
-        for layer, state, limit, unit in parts:
-            h = layer.weight.detach().cpu().numpy().T
-            share = np.clip(h / (reach or float(np.quantile(np.abs(h), 0.9))), -1, 1) * limit
-            # Rounded down, so that a negative weight stays negative.
-            state["hidden"][:] = share if learner.precision == "float" else np.floor(share / unit) * unit
-            np.clip(state["hidden"], -limit, limit, out=state["hidden"])
-        return learner
 
     # Learning.
 
@@ -180,10 +174,11 @@ class Learner:
         self, part: Images, limit: int | None, every: int | None, probes: Sequence[Probe], history: History
     ) -> None:
         self._check_images(part)
-        self.max_level = part.max_level
+        if self.front is None and self.input_mean is None:
+            self._meet(part)
+        elif self.inputs == "spikes":
+            self.max_level = part.max_level  # of the spikes' threshold, half of it
         x = self.encode(part.x)
-        if self.input_mean is None:
-            self._set_input_mean(float(x.mean()))
         order = np.random.default_rng([self.seed, 1, self.parts_learned]).permutation(len(x))[:limit]
         order = order[: len(order) // self.lanes * self.lanes]
         labels = part.y.numpy()
@@ -193,46 +188,75 @@ class Learner:
         for start in range(0, len(order), chunk):
             chosen = order[start : start + chunk]
             began = time.perf_counter()
-            right += engine.learn(x[chosen].view(np.int8), labels[chosen])
+            right += engine.learn(x[chosen], labels[chosen])
             history.seconds += time.perf_counter() - began
             history.images += len(chosen)
             if probes:
+                began = time.perf_counter()
                 values = {probe.__name__: probe(self) for probe in probes}  # type: ignore[attr-defined]
                 history.probes.append({"images": history.images, "part": self.parts_learned, **values})
+                history.probe_seconds += time.perf_counter() - began
         history.online.append(right / max(1, len(order)))
         self.parts_learned += 1
 
-    def _set_input_mean(self, mean: float) -> None:
-        self.input_mean = mean
-        self.settings[0] = replace(self.settings[0], input_mean=mean)
+    def _meet(self, part: Images) -> None:
+        """Take the levels and the mean of the first images for the first layer's own."""
+        self.max_level = part.max_level
+        x = self.encode(part.x)
+        pixels = self.inputs == "pixels"
+        self.input_mean = float(x.mean()) / (self.max_level if pixels else 1)
+        self.settings[0] = replace(
+            self.settings[0], input_mean=self.input_mean, max_level=self.max_level if pixels else 1
+        )
         self._stop()
 
     def _check_images(self, images: Images) -> None:
-        if images.features != self.sizes[0] or images.classes > self.sizes[-1]:
+        if images.features != self.n_in or images.classes > self.sizes[-1]:
             raise ValueError(
                 f"{images.name} has {images.features} pixels and {images.classes} classes; this network takes "
-                f"{self.sizes[0]} pixels and has {self.sizes[-1]} classes"
+                f"{self.n_in} pixels and has {self.sizes[-1]} classes"
+            )
+        known = self.front is not None or self.input_mean is not None
+        if self.inputs == "pixels" and known and images.max_level != self.max_level:
+            raise ValueError(
+                f"{images.name} has levels up to {images.max_level}; this network's thresholds are for levels up to "
+                f"{self.max_level}"
             )
 
     # What it has learned.
 
     def encode(self, images: Any) -> np.ndarray:
-        """Spikes uint8 (n, pixels), 0 or 1, of images (n, ...) with levels 0 .. max_level, numpy or torch."""
+        """What the network sees, uint8 (n, pixels), of images (n, ...) with levels 0 .. max_level, numpy or torch.
+
+        Spikes, 0 or 1; or the pixels themselves. A frozen front takes what its network takes.
+        """
+        if self.front is not None:
+            return self.front.graph.check_images(images)
         array = np.asarray(images)
         if array.dtype.kind not in "ui" or array.ndim < 2:
             raise TypeError(f"images are {array.dtype} of shape {array.shape}; give unsigned levels (n, ...)")
         flat = array.reshape(len(array), -1)
-        if flat.shape[1] != self.sizes[0]:
-            raise ValueError(f"images have {flat.shape[1]} pixels; this network takes {self.sizes[0]}")
-        return (flat > self.max_level // 2).astype(np.uint8)
+        if flat.shape[1] != self.n_in:
+            raise ValueError(f"images have {flat.shape[1]} pixels; this network takes {self.n_in}")
+        if self.inputs == "spikes":
+            return (flat > self.max_level // 2).astype(np.uint8)
+        if flat.size and int(flat.max()) > self.max_level:
+            raise ValueError(f"a pixel is {int(flat.max())}; this network takes levels 0 to {self.max_level}")
+        return flat.astype(np.uint8)
 
     def graph(self) -> BinaryGraph:
-        """The binary network that the hidden weights stand for now. It takes encoded images (levels 0 and 1)."""
+        """The binary network that the hidden weights stand for now. It takes encoded images: spikes are levels 0, 1."""
         layers = [make_layer(s, state, False) for s, state in zip(self.settings, self.states, strict=True)]
         hidden = tuple(
             DenseLayer.from_weights(layer.hidden.T >= 0, layer.integer_thresholds()) for layer in layers[:-1]
         )
-        return BinaryGraph(hidden, Readout.from_weights(layers[-1].hidden.T >= 0), 1, (self.sizes[0],))
+        readout = Readout.from_weights(layers[-1].hidden.T >= 0)
+        if self.front is not None:
+            graph = self.front.graph
+            return BinaryGraph(
+                (*graph.layers[: self.front.depth], *hidden), readout, graph.max_level, graph.input_shape
+            )
+        return BinaryGraph(hidden, readout, self.max_level if self.inputs == "pixels" else 1, (self.n_in,))
 
     def network(self) -> LavaNetwork:
         """`graph` as a network for Lava. Feed it with `encode(images)`."""
@@ -249,6 +273,11 @@ class Learner:
         """Share of `images` classified right, by the compiled kernels."""
         self._check_images(images)
         return float((_packed(self.graph(), self.encode(images.x)) == images.y.numpy()).mean())
+
+    @property
+    def n_in(self) -> int:
+        """Pixels of an image."""
+        return self.sizes[0] if self.front is None else self.front.graph.n_in
 
     @property
     def hidden(self) -> list[np.ndarray]:
@@ -293,10 +322,12 @@ class Learner:
             if self.backend == "lava":
                 from lava_meta.processes.online_run import LavaEngine
 
-                self._engine = LavaEngine(self.settings, self.states, self.direct, self.lanes, self.timeout)
+                self._engine = LavaEngine(
+                    self.settings, self.states, self.direct, self.lanes, self.timeout, self.form, self.front
+                )
             else:
                 compiled = self.backend == "kernels"
-                self._engine = LocalEngine(self.settings, self.states, self.direct, self.lanes, compiled)
+                self._engine = LocalEngine(self.settings, self.states, self.direct, self.lanes, compiled, self.front)
         return self._engine
 
     def _stop(self) -> None:
@@ -308,9 +339,13 @@ class Learner:
         return f"Learner({'-'.join(map(str, self.sizes))}, precision={self.precision}, backend={self.backend!r})"
 
 
-def online(sizes: Sequence[int], **settings: Any) -> Learner:
-    """A `Learner`; see there for the settings."""
-    return Learner(sizes, **settings)
+def check_plastic(plastic: Sequence[str] | None, names: Sequence[str]) -> tuple[str, ...]:
+    """The names of layers that learn, in order; None stands for all. Raises ValueError for others, and for none."""
+    chosen = tuple(names) if plastic is None else (plastic,) if isinstance(plastic, str) else tuple(plastic)
+    unknown = [name for name in chosen if name not in names]
+    if unknown or not chosen:
+        raise ValueError(f"plastic is {plastic!r}; name one or more of {', '.join(names)}")
+    return tuple(name for name in names if name in chosen)
 
 
 def _packed(graph: BinaryGraph, spikes: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ RATE_BITS = 12  # fraction bits of the learning rate, in levels
 WINDOW_NUM, WINDOW_DEN = 5, 8  # of a mean deviation: half a standard deviation of a normal distribution
 SCALE_SHIFT = 8  # a deviation, or a homeostatic threshold, follows at 2**-8 an image
 CENTRE_SHIFT = 7  # the mean error of a unit follows at 2**-7 an image
+MEMORY_LEAST = 64  # images: with it a step and what is forgotten stay inside 32 bits together
 AMOUNT_LIMIT = 1 << 22  # clamp of a step before its gate: with 8 bits of gate it stays inside 32 bits
 ERROR_LIMIT = (1 << 15) - 1  # clamp of an error that a layer passes down: 16 bits
 
@@ -38,6 +39,7 @@ class OnlineRule:
         gate      f(h / limit) where the step shrinks |h|, 1 elsewhere;   |h| never passes its limit
         centring  d_k <- d_k - its running mean             hidden units only
         window    d_k = 0 unless |u_k - threshold_k| <= 5/8 of its mean deviation
+        forgetting  dh = -h * f(h / limit) / memory         at every image in which the synapse's input is active
 
     Defaults were chosen on held-out training images of permuted MNIST (docs/online.md). `lr` times the number of
     images a task is what to adapt first: 100 for 20,000 images.
@@ -53,6 +55,7 @@ class OnlineRule:
     error: str = "softmax"  # or "margin", "ternary"
     dead_zone: float = 0.02  # softmax errors below are 0
     init_width: float = 0.02  # hidden weights start uniform in +- this
+    memory: int | None = None  # images after which an unconsolidated synapse has forgotten; None: it never does
 
     def __post_init__(self) -> None:
         if not isinstance(self.consolidation, Consolidation):
@@ -60,6 +63,10 @@ class OnlineRule:
         for name, low, high in (("lr", 0, 1), ("readout_limit", 0.01, 1), ("dead_zone", 0, 1), ("init_width", 0, 1)):
             if not (math.isfinite(getattr(self, name)) and low <= getattr(self, name) <= high):
                 raise ValueError(f"{name} is {getattr(self, name)}; it lies between {low} and {high}")
+        if self.memory is not None and self.memory < MEMORY_LEAST:
+            raise ValueError(
+                f"memory is {self.memory}; it is at least {MEMORY_LEAST} images, or None for no forgetting"
+            )
         for name, known in (("thresholds", THRESHOLDS), ("error", ERRORS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}")
@@ -97,6 +104,8 @@ class LayerSettings:
     seed: int = 0  # of the draws for stochastic rounding, 32 bits
     input_mean: float = 0.0  # threshold: this times the sum of the unit's binary weights; 0 where inputs are +-1
     device: Device | None = None  # of the memory; None keeps whole levels, without fault
+    max_level: int = 1  # inputs are -1, 0 and 1; above 1 they are levels 0 .. max_level, and `input_mean` a share of it
+    frozen: bool = False  # the synapses stay as they are; the neurons go on measuring their scale
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
@@ -106,11 +115,25 @@ class LayerSettings:
             raise ValueError(f"a layer of {self.n_out} units with {self.n_in} inputs; both are 1 to {2**17 - 1}")
         if not -1.0 <= self.input_mean <= 1.0:
             raise ValueError(f"input_mean is {self.input_mean}; inputs are -1, 0 or 1, so their mean lies between")
+        if self.device is not None and (self.max_level > 1 or self.rule.memory is not None):
+            raise ValueError("a device steps by spikes and errors only: no pixels as inputs, no memory in the rule")
+        if not 1 <= self.max_level <= 255:
+            raise ValueError(f"max_level is {self.max_level}; a layer that learns takes inputs of 1 to 8 bits")
 
     @property
     def limit(self) -> float:
         """Largest |h|, as a share of the full range."""
         return self.rule.readout_limit if self.readout else 1.0
+
+    @property
+    def level_bits(self) -> int:
+        """Levels are counted in units of 2**this: 0 for spikes and signs, 8 for 8-bit pixels."""
+        return (self.max_level - 1).bit_length()
+
+    @property
+    def mean_input(self) -> float:
+        """`input_mean` in these units."""
+        return self.input_mean * self.max_level / 2**self.level_bits
 
     @property
     def homeostatic(self) -> bool:
@@ -152,9 +175,14 @@ class LayerSettings:
         return self.limit_levels * self.unit
 
     @property
+    def sum_bits(self) -> int:
+        """A sum is shifted left by this: it then has 12 fraction bits, whatever the unit of levels."""
+        return NEURON_BITS - self.level_bits
+
+    @property
     def mean_fixed(self) -> int:
-        """`input_mean` with 12 fraction bits."""
-        return round(self.input_mean * 2**NEURON_BITS)
+        """`mean_input` with 12 fraction bits."""
+        return round(self.mean_input * 2**NEURON_BITS)
 
     @property
     def step_bits(self) -> int:
@@ -174,3 +202,11 @@ class LayerSettings:
         """int32 (limit_stored + 1,): 256 * f(|h| / (limit * consolidation_range)) for every stored |h|."""
         distance = np.arange(self.limit_stored + 1) / (self.limit_stored * consolidation_range)
         return np.rint(GATE_ONE * self.rule.consolidation(distance)).astype(np.int32)
+
+    def forgetting_table(self, consolidation_range: float) -> np.ndarray:
+        """int32 (limit_levels + 1,): |h| * f(|h| / (limit * consolidation_range)) / memory, in units of a step."""
+        level = np.arange(self.limit_levels + 1)
+        if self.rule.memory is None:
+            return np.zeros(len(level), np.int32)
+        share = self.rule.consolidation(level / (self.limit_levels * consolidation_range)) / self.rule.memory
+        return np.rint(level * share * 2**self.step_bits).astype(np.int32)

@@ -42,8 +42,12 @@ class _Learns(PyLoihiProcessModel):
     def run_spk(self) -> None:
         layer = self._ready()
         x = self.s_in.recv()
-        if (np.abs(x) > 1).any():
-            raise ValueError("a metaplastic layer takes inputs of -1, 0 and 1; got others: put an encoder before it")
+        lowest, highest = (-1, 1) if self.settings.max_level == 1 else (0, self.settings.max_level)
+        if x.min() < lowest or x.max() > highest:
+            raise ValueError(
+                f"this metaplastic layer takes inputs of {lowest} to {highest}; got {x.min()} to {x.max()}: put an "
+                "encoder before it"
+            )
         self.s_out.send(layer.forward(x))
         error = self.e_in.recv()
         if self.feedback is not None:

@@ -20,7 +20,8 @@ class MetaplasticDense(AbstractProcess):
 
     Ports, for `lanes` images a time step:
 
-    - `s_in` (lanes, n_in), int32: -1, 0 or 1.   `s_out` (lanes, n_out), int32: signs; of a readout, its sums.
+    - `s_in` (lanes, n_in), int32: -1, 0 or 1, or levels 0 .. `settings.max_level`.
+    - `s_out` (lanes, n_out), int32: signs; of a readout, its sums.
     - `e_in` (lanes, n_out), or (lanes, classes) with `feedback`.   `e_out` (lanes, n_in).   float32 in floating point;
       in fixed point int32, with 128 for 1.0. Both `s_in` and `e_in` must be connected.
 
@@ -51,7 +52,7 @@ class MetaplasticDense(AbstractProcess):
             raise ValueError(f"lanes is {lanes}; a time step takes at least one image")
         if feedback is not None and (feedback.ndim != 2 or feedback.shape[1] != settings.n_out):
             raise ValueError(f"feedback has shape {feedback.shape}; it is (classes, {settings.n_out})")
-        start = state or initial_state(settings, np.random.default_rng(settings.seed))
+        start = shared or state or initial_state(settings, np.random.default_rng(settings.seed))
         errors = settings.n_out if feedback is None else feedback.shape[0]
         self.s_in = InPort(shape=(lanes, settings.n_in))
         self.s_out = OutPort(shape=(lanes, settings.n_out))

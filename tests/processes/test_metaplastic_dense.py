@@ -8,7 +8,8 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 
 from lava_meta.data import load_dataset
 from lava_meta.errors import DataError, RunError
-from lava_meta.online_learning import LayerSettings, Learner, OnlineRule
+from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.online_learning import LayerSettings, Learner, OnlineRule, online
 from lava_meta.online_learning.engine import LocalEngine
 from lava_meta.online_learning.layers import STATE, initial_state
 from lava_meta.processes.error_neurons.process import ErrorNeurons
@@ -27,29 +28,41 @@ def assert_same(first: list[dict[str, np.ndarray]], second: list[dict[str, np.nd
             np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
+def assert_equal(first: list[dict[str, np.ndarray]], second: list[dict[str, np.ndarray]], precision) -> None:
+    """To the bit, or in floating point within rounding, with equal signs."""
+    if precision != "float":
+        assert_same(first, second)
+        return
+    for a, b in zip(first, second, strict=True):
+        for name in STATE:
+            np.testing.assert_allclose(a[name], b[name], atol=1e-5, err_msg=name)
+        np.testing.assert_array_equal(a["hidden"] >= 0, b["hidden"] >= 0)
+
+
 def stream(n: int, inputs: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     images = (generator.random((n, inputs)) < 0.3).astype(np.int8)
     return images, generator.integers(0, classes, n)
 
 
+@pytest.mark.parametrize("form", ["fused", "layers"])
 @pytest.mark.parametrize(
     ("precision", "sizes", "feedback", "lanes", "rule"),
     [
-        (8, [64, 40, 10], "symmetric", 1, OnlineRule(lr=0.02)),
+        (8, [64, 40, 10], "symmetric", 1, OnlineRule(lr=0.02, memory=500)),
         (3, [64, 25, 15, 10], "symmetric", 3, OnlineRule(lr=0.02, thresholds="homeostatic", error="ternary")),
         (16, [64, 25, 15, 10], "direct", 2, OnlineRule(lr=0.02, consolidation=Tanh2(1.5), error="margin")),
         ("float", [64, 25, 15, 10], "symmetric", 2, OnlineRule(lr=0.02, consolidation=Tanh2(1.5))),
         ("float", [64, 20, 10], "direct", 1, OnlineRule(lr=0.02, error="margin")),
     ],
 )
-def test_whole_runs_in_lava_equal_the_twin_to_the_bit(precision, sizes, feedback, lanes, rule, nothing_left) -> None:
-    """Two permuted tasks of 150 digits: every part of the state, and the outputs."""
+def test_whole_runs_in_lava_equal_the_twin(precision, sizes, feedback, lanes, rule, form, nothing_left) -> None:
+    """Two permuted tasks of 150 digits: every part of the state, to the bit in fixed point, and the outputs."""
     scenario = permuted_tasks(load_dataset("digits"), 2, seed=4)
     settings = {"rule": rule, "precision": precision, "feedback": feedback, "seed": 9, "lanes": lanes}
-    twin, lava = (Learner(sizes, backend=backend, **settings) for backend in ("oracle", "lava"))
+    twin, lava = (Learner(sizes, backend=backend, form=form, **settings) for backend in ("oracle", "lava"))
     expected, history = twin.fit(scenario, images=150), lava.fit(scenario, images=150)
-    assert_same(twin.states, lava.states)
+    assert_equal(twin.states, lava.states, precision)
     assert expected.online == history.online
     np.testing.assert_array_equal(expected.accuracy.values, history.accuracy.values)
     images = scenario.tests[0].x
@@ -60,13 +73,32 @@ def test_a_thousand_steps_of_784_512_10_equal_the_twin_to_the_bit(nothing_left) 
     """On random spikes, as sparse as MNIST's; the oracle takes 10 ms a step."""
     images, labels = stream(1000, 784, 10)
     images &= stream(1000, 784, 10, seed=1)[0]
-    twin, lava = (Learner([784, 512, 10], backend=backend, input_mean=0.09) for backend in ("oracle", "lava"))
+    ways = ({"backend": "oracle"}, {"form": "fused"}, {"form": "layers"})
+    learners = [Learner([784, 512, 10], input_mean=0.09, **way) for way in ways]
     right = []
-    for learner in (twin, lava):
+    for learner in learners:
         with learner:
             right.append(learner._started().learn(images, labels))
-    assert right[0] == right[1]
+    assert right[0] == right[1] == right[2]
+    assert_same(learners[0].states, learners[1].states)
+    assert_same(learners[0].states, learners[2].states)
+
+
+@pytest.mark.parametrize("form", ["fused", "layers"])
+@pytest.mark.parametrize(("plastic", "lanes"), [(None, 1), (("readout",), 2), (("hidden2",), 1)])
+def test_a_converted_network_learns_in_lava_as_its_twin_does(form, plastic, lanes, nothing_left) -> None:
+    """64-20-15-10 on grey pixels, frozen layers of it below or above."""
+    generator = np.random.default_rng(2)
+    widths = ((64, 20), (20, 15), (15, 10))
+    weights = [generator.normal(size=(n_out, n_in)) for n_in, n_out in widths]
+    hidden = tuple(DenseLayer.from_weights(w, generator.integers(-9, 9, len(w))) for w in weights[:2])
+    graph = BinaryGraph(hidden, Readout.from_weights(weights[2]), 16, (64,))
+    settings = {"plastic": plastic, "lanes": lanes, "strength": 0.05, "form": form, "rule": OnlineRule(lr=0.05)}
+    twin, lava = (online(graph, backend=backend, **settings) for backend in ("oracle", "lava"))
+    images = load_dataset("digits")
+    assert twin.fit(images.train, images=150).online == lava.fit(images.train, images=150).online
     assert_same(twin.states, lava.states)
+    np.testing.assert_array_equal(twin.predict(images.test.x), lava.predict(images.test.x))
 
 
 def test_a_network_of_ones_own_in_ten_lines(nothing_left) -> None:
@@ -134,7 +166,7 @@ def test_vars_are_read_and_changed_between_steps(nothing_left) -> None:
     ("changes", "tag", "message"),
     [
         ({"labels": np.full(20, 2)}, "fixed_pt", "labels run from 2 to 2"),
-        ({"images": np.full((20, 4), 3, np.int8)}, "fixed_pt", "inputs of -1, 0 and 1"),
+        ({"images": np.full((20, 4), 3, np.int8)}, "fixed_pt", "inputs of -1 to 1; got 3 to 3"),
         ({"settings": {"precision": "float"}}, "fixed_pt", "does not run in the form fixed_pt"),
         ({}, "floating_pt", "does not run in the form floating_pt"),
     ],
@@ -156,10 +188,11 @@ def test_an_empty_source_is_refused() -> None:
         LabelledSource(images=np.zeros((0, 4), np.int8), labels=np.zeros(0, np.int64))
 
 
-def test_a_failure_in_the_middle_keeps_what_was_learned_up_to_the_last_snapshot(nothing_left) -> None:
+@pytest.mark.parametrize("form", ["fused", "layers"])
+def test_a_failure_in_the_middle_keeps_what_was_learned_up_to_the_last_snapshot(form, nothing_left) -> None:
     images, labels = stream(2000, 6, 2)
     labels[1500] = 5
-    learner, twin = (Learner([6, 2], backend=backend, input_mean=0.3) for backend in ("lava", "oracle"))
+    learner, twin = (Learner([6, 2], backend=backend, form=form, input_mean=0.3) for backend in ("lava", "oracle"))
     with pytest.raises(RunError, match="labels run from 5 to 5"), learner:
         learner._started().learn(images, labels)
     twin._started().learn(images[:1000], labels[:1000])

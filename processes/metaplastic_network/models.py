@@ -1,0 +1,36 @@
+"""How a learning network runs on the CPU in one actor; its settings say whether in floating or in fixed point."""
+
+from __future__ import annotations
+
+from lava.magma.core.decorator import implements, requires
+from lava.magma.core.model.py.model import PyAsyncProcessModel
+from lava.magma.core.process.process import ProcessParameters
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.async_protocol import AsyncProtocol
+
+from lava_meta.errors import DataError
+from lava_meta.online_learning.engine import LocalEngine
+from lava_meta.processes.metaplastic_network.process import MetaplasticNetwork
+
+
+@implements(proc=MetaplasticNetwork, protocol=AsyncProtocol)
+@requires(CPU)
+class MetaplasticNetworkModel(PyAsyncProcessModel):
+    """Learns one group of images a time step, by the compiled kernels."""
+
+    def __init__(self, proc_params: ProcessParameters) -> None:
+        super().__init__(proc_params)
+        self.engine = LocalEngine(*proc_params["engine"])
+        self.images, self.labels = proc_params["images"], proc_params["labels"]
+        self.progress = proc_params["progress"]
+        self.time_step = 0  # for the supervisor, which watches its progress
+
+    def run_async(self) -> None:
+        for _ in range(self.num_steps):
+            self.time_step += 1
+            start = int(self.progress[0])
+            end = start + self.engine.lanes
+            if end > len(self.images):
+                raise DataError(f"there are {len(self.images)} images, and step {self.time_step} wants {end}")
+            self.progress[1] += self.engine.step(self.images[start:end], self.labels[start:end])
+            self.progress[0] = end
