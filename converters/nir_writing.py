@@ -1,0 +1,165 @@
+"""The nodes of NIR that one layer of a `BinaryGraph` becomes; see `lava_meta.converters.nir`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import nir
+import numpy as np
+
+from lava_meta.conv import ConvLayer, Pool, Window
+from lava_meta.errors import ConversionError
+from lava_meta.graph import DenseLayer, Readout
+
+_EXACT = 2**51  # float64 holds every half-integer below
+Nodes = Iterator[tuple[str, nir.NIRNode]]
+
+
+def dense_nodes(name: str, layer: DenseLayer, pixels: bool, time_step: float | None) -> Nodes:
+    """A hidden dense layer's nodes by name, the last its spikes. `pixels`: whether it is the first layer."""
+    weight, bias = _on_spikes(layer, pixels)
+    shift = -_between(name, layer.threshold)
+    sign = layer.polarity[:, None]
+    metadata = {"polarity": layer.polarity.copy()}
+    if layer.centred:
+        yield f"{name}_sums", nir.Affine(_stored(weight), bias)
+        yield name, nir.Affine(_stored(sign * centring(layer.n_out)), shift, metadata=metadata)
+    else:
+        yield name, nir.Affine(_stored(sign * weight), layer.polarity * bias + shift, metadata=metadata)
+    yield f"{name}_fires", _fires(np.zeros(layer.n_out), time_step)
+
+
+def readout_nodes(name: str, layer: Readout, pixels: bool) -> Nodes:
+    """The readout's sums, and its values where these are not the sums."""
+    weight, bias = _on_spikes(layer, pixels)
+    yield name, nir.Affine(_stored(weight), bias)
+    # An offset of -0.0 is written too: a network read back is equal to the byte.
+    if (layer.scale != 1).any() or layer.offset.any() or np.signbit(layer.offset).any():
+        yield f"{name}_values", nir.Affine(np.diag(layer.scale), layer.offset.copy())
+
+
+def conv_nodes(name: str, layer: ConvLayer, pixels: bool, time_step: float | None) -> Nodes:
+    """A convolution's nodes by name, the last its spikes."""
+    window = layer.window
+    if window.kernel[0] != window.kernel[1]:
+        raise ConversionError(f"{name} has a kernel of {window.kernel}; NIR takes its shapes from one extent alone")
+    weight = np.where(layer.weight, 1.0, -1.0) * layer.polarity[:, None] * (1 if pixels else 2)
+    limit = np.broadcast_to(_between(name, layer.threshold), layer.sums_shape)
+    if not pixels:
+        limit = limit + layer.polarity[:, None, None] * sums_of_weights(layer)
+    terms = 1 if layer.sum_window is None else int(np.prod(layer.sum_window.kernel))
+    means = time_step is not None  # readers that know only LIF know only means over windows
+    bias = np.zeros(layer.channels)
+    # One limit for all positions goes into the bias, except under a sum, which would have to share it out.
+    if (limit == limit[:, :1, :1]).all() and (terms == 1 or means):
+        bias, limit = -limit[:, 0, 0] / terms, np.zeros(layer.sums_shape)
+    metadata = {"polarity": layer.polarity.copy(), "per_position": int(layer.per_position), "groups": layer.groups}
+    kernels = weight.reshape(layer.channels, -1, *window.kernel)
+    yield name, _convolution(kernels, layer.input_shape, window, layer.groups, bias, metadata)
+    if layer.sum_window is not None:
+        if layer.sum_window.dilation != (1, 1):
+            raise ConversionError(f"{name} sums over a window with dilation, which NIR's pooling does not have")
+        yield f"{name}_sums", _pooling(layer.sum_window, means)
+    yield f"{name}_fires", _fires(limit / terms if means else limit, time_step)
+    shape = layer.sums_shape
+    for number, pool in enumerate(layer.pools, 1):
+        label = f"{name}_pool{number}"
+        before, limit = shape, pool_limits(pool, shape)
+        shape = (limit.shape[0], limit.shape[1], limit.shape[2])
+        if pool.dilation == (1, 1):
+            yield label, _pooling(pool, means)
+            terms = int(np.prod(pool.kernel)) if means else 1
+        else:
+            # Each channel's own sum, as a convolution of ones.
+            if pool.kernel[0] != pool.kernel[1]:
+                raise ConversionError(f"{label} has a window of {pool.kernel} with dilation; NIR has square ones")
+            ones, zeros = np.ones((before[0], 1, *pool.kernel)), np.zeros(before[0])
+            yield label, _convolution(ones, before, pool, before[0], zeros, {"pool": 1})
+            terms = 1
+        yield f"{label}_fires", _fires(limit / terms, time_step, {"every": np.array(pool.every, np.int64)})
+
+
+def centring(units: int) -> np.ndarray:
+    """`n I - 1`: takes sums u to `n * u_j - sum_k u_k`."""
+    return units * np.eye(units) - 1
+
+
+def sums_of_weights(layer: ConvLayer) -> np.ndarray:
+    """Of each position's window, (channels, down, across): padding has no weights."""
+    return layer.convolve(np.ones((1, layer.n_in)), np.where(layer.weight, 1.0, -1.0))[0]
+
+
+def pool_limits(pool: Pool, shape: tuple[int, int, int]) -> np.ndarray:
+    """What the number of spikes in a window must exceed, (channels, down, across): half a spike short of enough."""
+    inside = pool.views(np.ones((1, 1, *shape[1:])))[0].sum(axis=(3, 4))
+    enough = np.ones((shape[0], *inside.shape[1:]))
+    enough[list(pool.every)] = inside
+    return enough - 0.5
+
+
+def _between(name: str, threshold: np.ndarray) -> np.ndarray:
+    """Halfway between the last sum that does not fire and the first that does."""
+    limit = threshold - 0.5
+    if np.abs(limit).max() > _EXACT:
+        raise ConversionError(f"{name} has a threshold of more than 51 bits, which float64 does not hold exactly")
+    return limit
+
+
+def _on_spikes(layer: DenseLayer | Readout, pixels: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and bias that give `W x` from what NIR's units send: from pixels as they are, else from 0 and 1."""
+    weight = np.where(layer.weight, 1.0, -1.0)
+    return (weight, np.zeros(layer.n_out)) if pixels else (2 * weight, -weight.sum(axis=1))
+
+
+def _stored(weight: np.ndarray) -> np.ndarray:
+    return weight.astype(np.float32)  # integers below 2**24: half the memory, nothing lost
+
+
+def _convolution(
+    kernels: np.ndarray,
+    shape: tuple[int, ...],
+    window: Window,
+    groups: int,
+    bias: np.ndarray,
+    metadata: dict[str, Any],
+) -> nir.Conv2d:
+    """Kernels (channels, inputs a group, ...) for images of `shape`. Groups become zeros between them.
+
+    NIR's own check of shapes takes the channels of one group for all that a grouped convolution gets.
+    """
+    whole = np.zeros((len(kernels), shape[0], *window.kernel), np.float32)
+    for group, share in enumerate(np.split(np.arange(len(kernels)), groups)):
+        inputs = kernels.shape[1]
+        whole[share, group * inputs : (group + 1) * inputs] = kernels[share]
+    return nir.Conv2d(
+        input_shape=(shape[1], shape[2]),
+        weight=whole,
+        stride=window.stride,
+        padding=window.padding,
+        dilation=window.dilation,
+        groups=1,
+        bias=bias,
+        metadata=metadata,
+    )
+
+
+def _pooling(window: Window, means: bool) -> nir.NIRNode:
+    kind = nir.AvgPool2d if means else nir.SumPool2d
+    return kind(*(np.array(extent) for extent in (window.kernel, window.stride, window.padding)))
+
+
+def _fires(
+    threshold: np.ndarray, time_step: float | None, metadata: dict[str, np.ndarray] | None = None
+) -> nir.NIRNode:
+    if time_step is None:
+        return nir.Threshold(np.array(threshold), metadata=metadata or {})
+    zeros, ones = np.zeros(threshold.shape), np.ones(threshold.shape)
+    return nir.LIF(
+        tau=time_step * ones,
+        r=ones,
+        v_leak=zeros,
+        v_threshold=np.array(threshold),
+        v_reset=zeros.copy(),
+        metadata=metadata or {},
+    )
