@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lava_meta.methods import EWC, SI, Beakers, Levels, Method, Replay
-from lava_meta.rule import Consolidation, Exponential
+from lava_meta.rule import Consolidation, Constant, Exponential
 from lava_meta.streams import Scenario, all_together
 
 if TYPE_CHECKING:
@@ -38,7 +38,12 @@ RULES: dict[str, Rule] = {
     "random": Rule("EWC with shuffled importances: random consolidation", method=lambda s: _ewc(s, shuffle=True)),
     "si": Rule("plain, and synaptic intelligence: told where a task ends", method=lambda s: SI(s.si_strength)),
     "replay": Rule("plain, with stored images in every batch", method=lambda s: Replay(s.replay_images)),
-    "beakers": Rule("each hidden weight leaks into slower ones, the last metaplastic", method=lambda s: Beakers()),
+    "beakers": Rule(
+        "each hidden weight leaks into slower ones, the last metaplastic",
+        uses_m=True,
+        method=lambda s: Beakers(m=s.m[0]),
+        consolidation=lambda m: Constant(),
+    ),
     "probabilistic": Rule(
         "whole levels, moved with probability exp(-m |h|) where |h| would shrink",
         uses_m=True,
