@@ -70,6 +70,8 @@ def to_nir(network: BinaryGraph | LavaNetwork, *, time_step: float | None = None
     graph = network.graph if isinstance(network, LavaNetwork) else network
     if isinstance(graph, BinaryGraph) and (graph.signs or graph.binarize is not None or graph.min_level):
         raise ConversionError(f"the network takes {graph.domain}, or binarizes them: only unsigned pixels are written")
+    if isinstance(graph, BinaryGraph) and any(layer.norm is not None for layer in graph.layers):
+        raise ConversionError("a layer's norm has a bias, whose threshold depends on the image: NIR has no node for it")
     if not isinstance(graph, BinaryGraph):
         raise TypeError(f"to_nir takes a LavaNetwork or a BinaryGraph; got {type(network).__name__}")
     enters = graph.input_shape if graph.convolutional else (graph.n_in,)

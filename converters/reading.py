@@ -29,6 +29,12 @@ MONOTONE = {
     nn.BatchNorm2d: "part of the thresholds, with running statistics; gains of either sign and zero",
     nn.Hardtanh: "part of the thresholds",
 }
+PER_IMAGE = {
+    SampleNorm: "integer sums beside their mean; behind dense layers only",
+    nn.LayerNorm: "integer sums beside their mean and their spread; with a bias, a threshold that follows the spread",
+    nn.GroupNorm: "the same within each group of channels",
+    nn.InstanceNorm2d: "the same within each channel; with running statistics, part of the thresholds",
+}
 POOLS = {
     nn.MaxPool2d: "OR of signs; AND in channels whose norm behind it falls. Before or behind the sign, not `ceil_mode`",
     nn.AvgPool2d: "integer sums over the window. Directly behind the convolution, without padding or `ceil_mode`",
@@ -48,7 +54,7 @@ SUPPORT: dict[type[nn.Module], str] = {
     **BINARY,
     **SCALED,
     **MONOTONE,
-    SampleNorm: "integer sums beside their mean; behind dense layers only",
+    **PER_IMAGE,
     **POOLS,
     Sign: "the comparison with the threshold, +1 on a tie; before the first layer, a threshold for every input",
     nn.Flatten: "the order (channels, rows, columns)",
@@ -57,10 +63,7 @@ SUPPORT: dict[type[nn.Module], str] = {
     nn.Module: f"what its forward calls one after the other: modules, {FUNCTION_NAMES}, and views as (images, -1)",
 }
 REFUSED: dict[type[nn.Module], str] = {
-    nn.LayerNorm: "it rounds its mean, so that ties fall on either side; train with lava_meta.nn.SampleNorm, the same "
-    "norm without affine and with an exact mean",
-    nn.InstanceNorm2d: "its mean and deviation belong to one image, so that no threshold stands for it; train with "
-    "nn.BatchNorm2d or lava_meta.nn.FixedNorm",
+    nn.InstanceNorm1d: "it takes series (images, channels, length); use nn.LayerNorm or nn.GroupNorm",
     nn.AdaptiveAvgPool2d: "its windows depend on the image; use nn.AvgPool2d with the window that it takes",
     nn.ReLU: "binarized networks pass signs on; use lava_meta.nn.Sign",
 }
@@ -97,6 +100,16 @@ class Front:
     before: list[tuple[str, nn.Module]] = field(default_factory=list)  # norms before the sign, and Flatten
     sign: Sign | None = None
     end: int = -1  # place of the sign among `flat(model)`
+
+
+def is_monotone(module: nn.Module) -> bool:
+    """Whether a module is a fixed monotone function of each sum."""
+    return isinstance(module, tuple(MONOTONE)) or (isinstance(module, nn.InstanceNorm2d) and module.track_running_stats)
+
+
+def is_per_image(module: nn.Module) -> bool:
+    """Whether a module norms the sums of each image by their own statistics."""
+    return isinstance(module, tuple(PER_IMAGE)) and not is_monotone(module)
 
 
 def norms_of(modules: Sequence[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
@@ -173,7 +186,7 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
                 raise ConversionError(f"{label} stands where images are flat; pooling goes before Flatten")
             _check_pool(label, module, stages[-1])
             (stages[-1].before if stages[-1].sign is None else stages[-1].behind).append((label, module))
-        elif isinstance(module, (*MONOTONE, SampleNorm)):
+        elif isinstance(module, (*MONOTONE, *PER_IMAGE)):
             if stages[-1].sign is not None:
                 raise ConversionError(f"{label} stands behind a sign activation; norms go before it")
             if isinstance(module, SampleNorm) and isinstance(stages[-1].layer, BinaryConv2d):
@@ -200,7 +213,7 @@ def _read_front(front: Front, place: int, label: str, module: nn.Module) -> None
     """A module before the first binary layer: norms and a sign, which make signs of the inputs."""
     if isinstance(module, Sign) and front.sign is None:
         front.sign, front.end = module, place
-    elif isinstance(module, tuple(MONOTONE)) and front.sign is None:
+    elif is_monotone(module) and front.sign is None:
         front.before.append((label, module))
     elif not isinstance(module, tuple(IDENTITIES)):
         raise ConversionError(

@@ -10,7 +10,8 @@ A convolution is dense at each of its positions, with the weights of its channel
 border, and in a padded first layer another constant part too (see `lava_meta.conv`): there the search is done for every
 position at once.
 
-A layer norm compares each sum with the mean of its layer. That stays in integers too: `n * s_j - sum(s) >= T_j`.
+A norm over the sums of one image compares each with their mean, which stays in integers too: `n * s_j - sum(s) >= T_j`.
+With a bias its threshold follows their spread (`lava_meta.group_norm`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
@@ -28,8 +28,10 @@ import torch
 from torch import nn
 
 from lava_meta.conv import ConvLayer, Pool, Window
-from lava_meta.converters.reading import Front, Stage, norms_of, read
+from lava_meta.converters.per_image import check_readout_norm, per_image_norm
+from lava_meta.converters.reading import Front, Stage, is_per_image, norms_of, read
 from lava_meta.converters.registry import Affine
+from lava_meta.converters.sums import Sums
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
 from lava_meta.inputs import Binarize, check_levels
@@ -40,10 +42,11 @@ from lava_meta.nn import (
     BinaryLinear,
     FixedNorm,
     Pixels,
-    SampleNorm,
     TaskBatchNorm,
     select_task,
 )
+
+_NEVER = 2**62  # a threshold that no sum reaches
 
 
 def prepare(model: nn.Module, task: int = 0) -> nn.Module:
@@ -169,22 +172,21 @@ def _input_shape(model: nn.Module, first: Stage, given: Sequence[int] | None) ->
 def _hidden(stage: Stage, shape: tuple[int, ...], pixels: Pixels | None) -> DenseLayer | ConvLayer:
     if isinstance(stage.layer, BinaryConv2d):
         return _convolution(stage, stage.layer, shape, pixels)
-    per_sample = [(label, module) for label, module in stage.norms if isinstance(module, SampleNorm)]
-    if not per_sample:
-        row = _row_sums(stage.weight)
-        threshold, polarity = _search(stage, Sums.of(stage.weight.shape[1], row, pixels))
+    row = _row_sums(stage.weight)
+    sums = Sums.of(stage.weight.shape[1], row, pixels)
+    norm = per_image_norm(stage, sums, row.shape)
+    if norm is None:
+        threshold, polarity = _search(stage, sums)
         return DenseLayer.from_weights(stage.weight, threshold, polarity)
-    for label, module in stage.norms:
-        if isinstance(module, (TaskBatchNorm, nn.BatchNorm1d, Affine)) or len(per_sample) > 1:
-            raise ConversionError(f"{label} and {per_sample[0][0]} stand in one layer: one norm a layer is supported")
-    units = len(stage.weight)
-    threshold = np.zeros(units, np.int64)
-    if pixels is not None:
-        # The constant part of a sum, -offset * R_j, moves with its mean; exact in rationals.
-        row = _row_sums(stage.weight)
-        offset = Fraction(float(pixels.offset))
-        threshold = np.array([math.ceil(offset * int(shift)) for shift in units * row - row.sum()])
-    return DenseLayer.from_weights(stage.weight, threshold, centred=True)
+    if norm.groups > 1 or norm.bias[norm.gain != 0].any():  # its threshold follows the spread, or the group's mean
+        return DenseLayer.from_weights(stage.weight, np.zeros(len(row)), norm=norm)
+    # Without a bias, what is compared is the sum and its mean alone; a gain of 0 leaves the bias.
+    gain, bias = (np.broadcast_to(value, row.shape) for value in (norm.gain, norm.bias))
+    moved = [norm.origin * int(shift) for shift in len(row) * row - row.sum()]
+    polarity = np.where(gain < 0, -1, 1).astype(np.int8)
+    threshold = np.array([math.ceil(int(p) * m) for p, m in zip(polarity, moved, strict=True)], np.int64)
+    threshold[gain == 0] = np.where(bias < 0, _NEVER, -_NEVER)[gain == 0]
+    return DenseLayer.from_weights(stage.weight, threshold, polarity, centred=True)
 
 
 def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], pixels: Pixels | None) -> ConvLayer:
@@ -212,6 +214,9 @@ def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], pixel
     terms = layer.convolve(ones, np.ones(layer.weight.shape))[0].astype(np.int64)
     divisor = averages[0].divisor_override or math.prod(layer.sum_window.kernel) if layer.sum_window else 1
     sums = Sums.of(terms, layer.sums(ones)[0], pixels, divisor)
+    norm = per_image_norm(stage, sums, layer.sums_shape)
+    if norm is not None:
+        return replace(layer, norm=norm)
     if pixels is None or pixels.offset == 0 or not any(layer.window.padding):
         sums = sums.shared()
     threshold, polarity = _search(stage, sums)
@@ -229,52 +234,6 @@ def _pool(module: nn.MaxPool2d) -> Pool:
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Integer sums of a stage and what they are to the model: `gain * (s - offset * row) / divisor`.
-
-    Arrays are int64, (units,) or (channels, down, across).
-    """
-
-    low: np.ndarray  # the least sum
-    high: np.ndarray  # the greatest
-    row: np.ndarray  # the sum of the weights
-    pixels: Pixels | None  # gain and offset; None behind the first layer, where they are 1 and 0
-    divisor: int
-
-    @classmethod
-    def of(cls, terms: int | np.ndarray, row: np.ndarray, pixels: Pixels | None, divisor: int = 1) -> Sums:
-        """Of `terms` inputs, signs or pixels, with weights that sum to `row`."""
-        if pixels is None:
-            return cls(0 * row - terms, 0 * row + terms, row, None, divisor)
-        rise, fall = (terms + row) // 2, (terms - row) // 2  # weights of +1 and of -1
-        low, high = pixels.min_level, pixels.max_level
-        return cls(low * rise - high * fall, high * rise - low * fall, row, pixels, divisor)
-
-    def shared(self) -> Sums:
-        """For one threshold a channel, which needs the same constant part at all positions."""
-        return replace(
-            self,
-            low=self.low.min(axis=(1, 2), keepdims=True),
-            high=self.high.max(axis=(1, 2), keepdims=True),
-            row=self.row[:, :1, :1],
-        )
-
-    def values(self, sums: np.ndarray) -> np.ndarray:
-        """What the model has for these sums, float64."""
-        if self.pixels is None:
-            return sums / self.divisor
-        return float(self.pixels.gain) * (sums - float(self.pixels.offset) * self.row) / self.divisor
-
-    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
-        """The least and greatest value of each unit or channel, over all its positions."""
-        positions = tuple(range(1, self.row.ndim))
-        return (
-            self.values(self.low).min(axis=positions, keepdims=True),
-            self.values(self.high).max(axis=positions, keepdims=True),
-        )
 
 
 def _search(stage: Stage, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
@@ -352,11 +311,12 @@ def _readout(stage: Stage, pixels: Pixels | None) -> Readout:
     if pixels is not None:
         # gain * (K - offset * R): the common gain keeps the argmax, the constant does not.
         offset = -float(pixels.offset) * _row_sums(weight)
-        if any(not isinstance(module, SampleNorm) for _, module in stage.norms):
+        if any(not is_per_image(module) for _, module in stage.norms):
             scale, offset = float(pixels.gain) * scale, float(pixels.gain) * offset
     for label, module in stage.norms:
         _check_statistics(label, module)
-        if isinstance(module, SampleNorm):
+        if is_per_image(module):
+            check_readout_norm(label, module)
             continue  # monotone within a sample: the argmax is the same
         if isinstance(module, FixedNorm):
             scale, offset = module.scale * scale, module.scale * offset

@@ -2,7 +2,7 @@
 
     s = W * x                  over the kernel's window; what lies outside the image adds nothing, as zero padding does
     d = sum of s               over `sum_window`, where there is one (average pooling, without its division)
-    a = +1 where polarity_c * d >= threshold, else -1
+    a = +1 where polarity_c * d >= threshold, else -1; with a norm, what `lava_meta.group_norm` says of d
     pooling: a window of signs is +1 where one of them is (OR), or where all are (AND)
 
 One threshold a channel is enough where all positions have the same terms. In a padded first layer they do not: a padded
@@ -19,13 +19,14 @@ Images go in and come out flat, (channels, rows, columns) in C order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lava_meta.bits import pack, unpack
-from lava_meta.layers import check_array, check_bits, positive_weights
+from lava_meta.group_norm import GroupNorm
+from lava_meta.layers import check_array, check_bits, check_norm, positive_weights
 
 Pair = tuple[int, int]
 
@@ -95,6 +96,7 @@ class ConvLayer:
     groups: int = 1  # channels of one group see the inputs of that group only
     sum_window: Window | None = None
     pools: tuple[Pool, ...] = ()
+    norm: GroupNorm | None = None  # decides instead of the thresholds, which are 0
 
     def __post_init__(self) -> None:
         if len(self.input_shape) != 3 or min(self.input_shape) < 1:
@@ -111,6 +113,7 @@ class ConvLayer:
         check_array("polarity", self.polarity, np.int8, (self.channels,))
         if not np.isin(self.polarity, (-1, 1)).all():
             raise ValueError("polarity holds a value that is neither +1 nor -1")
+        check_norm(self.norm, int(np.prod(whole)), self.threshold, self.polarity)
         for pool in self.pools:
             if not {*pool.every} <= {*range(self.channels)}:
                 raise ValueError(f"a pooling names channels {pool.every}; the layer has {self.channels}")
@@ -213,10 +216,22 @@ class ConvLayer:
 
     def fires(self, sums: np.ndarray) -> np.ndarray:
         """Booleans (n, n_out), True for +1, from the integer sums (n, *sums_shape)."""
-        signs = self.polarity[:, None, None] * sums.astype(np.int64, copy=False) >= self.threshold
+        if self.norm is not None:
+            signs = self.norm.fires(sums.reshape(len(sums), -1)).reshape(sums.shape)
+        else:
+            signs = self.polarity[:, None, None] * sums.astype(np.int64, copy=False) >= self.threshold
         for pool in self.pools:
             signs = pool.signs(signs)
         return signs.reshape(len(signs), -1)
+
+    def ties(self, sums: np.ndarray) -> np.ndarray | None:
+        """Where a sum that is handed on, or pooled, ties with its norm's threshold, booleans (n, n_out); or None."""
+        if self.norm is None:
+            return None
+        ties = (self.norm.order(sums.reshape(len(sums), -1)) == 0).reshape(sums.shape)
+        for pool in self.pools:
+            ties = replace(pool, every=()).signs(ties)
+        return ties.reshape(len(ties), -1)
 
     def to_dict(self) -> dict[str, Any]:
         """The structure without the arrays, as JSON-ready values."""
@@ -230,7 +245,12 @@ class ConvLayer:
 
     @classmethod
     def from_dict(
-        cls, structure: dict[str, Any], bits: np.ndarray, threshold: np.ndarray, polarity: np.ndarray
+        cls,
+        structure: dict[str, Any],
+        bits: np.ndarray,
+        threshold: np.ndarray,
+        polarity: np.ndarray,
+        norm: GroupNorm | None = None,
     ) -> ConvLayer:
         """Undo `to_dict`, with the arrays."""
         sum_window = structure["sum_window"]
@@ -243,6 +263,7 @@ class ConvLayer:
             groups=structure["groups"],
             sum_window=None if sum_window is None else Window(**_tuples(sum_window)),
             pools=tuple(Pool(**_tuples(pool)) for pool in structure["pools"]),
+            norm=norm,
         )
 
 

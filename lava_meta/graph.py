@@ -6,7 +6,7 @@ integer thresholds. Lava, NIR and the numpy oracle below all compute from it, so
     layer 1        s = W p            p: integers min_level .. max_level (raw pixels, signed features), or their signs
     layer 2, ...   s = W a            a: the signs (+1, -1) of the layer before
     every layer    d = s                       or, where the layer is centred, d = n_out * s - sum_k s_k
-                   a = +1 where polarity * d >= threshold, else -1
+                   a = +1 where polarity * d >= threshold, else -1; or what its `lava_meta.group_norm` says
     readout        u = W a,  value = scale * u + offset,  class = argmax of the values, lowest index on ties
 
 Layers are dense (`lava_meta.layers`) or convolutions with pooling (`lava_meta.conv`). `W` holds +1 and -1 and is kept
@@ -23,11 +23,14 @@ from typing import Any
 import numpy as np
 
 from lava_meta.conv import ConvLayer
+from lava_meta.group_norm import GroupNorm
 from lava_meta.inputs import Binarize, check_levels, check_range, level_dtype
 from lava_meta.layers import DenseLayer, Readout
 from lava_meta.sealed import GRAPH, read_sealed, write_sealed
 
-VERSION = 3  # of files with other inputs than pixels; with convolutions 2, of dense layers 1, as they always were
+VERSION = (
+    3  # of files with other inputs than pixels, or norms; with convolutions 2, of dense layers 1, as they always were
+)
 _ORACLE_BATCH = {False: 256, True: 16}  # images at once, without and with convolutions
 
 
@@ -153,9 +156,10 @@ class BinaryGraph:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to one safetensors file, whole or not at all; equal networks give equal bytes."""
+        norms = {name: layer.norm.to_dict() for name, layer in self.named_layers()[:-1] if layer.norm is not None}
         header: dict[str, Any] = {
             "format": GRAPH,
-            "version": VERSION if self.min_level or self.binarize else 2 if self.convolutional else 1,
+            "version": VERSION if self.min_level or self.binarize or norms else 2 if self.convolutional else 1,
             "max_level": self.max_level,
             "input_shape": list(self.input_shape),
             "n_in": [layer.n_in for _, layer in self.named_layers()],
@@ -167,6 +171,8 @@ class BinaryGraph:
             }
         if self.min_level:
             header |= {"min_level": self.min_level, "signs": self.signs}
+        if norms:
+            header["norms"] = norms
         write_sealed(path, header, self._tensors())
 
     @classmethod
@@ -177,10 +183,14 @@ class BinaryGraph:
         for i, centred in enumerate(header["centred"], 1):
             name, n_in = f"hidden{i}", header["n_in"][i - 1]
             bits, threshold, polarity = (tensors[f"{name}.{field}"] for field in ("bits", "threshold", "polarity"))
+            norm = None
+            if name in header.get("norms", {}):
+                arrays = (tensors[f"{name}.norm.{field}"] for field in ("gain", "bias", "row"))
+                norm = GroupNorm.from_dict(header["norms"][name], *arrays)
             if name in header.get("conv", {}):
-                hidden.append(ConvLayer.from_dict(header["conv"][name], bits, threshold, polarity))
+                hidden.append(ConvLayer.from_dict(header["conv"][name], bits, threshold, polarity, norm))
             else:
-                hidden.append(DenseLayer(bits, n_in, threshold, polarity, centred))
+                hidden.append(DenseLayer(bits, n_in, threshold, polarity, centred, norm))
         readout = Readout(
             tensors["readout.bits"], header["n_in"][-1], tensors["readout.scale"], tensors["readout.offset"]
         )
@@ -198,8 +208,9 @@ class BinaryGraph:
         )
 
     def _tensors(self) -> dict[str, np.ndarray]:
-        fields = {"bits", "threshold", "polarity", "scale", "offset"}
+        fields = {"bits", "threshold", "polarity", "scale", "offset", "gain", "bias", "row"}
         parts = self.named_layers() + ([] if self.binarize is None else [("inputs", self.binarize)])
+        parts += [(f"{name}.norm", layer.norm) for name, layer in parts if getattr(layer, "norm", None) is not None]
         return {
             f"{name}.{field}": np.ascontiguousarray(value)
             for name, layer in parts

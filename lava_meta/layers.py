@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lava_meta.bits import pack, unpack, words
+from lava_meta.group_norm import GroupNorm
 
 
 class _Synapses:
@@ -43,7 +44,8 @@ class _Synapses:
 class DenseLayer(_Synapses):
     """Binary synapses and their threshold neurons: `a_j = +1` where `polarity_j * d_j >= threshold_j`.
 
-    `d = W x`, or `n_out * (W x)_j - sum_k (W x)_k` where `centred` (a layer norm's mean, kept in integers).
+    `d = W x`, or `n_out * (W x)_j - sum_k (W x)_k` where `centred` (a layer norm's mean, kept in integers). With a
+    `norm`, it decides instead, and thresholds are 0.
 
     Raises `ValueError` when a field's shape, type or range does not fit the others.
     """
@@ -53,6 +55,7 @@ class DenseLayer(_Synapses):
     threshold: np.ndarray  # int64 (n_out,), in units of d
     polarity: np.ndarray  # int8 (n_out,), +1 or -1: -1 where the norm's gain is negative
     centred: bool = False
+    norm: GroupNorm | None = None
 
     def __post_init__(self) -> None:
         check_bits(self.bits, self.n_in)
@@ -60,6 +63,7 @@ class DenseLayer(_Synapses):
         check_array("polarity", self.polarity, np.int8, (self.n_out,))
         if not np.isin(self.polarity, (-1, 1)).all():
             raise ValueError("polarity holds a value that is neither +1 nor -1")
+        check_norm(self.norm, self.n_out, self.threshold, self.polarity, self.centred)
 
     @classmethod
     def from_weights(
@@ -68,6 +72,7 @@ class DenseLayer(_Synapses):
         threshold: np.ndarray,
         polarity: np.ndarray | None = None,
         centred: bool = False,
+        norm: GroupNorm | None = None,
     ) -> DenseLayer:
         """From weights (n_out, n_in), +1 where `weight >= 0` (booleans: where True); polarity defaults to +1."""
         positive = positive_weights(weight)
@@ -78,11 +83,20 @@ class DenseLayer(_Synapses):
             threshold=np.asarray(threshold, dtype=np.int64),
             polarity=np.ones(n_out, np.int8) if polarity is None else np.asarray(polarity, dtype=np.int8),
             centred=centred,
+            norm=norm,
         )
 
     def fires(self, sums: np.ndarray) -> np.ndarray:
         """Booleans (n, n_out), True for +1, from the integer sums `W x` (n, n_out)."""
+        if self.norm is not None:
+            return self.norm.fires(sums)
         return self.polarity * self.centre(sums.astype(np.int64, copy=False)) >= self.threshold
+
+    def ties(self, sums: np.ndarray) -> np.ndarray | None:
+        """Where sums tie with a threshold that is a statistic of the image, booleans (n, n_out); None without one."""
+        if self.norm is not None:
+            return self.norm.order(sums) == 0
+        return self.polarity * self.centre(sums) == self.threshold if self.centred else None
 
     def centre(self, sums: np.ndarray) -> np.ndarray:
         """`d` (n, n_out) of sums (n, n_out); linear in them."""
@@ -149,6 +163,16 @@ def check_array(name: str, value: np.ndarray, dtype: type, shape: tuple[int, ...
     """Raises `ValueError` for an array of another type or shape."""
     if value.dtype != dtype or value.shape != shape:
         raise ValueError(f"{name} is {value.dtype} {value.shape}; expected {np.dtype(dtype)} {shape}")
+
+
+def check_norm(
+    norm: GroupNorm | None, units: int, threshold: np.ndarray, polarity: np.ndarray, centred: bool = False
+) -> None:
+    """Raises `ValueError` for a norm that does not fit its layer, or stands beside thresholds."""
+    if norm is not None:
+        norm.check_units(units)
+        if threshold.any() or (polarity != 1).any() or centred:
+            raise ValueError("a layer with a norm has no thresholds, polarities or mean besides it")
 
 
 def check_bits(bits: np.ndarray, n_in: int) -> None:

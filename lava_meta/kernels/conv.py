@@ -28,6 +28,7 @@ class PackedConv:
         self.input_shape = layer.input_shape
         self.output_shape = layer.output_shape
         self._pixels = low is not None
+        self._norm = layer.norm
         self._outside = -(low or 0)  # what a padded place, whose level is 0, has become
         self._groups = layer.groups
         self._sums_shape = layer.sums_shape
@@ -36,9 +37,9 @@ class PackedConv:
         # Turning a unit's weights turns its sum: the polarity is folded in.
         positive = layer.weight ^ (layer.polarity < 0)[:, None]
         limits = layer.threshold.reshape(layer.channels, -1).T
-        if low:
-            parts = layer.most_terms // layer.fan_in
-            limits = limits - low * parts * (2 * positive.sum(axis=1, dtype=np.int64) - layer.fan_in)
+        parts = layer.most_terms // layer.fan_in
+        self._shift = (low or 0) * parts * (2 * positive.sum(axis=1, dtype=np.int64) - layer.fan_in)
+        limits = limits - self._shift
         shares = zip(np.split(positive, layer.groups), np.split(limits, layer.groups, axis=1), strict=True)
         lay = _masks if self._pixels else self._runs
         self._shares = [(lay(weight), _limits(limit)) for weight, limit in shares]
@@ -60,18 +61,26 @@ class PackedConv:
         if self._pixels:
             x = x.reshape(len(x), channels, rows, columns)
         lanes, share = len(x), self._sums_shape[0] // self._groups
-        parts = []
+        parts, sums = [], []
         for group, (weight, limit) in enumerate(self._shares):
             signs = np.empty((lanes, *self._sums_shape[1:], words(share)), np.uint64)
+            whole = np.empty((lanes if self._norm else 0, *self._sums_shape[1:], words(share) * BLOCK), np.int64)
             seen = slice(group * channels // self._groups, (group + 1) * channels // self._groups)
             if self._pixels:
                 part = x if self._groups == 1 else np.ascontiguousarray(x[:, seen])
-                convolve_pixels(weight, part, self._outside, self._window, self._sum_window, limit, signs)
+                convolve_pixels(weight, part, self._outside, self._window, self._sum_window, limit, signs, whole)
             else:
                 part = x if self._groups == 1 else pack(unpack(x, channels)[..., seen])
-                convolve_signs(weight, part, channels // self._groups, self._window, self._sum_window, limit, signs)
+                convolve_signs(
+                    weight, part, channels // self._groups, self._window, self._sum_window, limit, signs, whole
+                )
             parts.append(signs)
-        if self._groups == 1:
+            sums.append(whole[..., :share])
+        if self._norm is not None:
+            every = np.concatenate(sums, axis=-1) + self._shift
+            fires = self._norm.fires(every.transpose(0, 3, 1, 2).reshape(lanes, -1))
+            signs = pack(fires.reshape(lanes, *self._sums_shape).transpose(0, 2, 3, 1))
+        elif self._groups == 1:
             signs = parts[0]
         else:
             signs = pack(np.concatenate([unpack(part, share) for part in parts], axis=-1))

@@ -252,12 +252,13 @@ def forward(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def convolve_signs(weights, x, channels, window, sum_window, threshold, out):  # type: ignore[no-untyped-def]
+def convolve_signs(weights, x, channels, window, sum_window, threshold, out, sums):  # type: ignore[no-untyped-def]
     """Packed signs of a convolution over packed signs; what lies outside the image adds nothing.
 
     weights: uint64 (blocks * kernel rows * kernel columns * words * 64,), inverted. x: uint64 (lanes, rows, columns,
     words), `channels` signs to a place. window, sum_window: int64 (4, 2): kernel, stride, padding, dilation.
-    threshold: int64 (1 or positions, 64 * blocks). out: uint64 (lanes, down, across, blocks).
+    threshold: int64 (1 or positions, 64 * blocks). out: uint64 (lanes, down, across, blocks). sums: int64 (lanes, down,
+    across, 64 * blocks), which are written instead of the signs, or of no size.
     """
     lanes, rows, columns, words = x.shape
     _, down, across, blocks = out.shape
@@ -288,11 +289,15 @@ def convolve_signs(weights, x, channels, window, sum_window, threshold, out):  #
                                         length = (seen - skipped) * words
                                         _add_xor(weights, tap * words * BLOCK, x, place * words, length, counts)
                                         terms += (seen - skipped) * channels
-                    out[lane, i, j, block] = _fire(counts, terms, _limit(threshold, i * across + j, block))
+                    if sums.size:
+                        for u in range(BLOCK):
+                            sums[lane, i, j, block * BLOCK + u] = 2 * counts[u] - terms
+                    else:
+                        out[lane, i, j, block] = _fire(counts, terms, _limit(threshold, i * across + j, block))
 
 
 @njit(cache=True)
-def convolve_pixels(masks, pixels, outside, window, sum_window, threshold, out):  # type: ignore[no-untyped-def]
+def convolve_pixels(masks, pixels, outside, window, sum_window, threshold, out, sums):  # type: ignore[no-untyped-def]
     """Packed signs of a convolution over pixels, by products of bytes; padding has the level `outside`.
 
     masks: uint32 (blocks, groups, 64), bytes of 0 and 1 in the order (channel, kernel row, kernel column).
@@ -351,7 +356,11 @@ def convolve_pixels(masks, pixels, outside, window, sum_window, threshold, out):
                             total[u] += counts[patch % QUAD, u]
                         patch += 1
                     position = i * across + j
-                    out[lane, i, j, block] = _fire(total, offset[position], _limit(threshold, position, block))
+                    if sums.size:
+                        for u in range(BLOCK):
+                            sums[lane, i, j, block * BLOCK + u] = 2 * total[u] - offset[position]
+                    else:
+                        out[lane, i, j, block] = _fire(total, offset[position], _limit(threshold, position, block))
 
 
 @njit(cache=True)

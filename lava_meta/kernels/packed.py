@@ -29,22 +29,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from lava_meta.bits import pack, unpack, words
+from lava_meta.bits import pack, unpack
 from lava_meta.conv import ConvLayer
 from lava_meta.graph import BinaryGraph
 from lava_meta.inputs import check_range
 from lava_meta.kernels.conv import PackedConv
-from lava_meta.kernels.loops import (
-    BLOCK,
-    N_OUT,
-    PLAIN,
-    PLANES,
-    PRODUCTS,
-    SIGNS,
-    column_sums,
-    forward,
-    has_byte_products,
-)
+from lava_meta.kernels.dense import PackedDense
+from lava_meta.kernels.loops import PLANES, PRODUCTS, SIGNS, has_byte_products
 from lava_meta.layers import DenseLayer, Readout
 
 LANES = 256  # images computed at once: more gain nothing, and leave the second-level cache
@@ -75,49 +66,23 @@ class PackedNetwork:
         convolutions = [layer for layer in graph.layers if isinstance(layer, ConvLayer)]
         first = None if self._takes_signs else self._low
         self._convs = [PackedConv(layer, first if i == 0 else None) for i, layer in enumerate(convolutions)]
-        dense = [layer for _, layer in graph.named_layers() if not isinstance(layer, ConvLayer)]
-
-        # All dense layers lie in flat arrays, one after the other, so that one compiled call runs any network.
-        bits = [layer.bits for layer in dense]
-        valid = [pack(np.ones(layer.n_in, dtype=bool)) for layer in dense]
-        if convolutions:
-            bits[0], valid[0] = _by_place(dense[0], convolutions[-1].output_shape)
-        blocks = [words(layer.n_out) for layer in dense]
-        sizes = [n * row.size * BLOCK for n, row in zip(blocks, valid, strict=True)]
-        columns: list[np.ndarray] = []
-        self._weights = np.zeros(sum(sizes), np.uint64)
-        self._threshold = np.full(sum(blocks) * BLOCK, np.iinfo(np.int64).max)  # units that fill up never fire
-        self._polarity = np.zeros(sum(blocks) * BLOCK, np.int64)
-        self._table = np.empty((len(dense), 6), np.int64)
-        start = units = 0
-        for i, layer in enumerate(dense):
-            centre = PLAIN
-            inverted = np.full(layer.n_out, i > 0 or self._takes_signs or len(convolutions) > 0)
-            if isinstance(layer, DenseLayer):
-                inverted ^= layer.polarity < 0
-                limit = layer.threshold
-                if i == 0 and not convolutions and self._low:
-                    limit = limit - self._low * (layer.polarity * layer.centre(layer.row_sums()[None])[0])
-                self._threshold[units : units + layer.n_out] = limit
-                self._polarity[units : units + layer.n_out] = layer.polarity
-                if layer.centred:
-                    centre = sum(map(len, columns))
-                    columns.append(_columns(bits[i], valid[i]))
-            weight = self._weights[start : start + sizes[i]].reshape(blocks[i], -1, BLOCK)
-            _lay(bits[i], valid[i], inverted, weight)
-            self._table[i] = layer.n_in, layer.n_out, valid[i].size, start, units, centre
-            start += sizes[i]
-            units += blocks[i] * BLOCK
-        self._columns = np.concatenate([*columns, np.zeros(1, np.int64)])
-        # A readout on the inputs themselves has no threshold that could take their least level.
-        self._shift = self._low * graph.readout.row_sums() if self._low and not graph.layers else None
+        # A dense layer with a norm gives its sums out, and what follows begins anew from its signs.
+        self._dense: list[PackedDense] = []
+        run: list[DenseLayer | Readout] = []
+        places = convolutions[-1].output_shape if convolutions else None
+        low = None if convolutions else first
+        for _, layer in graph.named_layers():
+            if not isinstance(layer, ConvLayer):
+                run.append(layer)
+            if isinstance(layer, Readout) or (isinstance(layer, DenseLayer) and layer.norm is not None):
+                self._dense.append(PackedDense(run, low, places))
+                run, low, places = [], None, None
         self._forward(np.ones((1, self.n_in), self.dtype), 1)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        own = sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
-        return own + sum(conv.nbytes for conv in self._convs)
+        return sum(conv.nbytes for conv in self._convs) + sum(dense.nbytes for dense in self._dense)
 
     def sums(self, pixels: np.ndarray) -> np.ndarray:
         """The readout's integer sums, int64 (n, classes)."""
@@ -147,64 +112,54 @@ class PackedNetwork:
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def _activations(self, pixels: np.ndarray, names: tuple[str, ...], lanes: int) -> dict[str, np.ndarray]:
-        maps, signs, sums = self._forward(pixels, lanes)
+        signs, sums = self._forward(pixels, lanes)
         out = {}
-        for name, conv, packed in zip(self.names, self._convs, maps, strict=False):
-            if name in names:
-                out[name] = 2 * conv.flat(packed).view(np.int8) - 1
-        start = 0
-        for name, n_out in zip(self.names[len(maps) : -1], self._table[:-1, N_OUT], strict=True):
-            end = start + len(pixels) * words(n_out)
-            if name in names:
-                positive = unpack(signs[start:end].reshape(len(pixels), -1), n_out)
-                out[name] = 2 * positive.view(np.int8) - 1
-            start = end
+        units = [n for dense in self._dense for n in dense.units]
+        for i, (name, packed) in enumerate(zip(self.names, signs, strict=False)):
+            if name not in names:
+                continue
+            if i < len(self._convs):
+                positive = self._convs[i].flat(packed)
+            else:
+                positive = unpack(packed, units[i - len(self._convs)])
+            out[name] = 2 * positive.view(np.int8) - 1
         if self.names[-1] in names:
-            out[self.names[-1]] = sums if self._shift is None else sums + self._shift
+            out[self.names[-1]] = sums
         return out
 
-    def _forward(self, pixels: np.ndarray, lanes: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-        """Packed signs of the convolutions, of the dense layers one after the other, and the sums."""
+    def _forward(self, pixels: np.ndarray, lanes: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Packed signs of the hidden layers, those of convolutions by place, and the readout's sums."""
         if pixels.dtype != self.dtype or pixels.ndim != 2 or pixels.shape[1] != self.n_in:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; expected {self.dtype} (n, {self.n_in})")
         images = len(pixels)
         x = np.empty((images, 1, 0), np.uint64)
+        none = np.zeros((images, 0), np.uint8)
         if self._takes_signs:
-            x, pixels = self._input_signs(pixels), np.zeros((images, 0), np.uint8)
+            x, pixels = self._input_signs(pixels), none
         elif self._low:
             check_range(pixels, *self._range)
             unsigned = np.uint8 if self._planes <= 8 else np.uint16
             pixels = (pixels.astype(np.int32) - self._low).astype(unsigned)
         elif not (pixels.flags.c_contiguous and pixels.flags.aligned and pixels.flags.writeable):
             pixels = pixels.copy()  # numba would compile anew for another kind of array
-        signs = np.empty(images * (len(self._threshold) // BLOCK - words(self.n_out)), np.uint64)
-        sums = np.empty((images, self.n_out), np.int64)
-        maps: list[np.ndarray] = []
         kind = SIGNS if self._takes_signs else PLANES
         if kind == PLANES and pixels.dtype == np.uint8 and lanes >= PRODUCTS_FROM:
             kind = PRODUCTS
+        signs: list[np.ndarray] = []
         for conv in self._convs:
             x = conv.fire(pixels if kind != SIGNS else x)
-            maps.append(x)
+            signs.append(x)
             kind = SIGNS
         x = x.reshape(images, 1, -1)
-        seen = forward(
-            self._weights,
-            self._threshold,
-            self._polarity,
-            self._columns,
-            self._table,
-            pixels,
-            self._planes,
-            x,
-            kind,
-            lanes,
-            signs,
-            sums,
-        )
-        if seen >> self._planes:
-            raise ValueError(f"a pixel is larger than max_level, {self._range[1]}")
-        return maps, signs, sums
+        for dense in self._dense:
+            hidden, sums, seen = dense.forward(pixels, self._planes, x, kind, lanes)
+            if seen >> self._planes:
+                raise ValueError(f"a pixel is larger than max_level, {self._range[1]}")
+            signs += hidden
+            if dense.norm is not None:
+                signs.append(pack(dense.norm.fires(sums)))
+                pixels, x, kind = none, signs[-1][:, None], SIGNS
+        return signs, sums
 
     def _input_signs(self, inputs: np.ndarray) -> np.ndarray:
         """Packed signs of the inputs (lanes, 1, words); for a convolution (lanes, rows, columns, words(channels))."""
@@ -213,26 +168,3 @@ class PackedNetwork:
         if not self._convs:
             return pack(positive)[:, None]
         return pack(positive.reshape(-1, *self._convs[0].input_shape).transpose(0, 2, 3, 1))
-
-
-def _by_place(layer: DenseLayer | Readout, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Bits (n_out, rows * columns * words(channels)) for inputs packed by place, and which of them are inputs."""
-    channels, rows, columns = shape
-    weight = layer.weight.reshape(layer.n_out, channels, rows, columns).transpose(0, 2, 3, 1)
-    return pack(weight).reshape(layer.n_out, -1), pack(np.ones(weight.shape[1:], dtype=bool)).reshape(-1)
-
-
-def _lay(bits: np.ndarray, valid: np.ndarray, inverted: np.ndarray, weight: np.ndarray) -> None:
-    """Write bits (n_out, words) into weight (blocks, words, 64), those of the units `inverted` turned."""
-    for block, rows in enumerate(weight):
-        units = slice(block * BLOCK, min((block + 1) * BLOCK, len(bits)))
-        turned = inverted[units, None] * valid
-        rows[:, : len(turned)] = (bits[units] ^ turned).T
-
-
-def _columns(bits: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Sum of each column of W, int64 (64 * words,); 0 where there is no input."""
-    columns = np.empty(64 * valid.size, np.int64)
-    column_sums(bits, columns)
-    columns[~unpack(valid, columns.size)] = 0
-    return columns

@@ -256,7 +256,6 @@ TAIL = (Sign(), nn.Flatten(), BinaryLinear(72, 2))
         (_seq(_conv(), nn.MaxPool2d(4, ceil_mode=True), *TAIL), "ceil_mode"),
         (_seq(_conv(), nn.MaxPool2d(2, return_indices=True), *TAIL), "return_indices"),
         (_seq(_conv(), SampleNorm(), *TAIL), r"2 \(SampleNorm\) norms rows of an image"),
-        (_seq(_conv(), nn.InstanceNorm2d(2), *TAIL), "InstanceNorm2d.*not supported: .*FixedNorm"),
         (_seq(_conv(), Sign(), nn.Conv2d(2, 2, 3), *TAIL), "has weights other than .*; train with .*BinaryConv2d"),
         (_seq(_conv(), nn.ReLU(), *TAIL), "use lava_meta.nn.Sign"),
         (_seq(_conv("same"), *TAIL), "pads 'same'"),

@@ -1,0 +1,98 @@
+"""Norms whose statistics are those of one image, as a `GroupNorm` of the layer's sums."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lava_meta.converters.reading import Stage, is_per_image
+from lava_meta.converters.sums import Sums
+from lava_meta.errors import ConversionError
+from lava_meta.group_norm import GroupNorm
+from lava_meta.nn import FixedNorm, SampleNorm
+
+
+def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNorm | None:
+    """The norm of a stage whose sums have `shape`, (units,) or (channels, rows, columns); None where there is none.
+
+    Raises `ConversionError` for one beside another norm, or with anything else that moves its sums or its signs.
+    """
+    places = [i for i, (_, module) in enumerate(stage.before) if is_per_image(module)]
+    if not places:
+        return None
+    label, norm = stage.before[places[0]]
+    scale = Fraction(1) if sums.pixels is None else Fraction(float(sums.pixels.gain))
+    scale /= sums.divisor
+    for i, (other, module) in enumerate(stage.before):
+        if i < places[0] and isinstance(module, FixedNorm):
+            scale *= Fraction(module.scale)
+        elif i < places[0] and isinstance(module, nn.MaxPool2d):
+            raise ConversionError(f"{label} norms what {other} has pooled; put it before the pooling")
+        elif i > places[0] and not _keeps_signs(module):
+            raise ConversionError(f"{other} and {label} stand in one layer: one norm a layer is supported")
+        elif i < places[0] and not isinstance(module, nn.AvgPool2d):
+            raise ConversionError(f"{label} norms what {other} gives: one norm a layer is supported")
+    units = math.prod(shape)
+    groups, gain, bias = _parameters(label, norm, shape)
+    origin = Fraction(0) if sums.pixels is None else Fraction(float(sums.pixels.offset))
+    row = np.broadcast_to(sums.row, shape).reshape(-1) if origin else np.zeros(0, np.int64)
+    largest = max(int(np.abs(sums.low).max()), int(np.abs(sums.high).max()), 1)
+    if 2 * (units // groups) * largest >= 2**53:
+        raise ConversionError(f"{label}: {units // groups} sums of up to {largest} are more than float64 holds exactly")
+    return GroupNorm(groups, gain, bias, Fraction(norm.eps) / scale**2, origin, np.ascontiguousarray(row))
+
+
+def _parameters(label: str, norm: nn.Module, shape: tuple[int, ...]) -> tuple[int, np.ndarray, np.ndarray]:
+    """Groups, gains and biases; these are one number for all units, for each channel, or for each unit."""
+    if isinstance(norm, SampleNorm):
+        return 1, np.ones(1), np.zeros(1)
+    weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
+    channels: int | None = None
+    if isinstance(norm, nn.LayerNorm):
+        own = tuple(norm.normalized_shape)
+        if shape[len(shape) - len(own) :] != own:
+            raise ConversionError(f"{label} norms {own}, but the layer before it gives {shape}")
+        groups = math.prod(shape) // math.prod(own)
+    else:
+        assert isinstance(norm, (nn.GroupNorm, nn.InstanceNorm2d))
+        channels = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
+        groups = norm.num_groups if isinstance(norm, nn.GroupNorm) else channels
+        if channels != shape[0] or (isinstance(norm, nn.InstanceNorm2d) and len(shape) != 3):
+            raise ConversionError(f"{label} takes {channels} channels, but the layer before it gives {shape}")
+    return groups, _flat(weight, 1.0, shape, channels), _flat(bias, 0.0, shape, channels)
+
+
+def _flat(value: Tensor | None, default: float, shape: tuple[int, ...], channels: int | None) -> np.ndarray:
+    if value is None:
+        return np.full(1, default)
+    array = value.detach().double().numpy()
+    return (array if channels is not None else np.broadcast_to(array, shape)).reshape(-1).copy()
+
+
+def _keeps_signs(module: nn.Module) -> bool:
+    """Whether a module behind a norm leaves the signs of values as they are; max pooling leaves the greatest's."""
+    if isinstance(module, nn.MaxPool2d):
+        return True
+    if not isinstance(module, (nn.Hardtanh, FixedNorm)):
+        return False
+    probe = torch.tensor([-1e9, -1e-9, 0.0, 1e-9, 1e9], dtype=torch.float64)
+    return torch.equal(module(probe) >= 0, probe >= 0)
+
+
+def check_readout_norm(label: str, norm: nn.Module) -> None:
+    """Raises `ConversionError` unless the norm keeps the order of the classes: one group, no affine of its own."""
+    if isinstance(norm, SampleNorm):
+        return
+    gain, bias = (getattr(norm, name, None) for name in ("weight", "bias"))
+    gains = torch.ones(1) if gain is None else gain.detach()
+    biases = torch.zeros(1) if bias is None else bias.detach()
+    whole = isinstance(norm, nn.LayerNorm) or (isinstance(norm, nn.GroupNorm) and norm.num_groups == 1)
+    if not whole or not (gains == gains.flatten()[0]).all() or not (gains > 0).all() or biases.any():
+        raise ConversionError(
+            f"{label} stands behind the readout with a gain or bias of its own for each class, so that the class "
+            "depends on the image's spread; use elementwise_affine=False there"
+        )

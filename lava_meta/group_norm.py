@@ -1,0 +1,115 @@
+"""Norms over the sums of one image, decided without rounding: layer norm, group norm and instance norm.
+
+The sums of a layer, in the order (channels, rows, columns), part into `groups` equal runs. Of the n sums of a run,
+
+    z_j = s_j - origin * R_j                      what the norm sees; R_j the sum of the weights that made s_j
+    d_j = n z_j - sum_k z_k                       n (z_j - mean)
+    q   = sum_k d_k**2 / n + n**2 epsilon         n**2 (variance + epsilon)
+    a_j = +1 where gain_j * d_j / sqrt(q) + bias_j >= 0, else -1
+
+The threshold of a unit with a bias depends on the image, as the spread of its layer does. Its comparison is one of
+squares of rationals. It is made in float64, whose error has a bound, and again in rationals where the bound does not
+decide; so what comes out is what the equations say, on any machine, ties included.
+
+Sources: Ba et al. 2016 (layer norm), Wu and He 2018 (group norm), Ulyanov et al. 2016 (instance norm).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+_ROUNDING = float(np.finfo(np.float64).eps)  # twice the relative error of one operation
+
+
+@dataclass(frozen=True, eq=False)
+class GroupNorm:
+    """The norm that stands between a layer's sums and its signs; see the equations above.
+
+    Raises `ValueError` when a field's shape, type or range does not fit the others.
+    """
+
+    groups: int
+    gain: np.ndarray  # float64 (units,), or one for each run of units (channel)
+    bias: np.ndarray  # float64, like gain
+    epsilon: Fraction  # in squares of sums
+    origin: Fraction  # of the first layer's inputs; 0 behind it
+    row: np.ndarray  # int64 (units,): R; (0,) where the origin is 0
+
+    def __post_init__(self) -> None:
+        if self.groups < 1 or self.epsilon <= 0:
+            raise ValueError(f"a norm of {self.groups} groups with epsilon {self.epsilon}; both must be positive")
+        for name, value in (("gain", self.gain), ("bias", self.bias)):
+            if value.dtype != np.float64 or value.shape != (self.gain.size,) or not np.isfinite(value).all():
+                raise ValueError(f"a norm's {name} is {value.dtype} {value.shape}, or not finite")
+        if self.row.dtype != np.int64 or self.row.ndim != 1 or (self.row.size == 0) != (self.origin == 0):
+            raise ValueError(f"a norm's row is {self.row.dtype} {self.row.shape} for an origin of {self.origin}")
+
+    def check_units(self, units: int) -> None:
+        """Raises `ValueError` where the norm is not one of `units` sums."""
+        if units % self.groups or units % self.gain.size or self.row.size not in (0, units):
+            raise ValueError(f"a norm of {self.groups} groups and {self.gain.size} gains does not fit {units} units")
+
+    def fires(self, sums: np.ndarray) -> np.ndarray:
+        """Booleans (n, units), True for +1, from the integer sums (n, units)."""
+        return self.order(sums) >= 0
+
+    def order(self, sums: np.ndarray) -> np.ndarray:
+        """The sign of what the norm gives, int8 (n, units): -1, +1, and 0 for an exact tie; sums are integers."""
+        images, units = sums.shape
+        size = units // self.groups
+        s = sums.astype(np.int64).reshape(images, self.groups, size)
+        whole = size * s - s.sum(axis=2, keepdims=True)
+        gain, bias = (
+            np.repeat(value, units // value.size).reshape(self.groups, size) for value in (self.gain, self.bias)
+        )
+        ratio = np.divide(bias, np.abs(gain), out=np.zeros_like(bias), where=gain != 0)
+        d, error = whole.astype(np.float64), np.zeros((1, 1, 1))
+        shift = np.zeros((self.groups, size), np.int64)
+        if self.origin:
+            row = self.row.reshape(self.groups, size)
+            shift = size * row - row.sum(axis=1, keepdims=True)
+            moved = float(self.origin) * shift
+            d = d - moved
+            if self.origin.denominator != 1:
+                error = 2 * _ROUNDING * (np.abs(moved) + np.abs(d))
+        root = np.sqrt((d * d).sum(axis=2, keepdims=True) / size + float(self.epsilon) * size**2)
+        # gain * d / root + bias has the sign of sign(gain) * d + ratio * root.
+        margin = np.sign(gain) * d + ratio * root
+        spread = error.max(axis=2, keepdims=True)  # of the root: a root mean square moves no further than its terms do
+        slack = error + np.abs(ratio) * spread + (size + 16) * _ROUNDING * np.abs(ratio * root)
+        found = np.where(gain == 0, np.sign(bias), np.sign(margin)).astype(np.int8)
+        for image, group, unit in np.argwhere((np.abs(margin) <= slack) & (slack > 0) & (gain != 0)):
+            found[image, group, unit] = self._exactly(
+                whole[image, group].tolist(), shift[group].tolist(), unit, gain[group, unit], bias[group, unit]
+            )
+        return found.reshape(images, units)
+
+    def _exactly(self, whole: list[int], shift: list[int], unit: int, gain: float, bias: float) -> int:
+        """The same for one unit, in rationals."""
+        scale, origin = self.origin.denominator, self.origin.numerator
+        d = [scale * w - origin * k for w, k in zip(whole, shift, strict=True)]
+        n = len(d)
+        q = Fraction(sum(x * x for x in d), n) + self.epsilon * (n * scale) ** 2
+        left, right = (1 if gain > 0 else -1) * d[unit], -Fraction(bias) / abs(Fraction(gain))  # left - right * sqrt(q)
+        if (left > 0) != (right > 0) or not left or not right:
+            return (left > right) - (left < right)
+        difference = (left * left - right * right * q) * (1 if left > 0 else -1)
+        return (difference > 0) - (difference < 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The structure without the arrays, as JSON-ready values."""
+        return {
+            "groups": self.groups,
+            "epsilon": list(self.epsilon.as_integer_ratio()),
+            "origin": list(self.origin.as_integer_ratio()),
+        }
+
+    @classmethod
+    def from_dict(cls, structure: dict[str, Any], gain: np.ndarray, bias: np.ndarray, row: np.ndarray) -> GroupNorm:
+        """Undo `to_dict`, with the arrays."""
+        epsilon, origin = (Fraction(*structure[name]) for name in ("epsilon", "origin"))
+        return cls(structure["groups"], gain, bias, epsilon, origin, row)
