@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lava_meta.processes.layered_network.process import LayeredNetwork
     from lava_meta.processes.streaming import StreamingRun
 
-_FORMS = ("packed", "floating_pt", "fixed_pt")
+_FORMS = ("packed", "floating_pt", "fixed_pt", "stock")
 _BLOCK_BYTES = 2**22  # of pixels that are read, checked and run together
 
 

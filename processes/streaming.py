@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,7 @@ from lava_meta.processes.layered_network.process import LayeredNetwork
 from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
 from lava_meta.processes.stream.process import PixelSource, Sink, Source
+from lava_meta.stock import latencies, plan
 
 # The most that travels in one message of the packed form, where a time step is not more by itself:
 MESSAGE_BYTES = 2**18  # larger arrays are new memory each time, whose first touch costs more than to fill it
@@ -25,18 +27,28 @@ class StreamingRun:
 
     `names` are the layers whose output is wanted (`hidden1`, ..., `readout`). Form `packed` computes on packed bits in
     one actor, from ring to ring; in the forms `floating_pt` and `fixed_pt` each layer is a Process of its own, between
-    a source and sinks.
+    a source and sinks; in the form `stock` each is made of stock Processes, and `lanes` is 1.
     """
 
     def __init__(self, graph: BinaryGraph, lanes: int, names: tuple[str, ...], form: str, timeout: float) -> None:
+        stock = form == "stock"
+        if stock and lanes != 1:
+            raise ValueError(f"lanes is {lanes}; stock Processes take one image a time step")
         self.lanes = lanes
         self.names = names
+        # How many time steps after its image each layer answers.
+        delays = latencies(plan(graph)) if stock else {}
+        self._delays = {name: delays.get(name, 0) for name in names}
+        self._spikes = {name for name in names if stock and name != "readout"}  # sent in place of signs
+        self._takes_spikes = stock and graph.signs
         units = {name: layer.n_out for name, layer in graph.named_layers()}
         pixels = graph.dtype if form == "packed" or graph.dtype == np.uint8 else np.dtype(np.int32)
         self._rows = lanes * (_steps_a_message(graph, lanes) if form == "packed" else 1)
         self._inlet = Ring((self._rows, graph.n_in), pixels)
         self._outlets = {
-            name: Ring((self._rows, units[name]), np.int32 if name == "readout" else np.int8) for name in names
+            # A stock neuron's spike may be any value above 0.
+            name: Ring((self._rows, units[name]), np.int32 if stock or name == "readout" else np.int8)
+            for name in names
         }
         with loggers_unchanged():
             if form == "packed":
@@ -46,7 +58,8 @@ class StreamingRun:
             else:
                 network = self._layered(graph)
         # Every step is awaited by all models, so a channel never holds more than one batch.
-        config = Loihi2SimCfg(select_tag="fixed_pt" if form == "fixed_pt" else "floating_pt")
+        tag = "fixed_pt" if form in ("fixed_pt", "stock") else "floating_pt"
+        config = Loihi2SimCfg(select_tag=tag, select_sub_proc_model=stock)
         self._run = Supervised(network, config, timeout, {"pypy_channel_size": 2})
 
     def _layered(self, graph: BinaryGraph) -> LayeredNetwork:
@@ -72,17 +85,32 @@ class StreamingRun:
 
         A reader that does not read to the end must `close` the run. Raises `RunError`, `RunTimeout`.
         """
-        self._run.start(-(-len(pixels) // self.lanes))
-        messages = -(-len(pixels) // self._rows)
+        delay = max(self._delays.values())
+        self._run.start(-(-len(pixels) // self.lanes) + delay)
+        last = -(-len(pixels) // self._rows) - 1
+        messages = last + 1 + delay
         sent = 0
+        early: dict[str, deque[np.ndarray]] = {name: deque() for name in self.names}
         for number in range(messages):
             # As many messages are on their way as the rings have slots, so that no ring is ever full.
             while sent < min(messages, number + self._inlet.slots):
-                self._inlet.put(pixels[sent * self._rows : (sent + 1) * self._rows], self._run.check)
+                start = min(sent, last) * self._rows  # the last one again while its answer is on its way
+                self._inlet.put(self._as_taken(pixels[start : start + self._rows]), self._run.check)
                 sent += 1
-            count = min(self._rows, len(pixels) - number * self._rows)
-            yield {name: ring.get(self._run.check)[:count] for name, ring in self._outlets.items()}
+            for name, ring in self._outlets.items():
+                array = ring.get(self._run.check)
+                if number >= self._delays[name]:
+                    early[name].append(array)
+            if number >= delay:
+                count = min(self._rows, len(pixels) - (number - delay) * self._rows)
+                yield {name: self._as_signs(name, early[name].popleft()[:count]) for name in self.names}
         self._run.wait()
+
+    def _as_taken(self, pixels: np.ndarray) -> np.ndarray:
+        return pixels > 0 if self._takes_spikes else pixels
+
+    def _as_signs(self, name: str, array: np.ndarray) -> np.ndarray:
+        return np.where(array > 0, 1, -1).astype(np.int8) if name in self._spikes else array
 
 
 def _steps_a_message(graph: BinaryGraph, lanes: int) -> int:

@@ -17,6 +17,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lava_meta.processes.binary_conv.process import BinaryConv
 from lava_meta.processes.inputs import check_inputs, largest
+from lava_meta.processes.stock import StockModel
 
 
 class _Convolves(PyLoihiProcessModel):
@@ -60,3 +61,9 @@ class BinaryConvFixed(_Convolves):
 
     def weight_type(self, largest_sum: int) -> type:
         return np.int32 if largest_sum < 2**31 else np.int64
+
+
+@implements(proc=BinaryConv, protocol=LoihiProtocol)
+@tag("fixed_pt")
+class BinaryConvStock(StockModel):
+    """Stock Processes within Loihi's ranges."""

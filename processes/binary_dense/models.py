@@ -18,6 +18,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lava_meta.processes.binary_dense.process import BinaryDense, BinaryReadout
 from lava_meta.processes.inputs import check_inputs, largest
+from lava_meta.processes.stock import StockModel
 
 
 class _Synapses(PyLoihiProcessModel):
@@ -89,3 +90,15 @@ class BinaryReadoutFloat(_Floating, _Reads):
 @tag("fixed_pt")
 class BinaryReadoutFixed(_Fixed, _Reads):
     """Sums in integers."""
+
+
+@implements(proc=BinaryDense, protocol=LoihiProtocol)
+@tag("fixed_pt")
+class BinaryDenseStock(StockModel):
+    """Stock Processes within Loihi's ranges."""
+
+
+@implements(proc=BinaryReadout, protocol=LoihiProtocol)
+@tag("fixed_pt")
+class BinaryReadoutStock(StockModel):
+    """Stock Processes within Loihi's ranges."""

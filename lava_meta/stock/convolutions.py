@@ -1,0 +1,108 @@
+"""Convolutions and pooling as stock Processes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lava_meta.conv import ConvLayer, Pool
+from lava_meta.stock.layers import half_up, message_bits
+from lava_meta.stock.parts import StockLayer
+from lava_meta.stock.units import add_units
+
+
+def conv_layer(name: str, layer: ConvLayer, max_level: int | None) -> StockLayer:
+    """Plan a convolution and its pooling; with `max_level` its input is pixels 0 .. max_level, else spikes.
+
+    Sums over a window behind the convolution become part of its kernel. Pooling is a layer of threshold units over
+    the window: OR reaches 1, AND the number of signs in the window.
+    """
+    plan = StockLayer(name, latency=1 + len(layer.pools))
+    weight = layer.polarity[:, None] * np.where(layer.weight, 1.0, -1.0)
+    brightest = np.full((1, layer.n_in), max_level or 1)
+
+    def sums(matrix: np.ndarray) -> np.ndarray:
+        return layer.convolve(brightest, matrix)[0].astype(np.int64)
+
+    low, high = sums(np.minimum(weight, 0)), sums(np.maximum(weight, 0))
+    theta = np.broadcast_to(layer.threshold, low.shape)
+    if max_level is None:
+        theta = half_up(theta, low + high)  # the sum of weights, at the border without those outside
+    neurons = add_units(plan, as_map(theta), as_map(low), as_map(high))
+    kernel, window = _kernel(layer, weight)
+    synapses = _add_conv(plan, "synapses", kernel, layer.input_shape, layer.groups, message_bits(max_level), **window)
+    plan.inputs.append(synapses)
+    plan.connect(synapses, neurons)
+    shape = layer.sums_shape
+    for i, pool in enumerate(layer.pools, 1):
+        neurons, shape = _add_pool(plan, f"pool{i}", pool, shape, neurons)
+    plan.output = neurons
+    return plan
+
+
+def as_map(values: np.ndarray) -> np.ndarray:
+    """(channels, rows, columns) to (rows, columns, channels), as Lava has maps."""
+    return np.ascontiguousarray(values.transpose(1, 2, 0))
+
+
+def _add_conv(
+    plan: StockLayer, name: str, kernel: np.ndarray, shape: tuple[int, ...], groups: int, bits: int, **window: object
+) -> str:
+    """A stock `Conv` of the weights (channels, inputs a group, rows, columns), doubled.
+
+    Lava's convolution turns the kernel round, as mathematics does and networks do not.
+    """
+    weight = 2 * kernel[:, :, ::-1, ::-1].transpose(0, 2, 3, 1)
+    return plan.add(
+        name,
+        "Conv",
+        weight=np.ascontiguousarray(weight).astype(np.int32),
+        input_shape=(shape[1], shape[2], shape[0]),
+        groups=groups,
+        num_message_bits=bits,
+        **window,
+    )
+
+
+def _add_pool(
+    plan: StockLayer, name: str, pool: Pool, shape: tuple[int, int, int], neurons: str
+) -> tuple[str, tuple[int, int, int]]:
+    """Synapses and threshold units of one pooling of `neurons`, (channels, rows, columns); their name and shape."""
+    channels = shape[0]
+    synapses = _add_conv(
+        plan,
+        f"{name}_synapses",
+        np.ones((channels, 1, *pool.kernel), np.int64),
+        shape,
+        channels,
+        0,
+        stride=pool.stride,
+        padding=pool.padding,
+        dilation=pool.dilation,
+    )
+    seen = pool.views(np.ones((1, *shape), np.int64))[0].sum(axis=(3, 4))  # signs in each window
+    theta = np.ones_like(seen)
+    theta[list(pool.every)] = seen[list(pool.every)]
+    units = add_units(plan, as_map(theta), as_map(np.zeros_like(seen)), as_map(seen), name)
+    plan.connect(neurons, synapses)
+    plan.connect(synapses, units)
+    return units, (channels, *pool.positions(*shape[1:]))
+
+
+def _kernel(layer: ConvLayer, weight: np.ndarray) -> tuple[np.ndarray, dict[str, tuple[int, int]]]:
+    """The weights (channels, inputs a group, rows, columns) and their window; with those of `sum_window`, if any."""
+    window, summed = layer.window, layer.sum_window
+    kernel = weight.reshape(layer.channels, -1, *window.kernel).astype(np.int64)
+    if summed is None:
+        return kernel, {"stride": window.stride, "padding": window.padding, "dilation": window.dilation}
+    # The distance of two neighbours of the sums' window, in pixels, and what both windows reach together.
+    steps = [stride * dilation for stride, dilation in zip(window.stride, summed.dilation, strict=True)]
+    spans = [dilation * (size - 1) + 1 for size, dilation in zip(window.kernel, window.dilation, strict=True)]
+    reach = [span + step * (size - 1) for span, step, size in zip(spans, steps, summed.kernel, strict=True)]
+    both = np.zeros((*kernel.shape[:2], *reach), np.int64)
+    for row in range(0, steps[0] * summed.kernel[0], steps[0]):
+        for column in range(0, steps[1] * summed.kernel[1], steps[1]):
+            rows = slice(row, row + spans[0], window.dilation[0])
+            columns = slice(column, column + spans[1], window.dilation[1])
+            both[:, :, rows, columns] += kernel
+    stride = (window.stride[0] * summed.stride[0], window.stride[1] * summed.stride[1])
+    return both, {"stride": stride, "padding": window.padding}
