@@ -20,8 +20,11 @@ import numpy as np
 
 from lava_meta.errors import RunError, require_lava
 from lava_meta.graph import BinaryGraph
+from lava_meta.stock import plan
 
 if TYPE_CHECKING:
+    from lava.magma.core.run_configs import RunConfig
+
     from lava_meta.processes.layered_network.process import LayeredNetwork
     from lava_meta.processes.streaming import StreamingRun
 
@@ -36,6 +39,8 @@ class LavaNetwork:
 
     - `packed`: the whole network on packed bits in one Process, the fastest.
     - `floating_pt`, `fixed_pt`: always one Process a layer, with the ProcessModels of this tag.
+    - `stock`: Lava's own Processes only, within Loihi's integer ranges; one image a time step, whatever `lanes`. A
+      network that does not fit them raises `ConversionError`, which names the layer and the range.
 
     `timeout` is the time in seconds without a finished time step after which a run is given up. `parity` is the result
     of the converter's check against the model the network came from, or None.
@@ -47,6 +52,8 @@ class LavaNetwork:
     def __init__(self, graph: BinaryGraph, *, parity: Any = None, form: str = "packed", timeout: float = 60.0) -> None:
         if form not in _FORMS:
             raise ValueError(f"form is {form!r}; a network runs in one of the forms {', '.join(_FORMS)}")
+        if form == "stock":
+            plan(graph)
         self.graph = graph
         self.parity = parity
         self._form = form
@@ -109,6 +116,16 @@ class LavaNetwork:
 
         return LayeredNetwork(graph=self.graph, lanes=check_lanes(lanes))
 
+    def run_config(self, backend: str = "cpu") -> RunConfig:
+        """The run configuration of Lava with which `process()` runs on `backend`: "cpu", "loihi-sim" or "loihi".
+
+        See `lava_meta.converters.backends`. Raises `ValueError` for another name, `ConversionError` where the network
+        does not fit Loihi's ranges, `LavaMissingError` for "loihi" without Intel's extension.
+        """
+        from lava_meta.converters.backends import run_config
+
+        return run_config(self.graph, backend)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to one safetensors file, atomically."""
         self.graph.save(path)
@@ -160,7 +177,7 @@ class LavaNetwork:
 
     def _outputs(self, images: Any, lanes: int, progress: bool, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         pixels = self.graph.check_images(images)
-        lanes = check_lanes(lanes)
+        lanes = 1 if self._form == "stock" else check_lanes(lanes)
         require_lava("Running a LavaNetwork")
         parts = list(self._run(iter([pixels]), len(pixels), lanes, progress, names))
         return {name: np.concatenate([part[name] for part in parts]) for name in names}

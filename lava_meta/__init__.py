@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lava_meta.converters import LavaNetwork, convert, load
+    from lava_meta.converters.backends import run
     from lava_meta.converters.nir import from_nir, to_nir
     from lava_meta.converters.snntorch import from_snntorch
     from lava_meta.converters.spiking import SpikingNetwork
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "converters": ("LavaNetwork", "convert", "load"),
+    "converters.backends": ("run",),
     "converters.nir": ("from_nir", "to_nir"),
     "converters.snntorch": ("from_snntorch",),
     "converters.spiking": ("SpikingNetwork",),
@@ -72,6 +74,7 @@ __all__ = [
     "lower",
     "online",
     "permuted_tasks",
+    "run",
     "split_classes",
     "stream_of_subsets",
     "to_nir",

@@ -17,9 +17,7 @@ from lava.proc.sparse.process import Sparse
 from lava_meta.stock import StockLayer
 from lava_meta.stock.network import plan_layer
 
-_KINDS: dict[str, Any] = {
-    kind.__name__: kind for kind in (Conv, Dense, GradedReluVec, GradedVec, LIF, Sparse)
-}
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Conv, Dense, GradedReluVec, GradedVec, LIF, Sparse)}
 
 
 class StockModel(AbstractSubProcessModel):
@@ -40,9 +38,7 @@ class StockModel(AbstractSubProcessModel):
 
 def build(layer: StockLayer, s_in: InPort, s_out: OutPort) -> dict[str, AbstractProcess]:
     """The layer's Processes by name, wired to each other, to `s_in` and to `s_out`, whose images are flat."""
-    made = {
-        name: _KINDS[part.kind](**part.arguments) for name, part in layer.parts.items()
-    }
+    made = {name: KINDS[part.kind](**part.arguments) for name, part in layer.parts.items()}
     for source, target in layer.links:
         if layer.parts[source].is_neurons:
             made[source].s_out.connect(made[target].s_in)

@@ -18,10 +18,10 @@ take the fewest bits. Every bound below is over all inputs that a layer can get,
 
 A threshold unit without memory is one of two Processes, whichever fits:
 
-    LIF             du = dv = 4095, vth = 0, bias 128 (1 - theta): v = 128 (y - theta + 1) + r fires above 0. The current
-                    keeps nothing from one step to the next, and the potential a 4096th of itself, r: 0 after a spike
-                    and otherwise between -127 and 0, while no y is more than 4096 below its theta, which cannot
-                    change who fires.
+    LIF             du = dv = 4095, vth = 0, bias 128 (1 - theta): v = 128 (y - theta + 1) + r fires above 0. The
+                    current keeps nothing from one step to the next, and the potential a 4096th of itself, r: 0 after
+                    a spike and otherwise between -127 and 0, as long as no y is more than 4096 below its theta. That
+                    cannot change who fires.
     GradedReluVec   vth = 0: v = 2y + b sends its value above 0 and keeps nothing, with 24 bits. It has no bias: b comes
                     from constant units, LIF neurons that fire in every step. What reads its spikes takes any value as
                     one spike (`num_message_bits` 0).

@@ -45,9 +45,10 @@ def readout(name: str, layer: Readout, max_level: int | None) -> StockLayer:
 def _centred(name: str, layer: DenseLayer, max_level: int | None) -> StockLayer:
     """Plan a layer whose mean is taken out, with n units: `n s_j - sum_k s_k` against T, in 24 bits.
 
-    With polarity p in the weights, a_j = 2y_j as ever, and U_p = -p sum_k a_k, unit j fires where n a_j + U_p + c_j >= 0;
-    c_j = -2 T_j for pixels, and for spikes -T_j - n R_j + p sum_k R_k, R_j being the sum of a row. Let 2**b, at most 256,
-    divide n, and c_j = 2**b q_j + r_j. Then, since rounding down keeps what is below 0 there,
+    With the polarity p in the weights, a_j = 2 y_j as ever. Let U_p be -p times the sum of a_k without polarity. Unit j
+    fires where n a_j + U_p + c_j >= 0, with c_j = -2 T_j for pixels, and -T_j - p (n R_j - sum_k R_k) for spikes, R_j
+    being the sum of a row of weights. Let 2**b, at most 256, divide n, and c_j = 2**b q_j + r_j. Then, since rounding
+    down keeps what is below 0 there,
 
         (n / 2**b) a_j + floor((U_p + r_j) / 2**b) + q_j + 1 > 0
 
@@ -90,6 +91,7 @@ def _centred(name: str, layer: DenseLayer, max_level: int | None) -> StockLayer:
         2 * times * low + np.minimum(pull_low >> shift, 0)[unit_of] + np.minimum(bias, 0),
         2 * times * high + (np.maximum(pull_high, 0) >> shift)[unit_of] + np.maximum(bias, 0),
         relu=True,
+        advice=f"Take a width that {2**_MOST_SHIFT} divides, fewer inputs, or the fixed norm",
     )
     plan.add_diagonal("relay_synapses", times, MESSAGE_BITS, plan.output, relays)
     part = plan.add(

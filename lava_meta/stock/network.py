@@ -21,9 +21,7 @@ def plan(graph: BinaryGraph) -> list[StockLayer]:
     Raises `ConversionError` naming the layer, the value, the range, and what to do.
     """
     levels = [graph.max_level, *[None] * len(graph.layers)]
-    return [
-        plan_layer(name, layer, level) for (name, layer), level in zip(graph.named_layers(), levels, strict=True)
-    ]
+    return [plan_layer(name, layer, level) for (name, layer), level in zip(graph.named_layers(), levels, strict=True)]
 
 
 def plan_layer(name: str, layer: Any, max_level: int | None) -> StockLayer:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import diags
 
-from lava_meta.stock.limits import MESSAGE_BITS, check_arguments, check_range
+from lava_meta.stock.limits import STATE, check_arguments, check_range
 
 _DIGIT = 128  # a plane of 8-bit weights of both signs holds digits of this base
 MEMORYLESS = {"du": 4095, "dv": 4095}
@@ -102,11 +102,17 @@ class StockLayer:
             self.connect(source, part)
             self.connect(part, neurons)
 
-    def add_graded(self, name: str, shape: tuple[int, ...], low: Any, high: Any, relu: bool = False) -> str:
+    def add_graded(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        low: Any,
+        high: Any,
+        relu: bool = False,
+        advice: str = "Take fewer inputs, fewer grey levels, or convolutions",
+    ) -> str:
         """Neurons that send what they receive, between `low` and `high`; with `relu`, only what is above 0."""
-        bound = 2 ** (MESSAGE_BITS - 1) - 1
-        advice = "Take fewer inputs, fewer grey levels, or convolutions"
-        check_range(self.name, f"the sum of {name}", low, high, -bound, bound, advice)
+        check_range(self.name, f"the sum of {name}", low, high, -STATE, STATE, advice)
         return self.add(name, "GradedReluVec" if relu else "GradedVec", shape=shape, vth=0)
 
 
@@ -118,7 +124,7 @@ def digits(layer: str, name: str, matrix: np.ndarray) -> list[tuple[np.ndarray, 
     """
     low, high = int(matrix.min()), int(matrix.max())
     mixed = low < 0 < high
-    if (-255 <= low and high <= 255 and not mixed) or (-256 <= low and high <= 254 and not (matrix % 2).any()):
+    if (low >= -255 and high <= 255 and not mixed) or (low >= -256 and high <= 254 and not (matrix % 2).any()):
         return [(matrix.astype(np.int32), 0)]
     least, upper = _halves(matrix)
     check_range(layer, f"{name}, in steps of {_DIGIT},", upper, upper, -_DIGIT, _DIGIT - 1)

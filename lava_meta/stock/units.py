@@ -14,19 +14,18 @@ from lava_meta.stock.limits import (
 from lava_meta.stock.parts import MEMORYLESS, StockLayer
 
 _STEP = 2 << ACTIVATION_SHIFT  # of a LIF neuron's potential, a unit of y
-# A potential that has not fired leaves a 4096th of itself, which must stay below one step of y.
-_LOWEST = -(_STEP * 2**DECAY_SHIFT - 1)
+# A potential that has not fired leaves a 4096th of itself, which must stay below one step of y: at most _REST.
+_REST = _STEP - 1
+_LOWEST = -((_REST + 1) * 2**DECAY_SHIFT - 1)
 
 
-def add_units(
-    layer: StockLayer, theta: np.ndarray, low: np.ndarray, high: np.ndarray, name: str = "neurons"
-) -> str:
+def add_units(layer: StockLayer, theta: np.ndarray, low: np.ndarray, high: np.ndarray, name: str = "neurons") -> str:
     """Neurons that fire where y >= theta, of the shape of theta, for y between `low` and `high` that arrives as 2y."""
     theta = np.clip(theta, low, high + 1)  # never or always: one step beyond what there is
     mantissa = 1 - theta
     lowest = _STEP * (low + mantissa)
     fits = (
-        int(lowest.min()) + _LOWEST // 2**DECAY_SHIFT >= _LOWEST
+        int(lowest.min()) - _REST >= _LOWEST
         and MANTISSA[0] <= int(mantissa.min())
         and int(mantissa.max()) <= MANTISSA[1]
         and 2 * int(np.maximum(np.abs(low), np.abs(high)).max()) <= ACTIVATION
