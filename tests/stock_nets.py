@@ -1,6 +1,8 @@
-"""Random networks for the tests of stock forms: any sizes, thresholds in and beyond what sums reach, both polarities."""
+"""Random networks for the tests of stock forms: any sizes, thresholds in and beyond what sums reach."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,7 +18,7 @@ def dense_graph(seed: int) -> BinaryGraph:
     level = int(rng.choice(LEVELS))
     sizes = [int(size) for size in rng.integers(1, 60, rng.integers(2, 5))]
     layers = []
-    for i, (inputs, units) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (inputs, units) in enumerate(pairwise(sizes)):
         centred = bool(rng.random() < 0.4)
         spread = (level if i == 0 else 1) * inputs**0.5 * (units if centred else 1)
         threshold = rng.normal(0, spread, units) if rng.random() < 0.7 else np.zeros(units)

@@ -1,4 +1,4 @@
-"""Where a network runs: which Processes and which configuration are chosen, and what is refused before anything starts."""
+"""Where a network runs: which Processes and configuration are chosen, and what is refused before a start."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_networks_beyond_loihis_ranges(too_wide):
         lambda: too_wide.run_config("loihi-sim"),
         lambda: lava_meta.run(too_wide, dark, backend="loihi-sim"),
     ):
-        with pytest.raises(ConversionError, match="hidden1: the sum of neurons .* Take fewer inputs"):
+        with pytest.raises(ConversionError, match=r"hidden1: the sum of neurons .* Take fewer inputs"):
             call()
     assert np.array_equal(lava_meta.run(too_wide, dark), too_wide.graph.predict(dark))
 
@@ -161,7 +161,7 @@ def test_with_the_extension_the_hardware_configuration_is_chosen(net, too_wide):
 
 def test_a_part_of_the_extension_is_not_enough(net, extension):
     extension.delitem(sys.modules, "lava.proc.embedded_io.spike")
-    with pytest.raises(LavaMissingError, match="lava.proc.embedded_io.spike is not installed"):
+    with pytest.raises(LavaMissingError, match=r"lava\.proc\.embedded_io\.spike is not installed"):
         net.run_config("loihi")
 
 
