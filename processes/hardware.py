@@ -24,7 +24,8 @@ def sums_on_chip(graph: BinaryGraph, pixels: np.ndarray) -> np.ndarray:
     adapters = importlib.import_module("lava.proc.embedded_io.spike")
     delay = latencies(plan(graph))["readout"]
     steps = len(pixels) + delay
-    film = np.concatenate([pixels, np.repeat(pixels[-1:], delay, axis=0)]).astype(np.int32)
+    sent = pixels > 0 if graph.signs else pixels
+    film = np.concatenate([sent, np.repeat(sent[-1:], delay, axis=0)]).astype(np.int32)
     network = LayeredNetwork(graph=graph, name="network")
     player = Player(data=film.T[None])
     recorder = Recorder(shape=network.out.shape, buffer=steps)

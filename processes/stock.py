@@ -31,9 +31,12 @@ class StockModel(AbstractSubProcessModel):
     def __init__(self, proc: AbstractProcess) -> None:
         if proc.s_in.shape[0] != 1:
             raise ValueError(f"{proc.name} has {proc.s_in.shape[0]} lanes; stock Processes take one image a time step")
-        layer = plan_layer(proc.name, proc.proc_params["layer"], proc.proc_params["max_level"])
-        for name, part in build(layer, proc.s_in, proc.s_out).items():
+        for name, part in build(self.plan(proc), proc.s_in, proc.s_out).items():
             setattr(self, name, part)
+
+    def plan(self, proc: AbstractProcess) -> StockLayer:
+        """The layer of `proc`."""
+        return plan_layer(proc.name, proc.proc_params["layer"], proc.proc_params["levels"])
 
 
 def build(layer: StockLayer, s_in: InPort, s_out: OutPort) -> dict[str, AbstractProcess]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from lava_meta.conv import ConvLayer, Pool, Window
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.inputs import Binarize
 
 LEVELS = (1, 16, 255, 1000)
 
@@ -15,8 +17,8 @@ LEVELS = (1, 16, 255, 1000)
 def dense_graph(seed: int) -> BinaryGraph:
     """One to three hidden layers of up to 60 units, two in five of them centred."""
     rng = np.random.default_rng(seed)
-    level = int(rng.choice(LEVELS))
     sizes = [int(size) for size in rng.integers(1, 60, rng.integers(2, 5))]
+    domain, level = _domain(rng, sizes[0])
     layers = []
     for i, (inputs, units) in enumerate(pairwise(sizes)):
         centred = bool(rng.random() < 0.4)
@@ -28,14 +30,14 @@ def dense_graph(seed: int) -> BinaryGraph:
         weight, polarity = rng.normal(size=(units, inputs)), rng.choice([-1, 1], units)
         layers.append(DenseLayer.from_weights(weight, threshold, polarity, centred))
     readout = Readout.from_weights(rng.normal(size=(5, sizes[-1])))
-    return BinaryGraph(tuple(layers), readout, level, (sizes[0],))
+    return BinaryGraph(tuple(layers), readout, input_shape=(sizes[0],), **domain)
 
 
 def conv_graph(seed: int) -> BinaryGraph:
     """One or two convolutions with random windows, groups, sums and poolings, and at times a dense layer."""
     rng = np.random.default_rng(seed)
-    level = int(rng.choice(LEVELS))
     shape = first = (int(rng.integers(1, 4)), *_pair(rng, 5, 9))
+    domain, level = _domain(rng, int(np.prod(first)))
     layers: list[ConvLayer | DenseLayer] = []
     for i in range(rng.integers(1, 3)):
         layers.append(_conv(rng, shape, level if i == 0 else 1))
@@ -44,15 +46,28 @@ def conv_graph(seed: int) -> BinaryGraph:
     if rng.random() < 0.5:
         layers.append(DenseLayer.from_weights(rng.normal(size=(12, width)), np.zeros(12)))
         width = 12
-    return BinaryGraph(tuple(layers), Readout.from_weights(rng.normal(size=(5, width))), level, first)
+    return BinaryGraph(tuple(layers), Readout.from_weights(rng.normal(size=(5, width))), input_shape=first, **domain)
 
 
 def images(graph: BinaryGraph, n: int, seed: int = 0) -> np.ndarray:
-    """Random images, among them black and bright ones."""
+    """Random inputs, among them all the least and all the greatest."""
     rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, graph.max_level + 1, (n, *graph.input_shape), dtype=np.uint16)
-    pixels[1], pixels[-2] = 0, graph.max_level
-    return pixels
+    pixels = rng.integers(graph.min_level, graph.max_level + 1, (n, *graph.input_shape))
+    pixels[1], pixels[-2] = graph.min_level, graph.max_level
+    return np.where(pixels == 0, 1, pixels) if graph.signs else pixels
+
+
+def _domain(rng: np.random.Generator, n_in: int) -> tuple[dict[str, Any], int]:
+    """What a network takes, as arguments of `BinaryGraph`, and the greatest input of the first layer."""
+    kind, level = rng.choice(["pixels", "pixels", "features", "signs", "binarized"]), int(rng.choice(LEVELS))
+    if kind == "signs":
+        return {"min_level": -1, "max_level": 1, "signs": True}, 1
+    least = -int(rng.integers(1, 200)) if kind == "features" or rng.random() < 0.2 else 0
+    if kind != "binarized":
+        return {"min_level": least, "max_level": level}, level
+    threshold = rng.integers(least - 1, level + 2, n_in)
+    binarize = Binarize(threshold, rng.choice(np.array([-1, 1], np.int8), n_in))
+    return {"min_level": least, "max_level": level, "binarize": binarize}, 1
 
 
 def _pair(rng: np.random.Generator, low: int, high: int) -> tuple[int, int]:

@@ -106,13 +106,16 @@ def activations(graph: BinaryGraph, images: np.ndarray) -> tuple[dict[str, np.nd
     planned = plan(graph)
     delay = latencies(planned)
     layers = [Layer(layer) for layer in planned]
-    out: dict[str, list[np.ndarray]] = {layer.name: [] for layer in planned}
+    out: dict[str, list[np.ndarray]] = {name: [] for name, _ in graph.named_layers()}
     pixels = graph.check_images(images).astype(np.int32)
+    if graph.signs:
+        pixels = (pixels > 0).astype(np.int32)
     for step in range(len(pixels) + delay["readout"]):
         x = pixels[min(step, len(pixels) - 1)]
         for layer in layers:
             x = layer.step(x)
-            if delay[layer.layer.name] <= step < delay[layer.layer.name] + len(pixels):
-                out[layer.layer.name].append(x)
+            name = layer.layer.name
+            if name in out and delay[name] <= step < delay[name] + len(pixels):
+                out[name].append(x)
     found = {name: np.stack(values) for name, values in out.items()}
     return {name: v if name == "readout" else np.where(v > 0, 1, -1) for name, v in found.items()}, layers

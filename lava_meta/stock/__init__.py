@@ -6,7 +6,8 @@ ProcessModels of our own run on a CPU; what reaches a chip are networks of stock
     plan(graph)       `StockLayer`s: stock Processes by the names of their classes, with their arguments, and who
                       is connected to whom. Nothing here imports Lava.
 
-Between layers go spikes s of 0 and 1, for the signs x = 2s - 1; pixels p enter as graded spikes. A weight of +1 or -1
+Between layers go spikes s of 0 and 1, for the signs x = 2s - 1; pixels p (or signed features) enter as graded spikes,
+inputs that are signs as spikes. A weight of +1 or -1
 is held as +2 or -2, since synapses of mixed sign lose the last bit. A layer so gets a = 2y, where y = W s (or W p), and
 `sum(w x) >= T` becomes `y >= theta`:
 

@@ -5,31 +5,31 @@ from __future__ import annotations
 import numpy as np
 
 from lava_meta.conv import ConvLayer, Pool
-from lava_meta.stock.layers import half_up, message_bits
+from lava_meta.stock.layers import Levels, half_up, message_bits
 from lava_meta.stock.parts import StockLayer
 from lava_meta.stock.units import add_units
 
 
-def conv_layer(name: str, layer: ConvLayer, max_level: int | None) -> StockLayer:
-    """Plan a convolution and its pooling; with `max_level` its input is pixels 0 .. max_level, else spikes.
+def conv_layer(name: str, layer: ConvLayer, levels: Levels) -> StockLayer:
+    """Plan a convolution and its pooling; its input as for `dense_layer`.
 
     Sums over a window behind the convolution become part of its kernel. Pooling is a layer of threshold units over
     the window: OR reaches 1, AND the number of signs in the window.
     """
     plan = StockLayer(name, latency=1 + len(layer.pools))
     weight = layer.polarity[:, None] * np.where(layer.weight, 1.0, -1.0)
-    brightest = np.full((1, layer.n_in), max_level or 1)
-
-    def sums(matrix: np.ndarray) -> np.ndarray:
-        return layer.convolve(brightest, matrix)[0].astype(np.int64)
-
-    low, high = sums(np.minimum(weight, 0)), sums(np.maximum(weight, 0))
+    ones = np.ones((1, layer.n_in))
+    # Sums of the negative and of the positive weights, at the border without those outside.
+    negative = layer.convolve(ones, np.minimum(weight, 0))[0].astype(np.int64)
+    positive = layer.convolve(ones, np.maximum(weight, 0))[0].astype(np.int64)
+    least, most = levels or (0, 1)
+    low, high = most * negative + least * positive, most * positive + least * negative
     theta = np.broadcast_to(layer.threshold, low.shape)
-    if max_level is None:
-        theta = half_up(theta, low + high)  # the sum of weights, at the border without those outside
+    if levels is None:
+        theta = half_up(theta, negative + positive)
     neurons = add_units(plan, as_map(theta), as_map(low), as_map(high))
     kernel, window = _kernel(layer, weight)
-    synapses = _add_conv(plan, "synapses", kernel, layer.input_shape, layer.groups, message_bits(max_level), **window)
+    synapses = _add_conv(plan, "synapses", kernel, layer.input_shape, layer.groups, message_bits(levels), **window)
     plan.inputs.append(synapses)
     plan.connect(synapses, neurons)
     shape = layer.sums_shape

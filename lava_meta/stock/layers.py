@@ -3,46 +3,50 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import diags
 
+from lava_meta.inputs import Binarize
 from lava_meta.layers import DenseLayer, Readout
 from lava_meta.stock.limits import MESSAGE_BITS
 from lava_meta.stock.parts import StockLayer
 from lava_meta.stock.units import add_units
 
+Levels = tuple[int, int] | None  # the least and greatest input of a layer; None where it gets spikes
+
 _MOST_SHIFT = 8  # a weight exponent is at least -8
 
 
-def dense_layer(name: str, layer: DenseLayer, max_level: int | None) -> StockLayer:
-    """Plan a dense layer; with `max_level` its input is pixels 0 .. max_level, else spikes."""
+def dense_layer(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
+    """Plan a dense layer; its input is graded spikes of these levels, or spikes where they are None."""
     if layer.centred:
-        return _centred(name, layer, max_level)
+        return _centred(name, layer, levels)
     plan = StockLayer(name)
     weight = layer.polarity[:, None] * np.where(layer.weight, 1, -1)
-    low, high = bounds(weight, max_level)
+    low, high = bounds(weight, levels)
     theta = layer.threshold.copy()
-    if max_level is None:
+    if levels is None:
         theta = half_up(theta, weight.sum(axis=1))
     plan.output = add_units(plan, theta, low, high)
-    plan.add_synapses("synapses", 2 * weight, message_bits(max_level), plan.output)
+    plan.add_synapses("synapses", 2 * weight, message_bits(levels), plan.output)
     return plan
 
 
-def readout(name: str, layer: Readout, max_level: int | None) -> StockLayer:
+def readout(name: str, layer: Readout, levels: Levels) -> StockLayer:
     """Plan the readout: graded spikes that carry its integer sums."""
     plan = StockLayer(name)
     weight = np.where(layer.weight, 1, -1)
-    low, high = bounds(weight, max_level)
-    if max_level is None:  # sum(w x) = 2 sum(w s) - sum(w)
+    low, high = bounds(weight, levels)
+    if levels is None:  # sum(w x) = 2 sum(w s) - sum(w)
         constant, weight = -weight.sum(axis=1), 2 * weight
         low, high = 2 * low + np.minimum(constant, 0), 2 * high + np.maximum(constant, 0)
     plan.output = plan.add_graded("neurons", (layer.n_out,), low, high)
-    plan.add_synapses("synapses", weight, message_bits(max_level), plan.output)
-    if max_level is None:
+    plan.add_synapses("synapses", weight, message_bits(levels), plan.output)
+    if levels is None:
         plan.add_constant(constant, plan.output)
     return plan
 
 
-def _centred(name: str, layer: DenseLayer, max_level: int | None) -> StockLayer:
+def _centred(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
     """Plan a layer whose mean is taken out, with n units: `n s_j - sum_k s_k` against T, in 24 bits.
 
     With the polarity p in the weights, a_j = 2 y_j as ever. Let U_p be -p times the sum of a_k without polarity. Unit j
@@ -61,10 +65,10 @@ def _centred(name: str, layer: DenseLayer, max_level: int | None) -> StockLayer:
     columns, rows = sign.sum(axis=0), sign.sum(axis=1)
     polarity = layer.polarity.astype(np.int64)
     weight = polarity[:, None] * sign
-    low, high = bounds(weight, max_level)
+    low, high = bounds(weight, levels)
     # Thresholds that no input reaches, or none fails to reach, move to just beyond what there is.
-    least, most = bounds(polarity[:, None] * (n * sign - columns), max_level)
-    if max_level is None:
+    least, most = bounds(polarity[:, None] * (n * sign - columns), levels)
+    if levels is None:
         own = polarity * (n * rows - rows.sum())
         theta = np.clip(layer.threshold, 2 * least - own, 2 * most - own + 1)
         constant = -theta - own
@@ -74,10 +78,10 @@ def _centred(name: str, layer: DenseLayer, max_level: int | None) -> StockLayer:
     quotient, remainder = constant >> shift, constant % 2**shift
     kinds, unit_of = np.unique(np.stack([polarity, remainder]), axis=1, return_inverse=True)
     pull = -2 * kinds[0][:, None] * columns
-    pull_low, pull_high = bounds(pull, max_level)
+    pull_low, pull_high = bounds(pull, levels)
     pull_low, pull_high = pull_low, pull_high + kinds[1]
 
-    bits = message_bits(max_level)
+    bits = message_bits(levels)
     relays = plan.add_graded("relays", (n,), 2 * low, 2 * high)
     plan.add_synapses("synapses", 2 * weight, bits, relays)
     inhibition = plan.add_graded("inhibition", (kinds.shape[1],), pull_low, pull_high)
@@ -107,15 +111,33 @@ def _centred(name: str, layer: DenseLayer, max_level: int | None) -> StockLayer:
     return plan
 
 
-def bounds(matrix: np.ndarray, max_level: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the greatest `matrix x` (units,) over all x of 0 .. max_level, or of spikes."""
-    scale = max_level or 1
-    return scale * np.minimum(matrix, 0).sum(axis=1), scale * np.maximum(matrix, 0).sum(axis=1)
+def binarized_inputs(name: str, binarize: Binarize, levels: tuple[int, int]) -> StockLayer:
+    """Plan the units that make spikes of graded ones, before a layer that takes the signs of the inputs."""
+    plan = StockLayer(name)
+    weight = binarize.polarity.astype(np.int64)
+    low, high = bounds(weight[:, None], levels)
+    plan.output = add_units(plan, binarize.threshold, low, high)
+    part = plan.add(
+        "synapses",
+        "Sparse",
+        weights=diags(2 * weight, format="csr", dtype=np.int32),
+        num_message_bits=message_bits(levels),
+    )
+    plan.inputs.append(part)
+    plan.connect(part, plan.output)
+    return plan
 
 
-def message_bits(max_level: int | None) -> int:
-    """Of the spikes that carry pixels; 0 for spikes without a value."""
-    return 0 if max_level is None else max_level.bit_length()
+def bounds(matrix: np.ndarray, levels: Levels) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest `matrix x` (units,) over all x within the levels, or of spikes."""
+    least, most = levels or (0, 1)
+    negative, positive = np.minimum(matrix, 0).sum(axis=1), np.maximum(matrix, 0).sum(axis=1)
+    return most * negative + least * positive, most * positive + least * negative
+
+
+def message_bits(levels: Levels) -> int:
+    """Of graded spikes that carry these levels, one for a sign; 0 for spikes without a value."""
+    return 0 if levels is None else max(map(abs, levels)).bit_length() + (levels[0] < 0)
 
 
 def half_up(threshold: np.ndarray, weight_sum: np.ndarray) -> np.ndarray:

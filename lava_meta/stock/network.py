@@ -9,26 +9,32 @@ from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
 from lava_meta.layers import DenseLayer, Readout
 from lava_meta.stock.convolutions import conv_layer
-from lava_meta.stock.layers import dense_layer, readout
+from lava_meta.stock.layers import Levels, binarized_inputs, dense_layer, readout
 from lava_meta.stock.parts import StockLayer
 
 _PLANS = {DenseLayer: dense_layer, ConvLayer: conv_layer, Readout: readout}
 
 
 def plan(graph: BinaryGraph) -> list[StockLayer]:
-    """Every layer of `graph` in order, checked against Loihi's ranges.
+    """Every layer of `graph` in order, checked against Loihi's ranges; before them `inputs`, where it binarizes them.
 
     Raises `ConversionError` naming the layer, the value, the range, and what to do.
     """
-    levels = [graph.max_level, *[None] * len(graph.layers)]
-    return [plan_layer(name, layer, level) for (name, layer), level in zip(graph.named_layers(), levels, strict=True)]
+    planned = []
+    levels = graph.first_levels
+    if graph.binarize is not None:
+        planned.append(binarized_inputs("inputs", graph.binarize, (graph.min_level, graph.max_level)))
+    for name, layer in graph.named_layers():
+        planned.append(plan_layer(name, layer, levels))
+        levels = None
+    return planned
 
 
-def plan_layer(name: str, layer: Any, max_level: int | None) -> StockLayer:
-    """One layer; with `max_level` its input is pixels 0 .. max_level, else spikes. Raises `ConversionError`."""
+def plan_layer(name: str, layer: Any, levels: Levels) -> StockLayer:
+    """One layer; its input is graded spikes of these levels, or spikes where they are None. See `plan`."""
     if type(layer) not in _PLANS:
         raise ConversionError(f"{name} is a {type(layer).__name__}, which has no stock form")
-    return _PLANS[type(layer)](name, layer, max_level)  # type: ignore[operator]
+    return _PLANS[type(layer)](name, layer, levels)  # type: ignore[operator]
 
 
 def latencies(layers: list[StockLayer]) -> dict[str, int]:

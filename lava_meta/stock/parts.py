@@ -10,7 +10,8 @@ from scipy.sparse import diags
 
 from lava_meta.stock.limits import STATE, check_arguments, check_range
 
-_DIGIT = 128  # a plane of 8-bit weights of both signs holds digits of this base
+_DIGIT = 128  # the base of planes of 8-bit weights; a digit is doubled, as weights of both signs are even
+_MOST = 127  # the greatest digit: twice it is held among weights of one sign and of both
 MEMORYLESS = {"du": 4095, "dv": 4095}
 
 
@@ -78,10 +79,10 @@ class StockLayer:
         if not value.any():
             return
         low, high = _halves(value)
-        columns = max(1, -(-int(high.max()) // (_DIGIT - 1)), -(-int(-high.min()) // _DIGIT))
+        columns = max(1, -(-int(np.abs(high).max()) // _MOST))
         matrix = np.zeros((len(value), columns), np.int64)
         for column in range(columns):
-            share = np.clip(high, -_DIGIT, _DIGIT - 1)
+            share = np.clip(high, -_MOST, _MOST)
             matrix[:, column] = share * _DIGIT
             high = high - share
         matrix[:, 0] += low
@@ -124,10 +125,10 @@ def digits(layer: str, name: str, matrix: np.ndarray) -> list[tuple[np.ndarray, 
     """
     low, high = int(matrix.min()), int(matrix.max())
     mixed = low < 0 < high
-    if (low >= -255 and high <= 255 and not mixed) or (low >= -256 and high <= 254 and not (matrix % 2).any()):
+    if max(-low, high) <= 255 and not (mixed and (matrix % 2).any()):
         return [(matrix.astype(np.int32), 0)]
     least, upper = _halves(matrix)
-    check_range(layer, f"{name}, in steps of {_DIGIT},", upper, upper, -_DIGIT, _DIGIT - 1)
+    check_range(layer, f"{name}, in steps of {_DIGIT},", upper, upper, -_MOST, _MOST)
     planes = [((2 * least).astype(np.int32), -1), ((2 * upper).astype(np.int32), 6)]
     return [plane for plane in planes if plane[0].any()]
 
