@@ -1,9 +1,10 @@
 """How many bits, and how good a memory, does a hidden weight need? Five tasks learned on-line, on many memories.
 
-    python -m lava_meta.experiments.precision                                   # permuted digits, some minutes
-    python -m lava_meta.experiments.precision --scale medium --seeds 0 1 2      # permuted MNIST
+    lava-meta experiment precision                        # permuted digits, a minute
+    lava-meta experiment precision --scale medium         # permuted MNIST, 20,000 images a task
 
-Two sweeps of one network, mean test accuracy on all five tasks after the last:
+One image at a time, one pass, by the on-line rule (`lava_meta.online_learning`); what counts is the mean accuracy on
+all five tasks after the last. Two sweeps of one network:
 
     bits        3 to 16 bits of hidden weight, each with the three roundings of a step to whole levels: at random with
                 a draw a synapse, at random with one draw a step for all synapses (as Lava's learning engine draws), to
@@ -11,161 +12,187 @@ Two sweeps of one network, mean test accuracy on all five tasks after the last:
     faults      8 bits, a draw a synapse, and one fault of an analog memory at a time: noise of a write relative to the
                 write or to the range, up and down steps of different size, soft bounds, drift of the stored value
 
-Nothing is tuned to a row: learning rate, gate and range are those of the reference. Results go to `precision.json` run
-by run; a run that is there is not run again, so the command goes on where it was stopped. `precision.md` is the table,
-`precision.png` the figure.
+The equations are those of `lava_meta.online_learning.device`. Nothing is tuned to an arm: learning rate, gate and range
+are those of the reference.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from matplotlib.figure import Figure
 
-from lava_meta import figures
+from lava_meta import figures as drawing
 from lava_meta.experiments import online_permuted_mnist as online
-from lava_meta.files import write_atomically, write_json
+from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
+from lava_meta.experiments.common.settings import Settings, at_least
 from lava_meta.online_learning import Device, OnlineRule
 from lava_meta.online_learning.device import ROUNDINGS
+from lava_meta.online_learning.settings import check_precision
 
-BITS = (3, 4, 5, 6, 8, 12, 16)
-FAULTS: dict[str, tuple[float, ...]] = {
-    "relative_noise": (0.3, 1.0, 3.0),
-    "absolute_noise": (0.01, 0.03, 0.1),
-    "asymmetry": (0.05, 0.1, 0.3),
-    "soft_bounds": (0.5, 1.0),
-    "drift": (0.001, 0.01, 0.1),
-}
 REFERENCE_BITS = 8
+FAULTS = {
+    "relative_noise": "noise, share of the write",
+    "absolute_noise": "noise, share of the range",
+    "asymmetry": "asymmetry of up and down",
+    "soft_bounds": "soft bounds",
+    "drift": "drift in 1,000 images",
+}
+_LABELS = {"synapse": "a draw a synapse", "step": "one draw a step", "nearest": "to nearest"}
 
 
 @dataclass(frozen=True)
-class Scale:
-    """What is learned: everything else of a run comes from the row."""
+class PrecisionSettings(Settings):
+    """What is learned, and the values of each sweep; a fault of 0 is none."""
 
-    data: str
-    images: int  # a task
-    hidden: tuple[int, ...]
-    lr: float
+    data: str = "mnist"
     tasks: int = 5
+    images: int = 20_000  # a task
+    hidden: tuple[int, ...] = (256,)
+    lr: float = 0.005
+    bits: tuple[int, ...] = (3, 4, 5, 6, 8, 12, 16)
+    rounding: tuple[str, ...] = ROUNDINGS
+    relative_noise: tuple[float, ...] = (0.3, 1.0, 3.0)
+    absolute_noise: tuple[float, ...] = (0.01, 0.03, 0.1)
+    asymmetry: tuple[float, ...] = (0.05, 0.1, 0.3)
+    soft_bounds: tuple[float, ...] = (0.5, 1.0)
+    drift: tuple[float, ...] = (0.001, 0.01, 0.1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, tasks=1, images=1, hidden=1)
+        for bits in self.bits:
+            check_precision(bits)
+        for name in ("rounding", *FAULTS):
+            for value in getattr(self, name):
+                Device(**{name: value})
 
 
+# 1,437 harder images a task need larger steps: docs/online.md, "Choosing settings".
 SCALES = {
-    # 1,437 harder images a task need larger steps: docs/online.md, "Choosing settings".
-    "small": Scale("digits", images=1_437, hidden=(128,), lr=0.03),
-    "medium": Scale("mnist", images=20_000, hidden=(256,), lr=0.005),
+    "small": PrecisionSettings(
+        seeds=1,
+        data="digits",
+        images=1_437,
+        hidden=(128,),
+        lr=0.03,
+        bits=(3, 5, 8, 16),
+        relative_noise=(1.0,),
+        absolute_noise=(0.1,),
+        asymmetry=(0.1, 0.3),
+        soft_bounds=(1.0,),
+        drift=(0.1,),
+    ),
+    "medium": PrecisionSettings(),
+    "paper": PrecisionSettings(hidden=(512,), seeds=5),
 }
 
 
-def rows() -> dict[str, tuple[int, Device]]:
-    """Bits and device of each run, by name."""
-    found = {f"{bits} bits, {rounding}": (bits, Device(rounding)) for rounding in ROUNDINGS for bits in BITS}
-    for fault, values in FAULTS.items():
-        found |= {f"{fault} {value:g}": (REFERENCE_BITS, Device(**{fault: value})) for value in values}
+def arms(settings: PrecisionSettings) -> Mapping[str, PrecisionSettings]:
+    """One memory each: its settings hold one value of everything."""
+    none: dict[str, Any] = dict.fromkeys(FAULTS, (0.0,))
+    found = {
+        f"{bits} bits, {rounding}": replace(settings, bits=(bits,), rounding=(rounding,), **none)
+        for rounding in settings.rounding
+        for bits in settings.bits
+    }
+    reference = replace(settings, bits=(REFERENCE_BITS,), rounding=("synapse",), **none)
+    for fault in FAULTS:
+        for value in getattr(settings, fault):
+            if value:
+                found[f"{fault} {value:g}"] = replace(reference, **{fault: (value,)})
     return found
 
 
-def run(row: str, scale: Scale, seed: int) -> dict[str, Any]:
-    """Learn the five tasks on the memory of this row, by the compiled kernels: accuracies in percent."""
-    bits, device = rows()[row]
-    settings = online.OnlineSettings(
-        data=scale.data,
-        tasks=scale.tasks,
-        images=scale.images,
-        hidden=scale.hidden,
-        precision=bits,
-        rule=OnlineRule(lr=scale.lr),
-        seed=seed,
-        backend="kernels",
-        # An ideal device is the memory of whole levels, to the bit, and that one runs faster.
-        device=None if device == Device() else device,
+def measure(settings: PrecisionSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+    """Learn the five tasks on the memory of this arm, by the compiled kernels."""
+    device = Device(settings.rounding[0], **{fault: getattr(settings, fault)[0] for fault in FAULTS})
+    result = online.run(
+        online.OnlineSettings(
+            data=settings.data,
+            tasks=settings.tasks,
+            images=settings.images,
+            hidden=settings.hidden,
+            precision=settings.bits[0],
+            rule=OnlineRule(lr=settings.lr),
+            seed=seed,
+            backend="kernels",
+            # An ideal device is the memory of whole levels, to the bit, and that one runs faster.
+            device=None if device == Device() else device,
+        )
     )
-    result = online.run(settings)
-    return {"row": row, "seed": seed, **{key: result[key] for key in ("final", "mean", "online", "saturated")}}
+    return measured(result)
 
 
-def means(results: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Each row's means over the tasks, one a seed, in the order of seeds."""
-    ordered = sorted(results, key=lambda result: result["seed"])
-    return {
-        row: [r["mean"] for r in ordered if r["row"] == row] for row in rows() if any(r["row"] == row for r in ordered)
-    }
+def measured(result: Mapping[str, Any]) -> Measurement:
+    """What `online_permuted_mnist.run` gave, as a measurement."""
+    final = result["final"]
+    return Measurement(
+        {"ACC": result["mean"], "first task": final[0], "last task": final[-1]},
+        {"final": final, "online": result["online"], "saturated": result["saturated"]},
+    )
 
 
-def table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: mean and spread over seeds of each row, percent."""
-    found = means(results)
-
-    def cell(row: str) -> str:
-        values = found.get(row)
-        return "" if values is None else f"{np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
-
-    seeds = sorted({result["seed"] for result in results})
-    lines = [
-        f"Mean test accuracy over five tasks after the last, percent: mean (least to greatest) of seeds {seeds}.",
-        "",
-        "| bits | a draw a synapse | one draw a step | to nearest |",
-        "| --- | --- | --- | --- |",
-        *(f"| {bits} | " + " | ".join(cell(f"{bits} bits, {how}") for how in ROUNDINGS) + " |" for bits in BITS),
-        "",
-        f"| fault, at {REFERENCE_BITS} bits and a draw a synapse | |",
-        "| --- | --- |",
-        f"| none | {cell(f'{REFERENCE_BITS} bits, synapse')} |",
-        *(f"| {fault} {value:g} | {cell(f'{fault} {value:g}')} |" for fault in FAULTS for value in FAULTS[fault]),
+def figures(settings: PrecisionSettings, results: Results) -> Mapping[str, Figure]:
+    """Accuracy against bits for each rounding, and against each fault."""
+    values = {label: [run.metrics["ACC"] for run in runs] for label, runs in results.arms.items()}
+    panels: list[tuple[str, dict[str, list[tuple[float, str]]]]] = [
+        (
+            "bits of hidden weight",
+            {_LABELS[how]: [(bits, f"{bits} bits, {how}") for bits in settings.bits] for how in settings.rounding},
+        )
     ]
-    return "\n".join(lines) + "\n"
+    clean = (0.0, f"{REFERENCE_BITS} bits, synapse")
+    for fault, name in FAULTS.items():
+        panels.append((name, {fault: [clean, *((v, f"{fault} {v:g}") for v in getattr(settings, fault))]}))
+    return {"precision": drawing.sweeps(panels, values, f"mean accuracy, {settings.tasks} tasks (%)")}
 
 
-def figure(results: Sequence[Mapping[str, Any]]) -> Any:
-    """Accuracy against bits for each rounding, and against each fault; a dot a seed, lines through the means."""
-    found = means(results)
-    labels = {"synapse": "a draw a synapse", "step": "one draw a step", "nearest": "to nearest"}
-    curves = [("bits of hidden weight", {labels[how]: [(b, f"{b} bits, {how}") for b in BITS] for how in ROUNDINGS})]
+def claims(settings: PrecisionSettings, results: Results) -> Sequence[Claim]:
+    """What we say of memories, as far as the arms can tell."""
     clean = f"{REFERENCE_BITS} bits, synapse"
-    names = {
-        "relative_noise": "noise, share of the write",
-        "absolute_noise": "noise, share of the range",
-        "asymmetry": "asymmetry of up and down",
-        "soft_bounds": "soft bounds",
-        "drift": "drift in 1,000 images",
-    }
-    for fault, values in FAULTS.items():
-        curves.append((names[fault], {fault: [(0.0, clean), *((v, f"{fault} {v:g}") for v in values)]}))
-    return figures.sweeps(curves, found, "mean accuracy, 5 tasks (%)")
+
+    def near(arm: str, other: str, points: float) -> bool | None:
+        difference = results.mean(other, "ACC") - results.mean(arm, "ACC")
+        return None if np.isnan(difference) else bool(difference <= points)
+
+    def beyond(arm: str, other: str, points: float) -> bool | None:
+        within = near(arm, other, points)
+        return None if within is None else not within
+
+    few, one, whole = "5 bits, synapse", f"{REFERENCE_BITS} bits, step", f"{REFERENCE_BITS} bits, nearest"
+    return [
+        Claim(
+            "8 bits are enough: 16 add less than 3 points",
+            results.said("ACC", clean, "16 bits, synapse"),
+            near(clean, "16 bits, synapse", 3),
+        ),
+        Claim("5 bits are not: more than 5 points lost", results.said("ACC", clean, few), beyond(few, clean, 5)),
+        Claim(
+            "one draw a step for all synapses costs more than 5 points at 8 bits",
+            results.said("ACC", clean, one),
+            beyond(one, clean, 5),
+        ),
+        Claim(
+            "rounding to nearest costs more than 5 points at 8 bits",
+            results.said("ACC", clean, whole),
+            beyond(whole, clean, 5),
+        ),
+    ]
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", default="small", choices=SCALES)
-    parser.add_argument("--rows", nargs="+", default=["all"], help="names of rows, or all")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--out", type=Path, default=Path("results/precision"))
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    names = list(rows()) if arguments.rows == ["all"] else arguments.rows
-    unknown = [name for name in names if name not in rows()]
-    if unknown:
-        parser.error(f"no row {', '.join(unknown)}; there are: {'; '.join(rows())}")
-    kept = arguments.out / "precision.json"
-    results = json.loads(kept.read_text()) if kept.exists() else []
-    for seed in arguments.seeds:
-        for name in names:
-            if any(result["row"] == name and result["seed"] == seed for result in results):
-                continue
-            results.append(run(name, SCALES[arguments.scale], seed))
-            write_json(kept, results)
-            print(f"{name:24} seed {seed}  {results[-1]['final']}  mean {results[-1]['mean']:5.1f}", flush=True)
-    with write_atomically(arguments.out / "precision.md") as temporary:
-        temporary.write_text(table(results), encoding="utf-8")
-    figures.save(figure(results), arguments.out / "precision")
-
-
-if __name__ == "__main__":
-    main()
+EXPERIMENT = Experiment(
+    name="precision",
+    title="Hidden weights in few bits and in memories with faults",
+    source="ours; memories after Gokmen and Vlasov, Front. Neurosci. 10:333 (2016)",
+    scales=SCALES,
+    arms=arms,
+    measure=measure,
+    figures=figures,
+    claims=claims,
+    headline=("ACC",),
+)
