@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lava_meta.converters.snntorch import from_snntorch
     from lava_meta.converters.spiking import SpikingNetwork
     from lava_meta.data import Dataset, Images, load_dataset
+    from lava_meta.device_curve import consolidation_from_csv
     from lava_meta.errors import LavaMetaError
     from lava_meta.graph import BinaryGraph
     from lava_meta.lowering import EngineRule, lower
@@ -32,6 +33,7 @@ _HOME = {
     "converters.snntorch": ("from_snntorch",),
     "converters.spiking": ("SpikingNetwork",),
     "data": ("Dataset", "Images", "load_dataset"),
+    "device_curve": ("consolidation_from_csv",),
     "errors": ("LavaMetaError",),
     "graph": ("BinaryGraph",),
     "lowering": ("EngineRule", "lower"),
@@ -64,6 +66,7 @@ __all__ = [
     "Scenario",
     "SpikingNetwork",
     "TrainSettings",
+    "consolidation_from_csv",
     "convert",
     "dataset_sequence",
     "evaluate",

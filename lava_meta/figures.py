@@ -138,12 +138,14 @@ def sweeps(
         figure = Figure(figsize=(2.4 * columns, 2.1 * lines), layout="constrained")
         axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
         for axis, (name, curves) in zip(axes.flat, panels, strict=False):
+            # Evenly apart: swept values are often powers of something.
+            measured = sorted({x for points in curves.values() for x, run in points if run in values})
             for i, (curve, points) in enumerate(curves.items()):
-                there = [(x, values[run]) for x, run in points if run in values]
+                there = [(measured.index(x), values[run]) for x, run in points if run in values]
                 axis.plot([x for x, _ in there], [np.mean(v) for _, v in there], color=f"C{i}", label=curve)
                 for x, seeds in there:
                     axis.plot([x] * len(seeds), seeds, "o", color=f"C{i}", markersize=2.5, alpha=0.7)
-            axis.set(xlabel=name, ylim=(0, 100))
+            axis.set(xlabel=name, ylim=(0, 100), xticks=range(len(measured)), xticklabels=[f"{x:g}" for x in measured])
             if len(curves) > 1:
                 axis.legend()
         for axis in axes.flat[len(panels) :]:
