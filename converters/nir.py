@@ -17,6 +17,7 @@ they stay half a unit away from the threshold: whether a reader compares with > 
     sums over a window     Conv2d(P 2W, 0), SumPool2d, Threshold(q)
     max pooling of signs   SumPool2d, Threshold(1/2): one spike of the window is enough
                            SumPool2d, Threshold(n - 1/2)         in channels whose norm falls: all n must be there
+    binarized inputs       Scale(P), Threshold(T - 1/2); the first layer is then written like the others
 
 P holds the polarities on its diagonal, and 1 is the matrix of ones. In convolutions R is the sum of the weights that
 lie on the image: padding has none, so a padded convolution's q differs at the border (on pixels R is 0). Pooling with
@@ -40,10 +41,11 @@ import numpy as np
 
 from lava_meta.conv import ConvLayer
 from lava_meta.converters.lava import LavaNetwork
-from lava_meta.converters.nir_reading import ConvSums, DenseSums, Spikes
-from lava_meta.converters.nir_writing import conv_nodes, dense_nodes, readout_nodes
+from lava_meta.converters.nir_reading import ConvSums, DenseSums, Inputs, Spikes
+from lava_meta.converters.nir_writing import binarize_nodes, conv_nodes, dense_nodes, readout_nodes
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer
+from lava_meta.inputs import Binarize
 
 _LINEAR = (nir.Affine, nir.Linear, nir.Scale)
 _POOLING = (nir.SumPool2d, nir.AvgPool2d)
@@ -68,17 +70,17 @@ def to_nir(network: BinaryGraph | LavaNetwork, *, time_step: float | None = None
     if time_step is not None and not (np.isfinite(time_step) and time_step > 0):
         raise ValueError(f"time_step is {time_step}; it is a positive number of seconds")
     graph = network.graph if isinstance(network, LavaNetwork) else network
-    if isinstance(graph, BinaryGraph) and (graph.signs or graph.binarize is not None or graph.min_level):
-        raise ConversionError(f"the network takes {graph.domain}, or binarizes them: only unsigned pixels are written")
-    if isinstance(graph, BinaryGraph) and any(layer.norm is not None for layer in graph.layers):
-        raise ConversionError("a layer's norm has a bias, whose threshold depends on the image: NIR has no node for it")
     if not isinstance(graph, BinaryGraph):
         raise TypeError(f"to_nir takes a LavaNetwork or a BinaryGraph; got {type(network).__name__}")
     enters = graph.input_shape if graph.convolutional else (graph.n_in,)
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array(enters))}
+    if graph.binarize is not None:
+        nodes.update(binarize_nodes(graph.binarize, enters, time_step))
     before: tuple[int, ...] = graph.input_shape
     for number, (name, layer) in enumerate(graph.named_layers()):
-        pixels = number == 0
+        pixels = number == 0 and graph.binarize is None
+        if number < len(graph.layers) and layer.norm is not None:
+            raise ConversionError(f"{name} has a norm whose threshold depends on the image: NIR has no node for that")
         if isinstance(layer, ConvLayer):
             nodes.update(conv_nodes(name, layer, pixels, time_step))
         else:
@@ -92,13 +94,19 @@ def to_nir(network: BinaryGraph | LavaNetwork, *, time_step: float | None = None
     nodes["output"] = nir.Output(np.array([graph.n_out]))
     names = list(nodes)
     details: dict[str, Any] = {"max_level": graph.max_level, "input_shape": np.array(graph.input_shape)}
+    if graph.min_level:
+        details |= {"min_level": graph.min_level, "signs": int(graph.signs)}
     if time_step is not None:
         details["time_step"] = time_step
     return nir.NIRGraph(nodes, list(pairwise(names)), metadata=details)
 
 
 def from_nir(
-    graph: nir.NIRGraph, *, max_level: int | None = None, input_shape: tuple[int, ...] | None = None
+    graph: nir.NIRGraph,
+    *,
+    max_level: int | None = None,
+    min_level: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
 ) -> LavaNetwork:
     """The network of an NIR graph, exactly; `from_nir(to_nir(network))` is equal to `network`, to the byte when saved.
 
@@ -112,6 +120,7 @@ def from_nir(
     - behind a convolution's `Threshold`, `SumPool2d` or `AvgPool2d` and a `Threshold` that asks for one spike of each
       window, or for all.
     - `Flatten` of all dimensions, in front or behind a threshold.
+    - in front of the first weights a `Threshold`, or a `Scale` and a `Threshold`: inputs that are binarized.
 
     Thresholds are computed in rationals: the result is what the stored numbers say, whatever a program that simulates
     the graph in float32 rounds. `nir.LIF` is taken in graphs written by `to_nir(time_step=...)` only.
@@ -119,6 +128,7 @@ def from_nir(
     Args:
         graph: as `nir.read(path)` gives it.
         max_level: of the pixels, 0 .. max_level (1 for spikes); needed where the graph's metadata do not have it.
+        min_level: negative for signed features, min_level .. max_level; by default the metadata's, or 0.
         input_shape: of one image; by default the metadata's, or that of the input node.
 
     Raises `ConversionError` with the name of the first node that cannot be converted exactly, and why.
@@ -131,7 +141,8 @@ def from_nir(
         raise ConversionError("the graph does not say which pixels it takes: pass max_level= (1 for spikes, or 255)")
     shape = tuple(int(extent) for extent in chain[0][1].output_type["output"])
     layers: list[DenseLayer | ConvLayer] = []
-    pending: DenseSums | ConvSums | Spikes | None = None
+    pending: DenseSums | ConvSums | Spikes | Inputs | None = None
+    binarize: Binarize | None = None
     where = shape  # of what comes out of the nodes so far
     for name, node in chain[1:-1]:
         label = f"{name} ({type(node).__name__})"
@@ -145,29 +156,40 @@ def from_nir(
                 raise ConversionError(f"{label} must flatten all dimensions into one, in front or behind a threshold")
             where = (int(np.prod(where)),)
         elif isinstance(node, (nir.Threshold, nir.LIF)):
+            thresholds = _thresholds(label, node, graph.metadata.get("time_step"))
+            if pending is None and not layers and binarize is None:
+                pending = Inputs(label, where)
             if pending is None:
                 raise ConversionError(f"{label} has no Affine, Linear or Conv2d in front of it")
-            layer = pending.layer(label, node, _thresholds(label, node, graph.metadata.get("time_step")))
-            if isinstance(pending, Spikes):
-                layers.pop()
-            layers.append(layer)
-            where, pending = layer.output_shape, None
+            if isinstance(pending, Inputs):
+                binarize = pending.binarize(label, thresholds)
+            else:
+                layer = pending.layer(label, node, thresholds)
+                if isinstance(pending, Spikes):
+                    layers.pop()
+                layers.append(layer)
+                where = layer.output_shape
+            pending = None
         elif pending is not None:
             pending.follow(label, node)
         elif isinstance(node, _POOLING) or "pool" in node.metadata:
             if not layers or not isinstance(layers[-1], ConvLayer) or len(where) != 3:
                 raise ConversionError(f"{label} must follow a convolution")
             pending = Spikes(label, node, layers[-1])
+        elif isinstance(node, nir.Scale) and not layers and binarize is None:
+            pending = Inputs(label, where, node.scale)
         elif isinstance(node, nir.Conv2d):
-            pending = ConvSums(label, node, not layers, where)
+            pending = ConvSums(label, node, not layers and binarize is None, where)
         else:
             if len(where) != 1:
                 raise ConversionError(f"{label} gets shape {where} and has no Flatten in front of it")
-            pending = DenseSums(label, node, not layers)
+            pending = DenseSums(label, node, not layers and binarize is None)
     if not isinstance(pending, DenseSums):
         raise ConversionError(f"{chain[-2][0]} is the last node; the output must be that of an Affine or Linear")
     shape = tuple(int(extent) for extent in input_shape or graph.metadata.get("input_shape", shape))
-    return LavaNetwork(BinaryGraph(tuple(layers), pending.readout(), int(level), shape))
+    low = int(graph.metadata.get("min_level", 0) if min_level is None else min_level)
+    signs = bool(graph.metadata.get("signs", False)) and (low, level) == (-1, 1)
+    return LavaNetwork(BinaryGraph(tuple(layers), pending.readout(), int(level), shape, low, signs, binarize))
 
 
 def _chain(graph: nir.NIRGraph) -> list[tuple[str, Any]]:

@@ -18,6 +18,28 @@ from lava_meta.conv import ConvLayer, Pair, Pool, Window
 from lava_meta.converters.nir_writing import centring, pool_limits, sums_of_weights
 from lava_meta.errors import ConversionError
 from lava_meta.graph import DenseLayer, Readout
+from lava_meta.inputs import Binarize
+
+
+class Inputs:
+    """Inputs times a factor each, which a threshold turns into spikes."""
+
+    def __init__(self, label: str, shape: tuple[int, ...], scale: np.ndarray | None = None) -> None:
+        self.label = label
+        self.scale = np.ones(shape) if scale is None else np.asarray(scale, np.float64)
+        if self.scale.shape != shape or not np.isfinite(self.scale).all() or not self.scale.all():
+            raise ConversionError(f"{label} needs one finite factor, not 0, for each input of shape {shape}")
+
+    def follow(self, label: str, node: Any) -> None:
+        raise ConversionError(f"{label} follows {self.label}: inputs are weighted as they are, or behind a threshold")
+
+    def binarize(self, label: str, thresholds: np.ndarray) -> Binarize:
+        """The signs of the inputs."""
+        if thresholds.shape != self.scale.shape or not np.isfinite(thresholds).all():
+            raise ConversionError(f"{label} needs one finite threshold for each input of shape {self.scale.shape}")
+        pairs = zip(thresholds.flat, self.scale.flat, strict=True)
+        reached = np.array([_reached(Fraction(float(t)), Fraction(float(s))) for t, s in pairs], object)
+        return Binarize(_int64(label, reached), np.where(self.scale.reshape(-1) > 0, 1, -1).astype(np.int8))
 
 
 class DenseSums:

@@ -11,9 +11,16 @@ import numpy as np
 from lava_meta.conv import ConvLayer, Pool, Window
 from lava_meta.errors import ConversionError
 from lava_meta.graph import DenseLayer, Readout
+from lava_meta.inputs import Binarize
 
 _EXACT = 2**51  # float64 holds every half-integer below
 Nodes = Iterator[tuple[str, nir.NIRNode]]
+
+
+def binarize_nodes(binarize: Binarize, shape: tuple[int, ...], time_step: float | None) -> Nodes:
+    """What makes spikes of the inputs, of `shape`."""
+    yield "inputs", nir.Scale(binarize.polarity.astype(np.float64).reshape(shape))
+    yield "inputs_fires", _fires(_between("the inputs", binarize.threshold).reshape(shape), time_step)
 
 
 def dense_nodes(name: str, layer: DenseLayer, pixels: bool, time_step: float | None) -> Nodes:

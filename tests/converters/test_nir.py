@@ -14,6 +14,7 @@ import lava_meta
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.inputs import Binarize
 
 STEP = 1e-4  # snnTorch's importer simulates with this one
 
@@ -125,6 +126,26 @@ def test_hundreds_of_small_networks_keep_every_sign_tie_and_value(tmp_path):
     assert ties > 1000
 
 
+@pytest.mark.parametrize("kind", ["features", "signs", "binarized pixels", "binarized features"])
+def test_other_inputs_than_pixels_compute_the_same_and_come_back_to_the_byte(tmp_path, kind):
+    rng = np.random.default_rng(14)
+    for _ in range(20):
+        pixels = random_graph(rng, (9, 6, 4, 3), 7, affine=False)
+        low = {"features": -8, "signs": -1, "binarized pixels": 0, "binarized features": -8}[kind]
+        changes = {"min_level": low, "max_level": 1 if kind == "signs" else 7, "signs": kind == "signs"}
+        if kind.startswith("binarized"):
+            polarity = rng.choice(np.array([-1, 1], np.int8), 9)
+            changes["binarize"] = Binarize(polarity * rng.integers(low, 8, 9), polarity)
+            changes["layers"] = (replace(pixels.layers[0], threshold=rng.integers(-4, 5, 6)), *pixels.layers[1:])
+        graph = replace(pixels, **changes)
+        images = rng.integers(low, graph.max_level, (60, 9), endpoint=True)
+        images = np.where(images >= 0, 1, -1) if kind == "signs" else images
+        nir.write(tmp_path / "net.nir", lava_meta.to_nir(graph))
+        written = nir.read(tmp_path / "net.nir")
+        assert_computes(written, graph, images)
+        assert saved(lava_meta.from_nir(written), tmp_path / "a") == saved(graph, tmp_path / "b")
+
+
 def test_input_shape_and_levels_are_kept(tmp_path):
     graph = random_graph(np.random.default_rng(5), (18, 6, 3), 16, shape=(2, 3, 3))
     nir.write(tmp_path / "net.nir", lava_meta.to_nir(graph))
@@ -224,9 +245,18 @@ REFUSED = {
     "linear.*one c": [nir.Linear(np.array([[np.nan, 1.0]]))],
     "affine.*finite bias": [nir.Affine(w(2, 3), np.array([0.0, np.inf]))],
     "threshold.*finite threshold": [nir.Linear(w(2, 3)), nir.Threshold(np.array([0, np.nan])), nir.Linear(w(2, 2))],
-    "threshold.*no Affine, Linear or Conv2d": [nir.Threshold(HALF), nir.Linear(w(2, 3))],
+    "threshold_1.*no Affine, Linear or Conv2d": [nir.Threshold(HALF), nir.Threshold(HALF), nir.Linear(w(2, 3))],
+    "threshold.*one finite threshold for each input": [nir.Threshold(np.nan * HALF), nir.Linear(w(2, 3))],
+    "scale.*one finite factor": [nir.Scale(0 * HALF), nir.Threshold(HALF), nir.Linear(w(2, 3))],
     "threshold is the last": [nir.Linear(w(3, 3)), nir.Threshold(HALF)],
-    "scale.*must be an Affine": [nir.Scale(HALF), nir.Linear(w(2, 3))],
+    "linear.*inputs are weighted as they are": [nir.Scale(HALF), nir.Linear(w(2, 3))],
+    "scale_1.*must be an Affine": [
+        nir.Scale(HALF),
+        nir.Threshold(HALF),
+        nir.Scale(HALF),
+        nir.Threshold(HALF),
+        nir.Linear(w(2, 3)),
+    ],
     "threshold.*factor of 0": [
         nir.Linear(w(3, 3)),
         nir.Scale(0 * HALF),
