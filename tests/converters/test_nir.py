@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import lava_meta
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.group_norm import GroupNorm
 from lava_meta.inputs import Binarize
 
 STEP = 1e-4  # snnTorch's importer simulates with this one
@@ -302,6 +304,10 @@ def test_altered_metadata_and_thresholds_are_refused():
     large = replace(graph.layers[0], threshold=np.full(4, 2**52))
     with pytest.raises(ConversionError, match="hidden1 has a threshold of more than 51 bits"):
         lava_meta.to_nir(replace(graph, layers=(large,)))
+    norm = GroupNorm(1, np.ones(4), np.ones(4), Fraction(1, 100), Fraction(0), np.zeros(0, np.int64))
+    normed = DenseLayer.from_weights(w(4, 6), np.zeros(4), norm=norm)
+    with pytest.raises(ConversionError, match="hidden1 has a norm whose threshold depends on the image"):
+        lava_meta.to_nir(replace(graph, layers=(normed,)))
     with pytest.raises(ValueError, match="time_step is 0"):
         lava_meta.to_nir(graph, time_step=0)
     with pytest.raises(TypeError, match="to_nir takes a LavaNetwork or a BinaryGraph; got DenseLayer"):
