@@ -69,27 +69,31 @@ class _Metaplastic(torch.optim.Optimizer):
         return loss
 
     @torch.no_grad()
-    def step_with(self, gradients: Mapping[Tensor, Tensor], signs: Mapping[Tensor, Tensor]) -> None:
+    def step_with(self, gradients: Mapping[Tensor, Tensor], signs: Mapping[Tensor, Tensor]) -> bool:
         """Take one step with gradients that come apart from their parameters, and write binary weights in passing.
+
+        Returns False where a compiled pass met a weight that is not finite; the clear form does not look.
 
         gradients: by parameter, of its shape, float32 or bfloat16; a parameter without one here has it in `grad`.
         signs: by parameter, int8 of its shape; they get sign(h), +1 and -1, after the step.
         """
-        self._step_all(gradients, signs)
+        return self._step_all(gradients, signs)
 
-    def _step_all(self, gradients: Mapping[Tensor, Tensor], signs: Mapping[Tensor, Tensor]) -> None:
+    def _step_all(self, gradients: Mapping[Tensor, Tensor], signs: Mapping[Tensor, Tensor]) -> bool:
+        finite = True
         for group in self.param_groups:
             f = _consolidation_of(group)
             for parameter in group["params"]:
                 gradient = gradients.get(parameter, parameter.grad)
                 if gradient is not None:
                     own = f if parameter.dim() >= 2 else Constant()
-                    self._update(parameter, gradient, group, own, signs.get(parameter))
+                    finite &= self._update(parameter, gradient, group, own, signs.get(parameter))
+        return finite
 
     def _update(
         self, hidden: Tensor, gradient: Tensor, group: dict[str, Any], f: Consolidation, signs: Tensor | None
-    ) -> None:
-        """One step of one parameter, in place."""
+    ) -> bool:
+        """One step of one parameter, in place; False where it is known not to be finite any more."""
         raise NotImplementedError
 
     def _gate(self, f: Consolidation, *tensors: Tensor) -> update.Gate | None:
@@ -161,7 +165,7 @@ class MetaplasticAdam(_Metaplastic):
 
     def _update(
         self, hidden: Tensor, gradient: Tensor, group: dict[str, Any], f: Consolidation, signs: Tensor | None
-    ) -> None:
+    ) -> bool:
         state = self.state[hidden]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.int64)
@@ -174,7 +178,7 @@ class MetaplasticAdam(_Metaplastic):
         root_correction = (1 - beta2**t) ** 0.5
         moments = state["exp_avg"], state["exp_avg_sq"]
         if gate := self._gate(f, hidden, gradient, *moments):
-            update.adam(
+            return update.adam(
                 hidden,
                 gradient,
                 *moments,
@@ -186,7 +190,6 @@ class MetaplasticAdam(_Metaplastic):
                 eps=group["eps"],
                 signs=signs,
             )
-            return
         for h, g, mean, square in _blocks(hidden, gradient.to(hidden.dtype), *moments):
             if group["weight_decay"] != 0:
                 g = g.add(h, alpha=group["weight_decay"])
@@ -196,6 +199,7 @@ class MetaplasticAdam(_Metaplastic):
             _take(h, u, f)
         if signs is not None:
             signs.copy_(sign(hidden))
+        return True
 
 
 class MetaplasticSGD(_Metaplastic):
@@ -242,7 +246,7 @@ class MetaplasticSGD(_Metaplastic):
 
     def _update(
         self, hidden: Tensor, gradient: Tensor, group: dict[str, Any], f: Consolidation, signs: Tensor | None
-    ) -> None:
+    ) -> bool:
         momentum, decay = group["momentum"], group["weight_decay"]
         state = self.state[hidden] if momentum != 0 else {}
         first = "momentum_buffer" not in state
@@ -250,7 +254,7 @@ class MetaplasticSGD(_Metaplastic):
             state["momentum_buffer"] = torch.zeros_like(hidden, memory_format=torch.preserve_format)
         moving = state.get("momentum_buffer")
         if gate := self._gate(f, hidden, gradient, *(() if moving is None else (moving,))):
-            update.sgd(
+            return update.sgd(
                 hidden,
                 gradient,
                 moving,
@@ -261,7 +265,6 @@ class MetaplasticSGD(_Metaplastic):
                 lr=group["lr"],
                 signs=signs,
             )
-            return
         gradient = gradient.to(hidden.dtype)
         # Without momentum there is no buffer, and the gradient only fills its place.
         for h, g, buffer in _blocks(hidden, gradient, gradient if moving is None else moving):
@@ -272,6 +275,7 @@ class MetaplasticSGD(_Metaplastic):
             _take(h, g * group["lr"], f)
         if signs is not None:
             signs.copy_(sign(hidden))
+        return True
 
 
 def parameter_groups(model: nn.Module, m: float | Sequence[float]) -> list[dict[str, Any]]:

@@ -39,9 +39,10 @@ class ClearStep:
             parameter.grad = None
         self._loss.backward()
 
-    def update(self, optimizer: torch.optim.Optimizer) -> None:
-        """One step with these gradients."""
+    def update(self, optimizer: torch.optim.Optimizer) -> bool:
+        """One step with these gradients; False where weights were seen that are not finite."""
         optimizer.step()
+        return True
 
     def accuracy(self, images: Images, batch_size: int) -> float:
         """Share of images that are classified rightly, in eval mode."""
@@ -71,8 +72,8 @@ class FastStep(ClearStep):
                     parameter.grad = torch.empty_like(parameter)
                 parameter.grad.copy_(gradient)
 
-    def update(self, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.step_with({} if self.shown else self.network.gradients, self.network.signs)  # type: ignore[attr-defined]
+    def update(self, optimizer: torch.optim.Optimizer) -> bool:
+        return optimizer.step_with({} if self.shown else self.network.gradients, self.network.signs)  # type: ignore[attr-defined]
 
     def accuracy(self, images: Images, batch_size: int) -> float:
         self.refresh()

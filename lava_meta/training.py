@@ -205,14 +205,18 @@ class _Run:
                 self.report.step(self.done, (step + 1) / len(losses))
             self.step.backward()
             self.method.gradients()
-            self.step.update(self.optimizer)
+            if not self.step.update(self.optimizer):
+                self._check_weights(step + 1)
             self.method.stepped()
-        # A hidden weight that is not a number has a sign all the same: the loss does not show it.
-        if broken := broken_parameter(self.model):
-            raise DivergenceError(f"{self._where(len(losses))}: {broken}. {_ADVICE}")
+        self._check_weights(len(losses))
         sizes = torch.full_like(losses, size, device="cpu", dtype=torch.float64)
         sizes[-1] = len(images) - size * (len(losses) - 1)
         return float((losses.cpu().double() * sizes).sum()) / len(images)
+
+    def _check_weights(self, step: int) -> None:
+        # A hidden weight that is not a number has a sign all the same: the loss does not show it.
+        if broken := broken_parameter(self.model):
+            raise DivergenceError(f"{self._where(step)}: {broken}. {_ADVICE}")
 
     def _check_losses(self, losses: Tensor, x: Tensor) -> None:
         finite = torch.isfinite(losses)

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 import lava_meta.training as loop
 from lava_meta.data import Images
+from lava_meta.errors import DivergenceError
 from lava_meta.fast import FastNetwork
 from lava_meta.kernels import backward, products, threads
 from lava_meta.methods import EWC
@@ -320,6 +321,41 @@ def test_a_fast_run_learns_and_resumes_to_the_bit(tmp_path: Any, norm: Any, meth
     assert second.history == result.history
     for name, value in whole.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_a_diverging_run_stops_at_its_step_and_names_the_layer(tmp_path: Any) -> None:
+    setting = TrainSettings(epochs=2, batch_size=32, fast=True)
+    step_with, steps = MetaplasticAdam.step_with, 0
+
+    def poisoned(optimizer: Any, gradients: Any, signs: Any) -> bool:
+        nonlocal steps
+        steps += 1
+        if steps == 4 + 2:  # four steps an epoch
+            next(iter(gradients.values()))[3, 5] = math.inf
+        return step_with(optimizer, gradients, signs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MetaplasticAdam, "step_with", poisoned)
+        with pytest.raises(DivergenceError, match=r"part 1, epoch 2, step 2: 1 of 512 values of 2\.weight \(layer 2\)"):
+            train(fresh(), two_parts(), setting, tmp_path, progress=False)
+    # The checkpoint of the first epoch stays, and goes on to what the run would have given.
+    resumed = train(fresh(), two_parts(), setting, tmp_path, resume=True, progress=False)
+    assert resumed.history == train(fresh(), two_parts(), setting, progress=False).history
+
+
+def test_a_loss_that_is_not_finite_names_its_layer() -> None:
+    model = fresh("batch")
+    with torch.no_grad():
+        model[3].gain[0] = math.nan
+        model[-1].offset[0] = math.inf
+    with pytest.raises(DivergenceError, match=r"step 1: the loss is nan; 1 of 32 values of 3\.gain"):
+        train(model, two_parts(), TrainSettings(epochs=1, fast=True), progress=False)
+
+
+def test_closed_layers_are_told_of() -> None:
+    model = BinaryMLP((16, 32, 3), "fixed", pixel_mean=0.0, pixel_std=0.01, seed=0)
+    with pytest.warns(UserWarning, match="hardly learns"):
+        train(model, two_parts(), TrainSettings(epochs=1, fast=True), progress=False)
 
 
 def test_fast_is_a_switch() -> None:

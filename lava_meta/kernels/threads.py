@@ -20,18 +20,20 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 os.register_at_fork(after_in_child=_pools.clear)
 
 
-def in_parts(function: Callable[[int, int], object], size: int, tile: int) -> None:
-    """`function(start, end)` over 0 .. size in as many parts as there are threads; starts are multiples of `tile`."""
+def in_parts(function: Callable[[int, int], bool], size: int, tile: int) -> bool:
+    """`function(start, end)` over 0 .. size in as many parts as there are threads; starts are multiples of `tile`.
+
+    Returns whether all parts returned True.
+    """
     parts = min(torch.get_num_threads(), size // LEAST)
     if parts < 2:
-        function(0, size)
-        return
+        return function(0, size)
     length = -(-size // (parts * tile)) * tile
     if parts not in _pools:
         _pools[parts] = ThreadPoolExecutor(parts - 1, thread_name_prefix="lava_meta")
     others = [_pools[parts].submit(function, start, min(start + length, size)) for start in range(length, size, length)]
     try:
-        function(0, length)
+        first = function(0, length)
     finally:
-        for other in others:
-            other.result()
+        rest = [other.result() for other in others]
+    return first and all(rest)

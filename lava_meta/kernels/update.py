@@ -82,16 +82,19 @@ def adam(
     root_correction: float,
     eps: float,
     signs: Tensor | None = None,
-) -> None:
-    """One step of Adam in place. signs: int8 of the same shape, gets +1 and -1; tensors as `can_pass` says."""
+) -> bool:
+    """One step of Adam in place; returns whether all new weights are finite.
+
+    signs: int8 or float32 of the same shape, gets +1 and -1. Tensors as `can_pass` says.
+    """
     arrays = [_row(hidden), _row(gradient), _row(mean), _row(square), _signs(signs)]
     numbers = (decay, 1 - betas[0], betas[1], 1 - betas[1], step_size, root_correction, eps)
     scalars = np.array(numbers, _F)
 
-    def part(start: int, end: int) -> None:
-        _adam(*(array[start:end] for array in arrays), scalars, gate.kind, gate.numbers)
+    def part(start: int, end: int) -> bool:
+        return _adam(*(array[start:end] for array in arrays), scalars, gate.kind, gate.numbers)
 
-    in_parts(part, hidden.numel(), TILE)
+    return in_parts(part, hidden.numel(), TILE)
 
 
 def sgd(
@@ -105,16 +108,19 @@ def sgd(
     keep: float,
     lr: float,
     signs: Tensor | None = None,
-) -> None:
-    """One step of SGD in place: buffer <- momentum * buffer + keep * g. buffer: None without momentum."""
+) -> bool:
+    """One step of SGD in place: buffer <- momentum * buffer + keep * g; the rest as for `adam`.
+
+    buffer: None without momentum.
+    """
     moving = np.empty(0, _F) if buffer is None else _row(buffer)
     arrays = [_row(hidden), _row(gradient), moving, _signs(signs)]
     scalars = np.array((decay, momentum, keep, lr), _F)
 
-    def part(start: int, end: int) -> None:
-        _sgd(*(array[start:end] for array in arrays), scalars, gate.kind, gate.numbers)
+    def part(start: int, end: int) -> bool:
+        return _sgd(*(array[start:end] for array in arrays), scalars, gate.kind, gate.numbers)
 
-    in_parts(part, hidden.numel(), TILE)
+    return in_parts(part, hidden.numel(), TILE)
 
 
 def _row(tensor: Tensor) -> np.ndarray:
@@ -135,7 +141,17 @@ def _float_of_bits(typing_context: Any, bits: Any) -> Any:
     return types.float32(types.int32), codegen
 
 
+def _bits_of_float(typing_context: Any, value: Any) -> Any:
+    """The bits of a float32, as int32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.int32(types.float32), codegen
+
+
 _as_float: Any = intrinsic(_float_of_bits)
+_bits_of: Any = intrinsic(_bits_of_float)
 
 
 @njit(inline="always", **_options)
@@ -208,16 +224,21 @@ def _gate(h, u, kind, numbers):  # type: ignore[no-untyped-def]
 
 @njit(**_options)
 def _take(h, u, signs):  # type: ignore[no-untyped-def]
+    """h <- h - u, and its signs; returns whether all are finite."""
+    largest = np.int32(0)  # of the bits without the sign: infinity and what is no number have the largest exponent
     for i in range(h.size):
         h[i] -= u[i]
+        largest = max(largest, _bits_of(h[i]) & np.int32(0x7FFFFFFF))
     for i in range(signs.size):
         signs[i] = np.int8(1) if h[i] >= _ZERO else np.int8(-1)
+    return largest < np.int32(0x7F800000)
 
 
 @njit(**_options)
 def _adam(hidden, gradient, mean, square, signs, scalars, kind, numbers):  # type: ignore[no-untyped-def]
     decay, keep1, beta2, keep2, step_size, root_correction, eps = scalars
     g, u = np.empty(TILE, _F), np.empty(TILE, _F)
+    finite = True
     for start in range(0, hidden.size, TILE):
         end = min(start + TILE, hidden.size)
         h, m, s = hidden[start:end], mean[start:end], square[start:end]
@@ -228,13 +249,15 @@ def _adam(hidden, gradient, mean, square, signs, scalars, kind, numbers):  # typ
             s[i] = beta2 * s[i] + keep2 * slope * slope
             u[i] = m[i] * step_size / (np.sqrt(s[i]) / root_correction + eps)
         _gate(h, u, kind, numbers)
-        _take(h, u, signs[start:end])
+        finite &= _take(h, u, signs[start:end])
+    return finite
 
 
 @njit(**_options)
 def _sgd(hidden, gradient, buffer, signs, scalars, kind, numbers):  # type: ignore[no-untyped-def]
     decay, momentum, keep, lr = scalars
     g, u = np.empty(TILE, _F), np.empty(TILE, _F)
+    finite = True
     for start in range(0, hidden.size, TILE):
         end = min(start + TILE, hidden.size)
         h, b = hidden[start:end], buffer[start:end]
@@ -246,4 +269,5 @@ def _sgd(hidden, gradient, buffer, signs, scalars, kind, numbers):  # type: igno
         for i in range(h.size):
             u[i] = lr * g[i]
         _gate(h, u, kind, numbers)
-        _take(h, u, signs[start:end])
+        finite &= _take(h, u, signs[start:end])
+    return finite

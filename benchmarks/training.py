@@ -1,0 +1,339 @@
+"""Time and memory of training: the fast way beside the clear one and, if asked, the public code of the paper.
+
+    python benchmarks/training.py                              # some minutes
+    python benchmarks/training.py --quick --width 1024         # one width, fewer repetitions
+    python benchmarks/training.py --reference FOLDER           # FOLDER: your clone of the public code
+    python benchmarks/training.py --scaling                    # cost against synapses and images
+
+784-width-width-10 on MNIST, batches of 100, m = 1.35, decay 1e-7, the same number of threads for all:
+
+    fast     train(..., TrainSettings(fast=True)), with batch norm, as the others have
+    fixed    the same with the fixed norm, the one that deploys
+    clear    fast=False: torch's modules, autograd and the clear optimizer
+    public   Laborieux et al., github.com/Laborieux-Axel/SynapticMetaplasticityBNN: its model, optimizer, loop and
+             loader (which works in a process of its own beside)
+
+Repetitions alternate, and each figure is a median, so that a busy machine disturbs all alike. A step is forward,
+backward and update on a batch at hand. An epoch is everything from permuted images to tested accuracy: ours tests
+before and after, the public code once after. Memory is the growth of a process's peak over what it had after imports,
+data included. The bound is what this machine could do at best with the fast way's form of the work: its bytes at
+the rate at which the processor passes over arrays of that size, then its products at their fastest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.machinery
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import types
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lava_meta.data import Dataset, data_folders, load_dataset
+from lava_meta.kernels import products
+from lava_meta.nn import BinaryMLP
+from lava_meta.steps import step_for
+from lava_meta.streams import permuted_tasks
+from lava_meta.training import TrainSettings, train
+
+M, DECAY, BATCH = 1.35, 1e-7, 100
+WIDTHS = (512, 1024, 4096)
+
+
+def seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def sizes(width: int) -> tuple[int, ...]:
+    return (784, width, width, 10)
+
+
+def synapses(width: int) -> int:
+    return 784 * width + width * width + 10 * width
+
+
+class Ours:
+    """One of our ways."""
+
+    def __init__(self, width: int, fast: bool, norm: Any = "batch") -> None:
+        self.model = BinaryMLP(sizes(width), norm, pixel_mean=33.3, pixel_std=78.6, seed=0)
+        self.settings = TrainSettings(epochs=1, batch_size=BATCH, m=M, weight_decay=DECAY, fast=fast)
+        self._step = step_for(self.model, fast, shown=False)
+        self.optimizer = self.settings.make_optimizer(self.model)
+
+    def step(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        self._step.loss(x, y)
+        self._step.backward()
+        self._step.update(self.optimizer)
+
+    def update(self) -> None:
+        """The optimizer alone, on the last gradients."""
+        self._step.update(self.optimizer)
+
+    def epoch(self, data: Dataset) -> float:
+        result = train(self.model, permuted_tasks(data, 1, 0), self.settings, progress=False)
+        return result.matrix.acc()
+
+
+class Public:
+    """The public code, imported from the user's own clone."""
+
+    def __init__(self, width: int, folder: Path) -> None:
+        self._import(folder)
+        self.model = self.models.BNN(list(sizes(width)), init="uniform", width=0.1, norm="bn")
+        gates = {}
+        for name, parameter in self.model.named_parameters():
+            parameter.newname = f"l{name[9]}"  # layers.fcN.weight: what its optimizer looks a gate up by
+            gates[parameter.newname] = M
+        self.optimizer = self.models.Adam_meta(self.model.parameters(), lr=0.005, meta=gates, weight_decay=DECAY)
+        self.arguments = argparse.Namespace(ewc=False, si=False)
+        self.device = torch.device("cpu")
+
+    def _import(self, folder: Path) -> None:
+        place = next(iter(folder.glob("Continual_Learning*/models_utils.py")), None)
+        if place is None:
+            raise SystemExit(
+                f"{folder} holds no Continual_Learning.../models_utils.py: is it a clone of the public code?"
+            )
+        roots = [root for root in data_folders() if (root / "MNIST").is_dir() and (root / "FashionMNIST").is_dir()]
+        if not roots:
+            raise SystemExit("the public code reads MNIST and Fashion-MNIST when it is imported: set LAVA_META_DATA")
+        # It reads them from where it is started, and imports pandas only for its tables.
+        sys.path.insert(0, str(place.parent))
+        if importlib.util.find_spec("pandas") is None:
+            empty = sys.modules["pandas"] = types.ModuleType("pandas")
+            empty.__spec__ = importlib.machinery.ModuleSpec("pandas", None)  # torch asks for it
+        self.home = tempfile.mkdtemp()
+        for link, name in (("mnist_pytorch", "MNIST"), ("fmnist_pytorch", "FashionMNIST")):
+            Path(self.home, link).mkdir()
+            Path(self.home, link, name).symlink_to((roots[0] / name).resolve())
+        warnings.filterwarnings("ignore", message="This overload of", category=UserWarning)
+        with _inside(self.home):
+            import data_utils
+            import models_utils
+
+            self.data, self.models = data_utils, models_utils
+            self.loaders = data_utils.create_permuted_loaders("MNIST")
+
+    def step(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        pixels = x.to(torch.float32).div_(255)
+        self.models.train(self.model, [(pixels, y)], 0, self.optimizer, self.device, self.arguments)
+
+    def update(self) -> None:
+        self.optimizer.step()
+
+    def epoch(self, data: Dataset) -> float:
+        _, tests, train_images = self.loaders
+        some = torch.utils.data.Subset(train_images, range(len(data.train)))
+        loader = torch.utils.data.DataLoader(some, batch_size=BATCH, shuffle=True, num_workers=1)
+        self.models.train(self.model, loader, 0, self.optimizer, self.device, self.arguments)
+        some = torch.utils.data.Subset(tests.dataset, range(len(data.test)))
+        loader = torch.utils.data.DataLoader(some, batch_size=1000, shuffle=False, num_workers=1)
+        return self.models.test(self.model, loader, self.device)[0]
+
+
+@contextlib.contextmanager
+def _inside(folder: str) -> Any:
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def make(way: str, width: int, reference: Path | None) -> Any:
+    if way == "public":
+        assert reference is not None
+        return Public(width, reference)
+    return Ours(width, way != "clear", "fixed" if way == "fixed" else "batch")
+
+
+def some_images(images: int) -> Dataset:
+    """MNIST's first images, and a sixth as many test images."""
+    mnist = load_dataset("mnist")
+    return Dataset("mnist", mnist.train.take(range(images)), mnist.test.take(range(images // 6)))
+
+
+# The bound.
+
+
+def pass_rate(size: int, threads: int) -> float:
+    """Bytes a second while arrays of `size` bytes in all are read and written, by all threads."""
+    rows = torch.ones(max(1, size // 4), dtype=torch.float32)
+    torch.set_num_threads(threads)
+    rows.mul_(1.0)
+    return 2 * rows.nbytes / min(seconds(lambda: rows.mul_(1.0)) for _ in range(5))
+
+
+def product_time(width: int) -> float:
+    """The products of a step at the rates that the largest of them reaches with everything in the cache, in seconds."""
+    n = 1024
+    rng = torch.Generator().manual_seed(0)
+
+    def signs(rows: int, kind: torch.dtype) -> torch.Tensor:
+        return (torch.randint(0, 2, (rows, n), generator=rng) * 2 - 1).to(kind)
+
+    if products.form() is products.Bytes:
+        a, a2, w = signs(BATCH, torch.int8), signs(2 * BATCH, torch.int8), signs(n, torch.int8)
+        d, x, g = (
+            signs(n, torch.bfloat16)[:, :BATCH].contiguous(),
+            signs(BATCH, torch.bfloat16),
+            signs(n, torch.bfloat16),
+        )
+        ways = [lambda: torch._int_mm(a, w.T), lambda: torch._int_mm(a2, w), lambda: torch.mm(d, x, out=g)]
+    else:
+        a, w, g = signs(BATCH, torch.float32), signs(n, torch.float32), signs(n, torch.float32)
+        ways = [lambda: a @ w.T, lambda: a @ w, lambda: torch.mm(a.T, a, out=g)]
+    forward, back, outer = (min(seconds(way) for _ in range(40)) / n**2 for way in ways)
+    return synapses(width) * (forward + outer) + (synapses(width) - 784 * width) * back
+
+
+def bound(width: int, threads: int) -> tuple[float, float]:
+    """Bytes a synapse, and the least time of a step in seconds."""
+    form = products.form()
+    sign, gradient = form.signs_type.itemsize, form.gradient_type.itemsize
+    # Weight and two moments read and written, gradient written and read, signs written and read forwards; backwards
+    # too, but for the first layer.
+    each = 3 * 8 + 2 * gradient + 2 * sign
+    total = each * synapses(width) + sign * (synapses(width) - 784 * width)
+    held = (3 * 4 + gradient + sign) * synapses(width)
+    return total / synapses(width), total / pass_rate(held, threads) + product_time(width)
+
+
+# Measurements.
+
+
+def measure(width: int, ways: dict[str, Any], repetitions: int, images: int) -> dict[str, dict[str, float]]:
+    """Medians in seconds: step, update, epoch of each way."""
+    rng = torch.Generator().manual_seed(1)
+    data = some_images(images)
+    x, y = data.train.x[:BATCH], data.train.y[:BATCH]
+    times: dict[str, dict[str, list[float]]] = {way: {"step": [], "update": [], "epoch": []} for way in ways}
+    for way in ways.values():
+        way.step(x, y)  # compiles, allocates
+        way.update()
+    for _ in range(repetitions):
+        index = torch.randint(0, images, (BATCH,), generator=rng)
+        x, y = data.train.x[index], data.train.y[index]
+        for name, way in ways.items():
+            number = 1 if name in ("public", "clear") and width > 1000 else 5
+            times[name]["step"].append(seconds(lambda: [way.step(x, y) for _ in range(number)]) / number)  # noqa: B023
+            times[name]["update"].append(seconds(lambda: [way.update() for _ in range(number)]) / number)  # noqa: B023
+    for _ in range(max(1, repetitions // 5)):
+        for name, way in ways.items():
+            times[name]["epoch"].append(seconds(lambda: way.epoch(data)))  # noqa: B023
+    return {way: {what: statistics.median(values) for what, values in found.items()} for way, found in times.items()}
+
+
+def memory(way: str, arguments: argparse.Namespace, width: int) -> float:
+    """MiB by which a process of its own grows at most, data, one epoch and test."""
+    command = [sys.executable, __file__, "--alone", way, "--width", str(width), "--threads", str(arguments.threads)]
+    if arguments.reference is not None:
+        command += ["--reference", str(arguments.reference)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return float(json.loads(found.splitlines()[-1]))
+
+
+def alone(way: str, width: int, reference: Path | None) -> float:
+    def status(kind: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(kind))
+
+    before = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    make(way, width, reference).epoch(some_images(600))
+    return (status("VmHWM") - before) / 1024
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    names = ["fast", "fixed", "clear"] + (["public"] if arguments.reference else [])
+    repetitions = 5 if arguments.quick else 15
+    base = names[-1]
+    head = f"{'width':>6} {'way':7}{'step ms':>10}{'update ms':>11}{'epoch s':>9}{'peak MiB':>10}"
+    print(f"{head}   {base}/way: step, update, epoch")
+    for width in arguments.width or WIDTHS:
+        images = 600 if arguments.quick and width > 2000 else 3000 if width > 2000 or arguments.quick else 12000
+        ways = {name: make(name, width, arguments.reference) for name in names}
+        found = measure(width, ways, repetitions, images)
+        each, least = bound(width, arguments.threads)
+        del ways
+        for name in names:
+            times = found[name]
+            ratios = ", ".join(f"{found[base][what] / times[what]:.1f}x" for what in times)
+            peak = memory(name, arguments, width)
+            print(
+                f"{width:6} {name:7}{1e3 * times['step']:10.2f}{1e3 * times['update']:11.2f}{times['epoch']:9.2f}"
+                f"{peak:10.0f}   {ratios}",
+                flush=True,
+            )
+        print(
+            f"{'':6} bound  {1e3 * least:10.2f}   {each:.0f} bytes a synapse and the products; fast reaches "
+            f"{least / found['fast']['step']:.0%}; an epoch is {images} training and {images // 6} test images",
+            flush=True,
+        )
+
+
+def scaling(arguments: argparse.Namespace) -> None:
+    print(f"{'width':>6}{'synapses':>12}{'step ms':>10}{'ns a synapse':>14}")
+    for width in (512, 1024, 2048, 4096):
+        data = some_images(600)
+        way = make("fixed", width, None)
+        x, y = data.train.x[:BATCH], data.train.y[:BATCH]
+        way.step(x, y)
+        step = statistics.median(seconds(lambda: way.step(x, y)) for _ in range(20))  # noqa: B023
+        print(f"{width:6}{synapses(width):12,}{1e3 * step:10.2f}{1e9 * step / synapses(width):14.2f}", flush=True)
+    print(f"\n{'images':>7}{'epoch s':>9}{'us an image':>13}   (width 1024)")
+    for images in (6000, 12000, 24000, 60000):
+        data = some_images(images)
+        way = make("fixed", 1024, None)
+        epoch = statistics.median(seconds(lambda: way.epoch(data)) for _ in range(3))  # noqa: B023
+        print(f"{images:7}{epoch:9.2f}{1e6 * epoch / images:13.1f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, shorter epochs")
+    parser.add_argument("--width", type=int, action="append", help="only this one; repeatable")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--reference", type=Path, help="a clone of the public code")
+    parser.add_argument("--scaling", action="store_true", help="only: cost against synapses and images")
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.reference = arguments.reference and arguments.reference.resolve()
+    torch.set_num_threads(arguments.threads)
+    if arguments.alone:
+        print(json.dumps(alone(arguments.alone, arguments.width[0], arguments.reference)))
+        return
+    print(
+        f"{_processor()}; Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}; "
+        f"{arguments.threads} thread(s); products as {products.form().__name__.lower()}\n"
+    )
+    scaling(arguments) if arguments.scaling else compare(arguments)
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
