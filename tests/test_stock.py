@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from lava_meta.bits import pack
 from lava_meta.conv import ConvLayer
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.group_norm import GroupNorm
 from lava_meta.stock import StockLayer, latencies, plan
 
 pytestmark = pytest.mark.lava
@@ -146,6 +148,13 @@ def test_layers_without_a_stock_form():
 
     layer = Unknown.from_weights(np.ones((2, 3)), np.zeros(2))
     with pytest.raises(ConversionError, match="hidden1 is a Unknown, which has no stock form"):
+        plan(BinaryGraph((layer,), Readout.from_weights(np.ones((2, 2))), 1, (3,)))
+
+
+def test_norms_with_biases():
+    norm = GroupNorm(1, np.ones(2), np.array([0.5, 0.0]), Fraction(1, 10), Fraction(0), np.zeros(0, np.int64))
+    layer = DenseLayer.from_weights(np.ones((2, 3)), np.zeros(2), norm=norm)
+    with pytest.raises(ConversionError, match=r"hidden1 has a norm .* SampleNorm"):
         plan(BinaryGraph((layer,), Readout.from_weights(np.ones((2, 2))), 1, (3,)))
 
 
