@@ -154,7 +154,7 @@ def test_layers_without_a_stock_form():
 def test_norms_with_biases():
     norm = GroupNorm(1, np.ones(2), np.array([0.5, 0.0]), Fraction(1, 10), Fraction(0), np.zeros(0, np.int64))
     layer = DenseLayer.from_weights(np.ones((2, 3)), np.zeros(2), norm=norm)
-    with pytest.raises(ConversionError, match=r"hidden1 has a norm .* SampleNorm"):
+    with pytest.raises(ConversionError, match=r"hidden1 has a norm .*SampleNorm"):
         plan(BinaryGraph((layer,), Readout.from_weights(np.ones((2, 2))), 1, (3,)))
 
 
