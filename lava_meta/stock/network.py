@@ -36,8 +36,8 @@ def plan_layer(name: str, layer: Any, levels: Levels) -> StockLayer:
         raise ConversionError(f"{name} is a {type(layer).__name__}, which has no stock form")
     if getattr(layer, "norm", None) is not None:
         raise ConversionError(
-            f"{name} has a norm with biases, whose thresholds depend on each image's spread; those of stock neurons are "
-            "constant. Train with lava_meta.nn.SampleNorm (layer norm without affine), FixedNorm, or batch norm"
+            f"{name} has a norm with biases, whose thresholds depend on each image's spread; those of stock neurons "
+            "are constant. Train with lava_meta.nn.SampleNorm (layer norm without affine), FixedNorm, or batch norm"
         )
     return _PLANS[type(layer)](name, layer, levels)  # type: ignore[operator]
 
