@@ -25,6 +25,7 @@ from lava_meta.stock import plan
 if TYPE_CHECKING:
     from lava.magma.core.run_configs import RunConfig
 
+    from lava_meta.hardware import Report
     from lava_meta.processes.layered_network.process import LayeredNetwork
     from lava_meta.processes.streaming import StreamingRun
 
@@ -125,6 +126,15 @@ class LavaNetwork:
         from lava_meta.converters.backends import run_config
 
         return run_config(self.graph, backend)
+
+    def report(self, target: str, images: Any, **options: Any) -> Report:
+        """What the network costs on a chip ("loihi2"), counted on `images` (n, ...); needs no Lava.
+
+        options, errors: those of `lava_meta.hardware.report`.
+        """
+        from lava_meta.hardware import report
+
+        return report(self.graph, images, target, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to one safetensors file, atomically."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lava_meta.cli.app import Lanes, app
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @app.command()
@@ -41,7 +44,6 @@ def run(
 
     from lava_meta.converters import LavaNetwork
     from lava_meta.data import load_dataset
-    from lava_meta.errors import FormatError
     from lava_meta.files import write_atomically
     from lava_meta.graph import BinaryGraph
 
@@ -50,10 +52,7 @@ def run(
     net = LavaNetwork(BinaryGraph.load(network))
     labels = None
     if images is not None:
-        try:
-            pixels = np.load(images, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise FormatError(f"{images} is not a whole .npy file of numbers: {error}") from error
+        pixels = read_images(images)
     else:
         assert data is not None
         test = load_dataset(data).test
@@ -90,3 +89,15 @@ def info(network: Annotated[Path, typer.Argument(help="A network file of `lava-m
     table.add_section()
     table.add_row("total", "", "", *(f"{value:,}" for value in total.values()))
     Console().print(table)
+
+
+def read_images(path: Path) -> np.ndarray:
+    """The array of an .npy file. Raises `FormatError` for any other."""
+    import numpy as np
+
+    from lava_meta.errors import FormatError
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise FormatError(f"{path} is not a whole .npy file of numbers: {error}") from error

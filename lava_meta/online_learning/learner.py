@@ -35,6 +35,7 @@ from lava_meta.streams import Scenario
 
 if TYPE_CHECKING:
     from lava_meta.converters.lava import LavaNetwork
+    from lava_meta.hardware import Report
 
 BACKENDS = ("lava", "kernels", "oracle")
 CHOICES = {
@@ -263,6 +264,19 @@ class Learner:
         from lava_meta.converters.lava import LavaNetwork
 
         return LavaNetwork(self.graph(), timeout=self.timeout)
+
+    def report(self, target: str, images: Any, **options: Any) -> Report:
+        """What the network that it is now costs on a chip ("loihi2") while it learns raw `images` (n, ...).
+
+        Every layer is plastic: tags, traces and synaptic updates are counted too. options, errors: those of
+        `lava_meta.hardware.report`.
+        """
+        from lava_meta.hardware import report
+
+        bits = 32 if self.precision == "float" else int(self.precision)
+        graph = self.graph()
+        plastic = dict.fromkeys((name for name, _ in graph.named_layers()), bits)
+        return report(graph, self.encode(images), target, plastic=plastic, **options)
 
     def predict(self, images: Any) -> np.ndarray:
         """Classes int64 (n,) of raw images, by the network as it is now: in Lava where the backend is "lava"."""

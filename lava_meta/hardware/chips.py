@@ -1,0 +1,49 @@
+"""What is public about the chips, and what the report assumes where nothing is; each with its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Chip:
+    """The public limits of a chip."""
+
+    name: str
+    cores: int  # neurocores a chip
+    neurons: int  # a core, memory permitting
+    synaptic_bytes: int  # a core
+    synapses: int  # a chip, stored
+    source: str
+
+
+LOIHI2 = Chip(
+    name="Loihi 2",
+    cores=128,
+    neurons=8192,
+    synaptic_bytes=128 * 1024,
+    synapses=120_000_000,
+    source='Intel Labs, "Taking Neuromorphic Computing to the Next Level with Loihi 2", technology brief (2021)',
+)
+CHIPS = {"loihi2": LOIHI2}
+
+TAG_BITS = 9  # a plastic synapse's tag: 8 bits and sign
+TRACE_BITS = 7  # a trace
+TRACES = {"inputs": 1, "units": 3}  # x1 of each input; y1, y2, y3 of each unit
+LAVA = "Lava 0.10.0, fixed-point models and their docstrings"
+OURS = "a choice of this report"
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """One thing that the report takes for granted."""
+
+    says: str
+    source: str
+
+
+def find_chip(target: str) -> Chip:
+    """The chip of this name. Raises `ValueError` for another."""
+    if target not in CHIPS:
+        raise ValueError(f"target is {target!r}; there are public limits for {', '.join(CHIPS)}")
+    return CHIPS[target]

@@ -1,0 +1,246 @@
+"""What a network will cost on a chip: counted on given data, placed by stated rules, estimated by stated figures.
+
+    report = net.report("loihi2", images)
+    print(report)
+    report.save("folder")          report.json, report.txt, report.png, report.pdf
+
+The report is about the stock form (`lava_meta.stock`), the one that can be taken to a chip. Nothing in it was verified
+on a chip: no chip was available.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lava_meta.files import write_atomically, write_json
+from lava_meta.graph import BinaryGraph
+from lava_meta.hardware import energy, neurobench
+from lava_meta.hardware.chips import LAVA, OURS, TAG_BITS, TRACE_BITS, TRACES, Assumption, Chip, find_chip
+from lava_meta.hardware.placement import Core, place
+from lava_meta.hardware.populations import INPUT, populations
+from lava_meta.hardware.workload import measure
+from lava_meta.stock import latencies, plan
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Filled by `report`. Counts of operations, spikes and energy are means an image."""
+
+    chip: Chip
+    images: int  # on which was counted
+    layers: list[dict[str, Any]]
+    totals: dict[str, Any]
+    cores: list[Core]
+    chips: int  # needed
+    neurobench: dict[str, Any]
+    counts: dict[str, float]  # an image, by the names of `energy.PICOJOULES`
+    nanojoules: dict[str, float]  # an image, by Loihi 1's coefficients
+    assumptions: list[Assumption]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "chip": vars(self.chip),
+            "images": self.images,
+            "totals": self.totals,
+            "layers": self.layers,
+            "cores": self.core_rows(),
+            "chips": self.chips,
+            "neurobench": self.neurobench,
+            "energy": {
+                "unit": "nJ an image",
+                "coefficients": energy.SOURCE,
+                "picojoules": energy.PICOJOULES,
+                "counts": self.counts,
+                "nanojoules": self.nanojoules,
+                "total": sum(self.nanojoules.values()),
+            },
+            "assumptions": [vars(assumption) for assumption in self.assumptions],
+            "verified": False,
+        }
+
+    def core_rows(self) -> list[dict[str, Any]]:
+        """One row a core: what lies on it, and the share of its limits that is used."""
+        return [
+            {
+                "core": i,
+                "layer": core.layer,
+                "pieces": [f"{p.population}[{p.start}:{p.stop}]" for p in core.pieces],
+                "neurons": core.neurons,
+                "neurons used": core.neurons / self.chip.neurons,
+                "synapses": core.synapses,
+                "synaptic bytes": math.ceil(core.bits / 8),
+                "synaptic memory used": core.bits / (8 * self.chip.synaptic_bytes),
+            }
+            for i, core in enumerate(self.cores)
+        ]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write report.json, report.txt, report.png and report.pdf, each whole or not at all."""
+        from lava_meta import figures
+        from lava_meta.hardware.figure import draw
+
+        write_json(Path(folder) / "report.json", self.to_dict())
+        with write_atomically(Path(folder) / "report.txt") as temporary:
+            temporary.write_text(str(self) + "\n", encoding="utf-8")
+        figures.save(draw(self), Path(folder) / "report")
+
+    def __str__(self) -> str:
+        from lava_meta.hardware.tables import as_text
+
+        return as_text(self)
+
+
+def report(
+    graph: BinaryGraph,
+    images: Any,
+    target: str = "loihi2",
+    *,
+    labels: Any = None,
+    weight_bits: int = 8,
+    share_kernels: bool = True,
+    plastic: Mapping[str, int] | None = None,
+) -> Report:
+    """Count, place and estimate.
+
+    images (n, ...), and labels (n,) if any: what is counted on. weight_bits: 1 to 8, of a stored weight.
+    share_kernels: whether a core stores a convolution's kernel once, or every synapse. plastic: layers that learn, by
+    name, and the bits of their hidden weights.
+
+    Raises `ValueError` for an unknown target, or arguments out of range; `ConversionError` where a layer has no stock
+    form or a neuron no room; and what `graph.check_images` raises.
+    """
+    chip = find_chip(target)
+    if isinstance(weight_bits, bool) or not isinstance(weight_bits, int) or not 1 <= weight_bits <= 8:
+        raise ValueError(f"weight_bits is {weight_bits!r}; a stored weight has 1 to 8 bits")
+    pixels = graph.check_images(images)
+    if labels is not None:
+        labels = np.asarray(labels)
+        if labels.shape != (len(pixels),):
+            raise ValueError(f"labels have shape {labels.shape}; expected one for each of {len(pixels)} images")
+    plastic = dict(plastic or {})
+    names = [name for name, _ in graph.named_layers()]
+    if not {*plastic} <= {*names}:
+        raise ValueError(f"plastic is {', '.join(plastic)}; this network has {', '.join(names)}")
+    planned = plan(graph)
+    people = populations(planned)
+    bits = {name: weight_bits + (TAG_BITS if name in plastic else 0) for name in names}
+    cores = place(people, chip, bits, share_kernels)
+    workload = measure(people, pixels)
+    layers = []
+    entering = INPUT
+    for (name, layer), stock in zip(graph.named_layers(), planned, strict=True):
+        own = [population for population in people if population.layer == name]
+        on = [core for core in cores if core.layer == name]
+        row = {
+            "layer": name,
+            "neurons": sum(population.units for population in own),
+            "synapses": sum(core.synapses for core in on),
+            "synaptic bytes": math.ceil(sum(core.bits for core in on) / 8),
+            "spikes in": workload.work[entering].spikes,
+            "spikes sent": sum(workload.work[population.name].spikes for population in own),
+            "synaptic operations": sum(workload.work[population.name].operations for population in own),
+            "active neurons": sum(workload.work[population.name].active for population in own),
+            "cores": len(on),
+            "steps": stock.latency,
+        }
+        if name in plastic:
+            # One trace a presynaptic input, three a unit; every synapse of an active input may be updated.
+            row["tag bytes"] = math.ceil(layer.n_in * layer.n_out * TAG_BITS / 8)
+            traces = TRACES["inputs"] * layer.n_in + TRACES["units"] * layer.n_out
+            row["trace bytes"] = math.ceil(traces * TRACE_BITS / 8)
+            row["synaptic updates"] = workload.work[entering].spikes * layer.n_out
+        layers.append(row)
+        entering = f"{name}.{stock.output}"
+    keys = dict.fromkeys(key for row in layers for key in row if key not in ("layer", "steps", "spikes in"))
+    totals: dict[str, Any] = {key: sum(row.get(key, 0) for row in layers) for key in keys}
+    totals["neuron updates"] = totals["neurons"]  # one a step and image
+    totals["latency in steps"] = latencies(planned)["readout"]
+    counts = {
+        "synaptic operation": totals["synaptic operations"],
+        "active neuron update": totals["active neurons"],
+        "inactive neuron update": totals["neurons"] - totals["active neurons"],
+        **energy.traffic(people, cores, workload),
+    }
+    if plastic:
+        counts["synaptic update"] = totals["synaptic updates"]
+    stored = sum(core.bits / bits[core.layer] for core in cores)
+    return Report(
+        chip=chip,
+        images=len(pixels),
+        layers=layers,
+        totals=totals,
+        cores=cores,
+        chips=max(math.ceil(len(cores) / chip.cores), math.ceil(stored / chip.synapses)),
+        neurobench=neurobench.metrics(graph, pixels, labels),
+        counts=counts,
+        nanojoules=energy.nanojoules(counts),
+        assumptions=assumptions(chip, weight_bits, share_kernels, graph.convolutional, plastic),
+    )
+
+
+def assumptions(
+    chip: Chip, weight_bits: int, share_kernels: bool, convolutional: bool, plastic: Mapping[str, int]
+) -> list[Assumption]:
+    """All that the report takes for granted."""
+    found = [
+        Assumption(
+            f"{chip.name}: {chip.cores} cores a chip, up to {chip.neurons:,} neurons and "
+            f"{chip.synaptic_bytes // 1024} KB of synaptic memory a core, {chip.synapses:,} synapses a chip. Limits on "
+            "axons and on the memory of neuron programs are not public and not counted.",
+            chip.source,
+        ),
+        Assumption(
+            f"A stored weight takes {weight_bits} bits, and nothing is counted for addresses or headers.",
+            f"weights of up to 8 bits, one of them for mixed signs: {LAVA}; headers: {OURS}",
+        ),
+        Assumption(
+            "A layer begins on a new core; neurons follow in order, and a new core begins where the next would pass a "
+            "limit. A neuron lies on one core with all synapses before it.",
+            OURS,
+        ),
+        Assumption(
+            "The network is the stock form, its relays, inhibitory units and constant units included; spikes are 0 or "
+            "1, and pixels enter as graded spikes, none for a pixel of 0.",
+            "docs/hardware.md; Lava 0.10.0's Processes",
+        ),
+        Assumption(
+            "An image enters each time step, so that each neuron is updated once an image. Who waits for an answer "
+            "before the next image has as many updates of each neuron as the latency has steps.",
+            OURS,
+        ),
+        Assumption(
+            "Pixels come from outside the cores: no neurons, no hops. A spike is one message to every core that holds "
+            "neurons of a population it is connected to, even if none of its synapses lie there.",
+            OURS,
+        ),
+        Assumption(
+            "Energy is by coefficients of Loihi 1: none are public for Loihi 2. Static power, input and output, and the "
+            "way between chips are left out. Cores lie on Loihi 1's mesh (32 tiles of 4) in their order.",
+            energy.SOURCE,
+        ),
+    ]
+    if convolutional:
+        says = "once a core for each channel that lies there" if share_kernels else "for every synapse"
+        found.append(Assumption(f"A convolution's weights are stored {says}.", OURS))
+    if plastic:
+        found.append(
+            Assumption(
+                f"A plastic synapse has a tag of {TAG_BITS} bits beside its weight; an input has one trace and a unit "
+                f"three, of {TRACE_BITS} bits. Each synapse of an active input counts as updated: an upper bound.",
+                f"widths: {LAVA}",
+            )
+        )
+        wide = [f"{name} ({bits} bits)" for name, bits in plastic.items() if bits > TAG_BITS]
+        if wide:
+            found.append(
+                Assumption(f"Hidden weights wider than a tag do not fit: {', '.join(wide)}; counted as a tag.", LAVA)
+            )
+    return found
