@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -130,6 +131,11 @@ def test_info_shows_the_layers(network: Path) -> None:
         (("train", "--norm", "group", "--out", "x"), 2, "fixed, batch or layer"),
         (("run", "NETWORK"), 2, "give an .npy file of images, or --data"),
         (("run", "NETWORK", "--data", "digits", "--lanes", "0"), 2, "lanes"),
+        (("report", "NETWORK"), 2, "give --data with the name of a data set, or --images"),
+        (("report", "NETWORK", "--data", "digits", "--weight-bits", "9"), 2, "weight-bits"),
+        (("report", "NETWORK", "--data", "digits", "--target", "loihi3"), 1, "there are public limits for loihi2"),
+        (("report", "NETWORK", "--images", "floats.npy"), 1, "takes unsigned integers"),
+        (("report", "NETWORK", "--images", "broken.safetensors"), 1, "is not a whole .npy file"),
         (("demo", "--data", "usps"), 2, "digits, mnist"),
         (("frobnicate",), 2, "frobnicate"),
     ],
@@ -147,6 +153,16 @@ def test_errors_are_one_readable_line(
         assert len(done.stderr.strip().splitlines()) == 1
         assert done.stderr.startswith("lava-meta: ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.safetensors", "floats.npy"]
+
+
+def test_report_counts_on_the_first_images(network: Path, tmp_path: Path) -> None:
+    done = lava_meta("report", network, "--data", "digits", "--limit", "20", "-o", "folder", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "counted on 20 images" in done.stdout
+    kept = json.loads((tmp_path / "folder" / "report.json").read_text())
+    assert kept["images"] == 20
+    assert [row["neurons"] >= units for row, units in zip(kept["layers"], (32, 10), strict=True)] == [True, True]
+    assert "Classification Accuracy" in kept["neurobench"]
 
 
 def test_the_installed_command_fails_with_its_exit_code_and_debug_shows_the_traceback(tmp_path: Path) -> None:

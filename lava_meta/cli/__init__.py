@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from lava_meta.cli import experiments, lowering, networks, training  # noqa: F401  (each adds its commands)
+from lava_meta.cli import experiments, lowering, networks, report, training  # noqa: F401  (each adds its commands)
 from lava_meta.cli.app import DEBUG, app
 
 
