@@ -8,8 +8,8 @@
                                   and 1, else ACs
     Classification Accuracy       share of right classes, where labels are given
 
-Hidden neurons are counted as they are deployed, spikes of 0 and 1: in the PyTorch model the same outputs are -1 and +1,
-and none is 0. As in NeuroBench, pooling, biases and padding are no synaptic operations.
+Signs are counted as they are deployed, spikes of 0 and 1: in the PyTorch model the same outputs are -1 and +1, and none
+is 0. As in NeuroBench, pooling, biases and padding are no synaptic operations.
 
 Source: Yik et al., "The NeuroBench framework for benchmarking neuromorphic computing algorithms and systems", Nature
 Communications 16:1545 (2025), and its harness.
@@ -17,7 +17,7 @@ Communications 16:1545 (2025), and its harness.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,35 +31,36 @@ _BATCH = 64  # images at once
 def metrics(graph: BinaryGraph, pixels: np.ndarray, labels: np.ndarray | None = None) -> dict[str, Any]:
     """The metrics above, on pixels (n, n_in) as `graph.check_images` gives them, and labels (n,)."""
     n = len(pixels)
-    hidden = [0] * len(graph.layers)  # operations of the layers behind the first
-    first = silent = outputs = right = 0
+    layers = [layer for _, layer in graph.named_layers()]
+    operations = [0] * len(layers)
+    silent = outputs = right = 0
     for start in range(0, n, _BATCH):
         x = pixels[start : start + _BATCH]
-        first += connections(graph.named_layers()[0][1], x != 0)
+        on = x > 0 if graph.signs else x != 0
+        if graph.binarize is not None:
+            on = graph.binarize.fires(x)
+            x = np.where(on, 1, -1)
         for i, layer in enumerate(graph.layers):
+            operations[i] += connections(layer, on)
             sums = layer.sums(x)
             fired = (replace(layer, pools=()) if isinstance(layer, ConvLayer) else layer).fires(sums)
             silent += int((~fired).sum())
             outputs += fired.size
-            spikes = layer.fires(sums)
-            hidden[i] += connections(graph.named_layers()[i + 1][1], spikes)
-            x = np.where(spikes, 1, -1).astype(np.int8)
+            on = layer.fires(sums)
+            x = np.where(on, 1, -1)
+        operations[-1] += connections(graph.readout, on)
         if labels is not None:
             right += int((graph.readout.classes(graph.readout.sums(x)) == labels[start : start + _BATCH]).sum())
-    graded = int(pixels.max()) > 1
+    graded = graph.first_levels is not None and int(np.abs(pixels.astype(np.int64)).max()) > 1
+    macs = operations[0] if graded else 0
     found: dict[str, Any] = {
-        "Footprint": sum(
-            array.nbytes
-            for _, layer in graph.named_layers()
-            for array in vars(layer).values()
-            if isinstance(array, np.ndarray)
-        ),
+        "Footprint": sum(map(_bytes, (*layers, graph.binarize))),
         "Connection Sparsity": 0.0,
         "Activation Sparsity": silent / outputs if outputs else 0.0,
         "Synaptic Operations": {
-            "Dense": sum(connections(layer, np.ones((1, layer.n_in), bool)) for _, layer in graph.named_layers()),
-            "Effective_MACs": first / n if graded else 0.0,
-            "Effective_ACs": (sum(hidden) + (0 if graded else first)) / n,
+            "Dense": sum(connections(layer, np.ones((1, layer.n_in), bool)) for layer in layers),
+            "Effective_MACs": macs / n,
+            "Effective_ACs": (sum(operations) - macs) / n,
         },
     }
     if labels is not None:
@@ -73,3 +74,10 @@ def connections(layer: Any, on: np.ndarray) -> int:
         seen = layer.window.views(on.reshape(len(on), *layer.input_shape))
         return int(np.count_nonzero(seen)) * (layer.channels // layer.groups)
     return int(np.count_nonzero(on)) * layer.n_out
+
+
+def _bytes(part: Any) -> int:
+    """Of all arrays of a layer, its norm included."""
+    if isinstance(part, np.ndarray):
+        return part.nbytes
+    return sum(map(_bytes, vars(part).values())) if is_dataclass(part) else 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ from lava_meta.graph import BinaryGraph
 from lava_meta.hardware import energy, neurobench
 from lava_meta.hardware.chips import LAVA, OURS, TAG_BITS, TRACE_BITS, TRACES, Assumption, Chip, find_chip
 from lava_meta.hardware.placement import Core, place
-from lava_meta.hardware.populations import INPUT, populations
-from lava_meta.hardware.workload import measure
-from lava_meta.stock import latencies, plan
+from lava_meta.hardware.populations import INPUT, Population, populations
+from lava_meta.hardware.workload import Workload, measure
+from lava_meta.stock import StockLayer, latencies, plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,34 +131,17 @@ def report(
         raise ValueError(f"plastic is {', '.join(plastic)}; this network has {', '.join(names)}")
     planned = plan(graph)
     people = populations(planned)
-    bits = {name: weight_bits + (TAG_BITS if name in plastic else 0) for name in names}
+    bits = {layer.name: weight_bits + (TAG_BITS if layer.name in plastic else 0) for layer in planned}
     cores = place(people, chip, bits, share_kernels)
-    workload = measure(people, pixels)
+    workload = measure(people, pixels > 0 if graph.signs else pixels)  # signs enter as spikes
     layers = []
     entering = INPUT
-    for (name, layer), stock in zip(graph.named_layers(), planned, strict=True):
-        own = [population for population in people if population.layer == name]
-        on = [core for core in cores if core.layer == name]
-        row = {
-            "layer": name,
-            "neurons": sum(population.units for population in own),
-            "synapses": sum(core.synapses for core in on),
-            "synaptic bytes": math.ceil(sum(core.bits for core in on) / 8),
-            "spikes in": workload.work[entering].spikes,
-            "spikes sent": sum(workload.work[population.name].spikes for population in own),
-            "synaptic operations": sum(workload.work[population.name].operations for population in own),
-            "active neurons": sum(workload.work[population.name].active for population in own),
-            "cores": len(on),
-            "steps": stock.latency,
-        }
-        if name in plastic:
-            # One trace a presynaptic input, three a unit; every synapse of an active input may be updated.
-            row["tag bytes"] = math.ceil(layer.n_in * layer.n_out * TAG_BITS / 8)
-            traces = TRACES["inputs"] * layer.n_in + TRACES["units"] * layer.n_out
-            row["trace bytes"] = math.ceil(traces * TRACE_BITS / 8)
-            row["synaptic updates"] = workload.work[entering].spikes * layer.n_out
+    for stock in planned:
+        row = _layer_row(stock, people, cores, workload, entering)
+        if stock.name in plastic:
+            row |= _plastic_row(dict(graph.named_layers())[stock.name], row["spikes in"])
         layers.append(row)
-        entering = f"{name}.{stock.output}"
+        entering = f"{stock.name}.{stock.output}"
     keys = dict.fromkeys(key for row in layers for key in row if key not in ("layer", "steps", "spikes in"))
     totals: dict[str, Any] = {key: sum(row.get(key, 0) for row in layers) for key in keys}
     totals["neuron updates"] = totals["neurons"]  # one a step and image
@@ -184,6 +167,36 @@ def report(
         nanojoules=energy.nanojoules(counts),
         assumptions=assumptions(chip, weight_bits, share_kernels, graph.convolutional, plastic),
     )
+
+
+def _layer_row(
+    stock: StockLayer, people: Sequence[Population], cores: Sequence[Core], workload: Workload, entering: str
+) -> dict[str, Any]:
+    """What a layer takes and does; `entering` sends to it."""
+    own = [workload.work[population.name] for population in people if population.layer == stock.name]
+    on = [core for core in cores if core.layer == stock.name]
+    return {
+        "layer": stock.name,
+        "neurons": sum(core.neurons for core in on),
+        "synapses": sum(core.synapses for core in on),
+        "synaptic bytes": math.ceil(sum(core.bits for core in on) / 8),
+        "spikes in": workload.work[entering].spikes,
+        "spikes sent": sum(work.spikes for work in own),
+        "synaptic operations": sum(work.operations for work in own),
+        "active neurons": sum(work.active for work in own),
+        "cores": len(on),
+        "steps": stock.latency,
+    }
+
+
+def _plastic_row(layer: Any, spikes: float) -> dict[str, Any]:
+    """What a layer that learns takes beside: tags, traces, and an update of every synapse of an active input."""
+    traces = TRACES["inputs"] * layer.n_in + TRACES["units"] * layer.n_out
+    return {
+        "tag bytes": math.ceil(layer.n_in * layer.n_out * TAG_BITS / 8),
+        "trace bytes": math.ceil(traces * TRACE_BITS / 8),
+        "synaptic updates": spikes * layer.n_out,
+    }
 
 
 def assumptions(

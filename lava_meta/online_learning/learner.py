@@ -268,14 +268,15 @@ class Learner:
     def report(self, target: str, images: Any, **options: Any) -> Report:
         """What the network that it is now costs on a chip ("loihi2") while it learns raw `images` (n, ...).
 
-        Every layer is plastic: tags, traces and synaptic updates are counted too. options, errors: those of
-        `lava_meta.hardware.report`.
+        Layers that learn are plastic: their tags, traces and synaptic updates are counted too. options, errors: those
+        of `lava_meta.hardware.report`.
         """
         from lava_meta.hardware import report
 
-        bits = 32 if self.precision == "float" else int(self.precision)
         graph = self.graph()
-        plastic = dict.fromkeys((name for name, _ in graph.named_layers()), bits)
+        bits = 32 if self.precision == "float" else int(self.precision)
+        names = [name for name, _ in graph.named_layers()][-len(self.settings) :]
+        plastic = {name: bits for name, s in zip(names, self.settings, strict=True) if not s.frozen}
         return report(graph, self.encode(images), target, plastic=plastic, **options)
 
     def predict(self, images: Any) -> np.ndarray:

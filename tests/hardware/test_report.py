@@ -23,6 +23,7 @@ from lava_meta.hardware.chips import CHIPS, LOIHI2, Chip, find_chip
 from lava_meta.hardware.placement import place
 from lava_meta.hardware.populations import INPUT, Population, populations
 from lava_meta.hardware.workload import measure
+from lava_meta.inputs import Binarize
 from lava_meta.layers import DenseLayer, Readout
 from lava_meta.online_learning import Learner
 from lava_meta.stock import Part, plan
@@ -69,14 +70,40 @@ def conv_net() -> BinaryGraph:
     return BinaryGraph((first, second, third), Readout.from_weights(signs(rng, 3, width)), 255, (2, 8, 8))
 
 
-NETS = {"dense": dense_net, "centred": centred_net, "conv": conv_net}
+def signed_net() -> BinaryGraph:
+    rng = np.random.default_rng(4)
+    return BinaryGraph((dense(rng, 9, 6, 99),), Readout.from_weights(signs(rng, 3, 6)), 100, (9,), min_level=-100)
+
+
+def sign_net() -> BinaryGraph:
+    rng = np.random.default_rng(5)
+    readout = Readout.from_weights(signs(rng, 3, 6))
+    return BinaryGraph((dense(rng, 9, 6, 5),), readout, 1, (9,), min_level=-1, signs=True)
+
+
+def binarizing_net() -> BinaryGraph:
+    rng = np.random.default_rng(6)
+    inputs = Binarize(rng.integers(0, 255, 9), signs(rng, 9).astype(np.int8))
+    return BinaryGraph((dense(rng, 9, 6, 5),), Readout.from_weights(signs(rng, 3, 6)), 255, (9,), binarize=inputs)
+
+
+NETS = {
+    "dense": dense_net,
+    "centred": centred_net,
+    "conv": conv_net,
+    "signed": signed_net,
+    "signs": sign_net,
+    "binarizing": binarizing_net,
+}
 
 
 def images(graph: BinaryGraph, n: int, seed: int = 0) -> np.ndarray:
-    """Half of the pixels are black."""
+    """Half of the pixels are black; signs have no 0."""
     rng = np.random.default_rng(seed)
-    x = rng.integers(0, graph.max_level + 1, (n, *graph.input_shape))
-    return (x * rng.integers(0, 2, x.shape)).astype(np.uint8)
+    if graph.signs:
+        return signs(rng, n, *graph.input_shape)
+    x = rng.integers(graph.min_level, graph.max_level + 1, (n, *graph.input_shape))
+    return x * rng.integers(0, 2, x.shape)
 
 
 # What each population sends is what the network computes.
@@ -86,10 +113,15 @@ def images(graph: BinaryGraph, n: int, seed: int = 0) -> np.ndarray:
 def test_populations_send_what_the_graph_computes(name: str) -> None:
     graph = NETS[name]()
     x = images(graph, 40)
-    values = {INPUT: graph.check_images(x).astype(np.int64)}
+    entering = graph.check_images(x).astype(np.int64)
+    values = {INPUT: entering > 0 if graph.signs else entering}
     for population in populations(plan(graph)):
         values[population.name] = population.send(values)
     for layer in plan(graph):
+        if layer.name == "inputs":
+            assert graph.binarize is not None
+            assert ((values["inputs.neurons"] > 0) == graph.binarize.fires(entering)).all()
+            continue
         sent, expected = values[f"{layer.name}.{layer.output}"], graph.activations(x)[layer.name]
         if layer.name == "readout":
             assert (sent == expected).all()
@@ -363,7 +395,25 @@ def test_latency_is_that_of_the_stock_form() -> None:
     assert report(conv_net(), images(conv_net(), 1)).totals["latency in steps"] == 5  # pooling takes one
 
 
-@pytest.mark.parametrize("name", NETS)
+def test_other_inputs_are_counted_as_they_are_deployed() -> None:
+    x = images(signed_net(), 6)
+    macs = neurobench.metrics(signed_net(), x)["Synaptic Operations"]["Effective_MACs"]
+    assert macs == pytest.approx((x != 0).sum(axis=1).mean() * 6)
+    for graph, on in ((sign_net(), images(sign_net(), 6) > 0), (binarizing_net(), None)):
+        x = images(graph, 6)
+        if on is None:
+            assert graph.binarize is not None
+            on = graph.binarize.fires(x)
+        found = report(graph, x)
+        operations = found.neurobench["Synaptic Operations"]
+        fired = (graph.activations(x)["hidden1"] > 0).sum() / 6
+        assert operations["Effective_MACs"] == 0
+        assert operations["Effective_ACs"] == pytest.approx(on.sum() / 6 * 6 + 3 * fired)
+        row = next(row for row in found.layers if row["layer"] == "hidden1")
+        assert row["spikes in"] == pytest.approx(on.sum() / 6)
+
+
+@pytest.mark.parametrize("name", ["dense", "binarizing"])
 def test_the_report_is_saved_as_json_text_and_figure(name: str, tmp_path: Path) -> None:
     graph = NETS[name]()
     found = report(graph, images(graph, 6), labels=np.zeros(6, int))
