@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lava_meta.converters.reading import Stage, is_per_image
+from lava_meta.converters.reading import AVERAGES, MAXIMA, Stage, is_per_image
 from lava_meta.converters.sums import Sums
 from lava_meta.errors import ConversionError
 from lava_meta.group_norm import GroupNorm
@@ -25,16 +25,18 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
     if not places:
         return None
     label, norm = stage.before[places[0]]
+    if not isinstance(sums.divisor, int):
+        raise ConversionError(f"{label} stands behind means whose windows at the border are divided by less")
     scale = Fraction(1) if sums.pixels is None else Fraction(float(sums.pixels.gain))
     scale /= sums.divisor
     for i, (other, module) in enumerate(stage.before):
         if i < places[0] and isinstance(module, FixedNorm):
             scale *= Fraction(module.scale)
-        elif i < places[0] and isinstance(module, nn.MaxPool2d):
+        elif i < places[0] and isinstance(module, MAXIMA):
             raise ConversionError(f"{label} norms what {other} has pooled; put it before the pooling")
         elif i > places[0] and not _keeps_signs(module):
             raise ConversionError(f"{other} and {label} stand in one layer: one norm a layer is supported")
-        elif i < places[0] and not isinstance(module, nn.AvgPool2d):
+        elif i < places[0] and not isinstance(module, AVERAGES):
             raise ConversionError(f"{label} norms what {other} gives: one norm a layer is supported")
     units = math.prod(shape)
     groups, gain, bias = _parameters(label, norm, shape)
@@ -75,7 +77,7 @@ def _flat(value: Tensor | None, default: float, shape: tuple[int, ...], channels
 
 def _keeps_signs(module: nn.Module) -> bool:
     """Whether a module behind a norm leaves the signs of values as they are; max pooling leaves the greatest's."""
-    if isinstance(module, nn.MaxPool2d):
+    if isinstance(module, MAXIMA):
         return True
     if not isinstance(module, (nn.Hardtanh, FixedNorm)):
         return False

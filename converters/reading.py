@@ -35,9 +35,14 @@ PER_IMAGE = {
     nn.GroupNorm: "the same within each group of channels",
     nn.InstanceNorm2d: "the same within each channel; with running statistics, part of the thresholds",
 }
+MAXIMA = (nn.MaxPool2d, nn.AdaptiveMaxPool2d)
+AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 POOLS = {
-    nn.MaxPool2d: "OR of signs; AND in channels whose norm behind it falls. Before or behind the sign, not `ceil_mode`",
-    nn.AvgPool2d: "integer sums over the window. Directly behind the convolution, without padding or `ceil_mode`",
+    nn.MaxPool2d: "OR of signs; AND in channels whose norm behind it falls. Before or behind the sign",
+    nn.AvgPool2d: "integer sums over the window, directly behind the convolution; where windows at the border are "
+    "divided by less, a threshold for every position",
+    nn.AdaptiveMaxPool2d: "the same, where its extents divide those of the image",
+    nn.AdaptiveAvgPool2d: "the same, where its extents divide those of the image",
 }
 IDENTITIES = {
     nn.Identity: "nothing",
@@ -64,7 +69,6 @@ SUPPORT: dict[type[nn.Module], str] = {
 }
 REFUSED: dict[type[nn.Module], str] = {
     nn.InstanceNorm1d: "it takes series (images, channels, length); use nn.LayerNorm or nn.GroupNorm",
-    nn.AdaptiveAvgPool2d: "its windows depend on the image; use nn.AvgPool2d with the window that it takes",
     nn.ReLU: "binarized networks pass signs on; use lava_meta.nn.Sign",
 }
 SUPPORTED = tuple(SUPPORT)
@@ -239,8 +243,8 @@ def _check_layer(label: str, module: nn.Module, stages: Sequence[Stage], flatten
         return
     if flattened or (stages and not after_conv):
         raise ConversionError(f"{label} takes images, but what comes before it is flat")
-    if isinstance(module.padding, str) or module.padding_mode != "zeros":
-        raise ConversionError(f"{label} pads {module.padding!r} with {module.padding_mode}; give numbers, and zeros")
+    if module.padding_mode != "zeros":
+        raise ConversionError(f"{label} pads with {module.padding_mode}; only zeros are supported")
 
 
 def _check_flatten(label: str, module: nn.Flatten, stages: Sequence[Stage]) -> None:
@@ -251,9 +255,7 @@ def _check_flatten(label: str, module: nn.Flatten, stages: Sequence[Stage]) -> N
 
 
 def _check_pool(label: str, module: nn.Module, stage: Stage) -> None:
-    if module.ceil_mode:
-        raise ConversionError(f"{label} has ceil_mode=True, windows that reach outside: pad the images instead")
-    if isinstance(module, nn.MaxPool2d):
+    if isinstance(module, MAXIMA):
         if module.return_indices:
             raise ConversionError(f"{label} has return_indices=True; only the values go on")
         return
@@ -265,5 +267,3 @@ def _check_pool(label: str, module: nn.Module, stage: Stage) -> None:
         raise ConversionError(
             f"{label} stands behind {stage.before[-1][0]}: means of rounded values; put it directly behind {stage.name}"
         )
-    if module.padding not in (0, (0, 0)):
-        raise ConversionError(f"{label} has padding={module.padding}; pad the convolution instead")

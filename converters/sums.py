@@ -20,16 +20,22 @@ class Sums:
     high: np.ndarray  # the greatest
     row: np.ndarray  # the sum of the weights
     pixels: Pixels | None  # gain and offset; None behind the first layer, where they are 1 and 0
-    divisor: int
+    divisor: int | np.ndarray  # int64 (1, down, across) where windows at the border have one of their own
 
     @classmethod
-    def of(cls, terms: int | np.ndarray, row: np.ndarray, pixels: Pixels | None, divisor: int = 1) -> Sums:
+    def of(cls, terms: int | np.ndarray, row: np.ndarray, pixels: Pixels | None, divisor: int | np.ndarray = 1) -> Sums:
         """Of `terms` inputs, signs or pixels, with weights that sum to `row`."""
         if pixels is None:
             return cls(0 * row - terms, 0 * row + terms, row, None, divisor)
         rise, fall = (terms + row) // 2, (terms - row) // 2  # weights of +1 and of -1
         low, high = pixels.min_level, pixels.max_level
         return cls(low * rise - high * fall, high * rise - low * fall, row, pixels, divisor)
+
+    @property
+    def even(self) -> bool:
+        """Whether all positions of a channel have the same constant part and divisor, so that one threshold serves."""
+        constant = self.pixels is None or self.pixels.offset == 0 or bool((self.row == self.row[:, :1, :1]).all())
+        return constant and isinstance(self.divisor, int)
 
     def shared(self) -> Sums:
         """For one threshold a channel, which needs the same constant part at all positions."""

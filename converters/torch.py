@@ -27,8 +27,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_meta.conv import ConvLayer, Pool, Window
+from lava_meta.conv import ConvLayer, Pool
 from lava_meta.converters.per_image import check_readout_norm, per_image_norm
+from lava_meta.converters.pooling import MAXIMA, Average, fixed_pools, pair
 from lava_meta.converters.reading import Front, Stage, is_per_image, norms_of, read
 from lava_meta.converters.registry import Affine
 from lava_meta.converters.sums import Sums
@@ -194,46 +195,48 @@ def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], pixel
         raise ConversionError(
             f"{stage.name} takes {conv.in_channels} channels, but gets {shape}; images are (channels, rows, columns)"
         )
-    averages = [module for _, module in stage.before if isinstance(module, nn.AvgPool2d)]
+    padding, after = _padding(conv)
     options: dict[str, Any] = {
         "stride": conv.stride,
-        "padding": conv.padding,
+        "padding": padding,
         "dilation": conv.dilation,
+        "after": after,
         "groups": conv.groups,
-        "sum_window": Window(_pair(averages[0].kernel_size), _pair(averages[0].stride)) if averages else None,
     }
     weight = stage.weight.reshape(conv.weight.shape)
     try:
         layer = ConvLayer.from_weights(weight, shape, np.zeros(conv.out_channels), **options)
-        pools = [_pool(module) for _, module in (*stage.before, *stage.behind) if isinstance(module, nn.MaxPool2d)]
-        layer = replace(layer, pools=tuple(pools))
+        pools = fixed_pools(stage, layer.conv_shape[1:])
+        average = pools[0] if pools and isinstance(pools[0], Average) else None
+        if average is not None:
+            layer = replace(layer, sum_window=average.window)
+        layer = replace(layer, pools=tuple(pool for pool in pools if isinstance(pool, Pool)))
     except ValueError as error:
         raise ConversionError(f"{stage.name} does not fit its input {shape}: {error}") from error
     # What a window sees of an image of ones: how many terms a position has, and the sum of their weights.
     ones = np.ones((1, layer.n_in))
     terms = layer.convolve(ones, np.ones(layer.weight.shape))[0].astype(np.int64)
-    divisor = averages[0].divisor_override or math.prod(layer.sum_window.kernel) if layer.sum_window else 1
-    sums = Sums.of(terms, layer.sums(ones)[0], pixels, divisor)
+    sums = Sums.of(terms, layer.sums(ones)[0], pixels, 1 if average is None else average.divisor)
     norm = per_image_norm(stage, sums, layer.sums_shape)
     if norm is not None:
         return replace(layer, norm=norm)
-    if pixels is None or pixels.offset == 0 or not any(layer.window.padding):
+    if sums.even:
         sums = sums.shared()
     threshold, polarity = _search(stage, sums)
-    falling = [
-        _falling(stage, sums, i) for i, (_, module) in enumerate(stage.before) if isinstance(module, nn.MaxPool2d)
-    ]
-    falling += [()] * (len(pools) - len(falling))  # pooling behind the sign sees signs: none falls
-    pools = [replace(pool, every=every) for pool, every in zip(pools, falling, strict=True)]
-    return replace(layer, threshold=threshold, polarity=polarity, pools=tuple(pools))
+    falling = [_falling(stage, sums, i) for i, (_, module) in enumerate(stage.before) if isinstance(module, MAXIMA)]
+    falling += [()] * (len(layer.pools) - len(falling))  # pooling behind the sign sees signs: none falls
+    turned = [replace(pool, every=every) for pool, every in zip(layer.pools, falling, strict=True)]
+    return replace(layer, threshold=threshold, polarity=polarity, pools=tuple(turned))
 
 
-def _pool(module: nn.MaxPool2d) -> Pool:
-    return Pool(*(_pair(value) for value in (module.kernel_size, module.stride, module.padding, module.dilation)))
-
-
-def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+def _padding(conv: BinaryConv2d) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns of zeros on both sides, and those further below and right; as `padding="same"` has them."""
+    if conv.padding == "valid":
+        return (0, 0), (0, 0)
+    if conv.padding == "same":
+        total = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+        return (total[0] // 2, total[1] // 2), (total[0] % 2, total[1] % 2)
+    return pair(conv.padding), (0, 0)
 
 
 def _search(stage: Stage, sums: Sums) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,8 @@
 """The convolutional layer of a `BinaryGraph`.
 
     s = W * x                  over the kernel's window; what lies outside the image adds nothing, as zero padding does
-    d = sum of s               over `sum_window`, where there is one (average pooling, without its division)
+    d = sum of s               over `sum_window`, where there is one (average pooling, without its division); what lies
+                               outside the sums adds nothing
     a = +1 where polarity_c * d >= threshold, else -1; with a norm, what `lava_meta.group_norm` says of d
     pooling: a window of signs is +1 where one of them is (OR), or where all are (AND)
 
@@ -19,7 +20,7 @@ Images go in and come out flat, (channels, rows, columns) in C order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,11 @@ class Window:
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)  # rows above and below, columns left and right
     dilation: Pair = (1, 1)  # distance between neighbours in the window
+    # Further rows below and columns right: of windows that reach outside, of even kernels with padding "same".
+    after: Pair = field(default=(0, 0), kw_only=True)
 
     def __post_init__(self) -> None:
-        for name, least in (("kernel", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
+        for name, least in (("kernel", 1), ("stride", 1), ("padding", 0), ("dilation", 1), ("after", 0)):
             value = getattr(self, name)
             if len(value) != 2 or min(value) < least:
                 raise ValueError(f"{name} is {value}; expected (rows, columns), each at least {least}")
@@ -49,9 +52,9 @@ class Window:
     def positions(self, rows: int, columns: int) -> Pair:
         """How often the window fits, down and across. Raises `ValueError` where it does not."""
         fits = [
-            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, padding, dilation in zip(
-                (rows, columns), self.kernel, self.stride, self.padding, self.dilation, strict=True
+            (size + 2 * padding + after - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, padding, dilation, after in zip(
+                (rows, columns), self.kernel, self.stride, self.padding, self.dilation, self.after, strict=True
             )
         ]
         if min(fits) < 1:
@@ -61,7 +64,8 @@ class Window:
     def views(self, images: np.ndarray) -> np.ndarray:
         """What the window sees: (n, c, rows, columns) to (n, c, down, across, *kernel); zeros outside the image."""
         self.positions(*images.shape[2:])
-        padded = np.pad(images, ((0, 0), (0, 0), *((padding, padding) for padding in self.padding)))
+        rims = ((padding, padding + after) for padding, after in zip(self.padding, self.after, strict=True))
+        padded = np.pad(images, ((0, 0), (0, 0), *rims))
         reach = [dilation * (kernel - 1) + 1 for kernel, dilation in zip(self.kernel, self.dilation, strict=True)]
         views: np.ndarray = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))  # type: ignore[call-overload]
         return views[:, :, :: self.stride[0], :: self.stride[1], :: self.dilation[0], :: self.dilation[1]]
@@ -106,8 +110,6 @@ class ConvLayer:
                 f"{self.input_shape[0]} and {self.channels} channels do not part into {self.groups} groups"
             )
         check_bits(self.bits, self.fan_in)
-        if self.sum_window is not None and any(self.sum_window.padding):
-            raise ValueError("a window of sums has no padding")
         whole = self.sums_shape
         check_array("threshold", self.threshold, np.int64, whole if self.per_position else (self.channels, 1, 1))
         check_array("polarity", self.polarity, np.int8, (self.channels,))
@@ -137,7 +139,7 @@ class ConvLayer:
             raise ValueError(f"weights of shape {weight.shape} do not fit images of shape {tuple(input_shape)}")
         positive = positive_weights(np.asarray(weight).reshape(channels, -1))
         threshold = np.asarray(threshold, dtype=np.int64)
-        window = {name: options.pop(name) for name in ("stride", "padding", "dilation") if name in options}
+        window = {name: options.pop(name) for name in ("stride", "padding", "dilation", "after") if name in options}
         return cls(
             bits=pack(positive),
             input_shape=tuple(input_shape),
@@ -190,6 +192,12 @@ class ConvLayer:
     def per_position(self) -> bool:
         """Whether every position has a threshold of its own."""
         return self.threshold.shape[1:] != (1, 1)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether windows reach outside as those of earlier file versions could not."""
+        windows = [self.window, *self.pools] + ([] if self.sum_window is None else [self.sum_window])
+        return any(any(window.after) for window in windows) or any(self.sum_window.padding if self.sum_window else ())
 
     @property
     def most_terms(self) -> int:
@@ -268,7 +276,7 @@ class ConvLayer:
 
 
 def _fields(window: Window) -> dict[str, list[int]]:
-    return {name: list(value) for name, value in vars(window).items()}
+    return {name: list(value) for name, value in vars(window).items() if name != "after" or any(value)}
 
 
 def _tuples(fields: dict[str, list[int]]) -> dict[str, Any]:

@@ -157,9 +157,11 @@ class BinaryGraph:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to one safetensors file, whole or not at all; equal networks give equal bytes."""
         norms = {name: layer.norm.to_dict() for name, layer in self.named_layers()[:-1] if layer.norm is not None}
+        uneven = any(layer.uneven for layer in self.layers if isinstance(layer, ConvLayer))
+        modern = self.min_level or self.binarize or norms or uneven
         header: dict[str, Any] = {
             "format": GRAPH,
-            "version": VERSION if self.min_level or self.binarize or norms else 2 if self.convolutional else 1,
+            "version": VERSION if modern else 2 if self.convolutional else 1,
             "max_level": self.max_level,
             "input_shape": list(self.input_shape),
             "n_in": [layer.n_in for _, layer in self.named_layers()],

@@ -28,7 +28,8 @@ def random_window(rng: np.random.Generator, shape: tuple[int, ...], padded: bool
     while True:
         kernel = pair(rng, 1, 4)
         padding = (int(rng.integers(0, kernel[0] + 1)), int(rng.integers(0, kernel[1] + 1))) if padded else (0, 0)
-        window = Window(kernel, pair(rng, 1, 3), padding, pair(rng, 1, 2))
+        after = pair(rng, 0, 2) if padded and rng.random() < 0.3 else (0, 0)
+        window = Window(kernel, pair(rng, 1, 3), padding, pair(rng, 1, 2), after=after)
         if fits(window, shape):
             return window
 
@@ -39,13 +40,13 @@ def random_layer(rng: np.random.Generator, shape: tuple[int, ...], level: int | 
     channels = groups * int(rng.choice([1, 3, 20, 64, 65]))
     window = random_window(rng, shape, padded=True)
     sums = (channels, *window.positions(*shape[1:]))
-    sum_window = random_window(rng, sums, padded=False) if rng.random() < 0.3 else None
+    sum_window = random_window(rng, sums, padded=bool(rng.random() < 0.5)) if rng.random() < 0.3 else None
     final = sums if sum_window is None else (channels, *sum_window.positions(*sums[1:]))
     pools, size = [], final
     for _ in range(rng.integers(0, 3)):
         drawn = random_window(rng, size, padded=True)
         every = tuple(int(c) for c in np.flatnonzero(rng.random(channels) < 0.4))
-        pools.append(Pool(drawn.kernel, drawn.stride, drawn.padding, drawn.dilation, every))
+        pools.append(Pool(drawn.kernel, drawn.stride, drawn.padding, drawn.dilation, every, after=drawn.after))
         size = (channels, *drawn.positions(*size[1:]))
     weight = rng.random((channels, shape[0] // groups, *window.kernel)) < 0.5
     terms = weight[0].size * (1 if sum_window is None else int(np.prod(sum_window.kernel)))
@@ -64,6 +65,7 @@ def random_layer(rng: np.random.Generator, shape: tuple[int, ...], level: int | 
         stride=window.stride,
         padding=window.padding,
         dilation=window.dilation,
+        after=window.after,
         groups=groups,
         sum_window=sum_window,
         pools=tuple(pools),

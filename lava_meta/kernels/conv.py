@@ -126,7 +126,7 @@ def _limits(limit: np.ndarray) -> np.ndarray:
 
 
 def _fields(window: Window) -> np.ndarray:
-    return np.array([window.kernel, window.stride, window.padding, window.dilation], np.int64)
+    return np.array([window.kernel, window.stride, window.padding, window.dilation, window.after], np.int64)
 
 
 def _turned(every: tuple[int, ...], channels: int) -> np.ndarray:

@@ -256,14 +256,17 @@ def convolve_signs(weights, x, channels, window, sum_window, threshold, out, sum
     """Packed signs of a convolution over packed signs; what lies outside the image adds nothing.
 
     weights: uint64 (blocks * kernel rows * kernel columns * words * 64,), inverted. x: uint64 (lanes, rows, columns,
-    words), `channels` signs to a place. window, sum_window: int64 (4, 2): kernel, stride, padding, dilation.
+    words), `channels` signs to a place. window, sum_window: int64 (5, 2): kernel, stride, padding, dilation,
+    after.
     threshold: int64 (1 or positions, 64 * blocks). out: uint64 (lanes, down, across, blocks). sums: int64 (lanes, down,
     across, 64 * blocks), which are written instead of the signs, or of no size.
     """
     lanes, rows, columns, words = x.shape
     _, down, across, blocks = out.shape
-    (high, wide), stride, padding, dilation = window
-    (sum_high, sum_wide), sum_stride, _, sum_dilation = sum_window
+    (high, wide), stride, padding, dilation, after = window
+    (sum_high, sum_wide), sum_stride, sum_padding, sum_dilation, _ = sum_window
+    whole_down = (rows + 2 * padding[0] + after[0] - dilation[0] * (high - 1) - 1) // stride[0] + 1
+    whole_across = (columns + 2 * padding[1] + after[1] - dilation[1] * (wide - 1) - 1) // stride[1] + 1
     run = wide if dilation[1] == 1 else 1  # taps that lie side by side
     counts = np.empty(BLOCK, np.int64)
     for block in range(blocks):
@@ -273,9 +276,13 @@ def convolve_signs(weights, x, channels, window, sum_window, threshold, out, sum
                     counts[:] = 0
                     terms = 0
                     for m in range(sum_high):
-                        top = (i * sum_stride[0] + m * sum_dilation[0]) * stride[0] - padding[0]
+                        y = i * sum_stride[0] + m * sum_dilation[0] - sum_padding[0]
+                        top = y * stride[0] - padding[0]
                         for n in range(sum_wide):
-                            left = (j * sum_stride[1] + n * sum_dilation[1]) * stride[1] - padding[1]
+                            z = j * sum_stride[1] + n * sum_dilation[1] - sum_padding[1]
+                            if y < 0 or y >= whole_down or z < 0 or z >= whole_across:
+                                continue
+                            left = z * stride[1] - padding[1]
                             for ky in range(high):
                                 row = top + ky * dilation[0]
                                 if row < 0 or row >= rows:
@@ -305,8 +312,10 @@ def convolve_pixels(masks, pixels, outside, window, sum_window, threshold, out, 
     """
     lanes, channels, rows, columns = pixels.shape
     _, down, across, blocks = out.shape
-    (high, wide), stride, padding, dilation = window
-    (sum_high, sum_wide), sum_stride, _, sum_dilation = sum_window
+    (high, wide), stride, padding, dilation, after = window
+    (sum_high, sum_wide), sum_stride, sum_padding, sum_dilation, _ = sum_window
+    whole_down = (rows + 2 * padding[0] + after[0] - dilation[0] * (high - 1) - 1) // stride[0] + 1
+    whole_across = (columns + 2 * padding[1] + after[1] - dilation[1] * (wide - 1) - 1) // stride[1] + 1
     # The patches of one sum lie one after the other.
     parts = sum_high * sum_wide
     patches = down * across * parts
@@ -322,14 +331,17 @@ def convolve_pixels(masks, pixels, outside, window, sum_window, threshold, out, 
             for j in range(across):
                 levels = np.int64(0)
                 for m in range(sum_high):
-                    top = (i * sum_stride[0] + m * sum_dilation[0]) * stride[0] - padding[0]
+                    y = i * sum_stride[0] + m * sum_dilation[0] - sum_padding[0]
+                    top = y * stride[0] - padding[0]
                     for n in range(sum_wide):
-                        left = (j * sum_stride[1] + n * sum_dilation[1]) * stride[1] - padding[1]
+                        x = j * sum_stride[1] + n * sum_dilation[1] - sum_padding[1]
+                        left = x * stride[1] - padding[1]
+                        exists = y >= 0 and y < whole_down and x >= 0 and x < whole_across
                         place = 0
                         for channel in range(channels):
                             for row in range(top, top + high * dilation[0], dilation[0]):
                                 for column in range(left, left + wide * dilation[1], dilation[1]):
-                                    inside = row >= 0 and row < rows and column >= 0 and column < columns
+                                    inside = exists and row >= 0 and row < rows and column >= 0 and column < columns
                                     level = (
                                         np.int64(pixels[lane, channel, row, column]) if inside else np.int64(outside)
                                     )
@@ -374,7 +386,7 @@ def _limit(threshold, position, block):  # type: ignore[no-untyped-def]
 def pool_signs(x, window, turned, out):  # type: ignore[no-untyped-def]
     """OR over a window of packed signs (lanes, rows, columns, words), AND in the channels whose bit is in `turned`."""
     lanes, rows, columns, words = x.shape
-    (high, wide), stride, padding, dilation = window
+    (high, wide), stride, padding, dilation, _ = window
     for lane in range(lanes):
         for down in range(out.shape[1]):
             for across in range(out.shape[2]):

@@ -96,5 +96,5 @@ def test_other_padding_than_zeros_is_refused(padding_mode: str) -> None:
     layer = nn.Conv2d(1, 2, 3, padding=1, padding_mode=padding_mode)
     _binarize(layer, each=True)
     model = nn.Sequential(Pixels(), layer, Sign(), nn.Flatten(), BinaryLinear(128, 2)).eval()
-    with pytest.raises(ConversionError, match=rf"1 \(Conv2d\) pads .* with {padding_mode}"):
+    with pytest.raises(ConversionError, match=rf"1 \(Conv2d\) pads with {padding_mode}"):
         to_graph(model, input_shape=(1, 8, 8))

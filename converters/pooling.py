@@ -1,0 +1,96 @@
+"""PyTorch's pooling as windows: ceil_mode, padding, divisors at the border, adaptive extents."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import nn
+
+from lava_meta.conv import Pair, Pool, Window
+from lava_meta.converters.reading import AVERAGES, MAXIMA, Stage
+from lava_meta.errors import ConversionError
+
+__all__ = ["MAXIMA", "Average", "fixed_pools", "pair"]
+
+
+@dataclass(frozen=True)
+class Average:
+    """A window of sums and what PyTorch divides each by."""
+
+    window: Window
+    divisor: int | np.ndarray  # int64 (1, down, across) where not all are equal
+
+
+def fixed_pools(stage: Stage, size: Pair) -> list[Pool | Average]:
+    """The pooling of a stage whose convolution gives maps of `size`, in order.
+
+    Raises `ConversionError` for adaptive pooling whose windows differ, `ValueError` for a window that does not fit.
+    """
+    found: list[Pool | Average] = []
+    for label, module in (*stage.before, *stage.behind):
+        if not isinstance(module, (*MAXIMA, *AVERAGES)):
+            continue
+        if isinstance(module, (nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)):
+            kernel = _adaptive(label, module.output_size, size)
+            window = Window(kernel, kernel)
+            divisor: int | np.ndarray = math.prod(kernel)
+        else:
+            window = Window(*(pair(value) for value in (module.kernel_size, module.stride, module.padding)))
+            if isinstance(module, nn.MaxPool2d):
+                window = replace(window, dilation=pair(module.dilation))
+            if module.ceil_mode:
+                window = replace(window, after=_reach(window, size))
+            divisor = _divisor(module, window, size) if isinstance(module, nn.AvgPool2d) else 1
+        found.append(Pool(**vars(window)) if isinstance(module, MAXIMA) else Average(window, divisor))
+        size = window.positions(*size)
+    return found
+
+
+def pair(value: int | tuple[int, ...]) -> Pair:
+    """An extent for rows and columns alike, or one for each."""
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _adaptive(label: str, target: object, size: Pair) -> Pair:
+    wanted = [
+        extent if n is None else n
+        for n, extent in zip(target if isinstance(target, tuple) else (target, target), size, strict=True)
+    ]
+    if any(extent % n for n, extent in zip(wanted, size, strict=True)):
+        raise ConversionError(
+            f"{label} makes {tuple(wanted)} of {size}, so that its windows differ; use extents that divide"
+        )
+    return size[0] // wanted[0], size[1] // wanted[1]
+
+
+def _reach(window: Window, size: Pair) -> Pair:
+    """How far the windows of ceil_mode reach past the padding; one that would begin past the image is left out."""
+    after = []
+    for extent, kernel, stride, padding, dilation in zip(
+        size, window.kernel, window.stride, window.padding, window.dilation, strict=True
+    ):
+        reach = dilation * (kernel - 1) + 1
+        count = -(-(extent + 2 * padding - reach) // stride) + 1
+        if (count - 1) * stride >= extent + padding:
+            count -= 1
+        after.append(max(0, (count - 1) * stride + reach - extent - 2 * padding))
+    return after[0], after[1]
+
+
+def _divisor(module: nn.AvgPool2d, window: Window, size: Pair) -> int | np.ndarray:
+    """The number that each mean is divided by: of the window's places on the image, or on its padding too."""
+    if module.divisor_override:
+        return int(module.divisor_override)
+    counts = []
+    for extent, count, kernel, stride, padding in zip(
+        size, window.positions(*size), window.kernel, window.stride, window.padding, strict=True
+    ):
+        start = np.arange(count) * stride - padding
+        end = np.minimum(start + kernel, extent + padding)
+        if not module.count_include_pad:
+            start, end = np.maximum(start, 0), np.minimum(end, extent)
+        counts.append(end - start)
+    divisor = np.outer(*counts)[None]
+    return int(divisor[0, 0, 0]) if (divisor == divisor[0, 0, 0]).all() else divisor
