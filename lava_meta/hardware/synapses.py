@@ -80,7 +80,7 @@ class Kernel(Synapses):
         kernel = np.asarray(arguments["weight"])[:, ::-1, ::-1]  # Lava's turned round again
         self.kernel = kernel.transpose(0, 3, 1, 2).reshape(len(kernel), -1)
         window = {name: arguments[name] for name in ("stride", "padding", "dilation") if name in arguments}
-        self.window = Window(kernel.shape[1:3], **window)
+        self.window = Window((kernel.shape[1], kernel.shape[2]), **window)
         self.groups = int(arguments.get("groups", 1))
         rows, columns, channels = arguments["input_shape"]
         self.shape = (channels, rows, columns)

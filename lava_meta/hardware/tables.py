@@ -31,8 +31,8 @@ def show(report: Report, console: Console) -> None:
     """Print `report` on `console`."""
     t, chip = report.totals, report.chip
     console.print(f"Resources on {chip.name}, counted on {report.images:,} images. Not verified on a chip.\n")
-    columns = ("layer", "neurons", "synapses", "synaptic bytes", "spikes in", "spikes sent", "synaptic operations")
-    columns += tuple(name for name in ("cores", "tag bytes", "trace bytes", "synaptic updates") if name in t)
+    columns = ["layer", "neurons", "synapses", "synaptic bytes", "spikes in", "spikes sent", "synaptic operations"]
+    columns += [name for name in ("cores", "tag bytes", "trace bytes", "synaptic updates") if name in t]
     rows = [*report.layers, {**t, "layer": "total"}]
     console.print("Means an image")
     console.print(_table(columns, rows, last_apart=True))
@@ -48,7 +48,7 @@ def show(report: Report, console: Console) -> None:
         for row in report.core_rows()
     ]
     shown = cores if len(cores) <= _CORES_SHOWN else cores[:_CORES_SHOWN]
-    columns = ("core", "layer", "neurons", "neurons used", "synapses", "synaptic bytes", "memory used")
+    columns = ["core", "layer", "neurons", "neurons used", "synapses", "synaptic bytes", "memory used"]
     console.print("Use of each core")
     console.print(_table(columns, shown))
     if len(shown) < len(cores):

@@ -115,7 +115,7 @@ def _write(
                 new += (write * _bell(relative_base, np.uint32(k)) * relative + half) >> NOISE_BITS
             if absolute != 0:
                 new += (_bell(absolute_base, np.uint32(k)) * absolute + half) >> NOISE_BITS
-            new = min(limit, max(-limit, new))
+            new = min(np.int64(limit), max(np.int64(-limit), new))
             balance[k] += np.int32(2 * (np.int64(new >= 0) - np.int64(h >= 0)))
             row[k] = np.int16(new)
 
