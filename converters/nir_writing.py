@@ -51,6 +51,10 @@ def conv_nodes(name: str, layer: ConvLayer, pixels: bool, time_step: float | Non
     window = layer.window
     if window.kernel[0] != window.kernel[1]:
         raise ConversionError(f"{name} has a kernel of {window.kernel}; NIR takes its shapes from one extent alone")
+    if layer.uneven:
+        raise ConversionError(
+            f"{name} has windows that reach outside further below or right; NIR's pad all sides alike"
+        )
     weight = np.where(layer.weight, 1.0, -1.0) * layer.polarity[:, None] * (1 if pixels else 2)
     limit = np.broadcast_to(_between(name, layer.threshold), layer.sums_shape)
     if not pixels:

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from lava_meta.converters.nir import to_nir
 from lava_meta.converters.parity import check
 from lava_meta.converters.torch import to_graph
 from lava_meta.errors import ConversionError
 from lava_meta.kernels.packed import PackedNetwork
 from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, Sign
+from lava_meta.stock.network import plan
 
 
 def net(conv: nn.Module, *modules: nn.Module, offset: float = 60, shape: tuple[int, int, int]) -> nn.Sequential:
@@ -99,3 +101,12 @@ def test_a_norm_of_the_images_own_behind_uneven_means_is_refused() -> None:
     model = net(BinaryConv2d(1, 4, 3), pool, nn.InstanceNorm2d(4), Sign(), shape=(1, 8, 8))
     with pytest.raises(ConversionError, match=r"3 \(InstanceNorm2d\) stands behind means whose windows"):
         to_graph(model, input_shape=(1, 8, 8))
+
+
+def test_forms_without_such_windows_refuse_them_by_the_layers_name() -> None:
+    model = net(BinaryConv2d(1, 4, 3), nn.MaxPool2d(4, ceil_mode=True), Sign(), shape=(1, 8, 8))
+    graph = to_graph(model, input_shape=(1, 8, 8))
+    with pytest.raises(ConversionError, match="hidden1 has windows that reach outside"):
+        to_nir(graph)
+    with pytest.raises(ConversionError, match="hidden1 has windows that reach outside"):
+        plan(graph)
