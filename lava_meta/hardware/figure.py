@@ -29,24 +29,26 @@ def draw(report: Report) -> Figure:
         (dots,) = cores.plot(place, neurons, "D", color="k", markersize=max(1.5, min(4, 100 / len(rows))))
         cores.set(xlabel="core", ylabel="share of the core's limit (%)", ylim=(0, 105), title="Use of each core")
         cores.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-        handles = [mpl.patches.Patch(color=colour) for colour in colours.values()]
-        cores.legend(
-            handles=[*handles, dots],
-            labels=[*(f"memory, {name}" for name in colours), "neurons"],
-            loc="upper left",
-            bbox_to_anchor=(0, -0.2),
-            ncols=min(4, len(layers) + 1),
+        figure.legend(
+            handles=[*(mpl.patches.Patch(color=colour) for colour in colours.values()), dots],
+            labels=[*(f"synaptic memory, {name}" for name in colours), "neurons"],
+            loc="outside lower left",
+            ncols=min(5, len(layers) + 1),
         )
         operations = [row["synaptic operations"] / 1000 for row in report.layers]
         bars = work.barh(layers, operations, color=[colours[name] for name in layers])
-        work.bar_label(bars, fmt="%.3g", padding=2, fontsize=6)
-        work.set(xlabel="thousand synaptic operations an image", title="Work of each layer")
-        work.margins(x=0.2)
+        work.bar_label(bars, [_short(value) for value in operations], padding=2, fontsize=6)
+        work.set(xlabel="thousand operations an image", title="Synaptic operations")
+        work.margins(x=0.25)
         work.invert_yaxis()
         kinds = {name: value for name, value in report.nanojoules.items() if value}
         bars = energy.barh(list(kinds), list(kinds.values()), color="0.6")
-        energy.bar_label(bars, fmt="%.3g", padding=2, fontsize=6)
-        energy.set(xlabel="nJ an image", title="Energy, by Loihi 1 coefficients", xscale="log")
-        energy.set_xlim(min(kinds.values()) / 10, max(kinds.values()) * 10)
+        energy.bar_label(bars, [_short(value) for value in kinds.values()], padding=2, fontsize=6)
+        energy.set(xlabel="nJ an image, by Loihi 1 coefficients", title="Energy", xscale="log")
+        energy.set_xlim(min(kinds.values()) / 10, max(kinds.values()) * 30)
         energy.invert_yaxis()
     return figure
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
