@@ -24,6 +24,7 @@ from lava_meta.stock import plan
 
 if TYPE_CHECKING:
     from lava.magma.core.run_configs import RunConfig
+    from matplotlib.figure import Figure
 
     from lava_meta.hardware import Report
     from lava_meta.processes.layered_network.process import LayeredNetwork
@@ -139,6 +140,12 @@ class LavaNetwork:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to one safetensors file, atomically."""
         self.graph.save(path)
+
+    def picture(self) -> Figure:
+        """The network drawn layer by layer, a matplotlib figure; `lava_meta.picture.save` writes it to a file."""
+        from lava_meta.picture import picture
+
+        return picture(self.graph)
 
     def stop(self) -> None:
         """End Lava's processes, if there are any; the next call starts them again."""

@@ -15,9 +15,13 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from lava_meta.cli import main
+from lava_meta.graph import BinaryGraph
 from lava_meta.model_file import save_model
+from lava_meta.model_source import make_model
 from lava_meta.nn import BinaryMLP
 
 
@@ -107,11 +111,161 @@ def test_run_prints_a_class_a_line(network: Path, tmp_path: Path) -> None:
     assert set(done.stdout.split()) <= set("0123456789")
 
 
-def test_info_shows_the_layers(network: Path) -> None:
-    done = lava_meta("info", network)
-    assert done.returncode == 0
-    for word in ("hidden1", "readout", "2,048", "total"):
-        assert word in done.stdout
+@pytest.mark.lava
+def test_run_gives_the_layer_that_is_asked_for(network: Path, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 17, (300, 8, 8)).astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    graph = BinaryGraph.load(network)
+    expected = graph.activations(images)
+    for words, name in ((("--layer", "hidden1"), "hidden1"), (("--sums",), "readout"), (("--lanes", "256"), None)):
+        done = lava_meta("run", network, tmp_path / "images.npy", *words, "--out", tmp_path / "out.npy")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == ""
+        assert "300 images" in done.stderr
+        found = np.load(tmp_path / "out.npy")
+        assert np.array_equal(found, graph.predict(images) if name is None else expected[name])
+    done = lava_meta("run", network, tmp_path / "images.npy", "--sums")
+    assert np.array_equal(np.loadtxt(io.StringIO(done.stdout)), expected["readout"])
+
+
+def test_info_shows_the_layers_and_draws_them(network: Path, tmp_path: Path) -> None:
+    for ending, start in ((".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")):
+        done = lava_meta("info", network, "--picture", tmp_path / f"net{ending}")
+        assert done.returncode == 0, done.stderr
+        for word in ("hidden1", "dense", "readout", "2,048", "total", f"net{ending}"):
+            assert word in done.stdout
+        assert (tmp_path / f"net{ending}").read_bytes().startswith(start)
+
+
+MODEL = """
+import torch
+from torch import nn
+from lava_meta.nn import BinaryConv2d, BinaryLinear, Sign
+import parts  # a file beside this one
+
+def make_model():
+    return nn.Sequential(BinaryConv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), Sign(), nn.Flatten(), parts.last())
+
+def needs(something):
+    return something
+
+def text():
+    return "a model"
+
+def make_residual():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = BinaryLinear(64, 64)
+            self.last = BinaryLinear(64, 10)
+        def forward(self, x):
+            return self.last(torch.sign(x + self.layer(x)))
+    return Residual()
+"""
+
+
+@pytest.fixture
+def own_model(tmp_path: Path) -> Path:
+    (tmp_path / "model.py").write_text(MODEL)
+    (tmp_path / "parts.py").write_text(
+        "from lava_meta.nn import BinaryLinear\n\ndef last():\n    return BinaryLinear(256, 10)\n"
+    )
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
+    (tmp_path / "leaves.py").write_text("raise SystemExit(3)\n")
+    torch.manual_seed(4)
+    model = make_model(f"{tmp_path / 'model.py'}:make_model")
+    model.train()(torch.rand(64, 1, 8, 8))  # running statistics
+    tensors = model.state_dict()
+    save_file(tensors, tmp_path / "w.safetensors")
+    save_file(
+        {k: v for k, v in tensors.items() if k != "0.weight"} | {"9.weight": torch.ones(2)},
+        tmp_path / "keys.safetensors",
+    )
+    save_file(tensors | {"4.weight": torch.ones(10, 3)}, tmp_path / "shapes.safetensors")
+    torch.save(tensors, tmp_path / "w.pt")
+    return tmp_path
+
+
+def test_a_model_of_ones_own_by_name_and_weights(own_model: Path) -> None:
+    words = (
+        "--weights",
+        "w.safetensors",
+        "--mean",
+        "0.3",
+        "--std",
+        "0.4",
+        "--max-level",
+        "16",
+        "--input-shape",
+        "1,8,8",
+    )
+    done = lava_meta("convert", "model.py:make_model", *words, "-o", "net.safetensors", cwd=own_model)
+    assert done.returncode == 0, done.stderr
+    assert "0 mismatches with the float64 model" in done.stdout
+    images = np.random.default_rng(0).integers(0, 17, (200, 1, 8, 8))
+    model = make_model(f"{own_model / 'model.py'}:make_model", own_model / "w.safetensors").double()
+    with torch.no_grad():
+        expected = model((torch.from_numpy(images).double() / 16 - 0.3) / 0.4).argmax(dim=1)
+    assert np.array_equal(BinaryGraph.load(own_model / "net.safetensors").predict(images), expected)
+
+
+SHAPE = ("--input-shape", "1,8,8", "--mean", "0.3", "--std", "0.4")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (
+            ("model.py:nothing", *SHAPE),
+            1,
+            "model.py has no function nothing; it has make_model, needs, text, make_residual",
+        ),
+        (("model.py:needs", *SHAPE), 1, "needs() in model.py raised TypeError"),
+        (("model.py:text", *SHAPE), 1, "returned str, which is not a torch.nn.Module"),
+        (("model.py:make_residual", "--mean", "0", "--std", "1"), 1, "add"),
+        (("model.py:make-model",), 1, "expected FILE.py:FUNCTION"),
+        (("missing.py:make_model",), 1, "there is no file missing.py"),
+        (("w.pt:make_model",), 1, "w.pt is not a Python file"),
+        (
+            ("broken.py:make_model",),
+            1,
+            "broken.py does not import: ModuleNotFoundError: No module named 'nothing_of_this_name' in line 1",
+        ),
+        (("leaves.py:make_model",), 1, "leaves.py does not import: SystemExit"),
+        (
+            ("model.py:make_model", "--weights", "missing.safetensors", *SHAPE),
+            1,
+            "there are no weights missing.safetensors",
+        ),
+        (("model.py:make_model", "--weights", "w.pt", *SHAPE), 1, "w.pt is not a whole safetensors file"),
+        (
+            ("model.py:make_model", "--weights", "keys.safetensors", *SHAPE),
+            1,
+            "it lacks 0.weight; has unknown 9.weight",
+        ),
+        (
+            ("model.py:make_model", "--weights", "shapes.safetensors", *SHAPE),
+            1,
+            "has other shapes for 4.weight (10x3, not 10x256)",
+        ),
+        (("model.py:make_model", *SHAPE[2:]), 1, "input_shape"),
+        (("model.py:make_model", "--input-shape", "1,8,x", *SHAPE[2:]), 2, "give extents as 1,28,28"),
+        (("w.safetensors", "--weights", "w.safetensors"), 2, "FILE.py:FUNCTION"),
+    ],
+)
+def test_what_is_wrong_with_a_model_of_ones_own_is_told_in_one_line(
+    words: tuple[str, ...], code: int, message: str, own_model: Path
+) -> None:
+    before = sorted(own_model.iterdir())
+    done = lava_meta("convert", *words, cwd=own_model)
+    assert done.returncode == code, done.stdout
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+    if code == 1:
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert sorted(path for path in own_model.iterdir() if path.name != "__pycache__") == [
+        path for path in before if path.name != "__pycache__"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +283,10 @@ def test_info_shows_the_layers(network: Path) -> None:
         (("train", "--out", "broken.safetensors/x"), 1, "broken.safetensors"),
         (("train", "--hidden", "many", "--out", "x"), 2, "whole numbers"),
         (("train", "--norm", "group", "--out", "x"), 2, "fixed, batch or layer"),
+        (("run", "NETWORK", "flat.npy"), 1, "flat.npy does not hold one array of images"),
+        (("run", "NETWORK", "floats.npy", "--layer", "hidden7"), 1, "this network has hidden1, readout, classes"),
+        (("run", "NETWORK", "floats.npy", "--layer", "hidden1", "--sums"), 2, "give one of them"),
+        (("info", "NETWORK", "--picture", "net.txt"), 1, "a picture is a .png, .pdf or .svg file; got 'net.txt'"),
         (("run", "NETWORK"), 2, "give an .npy file of images, or --data"),
         (("run", "NETWORK", "--data", "digits", "--lanes", "0"), 2, "lanes"),
         (("report", "NETWORK"), 2, "give --data with the name of a data set, or --images"),
@@ -145,6 +303,7 @@ def test_errors_are_one_readable_line(
 ) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"not a network at all")
     np.save(tmp_path / "floats.npy", np.zeros((2, 64)))
+    np.save(tmp_path / "flat.npy", np.zeros(64, np.uint8))
     done = lava_meta(*(network if word == "NETWORK" else word for word in words), cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
@@ -152,7 +311,7 @@ def test_errors_are_one_readable_line(
     if code == 1:
         assert len(done.stderr.strip().splitlines()) == 1
         assert done.stderr.startswith("lava-meta: ")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.safetensors", "floats.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.safetensors", "flat.npy", "floats.npy"]
 
 
 def test_report_counts_on_the_first_images(network: Path, tmp_path: Path) -> None:
