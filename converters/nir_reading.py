@@ -139,13 +139,10 @@ class ConvSums:
                 "AvgPool2d is supported"
             )
         self.sum_window = _window(label, node, _pair(node.kernel_size))
-        if any(self.sum_window.padding):
-            raise ConversionError(f"{label} pads the sums of {self.label}, which is not supported")
-        terms = int(np.prod(self.sum_window.kernel))
-        if isinstance(node, nir.SumPool2d):
-            self.bias = [terms * b for b in self.bias]
-        else:
+        if isinstance(node, nir.AvgPool2d):  # of all places of the window, those outside too
+            terms = int(np.prod(self.sum_window.kernel))
             self.scale = [s / terms for s in self.scale]
+            self.bias = [b / terms for b in self.bias]
 
     def layer(self, label: str, node: nir.NIRNode, thresholds: np.ndarray) -> ConvLayer:
         """The layer that fires where `scale * d + offset > threshold`."""
@@ -161,6 +158,7 @@ class ConvSums:
                 stride=self.window.stride,
                 padding=self.window.padding,
                 dilation=self.window.dilation,
+                after=self.window.after,
             )
 
         try:
@@ -170,13 +168,15 @@ class ConvSums:
         shape = plain.sums_shape
         if thresholds.shape != shape or not np.isfinite(thresholds).all():
             raise ConversionError(f"{label} has thresholds {thresholds.shape}; expected {shape}, all finite")
+        # How many biases add up: as many as the window has places on the map.
+        times = np.ones(shape[1:]) if self.sum_window is None else _inside(self.sum_window, plain.conv_shape)
         reached = np.empty(shape, object)
         for channel, (scale, bias) in enumerate(zip(self.scale, self.bias, strict=True)):
-            values, places = np.unique(thresholds[channel], return_inverse=True)
             # Weights of c make a sum of spikes z = (a + 1) / 2 half as large, and add half their own sum.
             factor = scale if self.pixels else scale / 2
-            found = np.array([_reached(Fraction(float(value)) - bias, factor) for value in values], object)
-            reached[channel] = found[places.reshape(shape[1:])]
+            pairs = list(zip(thresholds[channel].flat, times.flat, strict=True))
+            found = {(t, n): _reached(Fraction(float(t)) - int(n) * bias, factor) for t, n in {*pairs}}
+            reached[channel] = np.array([found[pair] for pair in pairs], object).reshape(shape[1:])
         if not self.pixels:
             reached -= self.polarity[:, None, None] * sums_of_weights(plain).astype(np.int64)
         threshold = _int64(label, reached)
@@ -205,7 +205,7 @@ class Spikes:
     def layer(self, label: str, node: nir.NIRNode, thresholds: np.ndarray) -> ConvLayer:
         """The convolution with this pooling behind it: OR of spikes, AND where all of a window must be there."""
         old = self._layer
-        fields = {name: getattr(self._window, name) for name in ("kernel", "stride", "padding", "dilation")}
+        fields = {name: getattr(self._window, name) for name in ("kernel", "stride", "padding", "dilation", "after")}
         shape = old.output_shape
         try:
             either = pool_limits(Pool(**fields), shape)  # type: ignore[arg-type]
@@ -242,6 +242,11 @@ def _grouped(label: str, node: nir.Conv2d) -> tuple[np.ndarray, int]:
     if blocks.transpose(0, 2, 1, 3, 4, 5)[~own].any():
         raise ConversionError(f"{label} has weights between its {named} groups")
     return blocks.transpose(0, 2, 1, 3, 4, 5)[own].reshape(len(weight), -1, *weight.shape[2:]), named
+
+
+def _inside(window: Window, shape: tuple[int, ...]) -> np.ndarray:
+    """How many of its places a window has on a map of `shape`, at each of its positions."""
+    return window.views(np.ones((1, 1, *shape[1:])))[0, 0].sum(axis=(2, 3))
 
 
 def _reached(limit: Fraction, factor: Fraction) -> int:
@@ -284,11 +289,14 @@ def _window(label: str, node: Any, kernel: Sequence[int]) -> Window:
     padding = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
     if isinstance(padding, str):
         reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        if padding == "same" and (stride != (1, 1) or any(r % 2 for r in reach)):
-            raise ConversionError(f"{label} has padding 'same' that is not the same on both sides")
+        if padding == "same" and stride != (1, 1):
+            raise ConversionError(f"{label} has padding 'same' and a stride of {stride}")
+        after = _pair([r % 2 for r in reach]) if padding == "same" else (0, 0)
         padding = [r // 2 for r in reach] if padding == "same" else 0
+    else:
+        after = (0, 0)
     try:
-        return Window(_pair(kernel), stride, _pair(padding), dilation)
+        return Window(_pair(kernel), stride, _pair(padding), dilation, after=after)
     except ValueError as error:
         raise ConversionError(f"{label}: {error}") from error
 

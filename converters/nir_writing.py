@@ -63,15 +63,16 @@ def conv_nodes(name: str, layer: ConvLayer, pixels: bool, time_step: float | Non
     means = time_step is not None  # readers that know only LIF know only means over windows
     bias = np.zeros(layer.channels)
     # One limit for all positions goes into the bias, except under a sum, which would have to share it out.
-    if (limit == limit[:, :1, :1]).all() and (terms == 1 or means):
+    padded = layer.sum_window is not None and any(layer.sum_window.padding)
+    if (limit == limit[:, :1, :1]).all() and (terms == 1 or means) and not padded:
         bias, limit = -limit[:, 0, 0] / terms, np.zeros(layer.sums_shape)
     metadata = {"polarity": layer.polarity.copy(), "per_position": int(layer.per_position), "groups": layer.groups}
     kernels = weight.reshape(layer.channels, -1, *window.kernel)
-    yield name, _convolution(kernels, layer.input_shape, window, layer.groups, bias, metadata)
+    yield name, _convolution(name, kernels, layer.input_shape, window, layer.groups, bias, metadata)
     if layer.sum_window is not None:
         if layer.sum_window.dilation != (1, 1):
             raise ConversionError(f"{name} sums over a window with dilation, which NIR's pooling does not have")
-        yield f"{name}_sums", _pooling(layer.sum_window, means)
+        yield f"{name}_sums", _pooling(f"{name}_sums", layer.sum_window, means)
     yield f"{name}_fires", _fires(limit / terms if means else limit, time_step)
     shape = layer.sums_shape
     for number, pool in enumerate(layer.pools, 1):
@@ -79,14 +80,14 @@ def conv_nodes(name: str, layer: ConvLayer, pixels: bool, time_step: float | Non
         before, limit = shape, pool_limits(pool, shape)
         shape = (limit.shape[0], limit.shape[1], limit.shape[2])
         if pool.dilation == (1, 1):
-            yield label, _pooling(pool, means)
+            yield label, _pooling(label, pool, means)
             terms = int(np.prod(pool.kernel)) if means else 1
         else:
             # Each channel's own sum, as a convolution of ones.
             if pool.kernel[0] != pool.kernel[1]:
                 raise ConversionError(f"{label} has a window of {pool.kernel} with dilation; NIR has square ones")
             ones, zeros = np.ones((before[0], 1, *pool.kernel)), np.zeros(before[0])
-            yield label, _convolution(ones, before, pool, before[0], zeros, {"pool": 1})
+            yield label, _convolution(label, ones, before, pool, before[0], zeros, {"pool": 1})
             terms = 1
         yield f"{label}_fires", _fires(limit / terms, time_step, {"every": np.array(pool.every, np.int64)})
 
@@ -128,6 +129,7 @@ def _stored(weight: np.ndarray) -> np.ndarray:
 
 
 def _convolution(
+    label: str,
     kernels: np.ndarray,
     shape: tuple[int, ...],
     window: Window,
@@ -139,6 +141,13 @@ def _convolution(
 
     NIR's own check of shapes takes the channels of one group for all that a grouped convolution gets.
     """
+    padding: tuple[int, int] | str = window.padding
+    if any(window.after):
+        reach = [dilation * (extent - 1) for dilation, extent in zip(window.dilation, window.kernel, strict=True)]
+        same = [(r // 2, r % 2) for r in reach] == list(zip(window.padding, window.after, strict=True))
+        if window.stride != (1, 1) or not same:
+            raise _uneven(label)
+        padding = "same"
     whole = np.zeros((len(kernels), shape[0], *window.kernel), np.float32)
     for group, share in enumerate(np.split(np.arange(len(kernels)), groups)):
         inputs = kernels.shape[1]
@@ -147,7 +156,7 @@ def _convolution(
         input_shape=(shape[1], shape[2]),
         weight=whole,
         stride=window.stride,
-        padding=window.padding,
+        padding=padding,
         dilation=window.dilation,
         groups=1,
         bias=bias,
@@ -155,7 +164,16 @@ def _convolution(
     )
 
 
-def _pooling(window: Window, means: bool) -> nir.NIRNode:
+def _uneven(label: str) -> ConversionError:
+    return ConversionError(
+        f"{label} has a window that reaches further outside below and to the right than above and to the left, as "
+        "ceil_mode makes it: NIR pads alike on both sides"
+    )
+
+
+def _pooling(label: str, window: Window, means: bool) -> nir.NIRNode:
+    if any(window.after):
+        raise _uneven(label)
     kind = nir.AvgPool2d if means else nir.SumPool2d
     return kind(*(np.array(extent) for extent in (window.kernel, window.stride, window.padding)))
 
