@@ -19,6 +19,7 @@ from lava_meta import figures
 from lava_meta.converters import LavaNetwork, convert
 from lava_meta.data import load_dataset
 from lava_meta.files import write_json
+from lava_meta.metrics import AccuracyMatrix
 from lava_meta.model_file import save_model
 from lava_meta.nn import BinaryMLP
 from lava_meta.streams import Scenario, permuted_tasks
@@ -138,12 +139,17 @@ def _compare(network: LavaNetwork, model: BinaryMLP, scenario: Scenario, lanes: 
     return len(images), int(np.sum(classes != expected)), len(images) / seconds
 
 
+def side_by_side(matrices: dict[str, AccuracyMatrix]) -> str:
+    """Two matrices with their names, beside each other."""
+    left, right = ([name, *str(matrix).splitlines()] for name, matrix in matrices.items())
+    width = max(map(len, left)) + 6
+    return "\n".join(f"{a:<{width}}{b}" for a, b in zip(left, right, strict=True))
+
+
 def describe(result: DemoResult, out: Path) -> str:
     """What the command line prints."""
     plain, ours = result.plain.matrix, result.metaplastic.matrix
-    left, right = (["plain", *str(plain).splitlines()], ["metaplastic", *str(ours).splitlines()])
-    width = max(map(len, left)) + 6
-    table = "\n".join(f"{a:<{width}}{b}" for a, b in zip(left, right, strict=True))
+    table = side_by_side({"plain": plain, "metaplastic": ours})
     return (
         f"Test accuracy (%) on task t after each task:\n\n{table}\n\n"
         f"ACC         plain {100 * plain.acc():5.1f}   metaplastic {100 * ours.acc():5.1f}\n"

@@ -1,60 +1,122 @@
 """A network trained in PyTorch on two tasks goes on inside Lava, and learns a third without losing them.
 
-    python -m lava_meta.experiments.online_after_torch
+784-512-10 with the fixed norm learns tasks 1 and 2 of permuted MNIST in batches of 100, by metaplastic Adam. Converted,
+it learns 20,000 images of task 3 one at a time, on the same grey pixels, with 8-bit hidden weights:
 
-784-512-10 with the fixed norm learns tasks 1 and 2 of permuted MNIST in batches of 100, by metaplastic Adam. Its hidden
-weights, rounded to 8 bits, then learn 20,000 images of task 3 one at a time, with the gate and without.
+    metaplastic   all layers, with the gate, from the model's hidden weights
+    plain         the same without the gate
+    bare network  with the gate, from the signs alone: every hidden weight starts at half of its limit
+    readout       with the gate, the hidden layer frozen as it was converted
 """
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import matplotlib as mpl
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 
-from lava_meta.data import load_dataset
-from lava_meta.files import write_json
+from lava_meta.converters import convert
+from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
+from lava_meta.experiments.common.online import PLAIN, OnlineSettings, arms_of, dataset_of, keeps, measurement
+from lava_meta.experiments.common.settings import at_least
+from lava_meta.figures import STYLE
 from lava_meta.nn import BinaryMLP
-from lava_meta.online_learning import OnlineRule, online
-from lava_meta.rule import Constant
+from lava_meta.online_learning import hidden_histogram, online, saturation
 from lava_meta.streams import permuted_tasks
 from lava_meta.training import TrainSettings, train
 
 
-def run(seed: int, epochs: int, lr: float, backend: str) -> dict[str, list[float]]:
-    """Accuracies in percent on tasks 1, 2, 3: of the model, of the learner at its start, and after task 3."""
-    scenario = permuted_tasks(load_dataset("mnist"), 3, seed)
-    before = replace(scenario, train=scenario.train[:2], task_of=(0, 1))
-    model = BinaryMLP.for_images(scenario.train[0], (512,), seed=seed)
-    trained = train(model, before, TrainSettings(epochs=epochs, batch_size=100, m=4.0, seed=seed, evaluate="task"))
-    rows = {"in PyTorch": list(trained.matrix.values[-1])}
-    for name, rule in (("with the gate", OnlineRule(lr=lr)), ("without", OnlineRule(lr=lr, consolidation=Constant()))):
-        learner = online(model, rule=rule, seed=seed, backend=backend)
-        rows["in 8 bits"] = [learner.accuracy(test) for test in scenario.tests]
-        learner.fit(scenario.train[2], images=20_000)
-        rows[f"after task 3, {name}"] = [learner.accuracy(test) for test in scenario.tests]
-    return {name: [round(100 * float(value), 2) for value in row] for name, row in rows.items()}
+@dataclass(frozen=True)
+class AfterTorchSettings(OnlineSettings):
+    """What is trained in PyTorch before."""
+
+    epochs: int = 3  # of each of the first two tasks
+    m: float = 4.0
+    start: str = "model"  # hidden weights of the "model", or of the "network": signs alone
+    strength: float = 0.5  # of hidden weights that start from signs, a share of their limit
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, epochs=1, m=0)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--epochs", type=int, default=3, help="of each of the first two tasks")
-    parser.add_argument("--lr", type=float, default=0.005)
-    parser.add_argument("--backend", default="lava", choices=["lava", "kernels", "oracle"])
-    parser.add_argument("--out", type=Path, default=Path("results/online_after_torch"))
-    arguments = parser.parse_args()
+ROWS = {
+    "metaplastic": {},
+    "plain": PLAIN,
+    "bare network": {"start": "network"},
+    "readout": {"plastic": ("readout",)},
+}
+_SETTINGS = AfterTorchSettings(tasks=3, rules=tuple(ROWS), inputs="pixels")
+SCALES = {"small": replace(_SETTINGS, seeds=1, epochs=1, images=5000), "medium": _SETTINGS, "paper": _SETTINGS}
+
+
+def measure(settings: AfterTorchSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+    """Train, convert, and learn the last task."""
     torch.set_num_threads(1)
-    results = {}
-    for seed in arguments.seeds:
-        results[f"seed {seed}"] = run(seed, arguments.epochs, arguments.lr, arguments.backend)
-        write_json(arguments.out / "accuracy.json", results)
-        for name, row in results[f"seed {seed}"].items():
-            print(f"seed {seed}  {name:32} {row}", flush=True)
+    scenario = permuted_tasks(dataset_of(settings, settings.data), settings.tasks, seed)
+    before = replace(scenario, train=scenario.train[:-1], task_of=scenario.task_of[:-1])
+    model = BinaryMLP.for_images(scenario.train[0], settings.hidden, seed=seed)
+    options = TrainSettings(epochs=settings.epochs, batch_size=100, m=settings.m, seed=seed, evaluate="task")
+    train(model, before, options)
+    network = convert(model.eval())
+    learner = online(
+        network,
+        model=model if settings.start == "model" else None,
+        strength=settings.strength,
+        **settings.learner_settings(seed),
+    )
+    last = replace(scenario, train=scenario.train[-1:], task_of=scenario.task_of[-1:])
+    history = learner.fit(last, [hidden_histogram(), saturation], images=settings.images)
+    learner.save(folder / "learner.safetensors")
+    network.save(folder / "network.safetensors")
+    found = measurement(learner, history, folder)
+    expected = [100 * float(np.mean(network.graph.predict(test.x) == test.y.numpy())) for test in scenario.tests]
+    start = [100 * float(value) for value in found.data["accuracies"][0]]
+    if start != expected:
+        raise AssertionError(f"the learner starts at {start}, the network has {expected}")
+    tasks = {f"task {i}": value for i, value in enumerate(found.data["final"], 1)}
+    tasks |= {f"task {i} before": value for i, value in enumerate(start, 1)}
+    return replace(found, metrics={**found.metrics, **tasks})
 
 
-if __name__ == "__main__":
-    main()
+def figures(settings: AfterTorchSettings, results: Results) -> Mapping[str, Figure]:
+    """Accuracy on each task before and after the last one is learned."""
+    names = [f"task {i}" for i in range(1, settings.tasks + 1)]
+    first = next(iter(results.arms))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.8, 2.4), layout="constrained")
+        axis = figure.subplots()
+        width = 0.8 / (len(results.arms) + 1)
+        places = np.arange(len(names))
+        bars = [("trained in PyTorch", [results.mean(first, f"{name} before") for name in names], "0.6")]
+        bars += [
+            (f"after task {settings.tasks}: {label}", [results.mean(label, name) for name in names], f"C{i}")
+            for i, label in enumerate(results.arms)
+        ]
+        for i, (label, means, colour) in enumerate(bars):
+            axis.bar(places + (i - len(bars) / 2 + 0.5) * width, means, width, label=label, color=colour)
+        axis.set(ylabel="test accuracy (%)", xticks=places, xticklabels=names, ylim=(0, 101))
+        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return {"before_and_after": figure}
+
+
+def claims(settings: AfterTorchSettings, results: Results) -> Sequence[Claim]:
+    """What is claimed."""
+    return [keeps(results, "a converted network learns a third task and keeps two, with the gate")]
+
+
+EXPERIMENT: Experiment[AfterTorchSettings] = Experiment(
+    name="online_after_torch",
+    title="Trained in PyTorch, goes on inside Lava",
+    source="Ours: docs/online.md.",
+    scales=SCALES,
+    arms=arms_of(ROWS),  # type: ignore[arg-type]
+    measure=measure,
+    figures=figures,
+    claims=claims,
+)

@@ -27,12 +27,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lava_meta import figures as drawing
-from lava_meta.experiments import online_permuted_mnist as online
+from lava_meta.data import load_dataset
 from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
 from lava_meta.experiments.common.settings import Settings, at_least
-from lava_meta.online_learning import Device, OnlineRule
+from lava_meta.online_learning import Device, Learner, OnlineRule, saturation
 from lava_meta.online_learning.device import ROUNDINGS
 from lava_meta.online_learning.settings import check_precision
+from lava_meta.streams import permuted_tasks
 
 REFERENCE_BITS = 8
 FAULTS = {
@@ -113,29 +114,26 @@ def arms(settings: PrecisionSettings) -> Mapping[str, PrecisionSettings]:
 def measure(settings: PrecisionSettings, seed: int, folder: Path, progress: bool) -> Measurement:
     """Learn the five tasks on the memory of this arm, by the compiled kernels."""
     device = Device(settings.rounding[0], **{fault: getattr(settings, fault)[0] for fault in FAULTS})
-    result = online.run(
-        online.OnlineSettings(
-            data=settings.data,
-            tasks=settings.tasks,
-            images=settings.images,
-            hidden=settings.hidden,
-            precision=settings.bits[0],
-            rule=OnlineRule(lr=settings.lr),
-            seed=seed,
-            backend="kernels",
-            # An ideal device is the memory of whole levels, to the bit, and that one runs faster.
-            device=None if device == Device() else device,
-        )
+    scenario = permuted_tasks(load_dataset(settings.data), settings.tasks, seed)
+    learner = Learner(
+        [int(np.prod(scenario.shape)), *settings.hidden, scenario.classes],
+        rule=OnlineRule(lr=settings.lr),
+        precision=settings.bits[0],
+        seed=seed,
+        backend="kernels",
+        # An ideal device is the memory of whole levels, to the bit, and that one runs faster.
+        device=None if device == Device() else device,
     )
-    return measured(result)
-
-
-def measured(result: Mapping[str, Any]) -> Measurement:
-    """What `online_permuted_mnist.run` gave, as a measurement."""
-    final = result["final"]
+    history = learner.fit(scenario, images=settings.images)
+    assert history.accuracy is not None
+    final = [round(float(value), 2) for value in 100 * history.accuracy.values[-1]]
     return Measurement(
-        {"ACC": result["mean"], "first task": final[0], "last task": final[-1]},
-        {"final": final, "online": result["online"], "saturated": result["saturated"]},
+        {"ACC": round(float(np.mean(final)), 2), "first task": final[0], "last task": final[-1]},
+        {
+            "final": final,
+            "online": [round(100 * value, 2) for value in history.online],
+            "saturated": [round(value, 3) for value in saturation(learner)],
+        },
     )
 
 

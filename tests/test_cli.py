@@ -295,6 +295,9 @@ def test_what_is_wrong_with_a_model_of_ones_own_is_told_in_one_line(
         (("report", "NETWORK", "--images", "floats.npy"), 1, "takes unsigned integers"),
         (("report", "NETWORK", "--images", "broken.safetensors"), 1, "is not a whole .npy file"),
         (("demo", "--data", "usps"), 2, "digits, mnist"),
+        (("demo", "--online", "--m", "3"), 2, "leave out --data, --m and --epochs"),
+        (("online", "broken.safetensors"), 1, "broken.safetensors"),
+        (("online", "NETWORK", "--plastic", "hidden7"), 1, "name one or more of hidden1"),
         (("frobnicate",), 2, "frobnicate"),
     ],
 )
@@ -333,3 +336,13 @@ def test_the_installed_command_fails_with_its_exit_code_and_debug_shows_the_trac
     assert (quiet.returncode, loud.returncode) == (1, 1)
     assert len(quiet.stderr.splitlines()) == 1
     assert "Traceback" in loud.stderr
+
+
+def test_a_network_file_learns_on_line_and_the_learner_goes_on(network: Path, tmp_path: Path) -> None:
+    words = ("--images", "300", "--backend", "kernels", "-o", "learner.safetensors")
+    first = lava_meta("online", network, *words, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "300 images of digits train" in first.stdout
+    after = first.stdout.split("before, ")[1].split(" %")[0]
+    second = lava_meta("online", "learner.safetensors", *words, cwd=tmp_path)
+    assert f": {after} % before" in second.stdout, second.stderr

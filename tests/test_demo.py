@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lava_meta.data import load_dataset
-from lava_meta.experiments import demo
+from lava_meta.experiments import demo, online_demo
 from lava_meta.graph import BinaryGraph
 from lava_meta.streams import permuted_tasks
 
@@ -39,3 +39,16 @@ def test_demo_short(tmp_path: Path) -> None:
     for task, test in enumerate(scenario.tests):
         accuracy = (graph.predict(test.x) == test.y.numpy()).mean()
         assert accuracy == pytest.approx(result.metaplastic.matrix.values[-1, task])
+
+
+@pytest.mark.lava
+def test_online_demo_short(tmp_path: Path) -> None:
+    """Both arms inside Lava; the network that was learned, in Lava, agrees with its oracle."""
+    result = online_demo.run(tmp_path, tasks=2, images=400, hidden=(200,), lr=0.06)
+    assert (result.images, result.mismatches) == (2 * 360, 0)
+    text = online_demo.describe(result, tmp_path)
+    ours, plain = result.matrices["metaplastic"], result.matrices["plain"]
+    assert f"gate off {100 * plain.acc():5.1f}   metaplastic {100 * ours.acc():5.1f}" in text
+    assert ours.values[-1, 0] > plain.values[-1, 0] + 0.1
+    assert (tmp_path / "figures" / "accuracy_after_each_task.png").stat().st_size > 5_000
+    assert {*json.loads((tmp_path / "metrics.json").read_text())} == {"metaplastic", "plain"}

@@ -24,6 +24,7 @@ from lava_meta.online_learning import (
 )
 from lava_meta.online_learning import draws as random_draws
 from lava_meta.online_learning.class_errors import ClassError
+from lava_meta.online_learning.engine import make_layer
 from lava_meta.online_learning.layers import STATE, FixedLayer, FloatLayer, initial_state
 from lava_meta.rule import Constant, Exponential, Linear, Quadratic, Table, Tanh2, metaplastic_update
 from lava_meta.streams import permuted_tasks
@@ -206,6 +207,28 @@ def test_what_is_not_used_is_forgotten_at_the_rate_of_the_memory(precision) -> N
     assert abs(layer.hidden[0].mean() / full - h) < 0.004, h
     np.testing.assert_array_equal(layer.hidden[1], np.full(4000, state["hidden"][1, 0]))  # its input was never active
     assert abs(layer.hidden[1, 0]) / full == start
+
+
+@pytest.mark.parametrize("consolidation", CONSOLIDATIONS, ids=lambda c: c.kind)
+@pytest.mark.parametrize("readout", [False, True])
+def test_the_compiled_float_layer_equals_its_twin_within_rounding(consolidation, readout) -> None:
+    generator = np.random.default_rng(2)
+    rule = OnlineRule(lr=0.05, consolidation=consolidation, memory=300 if readout else None)
+    settings = LayerSettings(37, 23, readout, "float", rule, input_mean=0.0 if readout else 0.3, max_level=16)
+    twin, compiled = (
+        make_layer(settings, state, fast) for fast, state in zip((False, True), copies(settings, 2), strict=True)
+    )
+    assert (type(twin) is type(compiled)) == (consolidation.kind == "table")  # which the kernels do not know
+    for _ in range(100):
+        x = generator.integers(0, 17, (2, 37)) * (generator.random((2, 37)) < 0.5)
+        np.testing.assert_array_equal(twin.forward(x), compiled.forward(x))
+        error = generator.normal(size=(2, 23)).astype(np.float32)
+        np.testing.assert_allclose(twin.backward(error), compiled.backward(error), rtol=1e-5, atol=1e-5)
+    for name in STATE:
+        np.testing.assert_allclose(twin.state[name], compiled.state[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    np.testing.assert_array_equal(twin.hidden >= 0, compiled.hidden >= 0)
+    if consolidation.kind in ("constant", "linear", "quadratic"):
+        assert_same(twin.state, compiled.state)
 
 
 def test_integers_stay_inside_the_widths_that_are_stated() -> None:

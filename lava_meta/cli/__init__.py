@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import sys
 
-from lava_meta.cli import experiments, lowering, networks, report, training  # noqa: F401  (each adds its commands)
+from lava_meta.cli import (  # noqa: F401  (each adds its commands)
+    experiments,
+    lowering,
+    networks,
+    online,
+    report,
+    training,
+)
 from lava_meta.cli.app import DEBUG, app
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lava_meta.cli.app import Data, Out, app
+from lava_meta.cli.online import demo_online
 
 
 @app.command()
@@ -19,17 +20,23 @@ def demo(
     tasks: Annotated[int | None, typer.Option(min=1, help="Permuted tasks in a row.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs a task.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Fixes everything.")] = 0,
+    online: Annotated[bool, typer.Option("--online", help="Learn inside Lava instead, one image at a time.")] = False,
 ) -> None:
     """Train a plain and a metaplastic network on permuted tasks, and run the second one in Lava.
 
     Prints both accuracy matrices, saves three figures and the network, and checks every class that Lava gives against
-    PyTorch.
+    PyTorch. With --online both networks learn inside Lava.
     """
     from lava_meta.experiments import demo as experiment
 
     if data not in experiment.PRESETS:
         raise typer.BadParameter(f"{data!r}; choose one of {', '.join(experiment.PRESETS)}", param_hint="--data")
     given = {name: value for name, value in (("m", m), ("tasks", tasks), ("epochs", epochs)) if value is not None}
+    if online:
+        if data != "digits" or {"m", "epochs"} & {*given}:
+            raise typer.BadParameter("learns digits in one pass, with its own gate: leave out --data, --m and --epochs")
+        demo_online(out if out != Path("results/demo") else Path("results/demo-online"), seed, given)
+        return
     settings = replace(experiment.PRESETS[data], seed=seed, **given)
     result = experiment.run(settings, out)
     print(experiment.describe(result, out))

@@ -35,8 +35,12 @@ def _mix(v: Any) -> Any:
     return np.uint32(v ^ (v >> _S16))
 
 
-@njit("void(int16[:, ::1], int16[:, ::1], int32[:, ::1])", cache=True, nogil=True)
-def _sums(hidden: Any, x: Any, u: Any) -> None:
+@njit(
+    ["void(int16[:, ::1], int16[:, ::1], int32[:, ::1])", "void(float32[:, ::1], int16[:, ::1], int32[:, ::1])"],
+    cache=True,
+    nogil=True,
+)
+def sums(hidden: Any, x: Any, u: Any) -> None:
     """u[lane, k] = sum_j sign(hidden[j, k]) x[lane, j]."""
     units = hidden.shape[1]
     for lane in range(x.shape[0]):
@@ -160,7 +164,7 @@ class CompiledLayer(FixedLayer):
     def forward(self, x: np.ndarray) -> np.ndarray:
         self._x = np.ascontiguousarray(x, np.int16)
         self._u = np.empty((len(x), self.settings.n_out), np.int32)
-        _sums(self.hidden, self._x, self._u)
+        sums(self.hidden, self._x, self._u)
         return self._u if self.settings.readout else np.where(self._distance(self._u) >= 0, 1, -1).astype(np.int32)
 
     def backward(self, error: np.ndarray, *, learn: bool = True, pass_down: bool = True) -> np.ndarray:

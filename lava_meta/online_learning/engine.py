@@ -52,9 +52,9 @@ class Front:
 
 
 def make_layer(settings: LayerSettings, state: State, compiled: bool) -> Layer:
-    """The layer in its form: floating point, clear integers, or compiled integers. It works in place on `state`."""
+    """The layer in its form: floating point or integers, clear or compiled. It works in place on `state`."""
     if settings.precision == "float":
-        return FloatLayer(settings, state)
+        return _float_layer(settings, state, compiled)
     if not compiled:
         return FixedLayer(settings, state) if settings.device is None else DeviceLayer(settings, state)
     if settings.device is None:
@@ -64,6 +64,15 @@ def make_layer(settings: LayerSettings, state: State, compiled: bool) -> Layer:
     from lava_meta.kernels.device import CompiledDeviceLayer
 
     return CompiledDeviceLayer(settings, state)
+
+
+def _float_layer(settings: LayerSettings, state: State, compiled: bool) -> FloatLayer:
+    if compiled:
+        from lava_meta.kernels.online_float import CompiledFloatLayer, gate_code
+
+        if gate_code(settings.rule.consolidation) is not None:
+            return CompiledFloatLayer(settings, state)
+    return FloatLayer(settings, state)
 
 
 class LocalEngine:

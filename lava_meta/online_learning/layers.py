@@ -207,12 +207,15 @@ class FloatLayer(Layer):
             d = np.where(np.abs(distance) <= WINDOW_NUM / WINDOW_DEN * self.deviation, d, np.float32(0))
         down = np.zeros((len(d), s.n_in), np.float32)
         if pass_down:
-            weight = np.where(self.hidden >= 0, np.float32(1), np.float32(-1))
-            down[:] = d @ weight.T / np.float32(2**s.backward_shift)
+            down[:] = self._passed_down(d) / np.float32(2**s.backward_shift)
         if learn:
             for lane in range(len(d)):
                 self._learn(self._x[lane], distance[lane], d[lane])
         return down
+
+    def _passed_down(self, d: np.ndarray) -> np.ndarray:
+        """sum_k w_kj d_k of errors d (lanes, n_out)."""
+        return d @ np.where(self.hidden >= 0, np.float32(1), np.float32(-1)).T
 
     def _learn(self, x: np.ndarray, distance: np.ndarray, d: np.ndarray) -> None:
         s = self.settings
@@ -231,7 +234,7 @@ class FloatLayer(Layer):
         s = self.settings
         active = np.flatnonzero(x)
         h = self.hidden[active]
-        step = amount[None, :] * (x[active, None] * np.float32(2.0**-s.level_bits))
+        step = amount[None, :] * (x[active, None].astype(np.float32) * np.float32(2.0**-s.level_bits))
         shrinks = np.where(h >= 0, step < 0, step > 0)
         gate = s.rule.consolidation(h * np.float32(1 / (s.limit * self.consolidation_range)))
         new = h + np.where(shrinks, step * gate, step)

@@ -11,7 +11,7 @@ from lava_meta.experiments import online_permuted_mnist as online
 from lava_meta.experiments import precision
 from lava_meta.experiments.common.experiment import Measurement, Results
 from lava_meta.experiments.common.runner import run_experiment
-from lava_meta.online_learning import OnlineRule
+from lava_meta.experiments.common.settings import override
 
 TINY = replace(
     precision.SCALES["small"],
@@ -40,10 +40,10 @@ def test_it_runs_and_resumes_and_an_ideal_memory_is_the_learner_of_so_many_bits(
     results = run_experiment(precision.EXPERIMENT, few, tmp_path / "study")
     again = run_experiment(precision.EXPERIMENT, few, tmp_path / "study", resume=True)
     assert again == results
-    settings = online.OnlineSettings(
-        data="digits", tasks=2, images=60, hidden=(12,), precision=5, rule=OnlineRule(lr=few.lr), backend="kernels"
-    )
-    assert results.arms["5 bits, synapse"][0].data["final"] == online.run(settings)["final"]
+    changes = ["data=digits", "tasks=2", "images=60", "hidden=12", "bits=5", f"lr={few.lr}", "backend=kernels"]
+    settings = override(online.SCALES["medium"], changes)
+    final = online.EXPERIMENT.measure(settings, 0, tmp_path / "online", False).data["final"]
+    assert results.arms["5 bits, synapse"][0].data["final"] == pytest.approx(final, abs=0.01)
     # At 5 bits no step reaches half a level: nothing is ever written, and the accuracy stays that of the start.
     assert results.arms["5 bits, nearest"][0].metrics["ACC"] < 20
     assert (tmp_path / "study" / "figures" / "precision.png").stat().st_size > 10_000

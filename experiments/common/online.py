@@ -1,0 +1,238 @@
+"""Experiments that learn on-line: their settings, their arms, and one pass through a stream as a measurement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from lava_meta.data import Dataset, load_dataset
+from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
+from lava_meta.experiments.common.figures import band, stack
+from lava_meta.experiments.common.settings import Settings, at_least
+from lava_meta.figures import STYLE
+from lava_meta.files import write_json
+from lava_meta.online_learning import History, Learner, OnlineRule, hidden_histogram, saturation
+from lava_meta.online_learning.history import Probe
+from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Tanh2
+from lava_meta.streams import Scenario
+
+GATES: dict[str, Callable[[float], Consolidation]] = {
+    "linear": Linear,
+    "quadratic": Quadratic,
+    "exponential": Exponential,
+    "tanh2": Tanh2,
+    "none": lambda _: Constant(),
+}
+
+
+@dataclass(frozen=True)
+class OnlineSettings(Settings):
+    """What experiments that learn on-line have in common. `rules` are the arms, by the names that each experiment has.
+
+    Everything else is the reference, from which an arm differs in what its name says.
+    """
+
+    rules: tuple[str, ...] = ("metaplastic", "plain")
+    data: str = "mnist"
+    tasks: int = 5
+    images: int | None = 20_000  # of each part, in one pass; None for all
+    hidden: tuple[int, ...] = (512,)
+    lr: float = 0.005
+    bits: int | None = 8  # of a hidden weight; None is floating point
+    gate: Literal["linear", "quadratic", "exponential", "tanh2", "none"] = "linear"
+    gate_at: float = 1.0  # T of linear and quadratic, m of the others, in units of the limit
+    memory: int | None = None  # images of an active input after which a synapse has forgotten
+    centring: bool = True
+    thresholds: Literal["balanced", "homeostatic"] = "balanced"
+    error: Literal["softmax", "margin", "ternary"] = "softmax"
+    readout_limit: float = 0.5
+    feedback: Literal["symmetric", "direct"] = "symmetric"
+    inputs: Literal["spikes", "pixels"] = "spikes"
+    plastic: tuple[str, ...] | None = None  # layers that learn; None for all
+    every_part: bool = True  # test after each part; False only at the end
+    held_out: bool = False  # test on training images that are then not learned, to choose settings honestly
+    backend: Literal["lava", "kernels", "oracle"] = "lava"
+    form: Literal["fused", "layers"] = "fused"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, tasks=1, images=1, hidden=1)
+
+    def rule(self) -> OnlineRule:
+        """The on-line rule. Raises ValueError for values out of range."""
+        return OnlineRule(
+            lr=self.lr,
+            consolidation=GATES[self.gate](self.gate_at),
+            readout_limit=self.readout_limit,
+            centring=self.centring,
+            thresholds=self.thresholds,
+            error=self.error,
+            memory=self.memory,
+        )
+
+    def learner_settings(self, seed: int) -> dict[str, Any]:
+        """Arguments of a `Learner`, without its sizes."""
+        return {
+            "rule": self.rule(),
+            "precision": "float" if self.bits is None else self.bits,
+            "feedback": self.feedback,
+            "seed": seed,
+            "backend": self.backend,
+            "inputs": self.inputs,
+            "plastic": self.plastic,
+            "form": self.form,
+        }
+
+
+PLAIN = {"gate": "none"}
+ARMS: dict[str, dict[str, Any]] = {"metaplastic": {}, "plain": PLAIN}
+
+
+def dataset_of(settings: OnlineSettings, name: str) -> Dataset:
+    """The data set; with `held_out`, its last training images in the place of its test images."""
+    dataset = load_dataset(name)
+    if not settings.held_out:
+        return dataset
+    kept = len(dataset.train) - len(dataset.test)
+    order = np.arange(len(dataset.train))
+    return Dataset(f"{name} held out", dataset.train.take(order[:kept]), dataset.train.take(order[kept:]))
+
+
+def measure_stream(settings: OnlineSettings, scenario: Scenario, seed: int, folder: Path) -> Measurement:
+    """Learn the parts once, in order, and test on all. The learner is kept in `folder`."""
+    torch.set_num_threads(1)
+    sizes = [int(np.prod(scenario.shape)), *settings.hidden, scenario.classes]
+    learner = Learner(sizes, **settings.learner_settings(seed))
+
+    def newest(learner: Learner) -> float:
+        """Accuracy on the task that has just been learned."""
+        return learner.accuracy(scenario.tests[scenario.task_of[learner.parts_learned]])
+
+    probes: list[Probe] = [hidden_histogram(), saturation, *([] if settings.every_part else [newest])]
+    history = learner.fit(scenario, probes, images=settings.images, evaluate=settings.every_part)
+    learner.save(folder / "learner.safetensors")
+    return measurement(learner, history, folder)
+
+
+def measurement(learner: Learner, history: History, folder: Path) -> Measurement:
+    """What a history says, in percent. ACC: mean over tests after the last part."""
+    assert history.accuracy is not None
+    rows = history.accuracy.values
+    write_json(folder / "accuracy.json", history.accuracy.to_dict())
+    last = 100 * rows[-1]
+    metrics = {"ACC": float(last.mean())}
+    if len(last) > 5:
+        metrics |= {"first five": float(last[:5].mean()), "last five": float(last[-5:].mean())}
+    if not math.isnan(forgetting := history.accuracy.forgetting()):
+        metrics["forgetting"] = 100 * forgetting
+    metrics |= {
+        f"saturated {name}": 100 * share for name, share in zip(learner.names, saturation(learner), strict=True)
+    }
+    metrics["us an image"] = 1e6 * history.seconds / max(1, history.images)
+    data = {
+        "accuracies": [[None if math.isnan(v) else float(v) for v in row] for row in rows],
+        "final": [float(value) for value in last],
+        "online": history.online,
+        "histograms": [record["hidden_histogram"] for record in history.probes],
+        "saturation": [record["saturation"] for record in history.probes],
+    }
+    if history.probes and "newest" in history.probes[0]:
+        data["newest"] = [record["newest"] for record in history.probes]
+    return Measurement(metrics, data)
+
+
+def arms_of(rows: Mapping[str, Mapping[str, Any]]) -> Callable[[OnlineSettings], Mapping[str, OnlineSettings]]:
+    """The arms that `settings.rules` name, or all of them. Raises ValueError for an unknown one."""
+
+    def arms(settings: OnlineSettings) -> Mapping[str, OnlineSettings]:
+        chosen = list(rows) if settings.rules == ("all",) else settings.rules
+        unknown = [name for name in chosen if name not in rows]
+        if unknown:
+            raise ValueError(f"no arm {', '.join(unknown)}; there are all, {', '.join(rows)}")
+        return {name: replace(settings, **rows[name]) for name in chosen}
+
+    return arms
+
+
+def stream_experiment(
+    name: str,
+    title: str,
+    source: str,
+    scales: Mapping[str, OnlineSettings],
+    scenario: Callable[[OnlineSettings, int], Scenario],
+    claims: Callable[[OnlineSettings, Results], Sequence[Claim]],
+    rows: Mapping[str, Mapping[str, Any]] = ARMS,
+    figures: Callable[[OnlineSettings, Results], Mapping[str, Figure]] | None = None,
+) -> Experiment[OnlineSettings]:
+    """An experiment that learns `scenario(settings, seed)` once, with each arm."""
+
+    def measure(settings: OnlineSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+        return measure_stream(settings, scenario(settings, seed), seed, folder)
+
+    return Experiment(
+        name=name,
+        title=title,
+        source=source,
+        scales=scales,
+        arms=arms_of(rows),
+        measure=measure,
+        figures=figures or (lambda settings, results: {"accuracy_after_each_part": part_curves(results)}),
+        claims=claims,
+    )
+
+
+def part_curves(results: Results, only: Sequence[str] | None = None, chance: float = 0.1) -> Figure:
+    """Test accuracy on each task after each part, a panel an arm: mean over seeds, one standard deviation as a band."""
+    labels = list(only or results.arms)
+    columns = min(4, len(labels))
+    rows = math.ceil(len(labels) / columns)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(1.9 * columns + 0.9, 1.9 * rows + 0.2), layout="constrained")
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axis in axes.flat[len(labels) :]:
+            axis.set_visible(False)
+        for axis, label in zip(axes.flat, labels, strict=False):
+            values = stack([run.data["accuracies"] for run in results.arms[label]])
+            tasks = values.shape[2]
+            colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.88, tasks))
+            for task, colour in enumerate(colours):
+                first = min(task, values.shape[1] - 2)
+                band(axis, np.arange(first, values.shape[1]), values[:, first:, task], color=colour, marker="o", ms=2.5)
+                axis.lines[-1].set_label(f"task {task + 1}")
+            axis.axhline(100 * chance, color="0.5", linewidth=0.7, linestyle=":")
+            axis.set(title=f"{label}\n{results.text(label, 'ACC')} %", ylim=(0, 101), xticks=range(values.shape[1]))
+        figure.supxlabel("parts learned", fontsize=8)
+        figure.supylabel("test accuracy (%)", fontsize=8)
+        axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
+    return figure
+
+
+def final_bars(results: Results) -> Figure:
+    """Mean accuracy after the last part, a bar an arm, a dot a seed; the first arm is the reference line."""
+    labels = list(results.arms)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 0.2 * len(labels) + 0.7), layout="constrained")
+        axis = figure.subplots()
+        means = [results.mean(label, "ACC") for label in labels]
+        axis.barh(range(len(labels)), means, height=0.65, color=["C1", *["C0"] * (len(labels) - 1)])
+        for place, label in enumerate(labels):
+            values = results.values(label, "ACC")
+            axis.plot(values, [place] * len(values), ".", color="0.15", markersize=3)
+        axis.axvline(means[0], color="C1", linewidth=0.7, linestyle=":")
+        axis.set(xlabel="mean test accuracy after the last task (%)", yticks=range(len(labels)), yticklabels=labels)
+        axis.invert_yaxis()
+    return figure
+
+
+def keeps(results: Results, said: str = "the gate keeps earlier tasks") -> Claim:
+    """That the first arm ends above the plain one."""
+    first = next(iter(results.arms))
+    return Claim(said, results.said("ACC", first, "plain"), results.above(first, "plain", "ACC"))

@@ -1,0 +1,81 @@
+"""Fifty permuted tasks of 5,000 images in a row, learned on-line: does the network saturate, and does forgetting help?
+
+Hidden weights that have reached their limit can no longer be moved towards 0 by the linear gate. In the end there may
+be nothing left to learn with. A memory of N images lets weights relax, h f(h) / N an image, so that old tasks fade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from lava_meta.experiments.common.experiment import Claim, Results
+from lava_meta.experiments.common.figures import band
+from lava_meta.experiments.common.online import PLAIN, OnlineSettings, dataset_of, stream_experiment
+from lava_meta.figures import STYLE
+from lava_meta.streams import Scenario, permuted_tasks
+
+ROWS = {"metaplastic": {}, "memory": {"memory": 10_000}, "short memory": {"memory": 3_000}, "plain": PLAIN}
+_SETTINGS = OnlineSettings(tasks=50, images=5_000, rules=tuple(ROWS), every_part=False)
+SCALES = {
+    "small": replace(_SETTINGS, seeds=1, tasks=10, images=1_000, lr=0.02),
+    "medium": _SETTINGS,
+    "paper": _SETTINGS,
+}
+
+
+def scenario(settings: OnlineSettings, seed: int) -> Scenario:
+    """The tasks."""
+    return permuted_tasks(dataset_of(settings, settings.data), settings.tasks, seed)
+
+
+def figures(settings: OnlineSettings, results: Results) -> Mapping[str, Figure]:
+    """How well each task was learned, what is left of it at the end, and how far the hidden layer has saturated."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.3), layout="constrained")
+        learned, left, saturated = figure.subplots(1, 3)
+        for i, (label, runs) in enumerate(results.arms.items()):
+            parts = np.arange(1, settings.tasks + 1)
+            for axis, values in (
+                (learned, [100 * np.array(run.data["newest"]) for run in runs]),
+                (left, [np.array(run.data["final"]) for run in runs]),
+                (saturated, [100 * np.array(run.data["saturation"])[:, 0] for run in runs]),
+            ):
+                band(axis, parts, np.array(values), color=f"C{i}", label=label)
+        learned.set(title="a task just learned", xlabel="task", ylabel="test accuracy (%)", ylim=(0, 101))
+        left.set(title="after all tasks", xlabel="task", ylim=(0, 101))
+        saturated.set(title="hidden weights at their limit", xlabel="tasks learned", ylabel="share (%)", ylim=(0, 101))
+        saturated.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return {"long_stream": figure}
+
+
+def claims(settings: OnlineSettings, results: Results) -> Sequence[Claim]:
+    """What is claimed."""
+    return [
+        Claim(
+            "a memory keeps the network able to learn: it is better on the last five tasks",
+            results.said("last five", "metaplastic", "memory"),
+            results.above("memory", "metaplastic", "last five"),
+        ),
+        Claim(
+            "metaplastic weights hold more of the first five tasks than plain ones",
+            results.said("first five", "metaplastic", "plain"),
+            results.above("metaplastic", "plain", "first five"),
+        ),
+    ]
+
+
+EXPERIMENT = stream_experiment(
+    "online_long",
+    "A long stream on-line: 50 permuted tasks of 5,000 images",
+    "Ours: docs/online.md. The forgetting term after BiMU (Cottart et al. 2026).",
+    SCALES,
+    scenario,
+    claims,
+    ROWS,
+    figures,
+)

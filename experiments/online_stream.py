@@ -1,0 +1,73 @@
+"""Fashion-MNIST as a stream of 60 disjoint subsets, learned on-line: what does a stream cost?
+
+Shown once, a stream is the data set in one order of many, and only consolidation could hurt. Shown five times in a row,
+each subset is a small task, which the next ones may push out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
+from lava_meta.experiments.common.online import (
+    PLAIN,
+    OnlineSettings,
+    arms_of,
+    dataset_of,
+    final_bars,
+    measure_stream,
+)
+from lava_meta.experiments.common.settings import at_least
+from lava_meta.streams import stream_of_subsets
+
+
+@dataclass(frozen=True)
+class StreamSettings(OnlineSettings):
+    """How often each subset is shown before the next one."""
+
+    passes: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, passes=1)
+
+
+ROWS = {
+    "once, metaplastic": {},
+    "once, plain": PLAIN,
+    "five times, metaplastic": {"passes": 5},
+    "five times, plain": {"passes": 5, **PLAIN},
+}
+_SETTINGS = StreamSettings(data="fashion-mnist", tasks=60, images=None, rules=tuple(ROWS), every_part=False)
+SCALES = {"small": replace(_SETTINGS, seeds=1, rules=tuple(ROWS)[:2]), "medium": _SETTINGS, "paper": _SETTINGS}
+
+
+def measure(settings: StreamSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+    """Learn the stream."""
+    stream = stream_of_subsets(dataset_of(settings, settings.data), settings.tasks, seed)
+    parts = [part for part in stream.train for _ in range(settings.passes)]
+    repeated = replace(stream, train=parts, task_of=(0,) * len(parts))
+    return measure_stream(settings, repeated, seed, folder)
+
+
+def claims(settings: StreamSettings, results: Results) -> Sequence[Claim]:
+    """What is claimed."""
+    gains = [results.above(f"{how}, metaplastic", f"{how}, plain", "ACC") for how in ("once", "five times")]
+    return [
+        Claim("consolidation does not hurt a stream", results.said("ACC", *results.arms), gains[0] is not False),
+        Claim("it helps where subsets are shown again and again", results.said("ACC", *results.arms), gains[1]),
+    ]
+
+
+EXPERIMENT: Experiment[StreamSettings] = Experiment(
+    name="online_stream",
+    title="A stream of 60 subsets of Fashion-MNIST, on-line",
+    source="The stream of Laborieux et al. 2021 (Figure 6): there 20 epochs a subset.",
+    scales=SCALES,
+    arms=arms_of(ROWS),  # type: ignore[arg-type]
+    measure=measure,
+    figures=lambda settings, results: {"arms": final_bars(results)},
+    claims=claims,
+)

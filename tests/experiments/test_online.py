@@ -1,0 +1,75 @@
+"""The on-line experiments, each end to end on a few digits."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from lava_meta.errors import DataError
+from lava_meta.experiments.common.experiment import find
+from lava_meta.experiments.common.runner import run_experiment
+from lava_meta.experiments.common.settings import override
+from lava_meta.online_learning import load_learner
+
+SMALL = ("seeds=1", "data=digits", "hidden=30", "lr=0.03", "images=100", "backend=kernels")
+CASES = {
+    "online_permuted_mnist": ("rules=all", "tasks=2", "images=20"),
+    "online_digits": ("tasks=2",),
+    "online_split": (),
+    "online_stream": ("tasks=3",),
+    "online_long": ("tasks=7",),
+    "online_after_torch": ("epochs=1",),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_runs_and_leaves_what_it_promises(name, tmp_path) -> None:
+    experiment = find(name)
+    settings = override(experiment.scales["small"], [*SMALL, *CASES[name]])
+    if name == "online_permuted_mnist":  # its wide arms have sizes of their own
+        settings = override(
+            settings, ["rules=reference,floating point,5 bits,grey pixels,direct feedback,frozen hidden layer"]
+        )
+    results = run_experiment(experiment, settings, tmp_path)
+    for label, runs in results.arms.items():
+        assert len(runs) == 1
+        assert 0 <= runs[0].metrics["ACC"] <= 100, label
+        assert runs[0].metrics["ACC"] == pytest.approx(np.mean(runs[0].data["final"]))
+    assert len(experiment.claims(settings, results)) >= 1
+    assert (tmp_path / "report.md").is_file()
+    assert list((tmp_path / "figures").glob("*.png"))
+    learner = load_learner(next(tmp_path.glob("runs/*/seed0/learner.safetensors")))
+    assert learner.parts_learned >= 1
+    assert json.loads((tmp_path / "settings.json").read_text())["settings"]["lr"] == 0.03
+
+
+def test_held_out_images_come_from_the_training_images_and_are_not_learned() -> None:
+    from lava_meta.experiments.common.online import OnlineSettings, dataset_of
+
+    whole = dataset_of(OnlineSettings(), "digits")
+    held = dataset_of(OnlineSettings(held_out=True), "digits")
+    assert (held.test.x == whole.train.x[-len(whole.test) :]).all()
+    assert (held.train.x == whole.train.x[: -len(whole.test)]).all()
+
+
+def test_fashion_follows_mnist_and_the_other_way_round(tmp_path) -> None:
+    experiment = find("online_fashion")
+    settings = override(
+        experiment.scales["small"], ["images=50", "hidden=20", "backend=kernels", "rules=metaplastic,the reverse"]
+    )
+    try:
+        results = run_experiment(experiment, settings, tmp_path)
+    except DataError as missing:
+        pytest.skip(str(missing))
+    for label, first in (("metaplastic", "mnist"), ("the_reverse", "fashion-mnist")):
+        accuracy = json.loads((tmp_path / "runs" / label / "seed0" / "accuracy.json").read_text())
+        assert accuracy["names"][0].startswith(first)
+    assert len(results.arms) == 2
+
+
+def test_an_unknown_arm_is_named() -> None:
+    experiment = find("online_permuted_mnist")
+    with pytest.raises(ValueError, match="no arm quantum; there are all, reference"):
+        experiment.arms(override(experiment.scales["small"], ["rules=quantum"]))
