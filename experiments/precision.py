@@ -89,7 +89,7 @@ SCALES = {
         soft_bounds=(1.0,),
         drift=(0.1,),
     ),
-    "medium": PrecisionSettings(),
+    "medium": PrecisionSettings(seeds=1),
     "paper": PrecisionSettings(hidden=(512,), seeds=5),
 }
 

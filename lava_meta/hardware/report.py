@@ -251,6 +251,12 @@ def assumptions(
                 f"widths: {LAVA}",
             )
         )
+        found.append(
+            Assumption(
+                "Steps in which errors come back, and what neurons do for the rule, are not counted.",
+                OURS,
+            )
+        )
         wide = [f"{name} ({bits} bits)" for name, bits in plastic.items() if bits > TAG_BITS]
         if wide:
             found.append(

@@ -31,11 +31,23 @@ def show(report: Report, console: Console) -> None:
     """Print `report` on `console`."""
     t, chip = report.totals, report.chip
     console.print(f"Resources on {chip.name}, counted on {report.images:,} images. Not verified on a chip.\n")
-    columns = ["layer", "neurons", "synapses", "synaptic bytes", "spikes in", "spikes sent", "synaptic operations"]
-    columns += [name for name in ("cores", "tag bytes", "trace bytes", "synaptic updates") if name in t]
+    columns = [
+        "layer",
+        "neurons",
+        "synapses",
+        "synaptic bytes",
+        "spikes in",
+        "spikes sent",
+        "synaptic operations",
+        "cores",
+    ]
     rows = [*report.layers, {**t, "layer": "total"}]
     console.print("Means an image")
     console.print(_table(columns, rows, last_apart=True))
+    learning = ["layer", "tag bytes", "trace bytes", "synaptic updates"]
+    if "synaptic updates" in t:
+        console.print("What learning adds (tags are part of the synaptic bytes above)")
+        console.print(_table(learning, rows, last_apart=True))
     fit = f"{len(report.cores)} cores of {chip.cores}" if report.chips == 1 else f"{len(report.cores)} cores"
     need = "one chip" if report.chips == 1 else f"{report.chips} chips: more than one chip holds"
     console.print(

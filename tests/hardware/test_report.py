@@ -441,6 +441,8 @@ def test_plastic_layers_have_tags_traces_and_updates() -> None:
     assert row["synaptic updates"] == pytest.approx(still.layers[1]["spikes in"] * 5)
     assert learns.counts["synaptic update"] == pytest.approx(row["synaptic updates"])
     assert learns.layers[0] == still.layers[0]
+    assert "What learning adds" in str(learns)
+    assert "What learning adds" not in str(still)
     bits = sum(core.synapses for core in learns.cores if core.layer == "hidden2") * (8 + 9)
     assert row["synaptic bytes"] == math.ceil(bits / 8)
     wide = report(graph, x, plastic={"hidden2": 16})
