@@ -1,10 +1,13 @@
-"""The optimizers' steps as one compiled pass: moments, gate, update and sign, a tile at a time.
+"""The optimizers' steps as one compiled pass: moments, gate, update and sign of one weight after the other.
 
-A plain sequence of torch calls moves every temporary through memory, or at best through the second-level cache. Here a
-tile of weights, gradients and moments is read once and written once, and what lies between stays in the first-level
-cache; the binary weights leave in the form in which products take them. The equations and the order of operations are
+A plain sequence of torch calls moves every temporary through memory, or at best through the second-level cache. Here
+weights, gradients and moments are read once and written once, and what lies between stays in registers; the binary
+weights leave in the form in which products take them. The equations and the order of operations are
 those of `lava_meta.optim`, which is the oracle; roundings differ (a fused multiply-add, an exponential of its own), so
 steps agree within a few units in the last place and not bit for bit. Results do not depend on the number of threads.
+
+Each consolidation function has a pass compiled for it, so that the loop has no branch and runs on vectors. Integers are
+cut to 32 bits wherever numba would widen them: one value of 64 bits in a loop halves the width of all its vectors.
 """
 
 from __future__ import annotations
@@ -21,42 +24,61 @@ from torch import Tensor
 from lava_meta.kernels.threads import in_parts
 from lava_meta.rule import Consolidation, Exponential, Linear, Quadratic, Table, Tanh2
 
-TILE = 2048  # elements: 8 KiB of float32 each for the weights, the gradient, two moments and the step
-PLAIN, TANH2, EXPONENTIAL, LINEAR, QUADRATIC, TABLE = range(6)
 _F = np.float32
 _ONE, _ZERO = _F(1), _F(0)
 # Divisions by zero give infinity, as in torch; a check would keep the loops from becoming vectors.
 _options: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True, "cache": True}
 
 
-class Gate(NamedTuple):
-    """A consolidation function as the compiled pass takes it."""
+# A consolidation function as the compiled pass takes it: a type, for which numba compiles a pass, and its numbers.
 
-    kind: int
-    numbers: np.ndarray  # float32 (3, n): points, values and slopes of a table; else one parameter, at [0, 0]
+
+class _Plain(NamedTuple):
+    unused: np.float32
+
+
+class _Tanh2(NamedTuple):
+    minus_two_m: np.float32
+
+
+class _Exponential(NamedTuple):
+    minus_m: np.float32
+
+
+class _Linear(NamedTuple):
+    end: np.float32
+
+
+class _Quadratic(NamedTuple):
+    end: np.float32
+
+
+class _Table(NamedTuple):
+    points: np.ndarray
+    values: np.ndarray
+    slopes: np.ndarray  # of the line that begins at each point, the last one unused
+
+
+Gate = _Plain | _Tanh2 | _Exponential | _Linear | _Quadratic | _Table
 
 
 def gate_of(f: Consolidation) -> Gate | None:
     """The compiled form of `f`; None where there is none, as for a function of the user's own."""
     if f.is_plain:
-        return _gate_with(PLAIN, 0.0)
+        return _Plain(_ZERO)
     if type(f) is Tanh2:
-        return _gate_with(TANH2, -2.0 * f.m)
+        return _Tanh2(_F(-2.0 * f.m))
     if type(f) is Exponential:
-        return _gate_with(EXPONENTIAL, -f.m)
+        return _Exponential(_F(-f.m))
     if type(f) is Linear:
-        return _gate_with(LINEAR, f.T)
+        return _Linear(_F(f.T))
     if type(f) is Quadratic:
-        return _gate_with(QUADRATIC, f.T)
+        return _Quadratic(_F(f.T))
     if type(f) is Table:
         points, values = np.array(f.points), np.array(f.values)
         slopes = np.append(np.diff(values) / np.diff(points), 0)
-        return Gate(TABLE, np.stack([points, values, slopes]).astype(_F))
+        return _Table(*(row.astype(_F) for row in (points, values, slopes)))
     return None
-
-
-def _gate_with(kind: int, number: float) -> Gate:
-    return Gate(kind, np.full((3, 1), number, _F))
 
 
 def can_pass(*tensors: Tensor) -> bool:
@@ -87,14 +109,9 @@ def adam(
 
     signs: int8 or float32 of the same shape, gets +1 and -1. Tensors as `can_pass` says.
     """
-    arrays = [_row(hidden), _row(gradient), _row(mean), _row(square), _signs(signs)]
-    numbers = (decay, 1 - betas[0], betas[1], 1 - betas[1], step_size, root_correction, eps)
-    scalars = np.array(numbers, _F)
-
-    def part(start: int, end: int) -> bool:
-        return _adam(*(array[start:end] for array in arrays), scalars, gate.kind, gate.numbers)
-
-    return in_parts(part, hidden.numel(), TILE)
+    arrays = [_row(tensor) for tensor in (hidden, gradient, mean, square, signs)]
+    numbers = (decay, 1 - betas[0], betas[1], 1 - betas[1], step_size, 1 / root_correction, eps)
+    return _in_parts(_adam, arrays, numbers, gate)
 
 
 def sgd(
@@ -113,23 +130,25 @@ def sgd(
 
     buffer: None without momentum.
     """
-    moving = np.empty(0, _F) if buffer is None else _row(buffer)
-    arrays = [_row(hidden), _row(gradient), moving, _signs(signs)]
-    scalars = np.array((decay, momentum, keep, lr), _F)
+    arrays = [_row(tensor) for tensor in (hidden, gradient, buffer, signs)]
+    return _in_parts(_sgd, arrays, (decay, momentum, keep, lr), gate)
+
+
+def _in_parts(compiled: Any, arrays: list[np.ndarray | None], numbers: tuple[float, ...], gate: Gate) -> bool:
+    scalars = tuple(map(_F, numbers))
 
     def part(start: int, end: int) -> bool:
-        return _sgd(*(array[start:end] for array in arrays), scalars, gate.kind, gate.numbers)
+        return compiled(*(None if array is None else array[start:end] for array in arrays), scalars, gate)
 
-    return in_parts(part, hidden.numel(), TILE)
+    assert arrays[0] is not None
+    return in_parts(part, arrays[0].size)
 
 
-def _row(tensor: Tensor) -> np.ndarray:
+def _row(tensor: Tensor | None) -> np.ndarray | None:
+    if tensor is None:
+        return None
     flat = tensor.detach().view(-1)
     return flat.view(torch.int16).numpy() if flat.dtype == torch.bfloat16 else flat.numpy()
-
-
-def _signs(signs: Tensor | None) -> np.ndarray:
-    return np.empty(0, np.int8) if signs is None else signs.view(-1).numpy()
 
 
 def _float_of_bits(typing_context: Any, bits: Any) -> Any:
@@ -169,105 +188,117 @@ def _exp(x):  # type: ignore[no-untyped-def]
     p = p * r + _F(1.6666665459e-1)
     p = p * r + _F(5.0000001201e-1)
     p = p * r * r + r + _ONE
-    return p * _as_float((k + np.int32(127)) << np.int32(23))
+    return p * _as_float(np.int32((k + np.int32(127)) << np.int32(23)))
 
 
-def _widen(gradient: Any, g: Any) -> None:
-    """float32, or bfloat16 as int16, into the float32 of a tile."""
+_INFINITY = np.int32(0x7F800000)
 
 
-@overload(_widen)
-def _widen_of_type(gradient, g):  # type: ignore[no-untyped-def]
-    if gradient.dtype == types.int16:
-
-        def widen(gradient, g):  # type: ignore[no-untyped-def]
-            for i in range(gradient.size):
-                g[i] = _as_float(np.int32(gradient[i]) << np.int32(16))
-    else:
-
-        def widen(gradient, g):  # type: ignore[no-untyped-def]
-            for i in range(gradient.size):
-                g[i] = gradient[i]
-
-    return widen
+def _wide(value: Any) -> Any:
+    """A gradient as float32: it is one, or a bfloat16 as int16."""
 
 
-@njit(**_options)
-def _gate(h, u, kind, numbers):  # type: ignore[no-untyped-def]
-    """u <- u * f(h) where sign(h) * u > 0."""
-    p = numbers[0, 0]
-    if kind == TANH2:
-        for i in range(h.size):
-            e = _exp(abs(h[i]) * p)
-            r = e / (e + _ONE)
-            u[i] *= _F(4) * r * (_ONE - r) if (u[i] > _ZERO) == (h[i] >= _ZERO) else _ONE
-    elif kind == EXPONENTIAL:
-        for i in range(h.size):
-            u[i] *= _exp(abs(h[i]) * p) if (u[i] > _ZERO) == (h[i] >= _ZERO) else _ONE
-    elif kind == LINEAR:
-        for i in range(h.size):
-            f = _ONE - min(abs(h[i]) / p, _ONE)
-            u[i] *= f if (u[i] > _ZERO) == (h[i] >= _ZERO) else _ONE
-    elif kind == QUADRATIC:
-        for i in range(h.size):
-            r = min(abs(h[i]) / p, _ONE)
-            u[i] *= (_ONE - r) * (_ONE + r) if (u[i] > _ZERO) == (h[i] >= _ZERO) else _ONE
-    elif kind == TABLE:
-        points, values, slopes = numbers[0], numbers[1], numbers[2]
-        for i in range(h.size):
-            if (u[i] > _ZERO) == (h[i] >= _ZERO):
-                distance = abs(h[i])
-                piece = min(np.searchsorted(points, distance, side="right") - 1, points.size - 2)
-                line = values[piece] + slopes[piece] * (distance - points[piece])
-                u[i] *= max(line, values[piece + 1])
+@overload(_wide, inline="always")
+def _wide_of_type(value):  # type: ignore[no-untyped-def]
+    if value == types.int16:
+        return lambda value: _as_float(np.int32(np.int32(value) << np.int32(16)))
+    return lambda value: value
 
 
-@njit(**_options)
-def _take(h, u, signs):  # type: ignore[no-untyped-def]
-    """h <- h - u, and its signs; returns whether all are finite."""
-    largest = np.int32(0)  # of the bits without the sign: infinity and what is no number have the largest exponent
-    for i in range(h.size):
-        h[i] -= u[i]
-        largest = max(largest, _bits_of(h[i]) & np.int32(0x7FFFFFFF))
-    for i in range(signs.size):
-        signs[i] = np.int8(1) if h[i] >= _ZERO else np.int8(-1)
-    return largest < np.int32(0x7F800000)
+def _share(gate: Any, h: Any) -> Any:
+    """f(h)."""
 
 
-@njit(**_options)
-def _adam(hidden, gradient, mean, square, signs, scalars, kind, numbers):  # type: ignore[no-untyped-def]
-    decay, keep1, beta2, keep2, step_size, root_correction, eps = scalars
-    g, u = np.empty(TILE, _F), np.empty(TILE, _F)
-    finite = True
-    for start in range(0, hidden.size, TILE):
-        end = min(start + TILE, hidden.size)
-        h, m, s = hidden[start:end], mean[start:end], square[start:end]
-        _widen(gradient[start:end], g)
-        for i in range(h.size):
-            slope = g[i] + decay * h[i]
-            m[i] += keep1 * (slope - m[i])
-            s[i] = beta2 * s[i] + keep2 * slope * slope
-            u[i] = m[i] * step_size / (np.sqrt(s[i]) / root_correction + eps)
-        _gate(h, u, kind, numbers)
-        finite &= _take(h, u, signs[start:end])
-    return finite
+@overload(_share, inline="always")
+def _share_of_type(gate, h):  # type: ignore[no-untyped-def]
+    return _SHARES[gate.instance_class]
+
+
+def _tanh2(gate, h):  # type: ignore[no-untyped-def]
+    e = _exp(abs(h) * gate.minus_two_m)
+    q = e + _ONE
+    return _F(4) * e / (q * q)
+
+
+def _exponential(gate, h):  # type: ignore[no-untyped-def]
+    return _exp(abs(h) * gate.minus_m)
+
+
+def _linear(gate, h):  # type: ignore[no-untyped-def]
+    return _ONE - min(abs(h) / gate.end, _ONE)
+
+
+def _quadratic(gate, h):  # type: ignore[no-untyped-def]
+    r = min(abs(h) / gate.end, _ONE)
+    return (_ONE - r) * (_ONE + r)
+
+
+def _table(gate, h):  # type: ignore[no-untyped-def]
+    distance = abs(h)
+    piece = min(np.searchsorted(gate.points, distance, side="right") - 1, gate.points.size - 2)
+    line = gate.values[piece] + gate.slopes[piece] * (distance - gate.points[piece])
+    return max(line, gate.values[piece + 1])
+
+
+_SHARES: dict[type, Any] = {
+    _Plain: lambda gate, h: _ONE,
+    _Tanh2: _tanh2,
+    _Exponential: _exponential,
+    _Linear: _linear,
+    _Quadratic: _quadratic,
+    _Table: _table,
+}
+
+
+@njit(inline="always", **_options)
+def _gated(gate, h, u):  # type: ignore[no-untyped-def]
+    """h after the step u."""
+    share = _share(gate, h)  # also where it is not needed: a branch would keep the loop from becoming vectors
+    return h - u * (share if (u > _ZERO) == (h >= _ZERO) else _ONE)
+
+
+@njit(inline="always", **_options)
+def _sign(h):  # type: ignore[no-untyped-def]
+    return np.int8(1) if h >= _ZERO else np.int8(-1)
+
+
+@njit(inline="always", **_options)
+def _size_bits(h):  # type: ignore[no-untyped-def]
+    """The bits of |h|, which grow with it; infinity and what is no number have the largest exponent."""
+    return np.int32(_bits_of(h) & np.int32(0x7FFFFFFF))
 
 
 @njit(**_options)
-def _sgd(hidden, gradient, buffer, signs, scalars, kind, numbers):  # type: ignore[no-untyped-def]
+def _adam(hidden, gradient, mean, square, signs, scalars, gate):  # type: ignore[no-untyped-def]
+    decay, keep1, beta2, keep2, step_size, root_factor, eps = scalars
+    largest = np.int32(0)
+    for i in range(hidden.size):
+        h = hidden[i]
+        g = _wide(gradient[i]) + decay * h
+        m = mean[i] + keep1 * (g - mean[i])
+        s = beta2 * square[i] + keep2 * g * g
+        mean[i], square[i] = m, s
+        h = _gated(gate, h, m * step_size / (np.sqrt(s) * root_factor + eps))
+        hidden[i] = h
+        largest = max(largest, _size_bits(h))
+        if signs is not None:
+            signs[i] = _sign(h)
+    return largest < _INFINITY
+
+
+@njit(**_options)
+def _sgd(hidden, gradient, buffer, signs, scalars, gate):  # type: ignore[no-untyped-def]
     decay, momentum, keep, lr = scalars
-    g, u = np.empty(TILE, _F), np.empty(TILE, _F)
-    finite = True
-    for start in range(0, hidden.size, TILE):
-        end = min(start + TILE, hidden.size)
-        h, b = hidden[start:end], buffer[start:end]
-        _widen(gradient[start:end], g)
-        for i in range(h.size):
-            g[i] += decay * h[i]
-        for i in range(b.size):
-            b[i] = g[i] = momentum * b[i] + keep * g[i]
-        for i in range(h.size):
-            u[i] = lr * g[i]
-        _gate(h, u, kind, numbers)
-        finite &= _take(h, u, signs[start:end])
-    return finite
+    largest = np.int32(0)
+    for i in range(hidden.size):
+        h = hidden[i]
+        g = _wide(gradient[i]) + decay * h
+        if buffer is not None:
+            g = momentum * buffer[i] + keep * g
+            buffer[i] = g
+        h = _gated(gate, h, lr * g)
+        hidden[i] = h
+        largest = max(largest, _size_bits(h))
+        if signs is not None:
+            signs[i] = _sign(h)
+    return largest < _INFINITY
