@@ -51,10 +51,6 @@ def conv_nodes(name: str, layer: ConvLayer, pixels: bool, time_step: float | Non
     window = layer.window
     if window.kernel[0] != window.kernel[1]:
         raise ConversionError(f"{name} has a kernel of {window.kernel}; NIR takes its shapes from one extent alone")
-    if layer.uneven:
-        raise ConversionError(
-            f"{name} has windows that reach outside further below or right; NIR's pad all sides alike"
-        )
     weight = np.where(layer.weight, 1.0, -1.0) * layer.polarity[:, None] * (1 if pixels else 2)
     limit = np.broadcast_to(_between(name, layer.threshold), layer.sums_shape)
     if not pixels:
@@ -166,8 +162,7 @@ def _convolution(
 
 def _uneven(label: str) -> ConversionError:
     return ConversionError(
-        f"{label} has a window that reaches further outside below and to the right than above and to the left, as "
-        "ceil_mode makes it: NIR pads alike on both sides"
+        f"{label} has windows that reach outside further below or right, as ceil_mode makes them; NIR pads all sides alike"
     )
 
 

@@ -16,7 +16,7 @@ import stock_nets
 import stock_steps
 
 from lava_meta.bits import pack
-from lava_meta.conv import ConvLayer
+from lava_meta.conv import ConvLayer, Pool
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
 from lava_meta.group_norm import GroupNorm
@@ -49,6 +49,24 @@ def test_random_dense_networks(seed):
 @pytest.mark.parametrize("seed", range(16))
 def test_random_convolutions(seed):
     assert_equal_and_in_range(stock_nets.conv_graph(seed), 6)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(128, 128), (130, 1), (262, 131)])
+def test_more_groups_than_lava_counts(channels, groups):
+    """Lava keeps the number of groups in 8 bits with sign: pooling of 128 channels, and convolutions of as many."""
+    rng = np.random.default_rng(channels)
+    shape = (groups, 4, 4)
+    pools = (Pool((2, 2), (2, 2), every=(1, 5)),)
+    layer = ConvLayer.from_weights(
+        rng.random((channels, 1, 3, 3)) < 0.5,
+        shape,
+        rng.integers(-9, 9, channels),
+        groups=groups,
+        padding=(1, 1),
+        pools=pools,
+    )
+    readout = Readout.from_weights(rng.random((5, layer.n_out)) < 0.5)
+    assert_equal_and_in_range(BinaryGraph((layer,), readout, 7, shape), 4)
 
 
 def test_random_networks_use_every_part():

@@ -51,6 +51,7 @@ def _add_conv(
 
     Lava's convolution turns the kernel round, as mathematics does and networks do not.
     """
+    kernel, groups = _few_groups(kernel, groups)
     weight = 2 * kernel[:, :, ::-1, ::-1].transpose(0, 2, 3, 1)
     return plan.add(
         name,
@@ -61,6 +62,17 @@ def _add_conv(
         num_message_bits=bits,
         **window,
     )
+
+
+def _few_groups(kernel: np.ndarray, groups: int) -> tuple[np.ndarray, int]:
+    """The same convolution in at most 127 groups, with zeros inside them: Lava keeps their number in 8 bits."""
+    fewer = max(number for number in range(1, 128) if groups % number == 0)
+    together = groups // fewer
+    channels, inputs = kernel.shape[:2]
+    place = np.arange(channels) // (channels // groups) % together  # of a channel's old group in its new one
+    whole = np.zeros((channels, together, *kernel.shape[1:]), kernel.dtype)
+    whole[np.arange(channels), place] = kernel
+    return whole.reshape(channels, together * inputs, *kernel.shape[2:]), fewer
 
 
 def _add_pool(

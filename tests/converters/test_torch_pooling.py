@@ -106,7 +106,7 @@ def test_a_norm_of_the_images_own_behind_uneven_means_is_refused() -> None:
 def test_forms_without_such_windows_refuse_them_by_the_layers_name() -> None:
     model = net(BinaryConv2d(1, 4, 3), nn.MaxPool2d(4, ceil_mode=True), Sign(), shape=(1, 8, 8))
     graph = to_graph(model, input_shape=(1, 8, 8))
-    with pytest.raises(ConversionError, match="hidden1 has windows that reach outside"):
+    with pytest.raises(ConversionError, match="hidden1_pool1 has windows that reach outside"):
         to_nir(graph)
     with pytest.raises(ConversionError, match="hidden1 has windows that reach outside"):
         plan(graph)
