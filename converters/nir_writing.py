@@ -162,7 +162,7 @@ def _convolution(
 
 def _uneven(label: str) -> ConversionError:
     return ConversionError(
-        f"{label} has windows that reach outside further below or right, as ceil_mode makes them; NIR pads all sides alike"
+        f"{label} has windows that reach outside further below or right (ceil_mode); NIR pads all sides alike"
     )
 
 
