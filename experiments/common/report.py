@@ -80,7 +80,11 @@ def claim_table(claims: Sequence[Claim]) -> list[str]:
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table."""
-    return [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return [line(head), f"|{' --- |' * len(head)}", *map(line, rows)]
 
 
 def _seconds(results: Results, label: str) -> str:

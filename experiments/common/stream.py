@@ -1,0 +1,92 @@
+"""Learning one data set as a stream of disjoint subsets, never seen again: what the stream experiments share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from torch import nn
+
+from lava_meta.experiments.common.experiment import Claim, Measurement, Results
+from lava_meta.experiments.common.figures import band, stack
+from lava_meta.experiments.common.settings import at_least
+from lava_meta.experiments.common.training import TrainingSettings, best_m, load, measured, rule_arms, train_arm
+from lava_meta.figures import STYLE
+from lava_meta.streams import stream_of_subsets
+
+WHOLE = "whole set at once"
+
+
+@dataclass(frozen=True)
+class StreamSettings(TrainingSettings):
+    """A data set cut into subsets; one optimizer throughout, as for one long task."""
+
+    data: str = "fashion-mnist"
+    subsets: int = 60
+    whole: bool = True  # also train on the whole set at once, plain: the upper bound
+    reset_moments: bool = False
+    evaluate: Literal["epoch", "task"] = "task"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, subsets=1)
+
+
+T = TypeVar("T", bound=StreamSettings)
+
+
+def stream_arms(settings: T) -> dict[str, T]:
+    """Every rule on the stream, and the whole set at once."""
+    arms = rule_arms(settings)
+    if settings.whole:
+        arms[WHOLE] = replace(settings, rules=("plain",), m=(0.0,), subsets=1)
+    return arms
+
+
+def measure_stream(
+    settings: StreamSettings, seed: int, folder: Path, progress: bool, make: Callable[..., nn.Module]
+) -> Measurement:
+    """Train one arm; `data` has the test accuracy after each subset."""
+    scenario = stream_of_subsets(load(settings, settings.data, seed), settings.subsets, seed)
+    return measured(train_arm(settings, scenario, seed, folder, progress, make)[1])
+
+
+def stream_curve(settings: StreamSettings, results: Results) -> Figure:
+    """Test accuracy against subsets seen, a line an arm; the whole set at once as a level."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 2.7), layout="constrained")
+        axis = figure.subplots()
+        streams = [label for label in results.arms if label != WHOLE]
+        colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(streams)))
+        for label, colour in zip(streams, colours, strict=True):
+            values = stack([run.data["accuracies"] for run in results.arms[label]])[..., 0]
+            values = values[:, :: settings.epochs]  # before training, and after each subset
+            band(axis, np.arange(values.shape[1]), values, color=colour, label=label)
+        if WHOLE in results.arms:
+            axis.axhline(results.mean(WHOLE, "ACC"), color="0.3", linestyle="--", linewidth=1, label=WHOLE)
+        axis.set(xlabel="subsets seen", ylabel="test accuracy (%)", xlim=(0, settings.subsets))
+        axis.legend(loc="lower right")
+    return figure
+
+
+def final_claims(results: Results) -> Sequence[Claim]:
+    """Metaplastic above plain, and part of the way to the whole set at once."""
+    best = best_m(results)
+    plain, ours, bound = (results.mean(label, "ACC") for label in ("m = 0", best, WHOLE))
+    share = (ours - plain) / (bound - plain)
+    said = results.said("ACC", "m = 0", best, WHOLE)
+    return [
+        Claim(
+            "on a stream the metaplastic network stays above the plain one", said, results.above(best, "m = 0", "ACC")
+        ),
+        Claim(
+            "it comes close to learning the whole set at once",
+            f"{share:.0%} of the way from plain" if np.isfinite(share) else "not run",
+            bool(share > 0.5) if np.isfinite(share) else None,
+        ),
+    ]

@@ -1,0 +1,161 @@
+"""The sign-switch test: is a weight with a large hidden value one whose sign matters?
+
+A network learns one task. Then the weights of a layer are sorted by |h| into bins of equal number, the signs of some
+weights of one bin are switched, and the loss on test images is measured, again and again with other draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lava_meta.data import Images
+from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
+from lava_meta.experiments.common.settings import at_least
+from lava_meta.experiments.common.training import TrainingSettings, load, measured, rule_arms, train_arm
+from lava_meta.figures import STYLE
+from lava_meta.methods import synapses
+from lava_meta.nn import SampleNorm
+from lava_meta.streams import dataset_sequence
+
+
+@dataclass(frozen=True)
+class SwitchSettings(TrainingSettings):
+    """How many signs are switched in each layer, in how many bins, how often, and on how many images."""
+
+    m: tuple[float, ...] = (1.35,)
+    data: str = "mnist"
+    flips: tuple[int, ...] = (1000, 2000, 100)  # one for each layer
+    bins: int = 15
+    runs: int = 100
+    images: int = 1000  # of the test set, on which the loss is measured
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, flips=1, bins=2, runs=1, images=10)
+        if len(self.flips) != len(self.hidden) + 1:
+            raise ValueError(f"flips has {len(self.flips)} values for {len(self.hidden) + 1} layers: give one a layer")
+
+
+SCALES = {
+    "small": SwitchSettings(
+        data="digits", seeds=1, hidden=(256, 256), epochs=10, batch_size=50, flips=(200, 800, 50), runs=20, images=360
+    ),
+    "medium": SwitchSettings(seeds=1, runs=20, images=500),
+    "paper": SwitchSettings(seeds=1, norm="batch", epochs=40),
+}
+
+
+def measure(settings: SwitchSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+    """Train on one task, then switch signs."""
+    scenario = dataset_sequence([load(settings, settings.data, seed)])
+    model, result = train_arm(settings, scenario, seed, folder, progress)
+    for module in model.modules():  # the loss is that of training, whose logits are normed
+        if isinstance(module, SampleNorm):
+            module.train()
+    images = scenario.tests[0].take(range(min(settings.images, len(scenario.tests[0]))))
+    before = _loss(model, images)
+    draw = torch.Generator().manual_seed(seed)
+    layers, correlations = {}, {}
+    for (name, weight), flips in zip(synapses(model).items(), settings.flips, strict=True):
+        bins = switch(model, weight.data, images, flips, settings.bins, settings.runs, draw)
+        layers[name.removesuffix(".weight")] = [[size, mean - before, spread] for size, mean, spread in bins]
+        correlations[f"rank correlation, layer {len(layers)}"] = _rank_correlation([mean for _, mean, _ in bins])
+    return Measurement({"ACC": measured(result).metrics["ACC"], "loss": before, **correlations}, {"layers": layers})
+
+
+@torch.no_grad()
+def switch(
+    model: nn.Module, hidden: Tensor, images: Images, flips: int, bins: int, runs: int, draw: torch.Generator
+) -> list[tuple[float, float, float]]:
+    """(mean |h|, mean loss, its spread over the runs) for each bin; `hidden` is left as it was.
+
+    Raises `ValueError` where a bin has fewer weights than are to be switched.
+    """
+    flat = hidden.view(-1)
+    groups = flat.abs().argsort(stable=True).tensor_split(bins)
+    if flips > len(groups[-1]):
+        raise ValueError(f"{flips} signs cannot be switched in a bin of {len(groups[-1])} weights: lower flips or bins")
+    found = []
+    for group in groups:
+        losses = []
+        for _ in range(runs):
+            chosen = group[torch.randperm(len(group), generator=draw)[:flips]]
+            kept = flat[chosen].clone()
+            # sign(0) is +1, so a zero is switched by any negative number.
+            flat[chosen] = torch.where(kept == 0, -1.0, -kept)
+            losses.append(_loss(model, images))
+            flat[chosen] = kept
+        found.append((float(flat[group].abs().mean()), float(np.mean(losses)), float(np.std(losses))))
+    return found
+
+
+@torch.no_grad()
+def _loss(model: nn.Module, images: Images) -> float:
+    return float(functional.cross_entropy(model(images.x.to(torch.float32)), images.y))
+
+
+def _rank_correlation(values: Sequence[float]) -> float:
+    ranks = np.argsort(np.argsort(values))
+    return float(np.corrcoef(ranks, np.arange(len(values)))[0, 1])
+
+
+def figures(settings: SwitchSettings, results: Results) -> Mapping[str, Figure]:
+    """Growth of the loss against |h|, a panel a layer, a colour an arm."""
+    layers = list(next(iter(results.arms.values()))[0].data["layers"])
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.5 * len(layers), 2.4), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, len(layers)))
+        for place, (axis, layer, flips) in enumerate(zip(axes, layers, settings.flips, strict=True)):
+            for colour, (label, runs) in enumerate(results.arms.items()):
+                for run in runs:
+                    sizes, growth, spread = np.array(run.data["layers"][layer]).T
+                    axis.errorbar(
+                        sizes, growth, yerr=spread, fmt="o-", ms=3, lw=0.8, capsize=1.5, color=f"C{colour}", label=label
+                    )
+            axis.set(title=f"layer {place + 1}, {flips} signs switched", xlabel="|hidden weight|")
+        axes[0].set_ylabel("growth of the loss")
+        axes[0].legend(*_once(axes[0]))
+    return {"sign_switch": figure}
+
+
+def _once(axis: mpl.axes.Axes) -> tuple[list, list[str]]:
+    handles, labels = axis.get_legend_handles_labels()
+    first = {label: handle for handle, label in reversed(list(zip(handles, labels, strict=True)))}
+    return list(first.values()), list(first)
+
+
+def claims(settings: SwitchSettings, results: Results) -> Sequence[Claim]:
+    """The loss grows with |h| in every layer."""
+    found = []
+    for label in results.arms:
+        names = [name for name in results.metrics() if name.startswith("rank correlation")]
+        said = ", ".join(f"{name.split(', ')[1]} {results.text(label, name, 2)}" for name in names)
+        holds = all(results.mean(label, name) > 0.5 for name in names)
+        found.append(
+            Claim(f"{label}: switching signs costs more, the larger |h|", f"rank correlation of {said}", holds)
+        )
+    return found
+
+
+EXPERIMENT = Experiment(
+    name="sign_switch",
+    title="What a hidden weight means: switching signs",
+    source="Laborieux et al. 2021: 784-1024-1024-10, m = 1.35, 15 bins, 1000, 2000 and 100 switches in layers 1 to 3, "
+    "100 runs.",
+    scales=SCALES,
+    arms=rule_arms,
+    measure=measure,
+    figures=figures,
+    claims=claims,
+    headline=("ACC", "rank correlation, layer 1", "rank correlation, layer 2", "rank correlation, layer 3"),
+    digits=2,
+)

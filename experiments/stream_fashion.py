@@ -1,0 +1,61 @@
+"""Fashion-MNIST as a stream: sixty disjoint subsets, one after the other, against the whole set at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
+from lava_meta.experiments.common.stream import StreamSettings, final_claims, measure_stream, stream_arms, stream_curve
+from lava_meta.experiments.common.training import dense_network
+
+
+@dataclass(frozen=True)
+class FashionSettings(StreamSettings):
+    """The paper's dense network and stream."""
+
+    m: tuple[float, ...] = (0.0, 2.5)
+    data: str = "fashion-mnist"
+    subsets: int = 60
+    epochs: int = 20
+
+
+SCALES = {
+    "small": FashionSettings(
+        data="digits", seeds=1, m=(0.0, 4.0, 8.0), subsets=20, hidden=(256, 256), epochs=20, batch_size=20
+    ),
+    "medium": FashionSettings(seeds=1, hidden=(512, 512), epochs=4, m=(0.0, 2.5, 5.0)),
+    "paper": FashionSettings(seeds=5, norm="batch"),
+}
+
+
+def measure(settings: FashionSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+    """Train one arm on the stream, or on the whole set."""
+    return measure_stream(settings, seed, folder, progress, dense_network)
+
+
+def figures(settings: FashionSettings, results: Results) -> Mapping[str, Figure]:
+    """Test accuracy against the number of subsets seen."""
+    return {"stream": stream_curve(settings, results)}
+
+
+def claims(settings: FashionSettings, results: Results) -> Sequence[Claim]:
+    """What the paper says of streams."""
+    return final_claims(results)
+
+
+EXPERIMENT = Experiment(
+    name="stream_fashion",
+    title="Fashion-MNIST as a stream of subsets",
+    source="Laborieux et al. 2021, stream learning: 784-1024-1024-10, 60 subsets, 20 epochs each, m = 0 and 2.5, one "
+    "optimizer throughout, against the whole set at once.",
+    scales=SCALES,
+    arms=stream_arms,
+    measure=measure,
+    figures=figures,
+    claims=claims,
+    headline=("ACC",),
+)
