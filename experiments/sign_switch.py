@@ -47,7 +47,7 @@ class SwitchSettings(TrainingSettings):
 
 SCALES = {
     "small": SwitchSettings(
-        data="digits", seeds=1, hidden=(256, 256), epochs=10, batch_size=50, flips=(200, 800, 50), runs=20, images=360
+        data="digits", seeds=1, hidden=(256, 256), epochs=10, batch_size=50, flips=(400, 2000, 60), runs=40, images=360
     ),
     "medium": SwitchSettings(seeds=1, runs=20, images=500),
     "paper": SwitchSettings(seeds=1, norm="batch", epochs=40),

@@ -84,15 +84,16 @@ def stack(rows: Sequence[Sequence[Sequence[float | None]]]) -> np.ndarray:
 
 
 def bars(values: Mapping[str, tuple[float, float]], label: str) -> Figure:
-    """One bar an arm: (mean, spread)."""
+    """One horizontal bar an arm: (mean, spread)."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(0.5 * len(values) + 1.6, 2.6), layout="constrained")
+        figure = Figure(figsize=(4.8, 0.28 * len(values) + 0.7), layout="constrained")
         axis = figure.subplots()
         means = [mean for mean, _ in values.values()]
         spreads = [0.0 if math.isnan(spread) else spread for _, spread in values.values()]
-        axis.bar(range(len(values)), means, yerr=spreads, width=0.65, capsize=2, color="C0")
-        axis.set_xticks(range(len(values)), list(values), rotation=45, ha="right")
-        axis.set_ylabel(label)
+        axis.barh(range(len(values)), means, xerr=spreads, height=0.65, capsize=2, color="C0")
+        axis.set_yticks(range(len(values)), list(values))
+        axis.invert_yaxis()
+        axis.set_xlabel(label)
     return figure
 
 

@@ -69,7 +69,8 @@ def stream_curve(settings: StreamSettings, results: Results) -> Figure:
             band(axis, np.arange(values.shape[1]), values, color=colour, label=label)
         if WHOLE in results.arms:
             axis.axhline(results.mean(WHOLE, "ACC"), color="0.3", linestyle="--", linewidth=1, label=WHOLE)
-        axis.set(xlabel="subsets seen", ylabel="test accuracy (%)", xlim=(0, settings.subsets))
+        lowest = min(line.get_ydata()[1:].min() for line in axis.lines[: len(streams)])  # untrained is of no interest
+        axis.set(xlabel="subsets seen", ylabel="test accuracy (%)", xlim=(0, settings.subsets), ylim=(lowest - 5, None))
         axis.legend(loc="lower right")
     return figure
 

@@ -51,6 +51,7 @@ class TrainingSettings(Settings):
     held_out: float = 0.0  # test on this share of the training images, to choose settings honestly
     evaluate: Literal["epoch", "task"] = "epoch"
     eval_batch: int = 1000
+    fast: bool = True  # compiled steps where they fit; False is the clear form (see lava_meta.fast)
     threads: int = 1  # of torch
     device: str = "cpu"
 
@@ -79,6 +80,7 @@ class TrainingSettings(Settings):
             seed=seed,
             evaluate=self.evaluate,
             eval_batch=self.eval_batch,
+            fast=self.fast,
         )
 
 
