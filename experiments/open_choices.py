@@ -62,7 +62,6 @@ def arms(settings: ChoiceSettings) -> Mapping[str, ChoiceSettings]:
         **rule_arms(settings),
         f"{name}, gains from U(0, 1)": replace(largest, gain="uniform"),
         f"{name}, moments kept": replace(largest, reset_moments=False),
-        f"{name}, one gain and offset for all tasks": replace(largest, affine="shared"),
     }
 
 

@@ -12,12 +12,14 @@ epoch. Seeds, arms and rules may be added on the way; anything else that differs
 
 from __future__ import annotations
 
+import fcntl
 import json
 import platform
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -47,8 +49,11 @@ def run_experiment(
     overwrite: bool = False,
     progress: bool = False,
     say: Callable[[str], None] = lambda line: None,
-) -> Results:
+) -> Results | None:
     """Run what is missing in `out`, and write tables, figures and the report. `say` gets a line for each run.
+
+    Several processes may run one experiment in one folder, each with `resume`: no run is made twice. A process that
+    finds all that is left under way elsewhere returns None, without a report.
 
     Raises `RunFolderError` for a folder that holds something else, and whatever a measurement raises: a
     `DataError` for a data set that is missing, a `DivergenceError` with arm and seed named.
@@ -61,23 +66,27 @@ def run_experiment(
         "libraries": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
     _open(out, description, resume, overwrite)
-    total, done = settings.seeds * len(arms), 0
-    arms_done: dict[str, list[Measurement]] = {label: [] for label in arms}
+    cells = [(seed, label) for seed in range(settings.seeds) for label in arms]
+    found: dict[tuple[int, str], Measurement] = {}
     # Seed by seed, so that a run stopped half way has whole comparisons.
-    for seed in range(settings.seeds):
-        for label, arm in arms.items():
-            folder = out / "runs" / slug(label) / f"seed{seed}"
-            measurement, fresh = _one(experiment, arm, label, seed, folder, progress)
-            arms_done[label].append(measurement)
-            done += 1
-            shown = ", ".join(
-                f"{name} {measurement.metrics[name]:.{experiment.digits}f}"
-                for name in experiment.headline
-                if name in measurement.metrics
-            )
-            how = f"{measurement.seconds:.0f} s" if fresh else "read back"
-            say(f"[{done}/{total}] {label}, seed {seed}: {shown} ({how})")
-    results = Results(arms_done)
+    for seed, label in cells:
+        folder = out / "runs" / slug(label) / f"seed{seed}"
+        with _claimed(folder) as ours:
+            if not ours:
+                continue
+            measurement, fresh = _one(experiment, arms[label], label, seed, folder, progress)
+        found[seed, label] = measurement
+        shown = ", ".join(
+            f"{name} {measurement.metrics[name]:.{experiment.digits}f}"
+            for name in experiment.headline
+            if name in measurement.metrics
+        )
+        how = f"{measurement.seconds:.0f} s" if fresh else "read back"
+        say(f"[{len(found)}/{len(cells)}] {label}, seed {seed}: {shown} ({how})")
+    if len(found) < len(cells):
+        say(f"{len(cells) - len(found)} runs are under way in other processes: resume once more for the report")
+        return None
+    results = Results({label: [found[seed, label] for seed in range(settings.seeds)] for label in arms})
     write_tables(results, out)
     drawn = experiment.figures(settings, results)
     for name, figure in drawn.items():
@@ -100,6 +109,19 @@ def load_results(out: Path) -> tuple[dict[str, Any], Results]:
 def slug(label: str) -> str:
     """A label as a folder's name."""
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", label).strip("_")
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[bool]:
+    """Whether this process may work in `folder`; the system gives it free when the process ends, however it does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def _one(

@@ -69,6 +69,8 @@ def _run(one: Any, scale: str, texts: list[str], out: Path | None, resume: bool,
         progress=sys.stderr.isatty(),
         say=lambda line: print(line, flush=True),
     )
+    if results is None:
+        return
     for claim in one.claims(settings, results):
         verdict = {True: "holds", False: "DOES NOT HOLD", None: "not told by these runs"}[claim.holds]
         print(f"claimed: {claim.said}\n    {claim.measured}: {verdict}")

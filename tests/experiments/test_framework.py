@@ -1,6 +1,8 @@
 """The framework of the experiments: settings from text, the folder of results, resuming, reports, comparing."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +16,7 @@ from lava_meta.experiments.common.rules import RULES
 from lava_meta.experiments.common.runner import load_results, run_experiment
 from lava_meta.experiments.common.settings import Settings, at_least, override
 from lava_meta.experiments.common.training import TrainingSettings
+from lava_meta.files import write_json
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,25 @@ class TestFolder:
         run_experiment(toy(calls), Dice(seeds=2), tmp_path, resume=True, say=lines.append)
         assert calls == [(0.0, 0), (1.0, 0), (0.0, 1), (1.0, 1)]
         assert [line.endswith("(read back)") for line in lines] == [True, True, True, False]
+
+    def test_two_processes_share_the_runs(self, tmp_path):
+        """What another process is at is left to it, and read back once it is done."""
+        folder = tmp_path / "runs" / "m_1" / "seed0"
+        folder.mkdir(parents=True)
+        write_json(tmp_path / "settings.json", {"experiment": "toy", "settings": Dice(seeds=1).to_dict()})
+        lock = str(folder / ".lock")
+        hold = f"import fcntl; f = open({lock!r}, 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True)"
+        with subprocess.Popen(
+            [sys.executable, "-c", hold + "; input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as other:
+            assert other.stdout.readline() == b"1\n"
+            calls, lines = [], []
+            assert run_experiment(toy(calls), Dice(seeds=1), tmp_path, resume=True, say=lines.append) is None
+            assert calls == [(0.0, 0)]
+            assert lines[-1].startswith("1 runs are under way in other processes")
+            other.communicate(b"\n", timeout=60)
+        run_experiment(toy(calls), Dice(seeds=1), tmp_path, resume=True)
+        assert calls == [(0.0, 0), (1.0, 0)]
 
     def test_seeds_and_arms_may_be_added(self, tmp_path):
         calls = []
