@@ -232,8 +232,8 @@ def test_every_rule_runs_under_the_same_loop(tmp_path):
         ["tasks=2", "epochs=1", "hidden=16", "train_images=150", "test_images=60", "m=2", f"rules={','.join(RULES)}"],
     )
     results = run_experiment(find("permuted_mnist"), settings, tmp_path / "all")
-    labels = {"metaplastic": "m = 2", "probabilistic": "probabilistic, m = 2", "real": "real, m = 2"}
-    assert list(results.arms) == [labels.get(rule, rule) for rule in RULES]
+    labels = {rule: f"{rule}, m = 2" if RULES[rule].uses_m else rule for rule in RULES} | {"metaplastic": "m = 2"}
+    assert list(results.arms) == [labels[rule] for rule in RULES]
     accuracies = {label: results.values(label, "ACC")[0] for label in results.arms}
     assert all(5 < value < 100 for value in accuracies.values())
     assert len(set(accuracies.values())) >= len(RULES) - 3  # they are different ways of learning
