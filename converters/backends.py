@@ -44,11 +44,13 @@ def run(net: LavaNetwork, images: Any, backend: str = "cpu", *, lanes: int = 64,
         return net.predict(images, lanes=lanes, progress=progress)
     if backend == "loihi-sim":
         return LavaNetwork(net.graph, form="stock").predict(images, progress=progress)
-    pixels = net.graph.check_images(images)
-    plan(net.graph)
-    from lava_meta.processes.hardware import sums_on_chip
+    graph = net.graph
+    pixels = graph.check_images(images)
+    layers = plan(graph)
+    # A chip's runtime is Intel's, so the run is Lava's own and not supervised.
+    from lava_meta.processes.stock_script import run as run_stock
 
-    return net.graph.readout.classes(sums_on_chip(net.graph, pixels))
+    return graph.readout.classes(run_stock(layers, pixels > 0 if graph.signs else pixels, backend))
 
 
 def run_config(graph: BinaryGraph, backend: str) -> RunConfig:

@@ -17,7 +17,7 @@ from lava.proc.sparse.models import PySparseModelBitAcc
 
 from lava_meta.graph import BinaryGraph
 from lava_meta.processes.runtime import loggers_unchanged
-from lava_meta.processes.stock import KINDS
+from lava_meta.processes.stock_script import KINDS
 from lava_meta.stock import StockLayer, latencies, plan
 
 MODELS: dict[str, Any] = {

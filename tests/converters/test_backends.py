@@ -169,4 +169,4 @@ def test_a_part_of_the_extension_is_not_enough(net, extension):
 def test_with_the_extension_the_network_runs_between_its_adapters(net):
     """The models found are Lava's for the CPU, since the stand-in has none for a chip; wiring and timing are real."""
     assert np.array_equal(lava_meta.run(net, images(5), backend="loihi"), net.graph.predict(images(5)))
-    assert chip_adapters.Relay.made == ["PyToNxAdapter(1, 20)", "NxToPyAdapter(1, 4)"]
+    assert chip_adapters.Relay.made == ["PyToNxAdapter(20,)", "NxToPyAdapter(4,)"]
