@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lava_meta.converters import LavaNetwork, convert, load
     from lava_meta.converters.backends import run
+    from lava_meta.converters.bundle import bundle
     from lava_meta.converters.nir import from_nir, to_nir
     from lava_meta.converters.snntorch import from_snntorch
     from lava_meta.converters.spiking import SpikingNetwork
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOME = {
     "converters": ("LavaNetwork", "convert", "load"),
     "converters.backends": ("run",),
+    "converters.bundle": ("bundle",),
     "converters.nir": ("from_nir", "to_nir"),
     "converters.snntorch": ("from_snntorch",),
     "converters.spiking": ("SpikingNetwork",),
@@ -66,6 +68,7 @@ __all__ = [
     "Scenario",
     "SpikingNetwork",
     "TrainSettings",
+    "bundle",
     "consolidation_from_csv",
     "convert",
     "dataset_sequence",

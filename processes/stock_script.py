@@ -127,7 +127,7 @@ def main() -> int:
     if arguments.backend == "loihi":
         from lava.utils import loihi
 
-        if not loihi.is_installed("lava.proc.embedded_io.spike"):
+        if not loihi.is_installed():
             print("the backend loihi needs a Loihi 2 chip and Intel's extension of Lava (lava-loihi)", file=sys.stderr)
             return 1
     folder = Path(__file__).parent

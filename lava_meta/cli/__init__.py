@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from lava_meta.cli import (  # noqa: F401  (each adds its commands)
+    bundle,
     experiments,
     lowering,
     networks,

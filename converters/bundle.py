@@ -1,0 +1,217 @@
+"""A folder with all that a colleague with a chip needs, without this package.
+
+    bundle.json           what the folder is, and the checksum of every file
+    README.md             what is in it, how to run it, what to expect
+    run.py                runs the network as stock Lava Processes on the test images and compares; Lava's names only
+    processes.json, .npz  the stock Processes: structure and integers
+    acceptance.npz        test images, the sums and classes they must give, their labels if known
+    network.safetensors   the network, for `lava_meta.load`
+    network.nir           the network in the exchange format, where it can express it
+    rule.json             a plasticity rule as the strings of Lava's learning engine
+
+The folder is written beside its place and then renamed: it is whole or not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+import lava_meta
+from lava_meta.converters.bundle_readme import readme
+from lava_meta.converters.lava import LavaNetwork
+from lava_meta.converters.nir import to_nir
+from lava_meta.errors import ConversionError, RunFolderError
+from lava_meta.graph import BinaryGraph
+from lava_meta.lowering import PRECISIONS, EngineRule, lower
+from lava_meta.rule import Consolidation, Tanh2
+from lava_meta.stock import StockLayer, plan
+
+FORMAT, VERSION = "lava_meta.bundle", 1
+IMAGES = 100  # for acceptance
+PAPERS_RULE = Tanh2(m=1.35)
+_SCRIPT = Path(__file__).parents[1] / "processes" / "stock_script.py"
+
+
+def bundle(
+    network: LavaNetwork | BinaryGraph,
+    folder: str | os.PathLike[str],
+    *,
+    images: Any = None,
+    labels: Any = None,
+    rule: Consolidation = PAPERS_RULE,
+    overwrite: bool = False,
+) -> Path:
+    """Write the folder and return its path.
+
+    Args:
+        network: what `lava_meta.convert` or `lava_meta.load` returns, or its graph.
+        images, labels: for acceptance, the first hundred of them; by default random inputs of seed 0.
+        rule: the consolidation function to lower. A network does not say with which it was trained: by default the
+            paper's, 1 - tanh(1.35 h)**2.
+        overwrite: whether a bundle that is there gives way.
+
+    Raises `ConversionError` where the network does not fit Loihi's ranges or the rule cannot be lowered, `TypeError`
+    and `ValueError` for images or labels that do not fit, `RunFolderError` where the folder holds something else, or a
+    bundle without `overwrite`.
+    """
+    graph = network.graph if isinstance(network, LavaNetwork) else network
+    target = Path(folder)
+    _check_place(target, overwrite)
+    layers = plan(graph)
+    inputs = _random_inputs(graph) if images is None else np.asarray(images)[:IMAGES]
+    pixels = graph.check_images(inputs)
+    known = None if labels is None else np.asarray(labels)[:IMAGES]
+    if known is not None and (images is None or known.shape != (len(pixels),) or known.dtype.kind not in "ui"):
+        raise ValueError(f"labels are {known.dtype} {known.shape}; expected whole numbers, one for each of the images")
+    rules = {precision: lower(rule, precision=precision) for precision in PRECISIONS}
+
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    temporary.mkdir(parents=True)
+    try:
+        graph.save(temporary / "network.safetensors")
+        nir_refusal = _write_nir(graph, temporary / "network.nir")
+        _write_processes(graph, layers, temporary)
+        sums = graph.sums(pixels)
+        acceptance = {"images": pixels.reshape(-1, *graph.input_shape), "sums": sums}
+        acceptance["classes"] = graph.readout.classes(sums)
+        if known is not None:
+            acceptance["labels"] = known
+        np.savez_compressed(temporary / "acceptance.npz", **acceptance)
+        _write_json(temporary / "rule.json", {precision: _rule(engine) for precision, engine in rules.items()})
+        shutil.copyfile(_SCRIPT, temporary / "run.py")
+        text = readme(graph, layers, acceptance, rules, nir_refusal, random=images is None)
+        (temporary / "README.md").write_text(text, encoding="utf-8")
+        checksums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(temporary.iterdir())}
+        manifest = {"format": FORMAT, "version": VERSION, "lava_meta": lava_meta.__version__, "sha256": checksums}
+        _write_json(temporary / "bundle.json", manifest)
+        _move(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _check_place(target: Path, overwrite: bool) -> None:
+    """Raises `RunFolderError` unless the folder may be written."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    try:
+        manifest = json.loads((target / "bundle.json").read_text(encoding="utf-8"))
+        files = {"bundle.json", *manifest["sha256"]} if manifest["format"] == FORMAT else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        files = set()
+    others = {path.name for path in target.iterdir()} - files if target.is_dir() else {target.name}
+    if others:
+        raise RunFolderError(
+            f"{target} is no bundle, or holds more than one ({', '.join(sorted(others)[:3])}): choose another folder"
+        )
+    if not overwrite:
+        raise RunFolderError(f"{target} holds a bundle: choose another folder, or overwrite it")
+
+
+def _move(temporary: Path, target: Path) -> None:
+    """Put the new folder in its place; the old one, if any, is there until then."""
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    if target.exists():
+        target.rename(old)
+    try:
+        temporary.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _random_inputs(graph: BinaryGraph) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    if graph.signs:
+        return rng.choice(np.array([-1, 1], graph.dtype), (IMAGES, *graph.input_shape))
+    return rng.integers(
+        graph.min_level, graph.max_level, (IMAGES, *graph.input_shape), dtype=graph.dtype, endpoint=True
+    )
+
+
+def _write_nir(graph: BinaryGraph, path: Path) -> str | None:
+    """Write the file, or say why there is none."""
+    import nir
+
+    try:
+        nir.write(path, to_nir(graph))
+    except ConversionError as refusal:
+        return str(refusal)
+    return None
+
+
+def _write_processes(graph: BinaryGraph, layers: list[StockLayer], folder: Path) -> None:
+    arrays: dict[str, np.ndarray] = {}
+
+    def plain(value: Any, name: str) -> Any:
+        """An argument as JSON holds it; arrays go into the other file, in the narrowest type that holds them."""
+        if issparse(value):
+            for part in ("data", "indices", "indptr"):
+                arrays[f"{name}.{part}"] = _narrow(getattr(value, part))
+            return {"array": name, "shape": list(value.shape)}
+        if isinstance(value, np.ndarray):
+            arrays[name] = _narrow(value)
+            return {"array": name}
+        return [int(extent) for extent in value] if isinstance(value, tuple) else int(value)
+
+    structure = {
+        "spikes": graph.signs,  # whether inputs of +1 and -1 enter as spikes
+        "scale": graph.readout.scale.tolist(),
+        "offset": graph.readout.offset.tolist(),
+        "layers": [
+            {
+                "name": layer.name,
+                "latency": layer.latency,
+                "inputs": layer.inputs,
+                "output": layer.output,
+                "links": layer.links,
+                "parts": {
+                    name: {
+                        "kind": part.kind,
+                        "arguments": {
+                            key: plain(value, f"{layer.name}.{name}.{key}") for key, value in part.arguments.items()
+                        },
+                    }
+                    for name, part in layer.parts.items()
+                },
+            }
+            for layer in layers
+        ],
+    }
+    _write_json(folder / "processes.json", structure)
+    np.savez_compressed(folder / "processes.npz", **arrays)  # type: ignore[arg-type]
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    for dtype in (np.int8, np.int16):
+        if array.size and np.iinfo(dtype).min <= array.min() and array.max() <= np.iinfo(dtype).max:
+            return array.astype(dtype)
+    return array.astype(np.int32)
+
+
+def _rule(engine: EngineRule) -> dict[str, Any]:
+    return {
+        "declared": str(engine.declared),
+        "expressed": str(engine.consolidation),
+        "dt": engine.dt,
+        "dw": engine.dw,
+        "tag units for a hidden weight of 1": engine.scale,
+        "tag units by which a trace y1 of 1 lowers a synapse": engine.step,
+        "mean of the trace y3": engine.rounding,
+        "distance of the gates": {"mean": engine.mean_distance, "largest": engine.max_distance},
+        "products": engine.stages() if engine.precision == "fixed" else [],
+    }
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
