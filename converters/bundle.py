@@ -8,6 +8,7 @@
     network.safetensors   the network, for `lava_meta.load`
     network.nir           the network in the exchange format, where it can express it
     rule.json             a plasticity rule as the strings of Lava's learning engine
+    report.json           what the network takes of a Loihi 2, counted on the test images (`lava_meta.hardware`)
 
 The folder is written beside its place and then renamed: it is whole or not there.
 """
@@ -30,6 +31,7 @@ from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.nir import to_nir
 from lava_meta.errors import ConversionError, RunFolderError
 from lava_meta.graph import BinaryGraph
+from lava_meta.hardware import report
 from lava_meta.lowering import PRECISIONS, EngineRule, lower
 from lava_meta.rule import Consolidation, Tanh2
 from lava_meta.stock import StockLayer, plan
@@ -86,6 +88,7 @@ def bundle(
             acceptance["labels"] = known
         np.savez_compressed(temporary / "acceptance.npz", **acceptance)
         _write_json(temporary / "rule.json", {precision: _rule(engine) for precision, engine in rules.items()})
+        _write_json(temporary / "report.json", report(graph, pixels, labels=known).to_dict())
         shutil.copyfile(_SCRIPT, temporary / "run.py")
         text = readme(graph, layers, acceptance, rules, nir_refusal, random=images is None)
         (temporary / "README.md").write_text(text, encoding="utf-8")

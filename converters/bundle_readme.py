@@ -57,6 +57,7 @@ differ`, exit code 0.{known}
 | `network.safetensors` | the network, for `lava_meta.load` |
 | `network.nir` | {nir} |
 | `rule.json` | the rule below, with the widths of every product |
+| `report.json` | cores, memory, spikes and operations on the {kind}, with every assumption; nothing verified |
 | `bundle.json` | the checksum of every file |
 
 ## Processes

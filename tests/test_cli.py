@@ -294,6 +294,12 @@ def test_what_is_wrong_with_a_model_of_ones_own_is_told_in_one_line(
         (("report", "NETWORK", "--data", "digits", "--target", "loihi3"), 1, "there are public limits for loihi2"),
         (("report", "NETWORK", "--images", "floats.npy"), 1, "takes unsigned integers"),
         (("report", "NETWORK", "--images", "broken.safetensors"), 1, "is not a whole .npy file"),
+        (("bundle", "NETWORK"), 2, "--out"),
+        (("bundle", "NETWORK", "-o", "x", "--data", "digits", "--images", "floats.npy"), 2, "not both"),
+        (("bundle", "NETWORK", "-o", "x", "--images", "floats.npy"), 1, "takes unsigned integers"),
+        (("bundle", "NETWORK", "-o", "."), 1, "is no bundle, or holds more than one"),
+        (("bundle", "NETWORK", "-o", "x", "--rule", "cosine"), 1, "cosine"),
+        (("bundle", "NETWORK", "-o", "x", "--rule", "linear"), 1, "T"),
         (("demo", "--data", "usps"), 2, "digits, mnist"),
         (("demo", "--online", "--m", "3"), 2, "leave out --data, --m and --epochs"),
         (("online", "broken.safetensors"), 1, "broken.safetensors"),
@@ -315,6 +321,17 @@ def test_errors_are_one_readable_line(
         assert len(done.stderr.strip().splitlines()) == 1
         assert done.stderr.startswith("lava-meta: ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.safetensors", "flat.npy", "floats.npy"]
+
+
+def test_bundle_writes_a_folder_that_runs(network: Path, tmp_path: Path) -> None:
+    done = lava_meta("bundle", network, "-o", "folder", "--data", "digits", "--m", "4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "run.py" in done.stdout
+    assert "Tanh2(m=4.0)" in (tmp_path / "folder" / "README.md").read_text()
+    again = lava_meta("bundle", network, "-o", "folder", cwd=tmp_path)
+    assert again.returncode == 1
+    assert "holds a bundle" in again.stderr
+    assert lava_meta("bundle", network, "-o", "folder", "--overwrite", cwd=tmp_path).returncode == 0
 
 
 def test_report_counts_on_the_first_images(network: Path, tmp_path: Path) -> None:

@@ -26,11 +26,9 @@ def bundle(
     Holds the network, its stock Processes, a script that runs them, a hundred inputs with the sums they must give, the
     NIR file, and a rule's strings. Everything is checked against Loihi's ranges first.
     """
-    import numpy as np
-
+    from lava_meta.cli.networks import read_images
     from lava_meta.converters.bundle import bundle as write
     from lava_meta.data import load_dataset
-    from lava_meta.errors import FormatError
     from lava_meta.graph import BinaryGraph
     from lava_meta.rule import consolidation_from_dict
 
@@ -38,10 +36,7 @@ def bundle(
         raise typer.BadParameter("give --images or --data, not both")
     pixels = labels = None
     if images is not None:
-        try:
-            pixels = np.load(images, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise FormatError(f"{images} is not a whole .npy file of numbers: {error}") from error
+        pixels = read_images(images)
     elif data is not None:
         test = load_dataset(data).test
         pixels, labels = test.x.numpy(), test.y.numpy()
