@@ -13,7 +13,9 @@ all five tasks after the last. Two sweeps of one network:
                 write or to the range, up and down steps of different size, soft bounds, drift of the stored value
 
 The equations are those of `lava_meta.online_learning.device`. Nothing is tuned to an arm: learning rate, gate and range
-are those of the reference.
+are those of the reference. To choose them for a memory of your own, on images that are not learned:
+
+    lava-meta experiment precision --scale medium --set held_out=yes --set bits=5 --set lr=0.002
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ class PrecisionSettings(Settings):
     images: int = 20_000  # a task
     hidden: tuple[int, ...] = (256,)
     lr: float = 0.005
+    held_out: bool = False  # measure on training images that are not learned: to choose settings
     bits: tuple[int, ...] = (3, 4, 5, 6, 8, 12, 16)
     rounding: tuple[str, ...] = ROUNDINGS
     relative_noise: tuple[float, ...] = (0.3, 1.0, 3.0)

@@ -23,8 +23,8 @@ def digits() -> Scenario:
     return permuted_tasks(load_dataset("digits"), 2, seed=0)
 
 
-def learned(scenario: Scenario, backend: str, bits: int, device: Device | None) -> Learner:
-    learner = Learner([64, 24, 10], precision=bits, device=device, seed=3, backend=backend)
+def learned(scenario: Scenario, backend: str, bits: int, device: Device | None, form: str = "fused") -> Learner:
+    learner = Learner([64, 24, 10], precision=bits, device=device, seed=3, backend=backend, form=form)
     learner.fit(scenario, images=60, evaluate=False)
     return learner
 
@@ -61,9 +61,10 @@ def test_an_ideal_device_is_the_memory_of_whole_levels(digits: Scenario, bits: i
 
 
 @pytest.mark.lava
-def test_a_device_learns_in_lava_as_its_twin_does(digits: Scenario) -> None:
+@pytest.mark.parametrize("form", ["fused", "layers"])
+def test_a_device_learns_in_lava_as_its_twin_does(digits: Scenario, form: str) -> None:
     device = Device(**EVERYTHING)
-    assert same_states(learned(digits, "lava", 8, device), learned(digits, "kernels", 8, device))
+    assert same_states(learned(digits, "lava", 8, device, form), learned(digits, "kernels", 8, device))
 
 
 def test_a_learner_on_a_device_is_saved_and_resumed(digits: Scenario, tmp_path: Path) -> None:
