@@ -29,8 +29,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lava_meta import figures as drawing
-from lava_meta.data import load_dataset
 from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
+from lava_meta.experiments.common.online import OnlineSettings, dataset_of
 from lava_meta.experiments.common.settings import Settings, at_least
 from lava_meta.online_learning import Device, Learner, OnlineRule, saturation
 from lava_meta.online_learning.device import ROUNDINGS
@@ -117,7 +117,8 @@ def arms(settings: PrecisionSettings) -> Mapping[str, PrecisionSettings]:
 def measure(settings: PrecisionSettings, seed: int, folder: Path, progress: bool) -> Measurement:
     """Learn the five tasks on the memory of this arm, by the compiled kernels."""
     device = Device(settings.rounding[0], **{fault: getattr(settings, fault)[0] for fault in FAULTS})
-    scenario = permuted_tasks(load_dataset(settings.data), settings.tasks, seed)
+    dataset = dataset_of(OnlineSettings(held_out=settings.held_out), settings.data)
+    scenario = permuted_tasks(dataset, settings.tasks, seed)
     learner = Learner(
         [int(np.prod(scenario.shape)), *settings.hidden, scenario.classes],
         rule=OnlineRule(lr=settings.lr),

@@ -52,6 +52,15 @@ def test_it_runs_and_resumes_and_an_ideal_memory_is_the_learner_of_so_many_bits(
     assert "not told by these runs" in report  # 16 bits were not run
 
 
+def test_held_out_images_are_tested_and_not_learned(tmp_path: Path) -> None:
+    arm = replace(precision.arms(TINY)["8 bits, synapse"], tasks=1, images=5)
+    measured = [
+        precision.EXPERIMENT.measure(replace(arm, held_out=held_out), 0, tmp_path, False).metrics["ACC"]
+        for held_out in (True, False)
+    ]
+    assert measured[0] != measured[1]
+
+
 def test_claims_follow_the_figures() -> None:
     def verdicts(found: Results) -> list[bool | None]:
         return [claim.holds for claim in precision.claims(precision.PrecisionSettings(), found)]
