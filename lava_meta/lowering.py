@@ -227,8 +227,9 @@ def lower(
         raise ValueError(f"scale is {scale}; it is a positive number of tag units for a hidden weight of 1")
     if rule.is_plain:
         return _engine_rule(rule, Constant(), precision, inputs, scale or (256.0 if precision == "fixed" else 1.0))
-    expressed = rule
-    if not isinstance(rule, Linear | Quadratic):
+    if isinstance(rule, Linear | Quadratic):
+        expressed = rule
+    else:
         if surrogate == "refuse":
             raise ConversionError(
                 f"the learning engine cannot express {_named(rule)}: it adds products, without division, exponential, "
@@ -247,7 +248,7 @@ def nearest_gate(
     With a scale, T is one of the powers of two of tag units that the engine has.
     """
     reach = _reach(rule)
-    kinds = {"linear": Linear, "quadratic": Quadratic}
+    kinds: dict[str, type[Linear] | type[Quadratic]] = {"linear": Linear, "quadratic": Quadratic}
     candidates: list[Linear | Quadratic] = []
     for name, kind in kinds.items():
         if family in ("nearest", name):

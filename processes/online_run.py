@@ -24,7 +24,8 @@ _SNAPSHOT = 1000  # images between two copies of what was learned
 class LavaEngine:
     """Learns in Lava, in blocks of up to a thousand images, after each of which `states` gets a copy of the layers.
 
-    form: "fused" runs a `MetaplasticNetwork`; "layers" wires a Process a layer, between which spikes and errors pass.
+    form: "fused" runs a `MetaplasticNetwork`; "layers" wires a Process a layer, between which spikes and errors pass;
+    "engine" does the same with Lava's learning engine, in several time steps an image.
     A failure in a block leaves `states` as they were before it. Raises `RunError` and `RunTimeout`.
     """
 
@@ -54,7 +55,7 @@ class LavaEngine:
         with loggers_unchanged():
             self._network = build(settings, self._shared, self._images, self._labels, feedback, lanes, front)
         tag = "floating_pt" if settings[-1].precision == "float" else "fixed_pt"
-        config = Loihi2SimCfg(select_tag=tag)
+        config = Loihi2SimCfg(select_tag=tag, select_sub_proc_model=form == "engine")
         self._run = Supervised(self._network.process, config, timeout, {"pypy_channel_size": 2})
         self._run.__enter__()
 
@@ -66,8 +67,9 @@ class LavaEngine:
             self._images[:count] = x[start : start + count]
             self._labels[:count] = labels[start : start + count]
             self._network.rewind()
-            self._run.steps(count // self._lanes)
+            self._run.steps(count // self._lanes * self._network.steps)
             right += self._network.right()
+            self._network.collect()
             for shared, state in zip(self._shared, self._states, strict=True):
                 for name in STATE:
                     state[name][:] = shared[name]
@@ -80,6 +82,8 @@ class LavaEngine:
 
 class _Fused:
     """One Process."""
+
+    steps = 1  # time steps an image
 
     def __init__(
         self,
@@ -112,6 +116,9 @@ class _Fused:
         """How many images were classified right since."""
         return int(self._progress[1])
 
+    def collect(self) -> None:
+        """The states are where the Process keeps them."""
+
 
 class _Layers:
     """Source, frozen front, layers and error neurons, each a Process."""
@@ -127,7 +134,9 @@ class _Layers:
         front: Front | None,
     ) -> None:
         last = settings[-1]
-        self._source = LabelledSource(images=images, labels=labels, lanes=lanes, name="source")
+        in_engine = last.engine_steps > 0
+        self.steps = last.engine_steps or 1
+        self._source = LabelledSource(images=images, labels=labels, lanes=lanes, steps=self.steps, name="source")
         self._error = ErrorNeurons(
             classes=last.n_out,
             inputs=last.n_in,
@@ -135,12 +144,15 @@ class _Layers:
             precision=last.precision,
             dead_zone=last.rule.dead_zone,
             lanes=lanes,
+            steps=self.steps,
             name="error",
         )
+        place = "state" if in_engine else "shared"  # a LearningDense keeps its Vars to itself
         layers = [
-            MetaplasticDense(settings=s, lanes=lanes, feedback=direct, shared=state, name=f"layer {i}")
+            MetaplasticDense(settings=s, lanes=lanes, feedback=direct, name=f"layer {i}", **{place: state})
             for i, (s, state, direct) in enumerate(zip(settings, states, [*feedback, None], strict=True), 1)
         ]
+        self._to_read = list(zip(layers, states, strict=True)) if in_engine else []
         spikes = self._source.s_out
         if front is not None:
             frozen = BinaryNetwork(graph=front.graph, lanes=lanes, output=front.name, name="front")
@@ -168,3 +180,11 @@ class _Layers:
     def right(self) -> int:
         """How many images were classified right since."""
         return int(self._error.correct.get()[0]) - self._before
+
+    def collect(self) -> None:
+        """Read the states that are not in shared memory, 20 us a value."""
+        for layer, state in self._to_read:
+            for name in STATE:
+                state[name][:] = getattr(layer, name).get()
+            # The neurons measured this before the last image.
+            state["balance"][:] = np.where(state["hidden"] >= 0, 1, -1).sum(axis=0)

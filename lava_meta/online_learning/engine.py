@@ -12,6 +12,7 @@ from lava_meta.errors import DivergenceError
 from lava_meta.graph import BinaryGraph
 from lava_meta.online_learning.class_errors import ClassError
 from lava_meta.online_learning.device_layer import DeviceLayer
+from lava_meta.online_learning.engine_layer import make_engine_layer
 from lava_meta.online_learning.layers import FixedLayer, FloatLayer, Layer
 from lava_meta.online_learning.settings import LayerSettings
 
@@ -52,7 +53,12 @@ class Front:
 
 
 def make_layer(settings: LayerSettings, state: State, compiled: bool) -> Layer:
-    """The layer in its form: floating point or integers, clear or compiled. It works in place on `state`."""
+    """The layer in its form: floating point or integers, clear or compiled; or the twin of Lava's learning engine.
+
+    It works in place on `state`.
+    """
+    if settings.engine_steps:
+        return make_engine_layer(settings, state)
     if settings.precision == "float":
         return _float_layer(settings, state, compiled)
     if not compiled:

@@ -70,14 +70,33 @@ class EngineSynapses:
         values = {name: y[:, None] for name, y in traces.items()}
         return {"x0": x0[None, :], "y0": y0[:, None], "u0": 1, "w": self.weights, "t": self.tags} | values
 
-    def idle(self, steps: int) -> None:
-        """Let the draws of `steps` time steps pass in which nothing can change."""
-        self._rounding.random(steps)
-        self._decay.random(2 * steps)
+    def learn(self, x0: np.ndarray, traces: dict[str, np.ndarray], steps: int) -> np.ndarray:
+        """All `steps` time steps of an image, of which the last has these traces and the first made the neurons spike.
 
-    def follow(self) -> None:
-        """Give the weights the signs of the tags, as two time steps do: one with all y0, one without."""
-        self.weights = np.where(self.tags >= 0, 128, -128).astype(self.tags.dtype)
+        The tags become what `steps` calls of `step` make of them, but only the synapses that can change are computed;
+        `weights` are left as they are. Returns the units that learned.
+        """
+        self._rounding.random(steps - 1)
+        self._decay.random(2 * steps - 1)
+        draw, decay = self._rounding.random(), self._decay.random() if self.fixed else None
+        silent = np.zeros(len(self.tags), bool)
+        values = {name: _decayed(y, silent, decay) for name, y in traces.items()}
+        units = np.flatnonzero(np.any(list(values.values()), axis=0))
+        always = any(product.dependency == "u0" for product in self.rule.tags)
+        inputs = np.arange(len(x0)) if always else np.flatnonzero(x0)
+        chosen = np.ix_(units, inputs)
+        arguments = {"x0": x0[None, inputs], "y0": silent[units, None], "u0": 1} | {
+            name: value[units, None] for name, value in values.items()
+        }
+        before = self.tags[chosen]
+        weights = np.where(before >= 0, 128, -128).astype(before.dtype)
+        tags = self._sum(self.rule.tags, "t", arguments | {"w": weights, "t": before})
+        self.tags[chosen] = np.clip(_rounded(tags, draw), *_TAG_RANGE) if self.fixed else tags
+        return units
+
+    def sums(self, x0: np.ndarray, units: Any = slice(None)) -> np.ndarray:
+        """int64: of the signs of the tags, over the inputs that spiked, for each of the units."""
+        return np.where(self.tags[units][:, x0] >= 0, 1, -1).sum(axis=1)
 
     def _sum(self, products: tuple[Product, ...], variable: str, arguments: dict[str, Any]) -> np.ndarray:
         if not self.fixed:

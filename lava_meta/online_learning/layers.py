@@ -290,10 +290,10 @@ def initial_state(settings: LayerSettings, generator: np.random.Generator) -> di
     start = generator.uniform(-1.0, 1.0, shapes["hidden"])
     fixed, width = settings.precision != "float", settings.rule.init_width
     if fixed:  # rounded down, so that half of the weights are negative
-        levels = np.clip(np.floor(start * max(1.0, width * settings.levels)), -settings.limit_levels, None)
-        state["hidden"][:] = levels * settings.unit
+        levels = np.floor(start * max(1.0, width * settings.full_range)) * settings.unit
+        state["hidden"][:] = np.clip(levels, -settings.limit_stored, None)
     else:
-        state["hidden"][:] = start * min(width, settings.limit)
+        state["hidden"][:] = start * min(width, settings.limit) * settings.full_range
     state["balance"][:] = np.where(state["hidden"] >= 0, 1, -1).sum(axis=0)
     state["deviation"][:] = round(settings.initial_deviation * 2**NEURON_BITS) if fixed else settings.initial_deviation
     return state

@@ -42,7 +42,7 @@ CHOICES = {
     "backend": BACKENDS,
     "feedback": ("symmetric", "direct"),
     "inputs": ("spikes", "pixels"),
-    "form": ("fused", "layers"),
+    "form": ("fused", "layers", "engine"),
 }
 _PLACEHOLDER_MEAN = 0.125  # of the inputs, until the first images are seen
 
@@ -62,7 +62,9 @@ class Learner:
     inputs: what the first layer sees of an image, "spikes" or "pixels" (graded spikes of up to 8 bits).
     plastic: names of the layers that learn, of `hidden1`, `hidden2`, ..., `readout`; by default all. The synapses of
         the others stay as they are.
-    form: how it runs in Lava: "fused", one Process; "layers", a Process a layer. Both end in identical states.
+    form: how it runs in Lava: "fused", one Process; "layers", a Process a layer. Both end in identical states. "engine"
+        learns in Lava's own learning engine, as a chip would (docs/engine.md): precision 9 or "float", one lane,
+        feedback "direct" where there are hidden layers; `hidden` are then its tags.
     front: frozen layers of a converted network before the first of `sizes` (see `online`).
 
     Raises ValueError or TypeError for arguments that do not fit.
@@ -94,6 +96,11 @@ class Learner:
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(CHOICES[name])}")
         if seed < 0 or lanes < 1:
             raise ValueError(f"seed is {seed} and lanes is {lanes}; a seed is 0 or more, lanes 1 or more")
+        if form == "engine" and (lanes > 1 or (feedback != "direct" and len(sizes) > 2)):
+            raise ValueError(
+                "the learning engine sees one image at a time and passes no error down: give lanes=1 and, with hidden "
+                "layers, feedback='direct'"
+            )
         if isinstance(rule, Consolidation):
             rule = OnlineRule(consolidation=rule)
         self.sizes = tuple(int(n) for n in sizes)
@@ -120,6 +127,7 @@ class Learner:
                 device=device,
                 max_level=max_level if i == 0 and pixels else 1,
                 frozen=name not in self.plastic,
+                engine_steps=len(sizes) + 3 if form == "engine" else 0,
             )
             for i, (n_in, n_out, name) in enumerate(zip(self.sizes[:-1], self.sizes[1:], self.names, strict=True))
         ]
@@ -302,7 +310,8 @@ class Learner:
     @property
     def limits(self) -> list[float]:
         """Largest |h| of each layer, in the units of `hidden`."""
-        return [s.limit if self.precision == "float" else s.limit_stored for s in self.settings]
+        stored = self.precision != "float" or self.form == "engine"
+        return [s.limit_stored if stored else s.limit for s in self.settings]
 
     def _accuracies(self, tests: Sequence[Images], measure: bool) -> list[float]:
         return [self.accuracy(test) if measure else float("nan") for test in tests]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 
+from lava_meta.lowering import TRACE_LIMIT, EngineRule, lower
 from lava_meta.online_learning.device import STORED_BITS, Device
 from lava_meta.rule import Consolidation, Linear, consolidation_from_dict
 
@@ -29,6 +31,8 @@ CENTRE_SHIFT = 7  # the mean error of a unit follows at 2**-7 an image
 MEMORY_LEAST = 64  # images: with it a step and what is forgotten stay inside 32 bits together
 AMOUNT_LIMIT = 1 << 22  # clamp of a step before its gate: with 8 bits of gate it stays inside 32 bits
 ERROR_LIMIT = (1 << 15) - 1  # clamp of an error that a layer passes down: 16 bits
+ENGINE_BITS, ENGINE_LEVELS = 9, 255  # of a tag of the learning engine
+ENGINE_LEAST_STEPS = 5  # time steps of an image there, with one layer
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class LayerSettings:
     device: Device | None = None  # of the memory; None keeps whole levels, without fault
     max_level: int = 1  # inputs are -1, 0 and 1; above 1 they are levels 0 .. max_level, and `input_mean` a share of it
     frozen: bool = False  # the synapses stay as they are; the neurons go on measuring their scale
+    engine_steps: int = 0  # in Lava's learning engine an image takes this many time steps, layers + 4; 0: not there
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
@@ -119,6 +124,44 @@ class LayerSettings:
             raise ValueError("a device steps by spikes and errors only: no pixels as inputs, no memory in the rule")
         if not 1 <= self.max_level <= 255:
             raise ValueError(f"max_level is {self.max_level}; a layer that learns takes inputs of 1 to 8 bits")
+        if self.engine_steps:
+            self._check_engine()
+
+    def _check_engine(self) -> None:
+        if self.engine_steps < ENGINE_LEAST_STEPS:
+            raise ValueError(
+                f"engine_steps is {self.engine_steps}; in the learning engine an image takes layers + 4 time steps, "
+                f"{ENGINE_LEAST_STEPS} with one layer"
+            )
+        if self.precision not in ("float", ENGINE_BITS):
+            raise ValueError(
+                f"precision is {self.precision!r}; the learning engine's tags have 8 bits and a sign: give "
+                f"{ENGINE_BITS}, or 'float'"
+            )
+        if self.device is not None or self.max_level > 1 or self.rule.memory is not None:
+            raise ValueError(
+                "the learning engine has its own memory, takes spikes or signs, and forgets nothing: no device, no "
+                "pixels as inputs, no memory in the rule"
+            )
+        trace = self.rule.lr * self.full_range / self.engine_rule.step
+        if self.precision != "float" and trace > TRACE_LIMIT:
+            raise ValueError(
+                f"lr is {self.rule.lr:g}: an error of 1 would need a trace of {trace:.0f}, and the learning engine's "
+                f"go to {TRACE_LIMIT}; here lr is at most {self.rule.lr * TRACE_LIMIT / trace:.3g}"
+            )
+
+    @property
+    def engine_rule(self) -> EngineRule:
+        """The consolidation function of |h| / limit in the learning engine's language."""
+        precision = "float" if self.precision == "float" else "fixed"
+        return _lowered(self.rule.consolidation, precision, "spikes" if self.input_mean else "signs")
+
+    @property
+    def full_range(self) -> float:
+        """|h| of 1 in the units in which it is kept: levels, tags of the learning engine, or 1."""
+        if self.engine_steps:
+            return self.engine_rule.scale / self.limit
+        return 1.0 if self.precision == "float" else self.levels
 
     @property
     def limit(self) -> float:
@@ -171,7 +214,9 @@ class LayerSettings:
 
     @property
     def limit_stored(self) -> int:
-        """Largest |h| as it is stored."""
+        """Largest |h| as it is stored; of float tags, which nothing clamps, where the gate ends."""
+        if self.engine_steps:
+            return int(min(self.engine_rule.T, ENGINE_LEVELS))
         return self.limit_levels * self.unit
 
     @property
@@ -195,8 +240,8 @@ class LayerSettings:
         return 7 + NEURON_BITS + RATE_BITS - (self.step_bits - 8)
 
     def rate_fixed(self, lr: float) -> int:
-        """Levels a unit error moves a synapse, with 12 fraction bits."""
-        return round(self.levels * lr * 2**RATE_BITS)
+        """Levels a unit error moves a synapse, with 12 fraction bits; in the learning engine, the trace that it is."""
+        return round(self.full_range / (self.engine_rule.step if self.engine_steps else 1) * lr * 2**RATE_BITS)
 
     def gate_table(self, consolidation_range: float) -> np.ndarray:
         """int32 (limit_stored + 1,): 256 * f(|h| / (limit * consolidation_range)) for every stored |h|."""
@@ -210,3 +255,8 @@ class LayerSettings:
             return np.zeros(len(level), np.int32)
         share = self.rule.consolidation(level / (self.limit_levels * consolidation_range)) / self.rule.memory
         return np.rint(level * share * 2**self.step_bits).astype(np.int32)
+
+
+@lru_cache(maxsize=64)
+def _lowered(consolidation: Consolidation, precision: str, inputs: str) -> EngineRule:
+    return lower(consolidation, precision=precision, inputs=inputs)

@@ -25,10 +25,14 @@ class _Compares(PyLoihiProcessModel):
         super().__init__(proc_params)
         names = ("kind", "classes", "inputs", "precision", "dead_zone")
         self.error = ClassError(*(proc_params[name] for name in names))
+        self.steps = proc_params["steps"]
 
     def run_spk(self) -> None:
         sums = self.s_in.recv()
         labels = self.label_in.recv().astype(np.int64)  # stock sources send floats
+        if self.time_step % self.steps:
+            self.e_out.send(np.zeros_like(sums))
+            return
         self.e_out.send(self.error(sums, labels))
         self.correct += int((sums.argmax(axis=1) == labels).sum())
 

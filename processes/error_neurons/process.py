@@ -15,6 +15,7 @@ class ErrorNeurons(AbstractProcess):
     Ports: `s_in` (lanes, classes), int32, the readout's sums; `label_in` (lanes,), int32; `e_out` (lanes, classes),
     float32, or in fixed point int32 with 128 for 1.0. Var `correct` (1,): how many images were classified right.
 
+    steps: time steps an image is shown; errors are sent in the last of them, and 0 in the others.
     inputs: of each readout unit, whose root scales the sums. kind: "softmax", "margin" or "ternary". A label that is
     no class ends the run with a ValueError.
     """
@@ -28,9 +29,18 @@ class ErrorNeurons(AbstractProcess):
         precision: Precision = 8,
         dead_zone: float = 0.02,
         lanes: int = 1,
+        steps: int = 1,
         name: str | None = None,
     ) -> None:
-        super().__init__(classes=classes, inputs=inputs, kind=kind, precision=precision, dead_zone=dead_zone, name=name)
+        super().__init__(
+            classes=classes,
+            inputs=inputs,
+            kind=kind,
+            precision=precision,
+            dead_zone=dead_zone,
+            steps=steps,
+            name=name,
+        )
         if kind not in ERRORS:
             raise ValueError(f"kind is {kind!r}; choose one of {', '.join(ERRORS)}")
         self.s_in = InPort(shape=(lanes, classes))

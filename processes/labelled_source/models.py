@@ -28,6 +28,7 @@ class LabelledSourceModel(PyLoihiProcessModel):
         super().__init__(proc_params)
         self.images = proc_params["images"]
         self.labels = proc_params["labels"]
+        self.steps = proc_params["steps"]
 
     def run_spk(self) -> None:
         start = int(self.position[0])
@@ -39,4 +40,5 @@ class LabelledSourceModel(PyLoihiProcessModel):
             )
         self.s_out.send(self.images[start:end].astype(np.int32))
         self.label_out.send(self.labels[start:end].astype(np.int32))
-        self.position[0] = end
+        if self.time_step % self.steps == 0:
+            self.position[0] = end

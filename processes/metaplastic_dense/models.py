@@ -33,6 +33,11 @@ class _Learns(PyLoihiProcessModel):
         self.feedback = proc_params["feedback"]
         self.shared = proc_params["shared"]
         self.layer: Layer | None = None
+        if self.settings.engine_steps:
+            raise ValueError(
+                "a layer with engine_steps runs in Lava's learning engine: give the run configuration "
+                "select_sub_proc_model=True"
+            )
         if (self.settings.precision == "float") != (self.form == "floating_pt"):
             raise ValueError(
                 f"a hidden weight of precision {self.settings.precision!r} does not run in the form {self.form}: "

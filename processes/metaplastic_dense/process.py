@@ -31,6 +31,10 @@ class MetaplasticDense(AbstractProcess):
     `learning_rate` (1,); `consolidation_range` (1,), which stretches the gate to f(|h| / (limit * range));
     `learning` (1,): 0 stops all learning.
 
+    With `settings.engine_steps` the synapses are those of a stock `LearningDense`, chosen by a run configuration with
+    select_sub_proc_model=True: an image is then shown for so many time steps, errors are not passed down, and `hidden`
+    holds the tags (`lava_meta.online_learning.engine_layer`).
+
     settings: sizes, rule, precision and seed. The tag of the run configuration must fit: "fixed_pt" for bits,
     "floating_pt" for "float". state: where it starts, by default drawn from the seed. feedback: fixed matrix
     (classes, n_out) of signs through which the layer sees the readout's error directly. shared: arrays from
@@ -47,12 +51,12 @@ class MetaplasticDense(AbstractProcess):
         shared: dict[str, np.ndarray] | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(settings=settings, feedback=feedback, shared=shared, name=name)
+        start = shared or state or initial_state(settings, np.random.default_rng(settings.seed))
+        super().__init__(settings=settings, feedback=feedback, shared=shared, state=start, name=name)
         if lanes < 1:
             raise ValueError(f"lanes is {lanes}; a time step takes at least one image")
         if feedback is not None and (feedback.ndim != 2 or feedback.shape[1] != settings.n_out):
             raise ValueError(f"feedback has shape {feedback.shape}; it is (classes, {settings.n_out})")
-        start = shared or state or initial_state(settings, np.random.default_rng(settings.seed))
         errors = settings.n_out if feedback is None else feedback.shape[0]
         self.s_in = InPort(shape=(lanes, settings.n_in))
         self.s_out = OutPort(shape=(lanes, settings.n_out))
