@@ -147,7 +147,7 @@ def sweeps(
                     axis.plot([x] * len(seeds), seeds, "o", color=f"C{i}", markersize=2.5, alpha=0.7)
             axis.set(xlabel=name, ylim=(0, 100), xticks=range(len(measured)), xticklabels=[f"{x:g}" for x in measured])
             if len(curves) > 1:
-                axis.legend()
+                axis.legend(loc="lower left", bbox_to_anchor=(0, 1), handlelength=1.2)
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
         for axis in axes[:, 0]:
