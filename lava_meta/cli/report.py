@@ -17,7 +17,7 @@ def report(
     images: Annotated[Path | None, typer.Option(help="Count on these images, an .npy file (n, ...).")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Count on this many images at most, the first ones.")] = 1000,
     target: Annotated[str, typer.Option(help="The chip.")] = "loihi2",
-    weight_bits: Annotated[int, typer.Option(min=1, max=8, help="Of a stored weight.")] = 8,
+    weight_bits: Annotated[int, typer.Option(min=2, max=8, help="Of a stored weight.")] = 8,
     own_kernels: Annotated[
         bool, typer.Option("--own-kernels", help="Store a convolution's weights for every synapse.")
     ] = False,

@@ -1,4 +1,4 @@
-"""What is public about the chips, and what the report assumes where nothing is; each with its source."""
+"""What is public about the chips, and the widths of the learning engine, with their sources."""
 
 from __future__ import annotations
 
@@ -27,19 +27,10 @@ LOIHI2 = Chip(
 )
 CHIPS = {"loihi2": LOIHI2}
 
+# Of Lava's learning engine, as Lava 0.10.0's fixed-point models have them.
 TAG_BITS = 9  # a plastic synapse's tag: 8 bits and sign
 TRACE_BITS = 7  # a trace
 TRACES = {"inputs": 1, "units": 3}  # x1 of each input; y1, y2, y3 of each unit
-LAVA = "Lava 0.10.0, fixed-point models and their docstrings"
-OURS = "a choice of this report"
-
-
-@dataclass(frozen=True)
-class Assumption:
-    """One thing that the report takes for granted."""
-
-    says: str
-    source: str
 
 
 def find_chip(target: str) -> Chip:

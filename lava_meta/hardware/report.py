@@ -22,7 +22,8 @@ import numpy as np
 from lava_meta.files import write_atomically, write_json
 from lava_meta.graph import BinaryGraph
 from lava_meta.hardware import energy, neurobench
-from lava_meta.hardware.chips import LAVA, OURS, TAG_BITS, TRACE_BITS, TRACES, Assumption, Chip, find_chip
+from lava_meta.hardware.assumptions import Assumption, assumptions
+from lava_meta.hardware.chips import TAG_BITS, TRACE_BITS, TRACES, Chip, find_chip
 from lava_meta.hardware.placement import Core, place
 from lava_meta.hardware.populations import INPUT, Population, populations
 from lava_meta.hardware.workload import Workload, measure
@@ -110,7 +111,7 @@ def report(
 ) -> Report:
     """Count, place and estimate.
 
-    images (n, ...), and labels (n,) if any: what is counted on. weight_bits: 1 to 8, of a stored weight.
+    images (n, ...), and labels (n,) if any: what is counted on. weight_bits: 2 to 8, of a stored weight.
     share_kernels: whether a core stores a convolution's kernel once, or every synapse. plastic: layers that learn, by
     name, and the bits of their hidden weights.
 
@@ -118,8 +119,8 @@ def report(
     form or a neuron no room; and what `graph.check_images` raises.
     """
     chip = find_chip(target)
-    if isinstance(weight_bits, bool) or not isinstance(weight_bits, int) or not 1 <= weight_bits <= 8:
-        raise ValueError(f"weight_bits is {weight_bits!r}; a stored weight has 1 to 8 bits")
+    if isinstance(weight_bits, bool) or not isinstance(weight_bits, int) or not 2 <= weight_bits <= 8:
+        raise ValueError(f"weight_bits is {weight_bits!r}; a stored weight of both signs has 2 to 8 bits")
     pixels = graph.check_images(images)
     if labels is not None:
         labels = np.asarray(labels)
@@ -197,69 +198,3 @@ def _plastic_row(layer: Any, spikes: float) -> dict[str, Any]:
         "trace bytes": math.ceil(traces * TRACE_BITS / 8),
         "synaptic updates": spikes * layer.n_out,
     }
-
-
-def assumptions(
-    chip: Chip, weight_bits: int, share_kernels: bool, convolutional: bool, plastic: Mapping[str, int]
-) -> list[Assumption]:
-    """All that the report takes for granted."""
-    found = [
-        Assumption(
-            f"{chip.name}: {chip.cores} cores a chip, up to {chip.neurons:,} neurons and "
-            f"{chip.synaptic_bytes // 1024} KB of synaptic memory a core, {chip.synapses:,} synapses a chip. Limits on "
-            "axons and on the memory of neuron programs are not public and not counted.",
-            chip.source,
-        ),
-        Assumption(
-            f"A stored weight takes {weight_bits} bits, and nothing is counted for addresses or headers.",
-            f"weights of up to 8 bits, one of them for mixed signs: {LAVA}; headers: {OURS}",
-        ),
-        Assumption(
-            "A layer begins on a new core; neurons follow in order, and a new core begins where the next would pass a "
-            "limit. A neuron lies on one core with all synapses before it.",
-            OURS,
-        ),
-        Assumption(
-            "The network is the stock form, its relays, inhibitory units and constant units included; spikes are 0 or "
-            "1, and pixels enter as graded spikes, none for a pixel of 0.",
-            "docs/hardware.md; Lava 0.10.0's Processes",
-        ),
-        Assumption(
-            "An image enters each time step, so that each neuron is updated once an image. Who waits for an answer "
-            "before the next image has as many updates of each neuron as the latency has steps.",
-            OURS,
-        ),
-        Assumption(
-            "Pixels come from outside the cores: no neurons, no hops. A spike is one message to every core that holds "
-            "neurons of a population it is connected to, even if none of its synapses lie there.",
-            OURS,
-        ),
-        Assumption(
-            "Energy is by coefficients of Loihi 1: none are public for Loihi 2. Static power, input and output, and "
-            "the way between chips are left out. Cores lie on Loihi 1's mesh (32 tiles of 4) in their order.",
-            energy.SOURCE,
-        ),
-    ]
-    if convolutional:
-        says = "once a core for each channel that lies there" if share_kernels else "for every synapse"
-        found.append(Assumption(f"A convolution's weights are stored {says}.", OURS))
-    if plastic:
-        found.append(
-            Assumption(
-                f"A plastic synapse has a tag of {TAG_BITS} bits beside its weight; an input has one trace and a unit "
-                f"three, of {TRACE_BITS} bits. Each synapse of an active input counts as updated: an upper bound.",
-                f"widths: {LAVA}",
-            )
-        )
-        found.append(
-            Assumption(
-                "Steps in which errors come back, and what neurons do for the rule, are not counted.",
-                OURS,
-            )
-        )
-        wide = [f"{name} ({bits} bits)" for name, bits in plastic.items() if bits > TAG_BITS]
-        if wide:
-            found.append(
-                Assumption(f"Hidden weights wider than a tag do not fit: {', '.join(wide)}; counted as a tag.", LAVA)
-            )
-    return found

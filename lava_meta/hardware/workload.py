@@ -31,7 +31,7 @@ class Workload:
 
 
 def measure(populations: Sequence[Population], pixels: np.ndarray) -> Workload:
-    """Run `pixels` (n, inputs) of unsigned integers through the populations, one image a step, and count."""
+    """Run `pixels`, integers (n, inputs), through the populations, one image a step, and count."""
     widest = max(int(population.fan_in.max()) if len(population.shape) == 3 else 1 for population in populations)
     units = max(population.units * widest for population in populations)
     batch = max(1, min(512, _BATCH_VALUES // units))

@@ -458,12 +458,29 @@ def test_kernels_that_are_not_shared_take_a_weight_for_every_synapse() -> None:
     assert any("for every synapse" in assumption.says for assumption in own.assumptions)
 
 
+def test_fewer_bits_a_weight_take_less_memory_and_say_what_they_hold() -> None:
+    graph = dense_net()
+    x = images(graph, 1)
+    eight, two = report(graph, x), report(graph, x, weight_bits=2)
+    assert two.layers[0]["synaptic bytes"] == math.ceil(eight.layers[0]["synaptic bytes"] / 4)
+    assert [any("+128 and -128" in one.says for one in found.assumptions) for found in (eight, two)] == [False, True]
+
+
+@pytest.mark.lava
+def test_two_bits_of_both_signs_hold_128() -> None:
+    from lava.utils.weightutils import SignMode, truncate_weights
+
+    assert truncate_weights(np.array([[128, -128]]), SignMode.MIXED, 2).tolist() == [[128, -128]]
+    assert truncate_weights(np.array([[128, -128]]), SignMode.MIXED, 1).tolist() != [[128, -128]]
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
         ({"target": "loihi3"}, "there are public limits for loihi2"),
-        ({"weight_bits": 9}, "1 to 8 bits"),
-        ({"weight_bits": True}, "1 to 8 bits"),
+        ({"weight_bits": 9}, "2 to 8 bits"),
+        ({"weight_bits": 1}, "2 to 8 bits"),
+        ({"weight_bits": 2.0}, "2 to 8 bits"),
         ({"labels": [1, 2]}, "one for each of 3 images"),
         ({"plastic": {"hidden9": 8}}, "this network has hidden1, hidden2, readout"),
     ],
