@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_meta.converters.reading import flat, read
+from lava_meta.converters.reading import SIGNS, flat, read
 from lava_meta.converters.torch import prepare
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
@@ -30,7 +30,7 @@ class Parity:
     compared: int  # signs and classes compared
     mismatches: dict[str, int]  # against the model in float64: all 0 for an exact conversion
     float32: dict[str, int]  # against the model in float32: rounding of the model itself
-    ties: dict[str, int]  # sums that tie exactly with a norm's threshold, where float64 rounds to the other side
+    ties: dict[str, int]  # sums that tie with a threshold, and classes with each other, where float64 rounds otherwise
 
     @property
     def exact(self) -> bool:
@@ -66,31 +66,59 @@ def domain_images(graph: BinaryGraph, count: int, seed: int) -> np.ndarray:
     return images.astype(graph.dtype)
 
 
-def model_activations(
-    model: nn.Module, inputs: torch.Tensor, given: dict[str, np.ndarray] | None = None
-) -> dict[str, np.ndarray]:
+def model_activations(model: nn.Module, inputs: torch.Tensor) -> dict[str, np.ndarray]:
     """The signs that each stage of `model` hands on, flat, and its logits, named as by `BinaryGraph.named_layers`.
 
-    The signs of binarized inputs are `inputs`. Where signs are `given` for a stage, the next one gets these.
+    The signs of binarized inputs are `inputs`.
 
     Raises `ConversionError` if the modules, one after the other, do not give what the model gives.
     """
+    found, _ = _walk(model, inputs)
+    _check_own_forward(model, inputs, found["readout"])
+    return found
+
+
+def _walk(
+    model: nn.Module, inputs: torch.Tensor, given: dict[str, np.ndarray] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What each stage hands on, and what comes before its sign. Where signs are `given`, the next stage gets these."""
     front, stages = read(model)
     names = {stage.end: f"hidden{i}" for i, stage in enumerate(stages[:-1], 1)}
     if front.sign is not None:
         names[front.end] = "inputs"
     found: dict[str, np.ndarray] = {}
-    x = inputs
+    values: dict[str, np.ndarray] = {}
+    x = before = inputs
     with torch.no_grad():
         for place, (_, module) in enumerate(flat(model)):
+            if isinstance(module, SIGNS):
+                before = x
             x = module(x)
             if place in names:
                 found[names[place]] = x.flatten(1).numpy().astype(np.int8)
+                values[names[place]] = before.flatten(1).numpy()
                 if given is not None:
                     x = torch.from_numpy(given[names[place]].reshape(x.shape)).to(x.dtype)
-        if given is None and not torch.equal(x, model(inputs)):
-            raise ConversionError("the modules read from the model give other logits than the model's own forward")
-    return found | {"readout": x.numpy()}
+    return found | {"readout": x.numpy()}, values
+
+
+def _check_own_forward(model: nn.Module, inputs: torch.Tensor, logits: np.ndarray) -> None:
+    try:
+        with torch.no_grad():
+            own = model(inputs).numpy()
+    except RuntimeError as error:
+        if inputs.dtype == torch.float64:
+            return  # a forward that makes float32 on its way, as torch.where of numbers does: float32 is checked too
+        raise ConversionError(f"the model fails on inputs of its domain: {error}") from error
+    if not np.array_equal(logits, own):
+        raise ConversionError("the modules read from the model give other logits than the model's own forward")
+
+
+def _within_rounding(values: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """Where the model's own value before a sign is 0 within float64's rounding; nowhere if pooling lies between."""
+    if values.shape != signs.shape:
+        return np.zeros(signs.shape, bool)
+    return np.abs(values) <= 1e-12 * np.abs(values).max(axis=1, keepdims=True)
 
 
 def exact_ties(graph: BinaryGraph, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -122,23 +150,33 @@ def check(
     """Compare `graph` with `model` layer by layer, on `images` or on `count` random ones; see `Parity`."""
     if images is None:
         images = domain_images(graph, count, seed)
-    ours = graph.activations(images) | {"readout": graph.predict(images)}
+    ours = graph.activations(images)
+    sums = ours["readout"]
+    ours["readout"] = graph.readout.classes(sums)
     if graph.binarize is not None:
         ours["inputs"] = np.where(graph.binarize.fires(graph.check_images(images)), 1, -1)
     exact = prepare(model, task)
     rounding = prepare(model, task).float()
     select_task(rounding, task)
     tied = exact_ties(graph, images)
+    rounding_layers = {f"hidden{i}" for i, stage in enumerate(read(exact)[1][:-1], 1) if stage.rounds}
     differences = []
     for version, dtype in ((exact, torch.float64), (rounding, torch.float32)):
         inputs = torch.from_numpy(graph.check_images(images).reshape(-1, *graph.input_shape).astype(np.int64)).to(dtype)
         if mean is not None and std is not None:
             inputs = (inputs / graph.max_level - mean) / std
         theirs = model_activations(version, inputs)
-        if tied:  # one tie would move all that follows: each layer is compared on our signs
-            theirs = model_activations(version, inputs, ours)
+        if tied or rounding_layers:  # one tie would move all that follows: each layer is compared on our signs
+            theirs, values = _walk(version, inputs, ours)
+            if version is exact:
+                for name in rounding_layers:
+                    tied[name] = _within_rounding(values[name], ours[name])
         theirs["readout"] = theirs["readout"].argmax(axis=1)
         differences.append({name: ours[name] != theirs[name] for name in ours})
+        if version is exact:
+            scores = graph.readout.values(sums)
+            best, chosen = (np.take_along_axis(scores, c["readout"][:, None], 1)[:, 0] for c in (ours, theirs))
+            tied["readout"] = best == chosen
     return Parity(
         images=len(images),
         seed=seed,

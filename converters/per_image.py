@@ -13,7 +13,7 @@ from lava_meta.converters.reading import AVERAGES, MAXIMA, Stage, is_per_image
 from lava_meta.converters.sums import Sums
 from lava_meta.errors import ConversionError
 from lava_meta.group_norm import GroupNorm
-from lava_meta.nn import FixedNorm, SampleNorm
+from lava_meta.nn import FixedNorm, SampleNorm, Sign
 
 
 def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNorm | None:
@@ -25,6 +25,8 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
     if not places:
         return None
     label, norm = stage.before[places[0]]
+    if type(stage.sign) is not Sign:
+        raise ConversionError(f"{label} stands before another sign than lava_meta.nn.Sign (+1 where x >= 0)")
     if not isinstance(sums.divisor, int):
         raise ConversionError(f"{label} stands behind means whose windows at the border are divided by less")
     scale = Fraction(1) if sums.pixels is None else Fraction(float(sums.pixels.gain))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import nn
 
+from lava_meta.converters.functions import Cast, StrictSign, TorchSign
 from lava_meta.converters.registry import Affine, parts_of
 from lava_meta.converters.tracing import FUNCTION_NAMES, has_own_forward, trace
 from lava_meta.errors import ConversionError
@@ -65,13 +66,15 @@ SUPPORT: dict[type[nn.Module], str] = {
     nn.Flatten: "the order (channels, rows, columns)",
     **IDENTITIES,
     nn.Sequential: "its modules, nested to any depth",
-    nn.Module: f"what its forward calls one after the other: modules, {FUNCTION_NAMES}, and views as (images, -1)",
+    nn.Module: f"what its forward calls one after the other: modules, {FUNCTION_NAMES}, products "
+    "with and sums of numbers, comparisons with 0, `torch.where`, and views as (images, -1)",
 }
 REFUSED: dict[type[nn.Module], str] = {
     nn.InstanceNorm1d: "it takes series (images, channels, length); use nn.LayerNorm or nn.GroupNorm",
     nn.ReLU: "binarized networks pass signs on; use lava_meta.nn.Sign",
 }
 SUPPORTED = tuple(SUPPORT)
+SIGNS = (Sign, StrictSign, TorchSign)
 
 
 @dataclass
@@ -81,8 +84,9 @@ class Stage:
     name: str
     layer: BinaryLinear | BinaryConv2d
     before: list[tuple[str, nn.Module]] = field(default_factory=list)  # norms and pooling before the sign, in order
-    sign: Sign | None = None
+    sign: nn.Module | None = None  # one of `SIGNS`
     behind: list[tuple[str, nn.Module]] = field(default_factory=list)  # pooling of signs
+    rounds: bool = False  # the model's own layer sums products that float64 rounds, as those with +c and -c
     end: int = 0  # place of its last module that computes, among `flat(model)`
 
     @property
@@ -102,7 +106,7 @@ class Front:
 
     pixels: Pixels | None = None
     before: list[tuple[str, nn.Module]] = field(default_factory=list)  # norms before the sign, and Flatten
-    sign: Sign | None = None
+    sign: nn.Module | None = None
     end: int = -1  # place of the sign among `flat(model)`
 
 
@@ -159,7 +163,7 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
     front = Front()
     stages: list[Stage] = []
     flattened = False
-    for place, label, module in _parts(model):
+    for place, label, module, rounds in _parts(model):
         if isinstance(module, nn.Flatten):
             _check_flatten(label, module, stages)
             flattened = True
@@ -176,10 +180,13 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
                     f"{front.before[-1][0]} stands before the first binary layer; without a sign behind it, only "
                     "Flatten and Pixels may"
                 )
-            stages.append(Stage(label, module))
+            stages.append(Stage(label, module, rounds=rounds))
         elif not stages:
             _read_front(front, place, label, module)
-        elif isinstance(module, Sign):
+        elif isinstance(module, Cast):
+            if stages[-1].sign is None:
+                raise ConversionError(f"{label} changes the type of sums; only signs may change theirs")
+        elif isinstance(module, SIGNS):
             if stages[-1].sign is not None:
                 raise ConversionError(f"{label} follows another sign activation")
             stages[-1].sign = module
@@ -215,22 +222,25 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
 
 def _read_front(front: Front, place: int, label: str, module: nn.Module) -> None:
     """A module before the first binary layer: norms and a sign, which make signs of the inputs."""
-    if isinstance(module, Sign) and front.sign is None:
+    if isinstance(module, SIGNS) and front.sign is None:
         front.sign, front.end = module, place
     elif is_monotone(module) and front.sign is None:
         front.before.append((label, module))
-    elif not isinstance(module, tuple(IDENTITIES)):
+    elif not isinstance(module, (*IDENTITIES, Cast)):
         raise ConversionError(
             f"{label} stands before the first binary layer; only Flatten, Pixels, and norms with a sign behind them may"
         )
 
 
-def _parts(model: nn.Module) -> Iterator[tuple[int, str, nn.Module]]:
-    """The model's modules, registered ones as what they are made of: place among `flat(model)`, label, module."""
+def _parts(model: nn.Module) -> Iterator[tuple[int, str, nn.Module, bool]]:
+    """The model's modules, registered ones as what they are made of: place among `flat(model)`, label, module.
+
+    The last says whether it is a part of a registered one.
+    """
     for place, (name, module) in enumerate(flat(model)):
         label = f"{name} ({type(module).__name__})"
         for part in parts_of(label, module):
-            yield place, label, part
+            yield place, label, part, part is not module
 
 
 def _check_layer(label: str, module: nn.Module, stages: Sequence[Stage], flattened: bool) -> None:

@@ -34,7 +34,7 @@ class Affine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shape = (-1, *(1 for _ in x.shape[2:]))
-        return x * self.scale.reshape(shape) + self.offset.reshape(shape)
+        return x * self.scale.reshape(shape).to(x.dtype) + self.offset.reshape(shape).to(x.dtype)
 
 
 def register(kind: type[nn.Module], parts: Parts) -> None:

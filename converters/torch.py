@@ -28,6 +28,7 @@ import torch
 from torch import nn
 
 from lava_meta.conv import ConvLayer, Pool
+from lava_meta.converters.functions import StrictSign, TorchSign
 from lava_meta.converters.per_image import check_readout_norm, per_image_norm
 from lava_meta.converters.pooling import MAXIMA, Average, fixed_pools, pair
 from lava_meta.converters.reading import Front, Stage, is_per_image, norms_of, read
@@ -155,8 +156,11 @@ def _binarize(front: Front, pixels: Pixels, shape: tuple[int, ...]) -> Binarize:
         return _through("the input", front.before, images).reshape(-1)
 
     low, high = np.full(math.prod(shape), pixels.min_level), np.full(math.prod(shape), pixels.max_level)
-    inverted = (values(low) >= 0) & (values(high) < 0)
-    threshold = _reached(lambda levels: values(levels) >= 0, low, high, inverted)
+    plus = fires(front.sign)
+    inverted = plus(values(low)) & ~plus(values(high))
+    threshold = _reached(lambda levels: plus(values(levels)), low, high, inverted)
+    if isinstance(front.sign, TorchSign) and (values(np.where(inverted, -1, 1) * threshold) == 0).any():
+        raise ConversionError("torch.sign gives 0 for an input that is 0; use lava_meta.nn.Sign")
     return Binarize(threshold, np.where(inverted, -1, 1).astype(np.int8))
 
 
@@ -241,23 +245,50 @@ def _padding(conv: BinaryConv2d) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def _search(stage: Stage, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
     """The integer threshold of every sum and the polarity of every unit, by bisection on the model's own norm."""
-    least, greatest = sums.extremes()
-    inverted = (_through(stage.name, stage.norms, least) >= 0) & (_through(stage.name, stage.norms, greatest) < 0)
-    reached = _reached(lambda s: _through(stage.name, stage.norms, sums.values(s)) >= 0, sums.low, sums.high, inverted)
-    return reached, np.where(inverted, -1, 1).reshape(-1).astype(np.int8)
+    plus = fires(stage.sign)
+
+    def holds(s: np.ndarray) -> np.ndarray:
+        return plus(_through(stage.name, stage.norms, sums.values(s)))
+
+    least, greatest = (plus(_through(stage.name, stage.norms, value)) for value in sums.extremes())
+    inverted = least & ~greatest
+    polarity = np.where(inverted, -1, 1)
+    reached = _reached(holds, sums.low, sums.high, inverted)
+    if isinstance(stage.sign, TorchSign):
+        _check_no_zero(stage, sums, reached, polarity)
+    return reached, polarity.reshape(-1).astype(np.int8)
+
+
+def fires(sign: nn.Module | None) -> Callable[[np.ndarray], np.ndarray]:
+    """Where a sign gives +1."""
+    return (lambda x: x > 0) if isinstance(sign, StrictSign) else (lambda x: x >= 0)
+
+
+def _check_no_zero(stage: Stage, sums: Sums, reached: np.ndarray, polarity: np.ndarray) -> None:
+    """Raises `ConversionError` where `torch.sign` may meet a sum that its norm makes 0."""
+    candidates = reached
+    if sums.pixels is None and sums.row.ndim == 1:  # sums of n signs have the parity of n; n varies at a border
+        candidates = reached + (reached - sums.high) % 2
+    s = polarity * candidates
+    zero = _through(stage.name, stage.norms, sums.values(s)) == 0
+    if (zero & (s >= sums.low) & (s <= sums.high)).any():
+        raise ConversionError(
+            f"torch.sign behind {stage.name} gives 0 for sums that its norm makes 0; use lava_meta.nn.Sign, or a "
+            "comparison"
+        )
 
 
 def _reached(
-    fires: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, inverted: np.ndarray
+    plus: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, inverted: np.ndarray
 ) -> np.ndarray:
-    """The least t = s, or where `inverted` t = -s, at which a monotone `fires(s)` holds, int64; s in low .. high."""
+    """The least t = s, or where `inverted` t = -s, at which a monotone `plus(s)` holds, int64; s in low .. high."""
     polarity = np.where(inverted, -1, 1)
     # It holds from some t on: at `reached`, not at `below`, or outside the range.
     below = np.where(inverted, -high, low) - 1
     reached = np.where(inverted, -low, high) + 1
     while (inside := reached - below > 1).any():
         middle = (below + reached) // 2
-        holds = fires(polarity * middle)
+        holds = plus(polarity * middle)
         reached = np.where(inside & holds, middle, reached)
         below = np.where(inside & ~holds, middle, below)
     return reached.astype(np.int64)
