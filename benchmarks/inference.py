@@ -1,20 +1,25 @@
 """Images per second of a converted network, beside stock Lava and plain PyTorch, in one run.
 
-    python benchmarks/inference.py            # about ten minutes
-    python benchmarks/inference.py --quick    # about one
+    python benchmarks/inference.py            # about four minutes
+    python benchmarks/inference.py --quick    # about one and a half
 
 Networks with random weights and the fixed norm's thresholds, each in ways that must give equal sums before anything is
 timed:
 
-    ours     LavaNetwork.sums, everything included: check of the images, the rings to and from Lava's actor
-    stock    RingBuffer, Dense, LIF, ..., Dense, RingBuffer: Lava's own Processes with the same integers, one image a
-             time step (they have no lanes), under the same supervised runtime; dense networks only
-    torch    float32 products and comparisons on one thread
+    ours     LavaNetwork.sums, everything included: check of the images, the rings to and from Lava's actor. The images
+             of a time step (`lanes`) are computed by themselves; those of many steps travel in one message
+    stock    Lava's own Processes with the same integers, one image a time step (they have no lanes), under the same
+             supervised runtime: RingBuffer, Dense, LIF, ..., Dense, RingBuffer in floating point; the convolutional
+             network in the stock form of this package (Conv and LIF, fixed point)
+    torch    float32 products and comparisons on one thread, a batch of `lanes` at a time
     kernel   the packed kernels alone, called in this process
 
 The repetitions of all ways alternate, and each figure is a median, so that a busy machine disturbs all alike. The bound
 is what the processor could do at best: the fastest rate at which the inner loops run on data in the first-level cache,
 for all the network's words; or, where it takes longer, reading all packed weights once a batch from where they lie.
+
+Then, for each network in interpreters of their own, from the start of the process: the time until the first class,
+where it goes, and what loading costs in memory.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -49,11 +55,13 @@ from lava_meta.graph import BinaryGraph
 from lava_meta.kernels import loops, packed
 from lava_meta.layers import DenseLayer, Readout
 from lava_meta.processes.runtime import Supervised
+from lava_meta.stock import latencies, plan
 
 DENSE = {"64-64-64": (64, 64, 64), "784-1024²-10": (784, 1024, 1024, 10), "784-4096²-10": (784, 4096, 4096, 10)}
 CONV = "conv 64-128-10"  # on 28x28 pixels: 3x3 with padding, each with 2x2 max pooling
 NETWORKS = (*DENSE, CONV)
 LANES = (1, 32, 256)
+IMAGES = 8192
 
 
 def random_graph(name: str) -> BinaryGraph:
@@ -103,12 +111,47 @@ class Stock:
         port.connect(self.last.s_in)
         self.sink = Sink(shape=(graph.n_out,), buffer=len(images) + self.delay)
         self.last.a_out.connect(self.sink.a_in)
-        self.run = Supervised(self.last, Loihi2SimCfg(select_tag="floating_pt"), timeout=300)
+        self._run = Supervised(self.last, Loihi2SimCfg(select_tag="floating_pt"), timeout=300)
+
+    def __enter__(self) -> Stock:
+        self._run.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._run.close()
 
     def sums(self, number: int) -> np.ndarray:
         """Run the first `number` images and read their sums; only right as the first call."""
-        self.run.steps(number + self.delay)
+        self.steps(number + self.delay)
         return 2 * self.sink.data.get()[:, self.delay : self.delay + number].T - self.row
+
+    def steps(self, number: int) -> None:
+        """Run so many time steps, an image each."""
+        self._run.steps(number)
+
+
+class StockForm:
+    """The network in this package's stock form, for convolutions."""
+
+    def __init__(self, graph: BinaryGraph, images: np.ndarray) -> None:
+        self.images = images
+        self.delay = latencies(plan(graph))["readout"]
+        self._net = LavaNetwork(graph, form="stock", timeout=300)
+
+    def __enter__(self) -> StockForm:
+        self._net.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._net.stop()
+
+    def sums(self, number: int) -> np.ndarray:
+        """The sums of the first `number` images."""
+        return self._net.sums(self.images[:number])
+
+    def steps(self, number: int) -> None:
+        """Run at least so many time steps, an image each; `number` exceeds the delay."""
+        self._net.sums(self.images[: number - self.delay])
 
 
 class Torch:
@@ -123,7 +166,7 @@ class Torch:
 
     @torch.inference_mode()
     def sums(self, pixels: torch.Tensor) -> torch.Tensor:
-        x = pixels.float()
+        x = pixels.to(torch.float32)
         for weight, threshold, layer in zip(self.weights, self.thresholds, self.convolutions, strict=False):
             if layer is None:
                 x = torch.where(linear(x, weight) >= threshold, 1.0, -1.0)
@@ -178,8 +221,9 @@ class Machine:
             times * 4 * 64 * 256 / min(seconds(lambda: _product_rate(mask, quads, counts, times)) for _ in range(20))
         )
 
-    def bound(self, graph: BinaryGraph, weights: np.ndarray, lanes: int) -> float:
+    def bound(self, graph: BinaryGraph, lanes: int) -> float:
         """The least time an image, in seconds."""
+        weights = np.concatenate([layer.bits.reshape(-1) for _, layer in graph.named_layers()])
         first, *later = [layer for _, layer in graph.named_layers()]
         words = sum(layer.bits.size * positions(layer) for layer in later)
         products = isinstance(first, ConvLayer) or lanes >= packed.PRODUCTS_FROM
@@ -201,28 +245,44 @@ def positions(layer: DenseLayer | ConvLayer | Readout) -> int:
 
 _START = """
 import json, sys, time
-import numpy as np
-t0 = time.perf_counter()
-from lava_meta.converters.lava import LavaNetwork
-from lava_meta.graph import BinaryGraph
-import lava_meta.processes.streaming
 from pathlib import Path
+
+laps = {}
+
+def lap(name):
+    laps[name] = time.time() - float(sys.argv[2]) - sum(laps.values())
 
 def memory(kind):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(kind))
 
+import numpy as np
+import lava_meta
+from lava_meta.graph import BinaryGraph
+from lava_meta.converters import LavaNetwork
+lap("python")
 before = memory("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-t1 = time.perf_counter()
-graph = BinaryGraph.load(sys.argv[1])
+net = lava_meta.load(sys.argv[1])
 grown = memory("VmHWM") - before
-t2 = time.perf_counter()
-with LavaNetwork(graph) as net:
-    net.predict(np.zeros((1, graph.n_in), np.uint8), lanes=1)
-    t3 = time.perf_counter()
-packed = sum(layer.bits.nbytes for _, layer in graph.named_layers())
-print(json.dumps({"import": t1 - t0, "load": t2 - t1, "start": t3 - t2, "grown": grown, "packed": packed}))
+lap("load")
+import numba
+import lava_meta.kernels.packed
+lap("numba")
+import lava_meta.processes.streaming
+import lava.magma.compiler.compiler
+lap("Lava")
+image = np.zeros((1, net.graph.n_in), np.uint8)
+with net:
+    net.predict(image, lanes=1)
+    lap("start")
+    calls = []
+    for _ in range(50):
+        begin = time.perf_counter()
+        net.predict(image, lanes=1)
+        calls.append(time.perf_counter() - begin)
+packed = sum(layer.bits.nbytes for _, layer in net.graph.named_layers())
+print(json.dumps(laps | {"call": sorted(calls)[25], "grown": grown, "packed": packed}))
 """
 
 
@@ -231,58 +291,57 @@ def start_up(graph: BinaryGraph, times: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.safetensors"
         graph.save(path)
-        command = [sys.executable, "-c", _START, str(path)]
-        runs = [json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(times)]
+        runs = []
+        for _ in range(times):
+            begin = time.time()
+            command = [sys.executable, "-c", _START, str(path), str(begin)]
+            run = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+            run["first class"] = sum(run[name] for name in ("python", "load", "numba", "Lava", "start"))
+            runs.append(run)
     return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
 def measure(name: str, machine: Machine, repetitions: int, budget: float) -> None:
     """Print the rows of one network; each repetition of each way takes about `budget` seconds."""
     graph = random_graph(name)
-    images = np.random.default_rng(1).integers(0, 256, (2048, graph.n_in), dtype=np.uint8)
+    images = np.random.default_rng(1).integers(0, 256, (IMAGES, graph.n_in), dtype=np.uint8)
     expected = graph.sums(images[:300])
     kernel = packed.PackedNetwork(graph)
     plain = Torch(graph)
     started = {lanes: LavaNetwork(graph) for lanes in LANES}
-    stock = None if name == CONV else Stock(graph, images[:16])
-    with contextlib.nullcontext() if stock is None else stock.run:
+    stock = StockForm(graph, images) if name == CONV else Stock(graph, images[:16])
+    with stock, contextlib.ExitStack() as stack:
         for lanes, net in started.items():
-            net.__enter__()
+            stack.enter_context(net)
             np.testing.assert_array_equal(net.sums(images[:300], lanes), expected)
-        if stock is not None:
-            np.testing.assert_array_equal(stock.sums(16), expected[:16])
+        np.testing.assert_array_equal(stock.sums(4), expected[:4])
         np.testing.assert_array_equal(kernel.sums(images[:300]), expected)
         np.testing.assert_array_equal(plain.sums(torch.from_numpy(images[:300])).numpy(), expected)
 
         ways: dict[tuple[str, int], tuple[int, Callable[[int], object]]] = {}
 
-        def add(way: str, lanes: int, function: Callable[[int], object], most: int = 2048) -> None:
+        def add(way: str, lanes: int, function: Callable[[int], object], least: int) -> None:
             """Choose a number of images, whole batches, that takes about the budget."""
-            trial = min(most, 4 * lanes)
-            cost = seconds(lambda: function(trial)) / trial
-            ways[way, lanes] = (lanes * max(1, min(most, int(budget / cost)) // lanes), function)
+            cost = seconds(lambda: function(least)) / least
+            ways[way, lanes] = (max(least, min(IMAGES, int(budget / cost)) // lanes * lanes), function)
 
-        if stock is not None:
-            add("stock", 1, stock.run.steps, 10**6)
+        add("stock", 1, stock.steps, stock.delay + 2)
         for lanes in LANES:
-            add("ours", lanes, lambda n, lanes=lanes: started[lanes].sums(images[:n], lanes))
-            add("torch", lanes, lambda n, lanes=lanes: [plain.sums(part) for part in batches(images, n, lanes)])
-            add("kernel", lanes, lambda n, lanes=lanes: [kernel.sums(x.numpy()) for x in batches(images, n, lanes)])
+            add("ours", lanes, lambda n, lanes=lanes: started[lanes].sums(images[:n], lanes), 2 * lanes)
+            add("torch", lanes, lambda n, lanes=lanes: [plain.sums(x) for x in batches(images, n, lanes)], lanes)
+            add("kernel", lanes, lambda n, lanes=lanes: kernel.activations(images[:n], ("readout",), lanes), lanes)
         times: dict[tuple[str, int], list[float]] = {key: [] for key in ways}
         for _ in range(repetitions):
             for key, (number, function) in ways.items():
                 times[key].append(seconds(lambda: function(number)) / number)  # noqa: B023
-        for net in started.values():
-            net.stop()
     once = {key: statistics.median(values) for key, values in times.items()}
-    base = once.get(("stock", 1))
+    base = once["stock", 1]
     for lanes in LANES:
         ours, plain_time, alone = (once[way, lanes] for way in ("ours", "torch", "kernel"))
-        bound = machine.bound(graph, kernel._weights, lanes)
-        ratio, beside = ("-", "-") if base is None else (f"{base / ours:,.0f}x", f"{1e6 * base:,.0f}")
+        bound = machine.bound(graph, lanes)
         print(
-            f"{name:15}{lanes:6}{1 / ours:12,.0f}{1e6 * ours:11.2f}{ratio:>10}{plain_time / ours:8.1f}x"
-            f"{beside:>12}{1e6 * plain_time:11.2f}{1e6 * alone:11.2f}{1e6 * bound:10.2f}{bound / alone:8.0%}",
+            f"{name:15}{lanes:6}{1 / ours:12,.0f}{1e6 * ours:11.2f}{base / ours:9,.0f}x{plain_time / ours:8.1f}x"
+            f"{1e6 * base:12,.0f}{1e6 * plain_time:11.2f}{1e6 * alone:11.2f}{1e6 * bound:10.2f}{bound / alone:8.0%}",
             flush=True,
         )
 
@@ -297,11 +356,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter repetitions")
     parser.add_argument("--network", choices=NETWORKS, action="append", help="only this one; repeatable")
     arguments = parser.parse_args()
-    repetitions, budget = (3, 0.1) if arguments.quick else (9, 1.0)
+    repetitions, budget = (3, 0.1) if arguments.quick else (7, 0.5)
     torch.set_num_threads(1)
     machine = Machine()
     print(
-        f"{_processor()}; Python {platform.python_version()}, torch {torch.__version__}\n"
+        f"{_processor()}, load {os.getloadavg()[0]:.1f}; "
+        f"Python {platform.python_version()}, torch {torch.__version__}\n"
         f"peak rates: {machine.words / 1e9:.1f} words counted a ns, {machine.bytes / 1e9:.0f} bytes multiplied a ns\n"
         f"times in us an image, medians of {repetitions}\n\n"
         f"{'network':15}{'lanes':>6}{'images/s':>12}{'ours':>11}{'stock/':>10}{'torch/':>9}"
@@ -309,12 +369,22 @@ def main() -> None:
     )
     for name in arguments.network or NETWORKS:
         measure(name, machine, repetitions, budget)
-    print("\nstart-up from a saved file in s, peak memory of loading and packed weights in MB, medians\n")
-    print(f"{'network':15}{'imports':>9}{'load':>8}{'start and first image':>23}{'memory':>8}{'weights':>9}")
+    parts = ("python", "load", "numba", "Lava", "start")
+    print(
+        "\nfrom the start of the process to the first class, and its parts, in s: Python with numpy; load; import of "
+        "numba; import of Lava;\ncompilers (numba's from a cache) and start with the first image. A further call with "
+        "one image in us.\nPeak growth of memory while loading and packed weights in MB. Medians\n\n"
+        f"{'network':15}{'first class':>12}{''.join(f'{part:>9}' for part in parts)}"
+        f"{'call':>9}{'growth':>9}{'weights':>9}{'times':>7}"
+    )
     for name in arguments.network or NETWORKS:
-        found = start_up(random_graph(name), 2 if arguments.quick else 5)
-        times = f"{found['import']:9.2f}{found['load']:8.3f}{found['start']:23.2f}"
-        print(f"{name:15}{times}{found['grown'] / 1e6:8.2f}{found['packed'] / 1e6:9.2f}")
+        found = start_up(random_graph(name), 3 if arguments.quick else 7)
+        spent = "".join(f"{found[part]:9.3f}" for part in parts)
+        print(
+            f"{name:15}{found['first class']:12.3f}{spent}{1e6 * found['call']:9.0f}{found['grown'] / 1e6:9.2f}"
+            f"{found['packed'] / 1e6:9.2f}{found['grown'] / found['packed']:7.1f}",
+            flush=True,
+        )
 
 
 def _processor() -> str:

@@ -20,7 +20,6 @@ import numpy as np
 
 from lava_meta.errors import RunError, require_lava
 from lava_meta.graph import BinaryGraph
-from lava_meta.stock import plan
 
 if TYPE_CHECKING:
     from lava.magma.core.run_configs import RunConfig
@@ -55,6 +54,8 @@ class LavaNetwork:
         if form not in _FORMS:
             raise ValueError(f"form is {form!r}; a network runs in one of the forms {', '.join(_FORMS)}")
         if form == "stock":
+            from lava_meta.stock import plan
+
             plan(graph)
         self.graph = graph
         self.parity = parity
