@@ -4,13 +4,13 @@
 
 First, a time step of one plastic layer inside Lava, dense errors, one input in eight active: `MetaplasticDense` against
 stock `LearningDense` with the linear-gate rule of docs/online.md, each between sources that send the same spikes and
-errors, under the same supervised runtime. The time of the same network without the layer, sources into a sink, is given
-too: it is Lava's own.
+errors, under the same supervised runtime. Beside them the layer as `MetaplasticNetwork`, one Process that also takes
+the images and makes the errors: it shows how much of a step is messages between Processes, which is Lava's own.
 
-Second, images a second of the whole 784-512-10 learner on MNIST-like spikes: in Lava, the compiled kernels, the clear
-twin, and PyTorch doing the same update in float32 on one thread.
+Second, images a second of the whole 784-512-10 learner on MNIST-like spikes: in Lava as one Process and as a Process a
+layer, the compiled kernels, the clear twin, and PyTorch doing the same update in float32 on one thread.
 
-Last, how the kernels' cost grows with the number of active inputs and of synapses.
+Last, how cost grows with images, with active inputs and with synapses, and memory.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,24 +114,41 @@ class TorchLearner:
             hidden.clamp_(-limit, limit)
 
 
+WAYS: dict[str, dict[str, Any]] = {
+    "Lava, one Process": {"backend": "lava", "form": "fused"},
+    "Lava, a Process a layer": {"backend": "lava", "form": "layers"},
+    "Lava, one Process, float": {"backend": "lava", "form": "fused", "precision": "float"},
+    "kernels": {"backend": "kernels"},
+    "numpy twin": {"backend": "oracle"},
+}
+
+
 def images_a_second(way: str, number: int) -> float:
     """Of the whole 784-512-10 learner, after a first run that warms up."""
-    generator = np.random.default_rng(0)
-    x = (generator.random((number, 784)) < ACTIVE).astype(np.int8)
-    labels = generator.integers(0, 10, number)
-    if way == "torch":
+    if way == "PyTorch":
+        generator = np.random.default_rng(0)
+        x = (generator.random((number, 784)) < ACTIVE).astype(np.int8)
+        labels = generator.integers(0, 10, number)
         learner, spikes = TorchLearner(), torch.from_numpy(x).float()
         learner.step(spikes[0], 0)
         start = time.perf_counter()
         for image, label in zip(spikes, labels.tolist(), strict=True):
             learner.step(image, label)
         return number / (time.perf_counter() - start)
-    with Learner([784, 512, 10], backend=way, input_mean=ACTIVE) as online:
+    return number / seconds_of(number, [784, 512, 10], **WAYS[way])
+
+
+def seconds_of(number: int, sizes: list[int], **settings: Any) -> float:
+    """Wall time in which a learner learns `number` random images, once it has started and learned ten."""
+    generator = np.random.default_rng(0)
+    x = (generator.random((number, sizes[0])) < ACTIVE).astype(np.int8)
+    labels = generator.integers(0, sizes[-1], number)
+    with Learner(sizes, input_mean=ACTIVE, **settings) as online:
         engine = online._started()
         engine.learn(x[:10], labels[:10])
         start = time.perf_counter()
         engine.learn(x, labels)
-        return number / (time.perf_counter() - start)
+        return time.perf_counter() - start
 
 
 def kernel_microseconds(n_in: int, n_out: int, active: int) -> float:
@@ -156,19 +174,28 @@ def main() -> None:
     out = parser.parse_args().out
     torch.set_num_threads(1)
     record: dict[str, object] = {"machine": platform.processor() or platform.machine(), "load": os.getloadavg()}
-    print(f"load average {os.getloadavg()[0]:.1f}\n\nms a time step in Lava       stock      ours    times faster")
+    print(f"load average {os.getloadavg()[0]:.1f}\n\nms a time step in Lava", end="")
+    print("        stock  a Process a layer    one Process   times faster")
     for n_in, n_out in ((784, 10), (1024, 1024)):
         for form in ("floating_pt", "fixed_pt"):
             steps = 100 if n_out == 10 else 5
             stock = milliseconds_a_step(lambda n=n_in, m=n_out, f=form: stock_layer(n, m, f), form, steps)
             ours = milliseconds_a_step(lambda n=n_in, m=n_out, f=form: our_layer(n, m, f), form, 20 * steps // 5)
-            print(f"{n_in:5}x{n_out:<5} {form:12} {stock:10.2f} {ours:9.3f} {stock / ours:10.1f}", flush=True)
-            record[f"{n_in}x{n_out} {form}"] = {"stock": stock, "ours": ours}
+            precision = "float" if form == "floating_pt" else 8
+            fused = min(seconds_of(400, [n_in, n_out], precision=precision) for _ in range(3)) / 400 * 1e3
+            print(f"{n_in:5}x{n_out:<5} {form:12} {stock:10.2f} {ours:14.3f} {fused:18.3f}", end="")
+            print(f"{stock / ours:11.0f} {stock / fused:6.0f}", flush=True)
+            record[f"{n_in}x{n_out} {form}"] = {"stock": stock, "a Process a layer": ours, "one Process": fused}
     print("\nimages a second, 784-512-10")
-    for way, number in (("lava", 2000), ("kernels", 3000), ("oracle", 100), ("torch", 200)):
+    for way, number in (*((way, 100 if way == "numpy twin" else 2000) for way in WAYS), ("PyTorch", 200)):
         rate = images_a_second(way, number)
-        print(f"  {way:8} {rate:8.0f}", flush=True)
+        print(f"  {way:26} {rate:8.0f}", flush=True)
         record[f"images a second, {way}"] = rate
+    print("\nms an image in Lava, one Process, 784-512-10, of so many images")
+    for number in (500, 1000, 2000, 4000):
+        cost = seconds_of(number, [784, 512, 10]) / number * 1e3
+        print(f"  {number:5} images {cost:8.3f}", flush=True)
+        record[f"ms an image of {number}"] = cost
     print("\nmicroseconds of the kernels, 784 inputs of which some are active, and units")
     for active, units in ((50, 512), (100, 512), (200, 512), (400, 512), (100, 1024), (100, 2048)):
         cost = kernel_microseconds(784, units, active)

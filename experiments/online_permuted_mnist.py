@@ -47,7 +47,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "exponential gate": {"gate": "exponential", "gate_at": 2.0},
     "margin error": {"error": "margin"},
     "ternary error": {"error": "ternary"},
-    "1024 units, 16 bits": {"hidden": (1024,), "bits": 16},
+    "1024 units of 16 bits": {"hidden": (1024,), "bits": 16},
 }
 _REFERENCE = OnlineSettings(rules=("reference", "plain"))
 SCALES = {

@@ -57,6 +57,8 @@ class MetaplasticDense(AbstractProcess):
             raise ValueError(f"lanes is {lanes}; a time step takes at least one image")
         if feedback is not None and (feedback.ndim != 2 or feedback.shape[1] != settings.n_out):
             raise ValueError(f"feedback has shape {feedback.shape}; it is (classes, {settings.n_out})")
+        if feedback is not None and settings.precision != "float" and not np.isin(feedback, (-1, 0, 1)).all():
+            raise ValueError("feedback holds values other than -1, 0 and 1; in fixed point it is a matrix of signs")
         errors = settings.n_out if feedback is None else feedback.shape[0]
         self.s_in = InPort(shape=(lanes, settings.n_in))
         self.s_out = OutPort(shape=(lanes, settings.n_out))

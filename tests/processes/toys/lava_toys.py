@@ -48,6 +48,15 @@ class Loner(AbstractProcess):
         self.count = Var(shape=(1,), init=0)
 
 
+class BrighterThanMean(AbstractProcess):
+    """A user's own encoder: a spike where a pixel is above the mean of its image. May misbehave as the others do."""
+
+    def __init__(self, inputs: int, trouble: str = "", at: int = 0, **kwargs: object) -> None:
+        super().__init__(trouble=trouble, at=at, **kwargs)
+        self.a_in = InPort(shape=(1, inputs))
+        self.s_out = OutPort(shape=(1, inputs))
+
+
 class Unmodelled(AbstractProcess):
     """A Process without any ProcessModel."""
 
@@ -122,6 +131,23 @@ class TakerModel(PyLoihiProcessModel):
         self.total += self.a_in.recv()
         if self.time_step == self.at:
             misbehave(self.trouble)
+
+
+@implements(proc=BrighterThanMean, protocol=LoihiProtocol)
+@requires(CPU)
+class BrighterThanMeanModel(PyLoihiProcessModel):
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+
+    def __init__(self, proc_params: dict) -> None:
+        super().__init__(proc_params)
+        self.trouble, self.at = proc_params["trouble"], proc_params["at"]
+
+    def run_spk(self) -> None:
+        pixels = self.a_in.recv()
+        if self.time_step == self.at:
+            misbehave(self.trouble)
+        self.s_out.send((pixels > pixels.mean()).astype(np.int32))
 
 
 @implements(proc=Loner, protocol=AsyncProtocol)
