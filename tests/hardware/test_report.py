@@ -239,6 +239,20 @@ def test_neurobench_metrics_of_a_network_worked_out_by_hand() -> None:
     assert found["Footprint"] == 2 * (8 + 8 + 1) + 2 * (8 + 8 + 8)
 
 
+@pytest.mark.parametrize(
+    ("name", "sparsity", "dense", "macs", "acs"),
+    [("dense", 0.5125, 134, 45.5, 22.75), ("conv", 0.5083832335329341, 4808, 1862.2, 546.2)],
+)
+def test_neurobench_metrics_are_those_of_its_harness(
+    name: str, sparsity: float, dense: int, macs: float, acs: float
+) -> None:
+    """NeuroBench 2.3.0's own figures of the same networks as modules of PyTorch, whose activations are 0 and 1."""
+    graph = NETS[name]()
+    found = neurobench.metrics(graph, graph.check_images(images(graph, 20)))
+    assert found["Activation Sparsity"] == pytest.approx(sparsity)
+    assert found["Synaptic Operations"] == pytest.approx({"Dense": dense, "Effective_MACs": macs, "Effective_ACs": acs})
+
+
 def test_binary_inputs_are_accumulates() -> None:
     graph = BinaryGraph((dense(np.random.default_rng(0), 4, 3, 3),), Readout.from_weights(np.ones((2, 3))), 1, (4,))
     x = np.array([[1, 0, 1, 1]], np.uint8)
