@@ -10,7 +10,9 @@ import numpy as np
 from lava_meta.converters.lava import check_lanes
 from lava_meta.errors import require_lava
 from lava_meta.spiking import DYNAMICS, SpikingGraph, classes_by_latency, classes_by_rate
+from lava_meta.stock.spiking import plan_spiking
 
+FORMS = (*DYNAMICS, "stock")
 READOUTS = {"rate": classes_by_rate, "latency": classes_by_latency}
 
 
@@ -18,21 +20,23 @@ class SpikingNetwork:
     """Binary layers of leaky integrate-and-fire neurons that run in Lava's simulator; `graph` is their oracle.
 
     `form` says which ProcessModels run: `floating_pt`, float32 as snnTorch computes; `fixed_pt`, integers, quantised as
-    `lava_meta.spiking` states. `timeout` is the time in seconds without a finished time step after which a run is given
-    up. `parity` is the converter's check against the model the network came from, or None.
+    `lava_meta.spiking` states; `stock`, the same integers by Lava's own Processes within Loihi's ranges, one input at
+    a time whatever `lanes`, where these can express the neurons (`lava_meta.stock.spiking`). `timeout` is the time in
+    seconds without a finished time step after which a run is given up. `parity` is the converter's check against the
+    model the network came from, or None.
 
     All methods take `images` (n, ...) of integers 0 .. `graph.max_level`, each held for `steps` time steps; or, without
     `steps`, one frame a time step, (steps, n, ...). `lanes` images run at once. Every image meets neurons at rest.
 
-    Methods raise `LavaMissingError` without Lava, `TypeError` or `ValueError` for arguments that do not fit, `RunError`
-    with the failing model's traceback, and `RunTimeout`.
+    Methods raise `ConversionError` for neurons without a stock form, `LavaMissingError` without Lava, `TypeError` or
+    `ValueError` for arguments that do not fit, `RunError` with the failing model's traceback, and `RunTimeout`.
     """
 
     def __init__(
         self, graph: SpikingGraph, *, parity: Any = None, form: str = "floating_pt", timeout: float = 60.0
     ) -> None:
-        if form not in DYNAMICS:
-            raise ValueError(f"form is {form!r}; a spiking network runs in one of the forms {', '.join(DYNAMICS)}")
+        if form not in FORMS:
+            raise ValueError(f"form is {form!r}; a spiking network runs in one of the forms {', '.join(FORMS)}")
         self.graph = graph
         self.parity = parity
         self._form = form
@@ -61,6 +65,9 @@ class SpikingNetwork:
             raise ValueError(f"layers is {layers!r}; this network has {', '.join(known)}")
         frames = self.graph.frames(images, steps)
         lanes = check_lanes(lanes)
+        if self._form == "stock":
+            plan_spiking(self.graph, len(frames))
+            lanes = 1
         require_lava("Running a SpikingNetwork")
         from lava_meta.processes.spiking import stream_spikes
 

@@ -20,36 +20,46 @@ def stream_spikes(
     """Run `graph` in Lava on `frames` (steps, n, n_in); yield `lanes` inputs at a time, uint8 (steps, count, units).
 
     The neurons start anew with each batch. Lava's processes start with the first batch and end with the iterator.
-    Raises `RunError`, `RunTimeout`.
+    In the form `stock`, `lanes` is 1. Raises `RunError`, `RunTimeout`.
     """
     steps, total, _ = frames.shape
+    stock = form == "stock"
+    # A stock layer answers one time step after its input.
+    delays = {name: i if stock else 0 for i, (name, _) in enumerate(graph.named_layers(), 1)}
+    delay = max(delays.values())
     inlet = Ring((lanes, graph.n_in), np.int32)
     outlets = {name: Ring((lanes, layer.n_out), np.uint8) for name, layer in graph.named_layers() if name in names}
     with loggers_unchanged():
         source = Source(ring=inlet, name="frames")
         port = source.s_out
         first = {"max_level": graph.max_level, "offset": graph.offset}
-        for name, layer in graph.named_layers():
-            process = BinaryLIF(layer=layer, lanes=lanes, steps=steps, name=name, **first)
+        for i, (name, layer) in enumerate(graph.named_layers()):
+            process = BinaryLIF(layer=layer, lanes=lanes, steps=steps, delay=i if stock else 0, name=name, **first)
             port.connect(process.s_in)
             if name in outlets:
                 process.s_out.connect(Sink(ring=outlets[name], name=f"{name} sink").a_in)
             port, first = process.s_out, {}
     # Every step is awaited by all models, so a channel never holds more than one frame.
-    with Supervised(source, Loihi2SimCfg(select_tag=form), timeout, {"pypy_channel_size": 2}) as run:
+    config = Loihi2SimCfg(select_tag="fixed_pt" if stock else form, select_sub_proc_model=stock)
+    with Supervised(source, config, timeout, {"pypy_channel_size": 2}) as run:
         starts = range(0, total, lanes)
         moments = [(start, step) for start in starts for step in range(steps)]
-        run.start(len(moments))
+        run.start(len(moments) + delay)
         sent = 0
-        for start in starts:
-            parts: dict[str, list[np.ndarray]] = {name: [] for name in outlets}
-            for step in range(steps):
-                # As many frames are on their way as the rings have slots, so that no ring is ever full.
-                now = start // lanes * steps + step
-                for begin, moment in moments[sent : now + inlet.slots]:
-                    inlet.put(frames[moment, begin : begin + lanes], run.check)
-                    sent += 1
-                for name, ring in outlets.items():
-                    parts[name].append(ring.get(run.check)[: total - start])
-            yield {name: np.stack(part) for name, part in parts.items()}
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in outlets}
+        for now in range(len(moments) + delay):
+            # As many frames are on their way as the rings have slots, so that no ring is ever full.
+            while sent < min(len(moments) + delay, now + inlet.slots):
+                begin, moment = moments[min(sent, len(moments) - 1)]
+                inlet.put(frames[moment, begin : begin + lanes], run.check)
+                sent += 1
+            for name, ring in outlets.items():
+                spikes = ring.get(run.check)
+                if now >= delays[name]:
+                    parts[name].append(spikes)
+            answered = now - delay + 1
+            if answered > 0 and answered % steps == 0:
+                count = total - (answered // steps - 1) * lanes
+                yield {name: np.stack(part[:steps])[:, :count] for name, part in parts.items()}
+                parts = {name: part[steps:] for name, part in parts.items()}
         run.wait()

@@ -26,11 +26,12 @@ from lava.proc.dense.process import Dense
 from lava.proc.graded.process import GradedReluVec, GradedVec
 from lava.proc.io.sink import RingBuffer as Recorder
 from lava.proc.io.source import RingBuffer as Player
-from lava.proc.lif.process import LIF
+from lava.proc.lif.process import LIF, LIFReset
 from lava.proc.sparse.process import Sparse
 from scipy.sparse import csr_matrix
 
-KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Conv, Dense, GradedReluVec, GradedVec, LIF, Sparse)}
+_KINDS = (Conv, Dense, GradedReluVec, GradedVec, LIF, LIFReset, Sparse)
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in _KINDS}
 
 
 def wire(layer: Any, entry: Any) -> tuple[dict[str, Any], Any]:

@@ -12,7 +12,7 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.proc.conv.models import PyConvModelFixed
 from lava.proc.dense.models import PyDenseModelBitAcc
 from lava.proc.graded.models import PyGradedReluVecModelFixed, PyGradedVecModelFixed
-from lava.proc.lif.models import PyLifModelBitAcc
+from lava.proc.lif.models import PyLifModelBitAcc, PyLifResetModelBitAcc
 from lava.proc.sparse.models import PySparseModelBitAcc
 
 from lava_meta.graph import BinaryGraph
@@ -26,6 +26,7 @@ MODELS: dict[str, Any] = {
     "GradedReluVec": PyGradedReluVecModelFixed,
     "GradedVec": PyGradedVecModelFixed,
     "LIF": PyLifModelBitAcc,
+    "LIFReset": PyLifResetModelBitAcc,
     "Sparse": PySparseModelBitAcc,
 }
 STATE = 2**23  # 24 bits with sign

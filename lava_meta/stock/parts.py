@@ -19,13 +19,13 @@ MEMORYLESS = {"du": 4095, "dv": 4095}
 class Part:
     """One stock Process: `kind` is the name of its class in Lava, `arguments` are what it is made from."""
 
-    kind: str  # Dense, Sparse, Conv, LIF, GradedVec or GradedReluVec
+    kind: str  # Dense, Sparse, Conv, LIF, LIFReset, GradedVec or GradedReluVec
     arguments: dict[str, Any]
 
     @property
     def is_neurons(self) -> bool:
         """Whether it has neurons (ports `a_in` and `s_out`), or synapses (`s_in` and `a_out`)."""
-        return self.kind in ("LIF", "GradedVec", "GradedReluVec")
+        return self.kind in ("LIF", "LIFReset", "GradedVec", "GradedReluVec")
 
 
 @dataclass

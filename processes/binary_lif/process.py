@@ -18,7 +18,8 @@ class BinaryLIF(AbstractProcess):
     - `s_out` (lanes, n_out): spikes 0 and 1.
 
     ProcessModels: `floating_pt`, float32 as snnTorch computes; `fixed_pt`, integers with the quantisation of
-    `lava_meta.spiking`. Without `steps` the neurons never start anew.
+    `lava_meta.spiking`. Without `steps` the neurons never start anew; with it, they do `delay` steps after the first
+    time step, then every `steps`: behind Processes that answer later, a layer's inputs begin later.
     """
 
     _runtime = None  # Lava's `__del__` reads it, even where `__init__` has raised
@@ -29,6 +30,7 @@ class BinaryLIF(AbstractProcess):
         layer: LIFLayer,
         lanes: int = 1,
         steps: int | None = None,
+        delay: int = 0,
         max_level: int | None = None,
         offset: int = 0,
         name: str | None = None,
@@ -37,6 +39,8 @@ class BinaryLIF(AbstractProcess):
             raise ValueError(f"lanes is {lanes}; a time step takes at least one input")
         if steps is not None and steps < 1:
             raise ValueError(f"steps is {steps}; neurons run for at least one time step")
-        super().__init__(layer=layer, steps=steps, largest=max_level or 1, offset=offset, name=name)
+        if delay < 0:
+            raise ValueError(f"delay is {delay}; it is a number of time steps")
+        super().__init__(layer=layer, steps=steps, delay=delay, largest=max_level or 1, offset=offset, name=name)
         self.s_in = InPort(shape=(lanes, layer.n_in))
         self.s_out = OutPort(shape=(lanes, layer.n_out))
