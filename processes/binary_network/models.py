@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires
+from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyAsyncProcessModel, PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.process import ProcessParameters
+from lava.magma.core.model.sub.model import AbstractSubProcessModel
+from lava.magma.core.process.process import AbstractProcess, ProcessParameters
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.async_protocol import AsyncProtocol
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
+from lava_meta.errors import ConversionError
 from lava_meta.processes.binary_network.process import BinaryNetwork, StreamedNetwork
+from lava_meta.processes.layered_network.process import LayeredNetwork
 
 
 @implements(proc=BinaryNetwork, protocol=LoihiProtocol)
 @requires(CPU)
+@tag("floating_pt", "fixed_pt")
 class BinaryNetworkModel(PyLoihiProcessModel):
     """Receives pixels, runs the packed kernels, sends what was asked for."""
 
@@ -46,6 +50,24 @@ class BinaryNetworkModel(PyLoihiProcessModel):
         if pixels is not received and not (pixels == received).all():
             raise ValueError(f"the network takes {self.network.domain}, and received another number")
         return pixels
+
+
+@implements(proc=BinaryNetwork, protocol=LoihiProtocol)
+@tag("fixed_pt")
+class BinaryNetworkStock(AbstractSubProcessModel):
+    """One Process a layer, each of which then is made of stock Processes; see `lava_meta.processes.stock`."""
+
+    def __init__(self, proc: AbstractProcess) -> None:
+        output = proc.proc_params["output"]
+        if output == "classes":
+            raise ConversionError(
+                f"{proc.name} gives classes, and stock Processes find no argmax: take the output 'readout' and "
+                "graph.readout.classes"
+            )
+        self.layers = LayeredNetwork(graph=proc.proc_params["graph"], lanes=proc.s_in.shape[0], name=proc.name)
+        proc.s_in.connect(self.layers.s_in)
+        port = self.layers.out if output == "readout" else getattr(self.layers, output)
+        port.connect(proc.out)
 
 
 @implements(proc=StreamedNetwork, protocol=AsyncProtocol)

@@ -34,7 +34,7 @@ class BinaryNetwork(AbstractProcess):
         shapes = {name: (lanes, layer.n_out) for name, layer in graph.named_layers()} | {"classes": (lanes,)}
         if output not in shapes:
             raise ValueError(f"output is {output!r}; this network has {', '.join(shapes)}")
-        super().__init__(network=PackedNetwork(graph), output=output, name=name)
+        super().__init__(graph=graph, network=PackedNetwork(graph), output=output, name=name)
         self.s_in = InPort(shape=(lanes, graph.n_in))
         self.out = OutPort(shape=shapes[output])
 

@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("lava.magma")
 
 from lava.magma.core import run_configs
+from lava.magma.core.process.ports.ports import OutPort
+from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_configs import Loihi2HwCfg, Loihi2SimCfg
 from lava.proc.io.sink import RingBuffer as Recorder
 from lava.proc.io.source import RingBuffer as Player
@@ -25,6 +27,8 @@ import lava_meta
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import ConversionError, LavaMissingError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.processes.binary_dense.process import BinaryDense, BinaryReadout
+from lava_meta.processes.binary_network.process import BinaryNetwork
 from lava_meta.processes.runtime import Supervised
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
@@ -76,8 +80,7 @@ def test_run_configs_are_lavas_own(net):
 def test_the_process_runs_as_stock_processes(net):
     """Wired by hand, as a user does it; every Process that has a model of its own is Lava's."""
     pixels = images(6)
-    film = np.concatenate([pixels, pixels[-1:], pixels[-1:]]).astype(int).T[None]
-    player, network = Player(data=film), net.process()
+    player, network = Player(data=film_of(pixels, 2)), net.process()
     recorder, hidden = Recorder(shape=network.out.shape, buffer=8), Recorder(shape=network.hidden1.shape, buffer=8)
     player.s_out.connect(network.s_in)
     network.out.connect(recorder.a_in)
@@ -89,6 +92,40 @@ def test_the_process_runs_as_stock_processes(net):
     assert all(kind.startswith("lava.proc.") for kind in kinds)
     assert np.array_equal(sums[2:], net.graph.sums(pixels))
     assert np.array_equal(np.where(spikes[1:7] > 0, 1, -1), net.graph.activations(pixels)["hidden1"])
+
+
+def film_of(pixels: np.ndarray, late: int) -> np.ndarray:
+    """Images (n, pixels) as Lava's source takes them, the last one again while its answer is on its way."""
+    return np.concatenate([pixels, *[pixels[-1:]] * late]).astype(int).T[None]
+
+
+def run_part(part: AbstractProcess, out: OutPort, pixels: np.ndarray, late: int) -> np.ndarray:
+    """What a Process in its stock form sends for pixels (n, n_in), (n, n_out)."""
+    steps = len(pixels) + late
+    player, recorder = Player(data=film_of(pixels, late)), Recorder(shape=out.shape, buffer=steps)
+    player.s_out.connect(part.s_in)
+    out.connect(recorder.a_in)
+    with Supervised(part, Loihi2SimCfg(select_tag="fixed_pt", select_sub_proc_model=True)) as run:
+        run.steps(steps)
+        return recorder.data.get()[0].T[late:]
+
+
+@pytest.mark.parametrize(("output", "late"), [("readout", 2), ("hidden1", 1)])
+def test_the_packed_process_has_a_stock_form_too(net, output, late):
+    network = BinaryNetwork(graph=net.graph, output=output)
+    found = run_part(network, network.out, images(4), late)
+    expected = net.graph.activations(images(4))[output]
+    assert np.array_equal(found if output == "readout" else np.where(found > 0, 1, -1), expected)
+
+
+def test_layers_have_stock_forms_of_their_own(net):
+    """Spikes 0 and 1 in, the readout's sums out; and for the first layer pixels in."""
+    spikes = np.random.default_rng(5).integers(0, 2, (5, 12))
+    readout = BinaryReadout(layer=net.graph.readout)
+    assert np.array_equal(run_part(readout, readout.s_out, spikes, 1), net.graph.readout.sums(2 * spikes - 1))
+    hidden = BinaryDense(layer=net.graph.layers[0], max_level=255)
+    found = run_part(hidden, hidden.s_out, images(5), 1)
+    assert np.array_equal(np.where(found > 0, 1, -1), net.graph.activations(images(5))["hidden1"])
 
 
 # Refused before anything starts.
@@ -110,6 +147,12 @@ def test_networks_beyond_loihis_ranges(too_wide):
         with pytest.raises(ConversionError, match=r"hidden1: the sum of neurons .* Take fewer inputs"):
             call()
     assert np.array_equal(lava_meta.run(too_wide, dark), too_wide.graph.predict(dark))
+
+
+def test_classes_of_the_packed_process(net):
+    network = BinaryNetwork(graph=net.graph, output="classes")
+    with pytest.raises(lava_meta.errors.RunError, match="stock Processes find no argmax: take the output 'readout'"):
+        Supervised(network, net.run_config("loihi-sim")).__enter__()
 
 
 def test_several_lanes(net):
