@@ -100,7 +100,7 @@ class LavaNetwork:
         The images are checked as they are read. While the stream is not at its end this network does nothing else
         (`RunError`); closing the iterator, as leaving a `for` loop does, ends it.
         """
-        names, lanes = self._names(layers), check_lanes(lanes)
+        names, lanes = self._names(layers), self._lanes(lanes)
         require_lava("Running a LavaNetwork")
         rows = max(1, _BLOCK_BYTES // (self.graph.n_in * lanes)) * lanes
         if hasattr(images, "shape"):
@@ -171,6 +171,10 @@ class LavaNetwork:
         sizes = [self.graph.n_in, *(layer.n_out for _, layer in self.graph.named_layers())]
         return f"LavaNetwork({'-'.join(map(str, sizes))})"
 
+    def _lanes(self, lanes: int) -> int:
+        lanes = check_lanes(lanes)
+        return 1 if self._form == "stock" else lanes
+
     def _names(self, layers: Sequence[str]) -> tuple[str, ...]:
         known = [*(name for name, _ in self.graph.named_layers()), "classes"]
         names = tuple(dict.fromkeys([layers] if isinstance(layers, str) else layers))
@@ -195,7 +199,7 @@ class LavaNetwork:
 
     def _outputs(self, images: Any, lanes: int, progress: bool, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         pixels = self.graph.check_images(images)
-        lanes = 1 if self._form == "stock" else check_lanes(lanes)
+        lanes = self._lanes(lanes)
         require_lava("Running a LavaNetwork")
         parts = list(self._run(iter([pixels]), len(pixels), lanes, progress, names))
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -214,8 +218,6 @@ class LavaNetwork:
             with _bar(total, enabled=progress) as advance:
                 for pixels in blocks:
                     for part in self._started(lanes, layers).stream(pixels):
-                        if "readout" in layers:
-                            part["readout"] = part["readout"].astype(np.int64)
                         if "classes" in names:
                             part["classes"] = self.graph.readout.classes(part["readout"])
                         advance(len(part[layers[0]]))

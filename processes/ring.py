@@ -39,10 +39,13 @@ class Ring:
         self._writes = (self._writes + 1) % self.slots
         self._full.release()
 
-    def get(self, check: Callable[[], None] | None = None) -> np.ndarray:
-        """A copy of the oldest message. Waits while the ring is empty; `check` is called meanwhile and may raise."""
+    def get(self, check: Callable[[], None] | None = None, dtype: type | np.dtype | None = None) -> np.ndarray:
+        """A copy of the oldest message, of another type if asked for.
+
+        Waits while the ring is empty; `check` is called meanwhile and may raise.
+        """
         _acquire(self._full, check)
-        array = self._arrays[self._reads, : self._rows[self._reads]].copy()
+        array = self._arrays[self._reads, : self._rows[self._reads]].astype(dtype or self.dtype)
         self._reads = (self._reads + 1) % self.slots
         self._free.release()
         return array

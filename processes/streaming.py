@@ -98,7 +98,7 @@ class StreamingRun:
                 self._inlet.put(self._as_taken(pixels[start : start + self._rows]), self._run.check)
                 sent += 1
             for name, ring in self._outlets.items():
-                array = ring.get(self._run.check)
+                array = ring.get(self._run.check, np.int64 if name == "readout" else None)
                 if number >= self._delays[name]:
                     early[name].append(array)
             if number >= delay:
