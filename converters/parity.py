@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_meta.converters.reading import SIGNS, flat, read
+from lava_meta.converters.reading import flat, read
 from lava_meta.converters.torch import prepare
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
@@ -86,12 +86,13 @@ def _walk(
     names = {stage.end: f"hidden{i}" for i, stage in enumerate(stages[:-1], 1)}
     if front.sign is not None:
         names[front.end] = "inputs"
+    signs = {stage.sign_place for stage in stages}
     found: dict[str, np.ndarray] = {}
     values: dict[str, np.ndarray] = {}
-    x = before = inputs
+    x, before = inputs, torch.zeros(0, 0)
     with torch.no_grad():
         for place, (_, module) in enumerate(flat(model)):
-            if isinstance(module, SIGNS):
+            if place in signs:
                 before = x
             x = module(x)
             if place in names:

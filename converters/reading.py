@@ -6,8 +6,9 @@ page of the documentation is printed from them (`support_table`, `refusal_table`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -50,11 +51,15 @@ IDENTITIES = {
     nn.Dropout: "nothing, in eval mode",
     nn.Dropout2d: "nothing, in eval mode",
 }
-SCALED = {
+SCALED: dict[type[nn.Module] | str, str] = {
     nn.Linear: "as `BinaryLinear` and `Affine`, where the weights of each unit are +c and -c",
     nn.Conv2d: "as `BinaryConv2d` and `Affine`, where the weights of each channel are +c and -c",
+    "brevitas.nn.QuantLinear": "the same, with binary weight quantizers",
+    "brevitas.nn.QuantConv2d": "the same, with binary weight quantizers",
+    "brevitas.nn.QuantIdentity": "as `Sign`, where it gives -1 and +1",
+    "brevitas.nn.QuantHardTanh": "as `Sign`, where it gives -1 and +1",
 }
-SUPPORT: dict[type[nn.Module], str] = {
+SUPPORT: dict[type[nn.Module] | str, str] = {
     Pixels: "part of the first layer's thresholds, at a padded border a threshold for every position; pixels, or "
     "signed features with a `min_level`",
     **BINARY,
@@ -73,7 +78,7 @@ REFUSED: dict[type[nn.Module], str] = {
     nn.InstanceNorm1d: "it takes series (images, channels, length); use nn.LayerNorm or nn.GroupNorm",
     nn.ReLU: "binarized networks pass signs on; use lava_meta.nn.Sign",
 }
-SUPPORTED = tuple(SUPPORT)
+SUPPORTED = tuple(kind for kind in SUPPORT if isinstance(kind, type))
 SIGNS = (Sign, StrictSign, TorchSign)
 
 
@@ -87,7 +92,8 @@ class Stage:
     sign: nn.Module | None = None  # one of `SIGNS`
     behind: list[tuple[str, nn.Module]] = field(default_factory=list)  # pooling of signs
     rounds: bool = False  # the model's own layer sums products that float64 rounds, as those with +c and -c
-    end: int = 0  # place of its last module that computes, among `flat(model)`
+    sign_place: int = -1  # of the sign among `flat(model)`; -1 where a registered module is more than a sign
+    end: int = 0  # place of its last module that computes
 
     @property
     def weight(self) -> np.ndarray:
@@ -135,12 +141,15 @@ def refusal_table() -> str:
     return _table("module", "why, and what to do", REFUSED)
 
 
-def _table(left: str, right: str, rows: dict[type[nn.Module], str]) -> str:
-    lines = [
-        f"| `{'nn.' if kind.__module__.startswith('torch.') else ''}{kind.__name__}` | {text} |"
-        for kind, text in rows.items()
-    ]
+def _table(left: str, right: str, rows: Mapping[Any, str]) -> str:
+    lines = [f"| `{_name(kind)}` | {text} |" for kind, text in rows.items()]
     return "\n".join([f"| {left} | {right} |", "| --- | --- |", *lines, ""])
+
+
+def _name(kind: type[nn.Module] | str) -> str:
+    if isinstance(kind, str):
+        return kind
+    return f"{'nn.' if kind.__module__.startswith('torch.') else ''}{kind.__name__}"
 
 
 def flat(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
@@ -163,7 +172,7 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
     front = Front()
     stages: list[Stage] = []
     flattened = False
-    for place, label, module, rounds in _parts(model):
+    for place, label, module, parts in _parts(model):
         if isinstance(module, nn.Flatten):
             _check_flatten(label, module, stages)
             flattened = True
@@ -180,7 +189,7 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
                     f"{front.before[-1][0]} stands before the first binary layer; without a sign behind it, only "
                     "Flatten and Pixels may"
                 )
-            stages.append(Stage(label, module, rounds=rounds))
+            stages.append(Stage(label, module, rounds=parts > 1))
         elif not stages:
             _read_front(front, place, label, module)
         elif isinstance(module, Cast):
@@ -189,7 +198,7 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
         elif isinstance(module, SIGNS):
             if stages[-1].sign is not None:
                 raise ConversionError(f"{label} follows another sign activation")
-            stages[-1].sign = module
+            stages[-1].sign, stages[-1].sign_place = module, place if parts == 1 else -1
         elif isinstance(module, tuple(IDENTITIES)):
             continue
         elif isinstance(module, tuple(POOLS)):
@@ -232,15 +241,16 @@ def _read_front(front: Front, place: int, label: str, module: nn.Module) -> None
         )
 
 
-def _parts(model: nn.Module) -> Iterator[tuple[int, str, nn.Module, bool]]:
-    """The model's modules, registered ones as what they are made of: place among `flat(model)`, label, module.
+def _parts(model: nn.Module) -> Iterator[tuple[int, str, nn.Module, int]]:
+    """The model's modules, registered ones as what they are made of.
 
-    The last says whether it is a part of a registered one.
+    With the place among `flat(model)`, the label, and how many parts the module at this place has.
     """
     for place, (name, module) in enumerate(flat(model)):
         label = f"{name} ({type(module).__name__})"
-        for part in parts_of(label, module):
-            yield place, label, part, part is not module
+        parts = parts_of(label, module)
+        for part in parts:
+            yield place, label, part, len(parts)
 
 
 def _check_layer(label: str, module: nn.Module, stages: Sequence[Stage], flattened: bool) -> None:

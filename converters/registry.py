@@ -2,7 +2,8 @@
 
 A layer that this package does not know converts once it is registered with a function that gives modules which compute
 the same, one after the other. PyTorch's own `nn.Linear` and `nn.Conv2d` are registered here: with weights of +c and -c
-(a c for each unit, as XNOR-Net scales them) they are a binary layer and a scale.
+(a c for each unit, as XNOR-Net scales them) they are a binary layer and a scale. Brevitas' layers of binary weights are
+that too, and its binary activations are signs.
 
 Source of the scales: Rastegari et al., XNOR-Net, 2016 (arXiv 1603.05279).
 """
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lava_meta.converters import brevitas
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryConv2d, BinaryLinear
 
@@ -49,7 +51,11 @@ def register(kind: type[nn.Module], parts: Parts) -> None:
 
 def is_registered(module: nn.Module) -> bool:
     """Whether a module's own kind is registered; kinds derived from it are not."""
-    return type(module) in _PARTS
+    return type(module) in _PARTS or _full_name(module) in _BY_NAME
+
+
+def _full_name(module: nn.Module) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def parts_of(label: str, module: nn.Module) -> list[nn.Module]:
@@ -57,7 +63,8 @@ def parts_of(label: str, module: nn.Module) -> list[nn.Module]:
     if not is_registered(module):
         return [module]
     try:
-        return [part.double().eval() for part in _PARTS[type(module)](module)]
+        parts = _PARTS.get(type(module)) or _BY_NAME[_full_name(module)]
+        return [part.double().eval() for part in parts(module)]
     except ConversionError as error:
         raise ConversionError(f"{label} {error}") from error
 
@@ -88,3 +95,10 @@ def _scaled(layer: nn.Linear | nn.Conv2d, binary: BinaryLinear | BinaryConv2d) -
 
 
 _PARTS: dict[type[nn.Module], Parts] = {nn.Linear: _linear, nn.Conv2d: _convolution}
+# Kinds of packages that need not be installed.
+_BY_NAME: dict[str, Parts] = {
+    "brevitas.nn.quant_linear.QuantLinear": lambda layer: _linear(brevitas.plain(layer)),
+    "brevitas.nn.quant_conv.QuantConv2d": lambda layer: _convolution(brevitas.plain(layer)),
+    "brevitas.nn.quant_activation.QuantIdentity": brevitas.activation,
+    "brevitas.nn.quant_activation.QuantHardTanh": brevitas.activation,
+}
