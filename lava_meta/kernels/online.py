@@ -93,19 +93,26 @@ def _update(
     shift = np.uint32(32 - bits)
     key = _mix(np.uint32(np.uint32(seed) ^ _mix(np.uint32(image))))
     scale = np.int32(level_bits)
-    gate, back = np.empty(units, np.int32), np.zeros(units, np.int32)
+    gate, back, moved = np.empty(units, np.int32), np.zeros(units, np.int32), np.empty(units, np.int32)
+    column = np.empty(units, np.uint32)
+    for k in range(units):
+        column[k] = np.uint32(np.uint32(k) * _GOLDEN)
+    last = np.int32(0)
     for j in range(x.shape[0]):
         value = np.int32(x[j])
         if value == 0:
             continue
+        if value != last:
+            for k in range(units):
+                moved[k] = np.int32(np.int32(amount[k] * value) >> scale)
+            last = value
         row = hidden[j]
         base = _mix(np.uint32(key + np.uint32(j)))
         # Three loops, since LLVM makes vectors of the first and the last but not of a look-up in a table. h and the
         # step differ in sign where the step shrinks |h|; elsewhere the place in the table is 0, and f(0) = 1.
         for k in range(units):
             h = np.int32(row[k])
-            step = np.int32(np.int32(amount[k] * value) >> scale)
-            gate[k] = np.int32(abs(h) & np.int32(np.int32(h ^ step) >> _SIGN))
+            gate[k] = np.int32(abs(h) & np.int32(np.int32(h ^ moved[k]) >> _SIGN))
         for k in range(units):
             gate[k] = gates[np.uint32(gate[k])]
         if forgetting:
@@ -114,10 +121,10 @@ def _update(
                 back[k] = -forgets[np.uint32(h)] if h >= 0 else forgets[np.uint32(-h)]
         for k in range(units):
             h = np.int32(row[k])
-            v = np.uint32(base + np.uint32(np.uint32(k) * _GOLDEN))
+            v = np.uint32(base + column[k])
             v = np.uint32(np.uint32(v ^ (v >> _S16)) * _FIRST)
             draw = np.int32(np.uint32(v ^ (v >> _S15)) >> shift)
-            step = np.int32(np.int32(np.int32(np.int32(amount[k] * value) >> scale) * gate[k]) + back[k])
+            step = np.int32(np.int32(moved[k] * gate[k]) + back[k])
             new = np.int32(h + np.int32(np.int32(step + draw) >> fraction))
             new = top if new > top else new
             new = low if new < low else new
