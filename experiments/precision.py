@@ -16,6 +16,8 @@ The equations are those of `lava_meta.online_learning.device`. Nothing is tuned 
 are those of the reference. To choose them for a memory of your own, on images that are not learned:
 
     lava-meta experiment precision --scale medium --set held_out=yes --set bits=5 --set lr=0.002
+
+and with the curve of your own device as the gate (`lava_meta.device_curve`): --set curve=device.csv
 """
 
 from __future__ import annotations
@@ -29,12 +31,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lava_meta import figures as drawing
+from lava_meta.device_curve import consolidation_from_csv
 from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
 from lava_meta.experiments.common.online import OnlineSettings, dataset_of
 from lava_meta.experiments.common.settings import Settings, at_least
 from lava_meta.online_learning import Device, Learner, OnlineRule, saturation
 from lava_meta.online_learning.device import ROUNDINGS
 from lava_meta.online_learning.settings import check_precision
+from lava_meta.rule import Linear
 from lava_meta.streams import permuted_tasks
 
 REFERENCE_BITS = 8
@@ -58,6 +62,7 @@ class PrecisionSettings(Settings):
     images: int = 20_000  # a task
     hidden: tuple[int, ...] = (256,)
     lr: float = 0.005
+    curve: str | None = None  # a file of conductance over pulses, smoothed: the gate in the place of Linear(1)
     held_out: bool = False  # measure on training images that are not learned: to choose settings
     bits: tuple[int, ...] = (3, 4, 5, 6, 8, 12, 16)
     rounding: tuple[str, ...] = ROUNDINGS
@@ -117,11 +122,12 @@ def arms(settings: PrecisionSettings) -> Mapping[str, PrecisionSettings]:
 def measure(settings: PrecisionSettings, seed: int, folder: Path, progress: bool) -> Measurement:
     """Learn the five tasks on the memory of this arm, by the compiled kernels."""
     device = Device(settings.rounding[0], **{fault: getattr(settings, fault)[0] for fault in FAULTS})
+    gate = Linear(1.0) if settings.curve is None else consolidation_from_csv(settings.curve, smooth="isotonic")
     dataset = dataset_of(OnlineSettings(held_out=settings.held_out), settings.data)
     scenario = permuted_tasks(dataset, settings.tasks, seed)
     learner = Learner(
         [int(np.prod(scenario.shape)), *settings.hidden, scenario.classes],
-        rule=OnlineRule(lr=settings.lr),
+        rule=OnlineRule(lr=settings.lr, consolidation=gate),
         precision=settings.bits[0],
         seed=seed,
         backend="kernels",

@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from lava_meta.data import load_dataset
+from lava_meta.device_curve import consolidation_from_csv
 from lava_meta.experiments import online_permuted_mnist as online
 from lava_meta.experiments import precision
 from lava_meta.experiments.common.experiment import Measurement, Results
 from lava_meta.experiments.common.runner import run_experiment
 from lava_meta.experiments.common.settings import override
+from lava_meta.online_learning import Learner, OnlineRule
+from lava_meta.streams import permuted_tasks
 
 TINY = replace(
     precision.SCALES["small"],
@@ -59,6 +64,21 @@ def test_held_out_images_are_tested_and_not_learned(tmp_path: Path) -> None:
         for held_out in (True, False)
     ]
     assert measured[0] != measured[1]
+
+
+def test_the_gate_can_be_a_measured_curve(tmp_path: Path) -> None:
+    pulse = np.arange(30)
+    rows = [f"{p},{g}" for p, g in zip(pulse, 1 - np.exp(-pulse / 5), strict=True)]
+    (tmp_path / "curve.csv").write_text("\n".join(["pulse,conductance", *rows]))
+    arm = replace(precision.arms(TINY)["8 bits, synapse"], curve=str(tmp_path / "curve.csv"))
+    measured = precision.EXPERIMENT.measure(arm, 0, tmp_path, False)
+    rule = OnlineRule(lr=TINY.lr, consolidation=consolidation_from_csv(tmp_path / "curve.csv", smooth="isotonic"))
+    learner = Learner([64, 12, 10], rule, precision=8, backend="kernels", seed=0)
+    history = learner.fit(permuted_tasks(load_dataset("digits"), 2, seed=0), images=60)
+    assert history.accuracy is not None
+    assert measured.data["final"] == pytest.approx(100 * history.accuracy.values[-1], abs=0.01)
+    with pytest.raises(FileNotFoundError):
+        precision.EXPERIMENT.measure(replace(arm, curve="missing.csv"), 0, tmp_path, False)
 
 
 def test_claims_follow_the_figures() -> None:
