@@ -63,11 +63,22 @@ def test_classes_are_equal_on_every_backend(net, backend):
     assert np.array_equal(lava_meta.run(net, images(15), backend=backend), net.graph.predict(images(15)))
 
 
-def test_sets_follow_one_another_in_a_pipeline(net):
-    stock = LavaNetwork(net.graph, form="stock")
+def test_every_layer_of_sets_that_follow_one_another_in_a_pipeline(net):
+    """Layers answer after one, three and four steps; signs enter as spikes."""
+    rng = np.random.default_rng(6)
+    centred = DenseLayer.from_weights(rng.normal(size=(6, 12)), np.zeros(6), centred=True)
+    readout = Readout.from_weights(rng.normal(size=(3, 6)))
+    first = DenseLayer.from_weights(rng.normal(size=(12, 20)), rng.integers(-3, 4, 12))
+    graph = BinaryGraph((first, centred), readout, 1, (20,), min_level=-1, signs=True)
+    stock = LavaNetwork(graph, form="stock")
     with stock:
         for n in (1, 3, 2):
-            assert np.array_equal(stock.sums(images(n)), net.graph.sums(images(n)))
+            signs = rng.choice([-1, 1], (n, 20))
+            found, expected = stock.activations(signs), graph.activations(signs)
+            assert list(found) == list(expected)
+            for name in expected:
+                assert found[name].dtype == expected[name].dtype
+                assert np.array_equal(found[name], expected[name]), name
 
 
 def test_run_configs_are_lavas_own(net):

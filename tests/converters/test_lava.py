@@ -58,7 +58,7 @@ def _nothing_runs_afterwards():
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("form", ["packed", "floating_pt", "fixed_pt", "stock"])
+@pytest.mark.parametrize("form", ["packed", "floating_pt", "fixed_pt"])
 @pytest.mark.parametrize(
     ("sizes", "max_level", "centred"),
     [((64, 64, 64, 10), 16, False), ((67, 33, 65, 3), 255, True), ((5, 1, 2), 1, False), ((9, 8, 3), 65535, False)],
