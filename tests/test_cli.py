@@ -288,6 +288,7 @@ def test_what_is_wrong_with_a_model_of_ones_own_is_told_in_one_line(
         (("run", "NETWORK", "floats.npy", "--layer", "hidden1", "--sums"), 2, "give one of them"),
         (("info", "NETWORK", "--picture", "net.txt"), 1, "a picture is a .png, .pdf or .svg file; got 'net.txt'"),
         (("run", "NETWORK"), 2, "give an .npy file of images, or --data"),
+        (("run", "NETWORK", "floats.npy", "--backend", "gpu"), 1, "choose one of cpu, loihi-sim, loihi"),
         (("run", "NETWORK", "--data", "digits", "--lanes", "0"), 2, "lanes"),
         (("report", "NETWORK"), 2, "give --data with the name of a data set, or --images"),
         (("report", "NETWORK", "--data", "digits", "--weight-bits", "9"), 2, "weight-bits"),
@@ -321,6 +322,17 @@ def test_errors_are_one_readable_line(
         assert len(done.stderr.strip().splitlines()) == 1
         assert done.stderr.startswith("lava-meta: ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.safetensors", "flat.npy", "floats.npy"]
+
+
+@pytest.mark.lava
+def test_backends(network: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 17, (6, 64)))
+    classes = lava_meta("run", network, "images.npy", cwd=tmp_path)
+    simulated = lava_meta("run", network, "images.npy", "--backend", "loihi-sim", cwd=tmp_path)
+    assert (simulated.returncode, simulated.stdout) == (0, classes.stdout)
+    chip = lava_meta("run", network, "images.npy", "--backend", "loihi", cwd=tmp_path)
+    assert chip.returncode == 1
+    assert "needs a Loihi 2 chip and Intel's extension" in chip.stderr
 
 
 def test_bundle_writes_a_folder_that_runs(network: Path, tmp_path: Path) -> None:

@@ -71,6 +71,9 @@ def run(
     lanes: Lanes = 64,
     layer: Annotated[str | None, typer.Option(help="Give the signs of a hidden layer, such as hidden1.")] = None,
     sums: Annotated[bool, typer.Option("--sums", help="Give the integer sums of the classes.")] = False,
+    backend: Annotated[
+        str, typer.Option(help="cpu; loihi-sim (stock Processes, one image a step); loihi (a chip; classes only).")
+    ] = "cpu",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this .npy file.")] = None,
 ) -> None:
     """Classify images in Lava's simulator; with --data, tell the accuracy too.
@@ -81,8 +84,13 @@ def run(
     import time
 
     from lava_meta.converters import LavaNetwork
+    from lava_meta.converters.backends import check_backend
+    from lava_meta.converters.backends import run as run_on
     from lava_meta.graph import BinaryGraph
 
+    check_backend(backend)
+    if backend == "loihi" and (layer is not None or sums):
+        raise typer.BadParameter("a chip gives classes: leave out --layer and --sums")
     if (images is None) == (data is None):
         raise typer.BadParameter("give an .npy file of images, or --data with the name of a data set")
     if layer is not None and sums:
@@ -92,9 +100,11 @@ def run(
     pixels, labels = (read_images(images), None) if images is not None else _test_set(data or "")
     right = done = 0
     begin = time.perf_counter()
-    with LavaNetwork(graph) as net, _sink(out, len(pixels), quiet=labels is not None) as put:
+    form = "stock" if backend == "loihi-sim" else "packed"
+    with LavaNetwork(graph, form=form) as net, _sink(out, len(pixels), quiet=labels is not None) as put:
         asked = {wanted: None, "classes": None} if labels is not None else {wanted: None}
-        for part in net.stream(pixels, lanes, tuple(asked), progress=sys.stderr.isatty()):
+        stream = net.stream(pixels, lanes, tuple(asked), progress=sys.stderr.isatty())
+        for part in [{"classes": run_on(net, pixels, backend)}] if backend == "loihi" else stream:
             put(part[wanted])
             if labels is not None:
                 right += int((part["classes"] == labels[done : done + len(part["classes"])]).sum())
