@@ -38,6 +38,7 @@ from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
 from lava_meta.inputs import Binarize, check_levels
 from lava_meta.layers import DenseLayer, Readout
+from lava_meta.memory import require_memory
 from lava_meta.nn import (
     BinaryConv2d,
     BinaryConvNet,
@@ -54,10 +55,14 @@ _NEVER = 2**62  # a threshold that no sum reaches
 def prepare(model: nn.Module, task: int = 0) -> nn.Module:
     """A float64 copy of `model` on the CPU, in eval mode, with the statistics and affine of `task`.
 
-    It is what conversion is exact to. Raises `ConversionError` for a model in training mode.
+    It is what conversion is exact to. Raises `ConversionError` for a model in training mode, `TooLargeError` for one
+    that does not fit in memory a second time.
     """
     if model.training:
         raise ConversionError("the model is in training mode: call model.eval() first")
+    largest = max((parameter.numel() for parameter in model.parameters()), default=0)
+    every = sum(parameter.numel() for parameter in model.parameters())
+    require_memory(8 * every + 9 * largest, "Converting this model in float64", "convert it on a machine with more")
     clone = copy.deepcopy(model).cpu().double().eval()
     select_task(clone, task)
     return clone

@@ -25,6 +25,10 @@ class ConversionError(LavaMetaError):
     """A model cannot be converted; the message names the part and what is supported."""
 
 
+class TooLargeError(LavaMetaError, MemoryError):
+    """Something does not fit in memory; raised before any of it is allocated."""
+
+
 class RunFolderError(LavaMetaError):
     """A results folder holds another run, or cannot be written."""
 

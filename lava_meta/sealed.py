@@ -16,6 +16,7 @@ from safetensors.numpy import save
 
 from lava_meta.errors import FormatError
 from lava_meta.files import write_atomically
+from lava_meta.memory import require_memory
 
 GRAPH = "lava_meta.graph"  # a converted network
 LEARNER = "lava_meta.learner"  # a network that learns on-line
@@ -34,8 +35,11 @@ def read_sealed(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The header and the tensors of a file of format `kind`, in one of these versions.
 
-    Raises `FormatError` for a file that is truncated, altered, of another format or another version.
+    Raises `FormatError` for a file that is truncated, altered, of another format or another version, `TooLargeError`
+    for one that does not fit in memory.
     """
+    if os.path.isfile(path):
+        require_memory(os.path.getsize(path), f"Reading {path}", "read it on a machine with more")
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
             metadata = file.metadata() or {}

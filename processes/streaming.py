@@ -10,6 +10,7 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_configs import Loihi2SimCfg
 
 from lava_meta.graph import BinaryGraph
+from lava_meta.memory import require_memory
 from lava_meta.processes.binary_network.process import StreamedNetwork
 from lava_meta.processes.layered_network.process import LayeredNetwork
 from lava_meta.processes.ring import Ring
@@ -44,6 +45,7 @@ class StreamingRun:
         units = {name: layer.n_out for name, layer in graph.named_layers()}
         pixels = graph.dtype if form == "packed" or graph.dtype == np.uint8 else np.dtype(np.int32)
         self._rows = lanes * (_steps_a_message(graph, lanes) if form == "packed" else 1)
+        _check_memory(graph, self._rows, [units[name] for name in names], form)
         self._inlet = Ring((self._rows, graph.n_in), pixels)
         self._outlets = {
             # A stock neuron's spike may be any value above 0.
@@ -111,6 +113,19 @@ class StreamingRun:
 
     def _as_signs(self, name: str, array: np.ndarray) -> np.ndarray:
         return np.where(array > 0, 1, -1).astype(np.int8) if name in self._spikes else array
+
+
+def _check_memory(graph: BinaryGraph, rows: int, outputs: list[int], form: str) -> None:
+    """Raises `TooLargeError` where the rings and the weights of this form do not fit."""
+    layers = [layer for _, layer in graph.named_layers()]
+    synapses = sum(row["synapses"] for row in graph.summary())
+    # Packed bits once more as the kernels have them; else a weight is 4 bytes, and a bit on its way to them.
+    weights = sum(layer.bits.nbytes for layer in layers) if form == "packed" else 5 * synapses
+    widest = max(layer.n_in + layer.n_out for layer in layers)
+    rings = 4 * rows * (4 * graph.n_in + 4 * sum(outputs)) + 8 * min(rows, 256) * widest
+    require_memory(
+        weights + rings, f"Running this network with {rows} images at a time", "take fewer lanes, or a smaller network"
+    )
 
 
 def _steps_a_message(graph: BinaryGraph, lanes: int) -> int:
