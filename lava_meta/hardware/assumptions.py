@@ -57,7 +57,8 @@ def assumptions(
         ),
         Assumption(
             "Energy is by coefficients of Loihi 1: none are public for Loihi 2. Static power, input and output, and "
-            "the way between chips are left out. Cores lie on Loihi 1's mesh (32 tiles of 4) in their order.",
+            "the way between chips are left out. A neuron that receives or sends a spike is active. Cores lie on Loihi "
+            "1's mesh (32 tiles of 4) in their order.",
             energy.SOURCE,
         ),
     ]
