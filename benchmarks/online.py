@@ -3,9 +3,10 @@
     python benchmarks/online.py            # a few minutes
 
 First, a time step of one plastic layer inside Lava, dense errors, one input in eight active: `MetaplasticDense` against
-stock `LearningDense` with the linear-gate rule of docs/online.md, each between sources that send the same spikes and
-errors, under the same supervised runtime. Beside them the layer as `MetaplasticNetwork`, one Process that also takes
-the images and makes the errors: it shows how much of a step is messages between Processes, which is Lava's own.
+stock `LearningDense` with the linear gate of docs/engine.md, each between sources that send the same spikes and errors,
+under the same supervised runtime. Beside them the layer as `MetaplasticNetwork`, one Process that also takes the images
+and makes the errors: it shows how much of a step is messages between Processes, which is Lava's own; and an image in
+the engine form, which takes five steps of `LearningDense` and its neurons.
 
 Second, images a second of the whole 784-512-10 learner on MNIST-like spikes: in Lava as one Process and as a Process a
 layer, the compiled kernels, the clear twin, and PyTorch doing the same update in float32 on one thread.
@@ -35,16 +36,15 @@ from lava.proc.dense.process import LearningDense
 from lava.proc.io.source import RingBuffer
 
 from lava_meta.kernels.online import CompiledLayer
+from lava_meta.lowering import lower
 from lava_meta.online_learning import LayerSettings, Learner, OnlineRule
 from lava_meta.online_learning.layers import initial_state
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
+from lava_meta.rule import Linear
 
 ACTIVE = 1 / 8
-FLOAT_RULE = "u0*y1 - 2*x0*y1 - 2^-7*u0*y1*t*sgn(t) + 2^-6*x0*y1*t*sgn(t) + 2^-7*u0*y2*t"
-FLOAT_SIGN = "2^7*u0*sgn(t) - u0*w"
-FIXED_RULE = "2^-3*u0*y1 - 2^-2*x0*y1 - 2^-5*u0*y1*t*w + 2^-4*x0*y1*t*w + 2^-7*u0*y2*t"
-FIXED_SIGN = "-u0*w + 2^7*u0*sgn(t)"
+ENGINE_STEPS = 5  # time steps an image with one layer
 
 
 def stock_layer(n_in: int, n_out: int, form: str) -> AbstractProcess:
@@ -52,33 +52,37 @@ def stock_layer(n_in: int, n_out: int, form: str) -> AbstractProcess:
     generator = np.random.default_rng(0)
     spikes = (generator.random((n_in, 16)) < ACTIVE).astype(int)
     errors = generator.integers(-60, 60, (n_out, 16))
-    dt, dw = (FLOAT_RULE, FLOAT_SIGN) if form == "floating_pt" else (FIXED_RULE, FIXED_SIGN)
-    rule = Loihi3FLearningRule(dw=dw, dt=dt, x1_tau=1, t_epoch=1, rng_seed=1)
+    lowered = lower(Linear(1.0), precision="float" if form == "floating_pt" else "fixed")
+    rule = Loihi3FLearningRule(dw=lowered.dw, dt=lowered.dt, x1_tau=1, t_epoch=1, rng_seed=1)
     tags = generator.integers(-40, 40, (n_out, n_in))
-    dense = LearningDense(weights=np.where(tags >= 0, 1, -1), tag_1=tags, learning_rule=rule)
+    dense = LearningDense(weights=np.where(tags >= 0, 128, -128), tag_1=tags, learning_rule=rule)
     RingBuffer(data=spikes).s_out.connect(dense.s_in)
     RingBuffer(data=errors).s_out.connect(dense.s_in_y1)
     RingBuffer(data=np.abs(errors)).s_out.connect(dense.s_in_y2)
     return dense
 
 
-def our_layer(n_in: int, n_out: int, form: str) -> AbstractProcess:
-    """`MetaplasticDense` with the same spikes and errors."""
+def our_layer(n_in: int, n_out: int, form: str, engine_steps: int = 0) -> AbstractProcess:
+    """`MetaplasticDense` with the same spikes and errors, in our form or in the engine's."""
     generator = np.random.default_rng(0)
     spikes = (generator.random((1, n_in, 16)) < ACTIVE).astype(int)
     errors = generator.integers(-60, 60, (1, n_out, 16))
-    precision = "float" if form == "floating_pt" else 8
-    layer = MetaplasticDense(settings=LayerSettings(n_in, n_out, precision=precision, input_mean=ACTIVE))
+    precision = "float" if form == "floating_pt" else 9 if engine_steps else 8
+    settings = LayerSettings(n_in, n_out, precision=precision, input_mean=ACTIVE, engine_steps=engine_steps)
+    layer = MetaplasticDense(settings=settings)
     RingBuffer(data=spikes).s_out.connect(layer.s_in)
     RingBuffer(data=errors / 128 if precision == "float" else errors).s_out.connect(layer.e_in)
     return layer
 
 
-def milliseconds_a_step(build: Callable[[], AbstractProcess], form: str, steps: int, repeats: int = 3) -> float:
+def milliseconds_a_step(
+    build: Callable[[], AbstractProcess], form: str, steps: int, repeats: int = 3, in_engine: bool = False
+) -> float:
     """Median over runs of `steps` time steps in a network that has warmed up."""
     with loggers_unchanged():
         process = build()
-    with Supervised(process, Loihi2SimCfg(select_tag=form), timeout=300) as run:
+    config = Loihi2SimCfg(select_tag=form, select_sub_proc_model=in_engine)
+    with Supervised(process, config, timeout=300) as run:
         run.steps(3)
         times = []
         for _ in range(repeats):
@@ -175,7 +179,7 @@ def main() -> None:
     torch.set_num_threads(1)
     record: dict[str, object] = {"machine": platform.processor() or platform.machine(), "load": os.getloadavg()}
     print(f"load average {os.getloadavg()[0]:.1f}\n\nms a time step in Lava", end="")
-    print("        stock  a Process a layer    one Process   times faster")
+    print("        stock  a Process a layer    one Process   times faster    image in the engine")
     for n_in, n_out in ((784, 10), (1024, 1024)):
         for form in ("floating_pt", "fixed_pt"):
             steps = 100 if n_out == 10 else 5
@@ -183,9 +187,17 @@ def main() -> None:
             ours = milliseconds_a_step(lambda n=n_in, m=n_out, f=form: our_layer(n, m, f), form, 20 * steps // 5)
             precision = "float" if form == "floating_pt" else 8
             fused = min(seconds_of(400, [n_in, n_out], precision=precision) for _ in range(3)) / 400 * 1e3
+            image = ENGINE_STEPS * milliseconds_a_step(
+                lambda n=n_in, m=n_out, f=form: our_layer(n, m, f, ENGINE_STEPS), form, steps, in_engine=True
+            )
             print(f"{n_in:5}x{n_out:<5} {form:12} {stock:10.2f} {ours:14.3f} {fused:18.3f}", end="")
-            print(f"{stock / ours:11.0f} {stock / fused:6.0f}", flush=True)
-            record[f"{n_in}x{n_out} {form}"] = {"stock": stock, "a Process a layer": ours, "one Process": fused}
+            print(f"{stock / ours:11.0f} {stock / fused:6.0f} {image:18.1f}", flush=True)
+            record[f"{n_in}x{n_out} {form}"] = {
+                "stock": stock,
+                "a Process a layer": ours,
+                "one Process": fused,
+                "an image in the engine": image,
+            }
     print("\nimages a second, 784-512-10")
     for way, number in (*((way, 100 if way == "numpy twin" else 2000) for way in WAYS), ("PyTorch", 200)):
         rate = images_a_second(way, number)

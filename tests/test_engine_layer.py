@@ -30,7 +30,7 @@ def test_a_whole_image_at_once_is_its_time_steps_one_by_one(precision, inputs) -
     generator = np.random.default_rng(7)
     rule = lower(Quadratic(1.0), precision=precision, inputs=inputs)
     tags = generator.integers(-5, 6, (6, 15)) + (0.5 if precision == "float" else 0)
-    whole, single = EngineSynapses(rule, tags, seed=4), EngineSynapses(rule, tags, seed=4)
+    whole, single, compiled = (EngineSynapses(rule, tags, seed=4, compiled=c) for c in (False, False, True))
     none = {name: np.zeros(6) for name in ("y1", "y2", "y3")}
     for _ in range(150):
         x = generator.random(15) < 0.4
@@ -38,11 +38,14 @@ def test_a_whole_image_at_once_is_its_time_steps_one_by_one(precision, inputs) -
         y1 = y1 if precision == "fixed" else y1 / 2000
         traces = {"y1": y1, "y2": np.abs(y1), "y3": np.where(y1 == 0, 0, generator.integers(2, 4, 6))}
         before = whole.tags.copy()
-        units = whole.learn(x, traces, steps=5)
+        units, columns = whole.learn(x, traces, steps=5)
+        compiled.learn(x, traces, steps=5)
         assert set(np.flatnonzero((whole.tags != before).any(axis=1))) <= set(units)
+        assert set(np.flatnonzero((whole.tags != before).any(axis=0))) <= set(columns)
         for moment in range(1, 6):
             single.step(x, np.full(6, moment == 1), traces if moment == 5 else none)
         np.testing.assert_array_equal(whole.tags, single.tags)
+        np.testing.assert_array_equal(whole.tags, compiled.tags)
         np.testing.assert_array_equal(single.weights, np.where(before >= 0, 128, -128))
     assert np.abs(whole.tags - tags).max() > 0.5
 

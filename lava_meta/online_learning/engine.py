@@ -58,7 +58,7 @@ def make_layer(settings: LayerSettings, state: State, compiled: bool) -> Layer:
     It works in place on `state`.
     """
     if settings.engine_steps:
-        return make_engine_layer(settings, state)
+        return make_engine_layer(settings, state, compiled)
     if settings.precision == "float":
         return _float_layer(settings, state, compiled)
     if not compiled:

@@ -103,9 +103,9 @@ class EngineNeuronsFloat(EngineNeurons, FloatLayer):
 class _WithSynapses(EngineNeurons):
     """The twin: neurons, and the synapses that they drive. `hidden` are the tags."""
 
-    def __init__(self, settings: LayerSettings, state: dict[str, np.ndarray]) -> None:
+    def __init__(self, settings: LayerSettings, state: dict[str, np.ndarray], compiled: bool = False) -> None:
         super().__init__(settings, state)
-        self.synapses = EngineSynapses(settings.engine_rule, self.hidden.T, ENGINE_SEED)
+        self.synapses = EngineSynapses(settings.engine_rule, np.ascontiguousarray(self.hidden.T), ENGINE_SEED, compiled)
         self.balance[:] = self.synapses.sums(np.ones(settings.n_in, bool))
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -122,9 +122,10 @@ class _WithSynapses(EngineNeurons):
 
     def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
         super()._step_synapses(x, amount)
-        units = self.synapses.learn(x > 0, self._traces, self.settings.engine_steps)
-        self.hidden[:, units] = self.synapses.tags[units].T
-        self.balance[units] = self.synapses.sums(np.ones(len(x), bool), units)
+        units, inputs = self.synapses.learn(x > 0, self._traces, self.settings.engine_steps)
+        new, chosen = self.synapses.tags[np.ix_(units, inputs)].T, np.ix_(inputs, units)
+        self.balance[units] += 2 * ((new >= 0).sum(axis=0) - (self.hidden[chosen] >= 0).sum(axis=0)).astype(np.int32)
+        self.hidden[chosen] = new
 
 
 class EngineLayerFixed(_WithSynapses, EngineNeuronsFixed):
@@ -147,6 +148,6 @@ def make_neurons(settings: LayerSettings, state: dict[str, np.ndarray]) -> Engin
     return (EngineNeuronsFloat if settings.precision == "float" else EngineNeuronsFixed)(settings, state)
 
 
-def make_engine_layer(settings: LayerSettings, state: dict[str, np.ndarray]) -> Any:
+def make_engine_layer(settings: LayerSettings, state: dict[str, np.ndarray], compiled: bool) -> Any:
     """The twin in the form that the precision asks for. It works in place on `state`."""
-    return (EngineLayerFloat if settings.precision == "float" else EngineLayerFixed)(settings, state)
+    return (EngineLayerFloat if settings.precision == "float" else EngineLayerFixed)(settings, state, compiled)

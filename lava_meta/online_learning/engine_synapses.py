@@ -38,11 +38,11 @@ _TAG_RANGE, _WEIGHT_RANGE = (-257, 255), (-256, 255)
 class EngineSynapses:
     """Weights and tags (units, inputs) of one layer: int64 in fixed point, float64 else.
 
-    seed: of the learning rule in Lava.
+    seed: of the learning rule in Lava. compiled: `learn` steps the tags of fixed point by `kernels.engine`.
     """
 
-    def __init__(self, rule: EngineRule, tags: np.ndarray, seed: int = 0) -> None:
-        self.rule = rule
+    def __init__(self, rule: EngineRule, tags: np.ndarray, seed: int = 0, compiled: bool = False) -> None:
+        self.rule, self.compiled = rule, compiled
         self.fixed = rule.precision == "fixed"
         self.tags = tags.astype(np.int64 if self.fixed else np.float64)
         self.weights = np.where(tags >= 0, 128, -128).astype(self.tags.dtype)
@@ -70,11 +70,11 @@ class EngineSynapses:
         values = {name: y[:, None] for name, y in traces.items()}
         return {"x0": x0[None, :], "y0": y0[:, None], "u0": 1, "w": self.weights, "t": self.tags} | values
 
-    def learn(self, x0: np.ndarray, traces: dict[str, np.ndarray], steps: int) -> np.ndarray:
+    def learn(self, x0: np.ndarray, traces: dict[str, np.ndarray], steps: int) -> tuple[np.ndarray, np.ndarray]:
         """All `steps` time steps of an image, of which the last has these traces and the first made the neurons spike.
 
         The tags become what `steps` calls of `step` make of them, but only the synapses that can change are computed;
-        `weights` are left as they are. Returns the units that learned.
+        `weights` are left as they are. Returns the units and the inputs between which synapses may have changed.
         """
         self._rounding.random(steps - 1)
         self._decay.random(2 * steps - 1)
@@ -84,6 +84,12 @@ class EngineSynapses:
         units = np.flatnonzero(np.any(list(values.values()), axis=0))
         always = any(product.dependency == "u0" for product in self.rule.tags)
         inputs = np.arange(len(x0)) if always else np.flatnonzero(x0)
+        if self.compiled and self.fixed:
+            from lava_meta.kernels.engine import WIDTH, step_tags, table
+
+            rows = np.array([values["y1"], values["y2"], values["y3"]], np.int64)
+            step_tags(self.tags, units, inputs, x0, rows, table(self.rule.tags), WIDTH, draw)
+            return units, inputs
         chosen = np.ix_(units, inputs)
         arguments = {"x0": x0[None, inputs], "y0": silent[units, None], "u0": 1} | {
             name: value[units, None] for name, value in values.items()
@@ -92,11 +98,11 @@ class EngineSynapses:
         weights = np.where(before >= 0, 128, -128).astype(before.dtype)
         tags = self._sum(self.rule.tags, "t", arguments | {"w": weights, "t": before})
         self.tags[chosen] = np.clip(_rounded(tags, draw), *_TAG_RANGE) if self.fixed else tags
-        return units
+        return units, inputs
 
-    def sums(self, x0: np.ndarray, units: Any = slice(None)) -> np.ndarray:
-        """int64: of the signs of the tags, over the inputs that spiked, for each of the units."""
-        return np.where(self.tags[units][:, x0] >= 0, 1, -1).sum(axis=1)
+    def sums(self, x0: np.ndarray) -> np.ndarray:
+        """int64 (units,): of the signs of the tags, over the inputs that spiked."""
+        return np.where(self.tags[:, x0] >= 0, 1, -1).sum(axis=1)
 
     def _sum(self, products: tuple[Product, ...], variable: str, arguments: dict[str, Any]) -> np.ndarray:
         if not self.fixed:

@@ -97,7 +97,7 @@ def test_long_runs_in_the_engine_equal_their_twins_bit_for_bit(precision, nothin
     """Five permuted tasks of 300 digits, 64-50-10: 9,000 time steps, in blocks."""
     scenario = permuted_tasks(load_dataset("digits"), 5, seed=1)
     settings = {"rule": OnlineRule(lr=0.015), "precision": precision, "feedback": "direct", "form": "engine"}
-    twin, lava = (Learner([64, 50, 10], backend=backend, **settings) for backend in ("oracle", "lava"))
+    twin, lava = (Learner([64, 50, 10], backend=backend, **settings) for backend in ("kernels", "lava"))
     twin.fit(scenario, images=300)
     lava.fit(scenario, images=300, every=200)
     for one, other in zip(twin.states, lava.states, strict=True):
