@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -127,6 +128,34 @@ def test_populations_send_what_the_graph_computes(name: str) -> None:
             assert (sent == expected).all()
         else:
             assert ((sent > 0) == (expected > 0)).all()
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("name", NETS)
+def test_populations_send_what_lavas_own_models_send(name: str) -> None:
+    """Every stock Process of every layer, helper units included: an image is held until all have seen it."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    import stock_steps
+
+    graph = NETS[name]()
+    x = images(graph, 8)
+    entering = graph.check_images(x).astype(np.int32)
+    if graph.signs:
+        entering = (entering > 0).astype(np.int32)
+    people = populations(plan(graph))
+    values = {INPUT: entering.astype(np.int64)}
+    for population in people:
+        values[population.name] = population.send(values)
+    layers = {layer.name: stock_steps.Layer(layer) for layer in plan(graph)}
+    for i, image in enumerate(entering):
+        for _ in range(1 + sum(layer.layer.latency for layer in layers.values())):
+            passing = image
+            for layer in layers.values():
+                passing = layer.step(passing)
+        for population in people:
+            sent = layers[population.layer].models[population.name.split(".")[1]].s_out.value
+            flat = sent if sent.ndim == 1 else sent.transpose(2, 0, 1).reshape(-1)
+            assert flat.astype(np.int64).tolist() == values[population.name][i].tolist(), population.name
 
 
 # Counts against loops over every synapse.
