@@ -25,9 +25,10 @@ from lava_meta.experiments.common.experiment import Claim, Experiment, Measureme
 from lava_meta.experiments.common.online import PLAIN, OnlineSettings, arms_of, dataset_of, keeps, measurement
 from lava_meta.experiments.common.settings import at_least
 from lava_meta.figures import STYLE
+from lava_meta.model_file import load_model, save_model
 from lava_meta.nn import BinaryMLP
 from lava_meta.online_learning import hidden_histogram, online, saturation
-from lava_meta.streams import permuted_tasks
+from lava_meta.streams import Scenario, permuted_tasks
 from lava_meta.training import TrainSettings, train
 
 
@@ -60,10 +61,8 @@ def measure(settings: AfterTorchSettings, seed: int, folder: Path, progress: boo
     torch.set_num_threads(1)
     scenario = permuted_tasks(dataset_of(settings, settings.data), settings.tasks, seed)
     before = replace(scenario, train=scenario.train[:-1], task_of=scenario.task_of[:-1])
-    model = BinaryMLP.for_images(scenario.train[0], settings.hidden, seed=seed)
-    options = TrainSettings(epochs=settings.epochs, batch_size=100, m=settings.m, seed=seed, evaluate="task")
-    train(model, before, options)
-    network = convert(model.eval())
+    model = _trained(settings, before, seed, folder.parents[1] / "trained" / f"seed{seed}.safetensors")
+    network = convert(model)
     learner = online(
         network,
         model=model if settings.start == "model" else None,
@@ -82,6 +81,18 @@ def measure(settings: AfterTorchSettings, seed: int, folder: Path, progress: boo
     tasks = {f"task {i}": value for i, value in enumerate(found.data["final"], 1)}
     tasks |= {f"task {i} before": value for i, value in enumerate(start, 1)}
     return replace(found, metrics={**found.metrics, **tasks})
+
+
+def _trained(settings: AfterTorchSettings, scenario: Scenario, seed: int, file: Path) -> BinaryMLP:
+    """The model that has learned the first tasks, which all arms of a seed share."""
+    if not file.exists():
+        model = BinaryMLP.for_images(scenario.train[0], settings.hidden, seed=seed)
+        options = TrainSettings(epochs=settings.epochs, batch_size=100, m=settings.m, seed=seed, evaluate="task")
+        train(model, scenario, options)
+        save_model(model, file)
+    model = load_model(file)
+    assert isinstance(model, BinaryMLP)
+    return model.eval()
 
 
 def figures(settings: AfterTorchSettings, results: Results) -> Mapping[str, Figure]:
