@@ -69,6 +69,14 @@ def test_more_groups_than_lava_counts(channels, groups):
     assert_equal_and_in_range(BinaryGraph((layer,), readout, 7, shape), 4)
 
 
+@pytest.mark.parametrize("levels", [(0, 255), (-100, 30), (-1, 1)])
+def test_a_readout_alone(levels):
+    """On features a weight of +1 is twice 1, halved by the exponent; on signs it is +2 on spikes."""
+    low, high = levels
+    readout = Readout.from_weights(np.random.default_rng(0).normal(size=(4, 30)))
+    assert_equal_and_in_range(BinaryGraph((), readout, high, (30,), min_level=low, signs=levels == (-1, 1)), 6)
+
+
 def test_random_networks_use_every_part():
     plans = [layer for seed in range(30) for layer in plan(stock_nets.dense_graph(seed))]
     plans += [layer for seed in range(5) for layer in plan(stock_nets.conv_graph(seed))]

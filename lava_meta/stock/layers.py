@@ -21,7 +21,7 @@ def dense_layer(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
     if layer.centred:
         return _centred(name, layer, levels)
     plan = StockLayer(name)
-    weight = layer.polarity[:, None] * np.where(layer.weight, 1, -1)
+    weight = layer.polarity[:, None] * _signs(layer.weight)
     low, high = bounds(weight, levels)
     theta = layer.threshold.copy()
     if levels is None:
@@ -34,7 +34,7 @@ def dense_layer(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
 def readout(name: str, layer: Readout, levels: Levels) -> StockLayer:
     """Plan the readout: graded spikes that carry its integer sums."""
     plan = StockLayer(name)
-    weight = np.where(layer.weight, 1, -1)
+    weight = _signs(layer.weight)
     low, high = bounds(weight, levels)
     if levels is None:  # sum(w x) = 2 sum(w s) - sum(w)
         constant, weight = -weight.sum(axis=1), 2 * weight
@@ -126,6 +126,10 @@ def binarized_inputs(name: str, binarize: Binarize, levels: tuple[int, int]) -> 
     plan.inputs.append(part)
     plan.connect(part, plan.output)
     return plan
+
+
+def _signs(positive: np.ndarray) -> np.ndarray:
+    return np.where(positive, np.int8(1), np.int8(-1))
 
 
 def bounds(matrix: np.ndarray, levels: Levels) -> tuple[np.ndarray, np.ndarray]:

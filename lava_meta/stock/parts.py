@@ -127,7 +127,7 @@ def digits(layer: str, name: str, matrix: np.ndarray) -> list[tuple[np.ndarray, 
     mixed = low < 0 < high
     if max(-low, high) <= 255 and not (mixed and (matrix % 2).any()):
         return [(matrix.astype(np.int32), 0)]
-    least, upper = _halves(matrix)
+    least, upper = _halves(matrix.astype(np.int64))
     check_range(layer, f"{name}, in steps of {_DIGIT},", upper, upper, -_MOST, _MOST)
     planes = [((2 * least).astype(np.int32), -1), ((2 * upper).astype(np.int32), 6)]
     return [plane for plane in planes if plane[0].any()]
