@@ -84,6 +84,7 @@ def _conv(rng: np.random.Generator, shape: tuple[int, ...], level: int) -> ConvL
         options = {
             "stride": _pair(rng, 1, 2),
             "padding": _pair(rng, 0, 2),
+            "after": _pair(rng, 0, 2) if rng.random() < 0.3 else (0, 0),
             "dilation": _pair(rng, 1, 2),
             "groups": groups,
             "sum_window": summed,
@@ -104,5 +105,6 @@ def _pool(rng: np.random.Generator, channels: int) -> Pool:
         _pair(rng, 1, 2),
         _pair(rng, 0, 1) if rng.random() < 0.3 else (0, 0),
         _pair(rng, 1, 2),
+        after=_pair(rng, 0, 2) if rng.random() < 0.3 else (0, 0),
         every=tuple(channel for channel in range(channels) if rng.random() < 0.4),
     )

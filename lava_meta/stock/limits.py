@@ -27,6 +27,10 @@ _RANGES = {
     "vth": (0, 2**17 - 1),
     "bias_mant": MANTISSA,
     "bias_exp": (0, BIAS_EXPONENT),
+    "stride": (0, 127),  # the extents of Lava's Conv
+    "padding": (0, 127),
+    "dilation": (0, 127),
+    "groups": (0, 127),
     "du": (0, 2**12 - 1),
     "dv": (0, 2**12 - 1),
 }

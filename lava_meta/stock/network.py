@@ -39,11 +39,6 @@ def plan_layer(name: str, layer: Any, levels: Levels) -> StockLayer:
             f"{name} has a norm with biases, whose thresholds depend on each image's spread; those of stock neurons "
             "are constant. Train with lava_meta.nn.SampleNorm (layer norm without affine), FixedNorm, or batch norm"
         )
-    if isinstance(layer, ConvLayer) and layer.uneven:
-        raise ConversionError(
-            f"{name} has windows that reach outside further below or right (ceil_mode, padding='same', padded means); "
-            "those of stock convolutions do not. Pad alike on both sides"
-        )
     return _PLANS[type(layer)](name, layer, levels)  # type: ignore[operator]
 
 

@@ -108,5 +108,7 @@ def test_forms_without_such_windows_refuse_them_by_the_layers_name() -> None:
     graph = to_graph(model, input_shape=(1, 8, 8))
     with pytest.raises(ConversionError, match="hidden1_pool1 has windows that reach outside"):
         to_nir(graph)
-    with pytest.raises(ConversionError, match="hidden1 has windows that reach outside"):
-        plan(graph)
+    plan(graph)  # its stock form has them
+    model = net(BinaryConv2d(1, 4, 3), nn.AvgPool2d(2, padding=1), Sign(), shape=(1, 8, 8))
+    with pytest.raises(ConversionError, match="hidden1 sums over windows that reach outside"):
+        plan(to_graph(model, input_shape=(1, 8, 8)))
