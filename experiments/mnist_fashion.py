@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
 from lava_meta.experiments.common.figures import task_curves
+from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import TrainingSettings, load, measured, rule_arms, train_arm
 from lava_meta.streams import dataset_sequence
 
@@ -38,7 +39,7 @@ def arms(settings: PairSettings) -> Mapping[str, PairSettings]:
     """Every rule in every order."""
     orders = list(_ORDERS) if settings.order == "both" else [settings.order]
     return {
-        f"{order}, {label}": replace(arm, order=order) for order in orders for label, arm in rule_arms(settings).items()
+        f"{order}, {label}": changed(arm, order=order) for order in orders for label, arm in rule_arms(settings).items()
     }
 
 

@@ -8,7 +8,7 @@ training images of the task under the final weights.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from torch import nn
 from lava_meta.evaluation import evaluate
 from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
 from lava_meta.experiments.common.figures import bars
-from lava_meta.experiments.common.settings import at_least
+from lava_meta.experiments.common.settings import at_least, changed
 from lava_meta.experiments.common.training import TrainingSettings, load, measured, rule_arms, train_arm
 from lava_meta.nn import recalibrate, select_task, use_statistics
 from lava_meta.streams import Scenario, permuted_tasks
@@ -56,12 +56,12 @@ SCALES = {
 
 def arms(settings: ChoiceSettings) -> Mapping[str, ChoiceSettings]:
     """Each rule, and each other choice at the largest m."""
-    largest = replace(settings, rules=("metaplastic",), m=(max(settings.m),))
+    largest = changed(settings, rules=("metaplastic",), m=(max(settings.m),))
     name = f"m = {max(settings.m):g}"
     return {
         **rule_arms(settings),
-        f"{name}, gains from U(0, 1)": replace(largest, gain="uniform"),
-        f"{name}, moments kept": replace(largest, reset_moments=False),
+        f"{name}, gains from U(0, 1)": changed(largest, gain="uniform"),
+        f"{name}, moments kept": changed(largest, reset_moments=False),
     }
 
 

@@ -4,9 +4,12 @@
     mnist          28x28, levels 0..255, 60,000 + 10,000 images
     fashion-mnist  as mnist
     usps           16x16, levels 0..255, 7,291 + 2,007 images
+    cifar10        3x32x32, levels 0..255, 50,000 + 10,000 images, 10 classes
+    cifar100       the same of 100 classes
 
-The last three are read from a data folder laid out as torchvision does it (`MNIST/raw/...`, `FashionMNIST/raw/...`,
-and `USPS/usps.npz` or torchvision's `USPS/usps.bz2` with `USPS/usps.t.bz2`). Places are tried in this order: the
+All but the digits are read from a data folder laid out as torchvision does it (`MNIST/raw/...`, `FashionMNIST/raw/...`,
+`USPS/usps.npz` or torchvision's `USPS/usps.bz2` with `USPS/usps.t.bz2`, `cifar-10-batches-py`, `cifar-100-python`).
+CIFAR is read by torchvision itself, which checks its files first. Places are tried in this order: the
 `folder` given, alone; else the environment variable LAVA_META_DATA, `../shared/data` beside a source checkout, and
 the user's cache folder, into which `load_dataset(name, download=True)` may put a data set that is missing.
 
@@ -28,8 +31,14 @@ from torch import Tensor
 
 from lava_meta.errors import DataError
 
-DATASETS = ("digits", "mnist", "fashion-mnist", "usps")
-_FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "usps": "USPS"}
+DATASETS = ("digits", "mnist", "fashion-mnist", "usps", "cifar10", "cifar100")
+_FOLDERS = {
+    "mnist": "MNIST",
+    "fashion-mnist": "FashionMNIST",
+    "usps": "USPS",
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +229,7 @@ def data_folders() -> list[Path]:
 
 
 def load_dataset(name: str, folder: str | os.PathLike[str] | None = None, *, download: bool = False) -> Dataset:
-    """Load "digits", "mnist", "fashion-mnist" or "usps"; images are (n, 1, height, width).
+    """Load one of `DATASETS`; images are (n, 1, height, width), or (n, 3, 32, 32) for CIFAR.
 
     Raises `ValueError` for another name, and `DataError` for a data set that is missing (naming the places that were
     looked at and how to get it) or broken.
@@ -231,7 +240,7 @@ def load_dataset(name: str, folder: str | os.PathLike[str] | None = None, *, dow
         raise ValueError(f"no data set {name!r}; choose one of {', '.join(DATASETS)}")
     places = [Path(folder)] if folder is not None else data_folders()
     roots = [place / _FOLDERS[name] for place in places]
-    read = _read_usps if name == "usps" else _read_mnist
+    read = {"usps": _read_usps, "cifar10": _read_cifar, "cifar100": _read_cifar}.get(name, _read_mnist)
     found = next((root for root in roots if _present(name, root)), None)
     if found is None and download:
         found = roots[0] if folder is not None else roots[-1]
@@ -243,16 +252,18 @@ def load_dataset(name: str, folder: str | os.PathLike[str] | None = None, *, dow
         )
     try:
         train, test = read(found)
-    except (OSError, EOFError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"{name}: the files in {found} cannot be read: {error}") from error
-    return Dataset(name, _images(f"{name} train", *train), _images(f"{name} test", *test))
+    classes = 100 if name == "cifar100" else 10
+    return Dataset(name, _images(f"{name} train", *train, classes), _images(f"{name} test", *test, classes))
 
 
-def _images(name: str, x: np.ndarray, y: np.ndarray, max_level: int = 255) -> Images:
-    if x.ndim != 3 or x.dtype != np.uint8:
-        raise DataError(f"{name}: images are {x.dtype} of shape {x.shape}; expected uint8 (n, height, width)")
+def _images(name: str, x: np.ndarray, y: np.ndarray, classes: int = 10, max_level: int = 255) -> Images:
+    if x.ndim not in (3, 4) or x.dtype != np.uint8:
+        raise DataError(f"{name}: images are {x.dtype} of shape {x.shape}; expected uint8 (n, height, width, or more)")
+    x = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
     labels = torch.from_numpy(y.astype(np.int64))
-    return Images(torch.from_numpy(np.ascontiguousarray(x)).unsqueeze(1), labels, name, 10, max_level)
+    return Images(torch.from_numpy(np.ascontiguousarray(x)), labels, name, classes, max_level)
 
 
 def _digits() -> Dataset:
@@ -263,13 +274,15 @@ def _digits() -> Dataset:
     train, test = train_test_split(np.arange(len(digits.target)), test_size=360, stratify=digits.target, random_state=0)
     x = digits.images.astype(np.uint8)
     parts = [
-        _images(f"digits {kind}", x[np.sort(index)], digits.target[np.sort(index)], 16)
+        _images(f"digits {kind}", x[np.sort(index)], digits.target[np.sort(index)], max_level=16)
         for kind, index in (("train", train), ("test", test))
     ]
     return Dataset("digits", *parts)
 
 
 def _present(name: str, root: Path) -> bool:
+    if name in ("cifar10", "cifar100"):
+        return root.is_dir()
     if name == "usps":
         return (root / "usps.npz").is_file() or all((root / f).is_file() for f in ("usps.bz2", "usps.t.bz2"))
     return all((root / "raw" / f"{kind}-{what}").is_file() for kind in ("train", "t10k") for what in _IDX)
@@ -314,6 +327,14 @@ def _read_usps(root: Path) -> tuple[_Arrays, _Arrays]:
     return (train.data, np.asarray(train.targets)), (test.data, np.asarray(test.targets))
 
 
+def _read_cifar(root: Path) -> tuple[_Arrays, _Arrays]:
+    from torchvision import datasets
+
+    read = datasets.CIFAR10 if root.name == _FOLDERS["cifar10"] else datasets.CIFAR100
+    train, test = (read(root.parent, train=is_train) for is_train in (True, False))
+    return (train.data, np.asarray(train.targets)), (test.data, np.asarray(test.targets))
+
+
 def _download(name: str, root: Path) -> None:
     from torchvision import datasets
 
@@ -323,6 +344,7 @@ def _download(name: str, root: Path) -> None:
             for is_train in (True, False):
                 datasets.USPS(root, train=is_train, download=True)
         else:
-            getattr(datasets, _FOLDERS[name])(root.parent, download=True)
+            kind = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}.get(name) or _FOLDERS[name]
+            getattr(datasets, kind)(root.parent, download=True)
     except (OSError, RuntimeError) as error:
         raise DataError(f"{name} could not be downloaded into {root}: {error}") from error

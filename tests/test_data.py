@@ -2,6 +2,8 @@
 
 import bz2
 import gzip
+import hashlib
+import pickle
 import shutil
 import struct
 from pathlib import Path
@@ -186,7 +188,7 @@ class TestLoading:
         assert {tuple(row) for row in held.test.x.reshape(-1, 64).tolist()} <= train
 
     def test_unknown_name(self):
-        with pytest.raises(ValueError, match="digits, mnist, fashion-mnist, usps"):
+        with pytest.raises(ValueError, match="digits, mnist, fashion-mnist, usps, cifar10, cifar100"):
             load_dataset("mnits")
 
     @pytest.mark.parametrize("name", DATASETS[1:])
@@ -226,6 +228,33 @@ class TestLoading:
         theirs = load_dataset("usps", tmp_path / "b")
         assert theirs.train.y.tolist() == y.tolist()
         assert np.abs(theirs.train.x[:, 0].numpy().astype(int) - x).max() <= 1  # torchvision rounds down
+
+    def test_cifar_as_torchvision_reads_it(self, tmp_path, monkeypatch):
+        """torchvision's own reader on files of our making, whose checksums it is told."""
+        datasets = pytest.importorskip("torchvision.datasets")
+        rng = np.random.default_rng(0)
+        root = tmp_path / "cifar-100-python"
+        root.mkdir()
+        sums = {}
+        for file, count in (("train", 7), ("test", 4)):
+            x, y = rng.integers(0, 256, (count, 3072), dtype=np.uint8), rng.integers(0, 100, count).tolist()
+            content = pickle.dumps({"data": x, "fine_labels": y, "coarse_labels": y})
+            (root / file).write_bytes(content)
+            sums[file] = (x, y, hashlib.md5(content).hexdigest())
+        names = pickle.dumps({"fine_label_names": [str(i) for i in range(100)]})
+        (root / "meta").write_bytes(names)
+        with pytest.raises(DataError, match=r"cifar100: the files in .* cannot be read"):
+            load_dataset("cifar100", tmp_path)  # not the published files
+        monkeypatch.setattr(datasets.CIFAR100, "train_list", [["train", sums["train"][2]]])
+        monkeypatch.setattr(datasets.CIFAR100, "test_list", [["test", sums["test"][2]]])
+        meta = {**datasets.CIFAR100.meta, "md5": hashlib.md5(names).hexdigest()}
+        monkeypatch.setattr(datasets.CIFAR100, "meta", meta)
+        ours = load_dataset("cifar100", tmp_path)
+        assert ours.train.classes == 100
+        for images, file in ((ours.train, "train"), (ours.test, "test")):
+            assert np.array_equal(images.x.numpy().reshape(-1, 3072), sums[file][0])
+            assert images.shape == (3, 32, 32)
+            assert images.y.tolist() == sums[file][1]
 
     def test_the_environment_comes_first_then_the_cache(self, tmp_path, monkeypatch):
         monkeypatch.setenv("LAVA_META_DATA", str(tmp_path / "given"))

@@ -34,6 +34,11 @@ class Settings:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
+def changed(settings: S, **values: Any) -> S:
+    """`settings` with other values, checked as new ones are."""
+    return replace(settings, **values)
+
+
 def at_least(settings: Any, **least: float) -> None:
     """Raise `ValueError` naming the first setting (or item of one) that lies below its bound; None passes."""
     for name, bound in least.items():

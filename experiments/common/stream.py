@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -12,9 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import nn
 
+from lava_meta.data import Dataset
 from lava_meta.experiments.common.experiment import Claim, Measurement, Results
 from lava_meta.experiments.common.figures import band, stack
-from lava_meta.experiments.common.settings import at_least
+from lava_meta.experiments.common.settings import at_least, changed
 from lava_meta.experiments.common.training import TrainingSettings, best_m, load, measured, rule_arms, train_arm
 from lava_meta.figures import STYLE
 from lava_meta.streams import stream_of_subsets
@@ -44,15 +45,20 @@ def stream_arms(settings: T) -> dict[str, T]:
     """Every rule on the stream, and the whole set at once."""
     arms = rule_arms(settings)
     if settings.whole:
-        arms[WHOLE] = replace(settings, rules=("plain",), m=(0.0,), subsets=1)
+        arms[WHOLE] = changed(settings, rules=("plain",), m=(0.0,), subsets=1)
     return arms
 
 
 def measure_stream(
-    settings: StreamSettings, seed: int, folder: Path, progress: bool, make: Callable[..., nn.Module]
+    settings: StreamSettings,
+    seed: int,
+    folder: Path,
+    progress: bool,
+    make: Callable[..., nn.Module],
+    read: Callable[..., Dataset] = load,
 ) -> Measurement:
     """Train one arm; `data` has the test accuracy after each subset."""
-    scenario = stream_of_subsets(load(settings, settings.data, seed), settings.subsets, seed)
+    scenario = stream_of_subsets(read(settings, settings.data, seed), settings.subsets, seed)
     return measured(train_arm(settings, scenario, seed, folder, progress, make)[1])
 
 
@@ -63,13 +69,14 @@ def stream_curve(settings: StreamSettings, results: Results) -> Figure:
         axis = figure.subplots()
         streams = [label for label in results.arms if label != WHOLE]
         colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(streams)))
+        lowest = 100.0
         for label, colour in zip(streams, colours, strict=True):
             values = stack([run.data["accuracies"] for run in results.arms[label]])[..., 0]
             values = values[:, :: settings.epochs]  # before training, and after each subset
+            lowest = min(lowest, np.nanmin(values[:, 1:]))  # the untrained network is of no interest
             band(axis, np.arange(values.shape[1]), values, color=colour, label=label)
         if WHOLE in results.arms:
             axis.axhline(results.mean(WHOLE, "ACC"), color="0.3", linestyle="--", linewidth=1, label=WHOLE)
-        lowest = min(line.get_ydata()[1:].min() for line in axis.lines[: len(streams)])  # untrained is of no interest
         axis.set(xlabel="subsets seen", ylabel="test accuracy (%)", xlim=(0, settings.subsets), ylim=(lowest - 5, None))
         axis.legend(loc="lower right")
     return figure

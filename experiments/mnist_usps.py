@@ -1,0 +1,65 @@
+"""MNIST and then USPS on a small binary convolutional network: the same digits from another source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from lava_meta.experiments.common.conv import ConvSettings, conv_network
+from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
+from lava_meta.experiments.common.figures import task_curves
+from lava_meta.experiments.common.training import best_m, load, measured, rule_arms, train_arm
+from lava_meta.streams import dataset_sequence
+
+_NAMES = ("mnist", "usps")
+
+
+@dataclass(frozen=True)
+class UspsSettings(ConvSettings):
+    """USPS's 16x16 images are centred on a black field of 28x28."""
+
+    m: tuple[float, ...] = (0.0, 1.2)
+    weight_decay: float = 1e-8
+
+
+SCALES = {
+    "small": UspsSettings(
+        seeds=1, m=(0.0, 8.0), channels=(8, 16), epochs=2, train_images=3000, test_images=1000, batch_size=50
+    ),
+    "medium": UspsSettings(seeds=1, m=(0.0, 4.0), epochs=3, train_images=20000),
+    "paper": UspsSettings(seeds=5, norm="batch", channels=(32, 64), hidden=(512,), epochs=240),
+}
+
+
+def measure(settings: UspsSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+    """Train one arm on MNIST and then on USPS."""
+    scenario = dataset_sequence([load(settings, name, seed) for name in _NAMES], pad_to=(28, 28))
+    return measured(train_arm(settings, scenario, seed, folder, progress, conv_network)[1])
+
+
+def figures(settings: UspsSettings, results: Results) -> Mapping[str, Figure]:
+    """Both accuracies over the epochs, a panel an arm."""
+    return {"mnist_usps": task_curves(results, settings.epochs, _NAMES, chance=0.1)}
+
+
+def claims(settings: UspsSettings, results: Results) -> Sequence[Claim]:
+    """MNIST is kept."""
+    best = best_m(results)
+    said = "; ".join(results.said(task, "m = 0", best) for task in ("task 1", "task 2"))
+    return [Claim("MNIST is kept while USPS is learned", said, results.above(best, "m = 0", "task 1"))]
+
+
+EXPERIMENT = Experiment(
+    name="mnist_usps",
+    title="MNIST, then USPS, on a convolutional network",
+    source="Laborieux et al. 2021: a small binary convolutional network, m = 1.2, 240 epochs each. Its exact layers "
+    "are ours: 3x3 convolutions, each with a 2x2 max pooling.",
+    scales=SCALES,
+    arms=rule_arms,
+    measure=measure,
+    figures=figures,
+    claims=claims,
+)
