@@ -1,0 +1,131 @@
+"""The rule in a spiking network: leaky units of snnTorch over binary synapses, on permuted tasks.
+
+    current_t = scale * (W1 (p - c))             the image, held for T steps, in the first layer
+                (W s_t) / sqrt(fan_in)           spikes s_t of 0 and 1 in the others
+    u_t       = beta * u_(t-1) + current_t - threshold * s_(t-1),    s_t = 1 where u_t > threshold
+    logits    = mean over the steps of (W s_t) / sqrt(fan_in) in the readout, normed within each image in training
+
+Nothing of the rule changes: it looks at hidden weights and at steps, not at what the units are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import snntorch
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from lava_meta.data import Images
+from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
+from lava_meta.experiments.common.figures import final_accuracies, task_curves
+from lava_meta.experiments.common.settings import at_least
+from lava_meta.experiments.common.training import TrainingSettings, best_m, load, measured, rule_arms, train_arm
+from lava_meta.nn import BinaryLinear, FixedNorm, Pixels, SampleNorm
+from lava_meta.streams import Scenario, permuted_tasks
+
+
+@dataclass(frozen=True)
+class SpikingSettings(TrainingSettings):
+    """The network's units: T steps an image, the share of the membrane that stays, the threshold of a spike."""
+
+    data: str = "mnist"
+    tasks: int = 3
+    steps: int = 10
+    beta: float = 0.9
+    threshold: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, tasks=1, steps=1, beta=0, threshold=0)
+        if self.norm != "fixed" or self.beta > 1 or self.threshold == 0:
+            raise ValueError("a spiking network takes norm = fixed, beta of at most 1 and a threshold above 0")
+
+
+SCALES = {
+    "small": SpikingSettings(
+        data="digits", tasks=4, seeds=1, m=(0.0, 8.0), hidden=(200, 200), epochs=6, batch_size=50, steps=5
+    ),
+    "medium": SpikingSettings(seeds=1, m=(0.0, 4.0), hidden=(512, 512), epochs=2, train_images=20000, evaluate="task"),
+    "paper": SpikingSettings(seeds=3, m=(0.0, 4.0), hidden=(1024, 1024), steps=20),
+}
+
+
+class SpikingMLP(nn.Module):
+    """Raw pixels (n, ...) to logits (n, classes); `rate` is the mean share of units that fired in the last pass."""
+
+    def __init__(self, settings: SpikingSettings, images: Images) -> None:
+        super().__init__()
+        sizes = (images.features, *settings.hidden, images.classes)
+        self.steps, self.hidden, self.rate = settings.steps, settings.hidden, 0.0
+        self.pixels = Pixels(offset=round(images.mean_level), max_level=images.max_level)
+        self.synapses = nn.ModuleList(BinaryLinear(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes))
+        scales = [1 / (math.sqrt(n) * (images.std_level if i == 0 else 1)) for i, n in enumerate(sizes[:-1])]
+        self.norms = nn.ModuleList(FixedNorm(scale) for scale in scales)
+        self.units = nn.ModuleList(
+            snntorch.Leaky(beta=settings.beta, threshold=settings.threshold) for _ in settings.hidden
+        )
+        self.readout = SampleNorm(training_only=True)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        image = self.norms[0](self.synapses[0](self.pixels(pixels.flatten(1))))
+        membranes = [torch.zeros(len(pixels), width, device=pixels.device) for width in self.hidden]
+        total, fired = 0.0, []
+        for _ in range(self.steps):
+            current = image
+            for i, unit in enumerate(self.units):
+                spikes, membranes[i] = unit(current, membranes[i])
+                fired.append(spikes.detach().mean())
+                current = self.norms[i + 1](self.synapses[i + 1](spikes))
+            total = total + current
+        self.rate = float(torch.stack(fired).mean()) if fired else 0.0
+        return self.readout(total / self.steps)
+
+
+def spiking_network(settings: SpikingSettings, scenario: Scenario, seed: int) -> SpikingMLP:
+    """The network of an arm, its initial weights drawn from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SpikingMLP(settings, scenario.train[0])
+
+
+def measure(settings: SpikingSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+    """Train one arm on the sequence of tasks."""
+    scenario = permuted_tasks(load(settings, settings.data, seed), settings.tasks, seed)
+    model, result = train_arm(settings, scenario, seed, folder, progress, spiking_network)
+    with torch.inference_mode():
+        model(scenario.tests[0].x[:500].float().to(settings.device))
+    return measured(result, **{"units that fire a step (%)": round(100 * model.rate, 2)})
+
+
+def figures(settings: SpikingSettings, results: Results) -> Mapping[str, Figure]:
+    """As for the other permuted tasks."""
+    names = [f"task {task + 1}" for task in range(settings.tasks)]
+    return {
+        "accuracy_over_time": task_curves(results, settings.epochs, names, chance=0.1),
+        "final_accuracies": final_accuracies(results, names, chance=0.1),
+    }
+
+
+def claims(settings: SpikingSettings, results: Results) -> Sequence[Claim]:
+    """Ours: the rule works here too."""
+    best = best_m(results)
+    said, holds = results.said("ACC", "m = 0", best), results.above(best, "m = 0", "ACC")
+    return [Claim("metaplasticity keeps earlier tasks in a spiking network too (ours)", said, holds)]
+
+
+EXPERIMENT = Experiment(
+    name="spiking",
+    title="The rule in a spiking network",
+    source="Ours, beyond the paper: snnTorch's leaky integrate-and-fire units over binary synapses.",
+    scales=SCALES,
+    arms=rule_arms,
+    measure=measure,
+    figures=figures,
+    claims=claims,
+)
