@@ -27,7 +27,7 @@ class UspsSettings(ConvSettings):
 
 SCALES = {
     "small": UspsSettings(
-        seeds=1, m=(0.0, 8.0), channels=(8, 16), epochs=2, train_images=3000, test_images=1000, batch_size=50
+        seeds=1, m=(0.0, 8.0), channels=(8, 16), epochs=4, train_images=3000, test_images=1000, batch_size=50
     ),
     "medium": UspsSettings(seeds=1, m=(0.0, 4.0), epochs=3, train_images=20000),
     "paper": UspsSettings(seeds=5, norm="batch", channels=(32, 64), hidden=(512,), epochs=240),

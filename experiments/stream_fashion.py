@@ -25,7 +25,14 @@ class FashionSettings(StreamSettings):
 
 SCALES = {
     "small": FashionSettings(
-        seeds=1, m=(0.0, 4.0), subsets=20, hidden=(256, 256), epochs=10, train_images=4000, test_images=2000
+        seeds=1,
+        m=(0.0, 12.0),
+        subsets=40,
+        hidden=(256, 256),
+        epochs=10,
+        train_images=4000,
+        test_images=2000,
+        batch_size=20,
     ),
     "medium": FashionSettings(seeds=1, hidden=(512, 512), epochs=4, m=(0.0, 2.5, 5.0)),
     "paper": FashionSettings(seeds=5, norm="batch"),
