@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,19 +79,23 @@ def _run(one: Any, scale: str, texts: list[str], out: Path | None, resume: bool,
 
 
 def _all(names: list[str], scale: str, texts: list[str], out: Path, resume: bool, overwrite: bool) -> list[str]:
-    """Run all; those whose data set is missing or whose settings do not know a key are left out, and named."""
-    from lava_meta.errors import DataError
+    """Run all, each with those of the settings that it has. Returns the names of those that failed, as for a data set
+    that is missing; the others are run all the same."""
+    from lava_meta.errors import LavaMetaError
     from lava_meta.experiments.common.experiment import find
 
     failed = []
     for name in names:
+        one = find(name)
+        has = {field.name for field in fields(one.scales[scale])} if scale in one.scales else set()
+        fitting = [text for text in texts if text.partition("=")[0].strip().replace("-", "_") in has]
         try:
-            _run(find(name), scale, texts, out / f"{name}-{scale}", resume, overwrite)
-        except DataError as error:
-            print(f"{name} is left out: {error}", file=sys.stderr)
+            _run(one, scale, fitting, out / f"{name}-{scale}", resume, overwrite)
+        except LavaMetaError as error:
+            print(f"{name} failed: {error}", file=sys.stderr)
             failed.append(name)
     if failed:
-        print(f"left out: {', '.join(failed)}", file=sys.stderr)
+        print(f"failed: {', '.join(failed)}; once mended, run the same with --resume", file=sys.stderr)
     return failed
 
 
