@@ -28,7 +28,7 @@ class PairSettings(TrainingSettings):
 
 SCALES = {
     "small": PairSettings(
-        seeds=1, m=(0.0, 8.0), hidden=(256, 256), epochs=3, train_images=6000, test_images=2000, batch_size=50
+        seeds=1, m=(0.0, 8.0, 24.0), hidden=(256, 256), epochs=3, train_images=6000, test_images=2000, batch_size=50
     ),
     "medium": PairSettings(seeds=1, m=(0.0, 2.0, 4.0), hidden=(512, 512)),
     "paper": PairSettings(seeds=5, norm="batch", hidden=(4096, 4096), epochs=50),
