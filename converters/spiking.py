@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from lava_meta.converters.lava import check_lanes
 from lava_meta.errors import require_lava
 from lava_meta.spiking import DYNAMICS, SpikingGraph, classes_by_latency, classes_by_rate
 from lava_meta.stock.spiking import plan_spiking
+
+if TYPE_CHECKING:
+    from lava_meta.hardware import Report
 
 FORMS = (*DYNAMICS, "stock")
 READOUTS = {"rate": classes_by_rate, "latency": classes_by_latency}
@@ -73,6 +76,15 @@ class SpikingNetwork:
 
         batches = list(stream_spikes(self.graph, frames, lanes, names, self._form, self._timeout))
         return {name: np.concatenate([batch[name] for batch in batches], axis=1) for name in names}
+
+    def report(self, target: str, images: Any, steps: int | None = None, **options: Any) -> Report:
+        """What the network's stock form costs on a chip ("loihi2"), counted on `images`; needs no Lava.
+
+        options, errors: those of `lava_meta.hardware.spiking.spiking_report`.
+        """
+        from lava_meta.hardware.spiking import spiking_report
+
+        return spiking_report(self.graph, images, target, steps=steps, **options)
 
     def __repr__(self) -> str:
         sizes = [self.graph.n_in, *(layer.n_out for layer in self.graph.layers)]

@@ -21,9 +21,21 @@ class Assumption:
 
 
 def assumptions(
-    chip: Chip, weight_bits: int, share_kernels: bool, convolutional: bool, plastic: Mapping[str, int]
+    chip: Chip,
+    weight_bits: int,
+    share_kernels: bool,
+    convolutional: bool,
+    plastic: Mapping[str, int],
+    steps: int | None,
 ) -> list[Assumption]:
-    """All that the report takes for granted."""
+    """All that the report takes for granted; `steps` is how long an image is held, in networks with time."""
+    if steps is None:
+        pace = (
+            "An image enters each time step, so that each neuron is updated once an image. Who waits for an answer "
+            "before the next image has as many updates of each neuron as the latency has steps."
+        )
+    else:
+        pace = f"An image is held for {steps} time steps. Counts are sums over them; every neuron is updated in each."
     found = [
         Assumption(
             f"{chip.name}: {chip.cores} cores a chip, up to {chip.neurons:,} neurons and "
@@ -45,11 +57,7 @@ def assumptions(
             "1, and pixels enter as graded spikes, none for a pixel of 0.",
             "docs/hardware.md; Lava 0.10.0's Processes",
         ),
-        Assumption(
-            "An image enters each time step, so that each neuron is updated once an image. Who waits for an answer "
-            "before the next image has as many updates of each neuron as the latency has steps.",
-            OURS,
-        ),
+        Assumption(pace, OURS),
         Assumption(
             "Pixels come from outside the cores: no neurons, no hops. A spike is one message to every core that holds "
             "neurons of a population it is connected to, even if none of its synapses lie there.",

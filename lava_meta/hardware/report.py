@@ -118,76 +118,108 @@ def report(
     Raises `ValueError` for an unknown target, or arguments out of range; `ConversionError` where a layer has no stock
     form or a neuron no room; and what `graph.check_images` raises.
     """
-    chip = find_chip(target)
-    if isinstance(weight_bits, bool) or not isinstance(weight_bits, int) or not 2 <= weight_bits <= 8:
-        raise ValueError(f"weight_bits is {weight_bits!r}; a stored weight of both signs has 2 to 8 bits")
     pixels = graph.check_images(images)
-    if labels is not None:
-        labels = np.asarray(labels)
-        if labels.shape != (len(pixels),):
-            raise ValueError(f"labels have shape {labels.shape}; expected one for each of {len(pixels)} images")
+    labels = check_labels(labels, len(pixels))
     plastic = dict(plastic or {})
-    names = [name for name, _ in graph.named_layers()]
-    if not {*plastic} <= {*names}:
-        raise ValueError(f"plastic is {', '.join(plastic)}; this network has {', '.join(names)}")
+    layers = dict(graph.named_layers())
+    if not {*plastic} <= {*layers}:
+        raise ValueError(f"plastic is {', '.join(plastic)}; this network has {', '.join(layers)}")
     planned = plan(graph)
     people = populations(planned)
-    bits = {layer.name: weight_bits + (TAG_BITS if layer.name in plastic else 0) for layer in planned}
-    cores = place(people, chip, bits, share_kernels)
+    placed = Placed(planned, people, find_chip(target), weight_bits, plastic, share_kernels=share_kernels)
     workload = measure(people, pixels > 0 if graph.signs else pixels)  # signs enter as spikes
-    layers = []
-    entering = INPUT
-    for stock in planned:
-        row = _layer_row(stock, people, cores, workload, entering)
-        if stock.name in plastic:
-            row |= _plastic_row(dict(graph.named_layers())[stock.name], row["spikes in"])
-        layers.append(row)
-        entering = f"{stock.name}.{stock.output}"
-    keys = dict.fromkeys(key for row in layers for key in row if key not in ("layer", "steps", "spikes in"))
-    totals: dict[str, Any] = {key: sum(row.get(key, 0) for row in layers) for key in keys}
-    totals["neuron updates"] = totals["neurons"]  # one a step and image
-    totals["latency in steps"] = latencies(planned)["readout"]
-    counts = {
-        "synaptic operation": totals["synaptic operations"],
-        "active neuron update": totals["active neurons"],
-        "inactive neuron update": totals["neurons"] - totals["active neurons"],
-        **energy.traffic(people, cores, workload),
-    }
-    if plastic:
-        counts["synaptic update"] = totals["synaptic updates"]
-    stored = sum(core.bits / bits[core.layer] for core in cores)
-    return Report(
-        chip=chip,
-        images=len(pixels),
-        layers=layers,
-        totals=totals,
-        cores=cores,
-        chips=max(math.ceil(len(cores) / chip.cores), math.ceil(stored / chip.synapses)),
-        neurobench=neurobench.metrics(graph, pixels, labels),
-        counts=counts,
-        nanojoules=energy.nanojoules(counts),
-        assumptions=assumptions(chip, weight_bits, share_kernels, graph.convolutional, plastic),
-    )
+    learning = {name: layers[name] for name in plastic}
+    return placed.report(workload, neurobench.metrics(graph, pixels, labels), learning)
 
 
-def _layer_row(
-    stock: StockLayer, people: Sequence[Population], cores: Sequence[Core], workload: Workload, entering: str
-) -> dict[str, Any]:
-    """What a layer takes and does; `entering` sends to it."""
-    own = [workload.work[population.name] for population in people if population.layer == stock.name]
-    on = [core for core in cores if core.layer == stock.name]
-    return {
-        "layer": stock.name,
-        "neurons": sum(core.neurons for core in on),
-        "synapses": sum(core.synapses for core in on),
-        "synaptic bytes": math.ceil(sum(core.bits for core in on) / 8),
-        "spikes in": workload.work[entering].spikes,
-        "spikes sent": sum(work.spikes for work in own),
-        "synaptic operations": sum(work.operations for work in own),
-        "active neurons": sum(work.active for work in own),
-        "cores": len(on),
-        "steps": stock.latency,
-    }
+def check_labels(labels: Any, images: int) -> np.ndarray | None:
+    """Labels (images,), or None for none. Raises `ValueError` for others."""
+    if labels is None:
+        return None
+    labels = np.asarray(labels)
+    if labels.shape != (images,):
+        raise ValueError(f"labels have shape {labels.shape}; expected one for each of {images} images")
+    return labels
+
+
+class Placed:
+    """A planned network on its cores, waiting for what it does; in networks with time an image is held for `steps`.
+
+    Raises `ValueError` for `weight_bits` out of range, `ConversionError` where a neuron has no room.
+    """
+
+    def __init__(
+        self,
+        planned: Sequence[StockLayer],
+        people: Sequence[Population],
+        chip: Chip,
+        weight_bits: int,
+        plastic: Mapping[str, int],
+        *,
+        share_kernels: bool = True,
+        steps: int | None = None,
+    ) -> None:
+        if isinstance(weight_bits, bool) or not isinstance(weight_bits, int) or not 2 <= weight_bits <= 8:
+            raise ValueError(f"weight_bits is {weight_bits!r}; a stored weight of both signs has 2 to 8 bits")
+        self.planned, self.people, self.chip = planned, people, chip
+        self.bits = {layer.name: weight_bits + (TAG_BITS if layer.name in plastic else 0) for layer in planned}
+        self.cores = place(people, chip, self.bits, share_kernels)
+        convolutional = any(len(population.shape) == 3 for population in people)
+        self.assumptions = assumptions(chip, weight_bits, share_kernels, convolutional, plastic, steps)
+        self.steps = steps or 1
+
+    def report(self, workload: Workload, metrics: dict[str, Any], learning: Mapping[str, Any]) -> Report:
+        """Counts, cores and energy. learning: the layers that learn, by name."""
+        layers = []
+        entering = INPUT
+        for stock in self.planned:
+            row = self._row(stock, workload, entering)
+            if stock.name in learning:
+                row |= _plastic_row(learning[stock.name], row["spikes in"])
+            layers.append(row)
+            entering = f"{stock.name}.{stock.output}"
+        keys = dict.fromkeys(key for row in layers for key in row if key not in ("layer", "steps", "spikes in"))
+        totals: dict[str, Any] = {key: sum(row.get(key, 0) for row in layers) for key in keys}
+        totals["neuron updates"] = totals["neurons"] * self.steps
+        totals["latency in steps"] = latencies([*self.planned])[self.planned[-1].name] + self.steps - 1
+        counts = {
+            "synaptic operation": totals["synaptic operations"],
+            "active neuron update": totals["active neurons"],
+            "inactive neuron update": totals["neuron updates"] - totals["active neurons"],
+            **energy.traffic(self.people, self.cores, workload),
+        }
+        if learning:
+            counts["synaptic update"] = totals["synaptic updates"]
+        stored = sum(core.bits / self.bits[core.layer] for core in self.cores)
+        return Report(
+            chip=self.chip,
+            images=workload.images,
+            layers=layers,
+            totals=totals,
+            cores=self.cores,
+            chips=max(math.ceil(len(self.cores) / self.chip.cores), math.ceil(stored / self.chip.synapses)),
+            neurobench=metrics,
+            counts=counts,
+            nanojoules=energy.nanojoules(counts),
+            assumptions=self.assumptions,
+        )
+
+    def _row(self, stock: StockLayer, workload: Workload, entering: str) -> dict[str, Any]:
+        """What a layer takes and does; `entering` sends to it."""
+        own = [workload.work[population.name] for population in self.people if population.layer == stock.name]
+        on = [core for core in self.cores if core.layer == stock.name]
+        return {
+            "layer": stock.name,
+            "neurons": sum(core.neurons for core in on),
+            "synapses": sum(core.synapses for core in on),
+            "synaptic bytes": math.ceil(sum(core.bits for core in on) / 8),
+            "spikes in": workload.work[entering].spikes,
+            "spikes sent": sum(work.spikes for work in own),
+            "synaptic operations": sum(work.operations for work in own),
+            "active neurons": sum(work.active for work in own),
+            "cores": len(on),
+            "steps": stock.latency,
+        }
 
 
 def _plastic_row(layer: Any, spikes: float) -> dict[str, Any]:

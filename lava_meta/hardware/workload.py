@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ class Work:
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """Means an image of a network; `sent` holds what each population sends, by neuron, (units,), 0 .. 1 spikes."""
+    """Means an image of a network; `sent` holds the spikes of each population, by neuron, (units,)."""
 
     images: int
     work: dict[str, Work]  # by population
@@ -35,22 +35,29 @@ def measure(populations: Sequence[Population], pixels: np.ndarray) -> Workload:
     widest = max(int(population.fan_in.max()) if len(population.shape) == 3 else 1 for population in populations)
     units = max(population.units * widest for population in populations)
     batch = max(1, min(512, _BATCH_VALUES // units))
+
+    def steps() -> Iterator[dict[str, np.ndarray]]:
+        for start in range(0, len(pixels), batch):
+            values = {INPUT: pixels[start : start + batch].astype(np.int64)}
+            for population in populations:
+                values[population.name] = population.send(values)
+            yield values
+
+    return count(populations, steps(), len(pixels))
+
+
+def count(populations: Sequence[Population], steps: Iterable[dict[str, np.ndarray]], images: int) -> Workload:
+    """Count what is sent, values (n, units) by population and of the input, in all steps of so many images."""
     names = [INPUT, *(population.name for population in populations)]
     sent = dict.fromkeys(names, np.zeros(1))
     operations, active = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-    for start in range(0, len(pixels), batch):
-        values = {INPUT: pixels[start : start + batch].astype(np.int64)}
+    for values in steps:
         for population in populations:
-            values[population.name] = population.send(values)
             done = population.operations(values)
             operations[population.name] += int(done.sum())
             active[population.name] += int(((done > 0) | (values[population.name] != 0)).sum())
         for name in names:
             sent[name] = sent[name] + (values[name] != 0).sum(axis=0)
-    n = len(pixels)
-    sent = {name: total / n for name, total in sent.items()}
-    work = {
-        name: Work(spikes=float(sent[name].sum()), operations=operations[name] / n, active=active[name] / n)
-        for name in names
-    }
-    return Workload(n, work, sent)
+    means = {name: total / images for name, total in sent.items()}
+    work = {name: Work(float(means[name].sum()), operations[name] / images, active[name] / images) for name in names}
+    return Workload(images, work, means)
