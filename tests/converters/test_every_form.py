@@ -205,14 +205,14 @@ def test_thousands_of_networks_agree(part: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.lava
-@pytest.mark.timeout(2400)
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("part", range(40))
 def test_a_thousand_networks_agree_in_every_form_of_lava(part: int) -> None:
     seen: Counter = Counter()
-    for seed in range(10_000 + part * 100, 10_000 + (part + 1) * 100):
+    for seed in range(10_000 + part * 25, 10_000 + (part + 1) * 25):
         agree(seed, FORMS, seen)
     print(dict(seen))
-    assert all(seen[form] == 100 for form in FORMS)
+    assert all(seen[form] == 25 for form in FORMS)
 
 
 def test_sizes_are_not_only_whole_words() -> None:
