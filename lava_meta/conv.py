@@ -236,7 +236,7 @@ class ConvLayer:
         """Where a sum that is handed on, or pooled, ties with its norm's threshold, booleans (n, n_out); or None."""
         if self.norm is None:
             return None
-        ties = (self.norm.order(sums.reshape(len(sums), -1)) == 0).reshape(sums.shape)
+        ties = self.norm.ties(sums.reshape(len(sums), -1)).reshape(sums.shape)
         for pool in self.pools:
             ties = replace(pool, every=()).signs(ties)
         return ties.reshape(len(ties), -1)

@@ -18,11 +18,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 _ROUNDING = float(np.finfo(np.float64).eps)  # twice the relative error of one operation
+
+
+class _Parts(NamedTuple):
+    """What the comparison is made of, (n, groups, size) or shapes that broadcast to it."""
+
+    whole: np.ndarray  # int64, d where the origin is 0
+    shift: np.ndarray  # int64, what the origin is multiplied with
+    gain: np.ndarray
+    bias: np.ndarray
+    ratio: np.ndarray  # bias / |gain|
+    root: np.ndarray  # sqrt(q)
+    margin: np.ndarray
+    error: np.ndarray  # of d
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +72,35 @@ class GroupNorm:
 
     def order(self, sums: np.ndarray) -> np.ndarray:
         """The sign of what the norm gives, int8 (n, units): -1, +1, and 0 for an exact tie; sums are integers."""
+        parts = self._parts(sums)
+        ratio, size = parts.ratio, parts.whole.shape[2]
+        spread = parts.error.max(axis=2, keepdims=True)  # a root mean square moves no further than its terms do
+        slack = parts.error + np.abs(ratio) * spread + (size + 16) * _ROUNDING * np.abs(ratio * parts.root)
+        found = np.where(parts.gain == 0, np.sign(parts.bias), np.sign(parts.margin)).astype(np.int8)
+        for image, group, unit in np.argwhere((np.abs(parts.margin) <= slack) & (slack > 0) & (parts.gain != 0)):
+            found[image, group, unit] = self._exactly(
+                parts.whole[image, group].tolist(),
+                parts.shift[group].tolist(),
+                unit,
+                parts.gain[group, unit],
+                parts.bias[group, unit],
+            )
+        return found.reshape(sums.shape)
+
+    def ties(self, sums: np.ndarray) -> np.ndarray:
+        """Where what the norm gives is 0, or nearer to 0 than its evaluation in float64 can tell, booleans (n, units).
+
+        The bound is that of means and deviations added up one term after the other.
+        """
+        parts = self._parts(sums)
+        size = parts.whole.shape[2]
+        largest = np.abs(sums).max() + (float(abs(self.origin)) * np.abs(self.row).max() if self.origin else 0.0)
+        slack = (size + 16) * _ROUNDING * (np.abs(parts.ratio * parts.root) + size * largest)
+        near: np.ndarray = (np.abs(parts.margin) <= slack) & (parts.gain != 0)
+        return near.reshape(sums.shape)
+
+    def _parts(self, sums: np.ndarray) -> _Parts:
+        """Both sides of the comparison in float64: `sign(gain) * d + ratio * root` has the sign of what is asked."""
         images, units = sums.shape
         size = units // self.groups
         s = sums.astype(np.int64).reshape(images, self.groups, size)
@@ -77,16 +119,7 @@ class GroupNorm:
             if self.origin.denominator != 1:
                 error = 2 * _ROUNDING * (np.abs(moved) + np.abs(d))
         root = np.sqrt((d * d).sum(axis=2, keepdims=True) / size + float(self.epsilon) * size**2)
-        # gain * d / root + bias has the sign of sign(gain) * d + ratio * root.
-        margin = np.sign(gain) * d + ratio * root
-        spread = error.max(axis=2, keepdims=True)  # of the root: a root mean square moves no further than its terms do
-        slack = error + np.abs(ratio) * spread + (size + 16) * _ROUNDING * np.abs(ratio * root)
-        found = np.where(gain == 0, np.sign(bias), np.sign(margin)).astype(np.int8)
-        for image, group, unit in np.argwhere((np.abs(margin) <= slack) & (slack > 0) & (gain != 0)):
-            found[image, group, unit] = self._exactly(
-                whole[image, group].tolist(), shift[group].tolist(), unit, gain[group, unit], bias[group, unit]
-            )
-        return found.reshape(images, units)
+        return _Parts(whole, shift, gain, bias, ratio, root, np.sign(gain) * d + ratio * root, error)
 
     def _exactly(self, whole: list[int], shift: list[int], unit: int, gain: float, bias: float) -> int:
         """The same for one unit, in rationals."""

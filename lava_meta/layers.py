@@ -95,7 +95,7 @@ class DenseLayer(_Synapses):
     def ties(self, sums: np.ndarray) -> np.ndarray | None:
         """Where sums tie with a threshold that is a statistic of the image, booleans (n, n_out); None without one."""
         if self.norm is not None:
-            return self.norm.order(sums) == 0
+            return self.norm.ties(sums)
         return self.polarity * self.centre(sums) == self.threshold if self.centred else None
 
     def centre(self, sums: np.ndarray) -> np.ndarray:

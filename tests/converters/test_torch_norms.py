@@ -71,6 +71,14 @@ def test_ties_off_the_mean_are_found() -> None:
     assert norm.order(np.array([[1, -1], [5, 5]])).tolist() == [[0, -1], [-1, -1]]
 
 
+def test_nearer_than_float64_can_tell_is_decided_and_called_a_tie() -> None:
+    """Half of the sums 0, half S: S/2 / sqrt(S**2 / 4 + eps) is 1 - 2 eps / S**2, which float64 rounds to 1."""
+    norm = GroupNorm(1, np.ones(2), np.array([-1.0, 1.0]), Fraction(1e-5), Fraction(0), np.zeros(0, np.int64))
+    sums = np.array([[393210, 0], [3, 0]])
+    assert norm.order(sums).tolist() == by_hand(norm, sums).tolist() == [[-1, 1], [-1, 1]]
+    assert norm.ties(sums).tolist() == [[True, True], [False, False]]
+
+
 def _images_norm(rng: np.random.Generator, shape: tuple[int, ...]) -> nn.Module:
     channels = shape[0]
     groups = [g for g in range(1, channels + 1) if channels % g == 0]
