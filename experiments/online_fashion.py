@@ -1,8 +1,11 @@
 """MNIST, then Fashion-MNIST, learned on-line inside Lava: two data sets that share their labels and their pixels.
 
-The second differs from the first in every way, so the gate must close earlier than for permuted tasks: an exponential
-one, m = 4. With the linear gate MNIST is lost, an arm says how far; nor is it the pixels' mean that differs, two arms
-say: thresholds that follow the running mean, and images of one brightness (as many spikes in each) do not help much.
+Permuted tasks differ in where their pixels lie; these two use the same ones for other things, so that the second moves
+the very synapses of the first. The gate must close earlier than for permuted tasks: exponential, m = 4, chosen on
+held-out images. With the linear gate MNIST is lost, as the arm of that name shows. That Fashion-MNIST has more than
+twice as many spikes is not the reason: held out (seed 0), the linear gate kept MNIST at 38.5 %, with thresholds
+balanced for each image at 29.6, with homeostatic ones at 33.5, with a hundred spikes in every image at 43.7; this gate
+at 79.3.
 """
 
 from __future__ import annotations

@@ -422,8 +422,14 @@ def test_arguments_that_do_not_fit_are_named(digits) -> None:
     with pytest.raises(TypeError, match="unsigned levels"):
         Learner([64, 10], backend="oracle").predict(np.zeros((1, 64)))
     graded = Learner([64, 10], backend="oracle", inputs="pixels", max_level=16, input_mean=0.3)
-    with pytest.raises(ValueError, match="a pixel is 17"):
-        graded.predict(np.full((1, 64), 17))
+    for level, message in ((17, "from 17 to 17"), (-1, "from -1 to -1")):
+        with pytest.raises(ValueError, match=message):
+            graded.predict(np.full((1, 64), level))
+    with pytest.raises(DataError, match="1 images to learn, fewer than the 2 lanes"):
+        Learner([64, 10], backend="oracle", lanes=2).fit(digits.train, images=1)
+    for name in ("images", "every"):
+        with pytest.raises(ValueError, match=f"{name} is 0"):
+            Learner([64, 10], backend="oracle").fit(digits.train, **{name: 0})
     with pytest.raises(ValueError, match="levels up to 255"):
         graded.fit(Images(digits.train.x, digits.train.y, "other levels", 10))
 

@@ -158,8 +158,12 @@ class Learner:
         With several lanes, a last group of a part that is not full is left out.
 
         A failure in Lava (`RunError`) leaves what was learned up to the last snapshot, 1,000 images ago or less.
-        Raises `DataError` for an empty stream, `ValueError` for images that do not fit the network.
+        Raises `DataError` for an empty stream or a part with fewer images than lanes, `ValueError` for images that do
+        not fit the network.
         """
+        for name, value in (("images", images), ("every", every)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it is at least 1, or None for all")
         history = History()
         tests = list(stream.tests) if isinstance(stream, Scenario) else []
         parts: Iterable[Images] = (
@@ -189,6 +193,8 @@ class Learner:
             self.max_level = part.max_level  # of the spikes' threshold, half of it
         x = self.encode(part.x)
         order = np.random.default_rng([self.seed, 1, self.parts_learned]).permutation(len(x))[:limit]
+        if len(order) < self.lanes:
+            raise DataError(f"{part.name} has {len(order)} images to learn, fewer than the {self.lanes} lanes")
         order = order[: len(order) // self.lanes * self.lanes]
         labels = part.y.numpy()
         engine = self._started()
@@ -205,7 +211,7 @@ class Learner:
                 values = {probe.__name__: probe(self) for probe in probes}  # type: ignore[attr-defined]
                 history.probes.append({"images": history.images, "part": self.parts_learned, **values})
                 history.probe_seconds += time.perf_counter() - began
-        history.online.append(right / max(1, len(order)))
+        history.online.append(right / len(order))
         self.parts_learned += 1
 
     def _meet(self, part: Images) -> None:
@@ -249,8 +255,9 @@ class Learner:
             raise ValueError(f"images have {flat.shape[1]} pixels; this network takes {self.n_in}")
         if self.inputs == "spikes":
             return (flat > self.max_level // 2).astype(np.uint8)
-        if flat.size and int(flat.max()) > self.max_level:
-            raise ValueError(f"a pixel is {int(flat.max())}; this network takes levels 0 to {self.max_level}")
+        low, high = (int(flat.min()), int(flat.max())) if flat.size else (0, 0)
+        if low < 0 or high > self.max_level:
+            raise ValueError(f"pixels run from {low} to {high}; this network takes levels 0 to {self.max_level}")
         return flat.astype(np.uint8)
 
     def graph(self) -> BinaryGraph:
