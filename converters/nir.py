@@ -64,8 +64,9 @@ def to_nir(network: BinaryGraph | LavaNetwork, *, time_step: float | None = None
             nothing from one step to the next when simulated with exactly this step (`tau = time_step`, `r = 1`): the
             same comparison. snnTorch's importer takes 1e-4. Pooling is `nir.AvgPool2d` then, with thresholds to match.
 
-    Raises `ConversionError` naming a layer that NIR cannot express (a kernel that is not square, a threshold too large
-    for float64), `ValueError` for a time step that is not positive, `TypeError` for another kind of network.
+    Raises `ConversionError` naming a layer that NIR cannot express (a kernel like 3x2, windows that reach further to
+    one side, a norm of one image, a threshold too large for float64), `ValueError` for a time step that is not
+    positive, `TypeError` for another kind of network.
     """
     if time_step is not None and not (np.isfinite(time_step) and time_step > 0):
         raise ValueError(f"time_step is {time_step}; it is a positive number of seconds")

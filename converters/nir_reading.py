@@ -122,7 +122,7 @@ class ConvSums:
         if weight.ndim != 4 or len(shape) != 3 or weight.shape[1] * groups != shape[0] or len(weight) % groups:
             raise ConversionError(f"{label} has weights of shape {weight.shape} and {groups} groups on {shape}")
         self.label, self.pixels, self.shape, self.groups = label, pixels, shape, groups
-        self.window = _window(label, node, (weight.shape[2], weight.shape[3]))
+        weight, self.window = _cropped(label, node, weight)
         self.polarity = _polarity(label, node, len(weight))
         self.positive, size = _signs(label, weight.reshape(len(weight), -1), self.polarity)
         self.positive = self.positive.reshape(weight.shape)
@@ -191,9 +191,10 @@ class Spikes:
     def __init__(self, label: str, node: Any, layer: ConvLayer) -> None:
         self.label, self._layer = label, layer
         if isinstance(node, nir.Conv2d):
-            self._window, self._share = _window(label, node, node.weight.shape[2:]), 1
+            weight, self._window = _cropped(label, node, np.asarray(node.weight))
+            self._share = 1
             ones = np.eye(layer.channels)[:, :, None, None] * np.ones(self._window.kernel)
-            if not np.array_equal(node.weight, ones) or node.groups != 1 or node.bias.any():
+            if not np.array_equal(weight, ones) or node.groups != 1 or node.bias.any():
                 raise ConversionError(f"{label} is no sum over each channel, though its metadata say so")
         else:
             self._window = _window(label, node, _pair(node.kernel_size))
@@ -242,6 +243,23 @@ def _grouped(label: str, node: nir.Conv2d) -> tuple[np.ndarray, int]:
     if blocks.transpose(0, 2, 1, 3, 4, 5)[~own].any():
         raise ConversionError(f"{label} has weights between its {named} groups")
     return blocks.transpose(0, 2, 1, 3, 4, 5)[own].reshape(len(weight), -1, *weight.shape[2:]), named
+
+
+def _cropped(label: str, node: nir.Conv2d, weight: np.ndarray) -> tuple[np.ndarray, Window]:
+    """Weights and window of a convolution; a written one may have zeros around the kernel that its metadata name."""
+    square = (weight.shape[2], weight.shape[3])
+    window = _window(label, node, square)
+    kernel = _pair(node.metadata.get("kernel", square))
+    rims = [side - extent for side, extent in zip(square, kernel, strict=True)]
+    inner = tuple(slice(rim // 2, side - rim // 2) for side, rim in zip(square, rims, strict=True))
+    less = [rim // 2 * dilation for rim, dilation in zip(rims, window.dilation, strict=True)]
+    outer = weight.copy()
+    if all(rim >= 0 and rim % 2 == 0 for rim in rims):
+        outer[:, :, inner[0], inner[1]] = 0
+    if min(kernel) < 1 or outer.any() or any(p < q for p, q in zip(window.padding, less, strict=True)):
+        raise ConversionError(f"{label} has no zeros around a kernel of {kernel}, though its metadata say so")
+    padding = (window.padding[0] - less[0], window.padding[1] - less[1])
+    return weight[:, :, inner[0], inner[1]], Window(kernel, window.stride, padding, window.dilation, after=window.after)
 
 
 def _inside(window: Window, shape: tuple[int, ...]) -> np.ndarray:

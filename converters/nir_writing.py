@@ -49,8 +49,6 @@ def readout_nodes(name: str, layer: Readout, pixels: bool) -> Nodes:
 def conv_nodes(name: str, layer: ConvLayer, pixels: bool, time_step: float | None) -> Nodes:
     """A convolution's nodes by name, the last its spikes."""
     window = layer.window
-    if window.kernel[0] != window.kernel[1]:
-        raise ConversionError(f"{name} has a kernel of {window.kernel}; NIR takes its shapes from one extent alone")
     weight = np.where(layer.weight, 1.0, -1.0) * layer.polarity[:, None] * (1 if pixels else 2)
     limit = np.broadcast_to(_between(name, layer.threshold), layer.sums_shape)
     if not pixels:
@@ -80,8 +78,6 @@ def conv_nodes(name: str, layer: ConvLayer, pixels: bool, time_step: float | Non
             terms = int(np.prod(pool.kernel)) if means else 1
         else:
             # Each channel's own sum, as a convolution of ones.
-            if pool.kernel[0] != pool.kernel[1]:
-                raise ConversionError(f"{label} has a window of {pool.kernel} with dilation; NIR has square ones")
             ones, zeros = np.ones((before[0], 1, *pool.kernel)), np.zeros(before[0])
             yield label, _convolution(label, ones, before, pool, before[0], zeros, {"pool": 1})
             terms = 1
@@ -137,6 +133,9 @@ def _convolution(
 
     NIR's own check of shapes takes the channels of one group for all that a grouped convolution gets.
     """
+    if window.kernel[0] != window.kernel[1]:
+        metadata = metadata | {"kernel": np.array(window.kernel)}
+        kernels, window = _squared(label, kernels, window)
     padding: tuple[int, int] | str = window.padding
     if any(window.after):
         reach = [dilation * (extent - 1) for dilation, extent in zip(window.dilation, window.kernel, strict=True)]
@@ -158,6 +157,24 @@ def _convolution(
         bias=bias,
         metadata=metadata,
     )
+
+
+def _squared(label: str, kernels: np.ndarray, window: Window) -> tuple[np.ndarray, Window]:
+    """The same convolution with a square kernel, zeros on both sides, and as much more padding.
+
+    NIR's check of shapes takes the rows of a kernel for its columns too.
+    """
+    side = max(window.kernel)
+    rims = [side - extent for extent in window.kernel]
+    if any(rim % 2 for rim in rims):
+        raise ConversionError(
+            f"{label} has a kernel of {window.kernel}: NIR's are square, and this one has no middle in such a square"
+        )
+    around = [(rim // 2, rim // 2) for rim in rims]
+    further = [rim // 2 * dilation for rim, dilation in zip(rims, window.dilation, strict=True)]
+    padding = (window.padding[0] + further[0], window.padding[1] + further[1])
+    square = Window((side, side), window.stride, padding, window.dilation, after=window.after)
+    return np.pad(kernels, ((0, 0), (0, 0), *around)), square
 
 
 def _uneven(label: str) -> ConversionError:

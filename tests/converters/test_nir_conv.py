@@ -69,7 +69,8 @@ def pair(rng: np.random.Generator, low: int, high: int) -> tuple[int, int]:
 def fitting(rng: np.random.Generator, shape: tuple[int, ...], square: bool, padded: bool, dilated: bool) -> Window:
     while True:
         kernel = pair(rng, 1, 3)
-        kernel = (kernel[0], kernel[0]) if square else kernel
+        if square and (kernel[0] - kernel[1]) % 2:  # one that has no middle in a square
+            continue
         padding = (int(rng.integers(0, kernel[0] + 1)), int(rng.integers(0, kernel[1] + 1))) if padded else (0, 0)
         window = Window(kernel, pair(rng, 1, 2), padding, pair(rng, 1, 2) if dilated else (1, 1))
         try:
@@ -150,7 +151,16 @@ def saved(network: lava_meta.LavaNetwork | BinaryGraph, path: Path) -> bytes:
 @pytest.mark.parametrize("time_step", [None, STEP])
 def test_random_networks_compute_the_same_and_come_back_to_the_byte(tmp_path, time_step):
     rng = np.random.default_rng(11)
-    seen = {"groups": 0, "sum window": 0, "border": 0, "dilated pool": 0, "every": 0, "padded": 0, "same": 0}
+    seen = {
+        "groups": 0,
+        "sum window": 0,
+        "border": 0,
+        "dilated pool": 0,
+        "every": 0,
+        "padded": 0,
+        "same": 0,
+        "oblong": 0,
+    }
     for number in range(90):
         graph = random_graph(rng)
         images = random_images(rng, graph, 12)
@@ -170,6 +180,7 @@ def test_random_networks_compute_the_same_and_come_back_to_the_byte(tmp_path, ti
                 seen["border"] += layer.per_position
                 seen["dilated pool"] += any(pool.dilation != (1, 1) for pool in layer.pools)
                 seen["every"] += any(pool.every for pool in layer.pools)
+                seen["oblong"] += layer.window.kernel[0] != layer.window.kernel[1]
                 seen["same"] += any(layer.window.after)
                 seen["padded"] += i > 0 and layer.window.padding != (0, 0)
     assert min(seen.values()) > 10, f"the networks drawn must put everything to the test: {seen}"
@@ -315,7 +326,7 @@ def test_what_nir_cannot_say_is_refused_by_layer_name():
     plain = ConvLayer.from_weights(w(2, 1, 3, 3), (1, 6, 6), np.zeros(2))
     with pytest.raises(ConversionError, match="hidden1 sums over a window with dilation"):
         lava_meta.to_nir(graph(replace(plain, sum_window=Window((2, 2), dilation=(2, 2)))))
-    with pytest.raises(ConversionError, match=r"hidden1_pool1 has a window of \(2, 1\) with dilation"):
+    with pytest.raises(ConversionError, match=r"hidden1_pool1 has a kernel of \(2, 1\)"):
         lava_meta.to_nir(graph(replace(plain, pools=(Pool((2, 1), dilation=(2, 2)),))))
     with pytest.raises(ConversionError, match="hidden1_pool1 has windows that reach outside"):
         lava_meta.to_nir(graph(replace(plain, pools=(Pool((3, 3), (2, 2), after=(1, 1)),))))
@@ -331,6 +342,11 @@ def test_altered_metadata_are_refused():
     written.nodes["hidden1_pool1_fires"].metadata["every"] = np.array([1])
     with pytest.raises(ConversionError, match=r"hidden1_pool1_fires.*say other channels"):
         lava_meta.from_nir(written)
+    for kernel in ((1, 1), (3, 2), (5, 5), (-1, 3)):
+        written.nodes["hidden1"].metadata["kernel"] = np.array(kernel)
+        with pytest.raises(ConversionError, match=r"hidden1 \(Conv2d\) has no zeros around a kernel of"):
+            lava_meta.from_nir(written)
+    del written.nodes["hidden1"].metadata["kernel"]
     written.nodes["hidden1"].metadata["polarity"] = np.array([1, 3])
     with pytest.raises(ConversionError, match=r"hidden1 \(Conv2d\) has a polarity"):
         lava_meta.from_nir(written)
