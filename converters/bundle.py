@@ -7,6 +7,7 @@
     acceptance.npz        test images, the sums and classes they must give, their labels if known
     network.safetensors   the network, for `lava_meta.load`
     network.nir           the network in the exchange format, where it can express it
+    learner.safetensors   a network that learns, for `lava_meta.load`
     rule.json             a plasticity rule as the strings of Lava's learning engine
     report.json           what the network takes of a Loihi 2, counted on the test images (`lava_meta.hardware`)
 
@@ -33,6 +34,7 @@ from lava_meta.errors import ConversionError, RunFolderError
 from lava_meta.graph import BinaryGraph
 from lava_meta.hardware import report
 from lava_meta.lowering import PRECISIONS, EngineRule, lower
+from lava_meta.online_learning import Learner
 from lava_meta.rule import Consolidation, Tanh2
 from lava_meta.stock import StockLayer, plan
 
@@ -43,42 +45,49 @@ _SCRIPT = Path(__file__).parents[1] / "processes" / "stock_script.py"
 
 
 def bundle(
-    network: LavaNetwork | BinaryGraph,
+    network: LavaNetwork | BinaryGraph | Learner,
     folder: str | os.PathLike[str],
     *,
     images: Any = None,
     labels: Any = None,
-    rule: Consolidation = PAPERS_RULE,
+    rule: Consolidation | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write the folder and return its path.
 
     Args:
-        network: what `lava_meta.convert` or `lava_meta.load` returns, or its graph.
+        network: what `lava_meta.convert` or `lava_meta.load` returns, or a network's graph. Of a learner, the network
+            that it is now.
         images, labels: for acceptance, the first hundred of them; by default random inputs of seed 0.
-        rule: the consolidation function to lower. A network does not say with which it was trained: by default the
-            paper's, 1 - tanh(1.35 h)**2.
+        rule: the consolidation function to lower; by default a learner's own. A network does not say with which it was
+            trained: then the paper's, 1 - tanh(1.35 h)**2.
         overwrite: whether a bundle that is there gives way.
 
     Raises `ConversionError` where the network does not fit Loihi's ranges or the rule cannot be lowered, `TypeError`
     and `ValueError` for images or labels that do not fit, `RunFolderError` where the folder holds something else, or a
     bundle without `overwrite`.
     """
-    graph = network.graph if isinstance(network, LavaNetwork) else network
+    learner = network if isinstance(network, Learner) else None
+    graph = network.graph() if learner else network.graph if isinstance(network, LavaNetwork) else network
     target = Path(folder)
     _check_place(target, overwrite)
     layers = plan(graph)
-    inputs = _random_inputs(graph) if images is None else np.asarray(images)[:IMAGES]
+    inputs = _random_inputs(graph) if images is None else images[:IMAGES]
+    if learner and images is not None:
+        inputs = learner.encode(inputs)
     pixels = graph.check_images(inputs)
     known = None if labels is None else np.asarray(labels)[:IMAGES]
     if known is not None and (images is None or known.shape != (len(pixels),) or known.dtype.kind not in "ui"):
         raise ValueError(f"labels are {known.dtype} {known.shape}; expected whole numbers, one for each of the images")
-    rules = {precision: lower(rule, precision=precision) for precision in PRECISIONS}
+    own = learner.rule.consolidation if learner else PAPERS_RULE
+    rules = {precision: lower(own if rule is None else rule, precision=precision) for precision in PRECISIONS}
 
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     temporary.mkdir(parents=True)
     try:
         graph.save(temporary / "network.safetensors")
+        if learner:
+            learner.save(temporary / "learner.safetensors")
         nir_refusal = _write_nir(graph, temporary / "network.nir")
         _write_processes(graph, layers, temporary)
         sums = graph.sums(pixels)
@@ -90,7 +99,7 @@ def bundle(
         _write_json(temporary / "rule.json", {precision: _rule(engine) for precision, engine in rules.items()})
         _write_json(temporary / "report.json", report(graph, pixels, labels=known).to_dict())
         shutil.copyfile(_SCRIPT, temporary / "run.py")
-        text = readme(graph, layers, acceptance, rules, nir_refusal, random=images is None)
+        text = readme(graph, layers, acceptance, rules, nir_refusal, random=images is None, learns=learner is not None)
         (temporary / "README.md").write_text(text, encoding="utf-8")
         checksums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(temporary.iterdir())}
         manifest = {"format": FORMAT, "version": VERSION, "lava_meta": lava_meta.__version__, "sha256": checksums}

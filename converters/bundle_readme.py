@@ -19,6 +19,7 @@ def readme(
     rules: dict[str, EngineRule],
     nir_refusal: str | None,
     random: bool,
+    learns: bool,
 ) -> str:
     """Its text: what is in the folder, how to run it, what to expect, and what nobody has tried."""
     n = len(acceptance["images"])
@@ -27,6 +28,12 @@ def readme(
     if "labels" in acceptance:
         known = f" {100 * np.mean(acceptance['classes'] == acceptance['labels']):.1f} % of the classes are right."
     nir = "the network in NIR" if nir_refusal is None else f"not written: {nir_refusal}"
+    learner = "| `learner.safetensors` | the same with its hidden weights, for `lava_meta.load` |\n" if learns else ""
+    origin = (
+        "The network's own, of hidden weights as shares of their limits (or the one asked for instead)"
+        if learns
+        else "What the network was trained with is not in its file; this is the one that was asked for"
+    )
     steps = latencies(layers)
     neurons = {part.kind for layer in layers for part in layer.parts.values() if part.is_neurons}
     rows = "\n".join(
@@ -55,7 +62,7 @@ differ`, exit code 0.{known}
 | `processes.json`, `processes.npz` | the stock Processes, their arguments and connections |
 | `acceptance.npz` | `images`, and the `sums` and `classes` that they must give{", `labels`" if known else ""} |
 | `network.safetensors` | the network, for `lava_meta.load` |
-| `network.nir` | {nir} |
+{learner}| `network.nir` | {nir} |
 | `rule.json` | the rule below, with the widths of every product |
 | `report.json` | cores, memory, spikes and operations on the {kind}, with every assumption; nothing verified |
 | `bundle.json` | the checksum of every file |
@@ -73,8 +80,8 @@ bits and an exponent, 24-bit states and graded spikes.
 
 ## The rule
 
-What the network was trained with is not in its file; this is the rule that was asked for, in the language of Lava's
-learning engine (`Loihi3FLearningRule`).
+{origin},
+in the language of Lava's learning engine (`Loihi3FLearningRule`).
 
 {strings}
 

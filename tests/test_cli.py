@@ -300,7 +300,8 @@ def test_what_is_wrong_with_a_model_of_ones_own_is_told_in_one_line(
         (("bundle", "NETWORK", "-o", "x", "--images", "floats.npy"), 1, "takes unsigned integers"),
         (("bundle", "NETWORK", "-o", "."), 1, "is no bundle, or holds more than one"),
         (("bundle", "NETWORK", "-o", "x", "--rule", "cosine"), 1, "cosine"),
-        (("bundle", "NETWORK", "-o", "x", "--rule", "linear"), 1, "T"),
+        (("bundle", "NETWORK", "-o", "x", "--rule", "linear"), 1, "'linear' has the parameters ['T']"),
+        (("bundle", "NETWORK", "-o", "x", "--m", "4"), 2, "give --rule too"),
         (("demo", "--data", "usps"), 2, "digits, mnist"),
         (("demo", "--online", "--m", "3"), 2, "leave out --data, --m and --epochs"),
         (("online", "broken.safetensors"), 1, "broken.safetensors"),
@@ -336,7 +337,7 @@ def test_backends(network: Path, tmp_path: Path) -> None:
 
 
 def test_bundle_writes_a_folder_that_runs(network: Path, tmp_path: Path) -> None:
-    done = lava_meta("bundle", network, "-o", "folder", "--data", "digits", "--m", "4", cwd=tmp_path)
+    done = lava_meta("bundle", network, "-o", "folder", "--data", "digits", "--rule", "tanh2", "--m", "4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "run.py" in done.stdout
     assert "Tanh2(m=4.0)" in (tmp_path / "folder" / "README.md").read_text()

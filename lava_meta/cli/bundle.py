@@ -12,12 +12,15 @@ from lava_meta.cli.app import app
 
 @app.command()
 def bundle(
-    network: Annotated[Path, typer.Argument(help="A network file of `lava-meta convert`.")],
+    network: Annotated[Path, typer.Argument(help="A network file of `lava-meta convert`, or a learner's.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
     images: Annotated[Path | None, typer.Option(help="For acceptance: an .npy file of inputs (n, ...).")] = None,
     data: Annotated[str | None, typer.Option(help="Instead: the test set of digits, mnist, ...")] = None,
-    rule: Annotated[str, typer.Option(help="The rule to lower: tanh2, exponential, linear or quadratic.")] = "tanh2",
-    m: Annotated[float | None, typer.Option(min=0, help="Metaplasticity of tanh2 (1.35) or exponential.")] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(help="tanh2, exponential, linear, quadratic; by default a learner's own, else tanh2 of 1.35."),
+    ] = None,
+    m: Annotated[float | None, typer.Option(min=0, help="Metaplasticity of tanh2 or exponential.")] = None,
     T: Annotated[float | None, typer.Option("--T", help="Range of linear or quadratic.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle in the folder.")] = False,
 ) -> None:
@@ -27,9 +30,9 @@ def bundle(
     NIR file, and a rule's strings. Everything is checked against Loihi's ranges first.
     """
     from lava_meta.cli.networks import read_images
+    from lava_meta.converters import load
     from lava_meta.converters.bundle import bundle as write
     from lava_meta.data import load_dataset
-    from lava_meta.graph import BinaryGraph
     from lava_meta.rule import consolidation_from_dict
 
     if images is not None and data is not None:
@@ -41,10 +44,9 @@ def bundle(
         test = load_dataset(data).test
         pixels, labels = test.x.numpy(), test.y.numpy()
     given = {name: value for name, value in (("m", m), ("T", T)) if value is not None}
-    if rule == "tanh2" and m is None:
-        given["m"] = 1.35
-    consolidation = consolidation_from_dict({"kind": rule, **given})
-    graph = BinaryGraph.load(network)
-    folder = write(graph, out, images=pixels, labels=labels, rule=consolidation, overwrite=overwrite)
+    if given and rule is None:
+        raise typer.BadParameter("--m and --T belong to a rule: give --rule too")
+    consolidation = None if rule is None else consolidation_from_dict({"kind": rule, **given})
+    folder = write(load(network), out, images=pixels, labels=labels, rule=consolidation, overwrite=overwrite)
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     print(f"wrote {folder}: {names}\nrun it with `python {folder / 'run.py'}`")

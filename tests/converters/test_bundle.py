@@ -155,6 +155,22 @@ def test_random_inputs_of_signs_and_a_kernel_that_nir_lacks(tmp_path):
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "20 images in loihi-sim: 0 of 40 sums differ")
 
 
+def test_a_learner_brings_its_rule_and_its_hidden_weights(tmp_path):
+    digits = lava_meta.load_dataset("digits")
+    learner = lava_meta.online(sizes=[64, 20, 10], seed=0, backend="kernels", max_level=16)
+    learner.fit(digits.train, images=300)
+    folder = lava_meta.bundle(learner, tmp_path / "net", images=digits.test.x[:20], labels=digits.test.y[:20])
+    with np.load(folder / "acceptance.npz") as file:
+        assert np.array_equal(file["images"], learner.encode(digits.test.x[:20]))
+        assert np.array_equal(file["classes"], learner.predict(digits.test.x[:20]))
+    assert json.loads((folder / "rule.json").read_text())["fixed"]["declared"] == str(learner.rule.consolidation)
+    again = lava_meta.load(folder / "learner.safetensors")
+    assert all(map(np.array_equal, again.hidden, learner.hidden))
+    assert "The network's own" in (folder / "README.md").read_text()
+    done = run(folder)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "20 images in loihi-sim: 0 of 200 sums differ")
+
+
 # Whole or not there.
 
 
