@@ -118,6 +118,7 @@ def test_what_cannot_learn_is_named(digits) -> None:
         (normed, ConversionError, "hidden2 has a layer norm", {}),
         (graph, ValueError, "name one or more of hidden1, hidden2, readout", {"plastic": ("hidden3",)}),
         (graph, ValueError, "strength", {"strength": 0.0}),
+        (graph, ValueError, "takes pixels", {"inputs": "spikes"}),
         (graph, ConversionError, "another model", {"model": BinaryMLP.for_images(digits.train, (20, 15), seed=1)}),
         (graph, ConversionError, "2 binary layers", {"model": BinaryMLP.for_images(digits.train, (20,), seed=1)}),
         (graph, TypeError, "sizes, or", {"sizes": [64, 10]}),

@@ -63,6 +63,10 @@ def online(
     graph = getattr(source, "graph", source)
     if not isinstance(graph, BinaryGraph):
         raise TypeError(f"cannot learn from a {type(source).__name__}; give sizes, a LavaNetwork, or a model")
+    if settings.get("inputs", "pixels") != "pixels":
+        raise ValueError(
+            f"inputs is {settings['inputs']!r}; a converted network takes pixels, which its thresholds fit"
+        )
     if not 0 < strength <= 1:
         raise ValueError(f"strength is {strength}; it is a share of the limit, above 0 and up to 1")
     return _from_graph(graph, plastic, None if model is None else _hidden_weights(model), strength, settings)
@@ -105,7 +109,7 @@ def _from_graph(
         else:
             share = _shares(names[depth + i], weights[depth + i], layer.weight).T
         state["hidden"][:] = _place(share * learner.limits[i], positive, layer_settings)
-        twin = make_layer(layer_settings, state, False)
+        twin = make_layer(layer_settings, state, False)  # also sums the weights anew
         if isinstance(layer, DenseLayer):
             # No sum reaches beyond these; a unit whose gain was 0 never fires, or always.
             reach = layer.n_in * layer_settings.max_level + 1

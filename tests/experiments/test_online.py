@@ -14,8 +14,9 @@ from lava_meta.experiments.common.settings import override
 from lava_meta.online_learning import load_learner
 
 SMALL = ("seeds=1", "data=digits", "hidden=30", "lr=0.03", "images=100", "backend=kernels")
+_ARMS = "reference,floating point,5 bits,grey pixels,direct feedback,frozen hidden layer"
 CASES = {
-    "online_permuted_mnist": ("rules=all", "tasks=2", "images=20"),
+    "online_permuted_mnist": (f"rules={_ARMS}", "tasks=2", "images=20"),
     "online_digits": ("tasks=2",),
     "online_split": (),
     "online_stream": ("tasks=3",),
@@ -28,10 +29,6 @@ CASES = {
 def test_it_runs_and_leaves_what_it_promises(name, tmp_path) -> None:
     experiment = find(name)
     settings = override(experiment.scales["small"], [*SMALL, *CASES[name]])
-    if name == "online_permuted_mnist":  # its wide arms have sizes of their own
-        settings = override(
-            settings, ["rules=reference,floating point,5 bits,grey pixels,direct feedback,frozen hidden layer"]
-        )
     results = run_experiment(experiment, settings, tmp_path)
     for label, runs in results.arms.items():
         assert len(runs) == 1
@@ -54,6 +51,7 @@ def test_held_out_images_come_from_the_training_images_and_are_not_learned() -> 
     assert (held.train.x == whole.train.x[: -len(whole.test)]).all()
 
 
+@pytest.mark.slow
 def test_fashion_follows_mnist_and_the_other_way_round(tmp_path) -> None:
     experiment = find("online_fashion")
     settings = override(

@@ -45,18 +45,18 @@ def stream(n: int, inputs: int, classes: int, seed: int = 0) -> tuple[np.ndarray
     return images, generator.integers(0, classes, n)
 
 
-@pytest.mark.parametrize("form", ["fused", "layers"])
 @pytest.mark.parametrize(
-    ("precision", "sizes", "feedback", "lanes", "rule"),
+    ("form", "precision", "sizes", "feedback", "lanes", "rule"),
     [
-        (8, [64, 40, 10], "symmetric", 1, OnlineRule(lr=0.02, memory=500)),
-        (3, [64, 25, 15, 10], "symmetric", 3, OnlineRule(lr=0.02, thresholds="homeostatic", error="ternary")),
-        (16, [64, 25, 15, 10], "direct", 2, OnlineRule(lr=0.02, consolidation=Tanh2(1.5), error="margin")),
-        ("float", [64, 25, 15, 10], "symmetric", 2, OnlineRule(lr=0.02, consolidation=Tanh2(1.5))),
-        ("float", [64, 20, 10], "direct", 1, OnlineRule(lr=0.02, error="margin")),
+        ("fused", 8, [64, 40, 10], "symmetric", 1, OnlineRule(lr=0.02, memory=500)),
+        ("layers", 8, [64, 40, 10], "symmetric", 1, OnlineRule(lr=0.02, memory=500)),
+        ("layers", 3, [64, 25, 15, 10], "symmetric", 3, OnlineRule(lr=0.02, thresholds="homeostatic", error="ternary")),
+        ("fused", 16, [64, 25, 15, 10], "direct", 2, OnlineRule(lr=0.02, consolidation=Tanh2(1.5), error="margin")),
+        ("fused", "float", [64, 25, 15, 10], "symmetric", 2, OnlineRule(lr=0.02, consolidation=Tanh2(1.5))),
+        ("layers", "float", [64, 20, 10], "direct", 1, OnlineRule(lr=0.02, error="margin")),
     ],
 )
-def test_whole_runs_in_lava_equal_the_twin(precision, sizes, feedback, lanes, rule, form, nothing_left) -> None:
+def test_whole_runs_in_lava_equal_the_twin(form, precision, sizes, feedback, lanes, rule, nothing_left) -> None:
     """Two permuted tasks of 150 digits: every part of the state, to the bit in fixed point, and the outputs."""
     scenario = permuted_tasks(load_dataset("digits"), 2, seed=4)
     settings = {"rule": rule, "precision": precision, "feedback": feedback, "seed": 9, "lanes": lanes}
@@ -84,8 +84,10 @@ def test_a_thousand_steps_of_784_512_10_equal_the_twin_to_the_bit(nothing_left) 
     assert_same(learners[0].states, learners[2].states)
 
 
-@pytest.mark.parametrize("form", ["fused", "layers"])
-@pytest.mark.parametrize(("plastic", "lanes"), [(None, 1), (("readout",), 2), (("hidden2",), 1)])
+@pytest.mark.parametrize(
+    ("form", "plastic", "lanes"),
+    [("fused", None, 1), ("fused", ("readout",), 2), ("layers", ("readout",), 2), ("layers", ("hidden2",), 1)],
+)
 def test_a_converted_network_learns_in_lava_as_its_twin_does(form, plastic, lanes, nothing_left) -> None:
     """64-20-15-10 on grey pixels, frozen layers of it below or above."""
     generator = np.random.default_rng(2)
