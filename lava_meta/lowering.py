@@ -104,7 +104,7 @@ class Product:
 
     @property
     def overflows(self) -> bool:
-        """Whether it can leave int32, before the shift or after the scale: the engine would then go on with garbage."""
+        """Whether it can leave int32, before the shift or after the scale."""
         return max(self.largest, (self.largest >> self.shift) << (self.exponent + 7)) >= 2**31
 
 
@@ -118,6 +118,8 @@ class EngineRule:
     is needed). tags, weights: the products of dt and dw.
     mean_distance, max_distance: of the expressed from the declared gate, from h = 0 to `reach`, where the declared
     gate has fallen to 0.01 or its table ends; the expressed gate counts as 0 past T.
+
+    Raises ConversionError where a product can leave 32 bits: the engine would go on with garbage.
     """
 
     declared: Consolidation
@@ -133,6 +135,14 @@ class EngineRule:
     reach: float
     mean_distance: float
     max_distance: float
+
+    def __post_init__(self) -> None:
+        for product in (*self.tags, *self.weights):
+            if self.overflows and product.overflows:
+                raise ConversionError(
+                    f"the product {product.text} reaches {product.largest:,} before its scale, and may leave the "
+                    "engine's 32 bits"
+                )
 
     @property
     def exact(self) -> bool:
@@ -153,7 +163,7 @@ class EngineRule:
 
     @property
     def overflows(self) -> bool:
-        """Whether any product can leave int32. `lower` refuses a rule that can."""
+        """Whether any product can leave int32. Such a rule is not made."""
         return self.precision == "fixed" and any(p.overflows for p in (*self.tags, *self.weights))
 
     def summary(self) -> str:
@@ -285,7 +295,7 @@ def _engine_rule(
     if precision == "fixed":
         rounding, given_back = _given_back(products)
         products += given_back
-    rule = EngineRule(
+    return EngineRule(
         declared,
         expressed,
         precision,
@@ -298,9 +308,6 @@ def _engine_rule(
         _fixed_weights() if precision == "fixed" else _float_weights(),
         *_compared(declared, expressed),
     )
-    if rule.overflows:
-        raise ConversionError(f"a product of the rule {rule.dt} can leave 32 bits")
-    return rule
 
 
 def _floating(gate: Consolidation, T: float) -> tuple[float, list[Product]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -111,6 +113,9 @@ def test_products_are_counted_and_overflow_is_found_from_their_widths() -> None:
     assert Product("x0", 3, -4, ("y1", "t", "t", "w")).overflows
     assert Product("x0", 1, -7, ("y1", "t", "t", "t")).overflows
     assert Product("x0", 1, 8, ("y1", "y2", "y3", "t", "w")).overflows
+    good = lower(Linear(1.0))
+    with pytest.raises(ConversionError, match=r"2\^-5\*x0\*y1\*t\*t\*t reaches .* may leave the engine's 32 bits"):
+        replace(good, tags=(*good.tags, Product("x0", 1, -5, ("y1", "t", "t", "t"))))
 
 
 def test_what_cannot_be_lowered_is_named_with_the_nearest() -> None:

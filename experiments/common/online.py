@@ -60,7 +60,7 @@ class OnlineSettings(Settings):
     every_part: bool = True  # test after each part; False only at the end
     held_out: bool = False  # test on training images that are then not learned, to choose settings honestly
     backend: Literal["lava", "kernels", "oracle"] = "lava"
-    form: Literal["fused", "layers"] = "fused"
+    form: Literal["fused", "layers", "engine"] = "fused"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,6 +22,7 @@ CASES = {
     "online_stream": ("tasks=3",),
     "online_long": ("tasks=7",),
     "online_after_torch": ("epochs=1",),
+    "engine_layers": ("tasks=2", "images=40"),
 }
 
 
@@ -40,6 +41,18 @@ def test_it_runs_and_leaves_what_it_promises(name, tmp_path) -> None:
     learner = load_learner(next(tmp_path.glob("runs/*/seed0/learner.safetensors")))
     assert learner.parts_learned >= 1
     assert json.loads((tmp_path / "settings.json").read_text())["settings"]["lr"] == 0.03
+
+
+def test_a_new_readout_learns_on_a_converted_network_in_each_form(tmp_path) -> None:
+    experiment = find("engine_readout")
+    settings = override(experiment.scales["small"], [*SMALL, "epochs=1", "lr=0.01"])
+    results = run_experiment(experiment, settings, tmp_path)
+    assert list(results.arms) == ["engine", "engine, float", "ours"]
+    for arm in results.arms:
+        assert results.mean(arm, "known images") > 30, arm  # chance is 10
+    assert load_learner(next(tmp_path.glob("runs/*/seed0/known_images.safetensors"))).plastic == ("readout",)
+    assert len(experiment.claims(settings, results)) == 1
+    assert (tmp_path / "figures" / "accuracy.png").is_file()
 
 
 def test_held_out_images_come_from_the_training_images_and_are_not_learned() -> None:

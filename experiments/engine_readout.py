@@ -1,0 +1,109 @@
+"""A readout learns in Lava's own learning engine, on the signs of a frozen network that was trained in PyTorch.
+
+A network with 256 hidden units learns digits in PyTorch and is converted. Its hidden layer stays as it is; above it a
+new readout learns each image once, inside Lava: images of the task that the network knows, and images with pixels
+permuted anew. Arms as in `engine_layers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from lava_meta.converters import convert
+from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
+from lava_meta.experiments.common.online import OnlineSettings, arms_of, dataset_of
+from lava_meta.experiments.common.settings import at_least
+from lava_meta.experiments.engine_layers import FORMS
+from lava_meta.figures import STYLE
+from lava_meta.nn import BinaryMLP
+from lava_meta.online_learning import online
+from lava_meta.online_learning.layers import initial_state
+from lava_meta.streams import permuted_tasks
+from lava_meta.training import TrainSettings, train
+
+TASKS = ("known images", "permuted anew")
+
+
+@dataclass(frozen=True)
+class ReadoutSettings(OnlineSettings):
+    """What is trained in PyTorch before."""
+
+    epochs: int = 10
+    m: float = 8.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, epochs=1, m=0)
+
+
+_SETTINGS = ReadoutSettings(
+    data="digits", tasks=2, images=None, hidden=(256,), lr=0.01, plastic=("readout",), rules=tuple(FORMS)
+)
+SCALES = {"small": replace(_SETTINGS, seeds=1), "medium": _SETTINGS, "paper": _SETTINGS}
+
+
+def measure(settings: ReadoutSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+    """Train, convert, and learn a new readout for each of the two tasks."""
+    torch.set_num_threads(1)
+    scenario = permuted_tasks(dataset_of(settings, settings.data), len(TASKS), seed)
+    known = replace(scenario, train=scenario.train[:1], task_of=(0,), tests=scenario.tests[:1])
+    model = BinaryMLP.for_images(scenario.train[0], settings.hidden, seed=seed)
+    options = TrainSettings(epochs=settings.epochs, batch_size=50, m=settings.m, seed=seed, evaluate="task")
+    train(model, known, options)
+    network = convert(model.eval())
+    found = {}
+    for name, images, test in zip(TASKS, scenario.train, scenario.tests, strict=True):
+        learner = online(network, **{**settings.learner_settings(seed), "inputs": "spikes"})
+        new = initial_state(learner.settings[0], np.random.default_rng(seed))
+        for part, value in new.items():
+            learner.states[0][part][:] = value
+        learner.fit(images, images=settings.images)
+        found[name] = 100 * learner.accuracy(test)
+        learner.save(folder / f"{name.replace(' ', '_')}.safetensors")
+    return Measurement(found)
+
+
+def figures(settings: ReadoutSettings, results: Results) -> Mapping[str, Figure]:
+    """Accuracy of each arm on both tasks."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.6, 2.4), layout="constrained")
+        axis = figure.subplots()
+        width = 0.8 / len(results.arms)
+        for i, arm in enumerate(results.arms):
+            places = np.arange(len(TASKS)) + (i - (len(results.arms) - 1) / 2) * width
+            axis.bar(places, [results.mean(arm, task) for task in TASKS], width, label=arm, color=f"C{i}")
+        axis.set(ylabel="test accuracy (%)", xticks=range(len(TASKS)), xticklabels=TASKS, ylim=(0, 101))
+        axis.legend(loc="lower center", ncols=len(results.arms))
+    return {"accuracy": figure}
+
+
+def claims(settings: ReadoutSettings, results: Results) -> Sequence[Claim]:
+    """What is claimed."""
+    apart = [results.mean("engine", task) - results.mean("ours", task) for task in TASKS]
+    return [
+        Claim(
+            "a readout learns in the learning engine as well as in our form, to two points",
+            "; ".join(results.said(task, "engine", "ours") for task in TASKS),
+            None if np.isnan(apart).any() else max(map(abs, apart)) < 2,
+        )
+    ]
+
+
+EXPERIMENT: Experiment[ReadoutSettings] = Experiment(
+    name="engine_readout",
+    title="A readout learned in Lava's learning engine, on a converted network's hidden signs",
+    source="Ours: docs/engine.md.",
+    scales=SCALES,
+    arms=arms_of(FORMS),  # type: ignore[arg-type]
+    measure=measure,
+    figures=figures,
+    claims=claims,
+    headline=TASKS,
+)
