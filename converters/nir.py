@@ -42,16 +42,21 @@ import numpy as np
 from lava_meta.conv import ConvLayer
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.nir_reading import ConvSums, DenseSums, Inputs, Spikes
+from lava_meta.converters.nir_spiking import spiking_nodes
 from lava_meta.converters.nir_writing import binarize_nodes, conv_nodes, dense_nodes, readout_nodes
+from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer
 from lava_meta.inputs import Binarize
+from lava_meta.spiking import SpikingGraph
 
 _LINEAR = (nir.Affine, nir.Linear, nir.Scale)
 _POOLING = (nir.SumPool2d, nir.AvgPool2d)
 
 
-def to_nir(network: BinaryGraph | LavaNetwork, *, time_step: float | None = None) -> nir.NIRGraph:
+def to_nir(
+    network: BinaryGraph | LavaNetwork | SpikingGraph | SpikingNetwork, *, time_step: float | None = None
+) -> nir.NIRGraph:
     """The network as an NIR graph of the nodes above, from raw pixels to the readout's values (classes,).
 
     Pixels are flat (n_in,), or (channels, rows, columns) where the network has convolutions.
@@ -62,7 +67,8 @@ def to_nir(network: BinaryGraph | LavaNetwork, *, time_step: float | None = None
         network: what `lava_meta.convert` returns, or its graph.
         time_step: for readers that know no `nir.Threshold`. With it, in seconds, units are `nir.LIF` neurons that keep
             nothing from one step to the next when simulated with exactly this step (`tau = time_step`, `r = 1`): the
-            same comparison. snnTorch's importer takes 1e-4. Pooling is `nir.AvgPool2d` then, with thresholds to match.
+            same comparison. snnTorch's importer takes 1e-4. Spiking networks need it
+            (`lava_meta.converters.nir_spiking`). Pooling is `nir.AvgPool2d` then, with thresholds to match.
 
     Raises `ConversionError` naming a layer that NIR cannot express (a kernel like 3x2, windows that reach further to
     one side, a norm of one image, a threshold too large for float64), `ValueError` for a time step that is not
@@ -70,9 +76,14 @@ def to_nir(network: BinaryGraph | LavaNetwork, *, time_step: float | None = None
     """
     if time_step is not None and not (np.isfinite(time_step) and time_step > 0):
         raise ValueError(f"time_step is {time_step}; it is a positive number of seconds")
-    graph = network.graph if isinstance(network, LavaNetwork) else network
+    graph = network.graph if isinstance(network, (LavaNetwork, SpikingNetwork)) else network
+    if isinstance(graph, SpikingGraph):
+        if time_step is None:
+            raise ValueError("a spiking network needs time_step=, seconds of a simulation's step (snnTorch: 1e-4)")
+        spiking = spiking_nodes(graph, time_step)
+        return nir.NIRGraph(spiking, list(pairwise(spiking)), metadata={"time_step": time_step})
     if not isinstance(graph, BinaryGraph):
-        raise TypeError(f"to_nir takes a LavaNetwork or a BinaryGraph; got {type(network).__name__}")
+        raise TypeError(f"to_nir takes a converted network or its graph; got {type(network).__name__}")
     enters = graph.input_shape if graph.convolutional else (graph.n_in,)
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array(enters))}
     if graph.binarize is not None:

@@ -310,7 +310,7 @@ def test_altered_metadata_and_thresholds_are_refused():
         lava_meta.to_nir(replace(graph, layers=(normed,)))
     with pytest.raises(ValueError, match="time_step is 0"):
         lava_meta.to_nir(graph, time_step=0)
-    with pytest.raises(TypeError, match="to_nir takes a LavaNetwork or a BinaryGraph; got DenseLayer"):
+    with pytest.raises(TypeError, match="to_nir takes a converted network or its graph; got DenseLayer"):
         lava_meta.to_nir(graph.layers[0])
     with pytest.raises(TypeError, match=r"as nir.read\(path\) gives it; got str"):
         lava_meta.from_nir("net.nir")
