@@ -51,6 +51,17 @@ class Bits(nn.Module):
         return made
 
 
+class Quotient(Affine):
+    """`y = x / divisor`."""
+
+    @property
+    def factor(self) -> Tensor:
+        return 1 / self.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / self.scale.reshape(-1, *(1 for _ in x.shape[2:])).to(x.dtype)
+
+
 class FunctionalBatchNorm(nn.BatchNorm1d):
     """`functional.batch_norm` with fixed statistics, on vectors and on images."""
 
@@ -121,7 +132,7 @@ def _batch_norm(
     if (weight is None) != (bias is None):
         raise ConversionError("has a weight or a bias alone; give both or none")
     norm = FunctionalBatchNorm(len(running_mean), eps, affine=weight is not None)
-    norm.num_batches_tracked += 1
+    norm.num_batches_tracked = torch.ones((), dtype=torch.int64)
     return _with(norm, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
 
 
@@ -222,6 +233,8 @@ OPERATORS: dict[str, Callable[..., nn.Module]] = {
     "mul": _scale,
     "add": _shift,
     "sub": lambda number: _shift(-number),
+    "truediv": lambda number: Quotient(_flat(number)),
+    "div": lambda number: Quotient(_flat(number)),
     "neg": lambda: _scale(-1.0),
     "ge": _compare(strict=False),
     "gt": _compare(strict=True),

@@ -37,6 +37,7 @@ def fixed_pools(stage: Stage, size: Pair) -> list[Pool | Average]:
             window = Window(kernel, kernel)
             divisor: int | np.ndarray = math.prod(kernel)
         else:
+            assert isinstance(module, (nn.MaxPool2d, nn.AvgPool2d))
             window = Window(*(pair(value) for value in (module.kernel_size, module.stride, module.padding)))
             if isinstance(module, nn.MaxPool2d):
                 window = replace(window, dilation=pair(module.dilation))

@@ -19,19 +19,19 @@ from lava_meta.converters.tracing import FUNCTION_NAMES, has_own_forward, trace
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm
 
-BINARY = {
+BINARY: dict[type[nn.Module], str] = {
     BinaryLinear: "packed weights",
     BinaryConv2d: "packed weights; stride, zero padding, dilation and groups as they are, kernels of any two extents",
 }
-MONOTONE = {
-    Affine: "part of the thresholds; for layers of your own",
+MONOTONE: dict[type[nn.Module], str] = {
+    Affine: "part of the thresholds; for layers of your own. Of one number, before the first layer, part of its inputs",
     FixedNorm: "part of the thresholds",
     TaskBatchNorm: "part of the thresholds, with stored statistics of one task; gains of either sign and zero",
     nn.BatchNorm1d: "part of the thresholds, with running statistics; gains of either sign and zero",
     nn.BatchNorm2d: "part of the thresholds, with running statistics; gains of either sign and zero",
     nn.Hardtanh: "part of the thresholds",
 }
-PER_IMAGE = {
+PER_IMAGE: dict[type[nn.Module], str] = {
     SampleNorm: "integer sums beside their mean; behind dense layers only",
     nn.LayerNorm: "integer sums beside their mean and their spread; with a bias, a threshold that follows the spread",
     nn.GroupNorm: "the same within each group of channels",
@@ -39,19 +39,19 @@ PER_IMAGE = {
 }
 MAXIMA = (nn.MaxPool2d, nn.AdaptiveMaxPool2d)
 AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-POOLS = {
+POOLS: dict[type[nn.Module], str] = {
     nn.MaxPool2d: "OR of signs; AND in channels whose norm behind it falls. Before or behind the sign",
     nn.AvgPool2d: "integer sums over the window, directly behind the convolution; where windows at the border are "
     "divided by less, a threshold for every position",
     nn.AdaptiveMaxPool2d: "the same, where its extents divide those of the image",
     nn.AdaptiveAvgPool2d: "the same, where its extents divide those of the image",
 }
-IDENTITIES = {
+IDENTITIES: dict[type[nn.Module], str] = {
     nn.Identity: "nothing",
     nn.Dropout: "nothing, in eval mode",
     nn.Dropout2d: "nothing, in eval mode",
 }
-SCALED: dict[type[nn.Module] | str, str] = {
+SCALED: dict[Any, str] = {
     nn.Linear: "as `BinaryLinear` and `Affine`, where the weights of each unit are +c and -c",
     nn.Conv2d: "as `BinaryConv2d` and `Affine`, where the weights of each channel are +c and -c",
     "brevitas.nn.QuantLinear": "the same, with binary weight quantizers",
@@ -59,7 +59,7 @@ SCALED: dict[type[nn.Module] | str, str] = {
     "brevitas.nn.QuantIdentity": "as `Sign`, where it gives -1 and +1",
     "brevitas.nn.QuantHardTanh": "as `Sign`, where it gives -1 and +1",
 }
-SUPPORT: dict[type[nn.Module] | str, str] = {
+SUPPORT: dict[Any, str] = {
     Pixels: "part of the first layer's thresholds, at a padded border a threshold for every position; pixels, or "
     "signed features with a `min_level`",
     **BINARY,
@@ -114,6 +114,14 @@ class Front:
     before: list[tuple[str, nn.Module]] = field(default_factory=list)  # norms before the sign, and Flatten
     sign: nn.Module | None = None
     end: int = -1  # place of the sign among `flat(model)`
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the model scales raw inputs by numbers itself, without `Pixels`."""
+        norms = [module for _, module in norms_of(self.before)]
+        first = norms[:1] if self.sign is not None else norms
+        numbers = all(isinstance(module, Affine) and module.scale.numel() == 1 for module in first)
+        return self.pixels is None and bool(first) and numbers
 
 
 def is_monotone(module: nn.Module) -> bool:
@@ -184,12 +192,12 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
             front.pixels = module
         elif isinstance(module, BinaryLinear | BinaryConv2d):
             _check_layer(label, module, stages, flattened)
-            if not stages and front.sign is None and norms_of(front.before):
+            if not stages and front.sign is None and norms_of(front.before) and not front.scaled:
                 raise ConversionError(
                     f"{front.before[-1][0]} stands before the first binary layer; without a sign behind it, only "
                     "Flatten and Pixels may"
                 )
-            stages.append(Stage(label, module, rounds=parts > 1))
+            stages.append(Stage(label, module, rounds=parts > 1 or (not stages and front.scaled)))
         elif not stages:
             _read_front(front, place, label, module)
         elif isinstance(module, Cast):

@@ -34,6 +34,11 @@ class Affine(nn.Module):
         self.register_buffer("scale", scale.detach().clone())
         self.register_buffer("offset", torch.zeros_like(scale) if offset is None else offset.detach().clone())
 
+    @property
+    def factor(self) -> Tensor:
+        """What x is multiplied with."""
+        return self.scale
+
     def forward(self, x: Tensor) -> Tensor:
         shape = (-1, *(1 for _ in x.shape[2:]))
         return x * self.scale.reshape(shape).to(x.dtype) + self.offset.reshape(shape).to(x.dtype)

@@ -20,6 +20,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from numbers import Real
 from typing import Any
 
@@ -135,10 +136,10 @@ def _pixels(
         if front.pixels is not None or front.sign is not None or mean is not None or std is not None:
             raise ConversionError("signs=True is for a model whose first layer takes +1 and -1 as they are")
         return None
-    if front.pixels is not None:
+    if front.pixels is not None or front.scaled:
         if mean is not None or std is not None:
             raise ConversionError("the model normalises its own pixels (Pixels): mean= and std= do not apply")
-        return front.pixels
+        return front.pixels or _scaled(front, max_level, min_level)
     if mean is None or std is None:
         raise ConversionError(
             "the model has no Pixels module, so its input scaling is unknown: pass mean= and std= as given to "
@@ -151,6 +152,19 @@ def _pixels(
             "layer's sums are no integers; train with the same mean and std for all channels"
         )
     return Pixels.standardize(mean, std, max_level, min_level).double()
+
+
+def _scaled(front: Front, max_level: int, min_level: int) -> Pixels:
+    """Raw inputs of a model that scales them itself: before a sign as they are, else with all its numbers."""
+    factor, addend = Fraction(1), Fraction(0)
+    if front.sign is None:
+        for label, module in norms_of(front.before):
+            assert isinstance(module, Affine)
+            by = Fraction(float(module.factor))
+            factor, addend = factor * by, addend * by + Fraction(float(module.offset))
+            if factor <= 0:
+                raise ConversionError(f"{label} turns the inputs round; scale them by a positive number")
+    return Pixels(float(-addend / factor), float(factor), max_level, min_level).double()
 
 
 def _binarize(front: Front, pixels: Pixels, shape: tuple[int, ...]) -> Binarize:
@@ -360,7 +374,7 @@ def _readout(stage: Stage, pixels: Pixels | None) -> Readout:
         if isinstance(module, FixedNorm):
             scale, offset = module.scale * scale, module.scale * offset
         elif isinstance(module, Affine):
-            a, b = module.scale.numpy(), module.offset.numpy()
+            a, b = module.factor.numpy(), module.offset.numpy()
             scale, offset = a * scale, a * offset + b
         elif isinstance(module, (TaskBatchNorm, nn.BatchNorm1d)):
             a, b = _affine(module)

@@ -211,7 +211,7 @@ def _append(found: list[tuple[str, nn.Module]], name: str, module: nn.Module) ->
     if not isinstance(before, Bits):
         found.append((name, module))
     elif isinstance(module, Affine) and module.scale.numel() == 1:
-        found[-1] = (name, before.then(float(module.scale), float(module.offset)))
+        found[-1] = (name, before.then(float(module.factor), float(module.offset)))
     elif not isinstance(module, Cast):
         _check_bits_are_signs(found)
 

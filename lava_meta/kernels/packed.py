@@ -133,9 +133,8 @@ class PackedNetwork:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; expected {self.dtype} (n, {self.n_in})")
         images = len(pixels)
         x = np.empty((images, 1, 0), np.uint64)
-        none = np.zeros((images, 0), np.uint8)
         if self._takes_signs:
-            x, pixels = self._input_signs(pixels), none
+            x, pixels = self._input_signs(pixels), np.empty((images, 0), np.uint8)
         elif self._low:
             check_range(pixels, *self._range)
             unsigned = np.uint8 if self._planes <= 8 else np.uint16
@@ -158,7 +157,7 @@ class PackedNetwork:
             signs += hidden
             if dense.norm is not None:
                 signs.append(pack(dense.norm.fires(sums)))
-                pixels, x, kind = none, signs[-1][:, None], SIGNS
+                pixels, x, kind = np.empty((images, 0), np.uint8), signs[-1][:, None], SIGNS
         return signs, sums
 
     def _input_signs(self, inputs: np.ndarray) -> np.ndarray:

@@ -101,7 +101,7 @@ def _branches(model: Own, x: Tensor) -> Tensor:
         (lambda m, x: m.sign(m.one(x)) + x, r"add \(add\) in the forward of the model \(Own\) does not take the value"),
         (lambda m, x: torch.cat([x, m.one(x)], 1), r"cat \(cat\) in the forward .* joins and branches"),
         (lambda m, x: (m.one(x), m.sign(x))[1], r"sign \(sign\) in the forward .* does not take the value before it"),
-        (lambda m, x: m.sign(m.one(x) / 0.5), r"truediv \(truediv\) in the forward .* is not supported; supported"),
+        (lambda m, x: m.sign(m.one(x) ** 3), r"pow_1 \(pow\) in the forward .* is not supported; supported"),
         (lambda m, x: torch.sign(m.one(x)), r"torch.sign behind one \(BinaryLinear\) gives 0"),
         (lambda m, x: m.one(x).view(4, -1), r"view \(view\) .* use x.flatten\(1\)"),
         (lambda m, x: functional.relu(m.one(x)), r"relu \(ReLU\) is not supported: .*use lava_meta.nn.Sign"),

@@ -189,3 +189,46 @@ def test_functional_norms_of_the_image(kind: str) -> None:
     torch.manual_seed(0)
     model = Net().eval()
     assert check(model, to_graph(model), count=200).exact
+
+
+class Scaled(nn.Module):
+    """Raw inputs, scaled in the forward as scripts do it, and a readout divided by a number."""
+
+    def __init__(self, front: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.front = front
+        self.hidden, self.norm, self.out = BinaryLinear(20, 16), nn.BatchNorm1d(16), BinaryLinear(16, 3)
+        self.sign = Sign()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.sign(self.norm(self.hidden(self.front(x))) / 3)) / 4.0 + 0.5
+
+
+FRONTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "divided": lambda x: x / 255,
+    "normalised": lambda x: (x / 255.0 - 0.1307) / 0.3081,
+    "centred": lambda x: x - 128,
+    "between -1 and 1": lambda x: 2 * (x / 255) - 1,
+    "a sign of it": lambda x: torch.where(x / 255 - 0.5 >= 0, 1.0, -1.0).to(x.dtype),
+}
+
+
+@pytest.mark.parametrize("name", FRONTS)
+@pytest.mark.parametrize("seed", range(3))
+def test_inputs_that_the_forward_scales(name: str, seed: int) -> None:
+    torch.manual_seed(seed)
+    model = Scaled(FRONTS[name])
+    for _ in range(3):
+        model(torch.randint(0, 256, (60, 20)).float())
+    model.eval()
+    graph = to_graph(model)
+    assert (graph.binarize is not None) == (name == "a sign of it")
+    parity = check(model, graph, count=200, seed=seed)
+    assert parity.exact, (parity.mismatches, parity.ties)
+
+
+def test_inputs_that_are_turned_round_are_refused() -> None:
+    with pytest.raises(ConversionError, match=r"neg \(Affine\) turns the inputs round"):
+        to_graph(Scaled(lambda x: -x).eval())
+    with pytest.raises(ConversionError, match=r"before the first binary layer; without a sign behind it"):
+        to_graph(Scaled(lambda x: x * torch.arange(1.0, 21.0)).eval())
