@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lava_meta.kernels import backward, products
+from lava_meta.kernels import backward, products, update
 from lava_meta.nn import BinaryLinear, FixedNorm, Pixels, Sign
 
 
@@ -84,7 +84,7 @@ class FastNetwork:
     def refresh(self) -> None:
         """Take the signs of the hidden weights anew."""
         for layer in self.layers:
-            torch.sub((layer.linear.weight >= 0).to(layer.products.signs.dtype) * 2, 1, out=layer.products.signs)
+            update.take_signs(layer.linear.weight, layer.products.signs)
 
     def loss(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """The mean cross entropy of a batch, for `backward`. pixels: uint8 (n, ...)."""

@@ -60,6 +60,9 @@ def train(
     lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 0.005,
     weight_decay: Annotated[float, typer.Option(help="Coupled weight decay.")] = 1e-7,
     keep_moments: Annotated[bool, typer.Option(help="One optimizer throughout, not a new one each task.")] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast/--clear", help="Compiled steps and narrow products, or torch's own in float32.")
+    ] = True,
     held_out: Annotated[
         float, typer.Option(min=0, max=0.9, help="Test on this share of the training images: to choose m honestly.")
     ] = 0.0,
@@ -109,6 +112,7 @@ def train(
         weight_decay=weight_decay,
         reset_moments=not keep_moments,
         seed=seed,
+        fast=fast,
     )
     result = run(model, tests, settings, out, resume=resume, overwrite=overwrite)
     save_model(model, out / "model.safetensors")

@@ -22,7 +22,7 @@ from numba.extending import intrinsic, overload
 from torch import Tensor
 
 from lava_meta.kernels.threads import in_parts
-from lava_meta.rule import Consolidation, Exponential, Linear, Quadratic, Table, Tanh2
+from lava_meta.rule import Consolidation, Exponential, Linear, Quadratic, Table, Tanh2, sign
 
 _F = np.float32
 _ONE, _ZERO = _F(1), _F(0)
@@ -109,7 +109,7 @@ def adam(
 
     signs: int8 or float32 of the same shape, gets +1 and -1. Tensors as `can_pass` says.
     """
-    arrays = [_row(tensor) for tensor in (hidden, gradient, mean, square, signs)]
+    arrays = [_row(hidden), _row(gradient), _row(mean), _row(square), None if signs is None else _row(signs)]
     numbers = (decay, 1 - betas[0], betas[1], 1 - betas[1], step_size, 1 / root_correction, eps)
     return _in_parts(_adam, arrays, numbers, gate)
 
@@ -130,8 +130,17 @@ def sgd(
 
     buffer: None without momentum.
     """
-    arrays = [_row(tensor) for tensor in (hidden, gradient, buffer, signs)]
+    arrays = [None if tensor is None else _row(tensor) for tensor in (hidden, gradient, buffer, signs)]
     return _in_parts(_sgd, arrays, (decay, momentum, keep, lr), gate)
+
+
+def take_signs(hidden: Tensor, signs: Tensor) -> None:
+    """signs <- sign(hidden). Tensors on the CPU; a hidden weight that does not lie in one row takes torch's way."""
+    if can_pass(hidden):
+        rows = _row(hidden), _row(signs)
+        in_parts(lambda start, end: _take_signs(*(row[start:end] for row in rows)), hidden.numel())
+    else:
+        signs.copy_(sign(hidden))
 
 
 def _in_parts(compiled: Any, arrays: list[np.ndarray | None], numbers: tuple[float, ...], gate: Gate) -> bool:
@@ -144,9 +153,7 @@ def _in_parts(compiled: Any, arrays: list[np.ndarray | None], numbers: tuple[flo
     return in_parts(part, arrays[0].size)
 
 
-def _row(tensor: Tensor | None) -> np.ndarray | None:
-    if tensor is None:
-        return None
+def _row(tensor: Tensor) -> np.ndarray:
     flat = tensor.detach().view(-1)
     return flat.view(torch.int16).numpy() if flat.dtype == torch.bfloat16 else flat.numpy()
 
@@ -302,3 +309,10 @@ def _sgd(hidden, gradient, buffer, signs, scalars, gate):  # type: ignore[no-unt
         if signs is not None:
             signs[i] = _sign(h)
     return largest < _INFINITY
+
+
+@njit(**_options)
+def _take_signs(hidden, signs):  # type: ignore[no-untyped-def]
+    for i in range(hidden.size):
+        signs[i] = _sign(hidden[i])
+    return True
