@@ -68,7 +68,7 @@ def bundle(
     bundle without `overwrite`.
     """
     learner = network if isinstance(network, Learner) else None
-    graph = network.graph() if learner else network.graph if isinstance(network, LavaNetwork) else network
+    graph = _graph_of(network)
     target = Path(folder)
     _check_place(target, overwrite)
     layers = plan(graph)
@@ -108,6 +108,12 @@ def bundle(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _graph_of(network: LavaNetwork | BinaryGraph | Learner) -> BinaryGraph:
+    if isinstance(network, Learner):
+        return network.graph()
+    return network.graph if isinstance(network, LavaNetwork) else network
 
 
 def _check_place(target: Path, overwrite: bool) -> None:

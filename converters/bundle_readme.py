@@ -91,6 +91,7 @@ No chip was available to lava_meta: its tests run such folders in the simulator,
 at these:
 
 - Kinds of neurons that the extension must have: {", ".join(sorted(neurons))}.
+- What synapses hand to graded neurons takes up to 24 bits. Lava's neurons document 24 bits for it, its `Dense` 16.
 - Synapses with a negative `weight_exp` must round the sum down, as Lava's models do.
 - Synapses with `num_message_bits` 0 must take any graded spike as one spike.
 - The adapters `PyToNxAdapter` and `NxToPyAdapter` must carry graded spikes of 24 bits with a sign.

@@ -79,7 +79,7 @@ def _centred(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
     kinds, unit_of = np.unique(np.stack([polarity, remainder]), axis=1, return_inverse=True)
     pull = -2 * kinds[0][:, None] * columns
     pull_low, pull_high = bounds(pull, levels)
-    pull_low, pull_high = pull_low, pull_high + kinds[1]
+    pull_high = pull_high + kinds[1]
 
     bits = message_bits(levels)
     relays = plan.add_graded("relays", (n,), 2 * low, 2 * high)

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lava_meta.stock.limits import (
-    ACTIVATION,
-    ACTIVATION_SHIFT,
-    BIAS_EXPONENT,
-    DECAY_SHIFT,
-    MANTISSA,
-)
+from lava_meta.stock.limits import ACTIVATION, ACTIVATION_SHIFT, BIAS_EXPONENT, DECAY_SHIFT, MANTISSA
 from lava_meta.stock.parts import MEMORYLESS, StockLayer
 
 _STEP = 2 << ACTIVATION_SHIFT  # of a LIF neuron's potential, a unit of y
