@@ -65,11 +65,13 @@ def random_images(rng: np.random.Generator, graph: BinaryGraph) -> np.ndarray:
 def assert_equal(graph: BinaryGraph, images: np.ndarray) -> None:
     network = PackedNetwork(graph)
     pixels = graph.check_images(images)
-    expected, found = graph.activations(pixels), network.activations(pixels)
-    assert list(found) == list(expected)
-    for name, value in expected.items():
-        assert found[name].dtype == value.dtype
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    expected = graph.activations(pixels)
+    for lanes in (1, len(pixels) // 2 + 1, LANES):  # alone; a batch and the rest; all together
+        found = network.activations(pixels, lanes=lanes)
+        assert list(found) == list(expected)
+        for name, value in expected.items():
+            assert found[name].dtype == value.dtype
+            np.testing.assert_array_equal(found[name], value, err_msg=f"{name}, {lanes} lanes")
     np.testing.assert_array_equal(network.sums(pixels), expected["readout"])
     np.testing.assert_array_equal(network.predict(pixels), graph.predict(pixels))
 

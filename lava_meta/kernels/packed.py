@@ -104,7 +104,7 @@ class PackedNetwork:
         `lanes` images at a time pass through all layers; the weights are read once for each such batch.
         """
         names = self.names if names is None else tuple(names)
-        lanes = min(lanes, LANES)
+        lanes = min(lanes, LANES, max(1, len(pixels)))
         call = lanes if self._convs else lanes * max(1, CALL // lanes)
         if len(pixels) <= call:
             return self._activations(pixels, names, lanes)
