@@ -35,11 +35,14 @@ def run(net: LavaNetwork, images: Any, backend: str = "cpu", *, lanes: int = 64,
 
     `lanes` images pass in one time step of the backend `cpu`, one on the others. `progress` shows a bar, but on a chip.
 
-    Before anything starts, raises `ValueError` for another backend, `TypeError` and `ValueError` for images that do not
-    fit, `ConversionError` where the network does not fit Loihi's ranges, `LavaMissingError` without Lava, or without
-    Intel's extension for "loihi".
+    Before anything starts, raises `ValueError` for another backend, `TypeError` for another kind of network, both for
+    images that do not fit, `ConversionError` where the network does not fit Loihi's ranges, `LavaMissingError` without
+    Lava, or without Intel's extension for "loihi".
     """
     check_backend(backend)
+    if not isinstance(net, LavaNetwork):
+        hint = "; one with time runs with SpikingNetwork(graph, form='stock')" if hasattr(net, "spikes") else ""
+        raise TypeError(f"run takes a LavaNetwork, as lava_meta.convert gives it, not a {type(net).__name__}{hint}")
     if backend == "cpu":
         return net.predict(images, lanes=lanes, progress=progress)
     if backend == "loihi-sim":

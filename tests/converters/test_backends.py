@@ -24,12 +24,15 @@ sys.path.insert(0, str(Path(__file__).parent / "chip"))
 import chip_adapters
 
 import lava_meta
+from lava_meta.bits import pack
 from lava_meta.converters.lava import LavaNetwork
+from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.errors import ConversionError, LavaMissingError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
 from lava_meta.processes.binary_dense.process import BinaryDense, BinaryReadout
 from lava_meta.processes.binary_network.process import BinaryNetwork
 from lava_meta.processes.runtime import Supervised
+from lava_meta.spiking import LIFLayer, SpikingGraph
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
 
@@ -146,6 +149,16 @@ def test_unknown_backends(net):
     for call in (lambda: lava_meta.run(net, images(1), backend="gpu"), lambda: net.run_config("gpu")):
         with pytest.raises(ValueError, match=r"backend is 'gpu'; choose one of cpu, loihi-sim, loihi"):
             call()
+
+
+def test_other_kinds_of_networks(net):
+    layer = LIFLayer(pack(np.ones((2, 3), bool)), 3, np.ones(2, np.float32), np.ones(2, np.float32))
+    for other, reason in (
+        (net.graph, "not a BinaryGraph"),
+        (SpikingNetwork(SpikingGraph((layer,), 1, 0, (3,))), r"not a SpikingNetwork; .* form='stock'"),
+    ):
+        with pytest.raises(TypeError, match=reason):
+            lava_meta.run(other, images(1))
 
 
 def test_networks_beyond_loihis_ranges(too_wide):
