@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
 from lava_meta.conv import ConvLayer, Pool, Window
 from lava_meta.converters import LavaNetwork
@@ -23,6 +24,7 @@ from lava_meta.hardware import energy, neurobench, report
 from lava_meta.hardware.chips import CHIPS, LOIHI2, Chip, find_chip
 from lava_meta.hardware.placement import place
 from lava_meta.hardware.populations import INPUT, Population, populations
+from lava_meta.hardware.synapses import read
 from lava_meta.hardware.workload import measure
 from lava_meta.inputs import Binarize
 from lava_meta.layers import DenseLayer, Readout
@@ -246,6 +248,24 @@ def test_active_neurons_are_those_that_receive_or_send() -> None:
     assert found.counts["active neuron update"] + found.counts["inactive neuron update"] == found.totals["neurons"]
 
 
+def test_a_neuron_that_fires_without_input_is_active() -> None:
+    layer = DenseLayer.from_weights(np.ones((2, 4)), np.array([-2, 2]))  # the first fires at sums from -2 on
+    graph = BinaryGraph((layer,), Readout.from_weights(np.array([[1, -1], [-1, 1]])), 1, (4,))
+    row = report(graph, np.zeros((1, 4), np.uint8)).layers[0]
+    assert (row["synaptic operations"], row["spikes sent"], row["active neurons"]) == (0, 1, 1)
+
+
+def test_weights_of_0_are_no_operations_but_dense_ones_are_stored() -> None:
+    weights = np.array([[2, 0, -2], [0, -2, 0]])
+    values = np.array([[1, 5, 0], [1, 1, 7]])
+    dense, sparse = read(Part("Dense", {"weights": weights})), read(Part("Sparse", {"weights": csr_matrix(weights)}))
+    for one in (dense, sparse):
+        assert one.operations(values).tolist() == [[1, 1], [2, 1]]
+        assert one.fan_in.tolist() == [2, 1]
+    assert dense.stored_a_unit().tolist() == [3, 3]
+    assert sparse.stored_a_unit().tolist() == [2, 1]
+
+
 # NeuroBench, by hand.
 
 
@@ -307,15 +327,11 @@ def test_neurobench_operations_of_a_convolution_leave_out_padding_and_pooling() 
 
 
 def layer_of(name: str, weights: np.ndarray) -> Population:
-    from lava_meta.hardware.synapses import read
-
     neurons = Part("LIF", {"shape": (len(weights),)})
     return Population(name, f"{name}.neurons", neurons, ((read(Part("Dense", {"weights": weights})), INPUT),))
 
 
 def map_of(name: str, channels: int, inputs: int, size: int) -> Population:
-    from lava_meta.hardware.synapses import read
-
     part = Part("Conv", {"weight": np.ones((channels, 3, 3, inputs)), "input_shape": (size, size, inputs)})
     neurons = Part("LIF", {"shape": (size - 2, size - 2, channels)})
     return Population(name, f"{name}.neurons", neurons, ((read(part), INPUT),))
