@@ -23,7 +23,8 @@ LOIHI2 = Chip(
     neurons=8192,
     synaptic_bytes=128 * 1024,
     synapses=120_000_000,
-    source='Intel Labs, "Taking Neuromorphic Computing to the Next Level with Loihi 2", technology brief (2021)',
+    source='Intel Labs, "Taking Neuromorphic Computing to the Next Level with Loihi 2", technology brief (2021); that '
+    "synapses can take 128 of a core's 192 KB is said by users of the chip, not by Intel",
 )
 CHIPS = {"loihi2": LOIHI2}
 
