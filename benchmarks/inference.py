@@ -321,15 +321,20 @@ def measure(name: str, machine: Machine, repetitions: int, budget: float) -> Non
         ways: dict[tuple[str, int], tuple[int, Callable[[int], object]]] = {}
 
         def add(way: str, lanes: int, function: Callable[[int], object], least: int) -> None:
-            """Choose a number of images, whole batches, that takes about the budget."""
+            """Choose a number of images, whole batches, that takes about the budget; a trial tells."""
             cost = seconds(lambda: function(least)) / least
             ways[way, lanes] = (max(least, min(IMAGES, int(budget / cost)) // lanes * lanes), function)
 
         add("stock", 1, stock.steps, stock.delay + 2)
         for lanes in LANES:
-            add("ours", lanes, lambda n, lanes=lanes: started[lanes].sums(images[:n], lanes), 2 * lanes)
-            add("torch", lanes, lambda n, lanes=lanes: [plain.sums(x) for x in batches(images, n, lanes)], lanes)
-            add("kernel", lanes, lambda n, lanes=lanes: kernel.activations(images[:n], ("readout",), lanes), lanes)
+            add("ours", lanes, lambda n, lanes=lanes: started[lanes].sums(images[:n], lanes), 512)
+            add(
+                "torch",
+                lanes,
+                lambda n, lanes=lanes: [plain.sums(x) for x in batches(images, n, lanes)],
+                max(32, lanes),
+            )
+            add("kernel", lanes, lambda n, lanes=lanes: kernel.activations(images[:n], ("readout",), lanes), 256)
         times: dict[tuple[str, int], list[float]] = {key: [] for key in ways}
         for _ in range(repetitions):
             for key, (number, function) in ways.items():

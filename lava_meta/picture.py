@@ -52,7 +52,8 @@ def picture(graph: BinaryGraph) -> Figure:
             )
             if spread(layer):
                 below = figure.add_axes(((place + 0.12) / columns, 0.17, 0.76 / columns, 0.17))
-                _thresholds(below, layer, colour)
+                levels = graph.first_levels if place == 1 else None
+                _thresholds(below, layer, max(map(abs, levels)) if levels else 1, colour)
         rows = graph.summary()
         synapses, stored = (sum(row[key] for row in rows) for key in ("synapses", "bits"))
         total = f"{synapses:,} binary synapses; {short(stored / 8, 'B')} with thresholds"
@@ -113,16 +114,19 @@ def _shape(shape: tuple[int, ...]) -> str:
     return " × ".join(f"{extent:,}" for extent in shape)
 
 
-def _thresholds(axis: Axes, layer: DenseLayer | ConvLayer, colour: str) -> None:
-    values = layer.threshold.reshape(-1).astype(np.float64)
-    if (values == values[0]).all():
-        axis.axis("off")
-        axis.text(0.5, 0.5, f"all thresholds {layer.threshold.flat[0]}", ha="center", va="center", fontsize=6.5)
-        return
+def _thresholds(axis: Axes, layer: DenseLayer | ConvLayer, largest: int, colour: str) -> None:
+    """A histogram; `largest` is the greatest input."""
     # Constant units have thresholds beyond every sum, which would press all others into one bar.
-    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
-    reach = 3 * max(high - middle, middle - low, 0.5)
-    axis.hist(values[np.abs(values - middle) <= reach], bins=31, color=colour)
+    terms = layer.most_terms if isinstance(layer, ConvLayer) else layer.n_in * (2 * layer.n_out if layer.centred else 1)
+    values = layer.threshold[np.abs(layer.threshold) <= terms * largest].astype(np.float64)
+    found = np.unique(values)
+    if found.size < 2:
+        told = [f"all thresholds {int(value)}" for value in found]
+        words = " or ".join(told + ["constant units"] * (values.size < layer.threshold.size))
+        axis.axis("off")
+        axis.text(0.5, 0.5, words, ha="center", va="center", fontsize=6.5)
+        return
+    axis.hist(values, bins=31, color=colour)
     axis.set_yticks([])
     axis.spines["left"].set_visible(False)
     axis.tick_params(labelsize=6)
