@@ -19,6 +19,7 @@ from lava_meta.experiments.common.runner import run_experiment
 from lava_meta.experiments.common.settings import override
 from lava_meta.experiments.sign_switch import switch
 from lava_meta.experiments.spiking import SpikingSettings, spiking_network
+from lava_meta.optim import MetaplasticAdam
 from lava_meta.streams import dataset_sequence
 from lava_meta.training import evaluate
 
@@ -82,6 +83,29 @@ def test_it_runs_reports_and_draws(name, image_files, tmp_path):
     assert len(figures) >= 1
     label, arm = list(experiment.arms(settings).items())[-1]  # equal settings and seed give equal numbers
     assert experiment.measure(arm, 0, tmp_path / "again", False).metrics == results.arms[label][0].metrics
+
+
+def test_a_run_stopped_in_the_middle_of_a_training_goes_on(tmp_path, monkeypatch):
+    """Stopped in the third epoch of the first arm: the resumed experiment ends with the very same tables."""
+    experiment = find("permuted_mnist")
+    settings = override(experiment.scales["small"], [*DENSE, "epochs=2", "tasks=2", "rules=metaplastic,ewc"])
+    step, steps = MetaplasticAdam.step, []
+
+    def stopping(self, *args):
+        steps.append(1)
+        if len(steps) == 8:
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    monkeypatch.setattr(MetaplasticAdam, "step", stopping)
+    with pytest.raises(KeyboardInterrupt, match="2 of 4 epochs are kept"):
+        run_experiment(experiment, settings, tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / "results.json").exists()
+    run_experiment(experiment, settings, tmp_path / "stopped", resume=True)
+    assert len(steps) == 8 + (12 - 6) + 12 + 12  # three steps an epoch; the epoch that was cut short is run again
+    run_experiment(experiment, settings, tmp_path / "whole")
+    tables = [(tmp_path / name / "summary.csv").read_text() for name in ("stopped", "whole")]
+    assert tables[0] == tables[1]
 
 
 class TestQuadratic:
