@@ -32,7 +32,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "reference": {},
     "floating point": {"bits": None},
     "1024 hidden units": {"hidden": (1024,)},
-    "2048 hidden units": {"hidden": (2048,)},
+    "2048 hidden units": {"hidden": (2048,), "lr": 0.0075},  # more synapses share what a task needs
     "16 bits": {"bits": 16},
     "5 bits": {"bits": 5},
     "4 bits": {"bits": 4},
