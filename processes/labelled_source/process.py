@@ -16,8 +16,8 @@ class LabelledSource(AbstractProcess):
     Ports: `s_out` (lanes, n_in) and `label_out` (lanes,), int32. Var `position` (1,): the next image; set it to 0 to
     start again. A step past the last whole group of images ends the run with a `DataError`.
 
-    images: int8 or uint8 (n, n_in), -1, 0 or 1. labels: (n,) integers, 0 or more. Raises `DataError` for no images, for
-    images and labels that differ in number.
+    images: integers (n, n_in): spikes, signs, or pixels. labels: (n,) integers, 0 or more. Raises `DataError` for no
+    images, for images and labels that differ in number.
     """
 
     _runtime = None  # Lava's `__del__` reads it, even where `__init__` has raised
