@@ -77,6 +77,7 @@ def _centred(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
     shift = min(_MOST_SHIFT, (n & -n).bit_length() - 1)
     quotient, remainder = constant >> shift, constant % 2**shift
     kinds, unit_of = np.unique(np.stack([polarity, remainder]), axis=1, return_inverse=True)
+    unit_of = unit_of.reshape(-1)
     pull = -2 * kinds[0][:, None] * columns
     pull_low, pull_high = bounds(pull, levels)
     pull_high = pull_high + kinds[1]
@@ -101,7 +102,7 @@ def _centred(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
     part = plan.add(
         "shared_synapses",
         "Dense",
-        weights=(unit_of.reshape(-1, 1) == np.arange(kinds.shape[1])).astype(np.int32),
+        weights=(unit_of[:, None] == np.arange(kinds.shape[1])).astype(np.int32),
         weight_exp=-shift,
         num_message_bits=MESSAGE_BITS,
     )

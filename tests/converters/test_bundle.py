@@ -167,8 +167,6 @@ def test_a_learner_brings_its_rule_and_its_hidden_weights(tmp_path):
     again = lava_meta.load(folder / "learner.safetensors")
     assert all(map(np.array_equal, again.hidden, learner.hidden))
     assert "The network's own" in (folder / "README.md").read_text()
-    done = run(folder)
-    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "20 images in loihi-sim: 0 of 200 sums differ")
 
 
 # Whole or not there.
