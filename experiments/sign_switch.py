@@ -61,7 +61,7 @@ def measure(settings: SwitchSettings, seed: int, folder: Path, progress: bool) -
     for module in model.modules():  # the loss is that of training, whose logits are normed
         if isinstance(module, SampleNorm):
             module.train()
-    images = scenario.tests[0].take(range(min(settings.images, len(scenario.tests[0]))))
+    images = scenario.tests[0].take(range(min(settings.images, len(scenario.tests[0])))).to(settings.device)
     before = _loss(model, images)
     draw = torch.Generator().manual_seed(seed)
     layers, correlations = {}, {}

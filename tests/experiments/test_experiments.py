@@ -17,7 +17,8 @@ from lava_meta.experiments.common.experiment import find
 from lava_meta.experiments.common.features import feature_dataset
 from lava_meta.experiments.common.runner import run_experiment
 from lava_meta.experiments.common.settings import override
-from lava_meta.experiments.sign_switch import switch
+from lava_meta.experiments.open_choices import ChoiceSettings
+from lava_meta.experiments.sign_switch import SwitchSettings, switch
 from lava_meta.experiments.spiking import SpikingSettings, spiking_network
 from lava_meta.optim import MetaplasticAdam
 from lava_meta.streams import dataset_sequence
@@ -210,6 +211,10 @@ class TestNetworks:
             conv_network(ConvSettings(channels=(2, 2, 2, 2)), dataset_sequence([DIGITS]), 0)
         with pytest.raises(ValueError, match="norm = fixed"):
             SpikingSettings(norm="batch")
+        with pytest.raises(ValueError, match="norm is 'fixed'; this experiment is about 'batch'"):
+            ChoiceSettings(norm="fixed")
+        with pytest.raises(ValueError, match="flips has 2 values for 3 layers"):
+            SwitchSettings(flips=(1, 2))
 
     def test_the_spiking_network_step_by_step(self):
         """Against the equations, written out."""
