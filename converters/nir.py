@@ -158,6 +158,7 @@ def from_nir(
     where = shape  # of what comes out of the nodes so far
     for name, node in chain[1:-1]:
         label = f"{name} ({type(node).__name__})"
+        first = not layers and binarize is None  # nothing but inputs so far
         if not isinstance(node, (*_LINEAR, *_POOLING, nir.Conv2d, nir.Flatten, nir.Threshold, nir.LIF)):
             raise ConversionError(
                 f"{label} is not supported; supported are Affine, Linear, Scale, Conv2d, SumPool2d, AvgPool2d, Flatten "
@@ -169,7 +170,7 @@ def from_nir(
             where = (int(np.prod(where)),)
         elif isinstance(node, (nir.Threshold, nir.LIF)):
             thresholds = _thresholds(label, node, graph.metadata.get("time_step"))
-            if pending is None and not layers and binarize is None:
+            if pending is None and first:
                 pending = Inputs(label, where)
             if pending is None:
                 raise ConversionError(f"{label} has no Affine, Linear or Conv2d in front of it")
@@ -188,14 +189,14 @@ def from_nir(
             if not layers or not isinstance(layers[-1], ConvLayer) or len(where) != 3:
                 raise ConversionError(f"{label} must follow a convolution")
             pending = Spikes(label, node, layers[-1])
-        elif isinstance(node, nir.Scale) and not layers and binarize is None:
+        elif isinstance(node, nir.Scale) and first:
             pending = Inputs(label, where, node.scale)
         elif isinstance(node, nir.Conv2d):
-            pending = ConvSums(label, node, not layers and binarize is None, where)
+            pending = ConvSums(label, node, first, where)
         else:
             if len(where) != 1:
                 raise ConversionError(f"{label} gets shape {where} and has no Flatten in front of it")
-            pending = DenseSums(label, node, not layers and binarize is None)
+            pending = DenseSums(label, node, first)
     if not isinstance(pending, DenseSums):
         raise ConversionError(f"{chain[-2][0]} is the last node; the output must be that of an Affine or Linear")
     shape = tuple(int(extent) for extent in input_shape or graph.metadata.get("input_shape", shape))
