@@ -57,6 +57,8 @@ def report(folder: Path) -> None:
         for column, norm in enumerate(M):
             for way, colour in zip(WAYS, ("0.35", "tab:orange"), strict=True):
                 runs = history(folder, norm, way)
+                if not runs:
+                    continue
                 losses = np.array([[record["loss"] for record in records[1:]] for records in runs])
                 tasks = 100 * np.array([[record["accuracies"] for record in records] for records in runs], float)
                 last = tasks[:, -1]
@@ -69,7 +71,7 @@ def report(folder: Path) -> None:
                     style = {"color": colour, "linewidth": 0.9, "label": way if seed == 0 else None}
                     axes[0, column].plot(range(1, losses.shape[1] + 1), losses[seed], **style)
                     axes[1, column].plot(range(tasks.shape[1]), tasks[seed].mean(axis=1), **style)
-            axes[0, column].set(title=f"{norm} norm, m = {M[norm]:g}", yscale="log")
+            axes[0, column].set(title=f"{norm} norm, m = {M[norm]:g}", ylim=(0, None))
             axes[1, column].set(xlabel="epoch")
         axes[0, 0].set_ylabel("training loss")
         axes[1, 0].set_ylabel("test accuracy,\nmean of all tasks (%)")

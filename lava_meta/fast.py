@@ -42,8 +42,8 @@ class FastNetwork:
     """A model's forward and backward pass. Its hidden weights are the model's own; `refresh` after they changed
     otherwise than by an optimizer step that writes `signs`."""
 
-    def __init__(self, layers: list[_Layer], offset: int) -> None:
-        self.layers, self.offset = layers, offset
+    def __init__(self, layers: list[_Layer], offset: int, flattens: bool) -> None:
+        self.layers, self.offset, self.flattens = layers, offset, flattens
         self.refresh()
 
     @classmethod
@@ -53,7 +53,8 @@ class FastNetwork:
             return None
         modules: list[Any] = list(model)
         offset = 0
-        if modules and type(modules[0]) is nn.Flatten:
+        flattens = bool(modules) and type(modules[0]) is nn.Flatten
+        if flattens:
             modules.pop(0)
         if modules and type(modules[0]) is Pixels:
             pixels = modules.pop(0)
@@ -68,7 +69,7 @@ class FastNetwork:
                 return None
             layers.append(layer)
         distinct = len({id(layer.linear) for layer in layers}) == len(layers)
-        return cls(layers, offset) if layers and distinct else None
+        return cls(layers, offset, flattens) if layers and distinct else None
 
     @property
     def signs(self) -> dict[Tensor, Tensor]:
@@ -101,7 +102,7 @@ class FastNetwork:
 
     @torch.no_grad()
     def _forward(self, pixels: Tensor, learning: bool) -> Tensor:
-        x = pixels.reshape(len(pixels), -1)
+        x = pixels.flatten(1) if self.flattens else pixels
         for i, layer in enumerate(self.layers):
             sums = layer.products.sums_of_pixels(x, self.offset) if i == 0 else layer.products.sums(x)
             layer.x = x
@@ -143,7 +144,7 @@ class FastNetwork:
 def _through(norm: nn.Module, output: Tensor, sums: Tensor, gradient: Tensor | None = None) -> Tensor:
     """The gradient of `sums`, given that of `output`; those of the norm's parameters are left in their `grad`."""
     parameters = [parameter for parameter in norm.parameters() if parameter.requires_grad]
-    d, *found = torch.autograd.grad(output, [sums, *parameters], gradient)
+    d, *found = torch.autograd.grad(output, [sums, *parameters], gradient, allow_unused=True)
     for parameter, value in zip(parameters, found, strict=True):
         parameter.grad = value
     return d

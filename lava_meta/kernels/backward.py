@@ -64,4 +64,4 @@ def join_rows(products, scales, y, window, factor, d):  # type: ignore[no-untype
         scale = scales[i] * factor
         for j in range(d.shape[1]):
             value = _F((products[i, j] << np.int32(7)) + products[n + i, j]) * scale
-            d[i, j] = value if abs(y[i, j]) <= window else value * _F(0)
+            d[i, j] = value if abs(y[i, j]) <= window else _F(0)
