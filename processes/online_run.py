@@ -11,6 +11,7 @@ from lava_meta.online_learning.engine import Front, State
 from lava_meta.online_learning.layers import STATE
 from lava_meta.online_learning.settings import LayerSettings
 from lava_meta.processes.actors import shared_array
+from lava_meta.processes.binary_network.models import BinaryNetworkModel
 from lava_meta.processes.binary_network.process import BinaryNetwork
 from lava_meta.processes.error_neurons.process import ErrorNeurons
 from lava_meta.processes.labelled_source.process import LabelledSource
@@ -55,7 +56,12 @@ class LavaEngine:
         with loggers_unchanged():
             self._network = build(settings, self._shared, self._images, self._labels, feedback, lanes, front)
         tag = "floating_pt" if settings[-1].precision == "float" else "fixed_pt"
-        config = Loihi2SimCfg(select_tag=tag, select_sub_proc_model=form == "engine")
+        config = Loihi2SimCfg(
+            select_tag=tag,
+            select_sub_proc_model=form == "engine",
+            # Its stock form would answer some steps later, and to each image once.
+            exception_proc_model_map={BinaryNetwork: BinaryNetworkModel},
+        )
         self._run = Supervised(self._network.process, config, timeout, {"pypy_channel_size": 2})
         self._run.__enter__()
 

@@ -26,13 +26,13 @@ def state_of(settings: LayerSettings) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("precision", ["fixed", "float"])
 @pytest.mark.parametrize("inputs", ["spikes", "signs"])
 def test_a_whole_image_at_once_is_its_time_steps_one_by_one(precision, inputs) -> None:
-    """150 images; the weights that the steps end with are the signs of the tags before the last one."""
+    """60 images; the weights that the steps end with are the signs of the tags before the last one."""
     generator = np.random.default_rng(7)
     rule = lower(Quadratic(1.0), precision=precision, inputs=inputs)
     tags = generator.integers(-5, 6, (6, 15)) + (0.5 if precision == "float" else 0)
     whole, single, compiled = (EngineSynapses(rule, tags, seed=4, compiled=c) for c in (False, False, True))
     none = {name: np.zeros(6) for name in ("y1", "y2", "y3")}
-    for _ in range(150):
+    for _ in range(60):
         x = generator.random(15) < 0.4
         y1 = generator.integers(-127, 128, 6) * generator.integers(0, 2, 6)
         y1 = y1 if precision == "fixed" else y1 / 2000
@@ -47,7 +47,7 @@ def test_a_whole_image_at_once_is_its_time_steps_one_by_one(precision, inputs) -
         np.testing.assert_array_equal(whole.tags, single.tags)
         np.testing.assert_array_equal(whole.tags, compiled.tags)
         np.testing.assert_array_equal(single.weights, np.where(before >= 0, 128, -128))
-    assert np.abs(whole.tags - tags).max() > 0.5
+    assert np.abs(whole.tags - tags).max() > 0.3
 
 
 @pytest.mark.parametrize("consolidation", [Constant(), Linear(1.0), Quadratic(1.0)], ids=lambda c: c.kind)
@@ -95,18 +95,18 @@ def test_the_neurons_are_those_of_any_other_layer() -> None:
 
 
 def test_traces_are_the_declared_step_in_the_mean() -> None:
-    """4,000 images with one error each: the mean of y1 within four standard errors, that of y3 of 2.5."""
+    """1,500 images with one error each: the mean of y1 within four standard errors, that of y3 of 2.5."""
     settings = LayerSettings(3, 4, readout=True, precision=9, rule=OnlineRule(lr=0.004, dead_zone=0), engine_steps=5)
     layer = make_layer(settings, state_of(settings), False)
     error = np.array([[64, -64, 9, 0]])
     sent = []
-    for _ in range(4000):
+    for _ in range(1500):
         layer.fire(np.zeros(4, np.int64))
         sent.append(layer.learn(error))
     y1, y3 = (np.array([traces[name] for traces in sent]) for name in ("y1", "y3"))
     wanted = error[0] / 128 * settings.rule.lr * settings.full_range / settings.engine_rule.step
-    np.testing.assert_allclose(y1.mean(axis=0), wanted, atol=4 * 0.5 / 4000**0.5)
-    assert abs(y3[y1 != 0].mean() - 2.5) < 0.03
+    np.testing.assert_allclose(y1.mean(axis=0), wanted, atol=4 * 0.5 / 1500**0.5)
+    assert abs(y3[y1 != 0].mean() - 2.5) < 0.04
     assert (y3[y1 == 0] == 0).all()
 
 
@@ -114,9 +114,9 @@ def test_traces_are_the_declared_step_in_the_mean() -> None:
 def test_digits_are_learned_in_the_engine_form_and_tags_do_not_drift(precision, tmp_path) -> None:
     digits = load_dataset("digits")
     settings = {"rule": OnlineRule(lr=0.01), "precision": precision, "feedback": "direct", "form": "engine"}
-    learner = Learner([64, 60, 10], backend="oracle", **settings)
-    learner.fit(digits.train, images=1000)
-    assert learner.accuracy(digits.test) > 0.75  # chance is 0.1
+    learner = Learner([64, 60, 10], backend="kernels", **settings)
+    learner.fit(digits.train, images=700)
+    assert learner.accuracy(digits.test) > 0.7  # chance is 0.1
     for hidden, limit in zip(learner.hidden, learner.limits, strict=True):
         assert abs(hidden.mean()) < 0.1 * limit
         assert np.abs(hidden).max() > 0.2 * limit
@@ -141,7 +141,7 @@ def test_the_readout_of_a_converted_network_learns_in_the_engine_form() -> None:
     encoded = before.encode(digits.test.x)
     assert (learner.predict(encoded) == before.predict(digits.test.x)).all()
     train = replace(digits.train, x=torch.from_numpy(before.encode(digits.train.x)), max_level=1)
-    learner.fit(train, images=800)
+    learner.fit(train, images=500)
     assert (learner.predict(encoded) == digits.test.y.numpy()).mean() > 0.75
 
 
