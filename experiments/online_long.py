@@ -1,7 +1,8 @@
 """Fifty permuted tasks of 5,000 images in a row, learned on-line: does the network saturate, and does forgetting help?
 
 Hidden weights that have reached their limit can no longer be moved towards 0 by the linear gate. In the end there may
-be nothing left to learn with. A memory of N images lets weights relax, h f(h) / N an image, so that old tasks fade.
+be nothing left to learn with. A memory of N images lets weights relax, by h / N whenever their input is active, so that
+old tasks fade. An input is active in 13 % of the images, 650 times a task: N = 10,000 keeps 94 % of h over a task.
 """
 
 from __future__ import annotations

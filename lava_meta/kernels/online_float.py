@@ -92,7 +92,7 @@ def _update(
             step = np.float32(amount[k] * value)
             shrinks = (step < zero) if h >= zero else (step > zero)
             new = np.float32(h + (np.float32(step * gate[k]) if shrinks else step))
-            new = np.float32(new - np.float32(np.float32(h * gate[k]) * forgets))
+            new = np.float32(new - np.float32(h * forgets))
             new = limit if new > limit else new
             new = -limit if new < -limit else new
             balance[k] += np.int32(2) * (np.int32(new >= zero) - np.int32(h >= zero))

@@ -12,7 +12,7 @@ A layer sees one group of images (`lanes`; on a chip, one) in two calls, forward
     s_k += (|u_k - t_k| - s_k) / 2**8                mean deviation: the unit's own scale
     b_k += (d_k - b_k) / 2**7;   d_k <- d_k - b_k    centring, hidden layers only
     h_kj <- clip(h_kj - lr d_k x_j gate - r_kj)      gate: f(|h|/limit) where the step shrinks |h|, else 1
-    r_kj  = h_kj f(|h_kj|/limit) / memory            forgetting, where x_j is not 0; without it r = 0
+    r_kj  = h_kj / memory                            forgetting, where x_j is not 0; without it r = 0
 
 The balanced threshold follows the unit's own weights and no statistics of the data, so it does not go stale when the
 task changes. It is what an always active inhibitory input of strength c at every synapse would do.
@@ -120,7 +120,7 @@ class FixedLayer(Layer):
         super().refresh()
         self._rate = self.settings.rate_fixed(self.lr)
         self._gates = self.settings.gate_table(self.consolidation_range)
-        self._forgets = self.settings.forgetting_table(self.consolidation_range)
+        self._forgets = self.settings.forgetting_table()
 
     def backward(self, error: np.ndarray, *, learn: bool = True, pass_down: bool = True) -> np.ndarray:
         s = self.settings
@@ -239,7 +239,7 @@ class FloatLayer(Layer):
         gate = s.rule.consolidation(h * np.float32(1 / (s.limit * self.consolidation_range)))
         new = h + np.where(shrinks, step * gate, step)
         if s.rule.memory is not None:
-            new -= h * gate * np.float32(1 / s.rule.memory)
+            new -= h * np.float32(1 / s.rule.memory)
         new = np.clip(new, -s.limit, s.limit).astype(np.float32)
         self.balance += 2 * ((new >= 0).sum(axis=0) - (h >= 0).sum(axis=0)).astype(np.int32)
         self.hidden[active] = new

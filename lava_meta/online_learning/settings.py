@@ -43,7 +43,7 @@ class OnlineRule:
         gate      f(h / limit) where the step shrinks |h|, 1 elsewhere;   |h| never passes its limit
         centring  d_k <- d_k - its running mean             hidden units only
         window    d_k = 0 unless |u_k - threshold_k| <= 5/8 of its mean deviation
-        forgetting  dh = -h * f(h / limit) / memory         at every image in which the synapse's input is active
+        forgetting  dh = -h / memory                        at every image in which the synapse's input is active
 
     Defaults were chosen on held-out training images of permuted MNIST (docs/online.md). `lr` times the number of
     images a task is what to adapt first: 100 for 20,000 images.
@@ -59,7 +59,7 @@ class OnlineRule:
     error: str = "softmax"  # or "margin", "ternary"
     dead_zone: float = 0.02  # softmax errors below are 0
     init_width: float = 0.02  # hidden weights start uniform in +- this
-    memory: int | None = None  # images after which an unconsolidated synapse has forgotten; None: it never does
+    memory: int | None = None  # images of an active input in which h falls to 1/e; None: nothing is forgotten
 
     def __post_init__(self) -> None:
         if not isinstance(self.consolidation, Consolidation):
@@ -248,13 +248,12 @@ class LayerSettings:
         distance = np.arange(self.limit_stored + 1) / (self.limit_stored * consolidation_range)
         return np.rint(GATE_ONE * self.rule.consolidation(distance)).astype(np.int32)
 
-    def forgetting_table(self, consolidation_range: float) -> np.ndarray:
-        """int32 (limit_levels + 1,): |h| * f(|h| / (limit * consolidation_range)) / memory, in units of a step."""
+    def forgetting_table(self) -> np.ndarray:
+        """int32 (limit_levels + 1,): |h| / memory for every level of |h|, in units of a step."""
         level = np.arange(self.limit_levels + 1)
         if self.rule.memory is None:
             return np.zeros(len(level), np.int32)
-        share = self.rule.consolidation(level / (self.limit_levels * consolidation_range)) / self.rule.memory
-        return np.rint(level * share * 2**self.step_bits).astype(np.int32)
+        return np.rint(level * 2**self.step_bits / self.rule.memory).astype(np.int32)
 
 
 @lru_cache(maxsize=64)
