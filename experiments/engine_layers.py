@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from lava_meta.experiments.common.experiment import Claim, Results
 from lava_meta.experiments.common.online import PLAIN, OnlineSettings, dataset_of, keeps, stream_experiment
 from lava_meta.streams import Scenario, permuted_tasks
 
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "engine": {"form": "engine", "bits": 9},
     "engine, float": {"form": "engine", "bits": None},
     "ours": {},

@@ -44,9 +44,17 @@ class ReadoutSettings(OnlineSettings):
 
 
 _SETTINGS = ReadoutSettings(
-    data="digits", tasks=2, images=None, hidden=(256,), lr=0.01, plastic=("readout",), rules=tuple(FORMS)
+    data="digits",
+    tasks=2,
+    images=None,
+    hidden=(256,),
+    lr=0.01,
+    inputs="pixels",
+    plastic=("readout",),
+    rules=tuple(FORMS),
 )
-SCALES = {"small": replace(_SETTINGS, seeds=1), "medium": _SETTINGS, "paper": _SETTINGS}
+_ONE = replace(_SETTINGS, seeds=1)  # type: ignore[call-arg]
+SCALES = {"small": _ONE, "medium": _SETTINGS, "paper": _SETTINGS}
 
 
 def measure(settings: ReadoutSettings, seed: int, folder: Path, progress: bool) -> Measurement:
@@ -60,7 +68,7 @@ def measure(settings: ReadoutSettings, seed: int, folder: Path, progress: bool) 
     network = convert(model.eval())
     found = {}
     for name, images, test in zip(TASKS, scenario.train, scenario.tests, strict=True):
-        learner = online(network, **{**settings.learner_settings(seed), "inputs": "spikes"})
+        learner = online(network, **settings.learner_settings(seed))
         new = initial_state(learner.settings[0], np.random.default_rng(seed))
         for part, value in new.items():
             learner.states[0][part][:] = value
