@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
 from lava_meta.experiments.common.online import (
@@ -40,8 +41,10 @@ ROWS = {
     "metaplastic five times": {"passes": 5},
     "plain five times": {"passes": 5, **PLAIN},
 }
-_SETTINGS = StreamSettings(data="fashion-mnist", tasks=60, images=None, rules=tuple(ROWS), every_part=False)
-SCALES = {"small": replace(_SETTINGS, seeds=1, rules=tuple(ROWS)[:2]), "medium": _SETTINGS, "paper": _SETTINGS}
+_STREAM: dict[str, Any] = {"data": "fashion-mnist", "tasks": 60, "images": None, "every_part": False}
+_SETTINGS = StreamSettings(rules=tuple(ROWS), **_STREAM)
+_SMALL = StreamSettings(seeds=1, rules=tuple(ROWS)[:2], **_STREAM)
+SCALES = {"small": _SMALL, "medium": _SETTINGS, "paper": _SETTINGS}
 
 
 def measure(settings: StreamSettings, seed: int, folder: Path, progress: bool) -> Measurement:

@@ -55,12 +55,12 @@ def _update(
     balance: Any,
     x: Any,
     amount: Any,
-    level: float,
+    level: Any,
     code: int,
-    parameter: float,
-    scale: float,
-    limit: float,
-    forgets: float,
+    parameter: Any,
+    scale: Any,
+    limit: Any,
+    forgets: Any,
 ) -> None:
     """The step of every synapse whose input is active, and the sums of binary weights that follow."""
     units = hidden.shape[1]
