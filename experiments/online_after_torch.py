@@ -53,7 +53,8 @@ ROWS = {
     "readout": {"plastic": ("readout",)},
 }
 _SETTINGS = AfterTorchSettings(tasks=3, rules=tuple(ROWS), inputs="pixels")
-SCALES = {"small": replace(_SETTINGS, seeds=1, epochs=1, images=5000), "medium": _SETTINGS, "paper": _SETTINGS}
+_SMALL = AfterTorchSettings(tasks=3, rules=tuple(ROWS), inputs="pixels", seeds=1, epochs=1, images=5000)
+SCALES = {"small": _SMALL, "medium": _SETTINGS, "paper": _SETTINGS}
 
 
 def measure(settings: AfterTorchSettings, seed: int, folder: Path, progress: bool) -> Measurement:
