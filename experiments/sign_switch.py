@@ -1,7 +1,7 @@
 """The sign-switch test: is a weight with a large hidden value one whose sign matters?
 
 A network learns one task. Then the weights of a layer are sorted by |h| into bins of equal number, the signs of some
-weights of one bin are switched, and the loss on test images is measured, again and again with other draws.
+weights of one bin are switched, and the loss is measured, again and again with other draws.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -36,7 +37,8 @@ class SwitchSettings(TrainingSettings):
     flips: tuple[int, ...] = (1000, 2000, 100)  # one for each layer
     bins: int = 15
     runs: int = 100
-    images: int = 1000  # of the test set, on which the loss is measured
+    images: int = 1000  # on which the loss is measured
+    on: Literal["train", "test"] = "train"  # which images: hidden weights grow by what training is about
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,9 +49,9 @@ class SwitchSettings(TrainingSettings):
 
 SCALES = {
     "small": SwitchSettings(
-        data="digits", seeds=1, hidden=(256, 256), epochs=10, batch_size=50, flips=(400, 2000, 60), runs=40, images=360
+        data="digits", seeds=1, hidden=(256, 256), epochs=10, batch_size=50, flips=(400, 2000, 60), runs=20, images=1400
     ),
-    "medium": SwitchSettings(seeds=1, runs=20, images=500),
+    "medium": SwitchSettings(seeds=1, norm="batch", runs=20, images=500, evaluate="task"),
     "paper": SwitchSettings(seeds=1, norm="batch", epochs=40),
 }
 
@@ -61,7 +63,8 @@ def measure(settings: SwitchSettings, seed: int, folder: Path, progress: bool) -
     for module in model.modules():  # the loss is that of training, whose logits are normed
         if isinstance(module, SampleNorm):
             module.train()
-    images = scenario.tests[0].take(range(min(settings.images, len(scenario.tests[0])))).to(settings.device)
+    images = scenario.train[0] if settings.on == "train" else scenario.tests[0]
+    images = images.take(range(min(settings.images, len(images)))).to(settings.device)
     before = _loss(model, images)
     draw = torch.Generator().manual_seed(seed)
     layers, correlations = {}, {}

@@ -4,7 +4,7 @@
 
 The loop draws from generators of its own, seeded from `TrainSettings.seed`; what ran before in the process does not
 matter, and torch's global generator is put back as it was. Making the model, with its own seed, is the caller's part.
-Each epoch ends with a checkpoint, and a run that was stopped goes on from it to the bitwise identical result (on the
+Epochs end with a checkpoint, and a run that was stopped goes on from it to the bitwise identical result (on the
 same machine, with the same libraries and number of threads).
 
 The paper's multitask runs start a new optimizer with each task (`reset_moments=True`); its streams keep one
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    checkpoint_seconds: float = 0.0,
 ) -> TrainResult:
     """Train `model` in place on the parts of `scenario`, testing all tests before and after each.
 
@@ -85,8 +87,9 @@ def train(
     task. Everything runs where the model's parameters are. `method` is what is done beside plain steps against
     forgetting, as `EWC()` (see `lava_meta.methods`); its own terms are not part of the losses reported.
 
-    With a folder `out` every epoch leaves a checkpoint and the metrics (see `lava_meta.run_folder`). `resume` goes on
-    from the checkpoint in the folder, or begins where there is none; `overwrite` begins anew.
+    With a folder `out` every epoch leaves a checkpoint and the metrics (see `lava_meta.run_folder`), but for those that
+    end less than `checkpoint_seconds` after the last one; the last epoch always does. `resume` goes on from the
+    checkpoint in the folder, or begins where there is none; `overwrite` begins anew.
 
     Raises `RunFolderError` when the folder holds another run or cannot be written, `FormatError` when its checkpoint is
     truncated or altered, `DivergenceError` when the loss or a weight is not finite, and `ValueError` when the model's
@@ -103,7 +106,7 @@ def train(
         _own_random_numbers(settings.seed, device),
         TrainingProgress(len(scenario.train), settings.epochs, progress) as report,
     ):
-        run = _Run(model, scenario, settings, folder, report, method)
+        run = _Run(model, scenario, settings, folder, report, method, checkpoint_seconds)
         try:
             run.begin()
             run.go_on()
@@ -123,9 +126,10 @@ class _Run:
         folder: RunFolder | None,
         report: TrainingProgress,
         method: Method | None = None,
+        checkpoint_seconds: float = 0.0,
     ) -> None:
         self.model, self.scenario, self.settings = model, scenario, settings
-        self.folder, self.report = folder, report
+        self.folder, self.report, self.checkpoint_seconds = folder, report, checkpoint_seconds
         self.device = device_of(model)
         self.tests = [test.to(self.device) for test in scenario.tests]
         self.optimizer = settings.make_optimizer(model)
@@ -135,6 +139,7 @@ class _Run:
         self.total = settings.epochs * len(scenario.train)
         self.done = 0  # epochs, over all parts
         self.kept = 0  # of these, in the folder
+        self.saved_at = time.monotonic()
         self.history: list[EpochRecord] = []
 
     def begin(self) -> None:
@@ -169,7 +174,8 @@ class _Run:
             accuracies = self._accuracies() if measured else (None,) * len(self.tests)
             self.history.append(EpochRecord(part + 1, epoch + 1, loss, accuracies))
             self.done += 1
-            self._save()
+            if self.done == self.total or time.monotonic() - self.saved_at >= self.checkpoint_seconds:
+                self._save()
             begun = [accuracies[task] for task in sorted(set(self.scenario.task_of[: part + 1]))]
             known = [accuracy for accuracy in begun if accuracy is not None]
             self.report.epoch(part + 1, epoch + 1, loss, sum(known) / len(known) if known else None)
@@ -264,7 +270,7 @@ class _Run:
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         history = [asdict(record) for record in self.history]
         self.folder.save(tensors, {"done": self.done, "history": history})
-        self.kept = self.done
+        self.kept, self.saved_at = self.done, time.monotonic()
         self.folder.save_metrics(self.matrix(), history)
 
     def _load(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:

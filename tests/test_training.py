@@ -414,6 +414,17 @@ class TestResume:
         quiet(again, out=tmp_path, resume=True)
         assert same(hidden(again), hidden(whole))
 
+    def test_fewer_checkpoints_on_request(self, tmp_path):
+        """An hour between checkpoints: one before training and one at the end, and the same result by either way."""
+        whole, again = StopsAfter(10**9), StopsAfter(10**9)
+        quiet(whole, out=tmp_path / "whole", checkpoint_seconds=3600.0)
+        with pytest.raises(Stop):
+            quiet(StopsAfter(17), out=tmp_path / "stopped", checkpoint_seconds=3600.0)
+        assert read_checkpoint(tmp_path / "stopped" / "checkpoint.safetensors")[1]["done"] == 0
+        assert read_checkpoint(tmp_path / "whole" / "checkpoint.safetensors")[1]["done"] == 4
+        quiet(again, out=tmp_path / "stopped", resume=True, checkpoint_seconds=3600.0)
+        assert same(hidden(again), hidden(whole))
+
     def test_sgd_with_momentum(self, tmp_path):
         settings = replace(QUICK, optimizer="sgd", momentum=0.9, reset_moments=False)
         whole, again = StopsAfter(10**9), StopsAfter(10**9)

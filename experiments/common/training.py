@@ -53,11 +53,14 @@ class TrainingSettings(Settings):
     eval_batch: int = 1000
     fast: bool = True  # compiled steps where they fit; False is the clear form (see lava_meta.fast)
     threads: int = 1  # of torch
+    checkpoint_seconds: float = 20.0  # at least between two checkpoints: an epoch of a small subset takes less
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, hidden=1, train_images=1, test_images=1, held_out=0, ewc_strength=0, threads=1)
+        at_least(
+            self, checkpoint_seconds=0, hidden=1, train_images=1, test_images=1, held_out=0, ewc_strength=0, threads=1
+        )
         at_least(self, si_strength=0, replay_images=1, level_bits=2)
         if not self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}; it must be below 1")
@@ -149,6 +152,7 @@ def train_arm(
         method=rule.method(settings),
         resume=True,
         progress=progress,
+        checkpoint_seconds=settings.checkpoint_seconds,
     )
     if isinstance(model, BinaryMLP):
         save_model(model, folder / "model.safetensors")

@@ -89,7 +89,9 @@ def test_it_runs_reports_and_draws(name, image_files, tmp_path):
 def test_a_run_stopped_in_the_middle_of_a_training_goes_on(tmp_path, monkeypatch):
     """Stopped in the third epoch of the first arm: the resumed experiment ends with the very same tables."""
     experiment = find("permuted_mnist")
-    settings = override(experiment.scales["small"], [*DENSE, "epochs=2", "tasks=2", "rules=metaplastic,ewc"])
+    settings = override(
+        experiment.scales["small"], [*DENSE, "epochs=2", "tasks=2", "rules=metaplastic,ewc", "checkpoint_seconds=0"]
+    )
     step, steps = MetaplasticAdam.step, []
 
     def stopping(self, *args):
