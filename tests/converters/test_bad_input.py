@@ -208,11 +208,10 @@ def test_every_bit_and_every_cut_of_a_file(tmp_path: Path) -> None:
             assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_every_order_of_steps_gives_the_same_bytes(seed: int, tmp_path: Path) -> None:
+def test_every_order_of_steps_gives_the_same_bytes(tmp_path: Path) -> None:
     """Convert, save, load, convert again, to NIR and back, in orders of all kinds: one file."""
     path = tmp_path / "net"
-    model = BinaryMLP([20, 9, 7, 4], seed=seed).eval()
+    model = BinaryMLP([20, 9, 7, 4], seed=0).eval()
 
     def saved(net: LavaNetwork) -> bytes:
         net.save(path)

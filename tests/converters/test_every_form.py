@@ -184,8 +184,8 @@ def test_forty_networks_agree() -> None:
 
 @pytest.mark.lava
 @pytest.mark.parametrize("form", FORMS)
-def test_three_networks_agree_in_lava(form: str) -> None:
-    for seed in range(100, 103):
+def test_two_networks_agree_in_lava(form: str) -> None:
+    for seed in range(100, 102):
         agree(seed, (form,), Counter())
 
 
@@ -216,6 +216,7 @@ def test_a_thousand_networks_agree_in_every_form_of_lava(part: int) -> None:
 
 
 def test_sizes_are_not_only_whole_words() -> None:
-    widths = [layer.n_out for seed in range(1, 200, 3) for layer in to_graph(draw(seed)[0], **draw(seed)[1]).layers]
+    layers = [module for seed in range(1, 90, 3) for module in draw(seed)[0]]
+    widths = [layer.out_features for layer in layers if isinstance(layer, BinaryLinear)]
     assert {1, 63, 64, 65} <= {*widths}
     assert math.gcd(*widths) == 1

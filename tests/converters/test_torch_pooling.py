@@ -50,7 +50,7 @@ def drawn(seed: int) -> tuple[nn.Sequential, tuple[int, int, int]]:
     ), shape
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(36))
 def test_pooling_of_any_options_converts_exactly(seed: int) -> None:
     try:
         model, shape = drawn(seed)
@@ -67,18 +67,18 @@ def test_pooling_of_any_options_converts_exactly(seed: int) -> None:
 
 def test_the_drawn_nets_have_what_they_are_meant_to_have() -> None:
     layers = []
-    for seed in range(60):
+    for seed in range(36):
         try:
             model, shape = drawn(seed)
         except RuntimeError:
             continue
         layers.append(to_graph(model, input_shape=shape).layers[0])
-    assert len(layers) > 45
-    assert sum(any(layer.window.after) for layer in layers) > 5
-    assert sum(bool(layer.sum_window and any(layer.sum_window.after)) for layer in layers) > 5
-    assert sum(bool(layer.sum_window and any(layer.sum_window.padding)) for layer in layers) > 5
-    assert sum(any(layer.pools[0].after) for layer in layers if len(layer.pools) > 1) > 5
-    assert sum(layer.per_position for layer in layers) > 10
+    assert len(layers) > 27
+    assert sum(any(layer.window.after) for layer in layers) > 3
+    assert sum(bool(layer.sum_window and any(layer.sum_window.after)) for layer in layers) > 3
+    assert sum(bool(layer.sum_window and any(layer.sum_window.padding)) for layer in layers) > 3
+    assert sum(any(layer.pools[0].after) for layer in layers if len(layer.pools) > 1) > 3
+    assert sum(layer.per_position for layer in layers) > 5
 
 
 @pytest.mark.parametrize("kind", [nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d])
