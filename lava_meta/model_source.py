@@ -30,10 +30,23 @@ def make_model(source: str, weights: str | os.PathLike[str] | None = None) -> nn
     path, _, name = source.rpartition(":")
     if not path or not name.isidentifier():
         raise ConversionError(f"{source!r} does not name a model; expected FILE.py:FUNCTION")
-    module = _imported(Path(path))
+    folder = str(Path(path).resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        model = _made(Path(path), name)
+    finally:
+        sys.path.remove(folder)
+    if weights is not None:
+        load_weights(model, weights)
+    return model.eval()
+
+
+def _made(path: Path, name: str) -> nn.Module:
+    module = _imported(path)
     function = getattr(module, name, None)
     if not callable(function):
-        own = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
+        functions = [value for value in vars(module).values() if inspect.isfunction(value)]
+        own = [value.__name__ for value in functions if value.__module__ == module.__name__]
         found = f"it has {', '.join(own)}" if own else "it has no functions"
         raise ConversionError(f"{path} has no function {name}; {found}")
     try:
@@ -42,9 +55,7 @@ def make_model(source: str, weights: str | os.PathLike[str] | None = None) -> nn
         raise ConversionError(f"{name}() in {path} raised {_told(error, path)}") from error
     if not isinstance(model, nn.Module):
         raise ConversionError(f"{name}() in {path} returned {type(model).__name__}, which is not a torch.nn.Module")
-    if weights is not None:
-        load_weights(model, weights)
-    return model.eval()
+    return model
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -80,17 +91,16 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
 def _imported(path: Path) -> ModuleType:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"lava_meta_model_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ConversionError(f"{path} is not a Python file; expected FILE.py:FUNCTION")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))
+    sys.modules[spec.name] = module  # where dataclasses and others look for what a class refers to
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
         raise ConversionError(f"{path} does not import: {_told(error, path)}") from error
-    finally:
-        del sys.path[0]
     return module
 
 

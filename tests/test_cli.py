@@ -138,12 +138,18 @@ def test_info_shows_the_layers_and_draws_them(network: Path, tmp_path: Path) -> 
 
 
 MODEL = """
+from __future__ import annotations
+from dataclasses import dataclass
 import torch
 from torch import nn
 from lava_meta.nn import BinaryConv2d, BinaryLinear, Sign
-import parts  # a file beside this one
+
+@dataclass
+class Settings:
+    channels: int = 4
 
 def make_model():
+    import parts  # a file beside this one
     return nn.Sequential(BinaryConv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), Sign(), nn.Flatten(), parts.last())
 
 def needs(something):
