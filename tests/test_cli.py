@@ -93,6 +93,7 @@ def test_train_convert_run(tmp_path: Path) -> None:
     assert len(again.stderr.splitlines()) == 1
     assert "holds a run" in again.stderr
     assert lava_meta(*words, "--resume").returncode == 0
+    assert "settings.fast is True there, False here" in lava_meta(*words, "--resume", "--clear").stderr
 
     net = tmp_path / "net.safetensors"
     assert lava_meta("convert", out / "model.safetensors", "-o", net).returncode == 0
