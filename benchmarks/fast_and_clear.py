@@ -84,7 +84,13 @@ def report(data: str, folder: Path) -> None:
                 runs = history(data, folder, norm, way)
                 for i, records in enumerate(runs.values()):
                     accuracies = 100 * np.array([record["accuracies"] for record in records])
-                    style = {"color": colour, "linewidth": 0.7, "alpha": 0.7, "label": way if i == 0 else None}
+                    style = {
+                        "color": colour,
+                        "linewidth": 0.7,
+                        "alpha": 0.7,
+                        "label": way if i == 0 else None,
+                        "zorder": 3 + i,
+                    }
                     axes[0, column].plot(range(1, len(records)), [record["loss"] for record in records[1:]], **style)
                     axes[1, column].plot(accuracies.mean(axis=1), **style)
                 means[way] = {s: 100 * float(np.mean(records[-1]["accuracies"])) for s, records in runs.items()}
