@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
 from lava_meta.experiments.common.figures import bars, final_accuracies
-from lava_meta.experiments.common.settings import at_least
+from lava_meta.experiments.common.settings import at_least, changed
 from lava_meta.experiments.common.training import load, measured, train_arm
 from lava_meta.experiments.permuted_mnist import PermutedSettings
 from lava_meta.streams import permuted_tasks
@@ -108,12 +108,12 @@ def _spread(grid: Sequence[float], settings: BaselineSettings) -> list[float]:
 
 
 def _with(settings: BaselineSettings, name: str, value: float) -> BaselineSettings:
-    return replace(settings, m=(value,)) if name == "m" else replace(settings, **{name: value})
+    return changed(settings, **{name: (value,) if name == "m" else value})
 
 
 def _held_out(settings: BaselineSettings, name: str, value: float, folder: Path, progress: bool) -> float:
     """Mean accuracy (%) after the last task on training images that were held out."""
-    candidate = _with(replace(settings, held_out=settings.share), name, value)
+    candidate = _with(changed(settings, held_out=settings.share), name, value)
     scenario = permuted_tasks(load(candidate, candidate.data, 0), candidate.tasks, 0)
     result = train_arm(candidate, scenario, 0, folder / "tuning" / f"{name} {value:g}", progress)[1]
     return measured(result).metrics["ACC"]
