@@ -239,6 +239,24 @@ def test_the_step_is_that_of_autograd(
             assert torch.equal(network.logits(x), model(x.float()))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_inputs_that_never_change_stay_without_gradient_under_batch_norm(
+    monkeypatch: pytest.MonkeyPatch, form: Any
+) -> None:
+    """Their gradients cancel over the batch; Adam would make full steps of whatever rounding leaves above its eps."""
+    monkeypatch.setattr(products, "form", lambda: form)
+    model = BinaryMLP((64, 128, 10), "batch", pixel_mean=60.0, pixel_std=80.0, seed=0)
+    x, y = batch((64,), 50, 10, 1)
+    x[:, :5], x[:, 5:10] = 0, 255
+    network = FastNetwork.of(model)
+    assert network is not None
+    network.loss(x, y)
+    network.backward()
+    gradient = network.gradients[model[2].weight].float().abs()
+    assert gradient[:, 10:].mean() > 1e-3
+    assert gradient[:, :10].max() < 1e-8
+
+
 def test_the_window_of_a_sign_and_its_edges() -> None:
     """Sums on both edges of the window: 16 inputs, scale 1/4, sums of -16 .. 16, of which -4 .. 4 let gradients by."""
     model = nn.Sequential(BinaryLinear(16, 64), FixedNorm(0.25), Sign(), BinaryLinear(64, 4), SampleNorm())

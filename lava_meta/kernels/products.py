@@ -5,9 +5,9 @@
     outer      d^T x            the gradient of W
 
 `Bytes` multiplies signed bytes (oneDNN, on VNNI or AMX) into exact integers and gradients as pairs of bytes
-(`lava_meta.kernels.backward`), and the outer product in bfloat16, whose operands x (signs, or whole levels up to 256)
-are exact and whose gradients keep 8 bits. `Floats` does everything in float32. Which one is used depends on the
-processor's features alone, so that a run goes on as it began.
+(`lava_meta.kernels.backward`), and the outer product in bfloat16: x (signs, or whole levels up to 256) is exact in it,
+d is rounded to 8 bits, its sum over the batch kept to 16. `Floats` does everything in float32. Which one is used
+depends on the processor's features alone, so that a run goes on as it began.
 
 Binary weights lie in memory once, as the operand itself; the optimizer's pass writes them there.
 """
@@ -85,5 +85,15 @@ class Bytes(Floats):
         return out
 
     def outer(self, d: Tensor, x: Tensor, offset: int | None = None) -> None:
-        x = x.to(torch.bfloat16)
-        torch.mm(d.to(torch.bfloat16).T.contiguous(), x if offset is None else x - offset, out=self.gradient)
+        n = len(d)
+        left, right = (torch.empty(n + 2, y.shape[1], dtype=torch.bfloat16) for y in (d, x))
+        left[:n], right[:n] = d, x
+        if offset is not None:
+            right[:n] -= offset
+        # What rounding takes from d comes back times the mean input. It must: where an input never changes, the
+        # gradients of a batch norm cancel to nothing, and what is left of rounding Adam would scale to full steps.
+        lost = (d - left[:n]).sum(dim=0)
+        left[n] = lost
+        left[n + 1] = lost - left[n]
+        right[n:] = right[:n].to(torch.float32).mean(dim=0)
+        torch.mm(left.T.contiguous(), right, out=self.gradient)
