@@ -27,7 +27,7 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 ROWS = {**FORMS, "plain": {**FORMS["engine"], **PLAIN}}
 _SETTINGS = OnlineSettings(
-    data="digits", images=None, hidden=(100,), lr=0.01, feedback="direct", every_part=False, rules=("engine", "ours")
+    data="digits", images=None, hidden=(100,), lr=0.01, feedback="direct", rules=("engine", "ours")
 )
 _MNIST = replace(
     _SETTINGS, data="mnist", images=20_000, hidden=(512,), lr=0.005, backend="kernels", rules=("engine", "plain")

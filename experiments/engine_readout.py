@@ -88,7 +88,7 @@ def figures(settings: ReadoutSettings, results: Results) -> Mapping[str, Figure]
             places = np.arange(len(TASKS)) + (i - (len(results.arms) - 1) / 2) * width
             axis.bar(places, [results.mean(arm, task) for task in TASKS], width, label=arm, color=f"C{i}")
         axis.set(ylabel="test accuracy (%)", xticks=range(len(TASKS)), xticklabels=TASKS, ylim=(0, 101))
-        axis.legend(loc="lower center", ncols=len(results.arms))
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(results.arms))
     return {"accuracy": figure}
 
 
