@@ -120,6 +120,8 @@ def _read(model: nn.Module) -> tuple[Pixels | None, list[_Stage]]:
         if isinstance(module, Pixels) and not stages and pixels is None:
             if float(module.gain) != 1 or float(module.offset) % 1:
                 raise ConversionError(f"{label} must have an integer offset and a gain of 1: inputs stay integers")
+            if module.min_level:
+                raise ConversionError(f"{label} takes signed features; spiking networks take integers from 0 on")
             pixels = module
         elif isinstance(module, BinaryLinear) and open_stage is None:
             stages.append(_Stage(label, module))

@@ -203,6 +203,7 @@ def test_what_cannot_be_exact_is_refused_by_name():
         (nn.Sequential(BinaryLinear(4, 3), BinaryLinear(3, 2)).eval(), r"1 \(BinaryLinear\) is not supported at this"),
         (nn.Sequential(BinaryLinear(4, 3)).eval(), "does not end with"),
         (nn.Sequential(Pixels(0.5), *leaky()).eval(), r"0 \(Pixels\) must have an integer offset"),
+        (nn.Sequential(Pixels(0, min_level=-9), *leaky()).eval(), r"0 \(Pixels\) takes signed features"),
     ):
         with pytest.raises(ConversionError, match=reason):
             lava_meta.from_snntorch(model)
