@@ -257,6 +257,25 @@ def test_inputs_that_never_change_stay_without_gradient_under_batch_norm(
     assert gradient[:, :10].max() < 1e-8
 
 
+@pytest.mark.parametrize("norm", ["fixed", "layer"])
+def test_threads_do_not_change_a_bit_of_the_gradients(norm: Any) -> None:
+    model = BinaryMLP((300, 260, 270, 10), norm, pixel_mean=60.0, pixel_std=80.0, seed=0)
+    network = FastNetwork.of(model)
+    assert network is not None
+    x, y = batch((300,), 100, 10, 1)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            network.loss(x, y)
+            network.backward()
+            found.append([gradient.clone() for gradient in network.gradients.values()])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+
+
 def test_the_window_of_a_sign_and_its_edges() -> None:
     """Sums on both edges of the window: 16 inputs, scale 1/4, sums of -16 .. 16, of which -4 .. 4 let gradients by."""
     model = nn.Sequential(BinaryLinear(16, 64), FixedNorm(0.25), Sign(), BinaryLinear(64, 4), SampleNorm())
