@@ -5,6 +5,8 @@ TOOLS := .tools
 PYTHON := .venv/bin/python
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 STAMP := .venv/.installed
+# Files of tests in two processes: products use one thread, and most of a Lava test is waiting.
+PARALLEL := -n 2 --dist loadfile
 
 .PHONY: demo test test-core test-slow lint types setup clean
 
@@ -12,7 +14,7 @@ demo: setup
 	$(PYTHON) -m lava_meta demo $(ARGS)
 
 test: setup
-	$(PYTHON) -m pytest -m "not slow" $(ARGS)
+	$(PYTHON) -m pytest -m "not slow" $(PARALLEL) $(ARGS)
 
 # The core's tests where Lava cannot be imported, as on any Python but 3.10.
 test-core: setup

@@ -226,7 +226,7 @@ def test_conv_net_has_the_shapes_it_says_and_is_seeded() -> None:
     [
         (lambda: BinaryMLP([10]), r"sizes is \(10,\)"),
         (lambda: BinaryMLP([10, 0, 3]), "all positive"),
-        (lambda: BinaryMLP([10, 3], norm="group"), "choose 'fixed', 'batch' or 'layer'"),  # type: ignore[arg-type]
+        (lambda: BinaryMLP([10, 3], norm="group"), "choose one of fixed, batch, layer"),  # type: ignore[arg-type]
         (lambda: BinaryMLP([10, 3], pixel_std=0.0), "all pixels equal"),
         (lambda: Pixels(gain=0), "gain"),
         (lambda: Pixels(max_level=0), "max_level"),

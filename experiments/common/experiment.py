@@ -119,4 +119,5 @@ def _modules() -> list[str]:
 
 
 def _load(name: str) -> Experiment[Any] | None:
-    return getattr(importlib.import_module(f"lava_meta.experiments.{name}"), "EXPERIMENT", None)
+    found = getattr(importlib.import_module(f"lava_meta.experiments.{name}"), "EXPERIMENT", None)
+    return found if found is not None and found.name == name else None  # not one that the file imports

@@ -50,14 +50,7 @@ class BinaryMLP(_Network):
         seed: int | None = None,
         **batch_norm: Any,
     ) -> None:
-        if not pixel_std > 0:
-            raise ValueError(f"pixel_std is {pixel_std}; it must be positive: are all pixels equal?")
-        if len(sizes) < 2 or min(sizes) < 1:
-            raise ValueError(f"sizes is {tuple(sizes)}; give at least (pixels, classes), all positive")
-        if norm not in ("fixed", "batch", "layer"):
-            raise ValueError(f"norm is {norm!r}; choose 'fixed', 'batch' or 'layer'")
-        if batch_norm and norm != "batch":
-            raise TypeError(f"{', '.join(batch_norm)}: only norm='batch' takes these options")
+        check_dense(sizes, norm, ("fixed", "batch", "layer"), pixel_std, batch_norm)
         layers: list[nn.Module] = [nn.Flatten(), Pixels(offset=round(pixel_mean), max_level=max_level)]
         last = len(sizes) - 2
         with seeded(seed):
@@ -155,6 +148,20 @@ class BinaryConvNet(_Network):
             ]
         super().__init__(*layers)
         self.image_shape = (depth, *image_shape[1:])
+
+
+def check_dense(
+    sizes: Sequence[int], norm: str, norms: Sequence[str], pixel_std: float, batch_norm: dict[str, Any]
+) -> None:
+    """What dense networks ask of their arguments. Raises `ValueError` or `TypeError`, naming the one that is wrong."""
+    if not pixel_std > 0:
+        raise ValueError(f"pixel_std is {pixel_std}; it must be positive: are all pixels equal?")
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"sizes is {tuple(sizes)}; give at least (pixels, classes), all positive")
+    if norm not in norms:
+        raise ValueError(f"norm is {norm!r}; choose one of {', '.join(norms)}")
+    if batch_norm and norm != "batch":
+        raise TypeError(f"{', '.join(batch_norm)}: only norm='batch' takes these options")
 
 
 @contextmanager

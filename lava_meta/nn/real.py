@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import nn
 
 from lava_meta.nn.layers import Pixels
-from lava_meta.nn.networks import seeded
+from lava_meta.nn.networks import check_dense, seeded
 from lava_meta.nn.norms import SampleNorm, TaskBatchNorm, select_task
 
 if TYPE_CHECKING:
@@ -39,14 +39,7 @@ class RealMLP(nn.Sequential):
         seed: int | None = None,
         **batch_norm: Any,
     ) -> None:
-        if not pixel_std > 0:
-            raise ValueError(f"pixel_std is {pixel_std}; it must be positive: are all pixels equal?")
-        if len(sizes) < 2 or min(sizes) < 1:
-            raise ValueError(f"sizes is {tuple(sizes)}; give at least (pixels, classes), all positive")
-        if norm not in ("batch", "layer"):
-            raise ValueError(f"norm is {norm!r}; a full-precision network has 'batch' or 'layer'")
-        if batch_norm and norm != "batch":
-            raise TypeError(f"{', '.join(batch_norm)}: only norm='batch' takes these options")
+        check_dense(sizes, norm, ("batch", "layer"), pixel_std, batch_norm)
         layers: list[nn.Module] = [nn.Flatten(), Pixels(pixel_mean, 1 / pixel_std, max_level)]
         with seeded(seed):
             for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):

@@ -83,7 +83,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize(("seed", "name"), enumerate(ACTIVATIONS))
+@pytest.mark.parametrize(("seed", "name"), list(enumerate(ACTIVATIONS)))
 def test_a_network_of_functions_converts_exactly(name: str, seed: int) -> None:
     model = Xnor(ACTIVATIONS[name], seed).double().eval()
     graph = to_graph(model, input_shape=(1, 8, 8))
@@ -212,7 +212,7 @@ FRONTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize(("seed", "name"), enumerate(FRONTS))
+@pytest.mark.parametrize(("seed", "name"), list(enumerate(FRONTS)))
 def test_inputs_that_the_forward_scales(name: str, seed: int) -> None:
     torch.manual_seed(seed)
     model = Scaled(FRONTS[name])
