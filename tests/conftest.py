@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 
 import pytest
 
@@ -13,6 +14,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 HAS_LAVA = importlib.util.find_spec("lava") is not None
 collect_ignore_glob = [] if HAS_LAVA else ["processes/*"]
+
+
+@pytest.fixture(autouse=True)
+def _same_draws_in_any_order() -> None:
+    """A test draws the same numbers whichever ran before it in its process."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

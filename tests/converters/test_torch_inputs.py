@@ -136,6 +136,7 @@ def test_lava_gives_every_sign_and_class_of_the_float64_model(name: str, form: s
 
 @pytest.mark.parametrize("seed", range(4))
 def test_normalised_features_without_pixels(seed: int) -> None:
+    torch.manual_seed(seed)
     model = _trained(nn.Sequential(BinaryLinear(20, 9), nn.BatchNorm1d(9), Sign(), BinaryLinear(9, 3)), (20,), seed)
     options = {"mean": 0.02, "std": 0.43, "max_level": 127, "min_level": -128}
     graph = to_graph(model, **options)  # type: ignore[arg-type]
