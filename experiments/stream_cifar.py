@@ -6,18 +6,22 @@ colour of their own on a field of 32x32. It shows that the code runs, not what C
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 
 from lava_meta.data import Dataset, Images
 from lava_meta.experiments.common.conv import ConvSettings, conv_network
-from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
+from lava_meta.experiments.common.experiment import Experiment, Measurement
 from lava_meta.experiments.common.settings import changed
-from lava_meta.experiments.common.stream import StreamSettings, final_claims, measure_stream, stream_arms, stream_curve
+from lava_meta.experiments.common.stream import (
+    StreamSettings,
+    measure_stream,
+    stream_arms,
+    stream_claims,
+    stream_figures,
+)
 from lava_meta.experiments.common.training import load
 
 
@@ -73,16 +77,6 @@ def tinted(settings: CifarSettings, name: str, seed: int) -> Dataset:
     return Dataset("tinted", colour(garments.train), colour(garments.test))
 
 
-def figures(settings: CifarSettings, results: Results) -> Mapping[str, Figure]:
-    """Test accuracy against the number of subsets seen."""
-    return {"stream": stream_curve(settings, results)}
-
-
-def claims(settings: CifarSettings, results: Results) -> Sequence[Claim]:
-    """What the paper says of streams."""
-    return final_claims(results)
-
-
 EXPERIMENT = Experiment(
     name="stream_cifar",
     title="CIFAR-10 as a stream of subsets, on a convolutional network",
@@ -91,7 +85,7 @@ EXPERIMENT = Experiment(
     scales=SCALES,
     arms=stream_arms,
     measure=measure,
-    figures=figures,
-    claims=claims,
+    figures=stream_figures,
+    claims=stream_claims,
     headline=("ACC",),
 )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
-from lava_meta.experiments.common.stream import StreamSettings, final_claims, measure_stream, stream_arms, stream_curve
+from lava_meta.experiments.common.experiment import Experiment, Measurement
+from lava_meta.experiments.common.stream import (
+    StreamSettings,
+    measure_stream,
+    stream_arms,
+    stream_claims,
+    stream_figures,
+)
 from lava_meta.experiments.common.training import dense_network
 
 
@@ -44,16 +47,6 @@ def measure(settings: FashionSettings, seed: int, folder: Path, progress: bool) 
     return measure_stream(settings, seed, folder, progress, dense_network)
 
 
-def figures(settings: FashionSettings, results: Results) -> Mapping[str, Figure]:
-    """Test accuracy against the number of subsets seen."""
-    return {"stream": stream_curve(settings, results)}
-
-
-def claims(settings: FashionSettings, results: Results) -> Sequence[Claim]:
-    """What the paper says of streams."""
-    return final_claims(results)
-
-
 EXPERIMENT = Experiment(
     name="stream_fashion",
     title="Fashion-MNIST as a stream of subsets",
@@ -62,7 +55,7 @@ EXPERIMENT = Experiment(
     scales=SCALES,
     arms=stream_arms,
     measure=measure,
-    figures=figures,
-    claims=claims,
+    figures=stream_figures,
+    claims=stream_claims,
     headline=("ACC",),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -63,7 +63,7 @@ def measure_stream(
     return measured(train_arm(settings, scenario, seed, folder, progress, make)[1])
 
 
-def stream_curve(settings: StreamSettings, results: Results) -> Figure:
+def stream_figures(settings: StreamSettings, results: Results) -> Mapping[str, Figure]:
     """Test accuracy against subsets seen, a line an arm; the whole set at once as a level."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 2.7), layout="constrained")
@@ -80,11 +80,11 @@ def stream_curve(settings: StreamSettings, results: Results) -> Figure:
             axis.axhline(results.mean(WHOLE, "ACC"), color="0.3", linestyle="--", linewidth=1, label=WHOLE)
         axis.set(xlabel="subsets seen", ylabel="test accuracy (%)", xlim=(0, settings.subsets), ylim=(lowest - 5, None))
         axis.legend(loc="lower right")
-    return figure
+    return {"stream": figure}
 
 
-def final_claims(results: Results) -> Sequence[Claim]:
-    """Metaplastic above plain, and part of the way to the whole set at once."""
+def stream_claims(settings: StreamSettings, results: Results) -> Sequence[Claim]:
+    """What the paper says of streams: metaplastic above plain, and part of the way to the whole set at once."""
     best = best_m(results)
     plain, ours, bound = (results.mean(label, "ACC") for label in ("m = 0", best, WHOLE))
     # Where the stream costs nothing there is no way to go; NaN, where an arm was not run, fails the comparison too.

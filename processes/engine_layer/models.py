@@ -43,16 +43,17 @@ class EngineRelayModel(PyLoihiProcessModel):
 class _Neurons(PyLoihiProcessModel):
     float_form = False
     a_in: PyInPort
-    s_out: PyOutPort
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
     e_in: PyInPort
     y1_out: PyOutPort
     y2_out: PyOutPort
     y3_out: PyOutPort
-    bap_out: PyOutPort
-    balance: np.ndarray
-    learning_rate: np.ndarray
-    consolidation_range: np.ndarray
-    learning: np.ndarray
+    bap_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, bool)
+    balance: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    learning_rate: np.ndarray = LavaPyType(np.ndarray, np.float64)
+    consolidation_range: np.ndarray = LavaPyType(np.ndarray, np.float64)
+    learning: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    images: np.ndarray = LavaPyType(np.ndarray, np.int64)
 
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
@@ -102,20 +103,13 @@ class EngineNeuronsFixed(_Neurons):
     """Integers only."""
 
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
     e_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
     y1_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
     y2_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
     y3_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
-    bap_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, bool)
-    balance: np.ndarray = LavaPyType(np.ndarray, np.int32)
     mean: np.ndarray = LavaPyType(np.ndarray, np.int32)
     deviation: np.ndarray = LavaPyType(np.ndarray, np.int32)
     trace: np.ndarray = LavaPyType(np.ndarray, np.int32)
-    images: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    learning_rate: np.ndarray = LavaPyType(np.ndarray, np.float64)
-    consolidation_range: np.ndarray = LavaPyType(np.ndarray, np.float64)
-    learning: np.ndarray = LavaPyType(np.ndarray, np.int32)
 
 
 @implements(proc=EngineNeurons, protocol=LoihiProtocol)
@@ -126,17 +120,10 @@ class EngineNeuronsFloat(_Neurons):
 
     float_form = True
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
     e_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float32)
     y1_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
     y2_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
     y3_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
-    bap_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, bool)
-    balance: np.ndarray = LavaPyType(np.ndarray, np.int32)
     mean: np.ndarray = LavaPyType(np.ndarray, np.float32)
     deviation: np.ndarray = LavaPyType(np.ndarray, np.float32)
     trace: np.ndarray = LavaPyType(np.ndarray, np.float32)
-    images: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    learning_rate: np.ndarray = LavaPyType(np.ndarray, np.float64)
-    consolidation_range: np.ndarray = LavaPyType(np.ndarray, np.float64)
-    learning: np.ndarray = LavaPyType(np.ndarray, np.int32)

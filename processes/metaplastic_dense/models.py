@@ -18,14 +18,16 @@ from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 
 class _Learns(PyLoihiProcessModel):
     form = ""
-    s_in: PyInPort
-    s_out: PyOutPort
+    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
     e_in: PyInPort
     e_out: PyOutPort
     hidden: np.ndarray
-    learning_rate: np.ndarray
-    consolidation_range: np.ndarray
-    learning: np.ndarray
+    learning_rate: np.ndarray = LavaPyType(np.ndarray, np.float64)
+    consolidation_range: np.ndarray = LavaPyType(np.ndarray, np.float64)
+    learning: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    balance: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    images: np.ndarray = LavaPyType(np.ndarray, np.int64)
 
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
@@ -85,19 +87,12 @@ class MetaplasticDenseFixed(_Learns):
     """Integers only; see the widths in `lava_meta.online_learning.layers`."""
 
     form = "fixed_pt"
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
     e_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
     e_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
     hidden: np.ndarray = LavaPyType(np.ndarray, np.int16)
-    balance: np.ndarray = LavaPyType(np.ndarray, np.int32)
     mean: np.ndarray = LavaPyType(np.ndarray, np.int32)
     deviation: np.ndarray = LavaPyType(np.ndarray, np.int32)
     trace: np.ndarray = LavaPyType(np.ndarray, np.int32)
-    images: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    learning_rate: np.ndarray = LavaPyType(np.ndarray, np.float64)
-    consolidation_range: np.ndarray = LavaPyType(np.ndarray, np.float64)
-    learning: np.ndarray = LavaPyType(np.ndarray, np.int32)
 
 
 @implements(proc=MetaplasticDense, protocol=LoihiProtocol)
@@ -107,16 +102,9 @@ class MetaplasticDenseFloat(_Learns):
     """float32, with any consolidation function."""
 
     form = "floating_pt"
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
     e_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.float32)
     e_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.float32)
     hidden: np.ndarray = LavaPyType(np.ndarray, np.float32)
-    balance: np.ndarray = LavaPyType(np.ndarray, np.int32)
     mean: np.ndarray = LavaPyType(np.ndarray, np.float32)
     deviation: np.ndarray = LavaPyType(np.ndarray, np.float32)
     trace: np.ndarray = LavaPyType(np.ndarray, np.float32)
-    images: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    learning_rate: np.ndarray = LavaPyType(np.ndarray, np.float64)
-    consolidation_range: np.ndarray = LavaPyType(np.ndarray, np.float64)
-    learning: np.ndarray = LavaPyType(np.ndarray, np.int32)
