@@ -289,6 +289,7 @@ def test_what_is_wrong_with_a_model_of_ones_own_is_told_in_one_line(
         (("train", "--m", "1,2", "--out", "x"), 1, "m"),
         (("train", "--out", "broken.safetensors/x"), 1, "broken.safetensors"),
         (("train", "--hidden", "many", "--out", "x"), 2, "whole numbers"),
+        (("online", "--hidden", "many"), 2, "whole numbers"),
         (("train", "--norm", "group", "--out", "x"), 2, "fixed, batch or layer"),
         (("run", "NETWORK", "flat.npy"), 1, "flat.npy does not hold one array of images"),
         (("run", "NETWORK", "floats.npy", "--layer", "hidden7"), 1, "this network has hidden1, readout, classes"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,3 +33,12 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
 ) -> None:
     DEBUG["on"] = debug
+
+
+def numbers(text: str, kind: type, option: str) -> list[Any]:
+    """The values of an option that lists numbers, separated by commas. Raises `BadParameter` naming the option."""
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        raise typer.BadParameter(f"{text!r}; give {what} separated by commas", param_hint=option) from None

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lava_meta.cli.app import Data, app
+from lava_meta.cli.app import Data, app, numbers
 
 
 def demo_online(out: Path, seed: int, given: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ def online(
     elif known is not None:
         learner = learner_of(known, **settings)
     else:
-        learner = learner_of([train.features, *map(int, hidden.split(",")), train.classes], **settings)
+        learner = learner_of([train.features, *numbers(hidden, int, "--hidden"), train.classes], **settings)
     before = learner.accuracy(test)
     with learner:
         history = learner.fit(train, images=images)

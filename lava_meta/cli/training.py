@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lava_meta.cli.app import Data, Out, app
+from lava_meta.cli.app import Data, Out, app, numbers
 from lava_meta.cli.online import demo_online
 
 
@@ -85,8 +85,8 @@ def train(
 
     if norm not in ("fixed", "batch", "layer"):
         raise typer.BadParameter(f"{norm!r}; choose fixed, batch or layer", param_hint="--norm")
-    widths = _numbers(hidden, int, "--hidden")
-    gates = _numbers(m, float, "--m")
+    widths = numbers(hidden, int, "--hidden")
+    gates = numbers(m, float, "--m")
     dataset = load_dataset(data)
     if held_out:
         dataset = dataset.hold_out(held_out, seed)
@@ -123,11 +123,3 @@ def train(
     print(f"Test accuracy (%) on task t after each task:\n\n{result.matrix}\n")
     print(f"ACC {100 * result.matrix.acc():.1f}   forgetting {100 * result.matrix.forgetting():.1f}")
     print(f"the network is {out / 'model.safetensors'}; convert it with `lava-meta convert`")
-
-
-def _numbers(text: str, kind: type, option: str) -> list[Any]:
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        what = "whole numbers" if kind is int else "numbers"
-        raise typer.BadParameter(f"{text!r}; give {what} separated by commas", param_hint=option) from None
