@@ -66,9 +66,7 @@ SCALES = {
     "small": BaselineSettings(
         data="digits", tasks=4, hidden=(128, 128), epochs=6, batch_size=50, seeds=1, values=3, evaluate="task"
     ),
-    "medium": BaselineSettings(
-        data="digits", tasks=5, hidden=(512, 512), epochs=10, batch_size=50, seeds=3, evaluate="task"
-    ),
+    "medium": BaselineSettings(tasks=5, hidden=(512, 512), epochs=2, train_images=20000, seeds=3, evaluate="task"),
     "paper": BaselineSettings(norm="batch", hidden=(4096, 4096), epochs=40, seeds=5, evaluate="task"),
 }
 
@@ -86,13 +84,13 @@ def measure(settings: BaselineSettings, seed: int, folder: Path, progress: bool)
     # An arm that tries one value is one that keeps what it was given.
     tried: dict[str, float] = {}
     if name and settings.values > 1:
-        if seed == 0:
+        first = folder.parent / "seed0" / "result.json"
+        if seed != 0 and first.exists():
+            tried = json.loads(first.read_text(encoding="utf-8"))["data"]["tried"]
+        else:  # another process may be about to find the same
             tried = {
                 str(value): _held_out(settings, name, value, folder, progress) for value in _spread(grid, settings)
             }
-        else:
-            content = json.loads((folder.parent / "seed0" / "result.json").read_text(encoding="utf-8"))
-            tried = content["data"]["tried"]
     chosen = float(max(tried, key=lambda value: tried[value])) if tried else 0.0
     final = _with(settings, name, chosen) if tried else settings
     scenario = permuted_tasks(load(final, final.data, seed), final.tasks, seed)

@@ -15,7 +15,7 @@ from lava_meta.experiments import quadratic_binary_task as quadratic
 from lava_meta.experiments.common.conv import ConvSettings, conv_network
 from lava_meta.experiments.common.experiment import find
 from lava_meta.experiments.common.features import feature_dataset
-from lava_meta.experiments.common.runner import run_experiment
+from lava_meta.experiments.common.runner import load_results, run_experiment
 from lava_meta.experiments.common.settings import override
 from lava_meta.experiments.open_choices import ChoiceSettings
 from lava_meta.experiments.sign_switch import SwitchSettings, switch
@@ -39,6 +39,7 @@ CASES = {
     "class_incremental": [*DENSE, "features=16", "data=digits", "backbone=random"],
     "sign_switch": [*DENSE, "flips=5,1", "bins=3", "runs=2", "images=50"],
     "spiking": [*DENSE, "tasks=2", "steps=2"],
+    "baselines": [*DENSE, "m=0", "tasks=2", "values=2", "rules=plain,metaplastic,real"],
     "quadratic_binary_task": ["seeds=2", "dimensions=2,20", "steps=50", "bins=3"],
 }
 
@@ -109,6 +110,16 @@ def test_a_run_stopped_in_the_middle_of_a_training_goes_on(tmp_path, monkeypatch
     run_experiment(experiment, settings, tmp_path / "whole")
     tables = [(tmp_path / name / "summary.csv").read_text() for name in ("stopped", "whole")]
     assert tables[0] == tables[1]
+
+
+def test_a_seed_whose_first_one_is_under_way_elsewhere_chooses_alike(tmp_path):
+    experiment = find("baselines")
+    settings = override(experiment.scales["small"], [*DENSE, "m=0", "tasks=2", "values=2", "rules=metaplastic"])
+    (arm,) = experiment.arms(settings).values()
+    alone = experiment.measure(arm, 1, tmp_path / "alone" / "seed1", False)
+    run_experiment(experiment, override(settings, ["seeds=2"]), tmp_path / "out")
+    assert alone.data["tried"].keys() == {"4.0", "8.0"}
+    assert alone.metrics == load_results(tmp_path / "out")[1].arms["metaplastic"][1].metrics
 
 
 class TestQuadratic:
