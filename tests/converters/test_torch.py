@@ -63,6 +63,22 @@ def test_ties_are_real_and_fire(seed: int) -> None:
     assert check(model, graph, images=images).exact
 
 
+def test_sums_of_normalised_floats_that_tie_are_counted_apart() -> None:
+    """Pixels whose sum by integers is exactly 0 fire; the model's float64 comes out on either side of 0."""
+    rng = np.random.default_rng(0)
+    model = nn.Sequential(nn.Flatten(), BinaryLinear(6, 8), FixedNorm(0.5), Sign(), BinaryLinear(8, 3)).eval()
+    with torch.no_grad():
+        model[1].weight[:] = torch.tensor([0.1, 0.1, 0.1, -0.1, -0.1, -0.1])
+    options = {"mean": 0.1307, "std": 0.3081}
+    left = rng.integers(0, 256, (500, 3))
+    images = np.concatenate([left, rng.permuted(left, axis=1)], axis=1).astype(np.uint8)
+    images[:100, 0] ^= 1  # and some that are one level off
+    graph = to_graph(model, **options)
+    parity = check(model, graph, images=images, **options)
+    assert parity.exact
+    assert parity.mismatches["hidden1"] == 0 < parity.ties["hidden1"] <= 400 * 8
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_plain_sequential_with_torch_norms_and_normalised_floats(seed: int) -> None:
     torch.manual_seed(seed)
