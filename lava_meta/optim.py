@@ -14,8 +14,9 @@ such groups. A new task can go on with the moments of the last one, or start aga
 
 Speed: at 4096 x 4096 a step costs what it moves through memory, and a plain sequence of torch calls moves every
 temporary through it. Here a tensor is walked in blocks that stay in the cache, so that only the weights, gradients and
-moments themselves come and go. Results do not depend on the blocks. With `fused=True` float32 parameters on the CPU
-take one compiled pass instead (`lava_meta.kernels.update`), several times faster still; its steps differ by roundings.
+moments themselves come and go. Results do not depend on the blocks. With `fused=True` float32 parameters take one
+compiled pass instead, several times faster still, whose steps differ by roundings: `lava_meta.kernels.update` on the
+CPU, `update_gpu` on a GPU.
 
 Source: Laborieux et al., Nature Communications 12:2549 (2021); Kingma and Ba, "Adam" (2015).
 """
@@ -31,7 +32,8 @@ import torch
 from torch import Tensor, nn
 
 from lava_meta.kernels import update
-from lava_meta.rule import Consolidation, Constant, Tanh2, consolidation_from_dict, sign
+from lava_meta.kernels.gpu import gpu_pass
+from lava_meta.rule import CONSOLIDATIONS, Consolidation, Constant, Tanh2, consolidation_from_dict, sign
 
 BLOCK = 65536
 """Elements that a thread works on at a time: 256 KiB of float32 for each tensor in play."""
@@ -51,6 +53,16 @@ class _Metaplastic(torch.optim.Optimizer):
         super().add_param_group(group)
 
     fused: bool
+    capturable: bool = True  # nothing of a step is kept on the host
+
+    @property
+    def can_be_captured(self) -> bool:
+        """Whether every step after the first is the same work on the parameters' device, as a CUDA graph needs it.
+
+        Not so where steps are counted on the host, nor with a gate of the user's own, which may do anything.
+        """
+        gates = [_consolidation_of(group) for group in self.param_groups]
+        return self.capturable and all(type(gate) in CONSOLIDATIONS.values() for gate in gates)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -97,8 +109,12 @@ class _Metaplastic(torch.optim.Optimizer):
         raise NotImplementedError
 
     def _gate(self, f: Consolidation, *tensors: Tensor) -> update.Gate | None:
-        """`f` for the compiled pass; None where the clear form is to do it."""
+        """`f` for the pass compiled for the CPU; None where that is not to do it."""
         return update.gate_of(f) if self.fused and update.can_pass(*tensors) else None
+
+    def _gpu_pass(self, *tensors: Tensor) -> Any:
+        """The pass compiled for a GPU; None where that is not to do it."""
+        return gpu_pass(*tensors) if self.fused else None
 
     def state_dict(self) -> dict[str, Any]:
         """As every torch optimizer's, of tensors and plain values only: a consolidation function as its dict."""
@@ -131,9 +147,12 @@ class MetaplasticAdam(_Metaplastic):
     params: parameters, named parameters, or groups with options of their own. lr: >= 0; the paper's is 0.005.
     m: metaplasticity >= 0, 0 for plain; f = Tanh2(m). consolidation: any other f, in the place of m.
     betas: in [0, 1). eps: > 0. weight_decay: >= 0. fused: one compiled pass where there is one, within roundings.
+    capturable: steps are counted on the parameter's device and nothing waits for it, so that a step can be captured
+    in a CUDA graph (after one that was not, which makes the state).
 
     With m = 0, and not fused, every weight is bitwise that of `torch.optim.Adam`: the order of operations is the same.
-    The state of a parameter is `step` (int64), `exp_avg` and `exp_avg_sq`, all tensors.
+    The state of a parameter is `step` (int64), `exp_avg` and `exp_avg_sq`, all tensors; a state saved with one
+    setting of `fused` and `capturable` goes on with any other.
 
     Raises ValueError or TypeError naming the option that is wrong; ValueError where both m and consolidation are given.
     Source: Laborieux et al. 2021, Kingma and Ba 2015.
@@ -150,8 +169,10 @@ class MetaplasticAdam(_Metaplastic):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         fused: bool = False,
+        capturable: bool = False,
     ) -> None:
         self.fused = _checked_switch("fused", fused)
+        self.capturable = _checked_switch("capturable", capturable)
         options = {
             "lr": lr,
             "m": m,
@@ -166,17 +187,32 @@ class MetaplasticAdam(_Metaplastic):
     def _update(
         self, hidden: Tensor, gradient: Tensor, group: dict[str, Any], f: Consolidation, signs: Tensor | None
     ) -> bool:
-        state = self.state[hidden]
+        state, there = self.state[hidden], self._counts_there(hidden)
         if not state:
-            state["step"] = torch.zeros((), dtype=torch.int64)
+            state["step"] = torch.zeros((), dtype=torch.int64, device=hidden.device if there else "cpu")
             state["exp_avg"] = torch.zeros_like(hidden, memory_format=torch.preserve_format)
             state["exp_avg_sq"] = torch.zeros_like(hidden, memory_format=torch.preserve_format)
         state["step"] += 1
-        t = state["step"].item()
+        t = state["step"].double() if there else state["step"].item()  # the same formulas, in float64
         beta1, beta2 = group["betas"]
-        step_size = group["lr"] / (1 - beta1**t)
-        root_correction = (1 - beta2**t) ** 0.5
+        corrections = 1 - beta1**t, 1 - beta2**t
         moments = state["exp_avg"], state["exp_avg_sq"]
+        if gpu := self._gpu_pass(hidden, gradient, *moments):
+            gpu.adam(
+                hidden,
+                gradient,
+                *moments,
+                f,
+                corrections,
+                decay=group["weight_decay"],
+                betas=group["betas"],
+                lr=group["lr"],
+                eps=group["eps"],
+                signs=signs,
+            )
+            return True
+        step_size = group["lr"] / corrections[0]
+        root_correction = corrections[1] ** 0.5
         if gate := self._gate(f, hidden, gradient, *moments):
             return update.adam(
                 hidden,
@@ -185,8 +221,8 @@ class MetaplasticAdam(_Metaplastic):
                 gate,
                 decay=group["weight_decay"],
                 betas=group["betas"],
-                step_size=step_size,
-                root_correction=root_correction,
+                step_size=float(step_size),
+                root_correction=float(root_correction),
                 eps=group["eps"],
                 signs=signs,
             )
@@ -200,6 +236,15 @@ class MetaplasticAdam(_Metaplastic):
         if signs is not None:
             signs.copy_(sign(hidden))
         return True
+
+    def _counts_there(self, hidden: Tensor) -> bool:
+        """Whether a parameter's steps are counted on its device, and not on the host."""
+        return self.capturable or (self.fused and hidden.is_cuda)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for hidden, state in self.state.items():
+            state["step"] = state["step"].to(hidden.device if self._counts_there(hidden) else "cpu")
 
 
 class MetaplasticSGD(_Metaplastic):
@@ -215,7 +260,8 @@ class MetaplasticSGD(_Metaplastic):
     momentum, dampening: in [0, 1). weight_decay: >= 0. fused: one compiled pass where there is one, within roundings.
 
     With m = 0 a step differs from that of `torch.optim.SGD` by the rounding of u alone, which torch folds into one
-    multiply-and-add. The state of a parameter is `momentum_buffer`, or nothing without momentum.
+    multiply-and-add. The state of a parameter is `momentum_buffer`, or nothing without momentum. Nothing is counted, so
+    any step but the first can be captured in a CUDA graph.
 
     Raises ValueError or TypeError naming the option that is wrong; ValueError where both m and consolidation are given.
     """
@@ -253,18 +299,18 @@ class MetaplasticSGD(_Metaplastic):
         if momentum != 0 and first:
             state["momentum_buffer"] = torch.zeros_like(hidden, memory_format=torch.preserve_format)
         moving = state.get("momentum_buffer")
-        if gate := self._gate(f, hidden, gradient, *(() if moving is None else (moving,))):
-            return update.sgd(
-                hidden,
-                gradient,
-                moving,
-                gate,
-                decay=decay,
-                momentum=0.0 if first else momentum,
-                keep=1.0 if first else 1 - group["dampening"],
-                lr=group["lr"],
-                signs=signs,
-            )
+        tensors = hidden, gradient, *(() if moving is None else (moving,))
+        numbers = {
+            "decay": decay,
+            "momentum": 0.0 if first else momentum,
+            "keep": 1.0 if first else 1 - group["dampening"],
+            "lr": group["lr"],
+        }
+        if gpu := self._gpu_pass(*tensors):
+            gpu.sgd(hidden, gradient, moving, f, **numbers, signs=signs)
+            return True
+        if gate := self._gate(f, *tensors):
+            return update.sgd(hidden, gradient, moving, gate, **numbers, signs=signs)
         gradient = gradient.to(hidden.dtype)
         # Without momentum there is no buffer, and the gradient only fills its place.
         for h, g, buffer in _blocks(hidden, gradient, gradient if moving is None else moving):

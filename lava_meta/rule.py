@@ -25,6 +25,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -233,7 +234,7 @@ class Table(Consolidation):
         def like_distance(row: Sequence[float]) -> Any:
             if xp is np:
                 return np.array(row, dtype=distance.dtype)
-            return xp.tensor(row, dtype=distance.dtype, device=distance.device)
+            return _torch_row(tuple(row), distance.dtype, distance.device)
 
         x, y = np.array(self.points), np.array(self.values)
         slopes = like_distance((np.diff(y) / np.diff(x)).tolist())
@@ -272,6 +273,14 @@ def _library(x: Any) -> Any:
     if torch is not None and isinstance(x, torch.Tensor):
         return torch
     raise TypeError(f"expected a numpy array or a torch tensor, not {type(x).__name__}")
+
+
+@cache
+def _torch_row(values: tuple[float, ...], dtype: Any, device: Any) -> Any:
+    """The values as a torch tensor. Kept: a copy to a GPU in every step would make the host wait for it."""
+    torch = sys.modules["torch"]
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _is_floating(x: Any, xp: Any) -> bool:

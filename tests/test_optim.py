@@ -115,6 +115,27 @@ def test_adam_follows_the_equations_in_float64() -> None:
     np.testing.assert_allclose(result, reference, rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@every_function
+def test_counting_on_the_device_changes_no_bit(f: Consolidation, fused: bool) -> None:
+    default, capturable = hidden_weights(37, 53), hidden_weights(37, 53)
+    grads = gradients(default, 200)
+    options: dict[str, Any] = {"consolidation": f, "weight_decay": 1e-3, "fused": fused}
+    run(MetaplasticAdam([default], **options), default, grads)
+    run(MetaplasticAdam([capturable], **options, capturable=True), capturable, grads)
+    assert torch.equal(capturable, default)
+
+
+def test_the_corrections_of_many_steps_are_those_of_the_host() -> None:
+    """As the float32 that meets the weights: the formulas in float64, by Python and by torch."""
+    for beta, lr in ((0.9, 0.005), (0.999, 0.1), (0.0, 1.0), (0.9999, 1e-4)):
+        t = range(1, 20001)
+        steps = torch.tensor(t).double()
+        host = torch.tensor([lr / (1 - beta**i) for i in t]), torch.tensor([(1 - beta**i) ** 0.5 for i in t])
+        assert torch.equal((lr / (1 - beta**steps)).float(), host[0])
+        assert torch.equal(((1 - beta**steps) ** 0.5).float(), host[1])
+
+
 def test_the_gate_looks_at_the_momentum_not_at_the_last_gradient() -> None:
     h = nn.Parameter(torch.tensor([[1.0]]))
     sgd = MetaplasticSGD([h], 0.1, m=2.0, momentum=0.9)
@@ -316,6 +337,34 @@ def test_a_run_goes_on_bitwise_from_its_state(make: Any) -> None:
     second = MetaplasticAdam([other]) if isinstance(first, MetaplasticAdam) else MetaplasticSGD([other], 1.0)
     second.load_state_dict(state)
     assert torch.equal(run(second, other, grads[20:]), whole)
+
+
+def test_a_state_goes_on_where_steps_are_counted_elsewhere() -> None:
+    whole = hidden_weights(9, 11)
+    grads = gradients(whole, 40)
+    run(MetaplasticAdam([whole], m=4.0), whole, grads)
+    for counted in (False, True):
+        half = hidden_weights(9, 11)
+        first = MetaplasticAdam([half], m=4.0, capturable=counted)
+        run(first, half, grads[:20])
+        second = MetaplasticAdam([half], capturable=not counted)
+        second.load_state_dict(copy.deepcopy(first.state_dict()))
+        assert torch.equal(run(second, half, grads[20:]), whole)
+
+
+def test_what_can_be_captured() -> None:
+    class Own(Consolidation):
+        kind = "own"
+
+        def _of(self, distance: Any, xp: Any) -> Any:
+            return 1 / (1 + distance)
+
+    h = hidden_weights(2, 2)
+    assert not MetaplasticAdam([h]).can_be_captured
+    assert MetaplasticSGD([h], 0.1, momentum=0.9).can_be_captured
+    for f in FUNCTIONS:
+        assert MetaplasticAdam([h], consolidation=f, capturable=True).can_be_captured
+    assert not MetaplasticAdam([h], consolidation=Own(), capturable=True).can_be_captured
 
 
 def test_the_state_is_tensors_and_plain_values() -> None:
