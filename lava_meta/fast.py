@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lava_meta.cuda import is_watched
 from lava_meta.kernels import backward, products, update
 from lava_meta.nn import BinaryLinear, FixedNorm, Pixels, Sign
 
@@ -49,7 +50,11 @@ class FastNetwork:
     @classmethod
     def of(cls, model: nn.Module) -> FastNetwork | None:
         """The fast form of `model`, or None where it does not fit."""
-        if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward or _watched(model):
+        if (
+            not isinstance(model, nn.Sequential)
+            or type(model).forward is not nn.Sequential.forward
+            or is_watched(model)
+        ):
             return None
         modules: list[Any] = list(model)
         offset = 0
@@ -160,9 +165,3 @@ def _first(modules: list[Any]) -> _Layer | None:
     sign = modules.pop(0) if modules and type(modules[0]) is Sign else None
     made = products.form()(linear.out_features, linear.in_features)
     return _Layer(linear, norm, 0.0 if sign is None else sign.window, made)
-
-
-def _watched(model: nn.Module) -> bool:
-    """Whether hooks hang on any module: they would not be called."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, kind) for module in model.modules() for kind in kinds)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from lava_meta.evaluation import device_of
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, parameter_groups
 from lava_meta.rule import Consolidation
 
@@ -61,7 +62,7 @@ class TrainSettings:
         options |= {"lr": self.lr, "weight_decay": self.weight_decay, "fused": self.fast}
         if self.optimizer == "sgd":
             return MetaplasticSGD(**options, momentum=self.momentum)
-        return MetaplasticAdam(**options)
+        return MetaplasticAdam(**options, capturable=self.fast and device_of(model).type == "cuda")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -162,6 +162,7 @@ class _Run:
                 self.optimizer = self.settings.make_optimizer(self.model)
             if epoch == 0 or images is None:
                 images = self.scenario.train[part].to(self.device)
+                self.step.begin_part()
             self._select(self.scenario.task_of[part])
             if epoch == 0:
                 self.method.begin_part(part, images)
