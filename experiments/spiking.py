@@ -62,7 +62,7 @@ class SpikingMLP(nn.Module):
     def __init__(self, settings: SpikingSettings, images: Images) -> None:
         super().__init__()
         sizes = (images.features, *settings.hidden, images.classes)
-        self.steps, self.hidden, self.rate = settings.steps, settings.hidden, 0.0
+        self.steps, self.hidden, self.rate = settings.steps, settings.hidden, torch.zeros(())
         self.pixels = Pixels(offset=round(images.mean_level), max_level=images.max_level)
         self.synapses = nn.ModuleList(BinaryLinear(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes))
         scales = [1 / (math.sqrt(n) * (images.std_level if i == 0 else 1)) for i, n in enumerate(sizes[:-1])]
@@ -83,7 +83,7 @@ class SpikingMLP(nn.Module):
                 fired.append(spikes.detach().mean())
                 current = self.norms[i + 1](self.synapses[i + 1](spikes))
             total = total + current
-        self.rate = float(torch.stack(fired).mean()) if fired else 0.0
+        self.rate = torch.stack(fired).mean() if fired else torch.zeros(())
         return self.readout(total / self.steps)
 
 
@@ -100,7 +100,7 @@ def measure(settings: SpikingSettings, seed: int, folder: Path, progress: bool) 
     model, result = train_arm(settings, scenario, seed, folder, progress, spiking_network)
     with torch.inference_mode():
         model(scenario.tests[0].x[:500].float().to(settings.device))
-    return measured(result, **{"units that fire a step (%)": round(100 * model.rate, 2)})
+    return measured(result, **{"units that fire a step (%)": round(100 * float(model.rate), 2)})
 
 
 def figures(settings: SpikingSettings, results: Results) -> Mapping[str, Figure]:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lava_meta.data import Dataset, load_dataset
+from lava_meta.devices import usable_device
 from lava_meta.experiments.common.experiment import Measurement, Results
 from lava_meta.experiments.common.rules import RULES
 from lava_meta.experiments.common.settings import Settings, at_least
@@ -54,7 +55,7 @@ class TrainingSettings(Settings):
     fast: bool = True  # compiled steps where they fit; False is the clear form (see lava_meta.fast)
     threads: int = 1  # of torch
     checkpoint_seconds: float = 20.0  # at least between two checkpoints: an epoch of a small subset takes less
-    device: str = "cpu"
+    device: str = "cpu"  # cuda for a GPU
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,6 +68,7 @@ class TrainingSettings(Settings):
         unknown = [rule for rule in self.rules if rule not in RULES]
         if unknown:
             raise ValueError(f"there is no rule {unknown[0]!r}; there are {', '.join(RULES)}")
+        usable_device(self.device)
         for m in self.m:
             self.for_training(m, seed=0)  # raises what is out of range
 

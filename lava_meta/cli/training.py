@@ -63,6 +63,7 @@ def train(
     fast: Annotated[
         bool, typer.Option("--fast/--clear", help="Compiled steps and narrow products, or torch's own in float32.")
     ] = True,
+    device: Annotated[str, typer.Option(help="cpu, or cuda for a GPU (cuda:1 for the second).")] = "cpu",
     held_out: Annotated[
         float, typer.Option(min=0, max=0.9, help="Test on this share of the training images: to choose m honestly.")
     ] = 0.0,
@@ -77,6 +78,7 @@ def train(
     """
     from lava_meta import figures
     from lava_meta.data import load_dataset
+    from lava_meta.devices import usable_device
     from lava_meta.model_file import save_model
     from lava_meta.nn import BinaryMLP
     from lava_meta.streams import permuted_tasks, split_classes, stream_of_subsets
@@ -87,6 +89,7 @@ def train(
         raise typer.BadParameter(f"{norm!r}; choose fixed, batch or layer", param_hint="--norm")
     widths = numbers(hidden, int, "--hidden")
     gates = numbers(m, float, "--m")
+    place = usable_device(device)
     dataset = load_dataset(data)
     if held_out:
         dataset = dataset.hold_out(held_out, seed)
@@ -104,6 +107,7 @@ def train(
         raise typer.BadParameter(f"{scenario!r}; choose permuted, split or stream", param_hint="--scenario")
     options: dict[str, Any] = {"tasks": len(tests.tests)} if norm == "batch" else {}
     model = BinaryMLP.for_images(tests.train[0], widths, norm, seed=seed, **options)  # type: ignore[arg-type]
+    model.to(place)
     settings = TrainSettings(
         epochs=epochs,
         batch_size=batch_size,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lava_meta.data import Images
+from lava_meta.evaluation import device_of
 from lava_meta.methods.base import Hooks, Method, check_whole
 
 
@@ -31,25 +32,26 @@ class Replay(Method):
         check_whole("capacity", self.capacity, 1)
 
     def start(self, model: nn.Module) -> Hooks:
-        return _Reservoir(self.capacity)
+        return _Reservoir(self.capacity, device_of(model))
 
 
 class _Reservoir(Hooks):
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.x, self.y = torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+    def __init__(self, capacity: int, device: torch.device) -> None:
+        self.capacity, self.device = capacity, device
+        self.x = torch.empty(0, dtype=torch.uint8, device=device)
+        self.y = torch.empty(0, dtype=torch.int64, device=device)
         self.seen = 0
 
     def batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         if not self.seen:
             return x, y
-        chosen = torch.randint(len(self.y), (len(y),)).to(y.device)
+        chosen = torch.randint(len(self.y), (len(y),)).to(self.device, non_blocking=True)
         return torch.cat([x, self.x[chosen]]), torch.cat([y, self.y[chosen]])
 
     def end_part(self, part: int, images: Images) -> None:
         order = torch.randperm(len(images))
         room = min(max(0, self.capacity - self.seen), len(images))
-        chosen = order[:room].to(images.x.device)
+        chosen = order[:room].to(self.device)
         x, y = images.x[chosen], images.y[chosen]
         self.x, self.y = (torch.cat([self.x, x]), torch.cat([self.y, y])) if self.seen else (x, y)
         # The image that is the k-th of all takes a place drawn from the first k, if the memory has that place.
@@ -63,4 +65,5 @@ class _Reservoir(Hooks):
         return {"x": self.x, "y": self.y, "seen": torch.tensor(self.seen)}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        self.x, self.y, self.seen = tensors["x"].clone(), tensors["y"].clone(), int(tensors["seen"])
+        self.x, self.y = (tensors[name].to(self.device, copy=True) for name in ("x", "y"))
+        self.seen = int(tensors["seen"])
