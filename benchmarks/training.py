@@ -4,6 +4,7 @@
     python benchmarks/training.py --quick --width 1024         # one width, fewer repetitions
     python benchmarks/training.py --reference FOLDER           # FOLDER: your clone of the public code
     python benchmarks/training.py --scaling                    # cost against synapses and images
+    python benchmarks/training.py --device cuda                # fast and clear on a GPU
 
 784-width-width-10 on MNIST, batches of 100, m = 1.35, decay 1e-7, the same number of threads for all:
 
@@ -17,7 +18,8 @@ Repetitions alternate, and each figure is a median, so that a busy machine distu
 backward and update on a batch at hand. An epoch is everything from permuted images to tested accuracy: ours tests
 before and after, the public code once after. Memory is the growth of a process's peak over what it had after imports,
 data included. The bound is what this machine could do at best with the fast way's form of the work: its bytes at
-the rate at which the processor passes over arrays of that size, then its products at their fastest.
+the rate at which the processor passes over arrays of that size, then its products at their fastest. On a GPU it is the
+bytes alone, at the rate of a copy of 1 GiB, and the last line says what the steps of the paper's Figure 2 would take.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ import numpy as np
 import torch
 
 from lava_meta.data import Dataset, data_folders, load_dataset
+from lava_meta.devices import usable_device
 from lava_meta.kernels import products
 from lava_meta.nn import BinaryMLP
 from lava_meta.steps import step_for
@@ -57,9 +60,17 @@ WIDTHS = (512, 1024, 4096)
 clock = time.perf_counter  # or the process's own time, with --cpu
 
 
+def wait() -> None:
+    """Until a GPU, if there is one, has done what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def seconds(function: Callable[[], object]) -> float:
+    wait()
     start = clock()
     function()
+    wait()
     return clock() - start
 
 
@@ -74,8 +85,8 @@ def synapses(width: int) -> int:
 class Ours:
     """One of our ways."""
 
-    def __init__(self, width: int, fast: bool, norm: Any = "batch") -> None:
-        self.model = BinaryMLP(sizes(width), norm, pixel_mean=33.3, pixel_std=78.6, seed=0)
+    def __init__(self, width: int, fast: bool, norm: Any = "batch", device: str = "cpu") -> None:
+        self.model = BinaryMLP(sizes(width), norm, pixel_mean=33.3, pixel_std=78.6, seed=0).to(device)
         self.settings = TrainSettings(epochs=1, batch_size=BATCH, m=M, weight_decay=DECAY, fast=fast)
         self._step = step_for(self.model, fast, shown=False)
         self.optimizer = self.settings.make_optimizer(self.model)
@@ -293,6 +304,60 @@ def compare(arguments: argparse.Namespace) -> None:
         )
 
 
+def on_device(arguments: argparse.Namespace) -> None:
+    try:
+        device = usable_device(arguments.device)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    print(f"{torch.cuda.get_device_name(device) if device.type == 'cuda' else device}, batches of {BATCH}\n")
+    print(f"{'width':>6} {'way':7}{'step ms':>10}{'update ms':>11}{'epoch s':>9}   clear/way: step, update, epoch")
+    repetitions, number = (3, 5) if arguments.quick else (15, 100)
+    for width in arguments.width or WIDTHS:
+        data = some_images(600 if arguments.quick else 60000)
+        x, y = data.train.x[:BATCH].to(device), data.train.y[:BATCH].to(device)
+        found = {}
+        for name, fast, norm in (("clear", False, "batch"), ("fast", True, "batch"), ("fixed", True, "fixed")):
+            way = Ours(width, fast, norm, arguments.device)
+            for _ in range(10):  # compiles, and captures
+                way.step(x, y)
+            # Many at a time, as in training: the host runs ahead of a GPU.
+            runs = {
+                "step": lambda: [way.step(x, y) for _ in range(number)],  # noqa: B023
+                "update": lambda: [way.update() for _ in range(number)],  # noqa: B023
+            }
+            found[name] = {
+                what: statistics.median(seconds(run) for _ in range(repetitions)) / number for what, run in runs.items()
+            }
+            found[name]["epoch"] = seconds(lambda: way.epoch(data))  # noqa: B023
+            times = found[name]
+            ratios = ", ".join(f"{found['clear'][what] / times[what]:.1f}x" for what in times)
+            print(
+                f"{width:6} {name:7}{1e3 * times['step']:10.3f}{1e3 * times['update']:11.3f}{times['epoch']:9.2f}"
+                f"   {ratios}",
+                flush=True,
+            )
+        each, least = bound(width, arguments.threads) if device.type == "cpu" else gpu_bound(width, device)
+        print(
+            f"{'':6} bound  {1e3 * least:10.3f}   {each:.0f} bytes a synapse; fixed reaches "
+            f"{least / found['fixed']['step']:.0%}; an epoch is {len(data.train)} training and {len(data.test)} test "
+            f"images, tested twice\n{'':6} 144,000 steps, as of six tasks of 40 epochs: "
+            f"{144000 * found['fixed']['step'] / 60:.1f} minutes (fixed)",
+            flush=True,
+        )
+
+
+def gpu_bound(width: int, device: torch.device) -> tuple[float, float]:
+    """Bytes a synapse of the captured step, and the time that a GPU's memory takes for them, in seconds."""
+    # The sign: 4 read, a boolean written and read, 4 written. Forwards 4 read; backwards 4 read, but for the first
+    # layer, and 4 written. The optimizer: weight, two moments and gradient read, the first three written.
+    each = 10 + 4 + 4 + 28
+    total = each * synapses(width) + 4 * (synapses(width) - 784 * width)
+    source = torch.ones(2**28, device=device)
+    target = torch.empty_like(source)
+    rate = 2 * source.nbytes / min(seconds(lambda: target.copy_(source)) for _ in range(5))
+    return total / synapses(width), total / rate
+
+
 def scaling(arguments: argparse.Namespace) -> None:
     print(f"{'width':>6}{'synapses':>12}{'step ms':>10}{'ns a synapse':>14}")
     for width in (512, 1024, 2048, 4096):
@@ -316,6 +381,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, action="append", help="only this one; repeatable")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--reference", type=Path, help="a clone of the public code")
+    parser.add_argument("--device", help="only: fast and clear there (cuda, or cpu)")
     parser.add_argument("--scaling", action="store_true", help="only: cost against synapses and images")
     parser.add_argument(
         "--cpu",
@@ -335,7 +401,10 @@ def main() -> None:
         f"{_processor()}; Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}; "
         f"{arguments.threads} thread(s); products as {products.form().__name__.lower()}\n"
     )
-    scaling(arguments) if arguments.scaling else compare(arguments)
+    if arguments.device:
+        on_device(arguments)
+    else:
+        scaling(arguments) if arguments.scaling else compare(arguments)
 
 
 def _processor() -> str:
