@@ -33,10 +33,10 @@ class DemoSettings:
     data: str = "digits"
     tasks: int = 5
     hidden: tuple[int, ...] = (512, 512)
-    m: float = 12.0  # of the metaplastic network; the plain one has 0
+    m: float = 20.0  # of the metaplastic network; the plain one has 0
     epochs: int = 20  # a task
     batch_size: int = 50
-    lr: float = 0.005
+    lr: float = 0.0025
     seed: int = 0  # of the permutations, the initial weights and the order of the images
     lanes: int = 64  # images a Lava time step
     threads: int = 1  # of torch: products this small lose more than they gain from a second one
@@ -44,7 +44,7 @@ class DemoSettings:
 
 PRESETS = {
     "digits": DemoSettings(),
-    "mnist": DemoSettings(data="mnist", m=4.0, epochs=3, batch_size=100, threads=2),
+    "mnist": DemoSettings(data="mnist", m=8.0, epochs=3, batch_size=100, threads=2),
 }
 
 

@@ -16,7 +16,7 @@ from lava_meta.streams import permuted_tasks
 
 @pytest.mark.lava
 def test_demo_short(tmp_path: Path) -> None:
-    settings = replace(demo.PRESETS["digits"], hidden=(256,), tasks=3, epochs=6, m=15.0)
+    settings = replace(demo.PRESETS["digits"], hidden=(256,), tasks=3, epochs=6, m=30.0)
     result = demo.run(settings, tmp_path, progress=False)
     assert result.mismatches == 0
     assert result.images == 3 * 360
