@@ -52,7 +52,8 @@ class Graphs:
         Raises RuntimeError where something in it cannot be captured, as a look at a value.
         """
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream):
+        # The first of the two puts the current stream back where a capture fails; the second then does not.
+        with torch.cuda.stream(self.stream), torch.cuda.graph(graph, stream=self.stream):
             result = function()
 
         def replay() -> T:
