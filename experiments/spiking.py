@@ -59,6 +59,8 @@ SCALES = {
 class SpikingMLP(nn.Module):
     """Raw pixels (n, ...) to logits (n, classes); `rate` is the mean share of units that fired in the last pass."""
 
+    capturable = True  # the units carry nothing over: every pass begins with membranes of 0
+
     def __init__(self, settings: SpikingSettings, images: Images) -> None:
         super().__init__()
         sizes = (images.features, *settings.hidden, images.classes)

@@ -98,13 +98,16 @@ def can_capture(model: nn.Module) -> bool:
 
     True for sequences of this library's layers and torch's plain ones, without hooks, which would not be called. A
     class whose own `forward` does nothing but compute with its input, parameters, buffers and constants (no random
-    numbers, no look at a value, nothing kept in Python) says so by `capturable = True`.
+    numbers, no look at a value, nothing carried over in Python) says so by `capturable = True`, for its parts too.
     """
-    for module in model.modules():
-        kind = type(module)
-        if not (kind in _LAYERS or kind.forward is nn.Sequential.forward or getattr(kind, "capturable", False)):
-            return False
-    return not (is_watched(model) or any(_has_hooks(parameter) for parameter in model.parameters()))
+    return _is_pure(model) and not (is_watched(model) or any(map(_has_hooks, model.parameters())))
+
+
+def _is_pure(module: nn.Module) -> bool:
+    kind = type(module)
+    if kind.forward is nn.Sequential.forward:
+        return all(map(_is_pure, module.children()))
+    return kind in _LAYERS or getattr(kind, "capturable", False)
 
 
 def exact_in_tf32(model: nn.Module) -> bool:

@@ -72,6 +72,9 @@ def network(norm: Any) -> nn.Module:
         return BinaryConvNet((1, 4, 4), [8], 3, pixel_mean=60.0, pixel_std=50.0, seed=0)
     if norm == "real":
         return RealMLP((16, 32, 3), "batch", pixel_mean=60.0, pixel_std=50.0, seed=0, tasks=2)
+    if norm == "spiking":
+        torch.manual_seed(0)
+        return SpikingMLP(SpikingSettings(hidden=(16, 16), steps=3), three_parts().train[0])
     options = {"tasks": 2, "statistics": "stored"} if norm == "batch" else {}
     return BinaryMLP((16, 32, 32, 3), norm, pixel_mean=60.0, pixel_std=50.0, seed=0, **options)
 
@@ -83,6 +86,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "layer": ("layer", None, {"m": (2.0, 4.0, 1.0)}),
     "conv": ("conv", None, {}),
     "real": ("real", None, {}),
+    "spiking": ("spiking", None, {}),
     "sgd": ("fixed", None, {"optimizer": "sgd", "lr": 0.05}),
     "momentum": ("batch", None, {"optimizer": "sgd", "momentum": 0.9, "lr": 0.05}),
     "a table": ("fixed", None, {"consolidation": Table([0, 0.2, 1], [1, 0.3, 0.1])}),
@@ -194,13 +198,12 @@ class Declared(Negated):
 
 
 def test_which_models_can_be_captured() -> None:
-    for norm in ("fixed", "batch", "layer", "conv", "real"):
+    for norm in ("fixed", "batch", "layer", "conv", "real", "spiking"):
         assert cuda.can_capture(network(norm))
     assert not cuda.can_capture(nn.Sequential(nn.Linear(4, 4), nn.Dropout()))  # draws at random
     assert not cuda.can_capture(nn.Sequential(nn.Linear(4, 4), Negated()))  # unknown
+    assert not cuda.can_capture(nn.Sequential(nn.Sequential(nn.Linear(4, 4), Negated())))
     assert cuda.can_capture(nn.Sequential(nn.Linear(4, 4), Declared()))
-    spiking = SpikingMLP(SpikingSettings(), three_parts().train[0])
-    assert not cuda.can_capture(spiking)  # looks at how many fire
     watched = network("fixed")
     watched[2].register_forward_hook(lambda *_: None)  # type: ignore[operator]
     assert not cuda.can_capture(watched)
