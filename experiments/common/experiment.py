@@ -60,10 +60,12 @@ class Results:
         return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
     def text(self, arm: str, metric: str, digits: int = 1) -> str:
-        """Mean and spread as a reader sees them: "94.5 ± 0.6"."""
+        """Mean and spread as a reader sees them: "94.5 ± 0.6"; "0.01" where all seeds have the same."""
         mean, spread = self.mean(arm, metric), self.spread(arm, metric)
         if math.isnan(mean):
             return ""
+        if spread == 0:
+            return f"{mean:g}"
         return f"{mean:.{digits}f}" + ("" if math.isnan(spread) else f" ± {spread:.{digits}f}")
 
     def above(self, arm: str, other: str, metric: str, margin: float = 1.0) -> bool | None:

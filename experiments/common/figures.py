@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -49,17 +50,23 @@ def task_curves(
 
 
 def final_accuracies(results: Results, names: Sequence[str], chance: float | None = None) -> Figure:
-    """Accuracy on each task once all are learned, a line an arm (the paper's Figure 2 e)."""
+    """Accuracy on each task once all are learned, a line an arm (the paper's Figure 2 e).
+
+    Arms that differ in m are shades of one scale; other rules have a colour and a mark of their own.
+    """
+    of_m = [label for label in results.arms if "m = " in label]
+    shades = dict(zip(of_m, mpl.colormaps["plasma"](np.linspace(0.0, 0.85, len(of_m))), strict=True))
+    marks = dict(zip([label for label in results.arms if label not in of_m], cycle("osD^vP<>*XH"), strict=False))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 2.6), layout="constrained")
         axis = figure.subplots()
-        colours = mpl.colormaps["plasma"](np.linspace(0.0, 0.85, len(results.arms)))
         places = np.arange(1, len(names) + 1)
-        for (label, runs), colour in zip(results.arms.items(), colours, strict=True):
+        for label, runs in results.arms.items():
             values = stack([run.data["accuracies"][-1:] for run in runs])[:, 0]
             mean = values.mean(axis=0)
             spread = values.std(axis=0, ddof=1) if len(values) > 1 else None
-            axis.errorbar(places, mean, yerr=spread, label=label, color=colour, marker="o", markersize=3, capsize=2)
+            look = {"color": shades.get(label), "marker": marks.get(label, "o"), "markersize": 3, "linewidth": 1}
+            axis.errorbar(places, mean, yerr=spread, label=label, capsize=2, **look)
         _chance(axis, chance)
         axis.set(xlabel="task", ylabel="accuracy after the last task (%)", xticks=places, ylim=(0, 101))
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
