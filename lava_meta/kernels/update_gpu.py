@@ -134,7 +134,8 @@ def adam(
     signs: any type, the same shape, gets +1 and -1. Tensors as `can_pass` says.
     """
     gate, number, shares = _gate_of(f, hidden)
-    numbers = decay, 1 - betas[0], betas[1], 1 - betas[1], lr, eps, number
+    # Whole numbers would be another type, and compile another kernel.
+    numbers = map(float, (decay, 1 - betas[0], betas[1], 1 - betas[1], lr, eps, number))
     _launch(_adam, hidden, gradient, mean, square, *corrections, shares, hidden.numel(), *numbers, GATE=gate)
     if signs is not None:
         signs.copy_(sign(hidden))
@@ -158,7 +159,7 @@ def sgd(
     """
     gate, number, shares = _gate_of(f, hidden)
     moving = hidden if buffer is None else buffer  # something must stand in its place
-    numbers = decay, momentum, keep, lr, number
+    numbers = map(float, (decay, momentum, keep, lr, number))
     _launch(_sgd, hidden, gradient, moving, shares, hidden.numel(), *numbers, MOVING=buffer is not None, GATE=gate)
     if signs is not None:
         signs.copy_(sign(hidden))
