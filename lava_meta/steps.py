@@ -102,8 +102,9 @@ class CapturedStep(ClearStep):
     kernels read it. A batch of another size than the first, as the last of an epoch, is learned as by `ClearStep`.
 
     Parameters, buffers, the optimizer's state and, from the capture on, each `grad` keep their addresses for the rest
-    of the part. The next batch overwrites the loss. The model must be one of `cuda.can_capture`, and a method may
-    change weights and gradients in place only.
+    of the part. Where a method gives a weight other memory, what was captured is forgotten; where it gives a gradient
+    another tensor, the optimizer's step is an ordinary one. The next batch overwrites the loss. The model must be one
+    of `cuda.can_capture`.
     """
 
     WARM_UP = 3
@@ -117,6 +118,7 @@ class CapturedStep(ClearStep):
         self.left = self.WARM_UP  # batches before the capture
         self.batch: tuple[Tensor, Tensor] | None = None  # where captured kernels read
         self.gradients: dict[Tensor, Tensor | None] = {}  # where they write
+        self.weights: list[int] = []  # and where the weights are
         self.learn: Callable[[], Tensor] | None = None  # the two graphs
         self.take_step: Callable[[], Any] | None = None
         for parameter in self.model.parameters():
@@ -124,12 +126,15 @@ class CapturedStep(ClearStep):
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
         """The mean cross entropy; the gradients come with it."""
+        if self.weights != [parameter.data_ptr() for parameter in self.gradients]:
+            self.begin_part()
         if self.batch is None:
             self.batch = x.clone(), y.clone()
         fits = x.shape == self.batch[0].shape
         if fits and self.left == 0:
             self.learn = self._captured(partial(self._learn, *self.batch))
             self.gradients = {parameter: parameter.grad for parameter in self.model.parameters()}
+            self.weights = [parameter.data_ptr() for parameter in self.gradients]
         self.left -= fits
         self.replays = fits and self.learn is not None
         if not fits or self.learn is None:
@@ -145,10 +150,13 @@ class CapturedStep(ClearStep):
 
     def update(self, optimizer: torch.optim.Optimizer) -> bool:
         eagerly = partial(self.graphs.run, optimizer.step)
-        if self.replays and self.take_step is None:
+        if not self.replays or any(parameter.grad is not own for parameter, own in self.gradients.items()):
+            eagerly()
+            return True
+        if self.take_step is None:
             can = optimizer.can_be_captured  # type: ignore[attr-defined]
             self.take_step = (self._captured(optimizer.step) if can else None) or eagerly
-        (self.take_step if self.replays and self.take_step else eagerly)()
+        self.take_step()
         return True
 
     def accuracy(self, images: Images, batch_size: int) -> float:

@@ -19,7 +19,7 @@ from lava_meta.data import Images
 from lava_meta.experiments.common.training import TrainingSettings
 from lava_meta.experiments.spiking import SpikingMLP, SpikingSettings
 from lava_meta.kernels import update
-from lava_meta.methods import EWC, SI, Beakers, Levels, Replay
+from lava_meta.methods import EWC, SI, Beakers, Hooks, Levels, Replay
 from lava_meta.nn import BinaryConvNet, BinaryLinear, BinaryMLP, FixedNorm, Pixels, RealMLP, Sign, layers
 from lava_meta.optim import MetaplasticAdam
 from lava_meta.rule import Consolidation, Exponential, Table
@@ -51,6 +51,30 @@ def tapes(monkeypatch: pytest.MonkeyPatch) -> list[tape.Tape]:
     monkeypatch.setattr(settings, "MetaplasticAdam", lambda **o: MetaplasticAdam(**{**o, "capturable": o["fused"]}))
     monkeypatch.setattr(update, "can_pass", lambda *tensors: False)
     return made
+
+
+class Rebinding(Hooks):
+    """A method that does what none of ours does: it puts other tensors in the places of gradients and weights."""
+
+    kind = "rebinding"
+
+    def start(self, model: nn.Module) -> Hooks:
+        self.weights, self.steps = [p for p in model.parameters() if p.dim() >= 2], 0
+        return self
+
+    def gradients(self) -> None:
+        if self.steps % 3 == 0:
+            self.weights[0].grad = self.weights[0].grad * 0.5  # type: ignore[operator]
+        if self.steps % 5 == 0:
+            self.weights[1].grad = None
+
+    def stepped(self) -> None:
+        self.steps += 1
+        if self.steps % 8 == 0:
+            self.weights[0].data = self.weights[0].data.clone() * 0.5
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind}
 
 
 def three_parts(shape: tuple[int, ...] = (16,)) -> Scenario:
@@ -122,6 +146,13 @@ def test_a_captured_run_is_the_clear_one_to_the_bit(case: str, tapes: list[tape.
     assert used.captures == 3 * graphs
     assert used.replays == 3 * 6 * graphs
     assert used.runs == 3 * (9 + 3) * 2 - used.replays
+
+
+def test_other_tensors_in_the_places_of_weights_and_gradients(tapes: list[tape.Tape]) -> None:
+    captured = run_of("batch", Rebinding(), {}, fast=True)
+    assert_same(captured, run_of("batch", Rebinding(), {}, fast=False))
+    assert tapes[0].captures > 2
+    assert tapes[0].replays > 5
 
 
 @pytest.mark.parametrize("case", ["batch", "EWC", "momentum"])
