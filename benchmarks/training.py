@@ -3,6 +3,7 @@
     python benchmarks/training.py                              # some minutes
     python benchmarks/training.py --quick --width 1024         # one width, fewer repetitions
     python benchmarks/training.py --reference FOLDER           # FOLDER: your clone of the public code
+    python benchmarks/training.py --whole --reference FOLDER   # one whole epoch of MNIST of each way
     python benchmarks/training.py --scaling                    # cost against synapses and images
     python benchmarks/training.py --device cuda                # fast and clear on a GPU
 
@@ -304,6 +305,24 @@ def compare(arguments: argparse.Namespace) -> None:
         )
 
 
+def whole(arguments: argparse.Namespace) -> None:
+    names = ["fixed", "fast", "clear"] + (["public"] if arguments.reference else [])
+    data = load_dataset("mnist")
+    print(f"{'width':>6} {'way':7}{'epoch s':>9}   (60,000 training images, 10,000 test images)")
+    for width in arguments.width or WIDTHS:
+        found = {}
+        for name in names:
+            way = make(name, width, arguments.reference)
+            x, y = data.train.x[:BATCH], data.train.y[:BATCH]
+            way.step(x, y)  # compiles, allocates
+            found[name] = seconds(lambda: way.epoch(data))  # noqa: B023
+            print(f"{width:6} {name:7}{found[name]:9.2f}", flush=True)
+        print(
+            f"{'':6} {names[-1]}/way: "
+            + ", ".join(f"{name} {found[names[-1]] / found[name]:.1f}x" for name in names[:-1])
+        )
+
+
 def on_device(arguments: argparse.Namespace) -> None:
     try:
         device = usable_device(arguments.device)
@@ -382,6 +401,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--reference", type=Path, help="a clone of the public code")
     parser.add_argument("--device", help="only: fast and clear there (cuda, or cpu)")
+    parser.add_argument("--whole", action="store_true", help="only: one epoch of all images, each way once")
     parser.add_argument("--scaling", action="store_true", help="only: cost against synapses and images")
     parser.add_argument(
         "--cpu",
@@ -403,8 +423,12 @@ def main() -> None:
     )
     if arguments.device:
         on_device(arguments)
+    elif arguments.whole:
+        whole(arguments)
+    elif arguments.scaling:
+        scaling(arguments)
     else:
-        scaling(arguments) if arguments.scaling else compare(arguments)
+        compare(arguments)
 
 
 def _processor() -> str:
