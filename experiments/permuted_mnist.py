@@ -47,7 +47,9 @@ SCALES = {
         batch_size=50,
         ewc_strength=1000.0,
     ),
-    "medium": PermutedSettings(seeds=1, m=(0.0, 2.0, 4.0, 6.0), hidden=(512, 512), epochs=2, evaluate="task"),
+    "medium": PermutedSettings(
+        seeds=1, m=(0.0, 4.0, 8.0, 12.0), hidden=(512, 512), epochs=3, lr=0.0025, ewc_strength=1000.0
+    ),
     "paper": PermutedSettings(seeds=5, norm="batch", hidden=(4096, 4096), epochs=40),
 }
 
