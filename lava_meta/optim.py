@@ -148,7 +148,7 @@ class MetaplasticAdam(_Metaplastic):
     m: metaplasticity >= 0, 0 for plain; f = Tanh2(m). consolidation: any other f, in the place of m.
     betas: in [0, 1). eps: > 0. weight_decay: >= 0. fused: one compiled pass where there is one, within roundings.
     capturable: steps are counted on the parameter's device and nothing waits for it, so that a step can be captured
-    in a CUDA graph (after one that was not, which makes the state).
+    in a CUDA graph (after one that was not, which makes the state). A replay has the options of the capture.
 
     With m = 0, and not fused, every weight is bitwise that of `torch.optim.Adam`: the order of operations is the same.
     The state of a parameter is `step` (int64), `exp_avg` and `exp_avg_sq`, all tensors; a state saved with one
