@@ -155,7 +155,7 @@ def test_other_tensors_in_the_places_of_weights_and_gradients(tapes: list[tape.T
     assert tapes[0].replays > 5
 
 
-@pytest.mark.parametrize("case", ["batch", "EWC", "momentum"])
+@pytest.mark.parametrize("case", ["EWC", "momentum"])
 def test_a_captured_run_resumes_to_the_bit(case: str, tapes: list[tape.Tape], tmp_path: Any) -> None:
     class Stopped(Exception):
         pass
