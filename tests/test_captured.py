@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tape
@@ -21,8 +24,8 @@ from lava_meta.experiments.spiking import SpikingMLP, SpikingSettings
 from lava_meta.kernels import update
 from lava_meta.methods import EWC, SI, Beakers, Hooks, Levels, Replay
 from lava_meta.nn import BinaryConvNet, BinaryLinear, BinaryMLP, FixedNorm, Pixels, RealMLP, Sign, layers
-from lava_meta.optim import MetaplasticAdam
-from lava_meta.rule import Consolidation, Exponential, Table
+from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
+from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Table, Tanh2, _torch_row
 from lava_meta.streams import Scenario
 from lava_meta.training import TrainSettings, train
 
@@ -214,6 +217,60 @@ def test_the_tape_keeps_the_rules_of_graphs() -> None:
     counted.step()
     with pytest.raises(RuntimeError, match="looks at a value"):
         tape.Tape().capture(counted.step)
+
+
+# --- nothing leaves the device --------------------------------------------------------------------------------------
+
+
+class Devices(TorchDispatchMode):
+    """The devices that operations work on, by operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, set[str]] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_flatten((args, kwargs, result))[0] if isinstance(leaf, torch.Tensor)]
+        self.found.setdefault(str(function), set()).update(tensor.device.type for tensor in tensors)
+        return result
+
+    def assert_on_gpu(self) -> None:
+        assert "aten._local_scalar_dense.default" not in self.found
+        elsewhere = {name: on for name, on in self.found.items() if on != {"cuda"} and not name.startswith("profiler.")}
+        assert elsewhere == {}
+        assert len(self.found) > 3
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="this torch knows no CUDA")
+@pytest.mark.parametrize("norm", ["fixed", "batch", "layer", "conv", "real"])
+def test_on_a_gpu_no_operation_would_leave_it(norm: str) -> None:
+    """Tensors without content that are said to lie on a GPU: what each operation would be given and give. A value that
+    the host looks at, or a tensor that it would send, is seen. (Not the backward pass, which needs a real one.)"""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
+        model = network(norm)
+        shape = (1, 4, 4) if norm == "conv" else (16,)
+        x, y = torch.zeros((20, *shape), dtype=torch.uint8), torch.zeros(20, dtype=torch.int64)
+        steps.ClearStep(model).loss(x, y)
+        with Devices() as devices:
+            steps.ClearStep(model).loss(x, y)
+        devices.assert_on_gpu()
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="this torch knows no CUDA")
+def test_on_a_gpu_no_optimizer_step_would_leave_it() -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
+        h = nn.Parameter(torch.zeros(4, 5))
+        h.grad = torch.zeros(4, 5)
+        for f in (Constant(), Tanh2(4.0), Exponential(3.0), Linear(0.5), Quadratic(0.5), Table([0, 1], [1, 0.1])):
+            adam = MetaplasticAdam([h], consolidation=f, weight_decay=1e-7, capturable=True)
+            sgd = MetaplasticSGD([h], 0.01, consolidation=f, weight_decay=1e-7, momentum=0.9)
+            for optimizer in (adam, sgd):
+                optimizer.step()
+                with Devices() as devices:
+                    optimizer.step()
+                devices.assert_on_gpu()
+    _torch_row.cache_clear()  # it keeps the rows of tables, which have no content here
 
 
 # --- which models ---------------------------------------------------------------------------------------------------
