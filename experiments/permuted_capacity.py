@@ -39,7 +39,7 @@ class CapacitySettings(PermutedSettings):
 _DIGITS = CapacitySettings(data="digits", seeds=1, m=(12.0,), epochs=5, batch_size=50, ewc_strength=1000.0)
 SCALES = {
     "small": changed(_DIGITS, tasks=6, widths=(32, 64, 128)),
-    "medium": changed(_DIGITS, data="mnist", m=(4.0,), widths=(128, 256, 512), epochs=2, batch_size=100),
+    "medium": changed(_DIGITS, data="mnist", m=(5.0,), lr=0.00125, widths=(256, 512, 1024), epochs=3, batch_size=100),
     "paper": CapacitySettings(seeds=5, norm="batch", epochs=40),
 }
 
