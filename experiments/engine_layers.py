@@ -32,7 +32,8 @@ _SETTINGS = OnlineSettings(
 _MNIST = replace(
     _SETTINGS, data="mnist", images=20_000, hidden=(512,), lr=0.005, backend="kernels", rules=("engine", "plain")
 )
-SCALES = {"small": replace(_SETTINGS, seeds=1), "medium": _MNIST, "paper": _MNIST}
+# Every phase of a step is a message in Lava: at this many images a run takes two minutes at most.
+SCALES = {"small": replace(_SETTINGS, seeds=1, images=600), "medium": _MNIST, "paper": _MNIST}
 
 
 def scenario(settings: OnlineSettings, seed: int) -> Scenario:
