@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
-from lava_meta.experiments.common.figures import final_accuracies, task_curves
+from lava_meta.experiments.common.figures import permuted_task_figures
 from lava_meta.experiments.common.settings import at_least
 from lava_meta.experiments.common.training import (
     TrainingSettings,
@@ -62,11 +62,7 @@ def measure(settings: PermutedSettings, seed: int, folder: Path, progress: bool)
 
 def figures(settings: PermutedSettings, results: Results) -> Mapping[str, Figure]:
     """The paper's Figure 2."""
-    names = [f"task {task + 1}" for task in range(settings.tasks)]
-    return {
-        "accuracy_over_time": task_curves(results, settings.epochs, names, chance=0.1),
-        "final_accuracies": final_accuracies(results, names, chance=0.1),
-    }
+    return permuted_task_figures(results, settings.tasks, settings.epochs)
 
 
 def claims(settings: PermutedSettings, results: Results) -> Sequence[Claim]:

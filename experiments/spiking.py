@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lava_meta.data import Images
 from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
-from lava_meta.experiments.common.figures import final_accuracies, task_curves
+from lava_meta.experiments.common.figures import permuted_task_figures
 from lava_meta.experiments.common.settings import at_least
 from lava_meta.experiments.common.training import TrainingSettings, best_m, load, measured, rule_arms, train_arm
 from lava_meta.nn import BinaryLinear, FixedNorm, Pixels, SampleNorm
@@ -107,11 +107,7 @@ def measure(settings: SpikingSettings, seed: int, folder: Path, progress: bool) 
 
 def figures(settings: SpikingSettings, results: Results) -> Mapping[str, Figure]:
     """As for the other permuted tasks."""
-    names = [f"task {task + 1}" for task in range(settings.tasks)]
-    return {
-        "accuracy_over_time": task_curves(results, settings.epochs, names, chance=0.1),
-        "final_accuracies": final_accuracies(results, names, chance=0.1),
-    }
+    return permuted_task_figures(results, settings.tasks, settings.epochs)
 
 
 def claims(settings: SpikingSettings, results: Results) -> Sequence[Claim]:

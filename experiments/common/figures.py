@@ -73,6 +73,15 @@ def final_accuracies(results: Results, names: Sequence[str], chance: float | Non
     return figure
 
 
+def permuted_task_figures(results: Results, tasks: int, epochs: int) -> dict[str, Figure]:
+    """Both of the above, for tasks of ten classes."""
+    names = [f"task {task + 1}" for task in range(tasks)]
+    return {
+        "accuracy_over_time": task_curves(results, epochs, names, chance=0.1),
+        "final_accuracies": final_accuracies(results, names, chance=0.1),
+    }
+
+
 def band(axis: Any, x: np.ndarray, values: np.ndarray, **line: Any) -> None:
     """The mean of `values` (seeds, points) over x, with a band of one standard deviation where there are seeds."""
     mean = values.mean(axis=0)
