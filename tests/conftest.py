@@ -17,10 +17,11 @@ collect_ignore_glob = [] if HAS_LAVA else ["processes/*"]
 
 
 @pytest.fixture(autouse=True)
-def _same_draws_in_any_order() -> None:
-    """A test draws the same numbers whichever ran before it in its process."""
+def _same_torch_in_any_order() -> None:
+    """A test draws the same numbers, on one thread, whichever ran before it in its process."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+        sys.modules["torch"].set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

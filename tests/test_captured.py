@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+import tape
 import torch
+from stopping import stopped_after
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-sys.path.insert(0, str(Path(__file__).parent))
-import tape
-
-import lava_meta.training as loop
 from lava_meta import cuda, settings, steps
 from lava_meta.data import Images
 from lava_meta.experiments.common.training import TrainingSettings
@@ -160,23 +156,8 @@ def test_other_tensors_in_the_places_of_weights_and_gradients(tapes: list[tape.T
 
 @pytest.mark.parametrize("case", ["EWC", "momentum"])
 def test_a_captured_run_resumes_to_the_bit(case: str, tapes: list[tape.Tape], tmp_path: Any) -> None:
-    class Stopped(Exception):
-        pass
-
-    calls = 0
-    save = loop._Run._save
-
-    def save_and_stop(run: Any) -> None:
-        nonlocal calls
-        save(run)
-        calls += 1
-        if calls == 6:  # after the second epoch of the second part
-            raise Stopped
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "_save", save_and_stop)
-        with pytest.raises(Stopped):
-            run_of(*CASES[case], fast=True, out=tmp_path)
+    with stopped_after(6):  # after the second epoch of the second part
+        run_of(*CASES[case], fast=True, out=tmp_path)
     resumed = run_of(*CASES[case], fast=True, out=tmp_path, resume=True)
     assert_same(resumed, run_of(*CASES[case], fast=False))
 

@@ -5,21 +5,17 @@ There a tape stands in for the graphs (see tape.py), and what only a GPU has (wa
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
+import tape
 import torch
+from stopping import stopped_after
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parent))
-import tape
-
-import lava_meta.training as loop
 from lava_meta import cuda
 from lava_meta.data import load_dataset
 from lava_meta.devices import usable_device
@@ -156,9 +152,6 @@ def test_memory_stays_flat(device: str) -> None:
 @slow_on_the_cpu
 @pytest.mark.parametrize("method", [None, EWC(100.0, images=50), Replay(50)], ids=["plain", "EWC", "replay"])
 def test_a_run_resumes_to_the_bit(method: Any, device: str, tmp_path: Any) -> None:
-    class Stopped(Exception):
-        pass
-
     digits = load_dataset("digits")
     some = type(digits)("digits", digits.train.take(range(330)), digits.test.take(range(100)))
     scenario, setting = permuted_tasks(some, 2, 0), TrainSettings(epochs=3, m=4.0, fast=True)
@@ -168,20 +161,8 @@ def test_a_run_resumes_to_the_bit(method: Any, device: str, tmp_path: Any) -> No
 
     whole = fresh()
     result = train(whole, scenario, setting, method=method, progress=False)
-    calls = 0
-    save = loop._Run._save
-
-    def save_and_stop(run: Any) -> None:
-        nonlocal calls
-        save(run)
-        calls += 1
-        if calls == 6:  # after the second epoch of the second part
-            raise Stopped
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "_save", save_and_stop)
-        with pytest.raises(Stopped):
-            train(fresh(), scenario, setting, tmp_path, method=method, progress=False)
+    with stopped_after(6):  # after the second epoch of the second part
+        train(fresh(), scenario, setting, tmp_path, method=method, progress=False)
     again = fresh()
     resumed = train(again, scenario, setting, tmp_path, method=method, resume=True, progress=False)
     assert resumed.history == result.history

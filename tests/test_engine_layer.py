@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from online_oracle import readout_step
 
 from lava_meta.data import load_dataset
 from lava_meta.errors import ConversionError
@@ -60,13 +61,8 @@ def test_one_image_is_torch_autograd_with_the_straight_through_estimator(consoli
     x = generator.choice(np.array([-1, 1], np.int8), (1, 20))
     before = layer.hidden / settings.full_range
 
-    hidden = torch.tensor(before, requires_grad=True)
-    weight = hidden + (torch.where(hidden >= 0, 1.0, -1.0) - hidden).detach()
-    logits = torch.tensor(x, dtype=torch.float32) @ weight / 20**0.5
-    torch.nn.functional.cross_entropy(logits, torch.tensor([3])).backward()
-    assert hidden.grad is not None
-    step = 0.3 * hidden.grad.numpy() * 20**0.5
-    expected = metaplastic_update(before, step.astype(np.float32), consolidation)
+    step = readout_step(before, x, 3, 0.3)
+    expected = metaplastic_update(before, step, consolidation)
 
     error = ClassError("softmax", 5, 20, "float", 0.0)(layer.forward(x), np.array([3]))
     layer.backward(error, pass_down=False)

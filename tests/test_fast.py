@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fused_steps import FUNCTIONS, both
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stopping import stopped_after
 from torch import nn
 from torch.nn import functional
 
-import lava_meta.training as loop
 from lava_meta.data import Images
 from lava_meta.errors import DivergenceError
 from lava_meta.fast import FastNetwork
@@ -21,11 +22,10 @@ from lava_meta.kernels import backward, products, threads
 from lava_meta.methods import EWC
 from lava_meta.nn import BinaryConvNet, BinaryLinear, BinaryMLP, FixedNorm, SampleNorm, Sign
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
-from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Table, Tanh2, sign
+from lava_meta.rule import Consolidation, Tanh2, sign
 from lava_meta.streams import Scenario
 from lava_meta.training import TrainSettings, train
 
-FUNCTIONS = [Constant(), Tanh2(4.0), Exponential(3.0), Linear(0.5), Quadratic(0.5), Table([0, 0.2, 1], [1, 0.3, 0.1])]
 OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "adam": (MetaplasticAdam, {"lr": 0.005}),
     "sgd": (MetaplasticSGD, {"lr": 0.01}),
@@ -36,21 +36,6 @@ FORMS = [products.Floats, products.Bytes]
 
 def hidden_weights(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) - 0.5
-
-
-def both(make: Any, options: dict[str, Any], h: torch.Tensor, steps: int, seed: int) -> list[torch.Tensor]:
-    """The weights after equal gradients, clear and fused."""
-    generator = torch.Generator().manual_seed(seed)
-    grads = [torch.randn(h.shape, generator=generator) for _ in range(steps)]
-    found = []
-    for fused in (False, True):
-        parameter = nn.Parameter(h.clone())
-        optimizer = make([parameter], fused=fused, **options)
-        for gradient in grads:
-            parameter.grad = gradient.clone()
-            optimizer.step()
-        found.append(parameter.detach())
-    return found
 
 
 # --- the optimizer's pass -------------------------------------------------------------------------------------------
@@ -336,23 +321,8 @@ def test_a_fast_run_learns_and_resumes_to_the_bit(tmp_path: Any, norm: Any, meth
     assert learned.accuracies[0] is not None
     assert learned.accuracies[0] > 0.5  # of three classes
 
-    class Stopped(Exception):
-        pass
-
-    calls = 0
-    save = loop._Run._save
-
-    def save_and_stop(run: Any) -> None:
-        nonlocal calls
-        save(run)
-        calls += 1
-        if calls == 4:
-            raise Stopped
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "_save", save_and_stop)
-        with pytest.raises(Stopped):
-            train(fresh(norm), two_parts(), setting, tmp_path, method=method, progress=False)
+    with stopped_after(4):
+        train(fresh(norm), two_parts(), setting, tmp_path, method=method, progress=False)
     again = fresh(norm)
     second = train(again, two_parts(), setting, tmp_path, method=method, resume=True, progress=False)
     assert second.history == result.history

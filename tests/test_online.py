@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from online_oracle import readout_step
 
 from lava_meta.data import Dataset, Images, load_dataset
 from lava_meta.errors import DataError, DivergenceError, FormatError
@@ -68,14 +69,8 @@ def test_one_image_of_plain_float_learning_is_torch_autograd_with_the_straight_t
     x = generator.choice(np.array([-1, 1], np.int8), (1, 20))
     before = layer.hidden.copy()
 
-    hidden = torch.tensor(before, requires_grad=True)
-    weight = hidden + (torch.where(hidden >= 0, 1.0, -1.0) - hidden).detach()
-    logits = torch.tensor(x, dtype=torch.float32) @ weight / 20**0.5
-    torch.nn.functional.cross_entropy(logits, torch.tensor([3])).backward()
-    assert hidden.grad is not None
-    # The rule's step leaves out the factor 1/sqrt(n): it belongs to the learning rate.
-    step = 0.3 * hidden.grad.numpy() * 20**0.5
-    expected = np.clip(metaplastic_update(before, step.astype(np.float32), consolidation), -1, 1)
+    step = readout_step(before, x, 3, 0.3)
+    expected = np.clip(metaplastic_update(before, step, consolidation), -1, 1)
 
     layer.backward(ClassError("softmax", 5, 20, "float", 0.0)(layer.forward(x), np.array([3])))
     np.testing.assert_allclose(layer.hidden, expected, atol=1e-6)

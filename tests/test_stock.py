@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("lava.magma")
 
-sys.path.insert(0, str(Path(__file__).parent))
 import stock_nets
 import stock_steps
 

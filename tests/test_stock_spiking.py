@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("lava.magma")
 
-sys.path.insert(0, str(Path(__file__).parent))
 import stock_steps
 
 from lava_meta.bits import pack

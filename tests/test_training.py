@@ -29,14 +29,6 @@ SCENARIO = permuted_tasks(SMALL, 2, seed=0)
 QUICK = TrainSettings(epochs=2)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def net(**options):
     return BinaryMLP.for_images(SMALL.train, [24], seed=1, **options)
 

@@ -7,14 +7,16 @@ import math
 from types import ModuleType
 from typing import Any
 
+import fused_steps
 import pytest
 import torch
+from fused_steps import both
 from torch import nn
 
 from lava_meta import optim
 from lava_meta.kernels import gpu
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
-from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Table, Tanh2
+from lava_meta.rule import Consolidation
 
 pytest.importorskip("triton", reason="triton comes with torch where that is built for CUDA")
 
@@ -26,15 +28,7 @@ class Own(Consolidation):
         return 1 / (1 + distance)
 
 
-FUNCTIONS = [
-    Constant(),
-    Tanh2(4.0),
-    Exponential(3.0),
-    Linear(0.5),
-    Quadratic(0.5),
-    Table([0, 0.2, 1], [1, 0.3, 0.1]),
-    Own(),
-]
+FUNCTIONS = [*fused_steps.FUNCTIONS, Own()]
 OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "adam": (MetaplasticAdam, {"lr": 0.005, "capturable": True}),
     "sgd": (MetaplasticSGD, {"lr": 0.01}),
@@ -61,21 +55,6 @@ def on_gpu(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optim, "gpu_pass", lambda *tensors: kernels if kernels.can_pass(*tensors) else None)
 
 
-def both(make: Any, options: dict[str, Any], h: torch.Tensor, steps: int) -> list[torch.Tensor]:
-    """The weights after equal gradients: clear, and by the kernels."""
-    generator = torch.Generator().manual_seed(1)
-    grads = [torch.randn(h.shape, generator=generator) for _ in range(steps)]
-    found = []
-    for fused in (False, True):
-        parameter = nn.Parameter(h.clone())
-        optimizer = make([parameter], fused=fused, **options)
-        for gradient in grads:
-            parameter.grad = gradient.clone()
-            optimizer.step()
-        found.append(parameter.detach())
-    return found
-
-
 @pytest.mark.usefixtures("on_gpu")
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.kind)
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -83,7 +62,7 @@ def test_the_kernels_take_the_clear_steps(name: str, f: Consolidation) -> None:
     make, options = OPTIMIZERS[name]
     h = torch.rand((31, 67), generator=torch.Generator().manual_seed(0)) - 0.5  # two blocks and a part of a third
     h.view(-1)[:2] = torch.tensor([0.0, -0.0])
-    clear, fused = both(make, {**options, "consolidation": f, "weight_decay": 1e-3}, h, 4)
+    clear, fused = both(make, {**options, "consolidation": f, "weight_decay": 1e-3}, h, 4, 1)
     torch.testing.assert_close(fused, clear, rtol=1e-6, atol=1e-7)
     assert not torch.equal(fused, h)
 
@@ -93,7 +72,7 @@ def test_the_kernels_take_the_clear_steps(name: str, f: Consolidation) -> None:
 def test_gates_of_any_size_of_weight(size: float) -> None:
     h = (torch.rand((40, 50), generator=torch.Generator().manual_seed(0)) - 0.5) * size
     for f in FUNCTIONS[1:]:
-        clear, fused = both(MetaplasticSGD, {"lr": size, "consolidation": f}, h, 1)
+        clear, fused = both(MetaplasticSGD, {"lr": size, "consolidation": f}, h, 1, 1)
         torch.testing.assert_close(fused, clear, rtol=2e-6, atol=size * 1e-7)
         shrinks = (h - clear) * h > 0
         torch.testing.assert_close((h - fused)[shrinks], (h - clear)[shrinks], rtol=1e-5, atol=size * 1e-7)
@@ -105,7 +84,7 @@ def test_weights_that_are_not_finite_stay_so_and_no_others() -> None:
     h = torch.rand((3, 8), generator=torch.Generator().manual_seed(0)) - 0.5
     h[0, 0], h[1, 1], h[2, 2] = math.nan, math.inf, -math.inf
     for f in FUNCTIONS:
-        clear, fused = both(MetaplasticAdam, {"consolidation": f, "capturable": True}, h, 2)
+        clear, fused = both(MetaplasticAdam, {"consolidation": f, "capturable": True}, h, 2, 1)
         assert torch.equal(torch.isfinite(fused), torch.isfinite(h))
         torch.testing.assert_close(fused[torch.isfinite(h)], clear[torch.isfinite(h)], rtol=1e-6, atol=1e-7)
 

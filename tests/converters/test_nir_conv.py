@@ -20,15 +20,6 @@ STEP = 1e-4  # snnTorch's importer simulates with this one
 CHANNELS = 4
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small products lose by a second thread, and under load by far."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def reference(graph: nir.NIRGraph, x: np.ndarray) -> dict[str, np.ndarray]:
     """NIR's equations in float64, by torch's convolution: the output of every node, for inputs (n, ...)."""
     after, out = dict(graph.edges), {}

@@ -44,14 +44,6 @@ CASES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def image_files(tmp_path, monkeypatch):
     """Files as those of MNIST, Fashion-MNIST and USPS, made of digits."""

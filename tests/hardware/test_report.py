@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -136,7 +135,6 @@ def test_populations_send_what_the_graph_computes(name: str) -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_populations_send_what_lavas_own_models_send(name: str) -> None:
     """Every stock Process of every layer, helper units included: an image is held until all have seen it."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     import stock_steps
 
     graph = NETS[name]()
