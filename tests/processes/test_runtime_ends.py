@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
 
 PRELUDE = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent / "toys")!r})
+sys.path[:0] = {[str(Path(__file__).parent / "toys"), str(Path(__file__).parents[1])]!r}
 import multiprocessing, os, signal, time
 # A shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -27,9 +27,12 @@ import lava_toys as toys
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava_meta.errors import RunError
 from lava_meta.processes.runtime import Supervised
+from shared_memory import named
 
 def announce():
-    print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+    pids = [child.pid for child in multiprocessing.active_children()]
+    assert not any(map(named, pids))  # looked at here, where they surely run still
+    print(*pids, flush=True)
 """
 
 
@@ -62,13 +65,10 @@ def begin(code: str, **environment: str) -> subprocess.Popen:
 
 
 def actors(process: subprocess.Popen) -> list[int]:
-    """The process ids that `announce` printed, of processes whose shared memory has no name that could stay."""
+    """The process ids that `announce` printed; they may have ended since."""
     assert process.stdout is not None
     pids = [int(pid) for pid in process.stdout.readline().split()]
     assert len(pids) == 3, process.communicate()
-    for pid in pids:
-        maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
-        assert not [line for line in maps if "/dev/shm/" in line and not line.endswith("(deleted)")]
     return pids
 
 
@@ -76,7 +76,7 @@ def alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and waits for its parent to notice does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter when it ends between open and read
         return False
 
 
