@@ -19,7 +19,7 @@ test: setup
 # The core's tests where Lava cannot be imported, as on any Python but 3.10.
 test-core: setup
 	$(PYTHON) -c "import sys; sys.modules['lava'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))" \
-		-q -m "not slow" $(addprefix tests/test_, $(addsuffix .py, rule optim fast nn data streams metrics graph conv sealed device_curve)) tests/hardware
+		-q -m "not slow" $(addprefix tests/test_, $(addsuffix .py, rule optim fast threads nn data streams metrics graph conv sealed device_curve)) tests/hardware
 
 test-slow: setup
 	$(PYTHON) -m pytest -m slow $(ARGS)

@@ -31,7 +31,7 @@ OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "sgd": (MetaplasticSGD, {"lr": 0.01}),
     "momentum": (MetaplasticSGD, {"lr": 0.01, "momentum": 0.9, "dampening": 0.1}),
 }
-FORMS = [products.Floats, products.Bytes]
+FORMS = [products.Floats, products.Bytes, products.Bits]
 
 
 def hidden_weights(shape: tuple[int, ...], seed: int) -> torch.Tensor:
@@ -170,6 +170,47 @@ def test_a_gradient_that_is_no_number_spoils_its_row_alone(bad: float) -> None:
     torch.testing.assert_close(back[1], torch.full((7,), 5.0))
 
 
+# --- sums of layers -------------------------------------------------------------------------------------------------
+
+
+SEEDS = st.integers(0, 2**16)
+
+
+def layer_of_signs(form: Any, units: int, inputs: int, seed: int) -> tuple[Any, torch.Generator]:
+    generator = torch.Generator().manual_seed(seed)
+    layer = form(units, inputs)
+    layer.signs.copy_(torch.randint(0, 2, (units, inputs), generator=generator) * 2 - 1)
+    return layer, generator
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=50, deadline=None)
+@given(n=st.integers(1, 9), units=st.integers(1, 200), inputs=st.integers(1, 200), seed=SEEDS)
+def test_sums_of_signs_are_exact(form: Any, number: int, n: int, units: int, inputs: int, seed: int) -> None:
+    layer, generator = layer_of_signs(form, units, inputs, seed)
+    x = (torch.randint(0, 2, (n, inputs), generator=generator) * 2 - 1).to(layer.signs_type)
+    before, least = torch.get_num_threads(), threads.LEAST
+    torch.set_num_threads(number)
+    threads.LEAST = 1000
+    try:
+        sums = layer.sums(x)
+    finally:
+        torch.set_num_threads(before)
+        threads.LEAST = least
+    assert torch.equal(sums.long(), x.long() @ layer.signs.long().T)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=50, deadline=None)
+@given(n=st.integers(1, 9), units=st.integers(1, 99), inputs=st.integers(1, 99), offset=st.integers(0, 255), seed=SEEDS)
+def test_sums_of_pixels_are_exact(form: Any, n: int, units: int, inputs: int, offset: int, seed: int) -> None:
+    layer, generator = layer_of_signs(form, units, inputs, seed)
+    pixels = torch.randint(0, 256, (n, inputs), generator=generator, dtype=torch.uint8)
+    sums = layer.sums_of_pixels(pixels, offset)
+    assert torch.equal(sums.long(), (pixels.long() - offset) @ layer.signs.long().T)
+
+
 # --- the whole step -------------------------------------------------------------------------------------------------
 
 
@@ -243,7 +284,8 @@ def test_inputs_that_never_change_stay_without_gradient_under_batch_norm(
 
 
 @pytest.mark.parametrize("norm", ["fixed", "layer"])
-def test_threads_do_not_change_a_bit_of_the_gradients(norm: Any) -> None:
+def test_threads_do_not_change_a_bit_of_the_gradients(monkeypatch: pytest.MonkeyPatch, norm: Any) -> None:
+    monkeypatch.setattr(threads, "LEAST", 1000)
     model = BinaryMLP((300, 260, 270, 10), norm, pixel_mean=60.0, pixel_std=80.0, seed=0)
     network = FastNetwork.of(model)
     assert network is not None

@@ -18,6 +18,9 @@ The inner loops serve numba functions; their arrays are in C order.
     _split_planes(pixels, x, lane)
         bit i of x[lane, b, k] = bit b of pixels[64 * k + i]
             pixels: unsigned (64 * words,); x: uint64 (lanes, planes, words)
+    _word_of_signs(signs, start) -> uint64
+        bit i = signs[start + i] > 0
+            signs: int8, of any shape
 
 All in one file, since numba's cache notices changes of the file that holds a compiled function, and of no other.
 """
@@ -159,10 +162,22 @@ def _product_counter(typing_context: Any, mask: Any, quads: Any, lane: Any, coun
     return types.void(mask, quads, types.intp, counts), codegen
 
 
+def _sign_packer(typing_context: Any, signs: Any, start: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        values = ir.VectorType(ir.IntType(8), 64)
+        place = builder.bitcast(builder.gep(array.data, [args[1]]), values.as_pointer())
+        positive = builder.icmp_signed(">", builder.load(place, align=1), ir.Constant(values, None))
+        return builder.bitcast(positive, _I64)
+
+    return types.uint64(signs, types.intp), codegen
+
+
 _add_xor: Any = intrinsic(_bit_counter(planes=False))
 _add_plane: Any = intrinsic(_bit_counter(planes=True))
 _count_products: Any = intrinsic(_product_counter)
 _split_planes: Any = intrinsic(_plane_splitter)
+_word_of_signs: Any = intrinsic(_sign_packer)
 
 
 # One dense layer's row in the table that `forward` reads.
@@ -249,6 +264,48 @@ def forward(  # type: ignore[no-untyped-def]
                 done += images * blocks
                 entering = SIGNS
     return seen
+
+
+@njit(cache=True, nogil=True)
+def pack_signs(signs, x):  # type: ignore[no-untyped-def]
+    """Signs int8 (n, n_in) to bits, uint64 (n, words)."""
+    for lane in range(signs.shape[0]):
+        _pack_rows(signs, lane, 1, x[lane].reshape(-1, 1))
+
+
+@njit(cache=True, nogil=True)
+def sums_of_signs(signs, x, start, end, sums):  # type: ignore[no-untyped-def]
+    """sums[i, u] = sum_j signs[u, j] * x[i, j] for the units u of start .. end - 1.
+
+    signs: int8 (units, n_in), +1 and -1. x: uint64 (n, words). sums: int32 (n, units). Sixty-four units are packed at a
+    time, so that their bits are still in the first-level cache when they are counted.
+    """
+    n_in, words = signs.shape[1], x.shape[1]
+    weights = np.zeros((words, BLOCK), np.uint64)
+    counts = np.empty(BLOCK, np.int64)
+    for first in range(start, end, BLOCK):
+        units = min(BLOCK, end - first)
+        for u in range(0, units, 8):  # so many words make one line of the cache
+            _pack_rows(signs, first + u, min(8, units - u), weights[:, u : u + 8])
+        for lane in range(x.shape[0]):
+            counts[:] = 0
+            _add_xor(weights, 0, x, lane * words, words, counts)
+            for u in range(units):
+                sums[lane, first + u] = np.int32(n_in - 2 * counts[u])
+
+
+@njit(cache=True, nogil=True)
+def _pack_rows(signs, first, rows, x):  # type: ignore[no-untyped-def]
+    """Rows first .. first + rows - 1 of signs, int8 (any, n), to the columns of x, uint64 (words, rows or more)."""
+    n = signs.shape[1]
+    for k in range(n // 64):
+        for row in range(rows):
+            x[k, row] = _word_of_signs(signs, (first + row) * n + 64 * k)
+    for row in range(rows if n % 64 else 0):
+        word = np.uint64(0)
+        for i in range(n % 64):
+            word |= np.uint64(signs[first + row, n - n % 64 + i] > 0) << np.uint64(i)
+        x[n // 64, row] = word
 
 
 @njit(cache=True)

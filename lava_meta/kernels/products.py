@@ -6,8 +6,9 @@
 
 `Bytes` multiplies signed bytes (oneDNN, on VNNI or AMX) into exact integers and gradients as pairs of bytes
 (`lava_meta.kernels.backward`), and the outer product in bfloat16: x (signs, or whole levels up to 256) is exact in it,
-d is rounded to 8 bits, its sum over the batch kept to 16. `Floats` does everything in float32. Which one is used
-depends on the processor's features alone, so that a run goes on as it began.
+d is rounded to 8 bits, its sum over the batch kept to 16. `Bits` is `Bytes`, but for signs from signs it packs 64 of
+them to a word and counts bits (AVX-512 VPOPCNTDQ), to the same integers. `Floats` does everything in float32. Which
+one is used depends on the processor's features alone, so that a run goes on as it began.
 
 Binary weights lie in memory once, as the operand itself; the optimizer's pass writes them there.
 """
@@ -19,16 +20,19 @@ import torch
 from numba.core.registry import cpu_target
 from torch import Tensor
 
-from lava_meta.kernels import backward
+from lava_meta.bits import words
+from lava_meta.kernels import backward, loops
+from lava_meta.kernels.threads import in_parts
 
 PIXEL_SHIFT = 128  # pixels 0 .. 255 as signed bytes
 
 
-def form() -> type[Bytes] | type[Floats]:
+def form() -> type[Floats]:
     """The form for this processor."""
     features = cpu_target.target_context.codegen().magic_tuple()[2]
-    bytes_, halves = "+avx512vnni" in features, "+avx512bf16" in features or "+amx-bf16" in features
-    return Bytes if bytes_ and halves else Floats
+    if "+avx512vnni" not in features or not ("+avx512bf16" in features or "+amx-bf16" in features):
+        return Floats
+    return Bits if "+avx512vpopcntdq" in features else Bytes
 
 
 class Floats:
@@ -64,15 +68,21 @@ class Bytes(Floats):
     signs_type = torch.int8
     gradient_type = torch.bfloat16
 
+    def _times_weights(self, x: Tensor) -> Tensor:
+        """W x, int32 (n, units). x: int8 (n, inputs)."""
+        # A transposed matrix of one column has both strides 1, for which torch._int_mm leaves its result unwritten.
+        transposed = self.signs.T if self.signs.shape[1] > 1 else self.signs.view(1, -1)
+        return torch._int_mm(x, transposed)
+
     def sums_of_pixels(self, pixels: Tensor, offset: int) -> Tensor:
         # W (p - c) = W (p - 128) + (128 - c) W 1, with W 1 from a row of ones: also exact.
         shifted = torch.ones(len(pixels) + 1, pixels.shape[1], dtype=torch.int8)
         torch.bitwise_xor(pixels, PIXEL_SHIFT, out=shifted[:-1].view(torch.uint8))
-        sums = torch._int_mm(shifted, self.signs.T)
+        sums = self._times_weights(shifted)
         return sums[:-1].add_(sums[-1], alpha=PIXEL_SHIFT - offset)
 
     def sums(self, x: Tensor) -> Tensor:
-        return torch._int_mm(x, self.signs.T)
+        return self._times_weights(x)
 
     def back(self, d: Tensor, y: Tensor, window: float, factor: float) -> Tensor:
         digits, scales = torch.empty(2 * len(d), d.shape[1], dtype=torch.int8), torch.empty(len(d))
@@ -97,3 +107,23 @@ class Bytes(Floats):
         left[n + 1] = lost - left[n]
         right[n:] = right[:n].to(torch.float32).mean(dim=0)
         torch.mm(left.T.contiguous(), right, out=self.gradient)
+
+
+class Bits(Bytes):
+    """As `Bytes`, with the sums of signs counted on packed bits."""
+
+    def sums(self, x: Tensor) -> Tensor:
+        units, inputs = self.signs.shape
+        if units < loops.BLOCK:
+            return super().sums(x)
+        packed = np.empty((len(x), words(inputs)), np.uint64)
+        loops.pack_signs(x.numpy(), packed)
+        signs, sums = self.signs.numpy(), torch.empty(len(x), units, dtype=torch.int32)
+        out = sums.numpy()
+
+        def part(start: int, end: int) -> bool:
+            loops.sums_of_signs(signs, packed, start // inputs, end // inputs, out)
+            return True
+
+        in_parts(part, signs.size, align=loops.BLOCK * inputs)
+        return sums
