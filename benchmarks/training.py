@@ -205,19 +205,20 @@ def product_time(width: int) -> float:
     def signs(rows: int, kind: torch.dtype) -> torch.Tensor:
         return (torch.randint(0, 2, (rows, n), generator=rng) * 2 - 1).to(kind)
 
-    if products.form() is products.Bytes:
-        a, a2, w = signs(BATCH, torch.int8), signs(2 * BATCH, torch.int8), signs(n, torch.int8)
-        d, x, g = (
-            signs(n, torch.bfloat16)[:, :BATCH].contiguous(),
-            signs(BATCH, torch.bfloat16),
-            signs(n, torch.bfloat16),
-        )
-        ways = [lambda: torch._int_mm(a, w.T), lambda: torch._int_mm(a2, w), lambda: torch.mm(d, x, out=g)]
+    layer = products.form()(n, n)
+    layer.signs.fill_(1)
+    x = signs(BATCH, layer.signs_type)
+    if isinstance(layer, products.Bytes):
+        digits = signs(2 * BATCH, torch.int8)
+        d, y = signs(n, torch.bfloat16)[:, :BATCH].contiguous(), x.to(torch.bfloat16)
+        pixels, back = lambda: torch._int_mm(x, layer.signs.T), lambda: torch._int_mm(digits, layer.signs)
     else:
-        a, w, g = signs(BATCH, torch.float32), signs(n, torch.float32), signs(n, torch.float32)
-        ways = [lambda: a @ w.T, lambda: a @ w, lambda: torch.mm(a.T, a, out=g)]
-    forward, back, outer = (min(seconds(way) for _ in range(40)) / n**2 for way in ways)
-    return synapses(width) * (forward + outer) + (synapses(width) - 784 * width) * back
+        d, y = x.T, x
+        pixels, back = lambda: x @ layer.signs.T, lambda: x @ layer.signs
+    ways = [pixels, lambda: layer.sums(x), back, lambda: torch.mm(d, y, out=layer.gradient)]
+    first, sums, backward, outer = (min(seconds(way) for _ in range(40)) / n**2 for way in ways)
+    inner = synapses(width) - 784 * width
+    return 784 * width * first + inner * (sums + backward) + synapses(width) * outer
 
 
 def bound(width: int, threads: int) -> tuple[float, float]:
