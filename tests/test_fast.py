@@ -85,14 +85,10 @@ def test_threads_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch, name: str)
     monkeypatch.setattr(threads, "LEAST", 1000)
     make, options = OPTIMIZERS[name]
     h = hidden_weights((97, 131), 0)
-    before = torch.get_num_threads()
     results = []
-    try:
-        for number in (1, 2, 3):
-            torch.set_num_threads(number)
-            results.append(both(make, {**options, "consolidation": Tanh2(4.0)}, h, 4, 1)[1])
-    finally:
-        torch.set_num_threads(before)
+    for number in (1, 2, 3):
+        torch.set_num_threads(number)
+        results.append(both(make, {**options, "consolidation": Tanh2(4.0)}, h, 4, 1)[1])
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
 
@@ -190,14 +186,10 @@ def layer_of_signs(form: Any, units: int, inputs: int, seed: int) -> tuple[Any, 
 def test_sums_of_signs_are_exact(form: Any, number: int, n: int, units: int, inputs: int, seed: int) -> None:
     layer, generator = layer_of_signs(form, units, inputs, seed)
     x = (torch.randint(0, 2, (n, inputs), generator=generator) * 2 - 1).to(layer.signs_type)
-    before, least = torch.get_num_threads(), threads.LEAST
     torch.set_num_threads(number)
-    threads.LEAST = 1000
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "LEAST", 1000)
         sums = layer.sums(x)
-    finally:
-        torch.set_num_threads(before)
-        threads.LEAST = least
     assert torch.equal(sums.long(), x.long() @ layer.signs.long().T)
 
 
@@ -290,16 +282,12 @@ def test_threads_do_not_change_a_bit_of_the_gradients(monkeypatch: pytest.Monkey
     network = FastNetwork.of(model)
     assert network is not None
     x, y = batch((300,), 100, 10, 1)
-    before = torch.get_num_threads()
     found = []
-    try:
-        for number in (1, 2):
-            torch.set_num_threads(number)
-            network.loss(x, y)
-            network.backward()
-            found.append([gradient.clone() for gradient in network.gradients.values()])
-    finally:
-        torch.set_num_threads(before)
+    for number in (1, 2):
+        torch.set_num_threads(number)
+        network.loss(x, y)
+        network.backward()
+        found.append([gradient.clone() for gradient in network.gradients.values()])
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
 
 

@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -17,15 +16,9 @@ from lava_meta.kernels.threads import in_parts
 
 
 @pytest.fixture(autouse=True)
-def _three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "LEAST", 100)
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
-
-
-needs_runtime = pytest.mark.skipif(threads._enter is None, reason="torch's threads are not OpenMP's here")
+    torch.set_num_threads(3)  # the next test begins with one
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch may have other threads")
@@ -43,7 +36,7 @@ def test_every_element_is_in_one_part(size: int, align: int) -> None:
     assert [i for start, end in sorted(parts) for i in range(start, end)] == list(range(size))
 
 
-@needs_runtime
+@pytest.mark.skipif(threads._enter is None, reason="torch's threads are not OpenMP's here")
 def test_parts_run_beside_each_other() -> None:
     meeting = threading.Barrier(3)
     assert in_parts(lambda start, end: meeting.wait(timeout=20) >= 0, 3000)

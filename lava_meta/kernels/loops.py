@@ -267,13 +267,6 @@ def forward(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def pack_signs(signs, x):  # type: ignore[no-untyped-def]
-    """Signs int8 (n, n_in) to bits, uint64 (n, words)."""
-    for lane in range(signs.shape[0]):
-        _pack_rows(signs, lane, 1, x[lane].reshape(-1, 1))
-
-
-@njit(cache=True, nogil=True)
 def sums_of_signs(signs, x, start, end, sums):  # type: ignore[no-untyped-def]
     """sums[i, u] = sum_j signs[u, j] * x[i, j] for the units u of start .. end - 1.
 
@@ -292,6 +285,7 @@ def sums_of_signs(signs, x, start, end, sums):  # type: ignore[no-untyped-def]
             _add_xor(weights, 0, x, lane * words, words, counts)
             for u in range(units):
                 sums[lane, first + u] = np.int32(n_in - 2 * counts[u])
+    return True
 
 
 @njit(cache=True, nogil=True)

@@ -20,7 +20,7 @@ import torch
 from numba.core.registry import cpu_target
 from torch import Tensor
 
-from lava_meta.bits import words
+from lava_meta.bits import pack
 from lava_meta.kernels import backward, loops
 from lava_meta.kernels.threads import in_parts
 
@@ -116,14 +116,11 @@ class Bits(Bytes):
         units, inputs = self.signs.shape
         if units < loops.BLOCK:
             return super().sums(x)
-        packed = np.empty((len(x), words(inputs)), np.uint64)
-        loops.pack_signs(x.numpy(), packed)
-        signs, sums = self.signs.numpy(), torch.empty(len(x), units, dtype=torch.int32)
-        out = sums.numpy()
-
-        def part(start: int, end: int) -> bool:
-            loops.sums_of_signs(signs, packed, start // inputs, end // inputs, out)
-            return True
-
-        in_parts(part, signs.size, align=loops.BLOCK * inputs)
+        sums = torch.empty(len(x), units, dtype=torch.int32)
+        signs, packed, out = self.signs.numpy(), pack(x.numpy() > 0), sums.numpy()
+        in_parts(
+            lambda start, end: loops.sums_of_signs(signs, packed, start // inputs, end // inputs, out),
+            signs.size,
+            align=loops.BLOCK * inputs,
+        )
         return sums
