@@ -28,10 +28,11 @@ def convert(
     model: nn.Module,
     *,
     task: int = 0,
-    mean: float | None = None,
-    std: float | None = None,
+    mean: Any = None,
+    std: Any = None,
     max_level: int = 255,
     min_level: int = 0,
+    raw: bool = False,
     signs: bool = False,
     input_shape: Sequence[int] | None = None,
     strict: bool = True,
@@ -39,15 +40,23 @@ def convert(
     """Convert a binarized network, in eval mode, into a Lava network that computes the same, to the bit.
 
     Exact means: on raw pixels, every hidden sign and every class equal the model evaluated in float64, ties and
-    inverted gains included. The result has been checked against the model on random images (`net.parity`).
+    inverted gains included. The result has been checked against the model on random images, and on inputs made to
+    meet each threshold (`net.parity`).
+
+    What the model is fed is never guessed. It takes raw levels p if it begins with `Pixels`, if its forward divides by
+    max_level, or with `raw=True`; it takes `x = (p / max_level - mean) / std` with `mean` and `std`. What its forward
+    does to x before the first layer (`2 * x - 1`) comes on top.
 
     Args:
         model: `lava_meta.nn.BinaryMLP`, `BinaryConvNet`, or a chain of the modules in `converters.reading.SUPPORTED`,
             as an `nn.Sequential` or in a forward of its own.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
-        mean, std: for a model without a `Pixels` module, its input is `(p / max_level - mean) / std`.
-        max_level, min_level: for such a model, the greatest and least input: 255 and 0 for pixels of 8 bits, 127 and
-            -128 for signed features.
+        mean, std: as given to torchvision's `Normalize`: a number, or one for each channel, in a tuple, list, array or
+            tensor. Fractions of max_level: the mean within min_level / max_level .. 1, std > 0 and the same for all
+            channels. `mean=0, std=1` for `ToTensor` alone.
+        max_level, min_level: the greatest and least level: 255 and 0 for pixels of 8 bits, 127 and -128 for signed
+            features. `Pixels` says its own.
+        raw: the model takes the levels as they are.
         signs: the model's inputs are +1 and -1.
         input_shape: of one image, kept with the network; by default flat. A model that begins with a convolution
             needs it, (channels, rows, columns); `BinaryConvNet` knows its own.
@@ -65,6 +74,7 @@ def convert(
         std=std,
         max_level=max_level,
         min_level=min_level,
+        raw=raw,
         signs=signs,
         input_shape=input_shape,
     )

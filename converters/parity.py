@@ -7,6 +7,7 @@ come out on the other side. Differences of the second kind are counted and named
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_meta.converters.reading import flat, read
+from lava_meta.converters.probes import First, has_thresholds, probe, ties
+from lava_meta.converters.reading import Stage, flat, read
+from lava_meta.converters.scale import Feed
 from lava_meta.converters.torch import prepare
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
@@ -31,6 +34,7 @@ class Parity:
     mismatches: dict[str, int]  # against the model in float64: all 0 for an exact conversion
     float32: dict[str, int]  # against the model in float32: rounding of the model itself
     ties: dict[str, int]  # sums that tie with a threshold, and classes with each other, where float64 rounds otherwise
+    probes: int  # inputs made for one unit, whose sum is its threshold, or the greatest below; in the counts above too
 
     @property
     def exact(self) -> bool:
@@ -43,7 +47,8 @@ class Parity:
 
     def __str__(self) -> str:
         wrong, rounded = sum(self.mismatches.values()), sum(self.float32.values())
-        text = f"{self.compared:,} signs and classes of {self.images} images: {wrong} mismatches with the float64 model"
+        text = f"{self.compared:,} signs and classes of {self.images} images, {self.probes:,} probes of thresholds: "
+        text += f"{wrong} mismatches with the float64 model"
         if tied := sum(self.ties.values()):
             text += f"; in {tied} exact ties float64 rounds to the other side"
         if rounded:
@@ -116,23 +121,30 @@ def _check_own_forward(model: nn.Module, inputs: torch.Tensor, logits: np.ndarra
 
 
 def _within_rounding(values: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    """Where the model's own value before a sign is 0 within float64's rounding; nowhere if pooling lies between."""
+    """Where what a norm over an image gives before a sign is 0 within float64's rounding, by each unit's own values.
+
+    Nowhere if pooling lies between.
+    """
     if values.shape != signs.shape:
         return np.zeros(signs.shape, bool)
-    return np.abs(values) <= 1e-12 * np.abs(values).max()
+    return np.abs(values) <= 1e-12 * np.abs(values).max(axis=0)
 
 
-def exact_ties(graph: BinaryGraph, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Where units tie with a threshold that is a statistic of the image, booleans (n, n_out); by layer with a norm."""
+def ties_within_rounding(
+    graph: BinaryGraph, images: np.ndarray, stages: Sequence[Stage], first: First | None
+) -> dict[str, np.ndarray]:
+    """Where float64's rounding may decide a unit's sign, booleans (n, n_out), by layer; only layers where it can."""
     tied: dict[str, np.ndarray] = {}
     x = graph.check_images(images)
     if graph.binarize is not None:
         x = np.where(graph.binarize.fires(x), 1, -1)
-    for name, layer in graph.named_layers()[:-1]:
-        sums = layer.sums(x)
-        ties = layer.ties(sums)
-        if ties is not None:
-            tied[name] = ties
+    for i, (layer, stage) in enumerate(zip(graph.layers, stages, strict=False)):
+        sums, scale = layer.sums(x), None if first is None or i else first.scale
+        statistical = layer.ties(sums)
+        if statistical is not None:
+            tied[f"hidden{i + 1}"] = statistical
+        elif stage.rounds or not (scale is None or scale.exact):
+            tied[f"hidden{i + 1}"] = ties(layer, stage, scale, sums)
         x = np.where(layer.fires(sums), 1, -1)
     return tied
 
@@ -143,8 +155,8 @@ def check(
     *,
     images: np.ndarray | None = None,
     task: int = 0,
-    mean: float | None = None,
-    std: float | None = None,
+    mean: Any = None,
+    std: Any = None,
     count: int = 64,
     seed: int = 0,
 ) -> Parity:
@@ -159,34 +171,47 @@ def check(
     exact = prepare(model, task)
     rounding = prepare(model, task).float()
     select_task(rounding, task)
-    tied = exact_ties(graph, images)
-    rounding_layers = {f"hidden{i}" for i, stage in enumerate(read(exact)[1][:-1], 1) if stage.rounds}
-    if mean is not None and "hidden1" in ours:
-        rounding_layers.add("hidden1")  # its sums are of floats
+    front, stages = read(exact)
+    feed = Feed.given(mean, std, graph.input_shape, graph.max_level, graph.min_level)
+    first = First.of(graph, front, feed)
+    tied = ties_within_rounding(graph, images, stages, first)
+    inexact = first is not None and not first.scale.exact
+    rounding_norms = [  # over sums that float64 rounds
+        f"hidden{i + 1}"
+        for i, (layer, stage) in enumerate(zip(graph.layers, stages, strict=False))
+        if not has_thresholds(layer) and (stage.rounds or (i == 0 and inexact))
+    ]
+    probed = probe(graph, front, stages, feed, seed)
+    levels = graph.check_images(images).reshape(-1, *graph.input_shape)
     differences = []
-    for version, dtype in ((exact, torch.float64), (rounding, torch.float32)):
-        inputs = torch.from_numpy(graph.check_images(images).reshape(-1, *graph.input_shape).astype(np.int64)).to(dtype)
-        if mean is not None and std is not None:
-            inputs = (inputs / graph.max_level - mean) / std
+    for version, kind in ((exact, np.float64), (rounding, np.float32)):
+        inputs = torch.from_numpy(feed(levels.astype(kind)))
         theirs = model_activations(version, inputs)
-        if tied or rounding_layers:  # one tie would move all that follows: each layer is compared on our signs
+        if tied:  # one tie would move all that follows: each layer is compared on our signs
             theirs, values = _walk(version, inputs, ours)
             if version is exact:
-                for name in rounding_layers:
-                    tied[name] = _within_rounding(values[name], ours[name]) | tied.get(name, False)
+                for name in rounding_norms:
+                    tied[name] |= _within_rounding(values[name], ours[name])
         theirs["readout"] = theirs["readout"].argmax(axis=1)
         differences.append({name: ours[name] != theirs[name] for name in ours})
         if version is exact:
             scores = graph.readout.values(sums)
             best, chosen = (np.take_along_axis(scores, c["readout"][:, None], 1)[:, 0] for c in (ours, theirs))
             tied["readout"] = best == chosen
+    wrong = differences[0]
     return Parity(
         images=len(images),
         seed=seed,
         compared=sum(values.size for values in ours.values()),
         mismatches={
-            name: int((wrong & ~tied[name] if name in tied else wrong).sum()) for name, wrong in differences[0].items()
+            name: int((found & ~tied.get(name, np.bool_(False))).sum()) + (probed[name].wrong if name in probed else 0)
+            for name, found in wrong.items()
         },
-        float32={name: int(wrong.sum()) for name, wrong in differences[1].items()},
-        ties={name: int((wrong & tied[name]).sum()) for name, wrong in differences[0].items() if name in tied},
+        float32={name: int(found.sum()) for name, found in differences[1].items()},
+        ties={
+            name: int((found & tied[name]).sum()) + (probed[name].ties if name in probed else 0)
+            for name, found in wrong.items()
+            if name in tied
+        },
+        probes=sum(layer.count for layer in probed.values()),
     )

@@ -29,7 +29,7 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
         raise ConversionError(f"{label} stands before another sign than lava_meta.nn.Sign (+1 where x >= 0)")
     if not isinstance(sums.divisor, int):
         raise ConversionError(f"{label} stands behind means whose windows at the border are divided by less")
-    scale = Fraction(1) if sums.pixels is None else Fraction(float(sums.pixels.gain))
+    scale = Fraction(1) if sums.scale is None else sums.scale.gain
     scale /= sums.divisor
     for i, (other, module) in enumerate(stage.before):
         if i < places[0] and isinstance(module, FixedNorm):
@@ -42,7 +42,9 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
             raise ConversionError(f"{label} norms what {other} gives: one norm a layer is supported")
     units = math.prod(shape)
     groups, gain, bias = _parameters(label, norm, shape)
-    origin = Fraction(0) if sums.pixels is None else Fraction(float(sums.pixels.offset))
+    if sums.scale is not None and len(sums.scale.offset) > 1:
+        raise ConversionError(f"{label} norms sums of inputs with a mean for each channel; give all the same mean")
+    origin = Fraction(0) if sums.scale is None else sums.scale.offset[0]
     row = np.broadcast_to(sums.row, shape).reshape(-1) if origin else np.zeros(0, np.int64)
     largest = max(int(np.abs(sums.low).max()), int(np.abs(sums.high).max()), 1)
     if 2 * (units // groups) * largest >= 2**53:

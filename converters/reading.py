@@ -24,7 +24,7 @@ BINARY: dict[type[nn.Module], str] = {
     BinaryConv2d: "packed weights; stride, zero padding, dilation and groups as they are, kernels of any two extents",
 }
 MONOTONE: dict[type[nn.Module], str] = {
-    Affine: "part of the thresholds; for layers of your own. Of one number, before the first layer, part of its inputs",
+    Affine: "part of the thresholds; for layers of your own. Of numbers, before the first layer, part of its inputs",
     FixedNorm: "part of the thresholds",
     TaskBatchNorm: "part of the thresholds, with stored statistics of one task; gains of either sign and zero",
     nn.BatchNorm1d: "part of the thresholds, with running statistics; gains of either sign and zero",
@@ -108,7 +108,7 @@ class Stage:
 
 @dataclass
 class Front:
-    """What stands before the first binary layer: `Pixels`, and what binarizes the inputs."""
+    """What stands before the first binary layer: `Pixels`, what scales the inputs, and what binarizes them."""
 
     pixels: Pixels | None = None
     before: list[tuple[str, nn.Module]] = field(default_factory=list)  # norms before the sign, and Flatten
@@ -116,12 +116,9 @@ class Front:
     end: int = -1  # place of the sign among `flat(model)`
 
     @property
-    def scaled(self) -> bool:
-        """Whether the model scales raw inputs by numbers itself, without `Pixels`."""
-        norms = [module for _, module in norms_of(self.before)]
-        first = norms[:1] if self.sign is not None else norms
-        numbers = all(isinstance(module, Affine) and module.scale.numel() == 1 for module in first)
-        return self.pixels is None and bool(first) and numbers
+    def modules(self) -> list[tuple[str, nn.Module]]:
+        """All of them before the sign, in order."""
+        return ([] if self.pixels is None else [("Pixels", self.pixels)]) + self.before
 
 
 def is_monotone(module: nn.Module) -> bool:
@@ -192,12 +189,13 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
             front.pixels = module
         elif isinstance(module, BinaryLinear | BinaryConv2d):
             _check_layer(label, module, stages, flattened)
-            if not stages and front.sign is None and norms_of(front.before) and not front.scaled:
+            others = [place for place, norm in norms_of(front.before) if not isinstance(norm, Affine)]
+            if not stages and front.sign is None and others:
                 raise ConversionError(
-                    f"{front.before[-1][0]} stands before the first binary layer; without a sign behind it, only "
-                    "Flatten and Pixels may"
+                    f"{others[-1]} stands before the first binary layer; without a sign behind it, only Flatten, "
+                    "Pixels and numbers may"
                 )
-            stages.append(Stage(label, module, rounds=parts > 1 or (not stages and front.scaled)))
+            stages.append(Stage(label, module, rounds=parts > 1))
         elif not stages:
             _read_front(front, place, label, module)
         elif isinstance(module, Cast):

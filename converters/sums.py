@@ -6,36 +6,52 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lava_meta.nn import Pixels
+from lava_meta.conv import ConvLayer
+from lava_meta.converters.pooling import Average, fixed_pools
+from lava_meta.converters.reading import Stage
+from lava_meta.converters.scale import InputScale
+from lava_meta.layers import DenseLayer
+
+# Half the distance of 1 to the next float64: what one rounding changes, relative to its result.
+UNIT_ROUNDOFF = 2.0**-53
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Integer sums of a stage and what they are to the model: `gain * (s - offset * row) / divisor`.
+    """Integer sums of a stage and what they are to the model: `gain * (s - constant) / divisor`.
 
-    Arrays are int64, (units,) or (channels, down, across).
+    Arrays are (units,) or (channels, down, across); int64 but for the constant.
     """
 
     low: np.ndarray  # the least sum
     high: np.ndarray  # the greatest
     row: np.ndarray  # the sum of the weights
-    pixels: Pixels | None  # gain and offset; None behind the first layer, where they are 1 and 0
+    terms: int  # the most terms of a sum
+    scale: InputScale | None  # of the first layer; None behind it, where the gain is 1 and the constant 0
+    constant: np.ndarray  # float64, `sum_i w_i offset_i`
     divisor: int | np.ndarray  # int64 (1, down, across) where windows at the border have one of their own
 
     @classmethod
-    def of(cls, terms: int | np.ndarray, row: np.ndarray, pixels: Pixels | None, divisor: int | np.ndarray = 1) -> Sums:
-        """Of `terms` inputs, signs or pixels, with weights that sum to `row`."""
-        if pixels is None:
-            return cls(0 * row - terms, 0 * row + terms, row, None, divisor)
+    def of(cls, stage: Stage, layer: DenseLayer | ConvLayer, scale: InputScale | None) -> Sums:
+        """Of a stage whose layer takes signs, or levels of this scale; its thresholds do not matter."""
+        ones = np.ones((1, layer.n_in))
+        row, divisor = layer.sums(ones)[0], _divisor(stage, layer)
+        # What a window sees of an image of ones: how many terms a position has, and the sum of their weights.
+        terms: int | np.ndarray = layer.n_in
+        if isinstance(layer, ConvLayer):
+            terms = layer.convolve(ones, np.ones(layer.weight.shape))[0].astype(np.int64)
+        most = int(np.max(terms))
+        if scale is None:
+            return cls(0 * row - terms, 0 * row + terms, row, most, None, 0.0 * row, divisor)
         rise, fall = (terms + row) // 2, (terms - row) // 2  # weights of +1 and of -1
-        low, high = pixels.min_level, pixels.max_level
-        return cls(low * rise - high * fall, high * rise - low * fall, row, pixels, divisor)
+        low, high = scale.min_level, scale.max_level
+        ends = low * rise - high * fall, high * rise - low * fall
+        return cls(*ends, row, most, scale, scale.constant(layer), divisor)
 
     @property
     def even(self) -> bool:
         """Whether all positions of a channel have the same constant part and divisor, so that one threshold serves."""
-        constant = self.pixels is None or self.pixels.offset == 0 or bool((self.row == self.row[:, :1, :1]).all())
-        return constant and isinstance(self.divisor, int)
+        return bool((self.constant == self.constant[:, :1, :1]).all()) and isinstance(self.divisor, int)
 
     def shared(self) -> Sums:
         """For one threshold a channel, which needs the same constant part at all positions."""
@@ -44,13 +60,25 @@ class Sums:
             low=self.low.min(axis=(1, 2), keepdims=True),
             high=self.high.max(axis=(1, 2), keepdims=True),
             row=self.row[:, :1, :1],
+            constant=self.constant[:, :1, :1],
         )
 
     def values(self, sums: np.ndarray) -> np.ndarray:
         """What the model has for these sums, float64."""
-        if self.pixels is None:
-            return sums / self.divisor
-        return float(self.pixels.gain) * (sums - float(self.pixels.offset) * self.row) / self.divisor
+        gain = 1.0 if self.scale is None else float(self.scale.gain)
+        values: np.ndarray = gain * (sums - self.constant) / self.divisor
+        return values
+
+    def slack(self, stage: Stage) -> float | np.ndarray:
+        """By how much the model's own values may differ from these, in float64: the rounding of its inputs and sums.
+
+        `(n + 8) u n max|x| / divisor` for n terms: that of a sum taken one term after the other (Higham, Accuracy and
+        Stability of Numerical Algorithms, 2002, section 4.2), with eight roundings for inputs, constant and divisor.
+        """
+        if not stage.rounds and (self.scale is None or self.scale.exact):
+            return 0.0
+        largest = 1.0 if self.scale is None else self.scale.largest
+        return (self.terms + 8) * UNIT_ROUNDOFF * self.terms * largest / self.divisor
 
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
         """The least and greatest value of each unit or channel, over all its positions."""
@@ -59,3 +87,11 @@ class Sums:
             self.values(self.low).min(axis=positions, keepdims=True),
             self.values(self.high).max(axis=positions, keepdims=True),
         )
+
+
+def _divisor(stage: Stage, layer: DenseLayer | ConvLayer) -> int | np.ndarray:
+    if isinstance(layer, DenseLayer) or layer.sum_window is None:
+        return 1
+    average = fixed_pools(stage, layer.conv_shape[1:])[0]
+    assert isinstance(average, Average)  # the only window over sums
+    return average.divisor

@@ -20,8 +20,6 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from fractions import Fraction
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -34,10 +32,11 @@ from lava_meta.converters.per_image import check_readout_norm, per_image_norm
 from lava_meta.converters.pooling import MAXIMA, Average, fixed_pools, pair
 from lava_meta.converters.reading import Front, Stage, is_per_image, norms_of, read
 from lava_meta.converters.registry import Affine
+from lava_meta.converters.scale import Feed, InputScale, feed_of
 from lava_meta.converters.sums import Sums
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
-from lava_meta.inputs import Binarize, check_levels
+from lava_meta.inputs import Binarize
 from lava_meta.layers import DenseLayer, Readout
 from lava_meta.memory import require_memory
 from lava_meta.nn import (
@@ -45,7 +44,6 @@ from lava_meta.nn import (
     BinaryConvNet,
     BinaryLinear,
     FixedNorm,
-    Pixels,
     TaskBatchNorm,
     select_task,
 )
@@ -73,10 +71,11 @@ def to_graph(
     model: nn.Module,
     *,
     task: int = 0,
-    mean: float | None = None,
-    std: float | None = None,
+    mean: Any = None,
+    std: Any = None,
     max_level: int = 255,
     min_level: int = 0,
+    raw: bool = False,
     signs: bool = False,
     input_shape: Sequence[int] | None = None,
 ) -> BinaryGraph:
@@ -85,9 +84,7 @@ def to_graph(
     Args:
         model: a chain of the modules in `reading.SUPPORTED`, as an `nn.Sequential` or in a forward of its own.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
-        mean, std: for a model without a `Pixels` module, how its inputs were normalised:
-            `(p / max_level - mean) / std`, as torchvision's `ToTensor` and `Normalize` do.
-        max_level, min_level: for such a model, the greatest and least input; below 0 for signed features.
+        mean, std, raw, max_level, min_level: what the model is fed; see `lava_meta.convert`.
         signs: the model's inputs are +1 and -1.
         input_shape: of one image, kept with the network; by default flat. A network that begins with a convolution
             needs it, (channels, rows, columns); `BinaryConvNet` knows its own.
@@ -96,20 +93,19 @@ def to_graph(
     """
     clone = prepare(model, task)
     front, stages = read(clone)
-    pixels = _pixels(front, mean, std, max_level, min_level, signs)
-    if pixels is not None:
-        try:
-            check_levels(pixels.min_level, pixels.max_level, signs=False)
-        except ValueError as error:
-            raise ConversionError(str(error)) from error
     for stage in stages:
         if not torch.isfinite(stage.layer.weight).all():
             raise ConversionError(f"{stage.name} has hidden weights that are not finite")
     images = _input_shape(model, stages[0], input_shape)
-    binarize = None
-    if front.sign is not None and pixels is not None:
-        binarize = _binarize(front, pixels, images)
-    first = None if front.sign is not None else pixels  # what the sums of the first layer are made of
+    feed, binarize, first = None, None, None
+    if not signs:
+        feed = feed_of(front, images, mean=mean, std=std, raw=raw, max_level=max_level, min_level=min_level)
+        if front.sign is not None:
+            binarize = _binarize(front, feed, images)
+        else:
+            first = InputScale.of(feed, front, images)  # what the sums of the first layer are made of
+    elif raw or norms_of(front.modules) or front.sign is not None or mean is not None or std is not None:
+        raise ConversionError("signs=True is for a model whose first layer takes +1 and -1 as they are")
     shape, layers = images, []
     for i, stage in enumerate(stages):
         if not isinstance(stage.layer, BinaryConv2d) and stage.layer.in_features != math.prod(shape):
@@ -120,61 +116,21 @@ def to_graph(
     return BinaryGraph(
         layers=tuple(layers),
         readout=_readout(stages[-1], first if len(stages) == 1 else None),
-        max_level=1 if pixels is None else pixels.max_level,
+        max_level=1 if feed is None else feed.max_level,
         input_shape=images,
-        min_level=-1 if pixels is None else pixels.min_level,
-        signs=pixels is None,
+        min_level=-1 if feed is None else feed.min_level,
+        signs=signs,
         binarize=binarize,
     )
 
 
-def _pixels(
-    front: Front, mean: float | None, std: float | None, max_level: int, min_level: int, signs: bool
-) -> Pixels | None:
-    """What the model's inputs are, its own word before the caller's; None for signs."""
-    if signs:
-        if front.pixels is not None or front.sign is not None or mean is not None or std is not None:
-            raise ConversionError("signs=True is for a model whose first layer takes +1 and -1 as they are")
-        return None
-    if front.pixels is not None or front.scaled:
-        if mean is not None or std is not None:
-            raise ConversionError("the model normalises its own pixels (Pixels): mean= and std= do not apply")
-        return front.pixels or _scaled(front, max_level, min_level)
-    if mean is None or std is None:
-        raise ConversionError(
-            "the model has no Pixels module, so its input scaling is unknown: pass mean= and std= as given to "
-            "torchvision's Normalize (mean=0, std=1 for ToTensor alone), signs=True if it takes +1 and -1, or put "
-            "lava_meta.nn.Pixels first"
-        )
-    if not (isinstance(mean, Real) and isinstance(std, Real)):
-        raise ConversionError(
-            f"mean={mean} and std={std}: one number each is supported. With a scale for each channel the first "
-            "layer's sums are no integers; train with the same mean and std for all channels"
-        )
-    return Pixels.standardize(mean, std, max_level, min_level).double()
-
-
-def _scaled(front: Front, max_level: int, min_level: int) -> Pixels:
-    """Raw inputs of a model that scales them itself: before a sign as they are, else with all its numbers."""
-    factor, addend = Fraction(1), Fraction(0)
-    if front.sign is None:
-        for label, module in norms_of(front.before):
-            assert isinstance(module, Affine)
-            by = Fraction(float(module.factor))
-            factor, addend = factor * by, addend * by + Fraction(float(module.offset))
-            if factor <= 0:
-                raise ConversionError(f"{label} turns the inputs round; scale them by a positive number")
-    return Pixels(float(-addend / factor), float(factor), max_level, min_level).double()
-
-
-def _binarize(front: Front, pixels: Pixels, shape: tuple[int, ...]) -> Binarize:
-    """The threshold and polarity of every input, by bisection on the modules before the sign."""
+def _binarize(front: Front, feed: Feed, shape: tuple[int, ...]) -> Binarize:
+    """The threshold and polarity of every input, by bisection on what the model does before the sign."""
 
     def values(levels: np.ndarray) -> np.ndarray:
-        images = float(pixels.gain) * (levels.reshape(shape) - float(pixels.offset))
-        return _through("the input", front.before, images).reshape(-1)
+        return through("the input", front.modules, feed(levels.reshape(1, *shape).astype(np.float64))).reshape(-1)
 
-    low, high = np.full(math.prod(shape), pixels.min_level), np.full(math.prod(shape), pixels.max_level)
+    low, high = np.full(math.prod(shape), feed.min_level), np.full(math.prod(shape), feed.max_level)
     plus = fires(front.sign)
     inverted = plus(values(low)) & ~plus(values(high))
     threshold = _reached(lambda levels: plus(values(levels)), low, high, inverted)
@@ -193,15 +149,15 @@ def _input_shape(model: nn.Module, first: Stage, given: Sequence[int] | None) ->
     return tuple(int(extent) for extent in given)
 
 
-def _hidden(stage: Stage, shape: tuple[int, ...], pixels: Pixels | None) -> DenseLayer | ConvLayer:
+def _hidden(stage: Stage, shape: tuple[int, ...], scale: InputScale | None) -> DenseLayer | ConvLayer:
     if isinstance(stage.layer, BinaryConv2d):
-        return _convolution(stage, stage.layer, shape, pixels)
-    row = _row_sums(stage.weight)
-    sums = Sums.of(stage.weight.shape[1], row, pixels)
+        return _convolution(stage, stage.layer, shape, scale)
+    layer = DenseLayer.from_weights(stage.weight, np.zeros(len(stage.weight)))
+    sums, row = Sums.of(stage, layer, scale), layer.row_sums()
     norm = per_image_norm(stage, sums, row.shape)
     if norm is None:
         threshold, polarity = _search(stage, sums)
-        return DenseLayer.from_weights(stage.weight, threshold, polarity)
+        return replace(layer, threshold=threshold, polarity=polarity)
     if norm.groups > 1 or norm.bias[norm.gain != 0].any():  # its threshold follows the spread, or the group's mean
         return DenseLayer.from_weights(stage.weight, np.zeros(len(row)), norm=norm)
     # Without a bias, what is compared is the sum and its mean alone; a gain of 0 leaves the bias.
@@ -213,7 +169,7 @@ def _hidden(stage: Stage, shape: tuple[int, ...], pixels: Pixels | None) -> Dens
     return DenseLayer.from_weights(stage.weight, threshold, polarity, centred=True)
 
 
-def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], pixels: Pixels | None) -> ConvLayer:
+def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], scale: InputScale | None) -> ConvLayer:
     if len(shape) != 3 or shape[0] != conv.in_channels:
         raise ConversionError(
             f"{stage.name} takes {conv.in_channels} channels, but gets {shape}; images are (channels, rows, columns)"
@@ -230,16 +186,12 @@ def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], pixel
     try:
         layer = ConvLayer.from_weights(weight, shape, np.zeros(conv.out_channels), **options)
         pools = fixed_pools(stage, layer.conv_shape[1:])
-        average = pools[0] if pools and isinstance(pools[0], Average) else None
-        if average is not None:
-            layer = replace(layer, sum_window=average.window)
+        if pools and isinstance(pools[0], Average):
+            layer = replace(layer, sum_window=pools[0].window)
         layer = replace(layer, pools=tuple(pool for pool in pools if isinstance(pool, Pool)))
     except ValueError as error:
         raise ConversionError(f"{stage.name} does not fit its input {shape}: {error}") from error
-    # What a window sees of an image of ones: how many terms a position has, and the sum of their weights.
-    ones = np.ones((1, layer.n_in))
-    terms = layer.convolve(ones, np.ones(layer.weight.shape))[0].astype(np.int64)
-    sums = Sums.of(terms, layer.sums(ones)[0], pixels, 1 if average is None else average.divisor)
+    sums = Sums.of(stage, layer, scale)
     norm = per_image_norm(stage, sums, layer.sums_shape)
     if norm is not None:
         return replace(layer, norm=norm)
@@ -286,7 +238,7 @@ def fires(sign: nn.Module | None) -> Callable[[np.ndarray], np.ndarray]:
 def _check_no_zero(stage: Stage, sums: Sums, reached: np.ndarray, polarity: np.ndarray) -> None:
     """Raises `ConversionError` where `torch.sign` may meet a sum that its norm makes 0."""
     candidates = reached
-    if sums.pixels is None and sums.row.ndim == 1:  # sums of n signs have the parity of n; n varies at a border
+    if sums.scale is None and sums.row.ndim == 1:  # sums of n signs have the parity of n; n varies at a border
         candidates = reached + (reached - sums.high) % 2
     s = polarity * candidates
     zero = _through(stage.name, stage.norms, sums.values(s)) == 0
@@ -321,11 +273,20 @@ def _falling(stage: Stage, sums: Sums, place: int) -> tuple[int, ...]:
     return tuple(np.flatnonzero(falls).tolist())
 
 
-@torch.no_grad()
 def _through(origin: str, norms: Sequence[tuple[str, nn.Module]], values: np.ndarray) -> np.ndarray:
     """The values (units, ...) that `origin` gives as the norms make them, in float64."""
-    x = torch.from_numpy(np.array(values, dtype=np.float64))[None]
-    for label, module in norms:
+    return through(origin, norms, values[None])[0]
+
+
+@torch.no_grad()
+def through(origin: str, modules: Sequence[tuple[str, nn.Module]], values: np.ndarray) -> np.ndarray:
+    """The values (n, ...) that `origin` gives as the modules make them, in float64.
+
+    Raises:
+        ConversionError: naming a module that has no statistics, does not take them, or gives NaN.
+    """
+    x = torch.from_numpy(np.array(values, dtype=np.float64))
+    for label, module in modules:
         _check_statistics(label, module)
         try:
             x = module(x)
@@ -333,7 +294,7 @@ def _through(origin: str, norms: Sequence[tuple[str, nn.Module]], values: np.nda
             raise ConversionError(f"{label} does not take what {origin} gives: {error}") from error
     if torch.isnan(x).any():
         raise ConversionError(f"the norm after {origin} gives NaN")
-    return x[0].numpy()
+    return x.numpy()
 
 
 def _check_statistics(label: str, module: nn.Module) -> None:
@@ -357,15 +318,15 @@ def _check_statistics(label: str, module: nn.Module) -> None:
             )
 
 
-def _readout(stage: Stage, pixels: Pixels | None) -> Readout:
+def _readout(stage: Stage, first: InputScale | None) -> Readout:
     weight = stage.weight
     units = len(weight)
     scale, offset = np.ones(units), np.zeros(units)
-    if pixels is not None:
-        # gain * (K - offset * R): the common gain keeps the argmax, the constant does not.
-        offset = -float(pixels.offset) * _row_sums(weight)
+    if first is not None:
+        # gain * (K - constant): the common gain keeps the argmax, the constant does not.
+        offset = -first.constant(Readout.from_weights(weight))
         if any(not is_per_image(module) for _, module in stage.norms):
-            scale, offset = float(pixels.gain) * scale, float(pixels.gain) * offset
+            scale, offset = float(first.gain) * scale, float(first.gain) * offset
     for label, module in stage.norms:
         _check_statistics(label, module)
         if is_per_image(module):
@@ -405,8 +366,3 @@ def _affine(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
         scale = scale if gain is None else gain * scale
         offset = -mean * scale if shift is None else shift - mean * scale
     return scale.numpy(), offset.numpy()
-
-
-def _row_sums(weight: np.ndarray) -> np.ndarray:
-    """`R_j`, the sum of unit j's weights, int64."""
-    return 2 * weight.sum(axis=1, dtype=np.int64) - weight.shape[1]

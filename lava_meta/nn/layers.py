@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -126,6 +127,9 @@ class Pixels(nn.Module):
 
     A network that begins with it carries its own input convention. With an integer offset and a gain of 1 the products
     of the first layer are exact integers; `standardize` gives torchvision's `ToTensor` and `Normalize(mean, std)`.
+
+    The numbers given are kept as they are beside the buffers, whose type they get anew: `model.float().double()`
+    computes with 33.3184, not with its float32 rounding.
     """
 
     offset: Tensor
@@ -140,6 +144,7 @@ class Pixels(nn.Module):
         if min_level > 0:
             raise ValueError(f"min_level is {min_level}; it is 0 for pixels, negative for signed features")
         self.max_level, self.min_level = max_level, min_level
+        self._given = {"offset": float(offset), "gain": float(gain)}
         self.register_buffer("offset", torch.tensor(float(offset)))
         self.register_buffer("gain", torch.tensor(float(gain)))
 
@@ -149,6 +154,31 @@ class Pixels(nn.Module):
         if not std > 0:
             raise ValueError(f"std is {std}; it must be positive")
         return cls(mean * max_level, 1 / (std * max_level), max_level, min_level)
+
+    @property
+    def exact_offset(self) -> float:
+        """The offset in levels, in float64."""
+        return self._exact("offset")
+
+    @property
+    def exact_gain(self) -> float:
+        """The gain per level, in float64."""
+        return self._exact("gain")
+
+    def _exact(self, name: str) -> float:
+        """The number given, unless its buffer has got another since: from a file, or assigned."""
+        given, held = self._given[name], getattr(self, name)
+        if held.is_meta or held.item() == torch.tensor(given, dtype=held.dtype).item():
+            return given
+        return float(held.item())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Pixels:
+        exact = {name: self._exact(name) for name in self._given}
+        super()._apply(fn, recurse)
+        for name, value in exact.items():
+            getattr(self, name).fill_(value)
+        self._given = exact
+        return self
 
     def forward(self, pixels: Tensor) -> Tensor:
         # A gain of 1 changes no bit, and to ask for it would make the host wait for a GPU.

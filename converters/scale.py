@@ -1,0 +1,255 @@
+"""What a model takes, and what its first layer sees of raw levels p.
+
+    x = (p / max_level - mean) / std     what the model is fed (`Feed`): the caller's mean and std, or x = p
+    gain * (p - offset)                  what its first layer sees (`InputScale`): that, and the model's own scaling
+
+Nothing is guessed: a model that scales floats by itself looks like one that scales raw levels, so the caller, `Pixels`
+or a division by `max_level` says which it is. Scales are rationals, composed exactly; float64 rounds them once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from operator import add, mul
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from lava_meta.converters.functions import Quotient
+from lava_meta.converters.reading import Front, norms_of
+from lava_meta.converters.registry import Affine
+from lava_meta.errors import ConversionError
+from lava_meta.inputs import check_levels
+
+if TYPE_CHECKING:
+    from lava_meta.conv import ConvLayer
+    from lava_meta.layers import DenseLayer, Readout
+
+Numbers = tuple[Fraction, ...]  # one for all inputs, or one for each channel; behind Flatten, for each input
+
+_CHUNK = 64  # offsets whose sums of weights are taken at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """How raw levels become the model's input: `x = (p / max_level - mean) / std`, or `x = p` without mean and std."""
+
+    min_level: int  # the least raw level
+    max_level: int  # the greatest
+    mean: np.ndarray | None = None  # float64 (1,) or (channels,), as a fraction of max_level
+    std: np.ndarray | None = None  # likewise
+
+    @classmethod
+    def given(cls, mean: Any, std: Any, shape: Sequence[int], max_level: int, min_level: int) -> Feed:
+        """From the caller's mean and std for images of `shape`: both None, numbers, or one number for each channel.
+
+        Raises:
+            ConversionError: naming a value that is not a number, or not in its range, or another number of channels.
+        """
+        try:
+            check_levels(min_level, max_level, signs=False)
+        except ValueError as error:
+            raise ConversionError(str(error)) from error
+        if mean is None and std is None:
+            return cls(min_level, max_level)
+        if mean is None or std is None:
+            missing, other = ("mean", "std") if mean is None else ("std", "mean")
+            raise ConversionError(f"{other}= is given without {missing}=: pass both, as to torchvision's Normalize")
+        means, stds = _numbers("mean", mean, shape), _numbers("std", std, shape)
+        low = min_level / max_level
+        for value in means:
+            if not low <= value <= 1:
+                raise ConversionError(
+                    f"mean={value:g} lies outside the inputs' range, {low:g} to 1: it is a fraction of max_level="
+                    f"{max_level} (a mean in levels is divided by it)"
+                )
+        for value in stds:
+            if not (math.isfinite(value) and value > 0):
+                raise ConversionError(f"std={value:g}; it must be positive and finite")
+        return cls(min_level, max_level, means, stds)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """The model's inputs (n, ...) for floats (n, ...) of raw levels, computed in their own type."""
+        if self.mean is None or self.std is None:
+            return images
+        shape = (-1, *(1 for _ in images.shape[2:]))
+        mean, std = (value.astype(images.dtype).reshape(shape) for value in (self.mean, self.std))
+        return (images / self.max_level - mean) / std
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """What the first layer sees of raw levels: `gain * (p - offset)`, with an offset for each channel or input."""
+
+    offset: Numbers  # in levels
+    gain: Fraction  # > 0; one for all, or the sums would be no integers
+    min_level: int  # the least raw level
+    max_level: int  # the greatest
+    exact: bool  # whether float64 holds each step of it, and its sums, without rounding
+
+    @classmethod
+    def of(cls, feed: Feed, front: Front, shape: Sequence[int]) -> InputScale:
+        """The caller's scale and the model's own, one after the other, for images of `shape`.
+
+        Raises:
+            ConversionError: for gains that are not positive, or not the same for all channels.
+        """
+        factor: Numbers = (Fraction(1),)
+        addend: Numbers = (Fraction(0),)
+        if feed.mean is not None and feed.std is not None:
+            factor = tuple(1 / (Fraction(std) * feed.max_level) for std in feed.std.tolist())
+            addend = _each(lambda mean, std: -Fraction(mean) / Fraction(std), feed.mean.tolist(), feed.std.tolist())
+        elif front.pixels is not None:
+            factor = (Fraction(front.pixels.exact_gain),)
+            addend = (-Fraction(front.pixels.exact_offset) * factor[0],)
+        exact, scaling, channels = _is_exact(factor, addend), "std", shape[0]
+        for label, module in front.before:
+            if isinstance(module, nn.Flatten):
+                channels = math.prod(shape)
+                factor, addend = _repeated(factor, channels), _repeated(addend, channels)
+                continue
+            assert isinstance(module, Affine)  # others need a sign behind them
+            scaling, own, further = label, _factor(label, module), _fractions(label, module.offset)
+            if len(own) not in (1, channels):
+                raise ConversionError(f"{label} takes {len(own)} numbers; inputs of {tuple(shape)} have {channels}")
+            factor, addend = _each(mul, factor, own), _each(add, _each(mul, addend, own), further)
+            if min(factor) <= 0:
+                raise ConversionError(f"{label} turns the inputs round; scale them by a positive number")
+            exact = exact and _is_exact(factor, addend)
+        if min(factor) != max(factor):
+            raise ConversionError(
+                f"{scaling} scales each channel by a number of its own, {float(min(factor)):g} to "
+                f"{float(max(factor)):g}: with several scales the first layer's sums are no integers. Train with the "
+                "same std for all channels (means may differ), or binarize the inputs"
+            )
+        offset = tuple(-value / factor[0] for value in addend)
+        one = len(set(offset)) == 1
+        return cls(offset[:1] if one else offset, factor[0], feed.min_level, feed.max_level, exact)
+
+    @property
+    def largest(self) -> float:
+        """The greatest size of what the first layer sees."""
+        ends = (level - value for value in self.offset for level in (self.min_level, self.max_level))
+        return float(self.gain * max(abs(end) for end in ends))
+
+    def constant(self, layer: DenseLayer | ConvLayer | Readout) -> np.ndarray:
+        """`sum_i w_i offset_i` of each of the layer's sums, float64 of the shape of one image's sums.
+
+        Offsets times integers, added in one order: equal at all positions that see the same weights.
+        """
+        every = np.broadcast_to([float(value) for value in _repeated(self.offset, layer.n_in)], layer.n_in)
+        offsets = np.unique(every)
+        total: Any = 0.0
+        for begin in range(0, len(offsets), _CHUNK):
+            chunk = offsets[begin : begin + _CHUNK]
+            for value, rows in zip(chunk, layer.sums((every == chunk[:, None]).astype(np.int64)), strict=True):
+                total = total + value * rows
+        return total  # type: ignore[no-any-return]
+
+
+def feed_of(
+    front: Front,
+    shape: Sequence[int],
+    *,
+    mean: Any = None,
+    std: Any = None,
+    raw: bool = False,
+    max_level: int = 255,
+    min_level: int = 0,
+) -> Feed:
+    """What the model is fed, as the caller and the model say; see `lava_meta.convert` for the arguments.
+
+    Raises:
+        ConversionError: where nobody says it, or both say something else.
+    """
+    told = mean is not None or std is not None
+    if raw and told:
+        raise ConversionError(
+            "raw=True says that the model takes raw levels, mean= and std= that it does not: pass one"
+        )
+    if front.pixels is not None:
+        if told:
+            raise ConversionError("the model normalises its own pixels (Pixels): mean= and std= do not apply")
+        return Feed.given(None, None, shape, front.pixels.max_level, front.pixels.min_level)
+    feed = Feed.given(mean, std, shape, max_level, min_level)
+    own = [(label, module) for label, module in norms_of(front.before) if isinstance(module, Affine)]
+    named = [label for label, module in own if max_level > 1 and _divides(module, max_level)]
+    if told and named:
+        raise ConversionError(
+            f"{named[0]} divides by max_level={max_level}, so the model takes raw levels: mean= and std= do not apply"
+        )
+    if told or raw or named:
+        return feed
+    if own:
+        raise ConversionError(
+            f"{own[0][0]} scales the inputs, but nothing says what they are: pass raw=True if the model takes raw "
+            f"levels {min_level} to {max_level}, or mean= and std= as given to torchvision's Normalize (mean=0, std=1 "
+            f"for ToTensor alone, which divides by {max_level})"
+        )
+    raise ConversionError(
+        "the model has no Pixels module, so its input scaling is unknown: pass mean= and std= as given to "
+        "torchvision's Normalize (mean=0, std=1 for ToTensor alone), raw=True if it takes raw levels, signs=True if it "
+        "takes +1 and -1, or put lava_meta.nn.Pixels first"
+    )
+
+
+def _numbers(name: str, value: Any, shape: Sequence[int]) -> np.ndarray:
+    """A number, or one for each channel, in any container, float64; equal ones are one."""
+    try:
+        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        numbers = array.astype(np.float64).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise ConversionError(f"{name}={value!r}; expected a number, or one for each channel") from error
+    if array.dtype.kind not in "iuf" or numbers.size == 0 or max(array.shape, default=1) != numbers.size:
+        raise ConversionError(f"{name}={value!r}; expected a number, or one for each channel")
+    if not np.isfinite(numbers).all():
+        raise ConversionError(f"{name}={value!r}; expected finite numbers")
+    equal = bool((numbers == numbers[0]).all())
+    if numbers.size not in (1, shape[0]) and not (equal and len(shape) == 1):
+        advice = "" if len(shape) > 1 else "; pass input_shape=(channels, rows, columns)"
+        raise ConversionError(
+            f"{name} has {numbers.size} numbers; inputs of shape {tuple(shape)} have {shape[0]} channels{advice}"
+        )
+    return numbers[:1] if equal else numbers
+
+
+def _divides(module: Affine, max_level: int) -> bool:
+    """Whether a module divides by max_level, or multiplies with its float32 inverse."""
+    return all(abs(value * max_level - 1) < 1e-6 for value in module.factor.tolist())
+
+
+def _factor(label: str, module: Affine) -> Numbers:
+    """What a module multiplies with; a quotient's is not rounded."""
+    values = _fractions(label, module.scale)
+    if not isinstance(module, Quotient):
+        return values
+    if 0 in values:
+        raise ConversionError(f"{label} divides by 0")
+    return tuple(1 / value for value in values)
+
+
+def _fractions(label: str, values: Tensor) -> Numbers:
+    if not values.isfinite().all():
+        raise ConversionError(f"{label} scales the inputs by a number that is not finite")
+    return tuple(Fraction(value) for value in values.tolist())
+
+
+def _is_exact(factor: Numbers, addend: Numbers) -> bool:
+    """Whether `factor * p + addend` has so few binary digits that float64 rounds neither it nor its sums."""
+    return all(2**16 % value.denominator == 0 and abs(value) < 2**16 for value in (*factor, *addend))
+
+
+def _each(function: Callable[[Any, Any], Fraction], left: Sequence[Any], right: Sequence[Any]) -> Numbers:
+    """A function of two sequences of numbers, of which one may stand for all."""
+    count = max(len(left), len(right))
+    both = (list(numbers) * count if len(numbers) == 1 else numbers for numbers in (left, right))
+    return tuple(function(a, b) for a, b in zip(*both, strict=True))
+
+
+def _repeated(numbers: Numbers, n_in: int) -> Numbers:
+    """For each input in the order (channels, rows, columns), from one for each channel; one for all stays one."""
+    return numbers if len(numbers) == 1 else tuple(value for value in numbers for _ in range(n_in // len(numbers)))
