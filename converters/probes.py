@@ -116,10 +116,11 @@ def _probe_layer(layer: DenseLayer | ConvLayer, stage: Stage, first: First | Non
     polarity, threshold = layer.polarity.astype(np.int64)[:, None], layer.threshold.reshape(layer.polarity.size, -1)
     shape = (2, *threshold.shape)
     ours, values, reached = np.zeros(shape, bool), np.zeros(shape), np.zeros(shape, bool)
+    packed, own = layer.weight, stage.weight
     step = max(1, _CHUNK // inside.size)
     for begin in range(0, len(threshold), step):
         some = slice(begin, begin + step)
-        weight = layer.weight[some]
+        weight = packed[some]
         for side, below in enumerate((0, 1)):
             sums = polarity[some] * (threshold[some] - below)
             away = polarity[some] * (1 - 2 * below)  # where sums of signs are one further on, for their parity
@@ -127,7 +128,7 @@ def _probe_layer(layer: DenseLayer | ConvLayer, stage: Stage, first: First | Non
             integers = np.einsum("uf,upf->up", np.where(weight, 1, -1), levels * inside)
             ours[side, some] = polarity[some] * integers >= threshold[some]
             seen = levels if first is None else _seen(layer, first, levels, range(len(threshold))[some])
-            values[side, some] = np.einsum("uf,upf->up", np.where(stage.weight[some], 1.0, -1.0), seen * inside)
+            values[side, some] = np.einsum("uf,upf->up", np.where(own[some], 1.0, -1.0), seen * inside)
     slack, plus = Sums.of(stage, layer, None if first is None else first.scale).slack(stage), fires(stage.sign)
     theirs, low, high = (
         plus(through(stage.name, stage.norms, (values + moved).reshape(2, *layer.threshold.shape))).reshape(shape)

@@ -115,7 +115,10 @@ class InputScale:
             assert isinstance(module, Affine)  # others need a sign behind them
             scaling, own, further = label, _factor(label, module), _fractions(label, module.offset)
             if len(own) not in (1, channels):
-                raise ConversionError(f"{label} takes {len(own)} numbers; inputs of {tuple(shape)} have {channels}")
+                raise ConversionError(
+                    f"{label} takes {len(own)} numbers, but inputs of shape {tuple(shape)} have {channels} there; pass "
+                    "input_shape=(channels, rows, columns) for one number a channel"
+                )
             factor, addend = _each(mul, factor, own), _each(add, _each(mul, addend, own), further)
             if min(factor) <= 0:
                 raise ConversionError(f"{label} turns the inputs round; scale them by a positive number")
@@ -187,8 +190,8 @@ def feed_of(
     if own:
         raise ConversionError(
             f"{own[0][0]} scales the inputs, but nothing says what they are: pass raw=True if the model takes raw "
-            f"levels {min_level} to {max_level}, or mean= and std= as given to torchvision's Normalize (mean=0, std=1 "
-            f"for ToTensor alone, which divides by {max_level})"
+            f"levels {min_level} to {max_level} (max_level= for others), or mean= and std= as given to torchvision's "
+            f"Normalize if it takes what that gives (mean=0, std=1 for ToTensor alone, which divides by {max_level})"
         )
     raise ConversionError(
         "the model has no Pixels module, so its input scaling is unknown: pass mean= and std= as given to "

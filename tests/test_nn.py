@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 
@@ -80,6 +81,26 @@ def test_pixels_standardize_as_torchvision_does() -> None:
     expected = (pixels.double() / 255 - 0.1307) / 0.3081
     assert torch.allclose(Pixels.standardize(0.1307, 0.3081)(pixels).double(), expected, atol=1e-6)
     assert torch.equal(Pixels(offset=33)(pixels), pixels.float() - 33)
+
+
+def test_pixels_keep_the_numbers_they_were_given() -> None:
+    """33.3184 and 1/78 in float64, whatever types the module had between; the float32 forward rounds them first."""
+    offset, gain = 33.3184, 1 / 78
+    pixels, levels = Pixels(offset, gain), torch.arange(256)
+    expected = (levels.float() - torch.tensor(offset)) * torch.tensor(gain)
+    assert torch.equal(pixels(levels), expected)
+    double = copy.deepcopy(pixels).half().float().double()
+    assert torch.equal(double(levels), (levels.double() - offset) * gain)
+    assert torch.equal(double.float()(levels), expected)
+    # A file of float32 holds their rounding, or other numbers.
+    same, other = Pixels(offset, gain), Pixels(1, 2)
+    for module in (same, other):
+        module.load_state_dict({name: value.clone() for name, value in pixels.state_dict().items()})
+    assert (same.exact_offset, same.exact_gain) == (offset, gain)
+    assert (other.exact_offset, other.exact_gain) == (pixels.offset.item(), pixels.gain.item())
+    assert torch.equal(other.double()(levels), (levels.double() - pixels.offset.item()) * pixels.gain.item())
+    pixels.offset.fill_(5)
+    assert (pixels.exact_offset, pixels.double().offset.item()) == (5, 5)
 
 
 def test_sample_norm_is_layer_norm_without_affine_and_exact_on_ties() -> None:

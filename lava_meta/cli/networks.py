@@ -34,9 +34,15 @@ def convert(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the network.")] = Path("net.safetensors"),
     task: Annotated[int, typer.Option(min=0, help="Whose statistics and affine a batch-norm net takes.")] = 0,
     mean: Annotated[
-        float | None, typer.Option(help="The model takes (p / max_level - mean) / std, as by torchvision's Normalize.")
+        str | None,
+        typer.Option(
+            help="The model takes (p / max_level - mean) / std, as by torchvision's Normalize: 0.1307, or a number for "
+            "each channel, 0.485,0.456,0.406."
+        ),
     ] = None,
-    std: Annotated[float | None, typer.Option(help="See --mean.")] = None,
+    std: Annotated[str | None, typer.Option(help="See --mean; the same for all channels.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="The model takes raw levels, and scales them itself.")] = False,
+    signs: Annotated[bool, typer.Option("--signs", help="The model takes +1 and -1.")] = False,
     max_level: Annotated[int, typer.Option(help="The brightest pixel, for a model without `Pixels`.")] = 255,
     min_level: Annotated[int, typer.Option(help="The least input, negative for signed features.")] = 0,
     input_shape: Annotated[
@@ -57,8 +63,17 @@ def convert(
         from lava_meta.model_file import load_model
 
         module = load_model(model)
-    shape = None if input_shape is None else _extents(input_shape)
-    net = to_lava(module, task=task, mean=mean, std=std, max_level=max_level, min_level=min_level, input_shape=shape)
+    net = to_lava(
+        module,
+        task=task,
+        mean=_numbers(mean, "--mean"),
+        std=_numbers(std, "--std"),
+        max_level=max_level,
+        min_level=min_level,
+        raw=raw,
+        signs=signs,
+        input_shape=None if input_shape is None else _extents(input_shape),
+    )
     net.save(out)
     print(f"{net.parity}\nwrote {out} ({out.stat().st_size:,} bytes)")
 
@@ -160,6 +175,15 @@ def _table(graph: BinaryGraph, name: str) -> Any:
     table.add_section()
     table.add_row("total", "", "", "", *numbers(*(sum(row[key] for row in rows) for key in counted)))
     return table
+
+
+def _numbers(text: str | None, option: str) -> list[float] | None:
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r}; give a number, or one for each channel as 0.485,0.456,0.406", param_hint=option
+        ) from None
 
 
 def _extents(text: str) -> tuple[int, ...]:

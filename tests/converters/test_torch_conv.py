@@ -278,8 +278,8 @@ def test_a_norm_of_other_channels_is_refused_by_name() -> None:
 
 def test_a_scale_for_each_channel_is_refused() -> None:
     model = nn.Sequential(BinaryConv2d(3, 2, 3), *TAIL).eval()
-    with pytest.raises(ConversionError, match="one number each is supported"):
-        to_graph(model, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.2), input_shape=(3, 8, 8))  # type: ignore[arg-type]
+    with pytest.raises(ConversionError, match="std scales each channel by a number of its own"):
+        to_graph(model, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3), input_shape=(3, 8, 8))
 
 
 def test_the_extent_of_images_must_be_known_and_in_order() -> None:
