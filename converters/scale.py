@@ -177,7 +177,13 @@ def feed_of(
     if front.pixels is not None:
         if told:
             raise ConversionError("the model normalises its own pixels (Pixels): mean= and std= do not apply")
-        return Feed.given(None, None, shape, front.pixels.max_level, front.pixels.min_level)
+        own_levels = (front.pixels.min_level, front.pixels.max_level)
+        if (min_level, max_level) not in ((0, 255), own_levels):
+            raise ConversionError(
+                f"levels {min_level} to {max_level} are given, but the model's Pixels take {own_levels[0]} to "
+                f"{own_levels[1]}: leave out max_level= and min_level="
+            )
+        return Feed.given(None, None, shape, *reversed(own_levels))
     feed = Feed.given(mean, std, shape, max_level, min_level)
     own = [(label, module) for label, module in norms_of(front.before) if isinstance(module, Affine)]
     named = [label for label, module in own if max_level > 1 and _divides(module, max_level)]

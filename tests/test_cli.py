@@ -216,6 +216,34 @@ def test_a_model_of_ones_own_by_name_and_weights(own_model: Path) -> None:
     assert np.array_equal(BinaryGraph.load(own_model / "net.safetensors").predict(images), expected)
 
 
+def test_the_scale_of_the_inputs_on_the_command_line(own_model: Path) -> None:
+    """A mean for each channel as a list, raw levels, and what is neither."""
+    (own_model / "scaled.py").write_text(
+        "from torch import nn\nfrom lava_meta.nn import BinaryLinear, Sign\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.body = nn.Sequential(nn.Flatten(), BinaryLinear(12, 8), Sign(), BinaryLinear(8, 3))\n"
+        "    def forward(self, x):\n"
+        "        return self.body(2 * x - 1)\n"
+        "def make():\n    return Net()\n",
+        encoding="utf-8",
+    )
+    command = ("convert", "scaled.py:make", "--input-shape", "3,2,2", "-o", "scaled.safetensors")
+    for words in (("--mean", "0.485,0.456,0.406", "--std", "0.229"), ("--mean", "0.1307", "--std", "0.3"), ("--raw",)):
+        done = lava_meta(*command, *words, cwd=own_model)
+        assert done.returncode == 0, done.stderr
+        assert "0 mismatches with the float64 model" in done.stdout
+    for words, code, message in (
+        ((), 1, "pass raw=True"),
+        (("--mean", "33", "--std", "78"), 1, "mean=33 lies outside"),
+        (("--mean", "0.1,x", "--std", "1"), 2, "give a number, or one for each channel"),
+    ):
+        done = lava_meta(*command, *words, cwd=own_model)
+        assert done.returncode == code
+        assert message in " ".join(done.stderr.replace("│", " ").split())
+
+
 SHAPE = ("--input-shape", "1,8,8", "--mean", "0.3", "--std", "0.4")
 
 

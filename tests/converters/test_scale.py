@@ -114,6 +114,13 @@ def test_pixels_and_numbers_behind_them() -> None:
     assert np.array_equal(lava_meta.convert(model).graph.predict(images), classes(model, images.astype(np.float64)))
 
 
+def test_levels_other_than_those_of_pixels_are_refused() -> None:
+    model = nn.Sequential(Pixels(3, max_level=16), *plain()).eval()
+    assert to_graph(model, max_level=16).max_level == to_graph(model).max_level == 16
+    with pytest.raises(ConversionError, match="levels 0 to 15 are given, but the model's Pixels take 0 to 16"):
+        to_graph(model, max_level=15)
+
+
 def plain(width: int = 30, units: int = 64) -> nn.Sequential:
     """Units that fire where their sum of scaled inputs is not negative."""
     torch.manual_seed(1)
