@@ -72,13 +72,15 @@ class Sums:
     def slack(self, stage: Stage) -> float | np.ndarray:
         """By how much the model's own values may differ from these, in float64: the rounding of its inputs and sums.
 
-        `(n + 8) u n max|x| / divisor` for n terms: that of a sum taken one term after the other (Higham, Accuracy and
-        Stability of Numerical Algorithms, 2002, section 4.2), with eight roundings for inputs, constant and divisor.
+        `(2 n + 8) u n max|x| / divisor` for n terms: that of two sums taken one term after the other, the model's and
+        the constant's, with eight roundings for inputs, gain and divisor.
+
+        Source: Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2.
         """
         if not stage.rounds and (self.scale is None or self.scale.exact):
             return 0.0
         largest = 1.0 if self.scale is None else self.scale.largest
-        return (self.terms + 8) * UNIT_ROUNDOFF * self.terms * largest / self.divisor
+        return (2 * self.terms + 8) * UNIT_ROUNDOFF * self.terms * largest / self.divisor
 
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
         """The least and greatest value of each unit or channel, over all its positions."""
