@@ -80,7 +80,7 @@ class Sums:
         if not stage.rounds and (self.scale is None or self.scale.exact):
             return 0.0
         largest = 1.0 if self.scale is None else self.scale.largest
-        return (2 * self.terms + 8) * UNIT_ROUNDOFF * self.terms * largest / self.divisor
+        return (2 * self.terms + 8) * UNIT_ROUNDOFF * self.terms * largest / np.abs(self.divisor)
 
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
         """The least and greatest value of each unit or channel, over all its positions."""
