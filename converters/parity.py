@@ -1,8 +1,11 @@
 """The converter's self-check: does the integer network compute what the model computes?
 
-The model is evaluated twice on random images of its own domain: in float64, to which the conversion must be exact, sign
-by sign and class by class; and in float32, as users run it, where sums that fall within rounding of a threshold may
-come out on the other side. Differences of the second kind are counted and named, not hidden.
+Random images of the network's domain go through three forms of the model:
+
+- a plain copy in float64, module by module, to which the conversion must be exact, sign by sign and class by class;
+- the user's own module as it was given, called as users call it, in its own type;
+- a plain copy in that type, module by module. It must give the logits of the user's module to the bit, which shows that
+  the modules that were read are the model. Sums that its type rounds across a threshold are counted and named.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from lava_meta.converters.calling import call, float_types, floats_in, name_of
 from lava_meta.converters.reading import flat, read
 from lava_meta.converters.torch import prepare
+from lava_meta.converters.unwrapping import plain_copy, unwrap
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
-from lava_meta.nn import select_task
+from lava_meta.nn import TaskBatchNorm, select_task
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,9 @@ class Parity:
     seed: int  # of the images
     compared: int  # signs and classes compared
     mismatches: dict[str, int]  # against the model in float64: all 0 for an exact conversion
-    float32: dict[str, int]  # against the model in float32: rounding of the model itself
+    own: dict[str, int]  # against the model in its own type: rounding of the model itself
+    own_type: str  # the model's floating type, such as float32
+    own_classes: int  # images to which the user's own module, called as it is, gives another class
     ties: dict[str, int]  # sums that tie with a threshold, and classes with each other, where float64 rounds otherwise
 
     @property
@@ -42,13 +49,15 @@ class Parity:
         return asdict(self) | {"exact": self.exact}
 
     def __str__(self) -> str:
-        wrong, rounded = sum(self.mismatches.values()), sum(self.float32.values())
+        wrong, rounded = sum(self.mismatches.values()), sum(self.own.values())
         text = f"{self.compared:,} signs and classes of {self.images} images: {wrong} mismatches with the float64 model"
         if tied := sum(self.ties.values()):
             text += f"; in {tied} exact ties float64 rounds to the other side"
         if rounded:
-            layers = ", ".join(f"{name} {count}" for name, count in self.float32.items() if count)
-            text += f"; float32 rounds {rounded} sums across a threshold ({layers})"
+            layers = ", ".join(f"{name} {count}" for name, count in self.own.items() if count)
+            text += f"; {self.own_type} rounds {rounded} sums across a threshold ({layers})"
+        if self.own_classes:
+            text += f"; the model itself gives {self.own_classes} images another class"
         return text
 
 
@@ -69,50 +78,66 @@ def domain_images(graph: BinaryGraph, count: int, seed: int) -> np.ndarray:
 def model_activations(model: nn.Module, inputs: torch.Tensor) -> dict[str, np.ndarray]:
     """The signs that each stage of `model` hands on, flat, and its logits, named as by `BinaryGraph.named_layers`.
 
-    The signs of binarized inputs are `inputs`.
+    `model` is a plain copy; `inputs` (n, ...) are of its type. The signs of binarized inputs are `inputs`.
 
-    Raises `ConversionError` if the modules, one after the other, do not give what the model gives.
+    Raises:
+        ConversionError: The modules, one after the other, do not give what the model gives.
     """
-    found, _ = _walk(model, inputs)
-    _check_own_forward(model, inputs, found["readout"])
-    return found
+    walk = _walk(model, inputs)
+    _check_same(model, walk.outputs, call(model, inputs))
+    return walk.found
 
 
-def _walk(
-    model: nn.Module, inputs: torch.Tensor, given: dict[str, np.ndarray] | None = None
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What each stage hands on, and what comes before its sign. Where signs are `given`, the next stage gets these."""
+@dataclass(frozen=True)
+class _Walk:
+    """What the modules of a model give, one after the other."""
+
+    found: dict[str, np.ndarray]  # by stage: signs int8 (n, units), and the readout's values before a softmax
+    before: dict[str, np.ndarray]  # what comes before each sign, float64
+    outputs: torch.Tensor  # what the last module gives
+
+
+@torch.no_grad()
+def _walk(model: nn.Module, inputs: torch.Tensor, given: dict[str, np.ndarray] | None = None) -> _Walk:
+    """Run the modules read from `model`, in the type of `inputs`; if signs are `given`, the next stage gets these."""
     front, stages = read(model)
     names = {stage.end: f"hidden{i}" for i, stage in enumerate(stages[:-1], 1)}
+    names[stages[-1].end] = "readout"
     if front.sign is not None:
         names[front.end] = "inputs"
     signs = {stage.sign_place for stage in stages}
     found: dict[str, np.ndarray] = {}
     values: dict[str, np.ndarray] = {}
     x, before = inputs, torch.zeros(0, 0)
-    with torch.no_grad():
-        for place, (_, module) in enumerate(flat(model)):
-            if place in signs:
-                before = x
-            x = module(x)
-            if place in names:
-                found[names[place]] = x.flatten(1).numpy().astype(np.int8)
-                values[names[place]] = before.flatten(1).numpy()
-                if given is not None:
-                    x = torch.from_numpy(given[names[place]].reshape(x.shape)).to(x.dtype)
-    return found | {"readout": x.numpy()}, values
+    for place, (label, module) in enumerate(flat(model)):
+        if place in signs:
+            before = x
+        try:
+            with floats_in(inputs.dtype):
+                x = module(x)
+        except RuntimeError as error:
+            raise ConversionError(f"{label} ({type(module).__name__}) fails: {error}") from error
+        name = names.get(place)
+        if name is None:
+            continue
+        here = x.flatten(1).double().cpu().numpy()
+        found[name] = here if name == "readout" else here.astype(np.int8)
+        values[name] = before.flatten(1).double().cpu().numpy()
+        if given is not None and name != "readout":
+            x = torch.from_numpy(given[name].reshape(x.shape)).to(x)
+    return _Walk(found, values, x.cpu())
 
 
-def _check_own_forward(model: nn.Module, inputs: torch.Tensor, logits: np.ndarray) -> None:
-    try:
-        with torch.no_grad():
-            own = model(inputs).numpy()
-    except RuntimeError as error:
-        if inputs.dtype == torch.float64:
-            return  # a forward that makes float32 on its way, as torch.where of numbers does: float32 is checked too
-        raise ConversionError(f"the model fails on inputs of its domain: {error}") from error
-    if not np.array_equal(logits, own):
-        raise ConversionError("the modules read from the model give other logits than the model's own forward")
+def _check_same(model: nn.Module, outputs: torch.Tensor, own: torch.Tensor) -> None:
+    """Raises `ConversionError` where the modules' outputs are not, to the bit, those of the model itself."""
+    if outputs.shape == own.shape and np.array_equal(outputs.double().numpy(), own.double().numpy(), equal_nan=True):
+        return
+    types = float_types(model)
+    told = f"; it computes in {' and '.join(map(name_of, types))}: convert model.float()" if len(types) > 1 else ""
+    raise ConversionError(
+        "the modules read from the model give other logits than the model's own forward, which does something that "
+        f"they do not show, such as a hook{told}"
+    )
 
 
 def _within_rounding(values: np.ndarray, signs: np.ndarray) -> np.ndarray:
@@ -148,7 +173,22 @@ def check(
     count: int = 64,
     seed: int = 0,
 ) -> Parity:
-    """Compare `graph` with `model` layer by layer, on `images` or on `count` random ones; see `Parity`."""
+    """Compare `graph` with `model` layer by layer, on `images` or on `count` random ones.
+
+    Args:
+        model: The user's own module, which is left as it was.
+        graph: What it was converted into.
+        images: Integers (n, ...) of the network's domain.
+        task: Whose batch-norm statistics and affine to take.
+        mean, std: The model takes `(images / max_level - mean) / std`.
+        count, seed: How many random images to draw, and with which seed.
+
+    Returns:
+        What was compared, and what differs; see `Parity`.
+
+    Raises:
+        ConversionError: The model fails on its domain, or its forward gives other logits than the modules read from it.
+    """
     if images is None:
         images = domain_images(graph, count, seed)
     ours = graph.activations(images)
@@ -156,37 +196,72 @@ def check(
     ours["readout"] = graph.readout.classes(sums)
     if graph.binarize is not None:
         ours["inputs"] = np.where(graph.binarize.fires(graph.check_images(images)), 1, -1)
-    exact = prepare(model, task)
-    rounding = prepare(model, task).float()
-    select_task(rounding, task)
     tied = exact_ties(graph, images)
-    rounding_layers = {f"hidden{i}" for i, stage in enumerate(read(exact)[1][:-1], 1) if stage.rounds}
+    exact = prepare(model, task)
+    rounding = {f"hidden{i}" for i, stage in enumerate(read(exact)[1][:-1], 1) if stage.rounds}
     if mean is not None and "hidden1" in ours:
-        rounding_layers.add("hidden1")  # its sums are of floats
-    differences = []
-    for version, dtype in ((exact, torch.float64), (rounding, torch.float32)):
-        inputs = torch.from_numpy(graph.check_images(images).reshape(-1, *graph.input_shape).astype(np.int64)).to(dtype)
-        if mean is not None and std is not None:
-            inputs = (inputs / graph.max_level - mean) / std
-        theirs = model_activations(version, inputs)
-        if tied or rounding_layers:  # one tie would move all that follows: each layer is compared on our signs
-            theirs, values = _walk(version, inputs, ours)
-            if version is exact:
-                for name in rounding_layers:
-                    tied[name] = _within_rounding(values[name], ours[name]) | tied.get(name, False)
-        theirs["readout"] = theirs["readout"].argmax(axis=1)
-        differences.append({name: ours[name] != theirs[name] for name in ours})
-        if version is exact:
-            scores = graph.readout.values(sums)
-            best, chosen = (np.take_along_axis(scores, c["readout"][:, None], 1)[:, 0] for c in (ours, theirs))
-            tied["readout"] = best == chosen
+        rounding.add("hidden1")  # its sums are of floats
+    given = ours if tied or rounding else None  # one tie would move all that follows: compare layers on our signs
+    walk = _walk(exact, model_inputs(graph, images, torch.float64, mean, std), given)
+    for name in rounding:
+        tied[name] = _within_rounding(walk.before[name], ours[name]) | tied.get(name, False)
+    wrong = _differences(ours, walk)
+    scores = graph.readout.values(sums)
+    chosen = walk.found["readout"].argmax(axis=1)
+    best, other = (np.take_along_axis(scores, c[:, None], 1)[:, 0] for c in (ours["readout"], chosen))
+    tied["readout"] = best == other
+    own, own_classes, own_type = _own(model, graph, images, task, mean, std, ours, given)
     return Parity(
         images=len(images),
         seed=seed,
         compared=sum(values.size for values in ours.values()),
-        mismatches={
-            name: int((wrong & ~tied[name] if name in tied else wrong).sum()) for name, wrong in differences[0].items()
-        },
-        float32={name: int(wrong.sum()) for name, wrong in differences[1].items()},
-        ties={name: int((wrong & tied[name]).sum()) for name, wrong in differences[0].items() if name in tied},
+        mismatches={name: int((w & ~tied[name] if name in tied else w).sum()) for name, w in wrong.items()},
+        own={name: int(w.sum()) for name, w in own.items()},
+        own_type=own_type,
+        own_classes=own_classes,
+        ties={name: int((w & tied[name]).sum()) for name, w in wrong.items() if name in tied},
     )
+
+
+def model_inputs(
+    graph: BinaryGraph, images: np.ndarray, dtype: torch.dtype, mean: float | None, std: float | None
+) -> torch.Tensor:
+    """Images as users feed them to a model of type `dtype`: (n, *input_shape), scaled in float32 or wider."""
+    wide = torch.promote_types(dtype, torch.float32)
+    x = torch.from_numpy(graph.check_images(images).reshape(-1, *graph.input_shape).astype(np.int64)).to(wide)
+    if mean is not None and std is not None:
+        x = (x / graph.max_level - mean) / std
+    return x.to(dtype)
+
+
+def _own(
+    model: nn.Module,
+    graph: BinaryGraph,
+    images: np.ndarray,
+    task: int,
+    mean: float | None,
+    std: float | None,
+    ours: dict[str, np.ndarray],
+    given: dict[str, np.ndarray] | None,
+) -> tuple[dict[str, np.ndarray], int, str]:
+    """Where the model in its own type differs from us, the images to which it gives another class, and that type."""
+    model = unwrap(model)
+    clone = plain_copy(model)
+    select_task(clone, task)
+    if any(isinstance(norm, TaskBatchNorm) and norm.task != task for norm in model.modules()):
+        model = clone  # it stands at another task than the one that is converted
+    dtype = float_types(model)[0]
+    inputs = model_inputs(graph, images, dtype, mean, std)
+    outputs = call(model, inputs)
+    device = next((parameter.device for parameter in clone.parameters()), inputs.device)
+    walk = _walk(clone, inputs.to(device))
+    _check_same(model, walk.outputs, outputs)
+    if given is not None:
+        walk = _walk(clone, inputs.to(device), given)
+    another = int((outputs.double().numpy().argmax(axis=1) != ours["readout"]).sum())
+    return _differences(ours, walk), another, name_of(dtype)
+
+
+def _differences(ours: dict[str, np.ndarray], walk: _Walk) -> dict[str, np.ndarray]:
+    theirs = walk.found | {"readout": walk.found["readout"].argmax(axis=1)}
+    return {name: ours[name] != theirs[name] for name in ours}
