@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
-from torch.nn.parameter import UninitializedParameter, UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -67,11 +67,10 @@ def check_given(model: nn.Module) -> None:
             place = f"{name} ({type(module).__name__})" if name else "the model"
             raise ConversionError(f"{place} is in training mode: call model.eval() first")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if isinstance(tensor, UninitializedTensorMixin) or tensor.is_meta:
-            what = (
-                "pass an image through the model" if isinstance(tensor, UninitializedParameter) else "load its values"
-            )
-            raise ConversionError(f"{name} has no values yet: {what} first")
+        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+            raise ConversionError(f"{name} has no shape yet: pass an image through the model first")
+        if tensor.is_meta:
+            raise ConversionError(f"{name} has no values, only a shape: load them first")
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
@@ -138,9 +137,12 @@ def _weight_hooks(module: nn.Module) -> list[tuple[int, Any]]:
 
 def _inside(module: nn.Module) -> nn.Module | None:
     """What a wrapper wraps; None where `module` is no wrapper."""
+    inner: Any = None
     if isinstance(module, _WRAPPERS):
-        return module.module
-    return module._orig_mod if type(module).__name__ == "OptimizedModule" else None  # torch.compile's, not public
+        inner = module.module
+    elif type(module).__name__ == "OptimizedModule":  # torch.compile's, whose class is not public
+        inner = module._orig_mod
+    return inner
 
 
 def _kind(model: object) -> str:
