@@ -72,7 +72,7 @@ def call(model: nn.Module, inputs: Tensor) -> Tensor:
                 f"{type(error).__name__}: {error}"
             ) from error
     if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(inputs):
-        what = f"of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise ConversionError(f"the model gives {what} for {len(inputs)} images; it must give (images, classes)")
     return found.cpu()
 

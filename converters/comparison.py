@@ -73,7 +73,7 @@ def _made(images: Tensor, preprocess: Callable[[Tensor], Any] | None, dtype: tor
             f"{type(error).__name__}: {error}"
         ) from error
     if not isinstance(made, Tensor) or len(made) != len(images):
-        what = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+        what = f"a tensor of shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
         raise ConversionError(
             f"preprocess gives {what} for {len(images)} images; it must give a tensor of as many: it is called on "
             "several at a time"

@@ -66,7 +66,10 @@ def compare_model(
     mean: Annotated[float | None, typer.Option(help="The model takes (p / max_level - mean) / std.")] = None,
     std: Annotated[float | None, typer.Option(help="See --mean.")] = None,
 ) -> None:
-    """Count how many images get the same class from a network and from the PyTorch model that it came from."""
+    """Count how many images get the same class from a network and from the PyTorch model that it came from.
+
+    Exit code 3 if any differs.
+    """
     from lava_meta.converters import LavaNetwork
     from lava_meta.graph import BinaryGraph
 
@@ -76,7 +79,10 @@ def compare_model(
     net = LavaNetwork(BinaryGraph.load(network))
     top = net.graph.max_level
     scale = None if mean is None or std is None else lambda x: (x / top - mean) / std
-    print(net.compare(_model(model, weights), pixels, preprocess=scale))
+    found = net.compare(_model(model, weights), pixels, preprocess=scale)
+    print(found)
+    if found.differing:
+        raise typer.Exit(3)
 
 
 def _model(model: str, weights: Path | None) -> nn.Module:

@@ -215,6 +215,18 @@ def test_a_module_that_stands_twice_is_read_twice() -> None:
     assert check(model, graph, count=100).exact
 
 
+@pytest.mark.parametrize("behind", [[], [nn.Hardtanh()], [FixedNorm(0.3), nn.Dropout()]], ids=len)
+def test_flatten_may_stand_before_the_sign(behind: list[nn.Module]) -> None:
+    torch.manual_seed(0)
+    conv, norm, last = BinaryConv2d(1, 4, 3), nn.BatchNorm2d(4), BinaryLinear(36, 5)
+    usual = nn.Sequential(Pixels(90), conv, norm, nn.MaxPool2d(2), Sign(), nn.Flatten(), last)
+    usual(torch.randint(0, 256, (50, 1, 8, 8)))
+    early = nn.Sequential(Pixels(90), conv, norm, nn.MaxPool2d(2), nn.Flatten(), *behind, Sign(), last).eval()
+    graph, expected = to_graph(early, input_shape=(1, 8, 8)), to_graph(usual.eval(), input_shape=(1, 8, 8))
+    assert (graph.layers[0].threshold == expected.layers[0].threshold).all()
+    assert check(early, graph, count=100).exact
+
+
 def test_the_activations_compared_are_the_models_own() -> None:
     """The walk over the modules gives what hooks on the model's own forward see."""
     model, shape = random_net(5)
