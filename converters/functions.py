@@ -168,11 +168,22 @@ def _relu(inplace: bool = False) -> nn.Module:
 
 
 def _scale(factor: Any) -> nn.Module:
-    return Affine(_flat(factor))
+    return _as_written(operator.mul, factor, Affine(_flat(factor)))
 
 
 def _shift(addend: Any) -> nn.Module:
-    return Affine(torch.ones_like(_flat(addend)), _flat(addend))
+    return _as_written(operator.add, addend, Affine(torch.ones_like(_flat(addend)), _flat(addend)))
+
+
+def _divide(divisor: Any) -> nn.Module:
+    return _as_written(operator.truediv, divisor, Quotient(_flat(divisor)))
+
+
+def _as_written(operation: Callable[[Any, Any], Tensor], value: Any, module: Affine) -> Affine:
+    """The module, computing with a Python number as the forward does; the same number as a half tensor rounds first."""
+    if not isinstance(value, Tensor):
+        module.forward = lambda x: operation(x, value)  # type: ignore[method-assign]
+    return module
 
 
 def _flat(value: Any) -> Tensor:
@@ -275,8 +286,8 @@ OPERATORS: dict[str, Callable[..., nn.Module]] = {
     "mul": _scale,
     "add": _shift,
     "sub": lambda number: _shift(-number),
-    "truediv": lambda number: Quotient(_flat(number)),
-    "div": lambda number: Quotient(_flat(number)),
+    "truediv": _divide,
+    "div": _divide,
     "neg": lambda: _scale(-1.0),
     "ge": _compare(strict=False),
     "gt": _compare(strict=True),
