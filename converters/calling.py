@@ -50,8 +50,7 @@ def name_of(dtype: torch.dtype) -> str:
 def call(model: nn.Module, inputs: Tensor) -> Tensor:
     """What an unwrapped `model` gives for `inputs` (n, ...), cast to its type and device: (n, classes), on the CPU.
 
-    The model is called as it is, compiled parts by their Python code, and left as it was (`untouched`). One that fails
-    because its forward mixes types of floats is called with all of them in its own.
+    The model is called as it is (`computed`), compiled parts by their Python code, and left as it was (`untouched`).
 
     Raises:
         ConversionError: The model fails, or gives anything but one row of numbers per image.
@@ -61,11 +60,7 @@ def call(model: nn.Module, inputs: Tensor) -> Tensor:
     x = inputs.to(device, dtype if inputs.is_floating_point() else None)
     with untouched(model):
         try:
-            try:
-                found = model(x.clone())  # a forward may write into what it is given
-            except RuntimeError:
-                with floats_in(dtype):
-                    found = model(x.clone())
+            found = computed(model, x, dtype)
         except Exception as error:
             raise ConversionError(
                 f"the model itself fails on {name_of(x.dtype)} inputs of shape {tuple(x.shape)}: "
@@ -75,6 +70,15 @@ def call(model: nn.Module, inputs: Tensor) -> Tensor:
         what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise ConversionError(f"the model gives {what} for {len(inputs)} images; it must give (images, classes)")
     return found.cpu()
+
+
+def computed(module: nn.Module, x: Tensor, dtype: torch.dtype) -> Any:
+    """`module(x)`; where that fails, as it does if its forward mixes types of floats, with all floats in `dtype`."""
+    try:
+        return module(x.clone())  # a forward may write into what it is given
+    except RuntimeError:
+        with floats_in(dtype):
+            return module(x.clone())
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_meta.converters.calling import call, float_types, floats_in, name_of
+from lava_meta.converters.calling import call, computed, float_types, floats_in, name_of
 from lava_meta.converters.reading import flat, read
 from lava_meta.converters.torch import prepare
 from lava_meta.converters.unwrapping import plain_copy, unwrap
@@ -99,7 +99,10 @@ class _Walk:
 
 @torch.no_grad()
 def _walk(model: nn.Module, inputs: torch.Tensor, given: dict[str, np.ndarray] | None = None) -> _Walk:
-    """Run the modules read from `model`, in the type of `inputs`; if signs are `given`, the next stage gets these."""
+    """Run the modules read from `model`. If signs are `given`, the next stage gets these.
+
+    In float64 every floating value is of that type, in another type those that the model's own forward names.
+    """
     front, stages = read(model)
     names = {stage.end: f"hidden{i}" for i, stage in enumerate(stages[:-1], 1)}
     names[stages[-1].end] = "readout"
@@ -113,8 +116,11 @@ def _walk(model: nn.Module, inputs: torch.Tensor, given: dict[str, np.ndarray] |
         if place in signs:
             before = x
         try:
-            with floats_in(inputs.dtype):
-                x = module(x)
+            if inputs.dtype == torch.float64:
+                with floats_in(torch.float64):
+                    x = module(x.clone())
+            else:
+                x = computed(module, x, inputs.dtype)
         except RuntimeError as error:
             raise ConversionError(f"{label} ({type(module).__name__}) fails: {error}") from error
         name = names.get(place)

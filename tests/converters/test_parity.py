@@ -116,7 +116,8 @@ def test_a_model_of_two_types_that_casts_on_its_way() -> None:
             x = self.norm(self.first(x.half()).float())
             return self.last(torch.where(x >= 0, 1.0, -1.0).half()).float()
 
-    assert lava_meta.convert(Mixed().eval(), mean=0, std=1).parity.exact
+    for scale in ({"mean": 0, "std": 1}, {"mean": MEAN, "std": STD}):
+        assert lava_meta.convert(Mixed().eval(), **scale).parity.exact
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
