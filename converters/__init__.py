@@ -40,8 +40,8 @@ def convert(
     """Convert a binarized network, in eval mode, into a Lava network that computes the same, to the bit.
 
     Exact means: on raw pixels, every hidden sign and every class equal the model evaluated in float64, ties and
-    inverted gains included. The result has been checked against the model on random images, and on inputs made to
-    meet each threshold (`net.parity`).
+    inverted gains included. The result has been checked on random images, and on inputs made to meet each threshold
+    (`net.parity`): against the model in float64, and against the model as it was given, which is left untouched.
 
     What the model is fed is never guessed. It takes raw levels p if it begins with `Pixels`, if its forward divides by
     max_level, or with `raw=True`; it takes `x = (p / max_level - mean) / std` with `mean` and `std`. What its forward
@@ -49,7 +49,7 @@ def convert(
 
     Args:
         model: `lava_meta.nn.BinaryMLP`, `BinaryConvNet`, or a chain of the modules in `converters.reading.SUPPORTED`,
-            as an `nn.Sequential` or in a forward of its own.
+            as an `nn.Sequential` or in a forward of its own; compiled, data-parallel, pruned and parametrized ones too.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
         mean, std: as given to torchvision's `Normalize`: a number, or one for each channel, in a tuple, list, array or
             tensor. Fractions of max_level: the mean within min_level / max_level .. 1, std > 0 and the same for all
@@ -62,23 +62,26 @@ def convert(
             needs it, (channels, rows, columns); `BinaryConvNet` knows its own.
         strict: raise when the self-check finds a mismatch; False leaves the figure in `net.parity`.
 
-    Raises `ConversionError` naming what cannot be converted, or the layers that differ.
+    Raises `ConversionError` naming what cannot be converted, or the layers that differ; `TypeError` for no module.
     """
+    from lava_meta.converters.calling import rng_kept
     from lava_meta.converters.parity import check
     from lava_meta.converters.torch import to_graph
+    from lava_meta.converters.unwrapping import unwrap
 
-    graph = to_graph(
-        model,
-        task=task,
-        mean=mean,
-        std=std,
-        max_level=max_level,
-        min_level=min_level,
-        raw=raw,
-        signs=signs,
-        input_shape=input_shape,
-    )
-    parity = check(model, graph, task=task, mean=mean, std=std)
+    with rng_kept(unwrap(model)):
+        graph = to_graph(
+            model,
+            task=task,
+            mean=mean,
+            std=std,
+            max_level=max_level,
+            min_level=min_level,
+            raw=raw,
+            signs=signs,
+            input_shape=input_shape,
+        )
+        parity = check(model, graph, task=task, mean=mean, std=std)
     if strict and not parity.exact:
         raise ConversionError(
             f"the converted network differs from the model: {parity}; by layer {parity.mismatches}. Sums that tie with "

@@ -30,10 +30,14 @@ class TorchSign(nn.Module):
 
 
 class Cast(nn.Module):
-    """Another type of float; signs stay as they are."""
+    """Another type of float; None for that of `x` itself. Signs stay as they are, sums too but for their rounding."""
+
+    def __init__(self, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        return x
+        return x if self.dtype is None else x.to(self.dtype)
 
 
 class Bits(nn.Module):
@@ -164,11 +168,22 @@ def _relu(inplace: bool = False) -> nn.Module:
 
 
 def _scale(factor: Any) -> nn.Module:
-    return Affine(_flat(factor))
+    return _as_written(operator.mul, factor, Affine(_flat(factor)))
 
 
 def _shift(addend: Any) -> nn.Module:
-    return Affine(torch.ones_like(_flat(addend)), _flat(addend))
+    return _as_written(operator.add, addend, Affine(torch.ones_like(_flat(addend)), _flat(addend)))
+
+
+def _divide(divisor: Any) -> nn.Module:
+    return _as_written(operator.truediv, divisor, Quotient(_flat(divisor)))
+
+
+def _as_written(operation: Callable[[Any, Any], Tensor], value: Any, module: Affine) -> Affine:
+    """The module, computing with a Python number as the forward does; the same number as a half tensor rounds first."""
+    if not isinstance(value, Tensor):
+        module.forward = lambda x: operation(x, value)  # type: ignore[method-assign]
+    return module
 
 
 def _flat(value: Any) -> Tensor:
@@ -206,6 +221,25 @@ def _compare_below(strict: bool) -> Callable[..., nn.Module]:
     return make
 
 
+def _to(*arguments: Any, **options: Any) -> nn.Module:
+    """`x.to(...)`: a type, a tensor of that type, or a value of the forward (`x.dtype`), which has the type of x."""
+    given = [*arguments, *options.values()]
+    types = [value.dtype if isinstance(value, Tensor) else value for value in given]
+    return Cast(next((value for value in types if isinstance(value, torch.dtype)), None))
+
+
+def _same(*arguments: Any, **options: Any) -> nn.Module:
+    return Cast()
+
+
+def _softmax(dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> nn.Module:
+    return nn.Softmax(dim)
+
+
+def _log_softmax(dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> nn.Module:
+    return nn.LogSoftmax(dim)
+
+
 # What a function's further arguments make of it; the arguments have the function's own names and order.
 FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
     functional.max_pool2d: _max_pool,
@@ -214,7 +248,13 @@ FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
     functional.adaptive_max_pool2d: nn.AdaptiveMaxPool2d,
     functional.hardtanh: _hardtanh,
     functional.dropout: _dropout,
+    functional.dropout1d: _dropout,
     functional.dropout2d: _dropout,
+    functional.dropout3d: _dropout,
+    functional.softmax: _softmax,
+    functional.log_softmax: _log_softmax,
+    torch.softmax: _softmax,
+    torch.log_softmax: _log_softmax,
     functional.linear: _linear,
     functional.conv2d: _conv2d,
     functional.batch_norm: _batch_norm,
@@ -225,16 +265,29 @@ FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
     torch.sign: TorchSign,
     sign_ste: Sign,
 }
-METHODS: dict[str, Callable[..., nn.Module]] = {"flatten": _flatten, "clamp": _clamp, "sign": TorchSign}
-for _name in ("float", "double", "to", "type_as", "contiguous", "clone", "detach"):
-    METHODS[_name] = lambda *arguments, **options: Cast()
+METHODS: dict[str, Callable[..., nn.Module]] = {
+    "flatten": _flatten,
+    "clamp": _clamp,
+    "sign": TorchSign,
+    "softmax": _softmax,
+    "log_softmax": _log_softmax,
+    "float": lambda: Cast(torch.float32),
+    "double": lambda: Cast(torch.float64),
+    "half": lambda: Cast(torch.float16),
+    "bfloat16": lambda: Cast(torch.bfloat16),
+    "to": _to,
+    "type_as": _to,
+    "contiguous": _same,
+    "clone": _same,
+    "detach": _same,
+}
 # Operators, by the names of Python's functions and of tensors' methods; the value may stand on either side of * and +.
 OPERATORS: dict[str, Callable[..., nn.Module]] = {
     "mul": _scale,
     "add": _shift,
     "sub": lambda number: _shift(-number),
-    "truediv": lambda number: Quotient(_flat(number)),
-    "div": lambda number: Quotient(_flat(number)),
+    "truediv": _divide,
+    "div": _divide,
     "neg": lambda: _scale(-1.0),
     "ge": _compare(strict=False),
     "gt": _compare(strict=True),
@@ -242,7 +295,7 @@ OPERATORS: dict[str, Callable[..., nn.Module]] = {
     "le": _compare_below(strict=True),
 }
 REFUSED_FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {functional.relu: _relu, torch.relu: _relu}
-FUNCTION_NAMES = ", ".join(sorted(function.__name__ for function in FUNCTIONS))
+FUNCTION_NAMES = ", ".join(sorted({function.__name__ for function in FUNCTIONS}))
 COMMUTATIVE = {"mul", "add"}
 
 

@@ -24,7 +24,9 @@ from lava_meta.graph import BinaryGraph
 if TYPE_CHECKING:
     from lava.magma.core.run_configs import RunConfig
     from matplotlib.figure import Figure
+    from torch import Tensor, nn
 
+    from lava_meta.converters.comparison import Agreement
     from lava_meta.hardware import Report
     from lava_meta.processes.layered_network.process import LayeredNetwork
     from lava_meta.processes.streaming import StreamingRun
@@ -128,6 +130,29 @@ class LavaNetwork:
         from lava_meta.converters.backends import run_config
 
         return run_config(self.graph, backend)
+
+    def compare(self, model: nn.Module, images: Any, *, preprocess: Callable[[Tensor], Any] | None = None) -> Agreement:
+        """How many images get the same class from the network and from `model`, the user's own, called as it is.
+
+        The network's classes are those of `graph`, its reference implementation, which needs no Lava.
+
+        Args:
+            model: A PyTorch module in eval mode that gives (n, classes). It is left as it was.
+            images: Integers (n, ...) of `graph.domain`, numpy or torch.
+            preprocess: What the model's inputs are made with: called on tensors (k, ...) of images as they are given,
+                `lambda x: (x / 255 - 0.1307) / 0.3081` for a model on normalised floats. Without it the model takes
+                the integers.
+
+        Returns:
+            The counts, and the places of the images that differ; it prints as a sentence.
+
+        Raises:
+            ConversionError: A part of the model is in training mode, or it fails on the images.
+            TypeError, ValueError: The images do not fit the network.
+        """
+        from lava_meta.converters.comparison import compare
+
+        return compare(self.graph, model, images, preprocess)
 
     def report(self, target: str, images: Any, **options: Any) -> Report:
         """What the network costs on a chip ("loihi2"), counted on `images` (n, ...); needs no Lava.

@@ -1,8 +1,11 @@
 """The converter's self-check: does the integer network compute what the model computes?
 
-The model is evaluated twice on random images of its own domain: in float64, to which the conversion must be exact, sign
-by sign and class by class; and in float32, as users run it, where sums that fall within rounding of a threshold may
-come out on the other side. Differences of the second kind are counted and named, not hidden.
+Random images of the network's domain go through three forms of the model:
+
+- a plain copy in float64, module by module, to which the conversion must be exact, sign by sign and class by class;
+- the user's own module as it was given, called as users call it, in its own type;
+- a plain copy in that type, module by module. It must give the logits of the user's module to the bit, which shows that
+  the modules that were read are the model. Sums that its type rounds across a threshold are counted and named.
 """
 
 from __future__ import annotations
@@ -15,14 +18,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from lava_meta.converters.calling import call, computed, float_types, floats_in, name_of
 from lava_meta.converters.probes import First, has_thresholds, probe, ties
 from lava_meta.converters.reading import Stage, flat, read
 from lava_meta.converters.scale import Feed
 from lava_meta.converters.sums import UNIT_ROUNDOFF
 from lava_meta.converters.torch import prepare
+from lava_meta.converters.unwrapping import plain_copy, unwrap
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
-from lava_meta.nn import select_task
+from lava_meta.nn import TaskBatchNorm, select_task
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,9 @@ class Parity:
     seed: int  # of the images
     compared: int  # signs and classes compared
     mismatches: dict[str, int]  # against the model in float64: all 0 for an exact conversion
-    float32: dict[str, int]  # against the model in float32: rounding of the model itself
+    own: dict[str, int]  # against the model in its own type: rounding of the model itself
+    own_type: str  # the model's floating type, such as float32
+    own_classes: int  # images to which the user's own module, called as it is, gives another class
     ties: dict[str, int]  # sums that tie with a threshold, and classes with each other, where float64 rounds otherwise
     probes: int  # inputs made for one unit, whose sum is its threshold, or the greatest below; in the counts above too
 
@@ -47,14 +54,16 @@ class Parity:
         return asdict(self) | {"exact": self.exact}
 
     def __str__(self) -> str:
-        wrong, rounded = sum(self.mismatches.values()), sum(self.float32.values())
+        wrong, rounded = sum(self.mismatches.values()), sum(self.own.values())
         text = f"{self.compared:,} signs and classes of {self.images} images, {self.probes:,} probes of thresholds: "
         text += f"{wrong} mismatches with the float64 model"
         if tied := sum(self.ties.values()):
             text += f"; in {tied} exact ties float64 rounds to the other side"
         if rounded:
-            layers = ", ".join(f"{name} {count}" for name, count in self.float32.items() if count)
-            text += f"; float32 rounds {rounded} sums across a threshold ({layers})"
+            layers = ", ".join(f"{name} {count}" for name, count in self.own.items() if count)
+            text += f"; {self.own_type} rounds {rounded} sums across a threshold ({layers})"
+        if self.own_classes:
+            text += f"; the model itself gives {self.own_classes} images another class"
         return text
 
 
@@ -75,50 +84,72 @@ def domain_images(graph: BinaryGraph, count: int, seed: int) -> np.ndarray:
 def model_activations(model: nn.Module, inputs: torch.Tensor) -> dict[str, np.ndarray]:
     """The signs that each stage of `model` hands on, flat, and its logits, named as by `BinaryGraph.named_layers`.
 
-    The signs of binarized inputs are `inputs`.
+    `model` is a plain copy; `inputs` (n, ...) are of its type. The signs of binarized inputs are `inputs`.
 
-    Raises `ConversionError` if the modules, one after the other, do not give what the model gives.
+    Raises:
+        ConversionError: The modules, one after the other, do not give what the model gives.
     """
-    found, _ = _walk(model, inputs)
-    _check_own_forward(model, inputs, found["readout"])
-    return found
+    walk = _walk(model, inputs)
+    _check_same(model, walk.outputs, call(model, inputs))
+    return walk.found
 
 
-def _walk(
-    model: nn.Module, inputs: torch.Tensor, given: dict[str, np.ndarray] | None = None
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What each stage hands on, and what comes before its sign. Where signs are `given`, the next stage gets these."""
+@dataclass(frozen=True)
+class _Walk:
+    """What the modules of a model give, one after the other."""
+
+    found: dict[str, np.ndarray]  # by stage: signs int8 (n, units), and the readout's values before a softmax
+    before: dict[str, np.ndarray]  # what comes before each sign, float64
+    outputs: torch.Tensor  # what the last module gives
+
+
+@torch.no_grad()
+def _walk(model: nn.Module, inputs: torch.Tensor, given: dict[str, np.ndarray] | None = None) -> _Walk:
+    """Run the modules read from `model`. If signs are `given`, the next stage gets these.
+
+    In float64 every floating value is of that type, in another type those that the model's own forward names.
+    """
     front, stages = read(model)
     names = {stage.end: f"hidden{i}" for i, stage in enumerate(stages[:-1], 1)}
+    names[stages[-1].end] = "readout"
     if front.sign is not None:
         names[front.end] = "inputs"
     signs = {stage.sign_place for stage in stages}
     found: dict[str, np.ndarray] = {}
     values: dict[str, np.ndarray] = {}
     x, before = inputs, torch.zeros(0, 0)
-    with torch.no_grad():
-        for place, (_, module) in enumerate(flat(model)):
-            if place in signs:
-                before = x
-            x = module(x)
-            if place in names:
-                found[names[place]] = x.flatten(1).numpy().astype(np.int8)
-                values[names[place]] = before.flatten(1).numpy()
-                if given is not None:
-                    x = torch.from_numpy(given[names[place]].reshape(x.shape)).to(x.dtype)
-    return found | {"readout": x.numpy()}, values
+    for place, (label, module) in enumerate(flat(model)):
+        if place in signs:
+            before = x
+        try:
+            if inputs.dtype == torch.float64:
+                with floats_in(torch.float64):
+                    x = module(x.clone())
+            else:
+                x = computed(module, x, inputs.dtype)
+        except RuntimeError as error:
+            raise ConversionError(f"{label} ({type(module).__name__}) fails: {error}") from error
+        name = names.get(place)
+        if name is None:
+            continue
+        here = x.flatten(1).double().cpu().numpy()
+        found[name] = here if name == "readout" else here.astype(np.int8)
+        values[name] = before.flatten(1).double().cpu().numpy()
+        if given is not None and name != "readout":
+            x = torch.from_numpy(given[name].reshape(x.shape)).to(x)
+    return _Walk(found, values, x.cpu())
 
 
-def _check_own_forward(model: nn.Module, inputs: torch.Tensor, logits: np.ndarray) -> None:
-    try:
-        with torch.no_grad():
-            own = model(inputs).numpy()
-    except RuntimeError as error:
-        if inputs.dtype == torch.float64:
-            return  # a forward that makes float32 on its way, as torch.where of numbers does: float32 is checked too
-        raise ConversionError(f"the model fails on inputs of its domain: {error}") from error
-    if not np.array_equal(logits, own):
-        raise ConversionError("the modules read from the model give other logits than the model's own forward")
+def _check_same(model: nn.Module, outputs: torch.Tensor, own: torch.Tensor) -> None:
+    """Raises `ConversionError` where the modules' outputs are not, to the bit, those of the model itself."""
+    if outputs.shape == own.shape and np.array_equal(outputs.double().numpy(), own.double().numpy(), equal_nan=True):
+        return
+    types = float_types(model)
+    told = f"; it computes in {' and '.join(map(name_of, types))}: convert model.float()" if len(types) > 1 else ""
+    raise ConversionError(
+        "the modules read from the model give other logits than the model's own forward, which does something that "
+        f"they do not show, such as a hook{told}"
+    )
 
 
 def _within_rounding(values: np.ndarray, signs: np.ndarray) -> np.ndarray:
@@ -168,7 +199,22 @@ def check(
     count: int = 64,
     seed: int = 0,
 ) -> Parity:
-    """Compare `graph` with `model` layer by layer, on `images` or on `count` random ones; see `Parity`."""
+    """Compare `graph` with `model` layer by layer, on `images` or on `count` random ones.
+
+    Args:
+        model: The user's own module, which is left as it was.
+        graph: What it was converted into.
+        images: Integers (n, ...) of the network's domain.
+        task: Whose batch-norm statistics and affine to take.
+        mean, std: The model takes `(images / max_level - mean) / std`.
+        count, seed: How many random images to draw, and with which seed.
+
+    Returns:
+        What was compared, and what differs; see `Parity`.
+
+    Raises:
+        ConversionError: The model fails on its domain, or its forward gives other logits than the modules read from it.
+    """
     if images is None:
         images = domain_images(graph, count, seed)
     ours = graph.activations(images)
@@ -177,8 +223,6 @@ def check(
     if graph.binarize is not None:
         ours["inputs"] = np.where(graph.binarize.fires(graph.check_images(images)), 1, -1)
     exact = prepare(model, task)
-    rounding = prepare(model, task).float()
-    select_task(rounding, task)
     front, stages = read(exact)
     feed = Feed.given(mean, std, graph.input_shape, graph.max_level, graph.min_level)
     first = First.of(graph, front, feed)
@@ -190,23 +234,16 @@ def check(
         if not has_thresholds(layer) and (stage.rounds or (i == 0 and inexact))
     ]
     probed = probe(graph, front, stages, feed, seed)
-    levels = graph.check_images(images).reshape(-1, *graph.input_shape)
-    differences = []
-    for version, kind in ((exact, np.float64), (rounding, np.float32)):
-        inputs = torch.from_numpy(feed(levels.astype(kind)))
-        theirs = model_activations(version, inputs)
-        if tied:  # one tie would move all that follows: each layer is compared on our signs
-            theirs, values = _walk(version, inputs, ours)
-            if version is exact:
-                for name in rounding_norms:
-                    tied[name] |= _within_rounding(values[name], ours[name])
-        theirs["readout"] = theirs["readout"].argmax(axis=1)
-        differences.append({name: ours[name] != theirs[name] for name in ours})
-        if version is exact:
-            scores = graph.readout.values(sums)
-            best, chosen = (np.take_along_axis(scores, c["readout"][:, None], 1)[:, 0] for c in (ours, theirs))
-            tied["readout"] = best - chosen <= _class_slack(graph, sums)
-    wrong = differences[0]
+    given = ours if tied else None  # one tie would move all that follows: compare layers on our signs
+    walk = _walk(exact, model_inputs(graph, images, torch.float64, feed), given)
+    for name in rounding_norms:
+        tied[name] |= _within_rounding(walk.before[name], ours[name])
+    wrong = _differences(ours, walk)
+    scores = graph.readout.values(sums)
+    chosen = walk.found["readout"].argmax(axis=1)
+    best, other = (np.take_along_axis(scores, c[:, None], 1)[:, 0] for c in (ours["readout"], chosen))
+    tied["readout"] = best - other <= _class_slack(graph, sums)
+    own, own_classes, own_type = _own(model, graph, images, task, feed, ours, given)
     return Parity(
         images=len(images),
         seed=seed,
@@ -215,7 +252,9 @@ def check(
             name: int((found & ~tied.get(name, np.bool_(False))).sum()) + (probed[name].wrong if name in probed else 0)
             for name, found in wrong.items()
         },
-        float32={name: int(found.sum()) for name, found in differences[1].items()},
+        own={name: int(w.sum()) for name, w in own.items()},
+        own_type=own_type,
+        own_classes=own_classes,
         ties={
             name: int((found & tied[name]).sum()) + (probed[name].ties if name in probed else 0)
             for name, found in wrong.items()
@@ -223,3 +262,41 @@ def check(
         },
         probes=sum(layer.count for layer in probed.values()),
     )
+
+
+def model_inputs(graph: BinaryGraph, images: np.ndarray, dtype: torch.dtype, feed: Feed) -> torch.Tensor:
+    """Images as users feed them to a model of type `dtype`: (n, *input_shape), scaled in float32 or wider."""
+    levels = graph.check_images(images).reshape(-1, *graph.input_shape)
+    return torch.from_numpy(feed(levels.astype(np.float64 if dtype == torch.float64 else np.float32))).to(dtype)
+
+
+def _own(
+    model: nn.Module,
+    graph: BinaryGraph,
+    images: np.ndarray,
+    task: int,
+    feed: Feed,
+    ours: dict[str, np.ndarray],
+    given: dict[str, np.ndarray] | None,
+) -> tuple[dict[str, np.ndarray], int, str]:
+    """Where the model in its own type differs from us, the images to which it gives another class, and that type."""
+    model = unwrap(model)
+    clone = plain_copy(model)
+    select_task(clone, task)
+    if any(isinstance(norm, TaskBatchNorm) and norm.task != task for norm in model.modules()):
+        model = clone  # it stands at another task than the one that is converted
+    dtype = float_types(model)[0]
+    inputs = model_inputs(graph, images, dtype, feed)
+    outputs = call(model, inputs)
+    device = next((parameter.device for parameter in clone.parameters()), inputs.device)
+    walk = _walk(clone, inputs.to(device))
+    _check_same(model, walk.outputs, outputs)
+    if given is not None:
+        walk = _walk(clone, inputs.to(device), given)
+    another = int((outputs.double().numpy().argmax(axis=1) != ours["readout"]).sum())
+    return _differences(ours, walk), another, name_of(dtype)
+
+
+def _differences(ours: dict[str, np.ndarray], walk: _Walk) -> dict[str, np.ndarray]:
+    theirs = walk.found | {"readout": walk.found["readout"].argmax(axis=1)}
+    return {name: ours[name] != theirs[name] for name in ours}

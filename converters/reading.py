@@ -49,7 +49,15 @@ POOLS: dict[type[nn.Module], str] = {
 IDENTITIES: dict[type[nn.Module], str] = {
     nn.Identity: "nothing",
     nn.Dropout: "nothing, in eval mode",
+    nn.Dropout1d: "nothing, in eval mode",
     nn.Dropout2d: "nothing, in eval mode",
+    nn.Dropout3d: "nothing, in eval mode",
+    nn.AlphaDropout: "nothing, in eval mode",
+    nn.FeatureAlphaDropout: "nothing, in eval mode",
+}
+FINAL: dict[type[nn.Module], str] = {
+    nn.Softmax: "nothing, behind the readout: it keeps the order of the classes. The network's values are those before",
+    nn.LogSoftmax: "the same",
 }
 SCALED: dict[Any, str] = {
     nn.Linear: "as `BinaryLinear` and `Affine`, where the weights of each unit are +c and -c",
@@ -70,6 +78,7 @@ SUPPORT: dict[Any, str] = {
     Sign: "the comparison with the threshold, +1 on a tie; before the first layer, a threshold for every input",
     nn.Flatten: "the order (channels, rows, columns)",
     **IDENTITIES,
+    **FINAL,
     nn.Sequential: "its modules, nested to any depth",
     nn.Module: f"what its forward calls one after the other: modules, {FUNCTION_NAMES}, products "
     "with and sums of numbers, comparisons with 0, `torch.where`, and views as (images, -1)",
@@ -177,7 +186,10 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
     front = Front()
     stages: list[Stage] = []
     flattened = False
+    final: str | None = None
     for place, label, module, parts in _parts(model):
+        if final is not None and not isinstance(module, (*IDENTITIES, *FINAL, Cast)):
+            raise ConversionError(f"{label} stands behind {final}, which only the end of a network may have")
         if isinstance(module, nn.Flatten):
             _check_flatten(label, module, stages)
             flattened = True
@@ -199,13 +211,15 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
         elif not stages:
             _read_front(front, place, label, module)
         elif isinstance(module, Cast):
-            if stages[-1].sign is None:
-                raise ConversionError(f"{label} changes the type of sums; only signs may change theirs")
+            if stages[-1].sign is None and module.dtype is not None and not module.dtype.is_floating_point:
+                raise ConversionError(f"{label} makes {module.dtype} of sums; only signs may become integers")
         elif isinstance(module, SIGNS):
-            if stages[-1].sign is not None:
-                raise ConversionError(f"{label} follows another sign activation")
-            stages[-1].sign, stages[-1].sign_place = module, place if parts == 1 else -1
+            _add_sign(stages[-1], module, place if parts == 1 else -1)
         elif isinstance(module, tuple(IDENTITIES)):
+            continue
+        elif isinstance(module, tuple(FINAL)):
+            _check_final(label, module, stages[-1])
+            final = label
             continue
         elif isinstance(module, tuple(POOLS)):
             if flattened or isinstance(stages[-1].layer, BinaryLinear):
@@ -215,6 +229,8 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
         elif isinstance(module, (*MONOTONE, *PER_IMAGE)):
             if stages[-1].sign is not None:
                 raise ConversionError(f"{label} stands behind a sign activation; norms go before it")
+            if flattened and isinstance(stages[-1].layer, BinaryConv2d) and not _is_elementwise(module):
+                raise ConversionError(f"{label} norms every position behind Flatten; put it before, for each channel")
             if isinstance(module, SampleNorm) and isinstance(stages[-1].layer, BinaryConv2d):
                 raise ConversionError(f"{label} norms rows of an image behind {stages[-1].name}; use FixedNorm")
             stages[-1].before.append((label, module))
@@ -237,8 +253,10 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
 
 def _read_front(front: Front, place: int, label: str, module: nn.Module) -> None:
     """A module before the first binary layer: norms and a sign, which make signs of the inputs."""
-    if isinstance(module, SIGNS) and front.sign is None:
-        front.sign, front.end = module, place
+    if isinstance(module, SIGNS):
+        front.end = place
+        if front.sign is None or isinstance(front.sign, TorchSign):  # as in `_add_sign`
+            front.sign = module
     elif is_monotone(module) and front.sign is None:
         front.before.append((label, module))
     elif not isinstance(module, (*IDENTITIES, Cast)):
@@ -276,8 +294,24 @@ def _check_layer(label: str, module: nn.Module, stages: Sequence[Stage], flatten
 def _check_flatten(label: str, module: nn.Flatten, stages: Sequence[Stage]) -> None:
     if module.start_dim != 1 or module.end_dim not in (-1, 3):
         raise ConversionError(f"{label} has start_dim={module.start_dim}, end_dim={module.end_dim}; use nn.Flatten()")
-    if stages and stages[-1].sign is None and isinstance(stages[-1].layer, BinaryConv2d):
-        raise ConversionError(f"{label} stands between {stages[-1].name} and its sign activation; it goes behind")
+
+
+def _add_sign(stage: Stage, sign: nn.Module, place: int) -> None:
+    """The sign of a stage; a further one leaves signs as they are, but decides the 0 that `torch.sign` passes on."""
+    if stage.sign is None or isinstance(stage.sign, TorchSign):
+        stage.sign, stage.sign_place = sign, place if stage.sign is None else stage.sign_place
+
+
+def _check_final(label: str, module: nn.Module, stage: Stage) -> None:
+    if stage.sign is not None:
+        raise ConversionError(f"{label} stands behind a sign activation; it goes behind the last layer")
+    if getattr(module, "dim", None) not in (None, 1, -1):
+        raise ConversionError(f"{label} has dim={module.dim}, which mixes images; use dim=1")
+
+
+def _is_elementwise(module: nn.Module) -> bool:
+    """Whether a norm does the same to every value, wherever it stands."""
+    return isinstance(module, (nn.Hardtanh, FixedNorm)) or (isinstance(module, Affine) and module.scale.numel() == 1)
 
 
 def _check_pool(label: str, module: nn.Module, stage: Stage) -> None:

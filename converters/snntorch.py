@@ -24,6 +24,7 @@ from torch import nn
 
 from lava_meta.bits import pack
 from lava_meta.converters.spiking import SpikingNetwork
+from lava_meta.converters.unwrapping import check_given, unwrap
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryLinear, FixedNorm, Pixels
 from lava_meta.spiking import LIFLayer, SpikingGraph, classes_by_rate
@@ -108,8 +109,8 @@ def model_spikes(model: nn.Module, frames: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _read(model: nn.Module) -> tuple[Pixels | None, list[_Stage]]:
-    if model.training:
-        raise ConversionError("the model is in training mode: call model.eval() first")
+    model = unwrap(model)
+    check_given(model)
     pixels: Pixels | None = None
     stages: list[_Stage] = []
     for name, module in _flat(model):

@@ -16,7 +16,6 @@ With a bias its threshold follows their spread (`lava_meta.group_norm`).
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -34,6 +33,7 @@ from lava_meta.converters.reading import Front, Stage, is_per_image, norms_of, r
 from lava_meta.converters.registry import Affine
 from lava_meta.converters.scale import Feed, InputScale, feed_of
 from lava_meta.converters.sums import Sums
+from lava_meta.converters.unwrapping import check_given, plain_copy, unwrap
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
 from lava_meta.inputs import Binarize
@@ -52,17 +52,21 @@ _NEVER = 2**62  # a threshold that no sum reaches
 
 
 def prepare(model: nn.Module, task: int = 0) -> nn.Module:
-    """A float64 copy of `model` on the CPU, in eval mode, with the statistics and affine of `task`.
+    """A plain float64 copy of `model` on the CPU (`unwrapping.plain_copy`), with the statistics and affine of `task`.
 
-    It is what conversion is exact to. Raises `ConversionError` for a model in training mode, `TooLargeError` for one
-    that does not fit in memory a second time.
+    It is what conversion is exact to.
+
+    Raises:
+        TypeError: `model` is no module.
+        ConversionError: A part of it is in training mode, has no values yet, or cannot be unwrapped.
+        TooLargeError: It does not fit in memory a second time.
     """
-    if model.training:
-        raise ConversionError("the model is in training mode: call model.eval() first")
+    model = unwrap(model)
+    check_given(model)
     largest = max((parameter.numel() for parameter in model.parameters()), default=0)
     every = sum(parameter.numel() for parameter in model.parameters())
     require_memory(8 * every + 9 * largest, "Converting this model in float64", "convert it on a machine with more")
-    clone = copy.deepcopy(model).cpu().double().eval()
+    clone = plain_copy(model).cpu().double()
     select_task(clone, task)
     return clone
 
@@ -96,7 +100,7 @@ def to_graph(
     for stage in stages:
         if not torch.isfinite(stage.layer.weight).all():
             raise ConversionError(f"{stage.name} has hidden weights that are not finite")
-    images = _input_shape(model, stages[0], input_shape)
+    images = _input_shape(clone, stages[0], input_shape)
     feed, binarize, first = None, None, None
     if not signs:
         feed = feed_of(front, images, mean=mean, std=std, raw=raw, max_level=max_level, min_level=min_level)
@@ -298,13 +302,17 @@ def through(origin: str, modules: Sequence[tuple[str, nn.Module]], values: np.nd
 
 
 def _check_statistics(label: str, module: nn.Module) -> None:
-    if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and (
-        module.running_mean is None or not module.num_batches_tracked
-    ):
-        raise ConversionError(
-            f"{label} has no running statistics: it would norm by each batch. Make it with track_running_stats=True "
-            "and pass training images through it once in training mode"
-        )
+    if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        if module.running_mean is None or module.running_var is None:
+            raise ConversionError(
+                f"{label} has no running statistics: it would norm by each batch. Make it with "
+                "track_running_stats=True and pass training images through it once in training mode"
+            )
+        if not module.num_batches_tracked and _is_as_made(module):
+            raise ConversionError(
+                f"{label} has no running statistics yet, only the means of 0 and variances of 1 that it was made with: "
+                "pass training images through it once in training mode, or load trained ones"
+            )
     if isinstance(module, TaskBatchNorm):
         if module.statistics == "batch":
             raise ConversionError(
@@ -316,6 +324,14 @@ def _check_statistics(label: str, module: nn.Module) -> None:
                 f"{label} has no statistics for task {module.task}: train on it, or call "
                 "lava_meta.nn.recalibrate(model, images, task)"
             )
+
+
+def _is_as_made(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> bool:
+    """Whether nothing was learned or loaded; a norm whose statistics were copied in has counted no batches either."""
+    zeros, ones = (norm.running_mean, norm.bias), (norm.running_var, norm.weight)
+    return not any(value is not None and value.any() for value in zeros) and all(
+        value is None or bool((value == 1).all()) for value in ones
+    )
 
 
 def _readout(stage: Stage, first: InputScale | None) -> Readout:

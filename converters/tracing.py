@@ -40,7 +40,8 @@ _LIKE = {"ones_like": 1.0, "zeros_like": 0.0}
 def has_own_forward(module: nn.Module) -> bool:
     """Whether a module computes otherwise than known ones (PyTorch's, ours, registered): its forward must be traced."""
     known = ("torch.nn.", "lava_meta.nn.", "lava_meta.converters.")
-    return not is_registered(module) and not type(module).forward.__module__.startswith(known)
+    # A traced graph module's forward is generated code, which has no module.
+    return not is_registered(module) and not (type(module).forward.__module__ or "").startswith(known)
 
 
 class _Tracer(fx.Tracer):

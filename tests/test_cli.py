@@ -361,6 +361,24 @@ def test_errors_are_one_readable_line(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.safetensors", "flat.npy", "floats.npy"]
 
 
+def test_compare_model_counts_equal_classes_and_says_by_its_exit_code_if_any_differs(own_model: Path) -> None:
+    model = make_model(f"{own_model / 'model.py'}:make_model", own_model / "w.safetensors")
+    images = np.random.default_rng(0).integers(0, 17, (60, 1, 8, 8)).astype(np.uint8)
+    np.save(own_model / "x.npy", images)
+    own, scale = ("model.py:make_model", "--weights", "w.safetensors"), ("--mean", "0.3", "--std", "0.4")
+    done = lava_meta("convert", *own, *scale, *SHAPE, "-o", "net.safetensors", cwd=own_model)
+    assert done.returncode == 0, done.stderr
+    same = lava_meta("compare-model", "net.safetensors", own[0], "x.npy", *own[1:], *scale, cwd=own_model)
+    assert (same.returncode, same.stdout) == (0, "60 of 60 classes (100.00 %) equal the float32 model's\n"), same.stderr
+    other = lava_meta("compare-model", "net.safetensors", own[0], "x.npy", *own[1:], cwd=own_model)  # raw levels
+    with torch.no_grad():
+        raw = model(torch.from_numpy(images).float()).argmax(dim=1).numpy()
+    equal = int((raw == BinaryGraph.load(own_model / "net.safetensors").predict(images)).sum())
+    assert (other.returncode, other.stdout.split(" of ")[0]) == (3, str(equal))
+    for words in (("x.npy", *scale[:2]), (), ("x.npy", "--data", "digits")):
+        assert lava_meta("compare-model", "net.safetensors", *own, *words, cwd=own_model).returncode == 2
+
+
 @pytest.mark.lava
 def test_backends(network: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 17, (6, 64)))

@@ -14,6 +14,7 @@ from lava_meta.cli.app import Lanes, app
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
 
     from lava_meta.graph import BinaryGraph
 
@@ -52,17 +53,7 @@ def convert(
     """Convert a trained model into a network of integers for Lava, checked against the model."""
     from lava_meta.converters import convert as to_lava
 
-    own = ":" in Path(model).name
-    if weights is not None and not own:
-        raise typer.BadParameter("weights go with a model of your own, FILE.py:FUNCTION", param_hint="--weights")
-    if own:
-        from lava_meta.model_source import make_model
-
-        module = make_model(model, weights)
-    else:
-        from lava_meta.model_file import load_model
-
-        module = load_model(model)
+    module = _model(model, weights)
     net = to_lava(
         module,
         task=task,
@@ -76,6 +67,50 @@ def convert(
     )
     net.save(out)
     print(f"{net.parity}\nwrote {out} ({out.stat().st_size:,} bytes)")
+
+
+@app.command("compare-model")
+def compare_model(
+    network: Network,
+    model: Annotated[str, typer.Argument(help="What it was converted from, as for `lava-meta convert`.")],
+    images: Annotated[Path | None, typer.Argument(help="Images, an .npy file of integers (n, ...).")] = None,
+    data: Annotated[str | None, typer.Option(help="Instead of images: the test set of digits, mnist, ...")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="For FILE.py:FUNCTION: its state dict, a safetensors file.")
+    ] = None,
+    mean: Annotated[float | None, typer.Option(help="The model takes (p / max_level - mean) / std.")] = None,
+    std: Annotated[float | None, typer.Option(help="See --mean.")] = None,
+) -> None:
+    """Count how many images get the same class from a network and from the PyTorch model that it came from.
+
+    Exit code 3 if any differs.
+    """
+    from lava_meta.converters import LavaNetwork
+    from lava_meta.graph import BinaryGraph
+
+    if (mean is None) != (std is None):
+        raise typer.BadParameter("--mean and --std go together")
+    pixels, _ = _images(images, data)
+    net = LavaNetwork(BinaryGraph.load(network))
+    top = net.graph.max_level
+    scale = None if mean is None or std is None else lambda x: (x / top - mean) / std
+    found = net.compare(_model(model, weights), pixels, preprocess=scale)
+    print(found)
+    if found.differing:
+        raise typer.Exit(3)
+
+
+def _model(model: str, weights: Path | None) -> nn.Module:
+    """The PyTorch model that an argument names: a file of `lava-meta train`, or FILE.py:FUNCTION with its weights."""
+    if ":" in Path(model).name:
+        from lava_meta.model_source import make_model
+
+        return make_model(model, weights)
+    if weights is not None:
+        raise typer.BadParameter("weights go with a model of your own, FILE.py:FUNCTION", param_hint="--weights")
+    from lava_meta.model_file import load_model
+
+    return load_model(model).eval()
 
 
 @app.command()
@@ -106,13 +141,11 @@ def run(
     check_backend(backend)
     if backend == "loihi" and (layer is not None or sums):
         raise typer.BadParameter("a chip gives classes: leave out --layer and --sums")
-    if (images is None) == (data is None):
-        raise typer.BadParameter("give an .npy file of images, or --data with the name of a data set")
+    pixels, labels = _images(images, data)
     if layer is not None and sums:
         raise typer.BadParameter("--layer and --sums are two outputs: give one of them")
     graph = BinaryGraph.load(network)
     wanted = layer or ("readout" if sums else "classes")
-    pixels, labels = (read_images(images), None) if images is not None else _test_set(data or "")
     right = done = 0
     begin = time.perf_counter()
     form = "stock" if backend == "loihi-sim" else "packed"
@@ -206,6 +239,13 @@ def read_images(path: Path) -> np.ndarray:
     if not isinstance(array, np.ndarray) or array.ndim < 2:
         raise FormatError(f"{path} does not hold one array of images (n, ...)")
     return array
+
+
+def _images(images: Path | None, data: str | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images that a command was given, and their labels if they are a data set's."""
+    if (images is None) == (data is None):
+        raise typer.BadParameter("give an .npy file of images, or --data with the name of a data set")
+    return (read_images(images), None) if images is not None else _test_set(data or "")
 
 
 def _test_set(name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from given_models import Applies, network
 from torch import nn
 
 from lava_meta.converters.parity import check, domain_images
@@ -161,7 +162,7 @@ def test_float32_rounding_is_counted_not_hidden() -> None:
     model.eval()
     parity = check(model, to_graph(model), images=np.full((4, 1), 100, np.uint8))
     assert parity.exact
-    assert parity.float32["hidden1"] in (0, 4)
+    assert parity.own["hidden1"] in (0, 4)
     assert "0 mismatches" in str(parity)
 
 
@@ -232,3 +233,83 @@ def test_stored_statistics_after_training_convert() -> None:
     use_statistics(model, "stored")
     model.eval()
     assert check(model, to_graph(model), count=200).exact
+
+
+class _LogSoftmax(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.log_softmax(x, dim=1)
+
+
+class _SoftmaxMethod(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.softmax(-1).float()
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.LogSoftmax(-1), _LogSoftmax(), _SoftmaxMethod()], ids=repr)
+def test_a_softmax_at_the_end_leaves_the_network_as_it_is(last: nn.Module) -> None:
+    model = network(behind=(nn.BatchNorm1d(10),))
+    expected = to_graph(model, mean=0, std=1)
+    ended = nn.Sequential(*model, last, nn.Identity()).eval()
+    graph = to_graph(ended, mean=0, std=1)
+    images = domain_images(graph, 200, 1)
+    assert np.array_equal(graph.activations(images)["readout"], expected.activations(images)["readout"])
+    with torch.no_grad():
+        own = ended(torch.from_numpy(images).float() / 255).argmax(dim=1).numpy()
+    assert np.array_equal(graph.predict(images), own)
+    assert check(ended, graph, mean=0, std=1).exact
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (network(behind=(nn.Softmax(0),)), r"4 \(Softmax\) has dim=0, which mixes images"),
+        (network(behind=(nn.Softmax(1), nn.Hardtanh())), r"5 \(Hardtanh\) stands behind 4 \(Softmax\), which only the"),
+        (network(nn.Softmax(1), Sign()), r"3 \(Sign\) stands behind 2 \(Softmax\)"),
+        (network(Sign(), nn.LogSoftmax(1)), r"3 \(LogSoftmax\) stands behind a sign activation"),
+    ],
+)
+def test_a_softmax_elsewhere_is_refused(model: nn.Module, message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
+        to_graph(model, mean=0, std=1)
+
+
+@pytest.mark.parametrize(
+    "signs",
+    [
+        (Sign(), Sign()),
+        (nn.Dropout(), nn.Flatten(), nn.Identity(), nn.AlphaDropout(), Sign(), nn.Dropout1d()),
+        (Applies(torch.sign), Sign()),
+        (Sign(), Applies(torch.sign)),
+        (Sign(), Applies(lambda x: torch.where(x > 0, 1.0, -1.0))),
+    ],
+)
+def test_signs_of_signs_and_modules_that_do_nothing_change_nothing(signs: tuple[nn.Module, ...]) -> None:
+    model, usual = network(*signs), network()
+    graph, expected = to_graph(model, mean=0, std=1), to_graph(usual, mean=0, std=1)
+    assert np.array_equal(graph.layers[0].threshold, expected.layers[0].threshold)
+    assert check(model, graph, mean=0, std=1, count=200).exact
+
+
+def test_a_second_sign_decides_the_zero_of_torch_sign() -> None:
+    """Sums of 4 signs are 0 often: torch.sign passes 0 on, and what follows makes +1 or -1 of it."""
+    for second, sign in ((Sign(), 1), (Applies(lambda x: torch.where(x > 0, 1.0, -1.0)), -1)):
+        model = nn.Sequential(
+            *(Pixels(9), Applies(torch.sign), second, BinaryLinear(4, 6), Applies(torch.sign), second),
+            BinaryLinear(6, 3),
+        ).eval()
+        graph = to_graph(model)
+        images = np.full((1, 4), 9, np.uint8)  # whose inputs are all 0
+        assert (graph.binarize.fires(images) == (sign == 1)).all()
+        assert check(model, graph, count=300).exact
+
+
+def test_statistics_that_were_copied_in_are_statistics() -> None:
+    trained = network()
+    copied = nn.Sequential(BinaryLinear(784, 64), nn.BatchNorm1d(64), Sign(), BinaryLinear(64, 10))
+    with pytest.raises(ConversionError, match=r"1 \(BatchNorm1d\) has no running statistics yet, only the means of 0"):
+        to_graph(copied.eval(), mean=0, std=1)
+    copied.load_state_dict(trained.state_dict())
+    for count in (torch.zeros((), dtype=torch.int64), None):
+        copied[1].num_batches_tracked = count
+        threshold = to_graph(copied, mean=0, std=1).layers[0].threshold
+        assert np.array_equal(threshold, to_graph(trained, mean=0, std=1).layers[0].threshold)

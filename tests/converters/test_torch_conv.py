@@ -136,7 +136,7 @@ def test_a_binary_conv_net_converts_without_a_word_about_its_images(seed: int) -
     assert [layer.output_shape for _, layer in graph.named_layers()] == [(5, 6, 5), (6, 3, 2), (4,)]
     parity = check(model, graph, count=128, seed=seed)
     assert parity.exact
-    assert parity.float32 == {"hidden1": 0, "hidden2": 0, "readout": 0}
+    assert parity.own == {"hidden1": 0, "hidden2": 0, "readout": 0}
 
 
 def test_the_border_of_the_first_layer_has_the_thresholds_derived_by_hand() -> None:
@@ -215,6 +215,18 @@ def test_a_module_that_stands_twice_is_read_twice() -> None:
     assert check(model, graph, count=100).exact
 
 
+@pytest.mark.parametrize("behind", [[], [nn.Hardtanh()], [FixedNorm(0.3), nn.Dropout()]], ids=len)
+def test_flatten_may_stand_before_the_sign(behind: list[nn.Module]) -> None:
+    torch.manual_seed(0)
+    conv, norm, last = BinaryConv2d(1, 4, 3), nn.BatchNorm2d(4), BinaryLinear(36, 5)
+    usual = nn.Sequential(Pixels(90), conv, norm, nn.MaxPool2d(2), Sign(), nn.Flatten(), last)
+    usual(torch.randint(0, 256, (50, 1, 8, 8)))
+    early = nn.Sequential(Pixels(90), conv, norm, nn.MaxPool2d(2), nn.Flatten(), *behind, Sign(), last).eval()
+    graph, expected = to_graph(early, input_shape=(1, 8, 8)), to_graph(usual.eval(), input_shape=(1, 8, 8))
+    assert (graph.layers[0].threshold == expected.layers[0].threshold).all()
+    assert check(early, graph, count=100).exact
+
+
 def test_the_activations_compared_are_the_models_own() -> None:
     """The walk over the modules gives what hooks on the model's own forward see."""
     model, shape = random_net(5)
@@ -245,7 +257,7 @@ TAIL = (Sign(), nn.Flatten(), BinaryLinear(72, 2))
     ("model", "message"),
     [
         (_seq(_conv(), Sign(), BinaryLinear(6, 2)), r"3 \(BinaryLinear\) follows 1 \(BinaryConv2d\) without a Flatten"),
-        (_seq(_conv(), nn.Flatten(), Sign(), BinaryLinear(72, 2)), "stands between .* and its sign activation"),
+        (_seq(_conv(), nn.Flatten(), nn.BatchNorm1d(72), *TAIL), "norms every position behind Flatten"),
         (_seq(_conv(), Sign(), nn.Flatten(2), BinaryLinear(36, 2)), "start_dim=2"),
         (_seq(nn.Flatten(), _conv(), *TAIL), r"2 \(BinaryConv2d\) takes images, but what comes before it is flat"),
         (_seq(BinaryLinear(8, 8), Sign(), _conv(), *TAIL), "but what comes before it is flat"),

@@ -193,7 +193,7 @@ def _net(*modules: nn.Module) -> nn.Sequential:
     [
         (_net(Pixels(), nn.BatchNorm1d(8)), {}, r"1 \(BatchNorm1d\) stands before the first binary layer; without a"),
         (_net(Pixels(), nn.GELU(), Sign()), {}, r"1 \(GELU\) stands before the first binary layer; only"),
-        (_net(Pixels(), Sign(), Sign()), {}, r"2 \(Sign\) stands before the first"),
+        (_net(Pixels(), Sign(), nn.Hardtanh()), {}, r"2 \(Hardtanh\) stands before the first"),
         (_net(Sign(), Pixels()), {}, r"1 \(Pixels\) must be the first module"),
         (_net(Pixels()), {"signs": True}, r"signs=True is for a model whose first layer takes"),
         (_net(), {"signs": True, "mean": 0.0, "std": 1.0}, r"signs=True is for"),

@@ -107,7 +107,7 @@ def _branches(model: Own, x: Tensor) -> Tensor:
         (lambda m, x: functional.relu(m.one(x)), r"relu \(ReLU\) is not supported: .*use lava_meta.nn.Sign"),
         (lambda m, x: (m.one(x) >= 0).float(), r"ge passes on 0 and 1, not -1 and \+1: make signs"),
         (lambda m, x: m.one(x) >= 2, r"ge \(ge\) .* compares with another number than 0"),
-        (lambda m, x: m.one(x).float(), r"float_1 \(Cast\) changes the type of sums"),
+        (lambda m, x: m.one(x).to(torch.int8), r"to \(Cast\) makes torch.int8 of sums; only signs"),
         (lambda m, x: m.one(x) * m.one.weight, r"mul \(mul\) .* takes numbers of shape \(4, 4\)"),
         (lambda m, x: torch.where(m.one(x) >= 0, m.one.weight[0], 1.0), r"where \(where\) .* chooses between tensors"),
         (lambda m, x: functional.batch_norm(m.one(x), None, None, training=True), r"batch_norm .* of each batch"),

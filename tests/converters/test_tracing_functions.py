@@ -223,3 +223,15 @@ def test_inputs_that_the_forward_scales(name: str, seed: int) -> None:
     assert (graph.binarize is not None) == (name == "a sign of it")
     parity = check(model, graph, count=200, seed=seed)
     assert parity.exact, (parity.mismatches, parity.ties)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", FRONTS)
+def test_numbers_of_a_forward_round_as_they_do_in_the_models_own_type(name: str, dtype: torch.dtype) -> None:
+    """PyTorch computes with a Python number in float32, and with the same number as a half tensor rounds it first."""
+    torch.manual_seed(0)
+    model = Scaled(FRONTS[name])
+    for _ in range(3):
+        model(torch.randint(0, 256, (60, 20)).float())
+    model.eval().to(dtype)
+    assert check(model, to_graph(model, raw=True)).exact

@@ -1,0 +1,116 @@
+"""Calling a user's own model on images, and leaving it as it was."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+from lava_meta.errors import ConversionError
+
+
+class floats_in(TorchDispatchMode):
+    """Inside, every floating value is of one type, whatever the code names.
+
+    So `torch.where(x >= 0, 1.0, -1.0)`, which makes float32, and `(x >= 0).float()` compute in the model's type too.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*tree_map(self._cast, args), **tree_map(self._cast, kwargs or {}))
+
+    def _cast(self, value: Any) -> Any:
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value.to(self.dtype)
+        return self.dtype if isinstance(value, torch.dtype) and value.is_floating_point else value
+
+
+def float_types(model: nn.Module) -> list[torch.dtype]:
+    """The floating types of a model's parameters, in the order of the model; of its buffers, where it has none."""
+    for tensors in (model.parameters(), model.buffers()):
+        found = dict.fromkeys(tensor.dtype for tensor in tensors if tensor.is_floating_point())
+        if found:
+            return list(found)
+    return [torch.get_default_dtype()]
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """`float32` for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def call(model: nn.Module, inputs: Tensor) -> Tensor:
+    """What an unwrapped `model` gives for `inputs` (n, ...), cast to its type and device: (n, classes), on the CPU.
+
+    The model is called as it is (`computed`), compiled parts by their Python code, and left as it was (`untouched`).
+
+    Raises:
+        ConversionError: The model fails, or gives anything but one row of numbers per image.
+    """
+    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    dtype = float_types(model)[0]
+    x = inputs.to(device, dtype if inputs.is_floating_point() else None)
+    with untouched(model):
+        try:
+            found = computed(model, x, dtype)
+        except Exception as error:
+            raise ConversionError(
+                f"the model itself fails on {name_of(x.dtype)} inputs of shape {tuple(x.shape)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(inputs):
+        what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise ConversionError(f"the model gives {what} for {len(inputs)} images; it must give (images, classes)")
+    return found.cpu()
+
+
+def computed(module: nn.Module, x: Tensor, dtype: torch.dtype) -> Any:
+    """`module(x)`; where that fails, as it does if its forward mixes types of floats, with all floats in `dtype`."""
+    try:
+        return module(x.clone())  # a forward may write into what it is given
+    except RuntimeError:
+        with floats_in(dtype):
+            return module(x.clone())
+
+
+@contextlib.contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Inside, no gradients are recorded; after it, parameters, buffers, attributes, mode and RNG are as before."""
+    tensors = [*model.parameters(), *model.buffers()]
+    values = [(tensor, tensor.detach(), tensor.detach().clone()) for tensor in tensors]
+    names = ("_parameters", "_buffers", "_modules")
+    holders = [vars(module) for module in model.modules()]
+    holders += [vars(module)[name] for module in model.modules() for name in names]
+    held = [(holder, dict(holder)) for holder in holders]
+    with rng_kept(model), torch.no_grad(), _uncompiled():
+        try:
+            yield
+        finally:
+            for holder, content in held:
+                holder.clear()
+                holder.update(content)
+            for tensor, memory, value in values:
+                if tensor.data_ptr() != memory.data_ptr():  # as by `weight.data = sign(weight)` in a forward
+                    tensor.data = memory
+                if not torch.equal(memory, value):
+                    memory.copy_(value)
+
+
+def rng_kept(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """After it, torch's random generators are as before, on the CPU and on the devices of `model`."""
+    devices = {tensor.device.index for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}
+    return torch.random.fork_rng(devices=sorted(devices))
+
+
+def _uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """Compiled modules run as the Python code that they were made of, which needs no compiler and no minutes."""
+    stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6 and later
+    return contextlib.nullcontext() if stance is None else stance("force_eager")

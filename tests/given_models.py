@@ -1,0 +1,36 @@
+"""A small network as users write it, for tests of what is done with a model as it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from lava_meta.nn import BinaryLinear, Sign
+
+
+class Applies(nn.Module):
+    """A module of the user's own, with a function for its forward."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def network(*sign: nn.Module, behind: tuple[nn.Module, ...] = (), seed: int = 0) -> nn.Sequential:
+    """784-64-10 on floats 0 to 1, with a batch norm that has seen images, in eval mode."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(BinaryLinear(784, 64), nn.BatchNorm1d(64), *(sign or (Sign(),)), BinaryLinear(64, 10))
+    model.extend(behind)
+    model(torch.rand(99, 784))
+    return model.eval()
+
+
+def plain(seed: int = 0) -> nn.Sequential:
+    """The same of PyTorch's own linear layers, whose weights a parametrization is to make binary."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(784, 64), nn.BatchNorm1d(64), Sign(), nn.Linear(64, 10))
