@@ -108,13 +108,13 @@ def test_a_model_of_two_types_that_casts_on_its_way() -> None:
     class Mixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.first, self.norm, _, self.last = network()
+            self.first, self.norm, _, self.last, self.scale = network(behind=(nn.BatchNorm1d(10),))
             self.first.half()
             self.last.half()
 
         def forward(self, x: Tensor) -> Tensor:
             x = self.norm(self.first(x.half()).float())
-            return self.last(torch.where(x >= 0, 1.0, -1.0).half()).float()
+            return self.scale(self.last(torch.where(x >= 0, 1.0, -1.0).half()).float())
 
     for scale in ({"mean": 0, "std": 1}, {"mean": MEAN, "std": STD}):
         assert lava_meta.convert(Mixed().eval(), **scale).parity.exact
