@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from lava_meta.errors import ConversionError
 from lava_meta.group_norm import GroupNorm
 from lava_meta.nn import FixedNorm, SampleNorm, Sign
 
+REMEDY = "training diverged, or the numbers were damaged; load a state from before"
+
 
 def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNorm | None:
     """The norm of a stage whose sums have `shape`, (units,) or (channels, rows, columns); None where there is none.
@@ -25,6 +28,7 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
     if not places:
         return None
     label, norm = stage.before[places[0]]
+    _check_norm(label, norm, shape)
     if type(stage.sign) is not Sign:
         raise ConversionError(f"{label} stands before another sign than lava_meta.nn.Sign (+1 where x >= 0)")
     if not isinstance(sums.divisor, int):
@@ -40,14 +44,25 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
             raise ConversionError(f"{other} and {label} stand in one layer: one norm a layer is supported")
         elif i < places[0] and not isinstance(module, AVERAGES):
             raise ConversionError(f"{label} norms what {other} gives: one norm a layer is supported")
-    units = math.prod(shape)
     groups, gain, bias = _parameters(label, norm, shape)
     origin = Fraction(0) if sums.pixels is None else Fraction(float(sums.pixels.offset))
     row = np.broadcast_to(sums.row, shape).reshape(-1) if origin else np.zeros(0, np.int64)
-    largest = max(int(np.abs(sums.low).max()), int(np.abs(sums.high).max()), 1)
-    if 2 * (units // groups) * largest >= 2**53:
-        raise ConversionError(f"{label}: {units // groups} sums of up to {largest} are more than float64 holds exactly")
     return GroupNorm(groups, gain, bias, Fraction(norm.eps) / scale**2, origin, np.ascontiguousarray(row))
+
+
+def _check_norm(label: str, norm: Any, shape: tuple[int, ...]) -> None:
+    """Raises `ConversionError` for a norm that gives NaN, or that PyTorch itself does not evaluate."""
+    check_numbers(label, norm)
+    if not 0 < norm.eps < math.inf:
+        raise ConversionError(
+            f"{label} has eps={norm.eps:g}: where all sums of an image are equal, it divides 0 by 0. Give it a "
+            "positive eps, such as 1e-5"
+        )
+    if isinstance(norm, nn.InstanceNorm2d) and shape[1:] == (1, 1):
+        raise ConversionError(
+            f"{label} norms each channel by itself, and a channel is one value here (1x1), which PyTorch refuses: "
+            "remove it, use nn.GroupNorm(1, channels), or give it track_running_stats=True in training"
+        )
 
 
 def _parameters(label: str, norm: nn.Module, shape: tuple[int, ...]) -> tuple[int, np.ndarray, np.ndarray]:
@@ -87,8 +102,18 @@ def _keeps_signs(module: nn.Module) -> bool:
     return torch.equal(module(probe) >= 0, probe >= 0)
 
 
-def check_readout_norm(label: str, norm: nn.Module) -> None:
+def check_numbers(label: str, module: nn.Module) -> None:
+    """Raises `ConversionError` for a parameter or statistic that is not finite."""
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ConversionError(f"{label} has NaN or infinity in its {name}: {REMEDY}")
+
+
+def check_readout_norm(label: str, norm: Any) -> None:
     """Raises `ConversionError` unless the norm keeps the order of the classes: one group, no affine of its own."""
+    check_numbers(label, norm)
+    if not 0 <= norm.eps < math.inf:
+        raise ConversionError(f"{label} has eps={norm.eps:g}: give it a positive eps, such as 1e-5")
     if isinstance(norm, SampleNorm):
         return
     gain, bias = (getattr(norm, name, None) for name in ("weight", "bias"))

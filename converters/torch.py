@@ -28,9 +28,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from lava_meta.bits import pack
 from lava_meta.conv import ConvLayer, Pool
 from lava_meta.converters.functions import StrictSign, TorchSign
-from lava_meta.converters.per_image import check_readout_norm, per_image_norm
+from lava_meta.converters.per_image import check_numbers, check_readout_norm, per_image_norm
 from lava_meta.converters.pooling import MAXIMA, Average, fixed_pools, pair
 from lava_meta.converters.reading import Front, Stage, is_per_image, norms_of, read
 from lava_meta.converters.registry import Affine
@@ -38,7 +39,7 @@ from lava_meta.converters.sums import Sums
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
 from lava_meta.inputs import Binarize, check_levels
-from lava_meta.layers import DenseLayer, Readout
+from lava_meta.layers import REACH, DenseLayer, Readout, reachable
 from lava_meta.memory import require_memory
 from lava_meta.nn import (
     BinaryConv2d,
@@ -50,7 +51,7 @@ from lava_meta.nn import (
     select_task,
 )
 
-_NEVER = 2**62  # a threshold that no sum reaches
+_NEVER = REACH + 1  # a threshold that no sum reaches
 
 
 def prepare(model: nn.Module, task: int = 0) -> nn.Module:
@@ -208,7 +209,8 @@ def _hidden(stage: Stage, shape: tuple[int, ...], pixels: Pixels | None) -> Dens
     gain, bias = (np.broadcast_to(value, row.shape) for value in (norm.gain, norm.bias))
     moved = [norm.origin * int(shift) for shift in len(row) * row - row.sum()]
     polarity = np.where(gain < 0, -1, 1).astype(np.int8)
-    threshold = np.array([math.ceil(int(p) * m) for p, m in zip(polarity, moved, strict=True)], np.int64)
+    limits = [math.ceil(int(p) * m) for p, m in zip(polarity, moved, strict=True)]
+    threshold = reachable(np.array(limits, object)).astype(np.int64)
     threshold[gain == 0] = np.where(bias < 0, _NEVER, -_NEVER)[gain == 0]
     return DenseLayer.from_weights(stage.weight, threshold, polarity, centred=True)
 
@@ -233,6 +235,8 @@ def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], pixel
         average = pools[0] if pools and isinstance(pools[0], Average) else None
         if average is not None:
             layer = replace(layer, sum_window=average.window)
+            if isinstance(average.divisor, int) and average.divisor < 0:  # turned weights, and a divisor above 0
+                layer, average = replace(layer, bits=pack(~layer.weight)), replace(average, divisor=-average.divisor)
         layer = replace(layer, pools=tuple(pool for pool in pools if isinstance(pool, Pool)))
     except ValueError as error:
         raise ConversionError(f"{stage.name} does not fit its input {shape}: {error}") from error
@@ -331,8 +335,9 @@ def _through(origin: str, norms: Sequence[tuple[str, nn.Module]], values: np.nda
             x = module(x)
         except (RuntimeError, ValueError) as error:
             raise ConversionError(f"{label} does not take what {origin} gives: {error}") from error
-    if torch.isnan(x).any():
-        raise ConversionError(f"the norm after {origin} gives NaN")
+        if torch.isnan(x).any():
+            check_numbers(label, module)
+            raise ConversionError(f"{label} gives NaN for sums that {origin} gives; a norm's eps must be positive")
     return x[0].numpy()
 
 
@@ -381,8 +386,9 @@ def _readout(stage: Stage, pixels: Pixels | None) -> Readout:
             scale, offset = a * scale, a * offset + b
         else:
             raise ConversionError(f"{label} stands behind the readout; classes would depend on where it clips")
-    if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
-        raise ConversionError(f"the norm after {stage.name} is not finite")
+        if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
+            check_numbers(label, module)
+            raise ConversionError(f"{label} makes values of {stage.name} that are not finite; is its eps positive?")
     if not offset.any() and (scale == scale[0]).all() and scale[0] > 0:
         scale = np.ones(units)
     return Readout.from_weights(weight, scale, offset)

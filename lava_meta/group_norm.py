@@ -23,6 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _ROUNDING = float(np.finfo(np.float64).eps)  # twice the relative error of one operation
+_EXACT = 2**53  # float64 holds every integer up to it
+_SMALLEST = float(np.finfo(np.float64).tiny)
+# A bias that outweighs its gain by more than float64 holds outweighs every d too: infinity decides as it should.
+_infinite_ratios = np.errstate(over="ignore", invalid="ignore")
 
 
 class _Parts(NamedTuple):
@@ -53,8 +57,11 @@ class GroupNorm:
     row: np.ndarray  # int64 (units,): R; (0,) where the origin is 0
 
     def __post_init__(self) -> None:
-        if self.groups < 1 or self.epsilon <= 0:
-            raise ValueError(f"a norm of {self.groups} groups with epsilon {self.epsilon}; both must be positive")
+        if self.groups < 1 or not 0 < self.epsilon < 2**900:
+            raise ValueError(
+                f"a norm of {self.groups} groups with epsilon {self.epsilon}; both must be positive, and epsilon at "
+                "most about 1e270"
+            )
         for name, value in (("gain", self.gain), ("bias", self.bias)):
             if value.dtype != np.float64 or value.shape != (self.gain.size,) or not np.isfinite(value).all():
                 raise ValueError(f"a norm's {name} is {value.dtype} {value.shape}, or not finite")
@@ -70,6 +77,7 @@ class GroupNorm:
         """Booleans (n, units), True for +1, from the integer sums (n, units)."""
         return self.order(sums) >= 0
 
+    @_infinite_ratios
     def order(self, sums: np.ndarray) -> np.ndarray:
         """The sign of what the norm gives, int8 (n, units): -1, +1, and 0 for an exact tie; sums are integers."""
         parts = self._parts(sums)
@@ -87,6 +95,7 @@ class GroupNorm:
             )
         return found.reshape(sums.shape)
 
+    @_infinite_ratios
     def ties(self, sums: np.ndarray) -> np.ndarray:
         """Where what the norm gives is 0, or nearer to 0 than its evaluation in float64 can tell, booleans (n, units).
 
@@ -116,9 +125,11 @@ class GroupNorm:
             shift = size * row - row.sum(axis=1, keepdims=True)
             moved = float(self.origin) * shift
             d = d - moved
-            if self.origin.denominator != 1:
-                error = 2 * _ROUNDING * (np.abs(moved) + np.abs(d))
-        root = np.sqrt((d * d).sum(axis=2, keepdims=True) / size + float(self.epsilon) * size**2)
+            if self.origin.denominator != 1 or max(np.abs(whole).max(), np.abs(moved).max()) >= _EXACT:
+                error = 3 * _ROUNDING * (np.abs(moved) + np.abs(d))
+        # Where all d are 0, a root above 0 leaves the sign of the bias, however small epsilon is.
+        epsilon = max(float(self.epsilon), _SMALLEST)
+        root = np.sqrt((d * d).sum(axis=2, keepdims=True) / size + epsilon * size**2)
         return _Parts(whole, shift, gain, bias, ratio, root, np.sign(gain) * d + ratio * root, error)
 
     def _exactly(self, whole: list[int], shift: list[int], unit: int, gain: float, bias: float) -> int:
