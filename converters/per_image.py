@@ -16,8 +16,6 @@ from lava_meta.errors import ConversionError
 from lava_meta.group_norm import GroupNorm
 from lava_meta.nn import FixedNorm, SampleNorm, Sign
 
-REMEDY = "training diverged, or the numbers were damaged; load a state from before"
-
 
 def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNorm | None:
     """The norm of a stage whose sums have `shape`, (units,) or (channels, rows, columns); None where there is none.
@@ -28,7 +26,7 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
     if not places:
         return None
     label, norm = stage.before[places[0]]
-    _check_norm(label, norm, shape)
+    _check_norm(label, norm)
     if type(stage.sign) is not Sign:
         raise ConversionError(f"{label} stands before another sign than lava_meta.nn.Sign (+1 where x >= 0)")
     if not isinstance(sums.divisor, int):
@@ -47,21 +45,19 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
     groups, gain, bias = _parameters(label, norm, shape)
     origin = Fraction(0) if sums.pixels is None else Fraction(float(sums.pixels.offset))
     row = np.broadcast_to(sums.row, shape).reshape(-1) if origin else np.zeros(0, np.int64)
-    return GroupNorm(groups, gain, bias, Fraction(norm.eps) / scale**2, origin, np.ascontiguousarray(row))
+    try:
+        return GroupNorm(groups, gain, bias, Fraction(norm.eps) / scale**2, origin, np.ascontiguousarray(row))
+    except ValueError as error:
+        raise ConversionError(f"{label}: {error}") from error
 
 
-def _check_norm(label: str, norm: Any, shape: tuple[int, ...]) -> None:
-    """Raises `ConversionError` for a norm that gives NaN, or that PyTorch itself does not evaluate."""
+def _check_norm(label: str, norm: Any) -> None:
+    """Raises `ConversionError` for a norm that gives NaN."""
     check_numbers(label, norm)
     if not 0 < norm.eps < math.inf:
         raise ConversionError(
-            f"{label} has eps={norm.eps:g}: where all sums of an image are equal, it divides 0 by 0. Give it a "
-            "positive eps, such as 1e-5"
-        )
-    if isinstance(norm, nn.InstanceNorm2d) and shape[1:] == (1, 1):
-        raise ConversionError(
-            f"{label} norms each channel by itself, and a channel is one value here (1x1), which PyTorch refuses: "
-            "remove it, use nn.GroupNorm(1, channels), or give it track_running_stats=True in training"
+            f"{label} has eps={norm.eps:g}, with which equal sums give NaN (0 / 0): give it a positive eps, such as "
+            "1e-5"
         )
 
 
@@ -82,6 +78,11 @@ def _parameters(label: str, norm: nn.Module, shape: tuple[int, ...]) -> tuple[in
         groups = norm.num_groups if isinstance(norm, nn.GroupNorm) else channels
         if channels != shape[0] or (isinstance(norm, nn.InstanceNorm2d) and len(shape) != 3):
             raise ConversionError(f"{label} takes {channels} channels, but the layer before it gives {shape}")
+        if isinstance(norm, nn.InstanceNorm2d) and shape[1:] == (1, 1):
+            raise ConversionError(
+                f"{label} norms each channel by itself, but a channel has one value here (1x1), which PyTorch refuses "
+                "too: remove it, or use nn.GroupNorm(1, channels) or nn.BatchNorm2d"
+            )
     return groups, _flat(weight, 1.0, shape, channels), _flat(bias, 0.0, shape, channels)
 
 
@@ -106,14 +107,15 @@ def check_numbers(label: str, module: nn.Module) -> None:
     """Raises `ConversionError` for a parameter or statistic that is not finite."""
     for name, value in (*module.named_parameters(), *module.named_buffers()):
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ConversionError(f"{label} has NaN or infinity in its {name}: {REMEDY}")
+            raise ConversionError(
+                f"{label} has NaN or infinity in its {name}: training diverged, or the file is damaged; load an "
+                "earlier checkpoint"
+            )
 
 
 def check_readout_norm(label: str, norm: Any) -> None:
     """Raises `ConversionError` unless the norm keeps the order of the classes: one group, no affine of its own."""
-    check_numbers(label, norm)
-    if not 0 <= norm.eps < math.inf:
-        raise ConversionError(f"{label} has eps={norm.eps:g}: give it a positive eps, such as 1e-5")
+    _check_norm(label, norm)
     if isinstance(norm, SampleNorm):
         return
     gain, bias = (getattr(norm, name, None) for name in ("weight", "bias"))

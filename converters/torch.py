@@ -337,7 +337,7 @@ def _through(origin: str, norms: Sequence[tuple[str, nn.Module]], values: np.nda
             raise ConversionError(f"{label} does not take what {origin} gives: {error}") from error
         if torch.isnan(x).any():
             check_numbers(label, module)
-            raise ConversionError(f"{label} gives NaN for sums that {origin} gives; a norm's eps must be positive")
+            raise ConversionError(f"{label} gives NaN for what {origin} gives: its variance plus eps must be positive")
     return x[0].numpy()
 
 
@@ -383,12 +383,13 @@ def _readout(stage: Stage, pixels: Pixels | None) -> Readout:
             scale, offset = a * scale, a * offset + b
         elif isinstance(module, (TaskBatchNorm, nn.BatchNorm1d)):
             a, b = _affine(module)
-            scale, offset = a * scale, a * offset + b
+            with np.errstate(invalid="ignore"):  # what is not finite is refused below, by name
+                scale, offset = a * scale, a * offset + b
         else:
             raise ConversionError(f"{label} stands behind the readout; classes would depend on where it clips")
         if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
             check_numbers(label, module)
-            raise ConversionError(f"{label} makes values of {stage.name} that are not finite; is its eps positive?")
+            raise ConversionError(f"{label} gives values that are not finite: its variance plus eps must be positive")
     if not offset.any() and (scale == scale[0]).all() and scale[0] > 0:
         scale = np.ones(units)
     return Readout.from_weights(weight, scale, offset)

@@ -25,8 +25,7 @@ import numpy as np
 _ROUNDING = float(np.finfo(np.float64).eps)  # twice the relative error of one operation
 _EXACT = 2**53  # float64 holds every integer up to it
 _SMALLEST = float(np.finfo(np.float64).tiny)
-# A bias that outweighs its gain by more than float64 holds outweighs every d too: infinity decides as it should.
-_infinite_ratios = np.errstate(over="ignore", invalid="ignore")
+_OUTWEIGHED = 1e-250  # a gain so far below its bias leaves the sign of the bias, whatever d and epsilon are
 
 
 class _Parts(NamedTuple):
@@ -57,11 +56,14 @@ class GroupNorm:
     row: np.ndarray  # int64 (units,): R; (0,) where the origin is 0
 
     def __post_init__(self) -> None:
-        if self.groups < 1 or not 0 < self.epsilon < 2**900:
-            raise ValueError(
-                f"a norm of {self.groups} groups with epsilon {self.epsilon}; both must be positive, and epsilon at "
-                "most about 1e270"
-            )
+        if self.groups < 1 or self.epsilon <= 0:
+            raise ValueError(f"a norm of {self.groups} groups with epsilon {self.epsilon}; both must be positive")
+        for label, number, bits in (("epsilon", self.epsilon, 300), ("origin", self.origin, 64)):
+            if abs(number) >= 2**bits:
+                raise ValueError(
+                    f"a norm's {label} has {int(abs(number)).bit_length()} bits in units of the sums; at most {bits} "
+                    "are supported: scale the inputs to a range nearer to 1"
+                )
         for name, value in (("gain", self.gain), ("bias", self.bias)):
             if value.dtype != np.float64 or value.shape != (self.gain.size,) or not np.isfinite(value).all():
                 raise ValueError(f"a norm's {name} is {value.dtype} {value.shape}, or not finite")
@@ -77,7 +79,6 @@ class GroupNorm:
         """Booleans (n, units), True for +1, from the integer sums (n, units)."""
         return self.order(sums) >= 0
 
-    @_infinite_ratios
     def order(self, sums: np.ndarray) -> np.ndarray:
         """The sign of what the norm gives, int8 (n, units): -1, +1, and 0 for an exact tie; sums are integers."""
         parts = self._parts(sums)
@@ -95,7 +96,6 @@ class GroupNorm:
             )
         return found.reshape(sums.shape)
 
-    @_infinite_ratios
     def ties(self, sums: np.ndarray) -> np.ndarray:
         """Where what the norm gives is 0, or nearer to 0 than its evaluation in float64 can tell, booleans (n, units).
 
@@ -117,6 +117,7 @@ class GroupNorm:
         gain, bias = (
             np.repeat(value, units // value.size).reshape(self.groups, size) for value in (self.gain, self.bias)
         )
+        gain = np.where(np.abs(gain) < _OUTWEIGHED * np.abs(bias), 0.0, gain)
         ratio = np.divide(bias, np.abs(gain), out=np.zeros_like(bias), where=gain != 0)
         d, error = whole.astype(np.float64), np.zeros((1, 1, 1))
         shift = np.zeros((self.groups, size), np.int64)
