@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import lava_meta
-from lava_meta.bits import words
+from lava_meta.bits import pack, words
 from lava_meta.conv import ConvLayer, Pool, Window
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import ConversionError
@@ -27,6 +27,7 @@ from lava_meta.inputs import Binarize
 from lava_meta.kernels import packed
 from lava_meta.kernels.packed import LANES, PackedNetwork
 from lava_meta.layers import MOST_SUM, REACH
+from lava_meta.spiking import DYNAMICS, RESETS, FixedLIF, LIFLayer, SpikingGraph
 from lava_meta.stock import plan
 
 ENDS = [sign * (2**bits + step) for sign in (-1, 1) for bits in (31, 32, 53, 62) for step in (-1, 0, 1)]
@@ -345,6 +346,29 @@ def test_a_first_convolution_of_more_inputs_than_the_kernels_count_is_refused() 
     graph = BinaryGraph((layer,), Readout.from_weights(np.ones((1, 1))), 255, (1, side, side))
     with pytest.raises(ConversionError, match="hidden1 has kernels of 16,851,025 inputs"):
         PackedNetwork(graph)
+
+
+def lif(reset: str, *thresholds: float) -> LIFLayer:
+    units = len(thresholds)
+    ones = np.ones(units, np.float32)
+    return LIFLayer(pack(np.ones((units, 5), bool)), 5, ones, np.array(thresholds, np.float32), 1.0, reset)
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("form", DYNAMICS)
+def test_spiking_thresholds_of_any_size(form: str, reset: str) -> None:
+    """One that no potential reaches, and one that all do."""
+    graph = SpikingGraph((lif(reset, 1e30, -1e30),), 65535, 0, (5,))
+    spikes = graph.spikes(np.full((1, 5), 65535), 200, form)["output"]
+    assert (spikes == [0, 1]).all()
+
+
+def test_a_potential_saturates_and_does_not_wrap() -> None:
+    neurons = FixedLIF(lif("none", 1.0))
+    for v in (2**51, 2**62):
+        neurons.v = np.array([[v]])
+        assert neurons.step(np.zeros((1, 1))).tolist() == [[True]]
+        assert neurons.v.tolist() == [[2**50]]
 
 
 @pytest.mark.slow
