@@ -43,7 +43,7 @@ from lava_meta.conv import ConvLayer
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.nir_reading import ConvSums, DenseSums, Inputs, Spikes
 from lava_meta.converters.nir_spiking import spiking_nodes
-from lava_meta.converters.nir_writing import binarize_nodes, conv_nodes, dense_nodes, readout_nodes
+from lava_meta.converters.nir_writing import EXACT, binarize_nodes, conv_nodes, dense_nodes, readout_nodes
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer
@@ -71,7 +71,7 @@ def to_nir(
             (`lava_meta.converters.nir_spiking`). Pooling is `nir.AvgPool2d` then, with thresholds to match.
 
     Raises `ConversionError` naming a layer that NIR cannot express (a kernel like 3x2, windows that reach further to
-    one side, a norm of one image, a threshold too large for float64), `ValueError` for a time step that is not
+    one side, a norm of one image, sums too large for float64), `ValueError` for a time step that is not
     positive, `TypeError` for another kind of network.
     """
     if time_step is not None and not (np.isfinite(time_step) and time_step > 0):
@@ -88,6 +88,12 @@ def to_nir(
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array(enters))}
     if graph.binarize is not None:
         nodes.update(binarize_nodes(graph.binarize, enters, time_step))
+    for name, largest in graph.reach().items():
+        if largest >= EXACT:
+            raise ConversionError(
+                f"{name} compares numbers of up to {largest:,}, and NIR's readers hold up to {EXACT:,} in float64: use "
+                "fewer units or inputs"
+            )
     before: tuple[int, ...] = graph.input_shape
     for number, (name, layer) in enumerate(graph.named_layers()):
         pixels = number == 0 and graph.binarize is None
@@ -120,7 +126,8 @@ def from_nir(
     min_level: int | None = None,
     input_shape: tuple[int, ...] | None = None,
 ) -> LavaNetwork:
-    """The network of an NIR graph, exactly; `from_nir(to_nir(network))` is equal to `network`, to the byte when saved.
+    """The network of an NIR graph, exactly; `from_nir(to_nir(network))` is equal to `network`, to the byte when saved
+    (thresholds that no sum reaches may come back nearer, at 2**51).
 
     Other programs' graphs are taken where they are one chain from raw pixels, of these nodes:
 

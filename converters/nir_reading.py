@@ -19,6 +19,7 @@ from lava_meta.converters.nir_writing import centring, pool_limits, sums_of_weig
 from lava_meta.errors import ConversionError
 from lava_meta.graph import DenseLayer, Readout
 from lava_meta.inputs import Binarize
+from lava_meta.layers import reachable
 
 
 class Inputs:
@@ -39,7 +40,7 @@ class Inputs:
             raise ConversionError(f"{label} needs one finite threshold for each input of shape {self.scale.shape}")
         pairs = zip(thresholds.flat, self.scale.flat, strict=True)
         reached = np.array([_reached(Fraction(float(t)), Fraction(float(s))) for t, s in pairs], object)
-        return Binarize(_int64(label, reached), np.where(self.scale.reshape(-1) > 0, 1, -1).astype(np.int8))
+        return Binarize(_int64(reached), np.where(self.scale.reshape(-1) > 0, 1, -1).astype(np.int8))
 
 
 class DenseSums:
@@ -101,7 +102,7 @@ class DenseSums:
             for t, o, s in zip(thresholds, self.offset, self.scale, strict=True)
         ]
         polarity = np.array([1 if s > 0 else -1 for s in self.scale])
-        return DenseLayer.from_weights(self.positive, _int64(label, np.array(reached)), polarity, self.centred)
+        return DenseLayer.from_weights(self.positive, _int64(np.array(reached, object)), polarity, self.centred)
 
     def readout(self) -> Readout:
         """The last layer, if float64 holds its scales and offsets."""
@@ -179,7 +180,7 @@ class ConvSums:
             reached[channel] = np.array([found[pair] for pair in pairs], object).reshape(shape[1:])
         if not self.pixels:
             reached -= self.polarity[:, None, None] * sums_of_weights(plain).astype(np.int64)
-        threshold = _int64(label, reached)
+        threshold = _int64(reached)
         if not self.per_position and (threshold == threshold[:, :1, :1]).all():
             threshold = threshold[:, :1, :1]
         return with_thresholds(threshold)
@@ -272,10 +273,9 @@ def _reached(limit: Fraction, factor: Fraction) -> int:
     return floor(limit / abs(factor)) + 1
 
 
-def _int64(label: str, reached: np.ndarray) -> np.ndarray:
-    if max(abs(int(value)) for value in reached.flat) >= 2**63:
-        raise ConversionError(f"{label} has a threshold of more than 63 bits in units of the weights")
-    return reached.astype(np.int64)
+def _int64(reached: np.ndarray) -> np.ndarray:
+    """Thresholds (any shape) of Python integers as int64; those that no sum reaches lie just beyond what one can."""
+    return reachable(reached).astype(np.int64)
 
 
 def _signs(label: str, weight: np.ndarray, polarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

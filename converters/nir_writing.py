@@ -13,20 +13,20 @@ from lava_meta.errors import ConversionError
 from lava_meta.graph import DenseLayer, Readout
 from lava_meta.inputs import Binarize
 
-_EXACT = 2**51  # float64 holds every half-integer below
+EXACT = 2**51  # float64 holds every half-integer below
 Nodes = Iterator[tuple[str, nir.NIRNode]]
 
 
 def binarize_nodes(binarize: Binarize, shape: tuple[int, ...], time_step: float | None) -> Nodes:
     """What makes spikes of the inputs, of `shape`."""
     yield "inputs", nir.Scale(binarize.polarity.astype(np.float64).reshape(shape))
-    yield "inputs_fires", _fires(_between("the inputs", binarize.threshold).reshape(shape), time_step)
+    yield "inputs_fires", _fires(_between(binarize.threshold).reshape(shape), time_step)
 
 
 def dense_nodes(name: str, layer: DenseLayer, pixels: bool, time_step: float | None) -> Nodes:
     """A hidden dense layer's nodes by name, the last its spikes. `pixels`: whether it is the first layer."""
     weight, bias = _on_spikes(layer, pixels)
-    shift = -_between(name, layer.threshold)
+    shift = -_between(layer.threshold)
     sign = layer.polarity[:, None]
     metadata = {"polarity": layer.polarity.copy()}
     if layer.centred:
@@ -50,7 +50,7 @@ def conv_nodes(name: str, layer: ConvLayer, pixels: bool, time_step: float | Non
     """A convolution's nodes by name, the last its spikes."""
     window = layer.window
     weight = np.where(layer.weight, 1.0, -1.0) * layer.polarity[:, None] * (1 if pixels else 2)
-    limit = np.broadcast_to(_between(name, layer.threshold), layer.sums_shape)
+    limit = np.broadcast_to(_between(layer.threshold), layer.sums_shape)
     if not pixels:
         limit = limit + layer.polarity[:, None, None] * sums_of_weights(layer)
     terms = 1 if layer.sum_window is None else int(np.prod(layer.sum_window.kernel))
@@ -102,12 +102,9 @@ def pool_limits(pool: Pool, shape: tuple[int, int, int]) -> np.ndarray:
     return enough - 0.5
 
 
-def _between(name: str, threshold: np.ndarray) -> np.ndarray:
-    """Halfway between the last sum that does not fire and the first that does."""
-    limit = threshold - 0.5
-    if np.abs(limit).max() > _EXACT:
-        raise ConversionError(f"{name} has a threshold of more than 51 bits, which float64 does not hold exactly")
-    return limit
+def _between(threshold: np.ndarray) -> np.ndarray:
+    """Halfway between the last sum that does not fire and the first that does; no sum reaches `EXACT`."""
+    return np.clip(threshold, -EXACT, EXACT) - 0.5
 
 
 def _on_spikes(layer: DenseLayer | Readout, pixels: bool) -> tuple[np.ndarray, np.ndarray]:

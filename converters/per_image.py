@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
     if not places:
         return None
     label, norm = stage.before[places[0]]
+    _check_norm(label, norm)
     if type(stage.sign) is not Sign:
         raise ConversionError(f"{label} stands before another sign than lava_meta.nn.Sign (+1 where x >= 0)")
     if not isinstance(sums.divisor, int):
@@ -40,16 +42,25 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
             raise ConversionError(f"{other} and {label} stand in one layer: one norm a layer is supported")
         elif i < places[0] and not isinstance(module, AVERAGES):
             raise ConversionError(f"{label} norms what {other} gives: one norm a layer is supported")
-    units = math.prod(shape)
     groups, gain, bias = _parameters(label, norm, shape)
     if sums.scale is not None and len(sums.scale.offset) > 1:
         raise ConversionError(f"{label} norms sums of inputs with a mean for each channel; give all the same mean")
     origin = Fraction(0) if sums.scale is None else sums.scale.offset[0]
     row = np.broadcast_to(sums.row, shape).reshape(-1) if origin else np.zeros(0, np.int64)
-    largest = max(int(np.abs(sums.low).max()), int(np.abs(sums.high).max()), 1)
-    if 2 * (units // groups) * largest >= 2**53:
-        raise ConversionError(f"{label}: {units // groups} sums of up to {largest} are more than float64 holds exactly")
-    return GroupNorm(groups, gain, bias, Fraction(norm.eps) / scale**2, origin, np.ascontiguousarray(row))
+    try:
+        return GroupNorm(groups, gain, bias, Fraction(norm.eps) / scale**2, origin, np.ascontiguousarray(row))
+    except ValueError as error:
+        raise ConversionError(f"{label}: {error}") from error
+
+
+def _check_norm(label: str, norm: Any) -> None:
+    """Raises `ConversionError` for a norm that gives NaN."""
+    check_numbers(label, norm)
+    if not 0 < norm.eps < math.inf:
+        raise ConversionError(
+            f"{label} has eps={norm.eps:g}, with which equal sums give NaN (0 / 0): give it a positive eps, such as "
+            "1e-5"
+        )
 
 
 def _parameters(label: str, norm: nn.Module, shape: tuple[int, ...]) -> tuple[int, np.ndarray, np.ndarray]:
@@ -69,6 +80,11 @@ def _parameters(label: str, norm: nn.Module, shape: tuple[int, ...]) -> tuple[in
         groups = norm.num_groups if isinstance(norm, nn.GroupNorm) else channels
         if channels != shape[0] or (isinstance(norm, nn.InstanceNorm2d) and len(shape) != 3):
             raise ConversionError(f"{label} takes {channels} channels, but the layer before it gives {shape}")
+        if isinstance(norm, nn.InstanceNorm2d) and shape[1:] == (1, 1):
+            raise ConversionError(
+                f"{label} norms each channel by itself, but a channel has one value here (1x1), which PyTorch refuses "
+                "too: remove it, or use nn.GroupNorm(1, channels) or nn.BatchNorm2d"
+            )
     return groups, _flat(weight, 1.0, shape, channels), _flat(bias, 0.0, shape, channels)
 
 
@@ -89,8 +105,19 @@ def _keeps_signs(module: nn.Module) -> bool:
     return torch.equal(module(probe) >= 0, probe >= 0)
 
 
-def check_readout_norm(label: str, norm: nn.Module) -> None:
+def check_numbers(label: str, module: nn.Module) -> None:
+    """Raises `ConversionError` for a parameter or statistic that is not finite."""
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ConversionError(
+                f"{label} has NaN or infinity in its {name}: training diverged, or the file is damaged; load an "
+                "earlier checkpoint"
+            )
+
+
+def check_readout_norm(label: str, norm: Any) -> None:
     """Raises `ConversionError` unless the norm keeps the order of the classes: one group, no affine of its own."""
+    _check_norm(label, norm)
     if isinstance(norm, SampleNorm):
         return
     gain, bias = (getattr(norm, name, None) for name in ("weight", "bias"))

@@ -20,7 +20,7 @@ class Average:
     """A window of sums and what PyTorch divides each by."""
 
     window: Window
-    divisor: int | np.ndarray  # int64 (1, down, across) where not all are equal
+    divisor: int | np.ndarray  # int64 (1, down, across) where not all are equal; only an int may be below 0
 
 
 def fixed_pools(stage: Stage, size: Pair) -> list[Pool | Average]:
@@ -43,8 +43,16 @@ def fixed_pools(stage: Stage, size: Pair) -> list[Pool | Average]:
                 window = replace(window, dilation=pair(module.dilation))
             if module.ceil_mode:
                 window = replace(window, after=_reach(window, size))
-            divisor = _divisor(module, window, size) if isinstance(module, nn.AvgPool2d) else 1
-        found.append(Pool(**vars(window)) if isinstance(module, MAXIMA) else Average(window, divisor))
+            divisor = _divisor(label, module, window, size) if isinstance(module, nn.AvgPool2d) else 1
+        if isinstance(module, MAXIMA):
+            found.append(Pool(**vars(window)))
+            if not window.views(np.ones((1, 1, *size), bool)).any(axis=(4, 5)).all():
+                raise ConversionError(
+                    f"{label} has windows that see nothing but padding, where PyTorch's maximum is -inf: give it less "
+                    "padding or dilation"
+                )
+        else:
+            found.append(Average(window, divisor))
         size = window.positions(*size)
     return found
 
@@ -80,9 +88,11 @@ def _reach(window: Window, size: Pair) -> Pair:
     return after[0], after[1]
 
 
-def _divisor(module: nn.AvgPool2d, window: Window, size: Pair) -> int | np.ndarray:
+def _divisor(label: str, module: nn.AvgPool2d, window: Window, size: Pair) -> int | np.ndarray:
     """The number that each mean is divided by: of the window's places on the image, or on its padding too."""
-    if module.divisor_override:
+    if module.divisor_override == 0:
+        raise ConversionError(f"{label} has divisor_override=0: give it another divisor, or None for the mean")
+    if module.divisor_override is not None:
         return int(module.divisor_override)
     counts = []
     for extent, count, kernel, stride, padding in zip(

@@ -96,4 +96,5 @@ def _divisor(stage: Stage, layer: DenseLayer | ConvLayer) -> int | np.ndarray:
         return 1
     average = fixed_pools(stage, layer.conv_shape[1:])[0]
     assert isinstance(average, Average)  # the only window over sums
-    return average.divisor
+    # Weights are turned round for a divisor below 0.
+    return abs(average.divisor) if isinstance(average.divisor, int) else average.divisor

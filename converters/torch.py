@@ -25,9 +25,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from lava_meta.bits import pack
 from lava_meta.conv import ConvLayer, Pool
 from lava_meta.converters.functions import StrictSign, TorchSign
-from lava_meta.converters.per_image import check_readout_norm, per_image_norm
+from lava_meta.converters.per_image import check_numbers, check_readout_norm, per_image_norm
 from lava_meta.converters.pooling import MAXIMA, Average, fixed_pools, pair
 from lava_meta.converters.reading import Front, Stage, is_per_image, norms_of, read
 from lava_meta.converters.registry import Affine
@@ -37,7 +38,7 @@ from lava_meta.converters.unwrapping import check_given, plain_copy, unwrap
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
 from lava_meta.inputs import Binarize
-from lava_meta.layers import DenseLayer, Readout
+from lava_meta.layers import REACH, DenseLayer, Readout, reachable
 from lava_meta.memory import require_memory
 from lava_meta.nn import (
     BinaryConv2d,
@@ -48,7 +49,7 @@ from lava_meta.nn import (
     select_task,
 )
 
-_NEVER = 2**62  # a threshold that no sum reaches
+_NEVER = REACH + 1  # a threshold that no sum reaches
 
 
 def prepare(model: nn.Module, task: int = 0) -> nn.Module:
@@ -168,7 +169,8 @@ def _hidden(stage: Stage, shape: tuple[int, ...], scale: InputScale | None) -> D
     gain, bias = (np.broadcast_to(value, row.shape) for value in (norm.gain, norm.bias))
     moved = [norm.origin * int(shift) for shift in len(row) * row - row.sum()]
     polarity = np.where(gain < 0, -1, 1).astype(np.int8)
-    threshold = np.array([math.ceil(int(p) * m) for p, m in zip(polarity, moved, strict=True)], np.int64)
+    limits = [math.ceil(int(p) * m) for p, m in zip(polarity, moved, strict=True)]
+    threshold = reachable(np.array(limits, object)).astype(np.int64)
     threshold[gain == 0] = np.where(bias < 0, _NEVER, -_NEVER)[gain == 0]
     return DenseLayer.from_weights(stage.weight, threshold, polarity, centred=True)
 
@@ -192,6 +194,8 @@ def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], scale
         pools = fixed_pools(stage, layer.conv_shape[1:])
         if pools and isinstance(pools[0], Average):
             layer = replace(layer, sum_window=pools[0].window)
+            if isinstance(pools[0].divisor, int) and pools[0].divisor < 0:  # turned weights, and a divisor above 0
+                layer = replace(layer, bits=pack(~layer.weight))
         layer = replace(layer, pools=tuple(pool for pool in pools if isinstance(pool, Pool)))
     except ValueError as error:
         raise ConversionError(f"{stage.name} does not fit its input {shape}: {error}") from error
@@ -296,8 +300,9 @@ def through(origin: str, modules: Sequence[tuple[str, nn.Module]], values: np.nd
             x = module(x)
         except (RuntimeError, ValueError) as error:
             raise ConversionError(f"{label} does not take what {origin} gives: {error}") from error
-    if torch.isnan(x).any():
-        raise ConversionError(f"the norm after {origin} gives NaN")
+        if torch.isnan(x).any():
+            check_numbers(label, module)
+            raise ConversionError(f"{label} gives NaN for what {origin} gives: its variance plus eps must be positive")
     return x.numpy()
 
 
@@ -355,11 +360,13 @@ def _readout(stage: Stage, first: InputScale | None) -> Readout:
             scale, offset = a * scale, a * offset + b
         elif isinstance(module, (TaskBatchNorm, nn.BatchNorm1d)):
             a, b = _affine(module)
-            scale, offset = a * scale, a * offset + b
+            with np.errstate(invalid="ignore"):  # what is not finite is refused below, by name
+                scale, offset = a * scale, a * offset + b
         else:
             raise ConversionError(f"{label} stands behind the readout; classes would depend on where it clips")
-    if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
-        raise ConversionError(f"the norm after {stage.name} is not finite")
+        if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
+            check_numbers(label, module)
+            raise ConversionError(f"{label} gives values that are not finite: its variance plus eps must be positive")
     if not offset.any() and (scale == scale[0]).all() and scale[0] > 0:
         scale = np.ones(units)
     return Readout.from_weights(weight, scale, offset)

@@ -20,6 +20,7 @@ Images go in and come out flat, (channels, rows, columns) in C order.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -202,7 +203,12 @@ class ConvLayer:
     @property
     def most_terms(self) -> int:
         """The most terms that a sum has."""
-        return self.fan_in * (1 if self.sum_window is None else int(np.prod(self.sum_window.kernel)))
+        return self.fan_in * (1 if self.sum_window is None else math.prod(self.sum_window.kernel))
+
+    @property
+    def mean_over(self) -> int:
+        """The number of sums whose mean is subtracted from each; 0 if none is."""
+        return 0 if self.norm is None else math.prod(self.sums_shape) // self.norm.groups
 
     @property
     def weight(self) -> np.ndarray:

@@ -25,7 +25,7 @@ import numpy as np
 from lava_meta.conv import ConvLayer
 from lava_meta.group_norm import GroupNorm
 from lava_meta.inputs import Binarize, check_levels, check_range, level_dtype
-from lava_meta.layers import DenseLayer, Readout
+from lava_meta.layers import DenseLayer, Readout, reach
 from lava_meta.sealed import GRAPH, read_sealed, write_sealed
 
 VERSION = (
@@ -38,7 +38,7 @@ _ORACLE_BATCH = {False: 256, True: 16}  # images at once, without and with convo
 class BinaryGraph:
     """A whole network: hidden layers, the readout, and the input convention.
 
-    Raises `ValueError` when layers do not fit each other or the input.
+    Raises `ValueError` when layers do not fit each other or the input, or could sum to more than int64 holds.
     """
 
     layers: tuple[DenseLayer | ConvLayer, ...]
@@ -64,6 +64,7 @@ class BinaryGraph:
             if layer.n_in != width:
                 raise ValueError(f"{name} takes {layer.n_in} inputs, but what comes before it has {width}")
             shape = layer.output_shape
+        self.reach()
 
     @property
     def n_in(self) -> int:
@@ -101,6 +102,14 @@ class BinaryGraph:
         """`DenseLayer`, `ConvLayer` and last the `Readout`, named `hidden1`, `hidden2`, ..., `readout`, in order."""
         hidden: list[tuple[str, Any]] = [(f"hidden{i}", layer) for i, layer in enumerate(self.layers, 1)]
         return [*hidden, ("readout", self.readout)]
+
+    def reach(self) -> dict[str, int]:
+        """By layer name, a bound of the sums that meet its thresholds, or leave; see `lava_meta.layers.reach`."""
+        largest, found = max(map(abs, self.first_levels or (1,))), {}
+        for name, layer in self.named_layers():
+            found[name] = reach(name, layer, largest)
+            largest = 1
+        return found
 
     # The oracle: clear, exact, and slow.
 

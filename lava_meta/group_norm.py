@@ -23,6 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _ROUNDING = float(np.finfo(np.float64).eps)  # twice the relative error of one operation
+_EXACT = 2**53  # float64 holds every integer up to it
+_SMALLEST = float(np.finfo(np.float64).tiny)
+_OUTWEIGHED = 1e-250  # a gain so far below its bias leaves the sign of the bias, whatever d and epsilon are
 
 
 class _Parts(NamedTuple):
@@ -55,6 +58,12 @@ class GroupNorm:
     def __post_init__(self) -> None:
         if self.groups < 1 or self.epsilon <= 0:
             raise ValueError(f"a norm of {self.groups} groups with epsilon {self.epsilon}; both must be positive")
+        for label, number, bits in (("epsilon", self.epsilon, 300), ("origin", self.origin, 64)):
+            if abs(number) >= 2**bits:
+                raise ValueError(
+                    f"a norm's {label} has {int(abs(number)).bit_length()} bits in units of the sums; at most {bits} "
+                    "are supported: scale the inputs to a range nearer to 1"
+                )
         for name, value in (("gain", self.gain), ("bias", self.bias)):
             if value.dtype != np.float64 or value.shape != (self.gain.size,) or not np.isfinite(value).all():
                 raise ValueError(f"a norm's {name} is {value.dtype} {value.shape}, or not finite")
@@ -108,6 +117,7 @@ class GroupNorm:
         gain, bias = (
             np.repeat(value, units // value.size).reshape(self.groups, size) for value in (self.gain, self.bias)
         )
+        gain = np.where(np.abs(gain) < _OUTWEIGHED * np.abs(bias), 0.0, gain)
         ratio = np.divide(bias, np.abs(gain), out=np.zeros_like(bias), where=gain != 0)
         d, error = whole.astype(np.float64), np.zeros((1, 1, 1))
         shift = np.zeros((self.groups, size), np.int64)
@@ -116,9 +126,11 @@ class GroupNorm:
             shift = size * row - row.sum(axis=1, keepdims=True)
             moved = float(self.origin) * shift
             d = d - moved
-            if self.origin.denominator != 1:
-                error = 2 * _ROUNDING * (np.abs(moved) + np.abs(d))
-        root = np.sqrt((d * d).sum(axis=2, keepdims=True) / size + float(self.epsilon) * size**2)
+            if self.origin.denominator != 1 or max(np.abs(whole).max(), np.abs(moved).max()) >= _EXACT:
+                error = 3 * _ROUNDING * (np.abs(moved) + np.abs(d))
+        # Where all d are 0, a root above 0 leaves the sign of the bias, however small epsilon is.
+        epsilon = max(float(self.epsilon), _SMALLEST)
+        root = np.sqrt((d * d).sum(axis=2, keepdims=True) / size + epsilon * size**2)
         return _Parts(whole, shift, gain, bias, ratio, root, np.sign(gain) * d + ratio * root, error)
 
     def _exactly(self, whole: list[int], shift: list[int], unit: int, gain: float, bias: float) -> int:

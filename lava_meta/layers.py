@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from lava_meta.bits import pack, unpack, words
 from lava_meta.group_norm import GroupNorm
+
+MOST_SUM = 2**53 - 1  # the greatest |sum| of a layer: float64 holds it, and all on the way to it, exactly
+REACH = 2**62 - 1  # the greatest |d| that meets a threshold: int64 holds it, and the least level shifted into it
 
 
 class _Synapses:
@@ -30,6 +34,11 @@ class _Synapses:
     def output_shape(self) -> tuple[int, ...]:
         """Of one image: (n_out,)."""
         return (self.n_out,)
+
+    @property
+    def most_terms(self) -> int:
+        """The most terms that a sum has."""
+        return self.n_in
 
     def row_sums(self) -> np.ndarray:
         """`R_j`, the sum of unit j's weights, int64 (n_out,)."""
@@ -85,6 +94,11 @@ class DenseLayer(_Synapses):
             centred=centred,
             norm=norm,
         )
+
+    @property
+    def mean_over(self) -> int:
+        """The number of sums whose mean is subtracted from each; 0 if none is."""
+        return self.n_out if self.centred else self.n_out // self.norm.groups if self.norm is not None else 0
 
     def fires(self, sums: np.ndarray) -> np.ndarray:
         """Booleans (n, n_out), True for +1, from the integer sums `W x` (n, n_out)."""
@@ -173,6 +187,46 @@ def check_norm(
         norm.check_units(units)
         if threshold.any() or (polarity != 1).any() or centred:
             raise ValueError("a layer with a norm has no thresholds, polarities or mean besides it")
+
+
+def reach(name: str, layer: Any, largest: int) -> int:
+    """The greatest |d| that a layer can compute: by it every form chooses a type that does not wrap.
+
+        |s| <= most_terms * largest
+        |d| <= 2 * mean_over * |s| if a mean is subtracted, else |s|
+
+    Args:
+        name: of the layer, for the message.
+        layer: `DenseLayer`, `ConvLayer` or `Readout`.
+        largest: the greatest absolute value of its inputs, 1 for signs.
+
+    Returns:
+        A bound of |d|, up to `REACH`.
+
+    Raises:
+        ValueError: if |s| can exceed `MOST_SUM` or |d| can exceed `REACH`.
+    """
+    sums = layer.most_terms * largest
+    if sums > MOST_SUM:
+        raise ValueError(
+            f"{name} can sum to {sums:,}; sums of up to {MOST_SUM:,} (53 bits) are exact. Use fewer inputs or levels"
+        )
+    over = 0 if isinstance(layer, Readout) else layer.mean_over
+    d = max(1, 2 * over) * sums
+    if d > REACH:
+        raise ValueError(
+            f"{name} subtracts the mean of {over:,} sums of up to {sums:,}, which can make {d:,}; up to {REACH:,} "
+            "(63 bits) fit. Use fewer units or inputs, or a norm over smaller groups"
+        )
+    return d
+
+
+def reachable(threshold: np.ndarray) -> np.ndarray:
+    """The same thresholds, int64, with those that no |d| reaches moved to just beyond `REACH`.
+
+    What is added to them afterwards, up to `REACH`, then stays within int64.
+    """
+    return np.clip(threshold, -REACH - 1, REACH + 1)
 
 
 def check_bits(bits: np.ndarray, n_in: int) -> None:

@@ -17,6 +17,7 @@ spikes; the other layers' x are 0/1 spikes.
 
     v and thresholds in steps of gain / 64        thresholds are rounded to the nearest step
     beta as k / 4096, k rounded to nearest        |v| * k is divided by 4096 with its remainder dropped
+    |v| saturates at 2**50 steps                  after a million steps of the largest sums at beta = 1, not before
 
 so that a leak loses up to one 64th of a synapse a step, always towards 0. Where beta is 0 or 1 and the thresholds are
 whole steps, both forms give the same spikes.
@@ -34,6 +35,7 @@ from lava_meta.bits import unpack, words
 RESETS = ("subtract", "zero", "none")
 FRACTION_BITS = 6  # of the fixed-point potential
 DECAY_BITS = 12  # of the fixed-point beta
+_SATURATION = 2**50  # of the fixed-point potential, so that its product with beta fits int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,10 +144,12 @@ class FixedLIF(_LIF):
     def __init__(self, layer: LIFLayer) -> None:
         super().__init__(layer)
         threshold = layer.threshold.astype(np.float64) / layer.gain
-        self.threshold = np.rint(threshold * 2**FRACTION_BITS).astype(np.int64)
+        beyond = 2 * _SATURATION  # a threshold that no potential reaches
+        self.threshold = np.rint(np.clip(threshold * 2**FRACTION_BITS, -beyond, beyond)).astype(np.int64)
         self.beta = np.rint(layer.beta.astype(np.float64) * 2**DECAY_BITS).astype(np.int64)
 
     def leak(self, v: np.ndarray) -> np.ndarray:
+        v = np.clip(v, -_SATURATION, _SATURATION)
         return np.sign(v) * (np.abs(v) * self.beta >> DECAY_BITS)
 
     def current(self, sums: np.ndarray) -> np.ndarray:

@@ -32,23 +32,35 @@ class Ring:
         self._writes = self._reads = 0
 
     def put(self, array: np.ndarray, check: Callable[[], None] | None = None) -> None:
-        """Copy `array` into the next slot. Waits while the ring is full; `check` is called meanwhile and may raise."""
+        """Copy `array` into the next slot. Waits while the ring is full; `check` is called meanwhile and may raise.
+
+        Raises `ValueError` for numbers that the ring's type does not hold.
+        """
+        if not np.can_cast(array.dtype, self.dtype):
+            _check_fits(array, self.dtype)
         _acquire(self._free, check)
         self._arrays[self._writes, : len(array)] = array
         self._rows[self._writes] = len(array)
         self._writes = (self._writes + 1) % self.slots
         self._full.release()
 
-    def get(self, check: Callable[[], None] | None = None, dtype: type | np.dtype | None = None) -> np.ndarray:
-        """A copy of the oldest message, of another type if asked for.
-
-        Waits while the ring is empty; `check` is called meanwhile and may raise.
-        """
+    def get(self, check: Callable[[], None] | None = None) -> np.ndarray:
+        """A copy of the oldest message. Waits while the ring is empty; `check` is called meanwhile and may raise."""
         _acquire(self._full, check)
-        array = self._arrays[self._reads, : self._rows[self._reads]].astype(dtype or self.dtype)
+        array = self._arrays[self._reads, : self._rows[self._reads]].copy()
         self._reads = (self._reads + 1) % self.slots
         self._free.release()
         return array
+
+
+def _check_fits(array: np.ndarray, dtype: np.dtype) -> None:
+    if dtype.kind in "iu" and array.size:
+        low, high, held = array.min(), array.max(), np.iinfo(dtype)
+        if not (held.min <= low and high <= held.max):  # NaN neither
+            raise ValueError(
+                f"a message runs from {low:,} to {high:,}; this ring is of {dtype}, {held.min:,} to {held.max:,}: make "
+                "it of a wider type"
+            )
 
 
 def _acquire(semaphore: object, check: Callable[[], None] | None) -> None:

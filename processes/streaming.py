@@ -49,7 +49,7 @@ class StreamingRun:
         self._inlet = Ring((self._rows, graph.n_in), pixels)
         self._outlets = {
             # A stock neuron's spike may be any value above 0.
-            name: Ring((self._rows, units[name]), np.int32 if stock or name == "readout" else np.int8)
+            name: Ring((self._rows, units[name]), np.int64 if name == "readout" else np.int32 if stock else np.int8)
             for name in names
         }
         with loggers_unchanged():
@@ -100,7 +100,7 @@ class StreamingRun:
                 self._inlet.put(self._as_taken(pixels[start : start + self._rows]), self._run.check)
                 sent += 1
             for name, ring in self._outlets.items():
-                array = ring.get(self._run.check, np.int64 if name == "readout" else None)
+                array = ring.get(self._run.check)
                 if number >= self._delays[name]:
                     early[name].append(array)
             if number >= delay:

@@ -78,22 +78,25 @@ def compare_model(
     weights: Annotated[
         Path | None, typer.Option(help="For FILE.py:FUNCTION: its state dict, a safetensors file.")
     ] = None,
-    mean: Annotated[float | None, typer.Option(help="The model takes (p / max_level - mean) / std.")] = None,
-    std: Annotated[float | None, typer.Option(help="See --mean.")] = None,
+    mean: Annotated[str | None, typer.Option(help="As for `lava-meta convert`.")] = None,
+    std: Annotated[str | None, typer.Option(help="As for `lava-meta convert`.")] = None,
 ) -> None:
     """Count how many images get the same class from a network and from the PyTorch model that it came from.
 
     Exit code 3 if any differs.
     """
+    import torch
+
     from lava_meta.converters import LavaNetwork
+    from lava_meta.converters.scale import Feed
     from lava_meta.graph import BinaryGraph
 
-    if (mean is None) != (std is None):
-        raise typer.BadParameter("--mean and --std go together")
     pixels, _ = _images(images, data)
     net = LavaNetwork(BinaryGraph.load(network))
-    top = net.graph.max_level
-    scale = None if mean is None or std is None else lambda x: (x / top - mean) / std
+    graph = net.graph
+    means, stds = _numbers(mean, "--mean"), _numbers(std, "--std")
+    feed = Feed.given(means, stds, graph.input_shape, graph.max_level, graph.min_level)
+    scale = None if mean is None else lambda x: torch.from_numpy(feed(x.to(torch.float32).numpy()))
     found = net.compare(_model(model, weights), pixels, preprocess=scale)
     print(found)
     if found.differing:

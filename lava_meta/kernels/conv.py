@@ -16,6 +16,7 @@ import numpy as np
 from lava_meta.bits import pack, unpack, words
 from lava_meta.conv import ConvLayer, Window
 from lava_meta.kernels.loops import BLOCK, convolve_pixels, convolve_signs, pool_signs
+from lava_meta.layers import reachable
 
 
 class PackedConv:
@@ -36,7 +37,7 @@ class PackedConv:
         self._sum_window = _fields(layer.sum_window or Window((1, 1)))
         # Turning a unit's weights turns its sum: the polarity is folded in.
         positive = layer.weight ^ (layer.polarity < 0)[:, None]
-        limits = layer.threshold.reshape(layer.channels, -1).T
+        limits = reachable(layer.threshold).reshape(layer.channels, -1).T
         parts = layer.most_terms // layer.fan_in
         self._shift = (low or 0) * parts * (2 * positive.sum(axis=1, dtype=np.int64) - layer.fan_in)
         limits = limits - self._shift

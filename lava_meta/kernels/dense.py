@@ -11,7 +11,7 @@ import numpy as np
 
 from lava_meta.bits import pack, unpack, words
 from lava_meta.kernels.loops import BLOCK, PLAIN, column_sums, forward
-from lava_meta.layers import DenseLayer, Readout
+from lava_meta.layers import DenseLayer, Readout, reachable
 
 
 class PackedDense:
@@ -43,7 +43,7 @@ class PackedDense:
             inverted = np.full(layer.n_out, i > 0 or low is None)
             if isinstance(layer, DenseLayer):
                 inverted ^= layer.polarity < 0
-                limit = layer.threshold
+                limit = reachable(layer.threshold)
                 if i == 0 and low:
                     limit = limit - low * (layer.polarity * layer.centre(layer.row_sums()[None])[0])
                 self._threshold[units : units + layer.n_out] = limit

@@ -14,7 +14,8 @@ The inner loops serve numba functions; their arrays are in C order.
             weights, x: uint64, of any shape; counts: int64 (64,)
     _count_products(mask, quads, lane, counts)
         counts[i, u] = sum_g sum_j byte j of quads[lane + i, g] * byte j of mask[g, u],   i = 0 .. 3, j = 0 .. 3
-            mask: uint32 (groups, 64), bytes of 0 and 1; quads: uint32 (lanes, groups); counts: int64 (4, 64)
+            mask: uint32 (groups, 64), bytes of 0 and 1; quads: uint32 (lanes, groups); counts: int64 (4, 64);
+            at most MOST_PRODUCTS bytes in a row, since sums are unsigned with 32 bits on their way
     _split_planes(pixels, x, lane)
         bit i of x[lane, b, k] = bit b of pixels[64 * k + i]
             pixels: unsigned (64 * words,); x: uint64 (lanes, planes, words)
@@ -37,6 +38,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 BLOCK = 64  # units counted together: their signs make one word of output
+MOST_PRODUCTS = (2**32 - 1) // 255  # bytes that _count_products adds up without wrapping
 QUAD = 4  # lanes that count_products takes together: enough independent sums to hide an addition's latency
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)

@@ -15,6 +15,7 @@ A block stays in the first-level cache while all lanes pass over it. Everything 
 The first layer has a second form for wide batches of 8-bit pixels: a block's bits are spread to bytes of 0 and 1 once,
 and `sum_i p_i w_i` is taken by products of bytes. That costs as much as four lanes of bit counting and makes each lane
 three times cheaper, so it is used from `PRODUCTS_FROM` lanes on where the processor multiplies bytes (AVX-512 VNNI).
+Its counters have 32 bits: beyond `MOST_PRODUCTS` inputs, the bits are counted, in 64.
 
 Signed features come in as `p - min_level`, unsigned; `min_level` times the sum of a unit's weights goes to its
 threshold. Inputs that are signs, or become signs, are packed at once and enter as a hidden layer's do.
@@ -31,11 +32,12 @@ import numpy as np
 
 from lava_meta.bits import pack, unpack
 from lava_meta.conv import ConvLayer
+from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
 from lava_meta.inputs import check_range
 from lava_meta.kernels.conv import PackedConv
 from lava_meta.kernels.dense import PackedDense
-from lava_meta.kernels.loops import PLANES, PRODUCTS, SIGNS, has_byte_products
+from lava_meta.kernels.loops import MOST_PRODUCTS, PLANES, PRODUCTS, SIGNS, has_byte_products
 from lava_meta.layers import DenseLayer, Readout
 
 LANES = 256  # images computed at once: more gain nothing, and leave the second-level cache
@@ -48,6 +50,7 @@ class PackedNetwork:
 
     Takes inputs that `BinaryGraph.check_images` returned, (n, n_in) of type `graph.dtype`. Compiles its code when made
     (or reads it from numba's cache), so that a process forked afterwards runs it at once.
+    Raises `ConversionError` for a first convolution whose kernels are larger than the kernels here can count.
     Its arrays are only read: any number of processes may share them.
     """
 
@@ -65,6 +68,11 @@ class PackedNetwork:
         # Behind a dense layer there are no rows and columns, so the convolutions are the first layers.
         convolutions = [layer for layer in graph.layers if isinstance(layer, ConvLayer)]
         first = None if self._takes_signs else self._low
+        if convolutions and first is not None and convolutions[0].fan_in > MOST_PRODUCTS:
+            raise ConversionError(
+                f"hidden1 has kernels of {convolutions[0].fan_in:,} inputs; the packed form takes up to "
+                f"{MOST_PRODUCTS:,} on integers. Use the form 'floating_pt'"
+            )
         self._convs = [PackedConv(layer, first if i == 0 else None) for i, layer in enumerate(convolutions)]
         # A dense layer with a norm gives its sums out, and what follows begins anew from its signs.
         self._dense: list[PackedDense] = []
@@ -142,7 +150,7 @@ class PackedNetwork:
         elif not (pixels.flags.c_contiguous and pixels.flags.aligned and pixels.flags.writeable):
             pixels = pixels.copy()  # numba would compile anew for another kind of array
         kind = SIGNS if self._takes_signs else PLANES
-        if kind == PLANES and pixels.dtype == np.uint8 and lanes >= PRODUCTS_FROM:
+        if kind == PLANES and pixels.dtype == np.uint8 and lanes >= PRODUCTS_FROM and self.n_in <= MOST_PRODUCTS:
             kind = PRODUCTS
         signs: list[np.ndarray] = []
         for conv in self._convs:

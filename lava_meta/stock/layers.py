@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import diags
 
 from lava_meta.inputs import Binarize
-from lava_meta.layers import DenseLayer, Readout
+from lava_meta.layers import DenseLayer, Readout, reachable
 from lava_meta.stock.limits import MESSAGE_BITS
 from lava_meta.stock.parts import StockLayer
 from lava_meta.stock.units import add_units
@@ -146,6 +146,5 @@ def message_bits(levels: Levels) -> int:
 
 
 def half_up(threshold: np.ndarray, weight_sum: np.ndarray) -> np.ndarray:
-    """theta of spikes: the ceiling of (threshold + sum(w)) / 2. Thresholds beyond 2**62 are brought there first."""
-    threshold = np.clip(threshold, -(2**62), 2**62)
-    return -((-threshold - weight_sum) // 2)
+    """theta of spikes: the ceiling of (threshold + sum(w)) / 2."""
+    return -((-reachable(threshold) - weight_sum) // 2)

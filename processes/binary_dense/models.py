@@ -25,13 +25,12 @@ class _Synapses(PyLoihiProcessModel):
     """Receives, checks and multiplies; `weight_type` of the class or of the layer's size decides the arithmetic."""
 
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
 
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
         self.layer = proc_params["layer"]
         self.levels = proc_params["levels"]
-        dtype = self.weight_type(self.layer.n_in * largest(self.levels))
+        dtype = self.weight_type(self.layer.most_terms * largest(self.levels))
         self.weight = np.where(self.layer.weight, dtype(1), dtype(-1)).T
 
     def weight_type(self, largest_sum: int) -> type:
@@ -55,11 +54,15 @@ class _Fixed(_Synapses):
 
 
 class _Fires(_Synapses):
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+
     def run_spk(self) -> None:
         self.s_out.send(np.where(self.layer.fires(self.sums()), 1, -1))
 
 
 class _Reads(_Synapses):
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)  # 16-bit inputs can sum to more than int32 holds
+
     def run_spk(self) -> None:
         self.s_out.send(self.sums())
 

@@ -23,5 +23,5 @@ class BinaryDense(LayerProcess):
 class BinaryReadout(LayerProcess):
     """The last layer: the integer sums `u = W x`, whose affine map and argmax are left to the reader.
 
-    Ports, int32: `s_in` (lanes, n_in) as for `BinaryDense`; `s_out` (lanes, n_out), the sums.
+    Ports: `s_in` (lanes, n_in), int32, as for `BinaryDense`; `s_out` (lanes, n_out), int64, the sums.
     """

@@ -25,7 +25,7 @@ class BinaryNetworkModel(PyLoihiProcessModel):
     """Receives pixels, runs the packed kernels, sends what was asked for."""
 
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.uint8)
-    out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+    out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
 
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)

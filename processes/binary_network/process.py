@@ -20,7 +20,7 @@ class BinaryNetwork(AbstractProcess):
 
     - `s_in` (lanes, pixels), one source: what `graph.domain` says, for images raw pixels 0 .. `graph.max_level`, of any
       integer or float type; `graph.dtype` is the fastest. Other values end the run with a `ValueError`.
-    - `out`, int32: what `output` names: `"readout"`, the integer sums (lanes, classes); `"classes"` (lanes,);
+    - `out`, int64: what `output` names: `"readout"`, the integer sums (lanes, classes); `"classes"` (lanes,);
       `"hidden1"`, ..., the signs +1 and -1 of a hidden layer (lanes, units).
 
     The packed weights travel to the model by `proc_params`: as a Var they would pass through float64.

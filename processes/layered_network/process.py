@@ -13,10 +13,10 @@ class LayeredNetwork(AbstractProcess):
 
     Where the graph binarizes its inputs, a `BinaryInput` stands in front.
 
-    Ports, int32, for `lanes` images a time step; the answer to a time step's input comes within the same step:
+    Ports, int32 except `out`, for `lanes` images a time step, whose answer comes within the same step:
 
     - `s_in` (lanes, pixels): what `graph.domain` says, for images raw pixels 0 .. `graph.max_level`.
-    - `out` (lanes, classes): the readout's integer sums; `graph.readout.classes` makes classes of them.
+    - `out` (lanes, classes), int64: the readout's integer sums; `graph.readout.classes` makes classes of them.
     - `hidden1`, `hidden2`, ... (lanes, units): the signs of each hidden layer, for who wants to look inside.
 
     Images and the maps of convolutions are flat, in the order (channels, rows, columns).

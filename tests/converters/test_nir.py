@@ -269,7 +269,6 @@ REFUSED = {
     "lif.*remembers": [nir.Linear(w(3, 3)), nir.LIF(HALF, HALF, HALF, HALF), nir.Linear(w(2, 3))],
     "if.*not supported": [nir.Linear(w(3, 3)), nir.IF(HALF, HALF), nir.Linear(w(2, 3))],
     "affine.*more bits": [nir.Linear(w(3, 3)), nir.Threshold(HALF), nir.Affine(0.1 * w(2, 3), np.full(2, 1e-3))],
-    "threshold.*63 bits": [nir.Linear(1e-300 * w(3, 3)), nir.Threshold(HALF), nir.Linear(w(2, 3))],
     "flatten.*must flatten all": [nir.Input(np.array([2, 3])), nir.Flatten(np.array([2, 3])), nir.Linear(w(2, 3))],
 }
 
@@ -295,15 +294,27 @@ def test_only_chains_are_taken():
         lava_meta.from_nir(chain(nir.Linear(w(2, 2))))
 
 
+def test_thresholds_that_no_sum_reaches_stay_out_of_reach():
+    """Of 63 bits in a network, of any size in NIR."""
+    graph = random_graph(np.random.default_rng(8), (6, 4, 3))
+    ends = np.array([-(2**63), -(2**52), 2**52, 2**63 - 1])
+    graph = replace(graph, layers=(replace(graph.layers[0], threshold=ends),))
+    images = random_images(np.random.default_rng(9), graph, 20)
+    assert (graph.activations(images)["hidden1"] == [1, 1, -1, -1]).all()
+    back = lava_meta.from_nir(lava_meta.to_nir(graph)).graph
+    for name, values in graph.activations(images).items():
+        assert np.array_equal(back.activations(images)[name], values), name
+    tiny = [nir.Linear(1e-300 * w(3, 3)), nir.Threshold(np.array([0.5, -0.5, 1e300])), nir.Linear(w(2, 3))]
+    never = lava_meta.from_nir(chain(*tiny), max_level=1).graph
+    assert (never.activations(np.ones((1, 3), np.uint8))["hidden1"] == [[-1, 1, -1]]).all()
+
+
 def test_altered_metadata_and_thresholds_are_refused():
     graph = random_graph(np.random.default_rng(8), (6, 4, 3))
     written = lava_meta.to_nir(graph)
     written.nodes["hidden1"].metadata["polarity"] = np.array([1, 1, 2, 1])
     with pytest.raises(ConversionError, match=r"hidden1 \(Affine\) has a polarity"):
         lava_meta.from_nir(written)
-    large = replace(graph.layers[0], threshold=np.full(4, 2**52))
-    with pytest.raises(ConversionError, match="hidden1 has a threshold of more than 51 bits"):
-        lava_meta.to_nir(replace(graph, layers=(large,)))
     norm = GroupNorm(1, np.ones(4), np.ones(4), Fraction(1, 100), Fraction(0), np.zeros(0, np.int64))
     normed = DenseLayer.from_weights(w(4, 6), np.zeros(4), norm=norm)
     with pytest.raises(ConversionError, match="hidden1 has a norm whose threshold depends on the image"):

@@ -323,8 +323,15 @@ def test_what_nir_cannot_say_is_refused_by_layer_name():
         lava_meta.to_nir(graph(replace(plain, pools=(Pool((3, 3), (2, 2), after=(1, 1)),))))
     with pytest.raises(ConversionError, match="hidden1 has windows that reach outside"):
         lava_meta.to_nir(graph(ConvLayer.from_weights(w(2, 1, 3, 3), (1, 6, 6), np.zeros(2), after=(1, 0))))
-    with pytest.raises(ConversionError, match="hidden1 has a threshold of more than 51 bits"):
-        lava_meta.to_nir(graph(replace(plain, threshold=np.full((2, 1, 1), 2**52))))
+
+
+def test_thresholds_that_no_sum_reaches_stay_out_of_reach():
+    layer = ConvLayer.from_weights(w(2, 1, 3, 3), (1, 6, 6), np.array([-(2**63), 2**63 - 1]))
+    graph = BinaryGraph((layer,), Readout.from_weights(w(3, layer.n_out)), 255, (1, 6, 6))
+    back = lava_meta.from_nir(lava_meta.to_nir(graph)).graph
+    images = np.random.default_rng(0).integers(0, 256, (5, 36))
+    assert np.array_equal(back.activations(images)["hidden1"], graph.activations(images)["hidden1"])
+    assert np.array_equal(back.sums(images), graph.sums(images))
 
 
 def test_altered_metadata_are_refused():

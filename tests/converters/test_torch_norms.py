@@ -200,6 +200,10 @@ def _dense(*modules: nn.Module) -> nn.Sequential:
         (_conv(nn.InstanceNorm2d(2), nn.Hardtanh(0.5, 1)), r"3 \(Hardtanh\) and 2 \(InstanceNorm2d\)"),
         (_conv(nn.GroupNorm(1, 3)), r"2 \(GroupNorm\) takes 3 channels, but the layer before it gives \(2, 6, 6\)"),
         (_conv(nn.LayerNorm([6, 7])), r"2 \(LayerNorm\) norms \(6, 7\), but the layer before it gives \(2, 6, 6\)"),
+        (_conv(nn.AdaptiveAvgPool2d(1), nn.InstanceNorm2d(2)), r"3 \(InstanceNorm2d\) norms each .* \(1x1\)"),
+        (_dense(nn.LayerNorm(4, eps=0)), r"4 \(LayerNorm\) has eps=0, with which equal sums give NaN"),
+        (_conv(nn.LayerNorm(6, eps=0)), r"2 \(LayerNorm\) has eps=0, with which equal sums give NaN"),
+        (_conv(nn.GroupNorm(1, 2, eps=-1.0)), r"2 \(GroupNorm\) has eps=-1"),
         (_dense(nn.GroupNorm(2, 4)), r"4 \(GroupNorm\) stands behind the readout"),
         (_dense(nn.InstanceNorm1d(4)), r"4 \(InstanceNorm1d\) is not supported: .*nn.LayerNorm"),
     ],
@@ -207,6 +211,55 @@ def _dense(*modules: nn.Module) -> nn.Sequential:
 def test_what_cannot_be_converted_is_refused_by_name(model: nn.Module, message: str) -> None:
     with pytest.raises(ConversionError, match=message):
         to_graph(model, input_shape=(1, 8, 8))
+
+
+def _trained(norm: nn.Module) -> nn.Module:
+    shape = (9, norm.num_features, 3, 3)
+    norm(100 * torch.randn(shape if "2d" in type(norm).__name__ else shape[:2]))
+    return norm
+
+
+@pytest.mark.parametrize("readout", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *(("BatchNorm1d", name) for name in ("weight", "bias", "running_mean", "running_var")),
+        *(("LayerNorm", name) for name in ("weight", "bias")),
+        ("GroupNorm", "weight"),
+    ],
+)
+def test_nan_is_refused_by_the_norms_name(kind: str, name: str, readout: bool) -> None:
+    norm = {"BatchNorm1d": nn.BatchNorm1d(4), "LayerNorm": nn.LayerNorm(4), "GroupNorm": nn.GroupNorm(1, 4)}[kind]
+    norm(100 * torch.randn(9, 4))
+    with torch.no_grad():
+        getattr(norm, name)[1] = float("nan")
+    modules = [Sign(), BinaryLinear(4, 4), norm] if readout else [norm, Sign(), BinaryLinear(4, 4)]
+    model = nn.Sequential(Pixels(99), BinaryLinear(64, 4), *modules).eval()
+    with pytest.raises(ConversionError, match=rf"\({kind}\) has NaN or infinity in its {name}"):
+        to_graph(model)
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf")])
+def test_an_infinite_bias_is_a_unit_that_always_fires_or_never(value: float) -> None:
+    norm = nn.BatchNorm1d(4)
+    norm(100 * torch.randn(9, 4))
+    nn.init.constant_(norm.bias, value)
+    model = nn.Sequential(Pixels(99), BinaryLinear(64, 4), norm, Sign(), BinaryLinear(4, 3)).eval()
+    graph = to_graph(model)
+    assert check(model, graph).exact
+    assert (graph.activations(np.zeros((1, 64), np.uint8))["hidden1"] == np.sign(value)).all()
+
+
+def test_a_variance_that_eps_does_not_make_positive_is_refused_by_name() -> None:
+    for eps, variance in ((0.0, 0.0), (1e-5, -1.0)):
+        norm = nn.BatchNorm1d(4)
+        norm(100 * torch.randn(9, 4))
+        norm.eps, norm.running_var[2] = eps, variance
+        norm.running_mean[2] = 0.0
+        for modules in ([norm, Sign(), BinaryLinear(4, 4)], [Sign(), BinaryLinear(4, 4), norm]):
+            model = nn.Sequential(Pixels(), BinaryLinear(64, 4), *modules).eval()
+            with pytest.raises(ConversionError, match=r"\(BatchNorm1d\) gives .*: its variance plus eps"):
+                to_graph(model)
 
 
 @pytest.mark.parametrize("change", [{"groups": 0}, {"epsilon": Fraction(0)}, {"gain": np.ones(2, np.float32)}])

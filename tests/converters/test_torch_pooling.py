@@ -41,7 +41,7 @@ def drawn(seed: int) -> tuple[nn.Sequential, tuple[int, int, int]]:
     if seed % 2:
         pool: nn.Module = nn.MaxPool2d(kernel, stride, dilation=int(rng.integers(1, 3)), **options)
     else:
-        override = int(rng.integers(1, 9)) if rng.random() < 0.3 else None
+        override = int(rng.choice([-3, -1, 1, 2, 4, 8])) if rng.random() < 0.4 else None
         included = bool(rng.random() < 0.5)
         pool = nn.AvgPool2d(kernel, stride, count_include_pad=included, divisor_override=override, **options)
     offset = float(rng.choice([0, 60]))
@@ -93,6 +93,40 @@ def test_adaptive_pooling_whose_extents_divide(kind: type[nn.Module], extent: ob
 def test_adaptive_pooling_of_uneven_windows_is_refused() -> None:
     model = net(BinaryConv2d(1, 4, 3), nn.AdaptiveMaxPool2d(4), Sign(), shape=(1, 8, 8))
     with pytest.raises(ConversionError, match=r"2 \(AdaptiveMaxPool2d\) makes \(4, 4\) of \(6, 6\)"):
+        to_graph(model, input_shape=(1, 8, 8))
+
+
+@pytest.mark.parametrize("divisor", [-3, -1])
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("behind", ["max", "batch norm", "group norm", "instance norm", "sign"])
+def test_means_with_a_divisor_below_0(behind: str, padding: int, divisor: int) -> None:
+    torch.manual_seed(1)
+    modules = {
+        "max": [nn.MaxPool2d(2), nn.BatchNorm2d(4)],
+        "batch norm": [nn.BatchNorm2d(4), nn.MaxPool2d(2)],
+        "group norm": [nn.GroupNorm(2, 4)],
+        "instance norm": [nn.InstanceNorm2d(4, affine=True)],
+        "sign": [],
+    }[behind]
+    for norm in modules:
+        if isinstance(norm, (nn.GroupNorm, nn.InstanceNorm2d)):
+            nn.init.normal_(norm.weight)
+            nn.init.normal_(norm.bias)
+    pool = nn.AvgPool2d(2, padding=padding, divisor_override=divisor)
+    model = net(BinaryConv2d(1, 4, 3, padding=1), pool, *modules, Sign(), shape=(1, 8, 8))
+    assert check(model, to_graph(model, input_shape=(1, 8, 8)), count=200).exact
+
+
+def test_pooling_without_a_value_is_refused_by_name() -> None:
+    """Windows of padding only, whose maximum is -inf, and a divisor of 0."""
+    for extent, pool in ((1, nn.MaxPool2d(2, 1, 1, dilation=2)), (2, nn.MaxPool2d(2, 1, 1, dilation=3))):
+        for modules in ((pool, nn.BatchNorm2d(4), Sign()), (nn.BatchNorm2d(4), Sign(), pool)):
+            model = net(BinaryConv2d(1, 4, 9 - extent), *modules, shape=(1, 8, 8))
+            with pytest.raises(ConversionError, match=r"\(MaxPool2d\) has windows that see nothing but padding"):
+                to_graph(model, input_shape=(1, 8, 8))
+    model = net(BinaryConv2d(1, 4, 3), pool := nn.AvgPool2d(2), Sign(), shape=(1, 8, 8))
+    pool.divisor_override = 0
+    with pytest.raises(ConversionError, match=r"2 \(AvgPool2d\) has divisor_override=0"):
         to_graph(model, input_shape=(1, 8, 8))
 
 
