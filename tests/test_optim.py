@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lava_meta import optim
+from lava_meta.nn import BinaryConv2d, BinaryLinear, mark_binary
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, parameter_groups
 from lava_meta.rule import (
     Consolidation,
@@ -31,7 +32,7 @@ ADAM = {"lr": 0.005, "betas": (0.9, 0.999), "eps": 1e-8}
 
 def hidden_weights(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Parameter:
     generator = torch.Generator().manual_seed(seed)
-    return nn.Parameter(torch.rand(*shape, generator=generator, dtype=dtype) * 0.1 - 0.05)
+    return mark_binary(nn.Parameter(torch.rand(*shape, generator=generator, dtype=dtype) * 0.1 - 0.05))
 
 
 def gradients(parameter: Tensor, steps: int, seed: int = 1) -> list[Tensor]:
@@ -137,7 +138,7 @@ def test_the_corrections_of_many_steps_are_those_of_the_host() -> None:
 
 
 def test_the_gate_looks_at_the_momentum_not_at_the_last_gradient() -> None:
-    h = nn.Parameter(torch.tensor([[1.0]]))
+    h = mark_binary(nn.Parameter(torch.tensor([[1.0]])))
     sgd = MetaplasticSGD([h], 0.1, m=2.0, momentum=0.9)
     run(sgd, h, [torch.tensor([[-10.0]])])
     assert h.item() == 2.0
@@ -146,7 +147,7 @@ def test_the_gate_looks_at_the_momentum_not_at_the_last_gradient() -> None:
 
 
 def test_a_hidden_weight_of_zero_moves_freely_both_ways() -> None:
-    h = nn.Parameter(torch.tensor([[0.0, 0.0, -0.0, -0.0]]))
+    h = mark_binary(nn.Parameter(torch.tensor([[0.0, 0.0, -0.0, -0.0]])))
     run(MetaplasticSGD([h], 0.1, m=100.0), h, [torch.tensor([[1.0, -1.0, 1.0, -1.0]])])
     assert torch.allclose(h, torch.tensor([[-0.1, 0.1, -0.1, 0.1]]))
 
@@ -168,7 +169,7 @@ def test_larger_than_a_block_and_not_in_one_row() -> None:
     assert h.numel() > optim.BLOCK * 2
     grads = gradients(h, 4)
     expected = adam_reference(h.detach().clone(), grads, Tanh2(4.0), 0.0)
-    transposed = nn.Parameter(h.detach().clone().T)
+    transposed = mark_binary(nn.Parameter(h.detach().clone().T))
     assert torch.equal(run(MetaplasticAdam([h], m=4.0), h, grads), expected)
     turned = run(MetaplasticAdam([transposed], m=4.0), transposed, [g.T for g in grads])
     torch.testing.assert_close(turned.T, expected, rtol=1e-6, atol=1e-8)
@@ -264,18 +265,18 @@ def test_m_may_change_between_steps() -> None:
 
 
 def test_parameter_groups() -> None:
-    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Conv1d(1, 2, 3, bias=False))
+    net = nn.Sequential(BinaryLinear(3, 4), nn.BatchNorm1d(4), BinaryConv2d(1, 2, 3))
     first, last = net[0].weight, net[2].weight
     groups = parameter_groups(net, [2.0, 4.0])
     assert [[id(p) for p in group["params"]] for group in groups[:2]] == [[id(first)], [id(last)]]
     assert [group["m"] for group in groups] == [2.0, 4.0, 0.0]
-    assert {id(p) for p in groups[2]["params"]} == {id(net[0].bias), id(net[1].weight), id(net[1].bias)}
+    assert {id(p) for p in groups[2]["params"]} == {id(net[1].weight), id(net[1].bias)}
     assert [group["m"] for group in parameter_groups(net, 1.5)] == [1.5, 1.5, 0.0]
     assert len(MetaplasticAdam(groups).param_groups) == 3
     first.requires_grad_(False)
     assert [group["m"] for group in parameter_groups(net, (4.0,))] == [4.0, 0.0]
-    assert len(parameter_groups(nn.Linear(2, 2, bias=False), 1.0)) == 1
-    with pytest.raises(ValueError, match="m has 3 values for 1 layers"):
+    assert len(parameter_groups(BinaryLinear(2, 2), 1.0)) == 1
+    with pytest.raises(ValueError, match="m has 3 values for 1 layers with binary weights"):
         parameter_groups(net, [1.0, 2.0, 3.0])
 
 
@@ -333,7 +334,7 @@ def test_a_run_goes_on_bitwise_from_its_state(make: Any) -> None:
     first = make(half)
     run(first, half, grads[:20])
     state = copy.deepcopy(first.state_dict())
-    other = nn.Parameter(half.detach().clone())
+    other = mark_binary(nn.Parameter(half.detach().clone()))
     second = MetaplasticAdam([other]) if isinstance(first, MetaplasticAdam) else MetaplasticSGD([other], 1.0)
     second.load_state_dict(state)
     assert torch.equal(run(second, other, grads[20:]), whole)
@@ -394,7 +395,7 @@ def test_clearing_the_state_starts_the_moments_again() -> None:
     h, grads = hidden_weights(4, 5), gradients(hidden_weights(4, 5), 20)
     optimizer = MetaplasticAdam([h], m=4.0)
     run(optimizer, h, grads[:10])
-    fresh = nn.Parameter(h.detach().clone())
+    fresh = mark_binary(nn.Parameter(h.detach().clone()))
     optimizer.state.clear()
     assert torch.equal(run(optimizer, h, grads[10:]), run(MetaplasticAdam([fresh], m=4.0), fresh, grads[10:]))
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from lava_meta import optim
 from lava_meta.kernels import gpu
+from lava_meta.nn import mark_binary
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
 from lava_meta.rule import Consolidation
 
@@ -95,7 +96,7 @@ def test_what_the_kernels_do_not_take_is_done_in_the_clear_form() -> None:
     for other in (h.double(), h.T):
         results = []
         for fused in (False, True):
-            parameter = nn.Parameter(other.clone(memory_format=torch.preserve_format))
+            parameter = mark_binary(nn.Parameter(other.clone(memory_format=torch.preserve_format)))
             parameter.grad = torch.ones_like(other)
             MetaplasticAdam([parameter], m=4.0, fused=fused).step()
             results.append(parameter.detach())

@@ -18,6 +18,7 @@ Three norms are offered for `BinaryMLP`:
     each sample normed over its units, no affine (`SampleNorm`).
 """
 
+from lava_meta.nn.binary import BinaryLayer, hidden_weights, is_binary, mark_binary
 from lava_meta.nn.layers import BinaryConv2d, BinaryLinear, Pixels, Sign, SignSTE, sign_ste
 from lava_meta.nn.networks import BinaryConvNet, BinaryMLP
 from lava_meta.nn.norms import FixedNorm, SampleNorm, TaskBatchNorm, recalibrate, select_task, use_statistics
@@ -27,6 +28,7 @@ from lava_meta.nn.window import learning_shares
 __all__ = [
     "BinaryConv2d",
     "BinaryConvNet",
+    "BinaryLayer",
     "BinaryLinear",
     "BinaryMLP",
     "FixedNorm",
@@ -36,7 +38,10 @@ __all__ = [
     "Sign",
     "SignSTE",
     "TaskBatchNorm",
+    "hidden_weights",
+    "is_binary",
     "learning_shares",
+    "mark_binary",
     "recalibrate",
     "select_task",
     "sign_ste",
