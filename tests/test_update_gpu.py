@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +18,7 @@ from lava_meta import optim
 from lava_meta.kernels import gpu
 from lava_meta.nn import mark_binary
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
-from lava_meta.rule import Consolidation
+from lava_meta.rule import Consolidation, Linear
 
 pytest.importorskip("triton", reason="triton comes with torch where that is built for CUDA")
 
@@ -29,7 +30,15 @@ class Own(Consolidation):
         return 1 / (1 + distance)
 
 
-FUNCTIONS = [*fused_steps.FUNCTIONS, Own()]
+@dataclass(frozen=True)
+class Squared(Linear):
+    """A subclass, which the kernel's `linear` would compute wrongly."""
+
+    def _of(self, distance: Any, xp: Any) -> Any:
+        return super()._of(distance, xp) ** 2
+
+
+FUNCTIONS = [*fused_steps.FUNCTIONS, Own(), Squared(0.5)]
 OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "adam": (MetaplasticAdam, {"lr": 0.005, "capturable": True}),
     "sgd": (MetaplasticSGD, {"lr": 0.01}),
