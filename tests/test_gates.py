@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from own_function import Soft
 from torch import nn
 
 from lava_meta.gates import closed_form, is_polynomial
@@ -38,15 +39,6 @@ class Squared(Linear):
 
     def _of(self, distance: Any, xp: Any) -> Any:
         return super()._of(distance, xp) ** 2
-
-
-@dataclass(frozen=True)
-class Soft(Consolidation):
-    s: float
-    kind: ClassVar[str] = "soft, of the tests"
-
-    def _of(self, distance: Any, xp: Any) -> Any:
-        return 1 / (1 + distance / self.s)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from own_function import Soft
 from torch import Tensor, nn
 
 from lava_meta import optim
@@ -23,6 +24,7 @@ from lava_meta.rule import (
     Table,
     Tanh2,
     metaplastic_update,
+    register_consolidation,
 )
 
 FUNCTIONS = [Constant(), Tanh2(4.0), Exponential(3.0), Linear(0.5), Quadratic(0.5), Table([0, 0.2, 1], [1, 0.3, 0.1])]
@@ -353,19 +355,14 @@ def test_a_state_goes_on_where_steps_are_counted_elsewhere() -> None:
         assert torch.equal(run(second, half, grads[20:]), whole)
 
 
-def test_what_can_be_captured() -> None:
-    class Own(Consolidation):
-        kind = "own"
-
-        def _of(self, distance: Any, xp: Any) -> Any:
-            return 1 / (1 + distance)
-
+def test_what_can_be_captured(registry: dict[str, type[Consolidation]]) -> None:
+    register_consolidation(Soft)  # which does not make it one that may be captured
     h = hidden_weights(2, 2)
     assert not MetaplasticAdam([h]).can_be_captured
     assert MetaplasticSGD([h], 0.1, momentum=0.9).can_be_captured
     for f in FUNCTIONS:
         assert MetaplasticAdam([h], consolidation=f, capturable=True).can_be_captured
-    assert not MetaplasticAdam([h], consolidation=Own(), capturable=True).can_be_captured
+    assert not MetaplasticAdam([h], consolidation=Soft(0.1), capturable=True).can_be_captured
 
 
 def test_the_state_is_tensors_and_plain_values() -> None:
@@ -389,6 +386,141 @@ def test_a_state_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="m must be"):
         optimizer.load_state_dict(state)
     assert optimizer.param_groups[0]["m"] == 0.0
+
+
+def test_a_function_of_ones_own_goes_through_the_state(registry: dict[str, type[Consolidation]]) -> None:
+    whole, half = hidden_weights(9, 11), hidden_weights(9, 11)
+    grads = gradients(whole, 40)
+    run(MetaplasticAdam([whole], consolidation=Soft(0.1)), whole, grads)
+    first = MetaplasticAdam([half], consolidation=Soft(0.1))
+    run(first, half, grads[:20])
+    with pytest.raises(ValueError, match="Soft cannot be saved: it is not registered"):
+        first.state_dict()
+    register_consolidation(Soft)
+    second = MetaplasticAdam([half])
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert second.param_groups[0]["consolidation"] == Soft(0.1)
+    assert torch.equal(run(second, half, grads[20:]), whole)
+
+
+def test_a_plain_function_trains_and_is_not_saved() -> None:
+    plain, declared = hidden_weights(9, 11), hidden_weights(9, 11)
+    grads = gradients(plain, 20)
+    optimizer = MetaplasticAdam([plain], consolidation=lambda size: 1 / (1 + size / 0.1))
+    run(optimizer, plain, grads)
+    assert torch.equal(plain, run(MetaplasticAdam([declared], consolidation=Soft(0.1)), declared, grads))
+    with pytest.raises(
+        TypeError, match=r"plain Python function, and no file can hold it: make it a class with @register"
+    ):
+        optimizer.state_dict()
+
+
+# --- states that others have saved --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("form", [{}, {"foreach": True}, {"capturable": True}, {"fused": True}])
+def test_a_state_of_torchs_adam_goes_on_with_the_own_gate(form: dict[str, bool], fused: bool) -> None:
+    """As a metaplastic optimizer that has taken the first steps at m = 0, and that then has its m."""
+    grads = gradients(hidden_weights(9, 11), 40)
+    weights = hidden_weights(9, 11), hidden_weights(9, 11)
+    options = {"lr": 0.02, "betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": 1e-3}
+    if form.get("capturable"):
+        state = saved_by(torch.optim.Adam, weights[0], grads[:20], options)
+        state["param_groups"][0]["capturable"] = True  # torch takes such steps on a GPU only
+    else:
+        state = saved_by(torch.optim.Adam, weights[0], grads[:20], {**options, **form})
+    before = copy.deepcopy(state)
+    ours = MetaplasticAdam([weights[0]], lr=1.0, m=4.0, fused=fused)
+    ours.load_state_dict(state)
+    group = ours.param_groups[0]
+    assert (group["m"], group["consolidation"], group["fused"]) == (4.0, None, fused)
+    assert {name: group[name] for name in options} == options
+    assert ours.state[weights[0]]["step"].dtype == torch.int64
+    want = MetaplasticAdam([weights[1]], **options)
+    run(want, weights[1], grads[:20])
+    want.param_groups[0]["m"] = 4.0
+    for h, optimizer in zip(weights, (ours, want), strict=True):
+        run(optimizer, h, grads[20:])
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-5, atol=1e-6)
+    assert torch.equal(state["state"][0]["step"], before["state"][0]["step"])  # counted in a copy
+
+
+def saved_by(make: Any, h: nn.Parameter, grads: list[Tensor], options: dict[str, Any]) -> dict[str, Any]:
+    optimizer = make([h], **options)
+    run(optimizer, h, grads)
+    return optimizer.state_dict()
+
+
+def test_a_state_of_torchs_sgd_goes_on_with_the_own_gate() -> None:
+    h, grads = hidden_weights(9, 11), gradients(hidden_weights(9, 11), 3)
+    state = saved_by(torch.optim.SGD, h, grads[:2], {"lr": 0.01, "momentum": 0.9})
+    buffer, before = state["state"][0]["momentum_buffer"].clone(), h.detach().clone()
+    ours = MetaplasticSGD([h], 1.0, consolidation=Linear(0.1))
+    ours.load_state_dict(state)
+    run(ours, h, grads[2:])
+    expected = metaplastic_update(before, 0.01 * torch.add(buffer * 0.9, grads[2]), Linear(0.1))
+    torch.testing.assert_close(h.detach(), expected, rtol=1e-6, atol=1e-8)
+    state["state"][0]["momentum_buffer"] = None  # as some torch versions write it
+    ours.load_state_dict(state)
+    assert not ours.state.get(h)
+
+
+def test_a_state_of_an_older_version_leaves_what_it_does_not_know() -> None:
+    h, grads = hidden_weights(9, 11), gradients(hidden_weights(9, 11), 20)
+    state = saved_by(MetaplasticAdam, h, grads, {"m": 4.0})
+    for name in ("gated", "fused", "capturable"):
+        del state["param_groups"][0][name]
+    state["state"][0]["step"] = 20  # a number of Python
+    other = MetaplasticAdam([{"params": [h], "consolidation": Linear(1.0)}], fused=True)
+    other.load_state_dict(state)
+    group = other.param_groups[0]
+    assert (group["m"], group["consolidation"], group["gated"], group["fused"]) == (4.0, None, "all", True)
+    assert other.state[h]["step"].item() == 20
+
+
+def test_schedules_and_rates_in_tensors_are_taken_over() -> None:
+    h = hidden_weights(2, 2)
+    adam = torch.optim.Adam([h], lr=torch.tensor(0.02))
+    torch.optim.lr_scheduler.OneCycleLR(adam, 0.5, total_steps=10, cycle_momentum=False)
+    ours = MetaplasticAdam([h], m=4.0)
+    ours.load_state_dict(adam.state_dict())
+    assert ours.param_groups[0]["lr"] == pytest.approx(0.02)
+    assert ours.param_groups[0]["max_lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        (torch.optim.Adam, {"amsgrad": True}, "an optimizer with amsgrad=True, which the metaplastic ones do not have"),
+        (torch.optim.Adam, {"amsgrad": True, "maximize": True}, "with amsgrad=True and maximize=True"),
+        (torch.optim.RMSprop, {}, "the state of group 0 has no betas but lr, "),
+        (torch.optim.SGD, {"lr": 0.1}, "the state of group 0 has no betas, eps but lr, momentum"),
+        (torch.optim.Adamax, {}, "the state of parameter 0 has no exp_avg_sq but step, exp_avg, exp_inf"),
+    ],
+)
+def test_states_of_other_optimizers_are_refused(make: Any, options: dict[str, Any], message: str) -> None:
+    h = hidden_weights(2, 2)
+    ours = MetaplasticAdam([h], lr=0.3, m=4.0)
+    with pytest.raises(ValueError, match=message):
+        ours.load_state_dict(saved_by(make, h, gradients(h, 2), options))
+    assert ours.param_groups[0]["lr"] == 0.3
+    assert not ours.state
+
+
+def test_states_that_do_not_fit_are_refused() -> None:
+    h, other = hidden_weights(2, 2), hidden_weights(3, 2)
+    state = saved_by(torch.optim.Adam, h, gradients(h, 2), {})
+    with pytest.raises(ValueError, match=r"groups of 1 parameters and this optimizer of 1, 1: make it with the groups"):
+        MetaplasticAdam([{"params": [h]}, {"params": [other]}]).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"exp_avg of parameter 0 has the shape \(2, 2\), and the parameter \(3, 2\)"):
+        MetaplasticAdam([other]).load_state_dict(state)
+    for nothing in ({}, {"weight": h}, [1]):
+        with pytest.raises(ValueError, match="this is no optimizer's state"):
+            MetaplasticAdam([h]).load_state_dict(nothing)  # type: ignore[arg-type]
+    nesterov = saved_by(torch.optim.SGD, h, gradients(h, 2), {"lr": 0.1, "momentum": 0.9, "nesterov": True})
+    with pytest.raises(ValueError, match="nesterov=True"):
+        MetaplasticSGD([h], 0.1).load_state_dict(nesterov)
 
 
 def test_clearing_the_state_starts_the_moments_again() -> None:
