@@ -109,7 +109,7 @@ class Consolidation(ABC):
                 f"{name} cannot be saved: it is not registered, and nothing could read it back. Put "
                 f"@register_consolidation (of lava_meta.rule) on the class, with a kind of its own"
             )
-        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        values = {name: getattr(self, name) for name in _parameters(type(self))}
         record = {"kind": self.kind} | {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
         try:
             json.dumps(record, allow_nan=False)
@@ -318,7 +318,7 @@ def register_consolidation(function: Registered) -> Registered:
         raise TypeError(f"register_consolidation takes a class derived from Consolidation, not {function!r}")
     name, kind = function.__name__, vars(function).get("kind")
     if not (isinstance(kind, str) and kind):
-        raise TypeError(f'{name} has no kind of its own: give it one, as kind: ClassVar[str] = "{name.lower()}"')
+        raise TypeError(f'{name} has no kind of its own: give it one, as kind = "{name.lower()}"')
     frozen = is_dataclass(function) and getattr(function, "__dataclass_params__").frozen  # noqa: B009 (untyped)
     if "__dataclass_params__" not in vars(function) or not frozen:
         raise TypeError(f"{name} must be a frozen dataclass: put @dataclass(frozen=True) below @register_consolidation")
@@ -327,6 +327,11 @@ def register_consolidation(function: Registered) -> Registered:
         raise ValueError(f"the kind {kind!r} of {name} is taken: give the class another kind")
     CONSOLIDATIONS[kind] = function
     return function
+
+
+def _parameters(function: type[Consolidation]) -> list[str]:
+    """The names of its parameters: its fields, without a kind that was annotated as one."""
+    return [field.name for field in fields(function) if field.name != "kind"]  # type: ignore[arg-type]
 
 
 def _same_place(one: type, other: type) -> bool:
@@ -400,7 +405,7 @@ def consolidation_from_dict(record: Mapping[str, Any]) -> Consolidation:
             "registered before it is read: import the module that has @register_consolidation on it"
         )
     function = CONSOLIDATIONS[kind]
-    expected = [field.name for field in fields(function)]  # type: ignore[arg-type]
+    expected = _parameters(function)
     if sorted(parameters) != sorted(expected):
         raise ValueError(f"consolidation {kind!r} has the parameters {expected}, not {sorted(parameters)}")
     return function(**parameters)
