@@ -234,7 +234,7 @@ class MetaplasticAdam(_Metaplastic):
         h     <- h - u * (f(h) where sign(h) * u > 0, else 1)
 
     params: parameters, named parameters, or groups with options of their own. lr: >= 0; the paper's is 0.005.
-    m: metaplasticity >= 0, 0 for plain; f = Tanh2(m). consolidation: any other f, in the place of m.
+    m: metaplasticity >= 0, 0 for plain; f = Tanh2(m). consolidation: any other f instead of m, or a function of |h|.
     betas: in [0, 1). eps: > 0. weight_decay: >= 0. fused: one compiled pass where there is one, within roundings.
     capturable: steps are counted on the parameter's device and nothing waits for it, so that a step can be captured
     in a CUDA graph (after one that was not, which makes the state). A replay has the options of the capture.
@@ -256,7 +256,7 @@ class MetaplasticAdam(_Metaplastic):
         lr: float = 0.005,
         m: float = 0.0,
         *,
-        consolidation: Consolidation | None = None,
+        consolidation: Consolidation | Callable[[Any], Any] | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
@@ -347,7 +347,7 @@ class MetaplasticSGD(_Metaplastic):
         h     <- h - u * (f(h) where sign(h) * u > 0, else 1)
 
     params: parameters, named parameters, or groups with options of their own. lr: >= 0.
-    m: metaplasticity >= 0, 0 for plain; f = Tanh2(m). consolidation: any other f, in the place of m.
+    m: metaplasticity >= 0, 0 for plain; f = Tanh2(m). consolidation: any other f instead of m, or a function of |h|.
     momentum, dampening: in [0, 1). weight_decay: >= 0. fused: one compiled pass where there is one, within roundings.
 
     With m = 0 a step differs from that of `torch.optim.SGD` by the rounding of u alone, which torch folds into one
@@ -366,7 +366,7 @@ class MetaplasticSGD(_Metaplastic):
         lr: float,
         m: float = 0.0,
         *,
-        consolidation: Consolidation | None = None,
+        consolidation: Consolidation | Callable[[Any], Any] | None = None,
         momentum: float = 0.0,
         dampening: float = 0.0,
         weight_decay: float = 0.0,
@@ -517,15 +517,20 @@ def _loaded(own: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
             "metaplastic ones do not have: its steps cannot be gone on with"
         )
     ignored = {*FORM, *NOT_HERE, "foreach", "differentiable", "params", "param_names"}
-    given = {name: value for name, value in saved.items() if name not in ignored}
+    given = {name: _without_tensors(value) for name, value in saved.items() if name not in ignored}
     if {"m", "consolidation"} & given.keys():
         given = {"m": 0.0, "consolidation": None, **given}
     if isinstance(given.get("consolidation"), Mapping):
         given["consolidation"] = consolidation_from_dict(given["consolidation"])
-    if isinstance(given.get("lr"), Tensor):
-        given["lr"] = given["lr"].item()
     kept = {name: value for name, value in own.items() if name not in ("params", "param_names", *FORM)}
     return {**_checked({**kept, **given}), "params": saved["params"]}
+
+
+def _without_tensors(value: Any) -> Any:
+    """An option of torch's optimizers, some of which may be numbers in tensors."""
+    if isinstance(value, tuple | list):
+        return tuple(map(_without_tensors, value))
+    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
 
 
 def _listed(sizes: Sequence[int]) -> str:

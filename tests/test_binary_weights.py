@@ -183,12 +183,24 @@ def saved_whole(layer: Any) -> Any:
     return torch.load(file, weights_only=False)
 
 
+def swapped(layer: Any) -> Any:
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        layer = layer.double()
+        layer.load_state_dict(copy.deepcopy(layer.state_dict()))
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+    return layer
+
+
 def from_meta(layer: Any) -> Any:
     return copy.deepcopy(layer).to("meta").to_empty(device="cpu")
 
 
 @pytest.mark.parametrize("make", [lambda: BinaryLinear(3, 4), lambda: KnownLinear(3, 4), lambda: BinaryConv2d(1, 2, 3)])
-@pytest.mark.parametrize("treat", [copy.deepcopy, assigned, saved_whole, from_meta, lambda layer: layer.double()])
+@pytest.mark.parametrize(
+    "treat", [copy.deepcopy, assigned, saved_whole, swapped, from_meta, lambda layer: layer.double()]
+)
 def test_marks_outlive_what_replaces_parameters(make: Any, treat: Any) -> None:
     layer = make()
     kept = treat(layer)

@@ -2,7 +2,8 @@
 
 A binary layer keeps a real *hidden weight* `h` for every synapse, uses `w = sign(h)` in its products, and passes the
 gradient of `w` straight through to `h` (Courbariaux et al. 2016). With an optimizer of `lava_meta.optim` the hidden
-weight is also what consolidates the synapse. `sign(0) = +1` everywhere, so that a weight or an activation is one bit.
+weight is also what consolidates the synapse; a layer of one's own derives from `BinaryLayer`, by which they know its
+weights. `sign(0) = +1` everywhere, so that a weight or an activation is one bit.
 
     pixels (0 .. max_level) -> Pixels -> BinaryLinear -> norm -> Sign -> ... -> BinaryLinear -> norm -> logits
 

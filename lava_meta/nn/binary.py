@@ -69,6 +69,10 @@ class BinaryLayer(nn.Module):
         self._mark()  # where parameters cannot be moved in place, new ones stand in their places
         return result
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._mark()  # a loaded tensor may be swapped in
+
     def _mark(self) -> None:
         for name in self.binary:
             # torch.nn.utils.prune keeps the weight itself under the second name.
