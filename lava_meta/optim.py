@@ -489,8 +489,14 @@ def _name_of(group: dict[str, Any], index: int) -> str:
     return names[index] if names else f"of shape {tuple(group['params'][index].shape)}"
 
 
-def _consolidation_of(group: dict[str, Any]) -> Consolidation:
-    return group["consolidation"] or Tanh2(group["m"])
+def _consolidation_of(options: dict[str, Any]) -> Consolidation:
+    """f of a group, whose options may be set at any time. Raises ValueError or TypeError for those that are wrong."""
+    f, m = options["consolidation"], options["m"]
+    if f is None:
+        return Tanh2(m)
+    if m != 0:
+        raise ValueError(f"give m or consolidation, not both: m={m} already means Tanh2({m})")
+    return f if isinstance(f, Consolidation) else as_consolidation(f, torch.zeros(0))
 
 
 def _gate(group: dict[str, Any], f: Consolidation, *tensors: Tensor) -> update.Gate | None:
@@ -551,13 +557,10 @@ def _check_gradient(parameter: Tensor, where: str) -> None:
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
     """The options, a plain function as a `Consolidation`. Raises the error that names the first out of its range."""
-    m = options["m"]
-    Tanh2(m)  # says what m may be
-    f = options["consolidation"]
-    if f is not None:
-        options = {**options, "consolidation": as_consolidation(f, torch.zeros(0))}
-    if f is not None and m != 0:
-        raise ValueError(f"give m or consolidation, not both: m={m} already means Tanh2({m})")
+    Tanh2(options["m"])  # says what m may be
+    if options["consolidation"] is not None:
+        options = {**options, "consolidation": as_consolidation(options["consolidation"], torch.zeros(0))}
+    _consolidation_of(options)
     for name in ("lr", "weight_decay", "eps"):
         if name in options:
             _check_range(name, options[name])

@@ -266,6 +266,19 @@ def test_m_may_change_between_steps() -> None:
     assert torch.equal(h, metaplastic_update(before, 0.5 * grads[1], Tanh2(3.0)))
 
 
+def test_options_set_between_steps_are_looked_at() -> None:
+    h, other = hidden_weights(5, 6), hidden_weights(5, 6)
+    optimizer = MetaplasticSGD([h], 0.5, consolidation=Linear(1.0))
+    h.grad = other.grad = torch.ones(5, 6)
+    optimizer.param_groups[0]["m"] = 3.0
+    with pytest.raises(ValueError, match="give m or consolidation, not both"):
+        optimizer.step()
+    optimizer.param_groups[0].update(m=0.0, consolidation=lambda size: 1 / (1 + size / 0.1))
+    optimizer.step()
+    MetaplasticSGD([other], 0.5, consolidation=Soft(0.1)).step()
+    assert torch.equal(h, other)
+
+
 def test_parameter_groups() -> None:
     net = nn.Sequential(BinaryLinear(3, 4), nn.BatchNorm1d(4), BinaryConv2d(1, 2, 3))
     first, last = net[0].weight, net[2].weight
