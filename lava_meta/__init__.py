@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from lava_meta.graph import BinaryGraph
     from lava_meta.lowering import EngineRule, lower
     from lava_meta.metrics import AccuracyMatrix
-    from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLinear, BinaryMLP
+    from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLayer, BinaryLinear, BinaryMLP, mark_binary
     from lava_meta.online_learning import Learner, OnlineRule, online
     from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
+    from lava_meta.rule import register_consolidation
     from lava_meta.streams import Scenario, dataset_sequence, permuted_tasks, split_classes, stream_of_subsets
     from lava_meta.training import TrainSettings, evaluate, train
 
@@ -40,9 +41,10 @@ _HOME = {
     "graph": ("BinaryGraph",),
     "lowering": ("EngineRule", "lower"),
     "metrics": ("AccuracyMatrix",),
-    "nn": ("BinaryConv2d", "BinaryConvNet", "BinaryLinear", "BinaryMLP"),
+    "nn": ("BinaryConv2d", "BinaryConvNet", "BinaryLayer", "BinaryLinear", "BinaryMLP", "mark_binary"),
     "online_learning": ("Learner", "OnlineRule", "online"),
     "optim": ("MetaplasticAdam", "MetaplasticSGD"),
+    "rule": ("register_consolidation",),
     "streams": ("Scenario", "dataset_sequence", "permuted_tasks", "split_classes", "stream_of_subsets"),
     "training": ("TrainSettings", "evaluate", "train"),
 }
@@ -54,6 +56,7 @@ __all__ = [
     "BinaryConv2d",
     "BinaryConvNet",
     "BinaryGraph",
+    "BinaryLayer",
     "BinaryLinear",
     "BinaryMLP",
     "Dataset",
@@ -78,8 +81,10 @@ __all__ = [
     "load",
     "load_dataset",
     "lower",
+    "mark_binary",
     "online",
     "permuted_tasks",
+    "register_consolidation",
     "run",
     "split_classes",
     "stream_of_subsets",

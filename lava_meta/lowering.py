@@ -32,12 +32,15 @@ Source: Lava 0.10.0, lava/magma/core/learning and magma/core/model/py/connection
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from lava_meta.errors import ConversionError
-from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Table, Tanh2
+from lava_meta.gates import is_polynomial
+from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Table, Tanh2, as_consolidation
 
 TARGETS = ("learning-engine",)
 PRECISIONS = ("fixed", "float")
@@ -204,7 +207,7 @@ class EngineRule:
 
 
 def lower(
-    rule: Consolidation,
+    rule: Consolidation | Callable[[Any], Any],
     target: str = "learning-engine",
     precision: str = "fixed",
     *,
@@ -220,11 +223,10 @@ def lower(
     "nearest" in the mean over h, "linear" or "quadratic", with the T that is nearest (with a given scale, among the T
     that are a power of two of tag units); "refuse" raises instead.
 
-    Raises ConversionError naming the part that cannot be lowered, ValueError for an unknown word, TypeError for a rule
-    that is no consolidation function.
+    Raises ConversionError naming the part that cannot be lowered, ValueError for an unknown word, TypeError or
+    ValueError for a rule that is no consolidation function.
     """
-    if not isinstance(rule, Consolidation):
-        raise TypeError(f"rule is {rule!r}; give a consolidation function of lava_meta.rule")
+    rule = as_consolidation(rule, np.zeros(0))
     for name, value, known in (
         ("target", target, TARGETS),
         ("precision", precision, PRECISIONS),
@@ -237,8 +239,8 @@ def lower(
         raise ValueError(f"scale is {scale}; it is a positive number of tag units for a hidden weight of 1")
     if rule.is_plain:
         return _engine_rule(rule, Constant(), precision, inputs, scale or (256.0 if precision == "fixed" else 1.0))
-    if isinstance(rule, Linear | Quadratic):
-        expressed = rule
+    if is_polynomial(rule):
+        expressed: Any = rule
     else:
         if surrogate == "refuse":
             raise ConversionError(
@@ -278,8 +280,8 @@ def _engine_rule(
     declared: Consolidation, expressed: Consolidation, precision: str, inputs: str, scale: float
 ) -> EngineRule:
     T = math.inf
-    if isinstance(expressed, Linear | Quadratic):
-        T = expressed.T * scale
+    if is_polynomial(expressed):
+        T = expressed.T * scale  # type: ignore[attr-defined]
         known = _tag_ranges(precision, expressed.kind)
         if not any(math.isclose(T, one, rel_tol=1e-9) for one in known):
             raise ConversionError(
@@ -315,7 +317,7 @@ def _floating(gate: Consolidation, T: float) -> tuple[float, list[Product]]:
     if isinstance(gate, Constant):
         return 1.0, [step]
     k = round(math.log2(T))
-    if isinstance(gate, Linear):
+    if type(gate) is Linear:
         return 1.0, [
             step,
             Product("x0", 1, -k - 1, ("y1", "t", "sgn(t)")),
@@ -333,7 +335,7 @@ def _fixed(gate: Consolidation, T: float) -> tuple[float, list[Product]]:
     if isinstance(gate, Constant):
         return 2.0**-3, [Product("x0", -1, -3, ("y1",))]
     k = round(math.log2(T))
-    if isinstance(gate, Linear):
+    if type(gate) is Linear:
         step = max(-7, k - 11)
         half = step - 1 - k  # step / (2T)
         return 2.0**step, [
@@ -411,19 +413,24 @@ def _distance(declared: Consolidation, expressed: Consolidation, reach: float) -
 
 def _reach(rule: Consolidation) -> float:
     """The h at which the gate has fallen to 0.01, or where its table ends; 1 for a gate that never falls."""
-    if isinstance(rule, Table):
+    if type(rule) is Table:
         return rule.points[-1]
     if rule.is_plain:
         return 1.0
-    if isinstance(rule, Linear | Quadratic):
-        return rule.T
-    unit = 1 / rule.m if isinstance(rule, Tanh2 | Exponential) else 1.0
-    h = unit * np.linspace(0.0, 10.0, 10001)
-    return float(h[np.argmax(rule(h) <= _GONE)])
+    if is_polynomial(rule):
+        return rule.T  # type: ignore[attr-defined]
+    if type(rule) in (Tanh2, Exponential):
+        h = np.linspace(0.0, 10.0, 10001) / rule.m  # type: ignore[attr-defined]
+        return float(h[np.argmax(rule(h) <= _GONE)])
+    h = np.geomspace(1e-9, 1e9, 18001)  # a function of the user's own has no unit that we know
+    fallen = rule(h) <= _GONE
+    if not fallen.any():
+        raise ConversionError(f"{_named(rule)} never falls to {_GONE}, so no gate that ends is near to it")
+    return float(h[np.argmax(fallen)])
 
 
 def _named(rule: Consolidation) -> str:
-    return type(rule).__name__ if isinstance(rule, Table) else str(rule)
+    return type(rule).__name__ if type(rule) is Table else str(rule)
 
 
 def _variable(factor: str) -> str:

@@ -20,11 +20,12 @@ Communications 12:2549 (2021).
 
 from __future__ import annotations
 
+import json
 import numbers
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -70,6 +71,7 @@ class Consolidation(ABC):
 
     Every f is even, 1 at h = 0, never increases with |h|, and stays in [0, 1]. It sees only |h|: a new one is a
     frozen dataclass that has a `kind`, checks its parameters when it is made, and computes f from |h| in `_of`.
+    `register_consolidation` makes it known to files. `docs/rules.md` says which forms compute it.
     """
 
     kind: ClassVar[str]
@@ -95,9 +97,25 @@ class Consolidation(ABC):
         """f at `distance` = |h|, a flat array of the library `xp` (numpy or torch)."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The function as JSON: its kind and its parameters. `consolidation_from_dict` makes it again."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        return {"kind": self.kind} | {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        """The function as JSON: its kind and its parameters. `consolidation_from_dict` makes it again.
+
+        Raises:
+            ValueError: if the class is not registered, so that no file of it could be read back.
+            TypeError: if a parameter is nothing that JSON holds.
+        """
+        name = type(self).__name__
+        if CONSOLIDATIONS.get(self.kind) is not type(self):
+            raise ValueError(
+                f"{name} cannot be saved: it is not registered, and nothing could read it back. Put "
+                f"@register_consolidation (of lava_meta.rule) on the class, with a kind of its own"
+            )
+        values = {name: getattr(self, name) for name in _parameters(type(self))}
+        record = {"kind": self.kind} | {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        try:
+            json.dumps(record, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} cannot be saved: its parameters must be what JSON holds ({error})") from None
+        return record
 
 
 @dataclass(frozen=True)
@@ -245,10 +263,135 @@ class Table(Consolidation):
         return xp.maximum(line, values[piece + 1])
 
 
-CONSOLIDATIONS: dict[str, type[Consolidation]] = {
-    function.kind: function for function in (Constant, Tanh2, Exponential, Linear, Quadratic, Table)
-}
-"""Every consolidation function by its kind: what files, the command line, the docs and the tests go through."""
+@dataclass(frozen=True)
+class PlainFunction(Consolidation):
+    """f(h) = function(|h|): a Python function as a consolidation function, for runs of which nothing is saved.
+
+    function: takes |h|, one flat torch tensor (in optimizers) or numpy array (in on-line learning) of floats, and
+    returns f for each element.
+    """
+
+    function: Callable[[Any], Any]
+    kind: ClassVar[str] = "function"
+
+    def _of(self, distance: Any, xp: Any) -> Any:
+        return self.function(distance)
+
+    def __str__(self) -> str:
+        return getattr(self.function, "__name__", str(self.function))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Raises TypeError: no file can hold a Python function."""
+        raise TypeError(
+            f"the consolidation function {self} is a plain Python function, and no file can hold it: make it a "
+            "class with @register_consolidation (docs/rules.md, Your own function), or save nothing"
+        )
+
+
+BUILT_IN: tuple[type[Consolidation], ...] = (Constant, Tanh2, Exponential, Linear, Quadratic, Table)
+"""The functions that compiled forms may know. They know them by their exact type: a subclass computes otherwise."""
+
+CONSOLIDATIONS: dict[str, type[Consolidation]] = {function.kind: function for function in BUILT_IN}
+"""Every registered function by its kind: what files, the command line, the docs and the tests go through."""
+
+Registered = TypeVar("Registered", bound=type[Consolidation])
+
+
+def register_consolidation(function: Registered) -> Registered:
+    """Make a consolidation function of one's own known to files, as a class decorator.
+
+    Optimizer states, learners and run folders hold it as its `kind` and its fields, and are read back wherever the
+    class has been registered before.
+
+    Args:
+        function: a frozen dataclass derived from `Consolidation`, with a `kind` of its own and `_of(distance, xp)`:
+            f at the flat array |h| of the library xp, numpy or torch.
+
+    Returns:
+        The class itself.
+
+    Raises:
+        TypeError: if it is no such class.
+        ValueError: if another class has its kind.
+    """
+    if not (isinstance(function, type) and issubclass(function, Consolidation)):
+        raise TypeError(f"register_consolidation takes a class derived from Consolidation, not {function!r}")
+    name, kind = function.__name__, vars(function).get("kind")
+    if not (isinstance(kind, str) and kind):
+        raise TypeError(f'{name} has no kind of its own: give it one, as kind = "{name.lower()}"')
+    frozen = is_dataclass(function) and getattr(function, "__dataclass_params__").frozen  # noqa: B009 (untyped)
+    if "__dataclass_params__" not in vars(function) or not frozen:
+        raise TypeError(f"{name} must be a frozen dataclass: put @dataclass(frozen=True) below @register_consolidation")
+    known = CONSOLIDATIONS.get(kind)
+    if kind == PlainFunction.kind or (known is not None and not _same_place(known, function)):
+        raise ValueError(f"the kind {kind!r} of {name} is taken: give the class another kind")
+    CONSOLIDATIONS[kind] = function
+    return function
+
+
+def _parameters(function: type[Consolidation]) -> list[str]:
+    """The names of its parameters: its fields, without a kind that was annotated as one."""
+    return [field.name for field in fields(function) if field.name != "kind"]  # type: ignore[arg-type]
+
+
+def _same_place(one: type, other: type) -> bool:
+    """Whether one class is the other, defined again: a notebook's cell that was run twice."""
+    return one not in BUILT_IN and (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+
+
+def as_consolidation(f: Any, like: Array) -> Consolidation:
+    """`f` as a consolidation function that keeps the promises of one; a plain Python function becomes `PlainFunction`.
+
+    Args:
+        f: a `Consolidation`, or a function of |h|.
+        like: an array or tensor of the library with which it will be used.
+
+    Raises:
+        TypeError: if it is neither, or gives something else than an array of this library.
+        ValueError: if it is not 1 at 0, ever rises with |h|, or leaves [0, 1].
+    """
+    if not isinstance(f, Consolidation):
+        if not callable(f) or isinstance(f, type):
+            raise TypeError(
+                f"consolidation must be a Consolidation such as Linear(2.0), or a function of |h|, not {f!r}"
+            )
+        f = PlainFunction(f)
+    if type(f) not in BUILT_IN:
+        _check_promises(f, like)
+    return f
+
+
+def _check_promises(f: Consolidation, like: Any) -> None:
+    """Evaluate a function of one's own from 0 to 1e9 and raise what `as_consolidation` says."""
+    distance = np.concatenate([[0.0], np.geomspace(1e-9, 1e9, 181)])  # in units of h; ten steps a decade
+    xp, name = _library(like), str(f) if isinstance(f, PlainFunction) else repr(f)
+    h: Any = distance if xp is np else xp.from_numpy(distance)
+    try:
+        with np.errstate(over="ignore", under="ignore"):
+            values = f(h)
+    except Exception as error:
+        raise TypeError(
+            f"the consolidation function {name} fails on a flat {type(h).__name__} of |h|: {type(error).__name__}: "
+            f"{error}. The argument xp of _of is the library of the array, numpy or torch"
+        ) from error
+    if type(values) is not type(h) or values.shape != h.shape:
+        raise TypeError(
+            f"the consolidation function {name} must give one value of f for each |h|, in a {type(h).__name__}"
+        )
+    found = np.asarray(values, dtype=np.float64)
+    rises = np.append(np.diff(found) > 1e-6, False)
+    for wrong, what in (
+        (~((found >= 0) & (found <= 1)), "f must lie in [0, 1]"),
+        ((distance == 0) & (np.abs(found - 1) > 1e-6), "f must be 1 at 0"),
+        (rises, "f must never rise with |h|"),
+        (f.is_plain & (found < 1), "is_plain promises that f is 1 everywhere"),
+    ):
+        if wrong.any():
+            place = int(np.argmax(wrong))
+            after = f", {found[place + 1]:.6g} at {distance[place + 1]:.3g}" if wrong is rises else ""
+            raise ValueError(
+                f"the consolidation function {name} is {found[place]:.6g} at |h| = {distance[place]:.3g}{after}: {what}"
+            )
 
 
 def consolidation_from_dict(record: Mapping[str, Any]) -> Consolidation:
@@ -257,9 +400,12 @@ def consolidation_from_dict(record: Mapping[str, Any]) -> Consolidation:
     parameters = dict(record)
     kind = parameters.pop("kind", None)
     if kind not in CONSOLIDATIONS:
-        raise ValueError(f"unknown consolidation {kind!r}: known are {', '.join(CONSOLIDATIONS)}")
+        raise ValueError(
+            f"unknown consolidation {kind!r}: known are {', '.join(CONSOLIDATIONS)}. One of your own must be "
+            "registered before it is read: import the module that has @register_consolidation on it"
+        )
     function = CONSOLIDATIONS[kind]
-    expected = [field.name for field in fields(function)]  # type: ignore[arg-type]
+    expected = _parameters(function)
     if sorted(parameters) != sorted(expected):
         raise ValueError(f"consolidation {kind!r} has the parameters {expected}, not {sorted(parameters)}")
     return function(**parameters)

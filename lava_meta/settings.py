@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from lava_meta.evaluation import device_of
+from lava_meta.nn import mark_binary
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, parameter_groups
-from lava_meta.rule import Consolidation
+from lava_meta.rule import Consolidation, as_consolidation
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,11 @@ class TrainSettings:
             raise ValueError("momentum is an option of sgd; adam has its own")
         if isinstance(self.m, list):
             object.__setattr__(self, "m", tuple(self.m))
+        if self.consolidation is not None:  # a plain function too
+            object.__setattr__(self, "consolidation", as_consolidation(self.consolidation, torch.zeros(0)))
         # The optimizer knows the ranges of its own options.
         layers = len(self.m) if isinstance(self.m, tuple) else 1
-        self.make_optimizer(nn.ParameterList(torch.zeros(1, 1) for _ in range(layers)))
+        self.make_optimizer(nn.ParameterList(mark_binary(nn.Parameter(torch.zeros(1, 1))) for _ in range(layers)))
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """A new optimizer for `model`. Raises `ValueError` where `m` does not have one value a layer."""

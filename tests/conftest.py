@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,16 @@ def _same_torch_in_any_order() -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The consolidation functions that files know; what a test registers is forgotten after it."""
+    from lava_meta import rule
+
+    kept = dict(rule.CONSOLIDATIONS)
+    monkeypatch.setattr(rule, "CONSOLIDATIONS", kept)
+    return kept
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

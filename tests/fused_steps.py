@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lava_meta.nn import mark_binary
 from lava_meta.rule import Constant, Exponential, Linear, Quadratic, Table, Tanh2
 
 FUNCTIONS = [Constant(), Tanh2(4.0), Exponential(3.0), Linear(0.5), Quadratic(0.5), Table([0, 0.2, 1], [1, 0.3, 0.1])]
@@ -18,7 +19,7 @@ def both(make: Any, options: dict[str, Any], h: torch.Tensor, steps: int, seed: 
     grads = [torch.randn(h.shape, generator=generator) for _ in range(steps)]
     found = []
     for fused in (False, True):
-        parameter = nn.Parameter(h.clone())
+        parameter = mark_binary(nn.Parameter(h.clone()))
         optimizer = make([parameter], fused=fused, **options)
         for gradient in grads:
             parameter.grad = gradient.clone()

@@ -19,7 +19,7 @@ from lava_meta.experiments.common.training import TrainingSettings
 from lava_meta.experiments.spiking import SpikingMLP, SpikingSettings
 from lava_meta.kernels import update
 from lava_meta.methods import EWC, SI, Beakers, Hooks, Levels, Replay
-from lava_meta.nn import BinaryConvNet, BinaryLinear, BinaryMLP, FixedNorm, Pixels, RealMLP, Sign, layers
+from lava_meta.nn import BinaryConvNet, BinaryLinear, BinaryMLP, FixedNorm, Pixels, RealMLP, Sign, layers, mark_binary
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
 from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Table, Tanh2, _torch_row
 from lava_meta.streams import Scenario
@@ -241,7 +241,7 @@ def test_on_a_gpu_no_operation_would_leave_it(norm: str) -> None:
 @pytest.mark.skipif(torch.version.cuda is None, reason="this torch knows no CUDA")
 def test_on_a_gpu_no_optimizer_step_would_leave_it() -> None:
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
-        h = nn.Parameter(torch.zeros(4, 5))
+        h = mark_binary(nn.Parameter(torch.zeros(4, 5)))
         h.grad = torch.zeros(4, 5)
         for f in (Constant(), Tanh2(4.0), Exponential(3.0), Linear(0.5), Quadratic(0.5), Table([0, 1], [1, 0.1])):
             adam = MetaplasticAdam([h], consolidation=f, weight_decay=1e-7, capturable=True)
@@ -293,7 +293,7 @@ def test_other_models_take_the_clear_step(tapes: list[tape.Tape]) -> None:
 
 def test_on_the_cpu_there_are_no_graphs() -> None:
     assert cuda.graphs_on(torch.device("cpu")) is None
-    assert TrainSettings(fast=True).make_optimizer(network("fixed")).capturable is False  # type: ignore[attr-defined]
+    assert TrainSettings(fast=True).make_optimizer(network("fixed")).defaults["capturable"] is False
     assert TrainingSettings().device == "cpu"
 
 

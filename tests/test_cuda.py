@@ -22,7 +22,7 @@ from lava_meta.devices import usable_device
 from lava_meta.experiments.common.training import TrainingSettings
 from lava_meta.kernels import gpu
 from lava_meta.methods import EWC, SI, Replay
-from lava_meta.nn import BinaryMLP
+from lava_meta.nn import BinaryMLP, mark_binary
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, parameter_groups
 from lava_meta.rule import Constant, Exponential, Linear, Quadratic, Table, Tanh2
 from lava_meta.steps import CapturedStep, ClearStep
@@ -124,7 +124,7 @@ def test_the_host_never_waits_in_a_step(norm: str, device: str) -> None:
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.kind)
 def test_the_host_never_waits_in_an_optimizer_step(f: Any, device: str) -> None:
     for fused in (False, True):
-        h = nn.Parameter(torch.rand(40, 50, device=device) - 0.5)
+        h = mark_binary(nn.Parameter(torch.rand(40, 50, device=device) - 0.5))
         h.grad = torch.randn_like(h)
         both = (
             MetaplasticAdam([h], consolidation=f, weight_decay=1e-7, capturable=True, fused=fused),
@@ -197,7 +197,7 @@ def test_the_kernels_take_the_clear_steps(name: str, f: Any) -> None:
     grads = [torch.randn(h.shape, generator=generator).cuda() for _ in range(5)]
     results = []
     for fused in (False, True):
-        parameter = nn.Parameter(h.cuda())
+        parameter = mark_binary(nn.Parameter(h.cuda()))
         if name == "adam":
             optimizer: Any = MetaplasticAdam([parameter], consolidation=f, weight_decay=1e-3, fused=fused)
         else:

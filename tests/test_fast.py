@@ -20,7 +20,7 @@ from lava_meta.errors import DivergenceError
 from lava_meta.fast import FastNetwork
 from lava_meta.kernels import backward, products, threads
 from lava_meta.methods import EWC
-from lava_meta.nn import BinaryConvNet, BinaryLinear, BinaryMLP, FixedNorm, SampleNorm, Sign
+from lava_meta.nn import BinaryConvNet, BinaryLinear, BinaryMLP, FixedNorm, SampleNorm, Sign, mark_binary
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
 from lava_meta.rule import Consolidation, Tanh2, sign
 from lava_meta.streams import Scenario
@@ -100,7 +100,7 @@ def test_gradients_apart_and_signs_in_passing(name: str, fused: bool, dtype: tor
     make, options = OPTIMIZERS[name]
     h = hidden_weights((13, 17), 0) * 0.01
     gradient = torch.randn(h.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
-    apart, inside = nn.Parameter(h.clone()), nn.Parameter(h.clone())
+    apart, inside = (mark_binary(nn.Parameter(h.clone())) for _ in range(2))
     signs = torch.zeros(h.shape, dtype=torch.int8)
     make([apart], m=4.0, fused=fused, **options).step_with({apart: gradient}, {apart: signs})
     inside.grad = gradient.float()
@@ -123,7 +123,7 @@ def test_what_has_no_compiled_pass_takes_the_clear_one() -> None:
     for other in (h.double(), hidden_weights((30, 20), 0).T):
         results = []
         for switch in (False, True):
-            parameter = nn.Parameter(other.clone(memory_format=torch.preserve_format))
+            parameter = mark_binary(nn.Parameter(other.clone(memory_format=torch.preserve_format)))
             parameter.grad = torch.ones_like(other)
             MetaplasticAdam([parameter], m=4.0, fused=switch).step()
             results.append(parameter.detach())

@@ -14,7 +14,7 @@ from lava_meta.errors import ConversionError
 from lava_meta.lowering import PRECISIONS, Product, lower, nearest_gate
 from lava_meta.online_learning.engine_distance import distances, engine_gate
 from lava_meta.online_learning.engine_synapses import TRACE_DECAY, EngineSynapses
-from lava_meta.rule import Constant, Exponential, Linear, Quadratic, Table, Tanh2, metaplastic_update
+from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Table, Tanh2, metaplastic_update
 
 TABLE = Table((0.0, 0.3, 1.0), (1.0, 0.3, 0.05))
 
@@ -139,8 +139,40 @@ def test_what_cannot_be_lowered_is_named_with_the_nearest() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             lower(Linear(1.0), **options)
-    with pytest.raises(TypeError, match="consolidation function"):
-        lower("linear")
+    with pytest.raises(TypeError, match=r"must be a Consolidation such as .*, not 'linear'"):
+        lower("linear")  # type: ignore[arg-type]
+
+
+def test_functions_of_ones_own_are_lowered_to_the_nearest_by_what_they_compute() -> None:
+    """Not by the class that they derive from; over the range in which they fall, whatever its unit."""
+
+    class Squared(Linear):
+        def _of(self, distance, xp):
+            return super()._of(distance, xp) ** 2
+
+    engine = lower(Squared(1.0))
+    assert not engine.exact
+    assert engine.reach == pytest.approx(0.9, abs=0.01)  # (1 - 0.9)**2 = 0.01
+    assert 0 < engine.mean_distance < 0.1
+    assert lower(Linear(1.0)).consolidation == Linear(1.0)
+    for s in (1e-3, 1.0, 1e3):
+        engine = lower(lambda size, s=s: (1 + size / s) ** -4.0)
+        assert engine.reach == pytest.approx(s * (10**0.5 - 1), rel=0.01)
+        assert engine.mean_distance == pytest.approx(lower(lambda size: (1 + size) ** -4.0).mean_distance, abs=0.005)
+    with pytest.raises(ConversionError, match=r"cannot express <lambda>"):
+        lower(lambda size: 1 / (1 + size), surrogate="refuse")
+    with pytest.raises(ConversionError, match=r"Never never falls to 0.01"):
+        lower(Never())
+
+
+class Never(Consolidation):
+    kind = "never"
+
+    def _of(self, distance, xp):
+        return 0.5 + 0.5 / (1 + distance)
+
+    def __str__(self) -> str:
+        return "Never"
 
 
 def test_the_command_prints_strings_widths_and_distances_and_draws_the_gates(tmp_path) -> None:

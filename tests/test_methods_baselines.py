@@ -8,7 +8,7 @@ import torch
 
 from lava_meta.data import Dataset, Images, load_dataset
 from lava_meta.methods import SI, Beakers, Levels, Replay
-from lava_meta.nn import BinaryMLP, RealMLP
+from lava_meta.nn import BinaryLinear, BinaryMLP, RealMLP
 from lava_meta.rule import Exponential, metaplastic_update, sign
 from lava_meta.streams import all_together, permuted_tasks
 from lava_meta.training import TrainSettings, train
@@ -188,7 +188,7 @@ def test_levels_move_with_the_gated_probability():
     """The mean move of a synapse is the step of the metaplastic rule, and each move one whole level."""
     d, u, h0, m = 1 / 7, 0.02, 3 / 7, 2.0
     rule = Exponential(m)
-    model = torch.nn.Linear(100, 400, bias=False)
+    model = BinaryLinear(100, 400)
     hooks = Levels(bits=4, limit=1.0).start(model)
     for step in (u, -u):
         with torch.no_grad(), torch.random.fork_rng():
@@ -204,7 +204,7 @@ def test_levels_move_with_the_gated_probability():
 
 
 def test_to_the_nearest_short_steps_are_lost():
-    model = torch.nn.Linear(3, 1, bias=False)
+    model = BinaryLinear(3, 1)
     hooks = Levels(bits=3, limit=1.5, rounding="nearest").start(model)  # levels 0.5 apart
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[0.7, -0.8, 9.0]]))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from online_oracle import readout_step
+from own_function import Soft
 
 from lava_meta.data import Dataset, Images, load_dataset
 from lava_meta.errors import DataError, DivergenceError, FormatError
@@ -27,7 +28,16 @@ from lava_meta.online_learning import draws as random_draws
 from lava_meta.online_learning.class_errors import ClassError
 from lava_meta.online_learning.engine import make_layer
 from lava_meta.online_learning.layers import STATE, FixedLayer, FloatLayer, initial_state
-from lava_meta.rule import Constant, Exponential, Linear, Quadratic, Table, Tanh2, metaplastic_update
+from lava_meta.rule import (
+    Constant,
+    Exponential,
+    Linear,
+    Quadratic,
+    Table,
+    Tanh2,
+    metaplastic_update,
+    register_consolidation,
+)
 from lava_meta.streams import permuted_tasks
 
 CONSOLIDATIONS = [
@@ -332,6 +342,30 @@ def test_a_saved_learner_resumes_to_the_identical_state(digits, precision, tmp_p
     whole.save(tmp_path / "b.safetensors")
     a, b = (load_learner(tmp_path / name) for name in ("a.safetensors", "b.safetensors"))
     np.testing.assert_array_equal(a.predict(digits.test.x), b.predict(digits.test.x))
+
+
+@pytest.mark.parametrize("precision", ["float", 8])
+def test_a_learner_with_a_function_of_ones_own(digits, precision, tmp_path, registry) -> None:
+    images = permuted_tasks(digits, 1, seed=2).train[0]
+    settings = {"precision": precision, "backend": "kernels", "seed": 5}
+    plain = Learner([64, 30, 10], rule=lambda size: 1 / (1 + size / 0.2), **settings)
+    own = Learner([64, 30, 10], rule=Soft(0.2), **settings)
+    for learner in (plain, own):
+        learner.fit(images, images=300)
+    for a, b in zip(plain.states, own.states, strict=True):
+        assert_same(a, b)
+    path = tmp_path / "learner.safetensors"
+    with pytest.raises(TypeError, match="plain Python function, and no file can hold it"):
+        plain.save(path)
+    with pytest.raises(ValueError, match="Soft cannot be saved: it is not registered"):
+        own.save(path)
+    assert not path.exists()
+    register_consolidation(Soft)
+    own.save(path)
+    assert load_learner(path).rule.consolidation == Soft(0.2)
+    del registry["soft"]
+    with pytest.raises(ValueError, match=r"unknown consolidation 'soft'.*registered before it is read"):
+        load_learner(path)
 
 
 def test_an_altered_file_is_refused(digits, tmp_path) -> None:

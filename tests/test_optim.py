@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from own_function import Soft
 from torch import Tensor, nn
 
 from lava_meta import optim
+from lava_meta.nn import BinaryConv2d, BinaryLinear, mark_binary
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, parameter_groups
 from lava_meta.rule import (
     Consolidation,
@@ -22,6 +24,7 @@ from lava_meta.rule import (
     Table,
     Tanh2,
     metaplastic_update,
+    register_consolidation,
 )
 
 FUNCTIONS = [Constant(), Tanh2(4.0), Exponential(3.0), Linear(0.5), Quadratic(0.5), Table([0, 0.2, 1], [1, 0.3, 0.1])]
@@ -31,7 +34,7 @@ ADAM = {"lr": 0.005, "betas": (0.9, 0.999), "eps": 1e-8}
 
 def hidden_weights(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Parameter:
     generator = torch.Generator().manual_seed(seed)
-    return nn.Parameter(torch.rand(*shape, generator=generator, dtype=dtype) * 0.1 - 0.05)
+    return mark_binary(nn.Parameter(torch.rand(*shape, generator=generator, dtype=dtype) * 0.1 - 0.05))
 
 
 def gradients(parameter: Tensor, steps: int, seed: int = 1) -> list[Tensor]:
@@ -137,7 +140,7 @@ def test_the_corrections_of_many_steps_are_those_of_the_host() -> None:
 
 
 def test_the_gate_looks_at_the_momentum_not_at_the_last_gradient() -> None:
-    h = nn.Parameter(torch.tensor([[1.0]]))
+    h = mark_binary(nn.Parameter(torch.tensor([[1.0]])))
     sgd = MetaplasticSGD([h], 0.1, m=2.0, momentum=0.9)
     run(sgd, h, [torch.tensor([[-10.0]])])
     assert h.item() == 2.0
@@ -146,7 +149,7 @@ def test_the_gate_looks_at_the_momentum_not_at_the_last_gradient() -> None:
 
 
 def test_a_hidden_weight_of_zero_moves_freely_both_ways() -> None:
-    h = nn.Parameter(torch.tensor([[0.0, 0.0, -0.0, -0.0]]))
+    h = mark_binary(nn.Parameter(torch.tensor([[0.0, 0.0, -0.0, -0.0]])))
     run(MetaplasticSGD([h], 0.1, m=100.0), h, [torch.tensor([[1.0, -1.0, 1.0, -1.0]])])
     assert torch.allclose(h, torch.tensor([[-0.1, 0.1, -0.1, 0.1]]))
 
@@ -168,7 +171,7 @@ def test_larger_than_a_block_and_not_in_one_row() -> None:
     assert h.numel() > optim.BLOCK * 2
     grads = gradients(h, 4)
     expected = adam_reference(h.detach().clone(), grads, Tanh2(4.0), 0.0)
-    transposed = nn.Parameter(h.detach().clone().T)
+    transposed = mark_binary(nn.Parameter(h.detach().clone().T))
     assert torch.equal(run(MetaplasticAdam([h], m=4.0), h, grads), expected)
     turned = run(MetaplasticAdam([transposed], m=4.0), transposed, [g.T for g in grads])
     torch.testing.assert_close(turned.T, expected, rtol=1e-6, atol=1e-8)
@@ -263,19 +266,32 @@ def test_m_may_change_between_steps() -> None:
     assert torch.equal(h, metaplastic_update(before, 0.5 * grads[1], Tanh2(3.0)))
 
 
+def test_options_set_between_steps_are_looked_at() -> None:
+    h, other = hidden_weights(5, 6), hidden_weights(5, 6)
+    optimizer = MetaplasticSGD([h], 0.5, consolidation=Linear(1.0))
+    h.grad = other.grad = torch.ones(5, 6)
+    optimizer.param_groups[0]["m"] = 3.0
+    with pytest.raises(ValueError, match="give m or consolidation, not both"):
+        optimizer.step()
+    optimizer.param_groups[0].update(m=0.0, consolidation=lambda size: 1 / (1 + size / 0.1))
+    optimizer.step()
+    MetaplasticSGD([other], 0.5, consolidation=Soft(0.1)).step()
+    assert torch.equal(h, other)
+
+
 def test_parameter_groups() -> None:
-    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Conv1d(1, 2, 3, bias=False))
+    net = nn.Sequential(BinaryLinear(3, 4), nn.BatchNorm1d(4), BinaryConv2d(1, 2, 3))
     first, last = net[0].weight, net[2].weight
     groups = parameter_groups(net, [2.0, 4.0])
     assert [[id(p) for p in group["params"]] for group in groups[:2]] == [[id(first)], [id(last)]]
     assert [group["m"] for group in groups] == [2.0, 4.0, 0.0]
-    assert {id(p) for p in groups[2]["params"]} == {id(net[0].bias), id(net[1].weight), id(net[1].bias)}
+    assert {id(p) for p in groups[2]["params"]} == {id(net[1].weight), id(net[1].bias)}
     assert [group["m"] for group in parameter_groups(net, 1.5)] == [1.5, 1.5, 0.0]
     assert len(MetaplasticAdam(groups).param_groups) == 3
     first.requires_grad_(False)
     assert [group["m"] for group in parameter_groups(net, (4.0,))] == [4.0, 0.0]
-    assert len(parameter_groups(nn.Linear(2, 2, bias=False), 1.0)) == 1
-    with pytest.raises(ValueError, match="m has 3 values for 1 layers"):
+    assert len(parameter_groups(BinaryLinear(2, 2), 1.0)) == 1
+    with pytest.raises(ValueError, match="m has 3 values for 1 layers with binary weights"):
         parameter_groups(net, [1.0, 2.0, 3.0])
 
 
@@ -333,7 +349,7 @@ def test_a_run_goes_on_bitwise_from_its_state(make: Any) -> None:
     first = make(half)
     run(first, half, grads[:20])
     state = copy.deepcopy(first.state_dict())
-    other = nn.Parameter(half.detach().clone())
+    other = mark_binary(nn.Parameter(half.detach().clone()))
     second = MetaplasticAdam([other]) if isinstance(first, MetaplasticAdam) else MetaplasticSGD([other], 1.0)
     second.load_state_dict(state)
     assert torch.equal(run(second, other, grads[20:]), whole)
@@ -352,19 +368,14 @@ def test_a_state_goes_on_where_steps_are_counted_elsewhere() -> None:
         assert torch.equal(run(second, half, grads[20:]), whole)
 
 
-def test_what_can_be_captured() -> None:
-    class Own(Consolidation):
-        kind = "own"
-
-        def _of(self, distance: Any, xp: Any) -> Any:
-            return 1 / (1 + distance)
-
+def test_what_can_be_captured(registry: dict[str, type[Consolidation]]) -> None:
+    register_consolidation(Soft)  # which does not make it one that may be captured
     h = hidden_weights(2, 2)
     assert not MetaplasticAdam([h]).can_be_captured
     assert MetaplasticSGD([h], 0.1, momentum=0.9).can_be_captured
     for f in FUNCTIONS:
         assert MetaplasticAdam([h], consolidation=f, capturable=True).can_be_captured
-    assert not MetaplasticAdam([h], consolidation=Own(), capturable=True).can_be_captured
+    assert not MetaplasticAdam([h], consolidation=Soft(0.1), capturable=True).can_be_captured
 
 
 def test_the_state_is_tensors_and_plain_values() -> None:
@@ -390,11 +401,146 @@ def test_a_state_out_of_range_is_refused() -> None:
     assert optimizer.param_groups[0]["m"] == 0.0
 
 
+def test_a_function_of_ones_own_goes_through_the_state(registry: dict[str, type[Consolidation]]) -> None:
+    whole, half = hidden_weights(9, 11), hidden_weights(9, 11)
+    grads = gradients(whole, 40)
+    run(MetaplasticAdam([whole], consolidation=Soft(0.1)), whole, grads)
+    first = MetaplasticAdam([half], consolidation=Soft(0.1))
+    run(first, half, grads[:20])
+    with pytest.raises(ValueError, match="Soft cannot be saved: it is not registered"):
+        first.state_dict()
+    register_consolidation(Soft)
+    second = MetaplasticAdam([half])
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert second.param_groups[0]["consolidation"] == Soft(0.1)
+    assert torch.equal(run(second, half, grads[20:]), whole)
+
+
+def test_a_plain_function_trains_and_is_not_saved() -> None:
+    plain, declared = hidden_weights(9, 11), hidden_weights(9, 11)
+    grads = gradients(plain, 20)
+    optimizer = MetaplasticAdam([plain], consolidation=lambda size: 1 / (1 + size / 0.1))
+    run(optimizer, plain, grads)
+    assert torch.equal(plain, run(MetaplasticAdam([declared], consolidation=Soft(0.1)), declared, grads))
+    with pytest.raises(
+        TypeError, match=r"plain Python function, and no file can hold it: make it a class with @register"
+    ):
+        optimizer.state_dict()
+
+
+# --- states that others have saved --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("form", [{}, {"foreach": True}, {"capturable": True}, {"fused": True}])
+def test_a_state_of_torchs_adam_goes_on_with_the_own_gate(form: dict[str, bool], fused: bool) -> None:
+    """As a metaplastic optimizer that has taken the first steps at m = 0, and that then has its m."""
+    grads = gradients(hidden_weights(9, 11), 40)
+    weights = hidden_weights(9, 11), hidden_weights(9, 11)
+    options = {"lr": 0.02, "betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": 1e-3}
+    if form.get("capturable"):
+        state = saved_by(torch.optim.Adam, weights[0], grads[:20], options)
+        state["param_groups"][0]["capturable"] = True  # torch takes such steps on a GPU only
+    else:
+        state = saved_by(torch.optim.Adam, weights[0], grads[:20], {**options, **form})
+    before = copy.deepcopy(state)
+    ours = MetaplasticAdam([weights[0]], lr=1.0, m=4.0, fused=fused)
+    ours.load_state_dict(state)
+    group = ours.param_groups[0]
+    assert (group["m"], group["consolidation"], group["fused"]) == (4.0, None, fused)
+    assert {name: group[name] for name in options} == options
+    assert ours.state[weights[0]]["step"].dtype == torch.int64
+    want = MetaplasticAdam([weights[1]], **options)
+    run(want, weights[1], grads[:20])
+    want.param_groups[0]["m"] = 4.0
+    for h, optimizer in zip(weights, (ours, want), strict=True):
+        run(optimizer, h, grads[20:])
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-5, atol=1e-6)
+    assert torch.equal(state["state"][0]["step"], before["state"][0]["step"])  # counted in a copy
+
+
+def saved_by(make: Any, h: nn.Parameter, grads: list[Tensor], options: dict[str, Any]) -> dict[str, Any]:
+    optimizer = make([h], **options)
+    run(optimizer, h, grads)
+    return optimizer.state_dict()
+
+
+def test_a_state_of_torchs_sgd_goes_on_with_the_own_gate() -> None:
+    h, grads = hidden_weights(9, 11), gradients(hidden_weights(9, 11), 3)
+    state = saved_by(torch.optim.SGD, h, grads[:2], {"lr": 0.01, "momentum": 0.9})
+    buffer, before = state["state"][0]["momentum_buffer"].clone(), h.detach().clone()
+    ours = MetaplasticSGD([h], 1.0, consolidation=Linear(0.1))
+    ours.load_state_dict(state)
+    run(ours, h, grads[2:])
+    expected = metaplastic_update(before, 0.01 * torch.add(buffer * 0.9, grads[2]), Linear(0.1))
+    torch.testing.assert_close(h.detach(), expected, rtol=1e-6, atol=1e-8)
+    state["state"][0]["momentum_buffer"] = None  # as some torch versions write it
+    ours.load_state_dict(state)
+    assert not ours.state.get(h)
+
+
+def test_a_state_of_an_older_version_leaves_what_it_does_not_know() -> None:
+    h, grads = hidden_weights(9, 11), gradients(hidden_weights(9, 11), 20)
+    state = saved_by(MetaplasticAdam, h, grads, {"m": 4.0})
+    for name in ("gated", "fused", "capturable"):
+        del state["param_groups"][0][name]
+    state["state"][0]["step"] = 20  # a number of Python
+    other = MetaplasticAdam([{"params": [h], "consolidation": Linear(1.0)}], fused=True)
+    other.load_state_dict(state)
+    group = other.param_groups[0]
+    assert (group["m"], group["consolidation"], group["gated"], group["fused"]) == (4.0, None, "all", True)
+    assert other.state[h]["step"].item() == 20
+
+
+def test_schedules_and_rates_in_tensors_are_taken_over() -> None:
+    h = hidden_weights(2, 2)
+    adam = torch.optim.Adam([h], lr=torch.tensor(0.02))
+    torch.optim.lr_scheduler.OneCycleLR(adam, 0.5, total_steps=10, cycle_momentum=False)
+    ours = MetaplasticAdam([h], m=4.0)
+    ours.load_state_dict(adam.state_dict())
+    assert ours.param_groups[0]["lr"] == pytest.approx(0.02)
+    assert ours.param_groups[0]["max_lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        (torch.optim.Adam, {"amsgrad": True}, "an optimizer with amsgrad=True, which the metaplastic ones do not have"),
+        (torch.optim.Adam, {"amsgrad": True, "maximize": True}, "with amsgrad=True and maximize=True"),
+        (torch.optim.RMSprop, {}, "the state of group 0 has no betas but lr, "),
+        (torch.optim.SGD, {"lr": 0.1}, "the state of group 0 has no betas, eps but lr, momentum"),
+        (torch.optim.Adamax, {}, "the state of parameter 0 has no exp_avg_sq but step, exp_avg, exp_inf"),
+    ],
+)
+def test_states_of_other_optimizers_are_refused(make: Any, options: dict[str, Any], message: str) -> None:
+    h = hidden_weights(2, 2)
+    ours = MetaplasticAdam([h], lr=0.3, m=4.0)
+    with pytest.raises(ValueError, match=message):
+        ours.load_state_dict(saved_by(make, h, gradients(h, 2), options))
+    assert ours.param_groups[0]["lr"] == 0.3
+    assert not ours.state
+
+
+def test_states_that_do_not_fit_are_refused() -> None:
+    h, other = hidden_weights(2, 2), hidden_weights(3, 2)
+    state = saved_by(torch.optim.Adam, h, gradients(h, 2), {})
+    with pytest.raises(ValueError, match=r"groups of 1 parameters and this optimizer of 1, 1: make it with the groups"):
+        MetaplasticAdam([{"params": [h]}, {"params": [other]}]).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"exp_avg of parameter 0 has the shape \(2, 2\), and the parameter \(3, 2\)"):
+        MetaplasticAdam([other]).load_state_dict(state)
+    for nothing in ({}, {"weight": h}, [1]):
+        with pytest.raises(ValueError, match="this is no optimizer's state"):
+            MetaplasticAdam([h]).load_state_dict(nothing)  # type: ignore[arg-type]
+    nesterov = saved_by(torch.optim.SGD, h, gradients(h, 2), {"lr": 0.1, "momentum": 0.9, "nesterov": True})
+    with pytest.raises(ValueError, match="nesterov=True"):
+        MetaplasticSGD([h], 0.1).load_state_dict(nesterov)
+
+
 def test_clearing_the_state_starts_the_moments_again() -> None:
     h, grads = hidden_weights(4, 5), gradients(hidden_weights(4, 5), 20)
     optimizer = MetaplasticAdam([h], m=4.0)
     run(optimizer, h, grads[:10])
-    fresh = nn.Parameter(h.detach().clone())
+    fresh = mark_binary(nn.Parameter(h.detach().clone()))
     optimizer.state.clear()
     assert torch.equal(run(optimizer, h, grads[10:]), run(MetaplasticAdam([fresh], m=4.0), fresh, grads[10:]))
 

@@ -8,7 +8,7 @@ import math
 import subprocess
 import sys
 from decimal import Decimal, localcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,18 +16,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from own_function import Soft
 
 from lava_meta.rule import (
+    BUILT_IN,
     CONSOLIDATIONS,
     Consolidation,
     Constant,
     Exponential,
     Linear,
+    PlainFunction,
     Quadratic,
     Table,
     Tanh2,
+    as_consolidation,
     consolidation_from_dict,
     metaplastic_update,
+    register_consolidation,
     sign,
 )
 
@@ -73,8 +78,8 @@ def ladder(dtype: Any) -> np.ndarray:
 
 
 def test_every_kind_is_tested() -> None:
-    assert {f.kind for f in FUNCTIONS} == set(CONSOLIDATIONS)
-    assert all(kind == function.kind for kind, function in CONSOLIDATIONS.items())
+    assert {type(f) for f in FUNCTIONS} == {*BUILT_IN}
+    assert {function.kind: function for function in BUILT_IN}.items() <= CONSOLIDATIONS.items()
 
 
 # --- sign ---------------------------------------------------------------------------------------------------------
@@ -286,6 +291,138 @@ def test_what_is_no_hidden_weight(f: Consolidation) -> None:
         f(torch.arange(3))
     with pytest.raises(TypeError, match="numpy array or a torch tensor, not list"):
         f([0.5])  # type: ignore[type-var]
+
+
+# --- functions of one's own -----------------------------------------------------------------------------------------
+
+
+def test_a_registered_function_goes_to_json_and_back(registry: dict[str, type[Consolidation]]) -> None:
+    with pytest.raises(ValueError, match=r"Soft cannot be saved: it is not registered.*@register_consolidation"):
+        Soft(0.5).to_dict()
+    with pytest.raises(ValueError, match=r"unknown consolidation 'soft'.*must be registered before it is read"):
+        consolidation_from_dict({"kind": "soft", "s": 0.5})
+    assert register_consolidation(Soft) is Soft
+    assert registry["soft"] is Soft
+    record = json.loads(json.dumps(Soft(0.5).to_dict()))
+    assert record == {"kind": "soft", "s": 0.5}
+    assert consolidation_from_dict(record) == Soft(0.5)
+    with pytest.raises(TypeError, match=r"Soft cannot be saved: its parameters must be what JSON holds"):
+        Soft(np.float32(0.5)).to_dict()  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_kind_may_be_annotated_or_not() -> None:
+    @register_consolidation
+    @dataclasses.dataclass(frozen=True)
+    class Bare(Soft):
+        kind = "bare"
+
+    @register_consolidation
+    @dataclasses.dataclass(frozen=True)
+    class Field(Soft):
+        kind: str = "field"  # type: ignore[misc]
+
+    for f in (Bare(0.5), Field(0.5)):
+        assert f.to_dict() == {"kind": f.kind, "s": 0.5}
+        assert consolidation_from_dict(f.to_dict()) == f
+
+
+def test_a_subclass_is_not_saved_as_its_parent() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Squared(Linear):
+        def _of(self, distance: Any, xp: Any) -> Any:
+            return super()._of(distance, xp) ** 2
+
+    with pytest.raises(ValueError, match="Squared cannot be saved: it is not registered"):
+        Squared(1.0).to_dict()
+    with pytest.raises(TypeError, match=r'Squared has no kind of its own: .*kind = "squared"'):
+        register_consolidation(Squared)
+
+
+def test_a_cell_that_runs_twice_registers_again(registry: dict[str, type[Consolidation]]) -> None:
+    def cell() -> type[Consolidation]:
+        @register_consolidation
+        @dataclasses.dataclass(frozen=True)
+        class Cell(Soft):
+            kind: ClassVar[str] = "cell"
+
+        return Cell
+
+    first, second = cell(), cell()
+    assert first is not second
+    assert registry["cell"] is second
+
+
+def own_class(**members: Any) -> type:
+    return dataclasses.dataclass(frozen=True)(type("Mine", (Soft,), {"__annotations__": {}, **members}))
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (lambda: len, TypeError, "takes a class derived from Consolidation, not <built-in"),
+        (lambda: int, TypeError, "takes a class derived from Consolidation, not <class 'int'>"),
+        (lambda: type("Loose", (Soft,), {"kind": "loose"}), TypeError, "Loose must be a frozen dataclass"),
+        (lambda: own_class(kind="linear"), ValueError, "the kind 'linear' of Mine is taken"),
+        (lambda: own_class(kind="function"), ValueError, "the kind 'function' of Mine is taken"),
+        (lambda: own_class(kind=""), TypeError, "Mine has no kind of its own"),
+    ],
+)
+@pytest.mark.usefixtures("registry")
+def test_classes_that_are_not_registered(function: Any, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        register_consolidation(function())
+
+
+@pytest.mark.parametrize("like", [np.zeros(0), torch.zeros(0)], ids=["numpy", "torch"])
+def test_a_plain_function_becomes_one(like: Any) -> None:
+    f = as_consolidation(lambda size: 1 / (1 + size), like)
+    assert isinstance(f, PlainFunction)
+    for h in (np.array([-1.0, 0.0, 3.0]), torch.tensor([-1.0, 0.0, 3.0])):
+        np.testing.assert_array_equal(np.asarray(f(h)), [0.5, 1, 0.25])
+    with pytest.raises(
+        TypeError, match=r"<lambda> is a plain Python function, and no file can hold it: make it a class"
+    ):
+        f.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (lambda size: size, ValueError, "= 1.26: f must lie in"),
+        (lambda size: 1 - size, ValueError, r"= 1.26: f must lie in \[0, 1\]"),
+        (lambda size: 0 * size + 0.5, ValueError, r"is 0.5 at \|h\| = 0: f must be 1 at 0"),
+        (lambda size: 1 / (1 + (size - 1) ** 2) + 0.5 * (size == 0), ValueError, "f must never rise"),
+        (lambda size: size / size, ValueError, "is nan at"),
+        (lambda size: 1.0, TypeError, "fails on a flat"),
+        (lambda size: size[:1] * 0 + 1, TypeError, "fails on a flat"),
+        (lambda: 1.0, TypeError, "fails on a flat"),
+        ("tanh2", TypeError, r"must be a Consolidation such as Linear\(2.0\), or a function of \|h\|, not 'tanh2'"),
+        (Linear, TypeError, "must be a Consolidation such as"),
+    ],
+)
+@pytest.mark.parametrize("like", [np.zeros(0), torch.zeros(0)], ids=["numpy", "torch"])
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_functions_that_break_the_promises(function: Any, error: type, message: str, like: Any) -> None:
+    with pytest.raises(error, match=message):
+        as_consolidation(function, like)
+
+
+def test_a_class_of_ones_own_is_held_to_its_promises_too() -> None:
+    class Rising(Soft):
+        def _of(self, distance: Any, xp: Any) -> Any:
+            return 1 + 0 * distance if xp is np else 1 + distance
+
+    assert as_consolidation(Rising(1.0), np.zeros(0)) == Rising(1.0)
+    with pytest.raises(ValueError, match=r"Rising\(s=1.0\) is 1.* f must lie in"):
+        as_consolidation(Rising(1.0), torch.zeros(0))
+
+    class Gated(Tanh2):
+        def _of(self, distance: Any, xp: Any) -> Any:
+            return 1 / (1 + distance)
+
+    with pytest.raises(ValueError, match="is_plain promises that f is 1 everywhere"):
+        as_consolidation(Gated(0.0), np.zeros(0))
 
 
 # --- the update ---------------------------------------------------------------------------------------------------

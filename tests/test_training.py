@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from own_function import Soft
 from torch import nn
 
 from lava_meta.checkpoint import read_checkpoint, write_checkpoint
 from lava_meta.data import Dataset, Images, load_dataset
 from lava_meta.errors import DivergenceError, FormatError, RunFolderError
 from lava_meta.metrics import AccuracyMatrix
-from lava_meta.nn import BinaryMLP
+from lava_meta.nn import BinaryLayer, BinaryMLP
 from lava_meta.optim import MetaplasticAdam
-from lava_meta.rule import Exponential, Tanh2
+from lava_meta.rule import Exponential, Tanh2, register_consolidation
 from lava_meta.streams import permuted_tasks, split_classes, stream_of_subsets
 from lava_meta.training import TrainSettings, evaluate, train
 
@@ -86,6 +87,42 @@ class TestWhatItComputes:
             assert matrix.values[2, 1] > 0.9
             acc[m] = matrix.acc()
         assert acc[8.0] > acc[0.0] + 0.03
+
+    @pytest.mark.parametrize("fast", [False, True])
+    def test_a_plain_function_is_a_gate_where_nothing_is_saved(self, fast, tmp_path):
+        models = net(), net()
+        plain = replace(QUICK, consolidation=lambda size: 1 / (1 + size / 0.05), fast=fast)
+        for model, settings in zip(models, (plain, replace(plain, consolidation=Soft(0.05))), strict=True):
+            quiet(model, settings=settings)
+        assert same(*map(hidden, models))
+        with pytest.raises(TypeError, match="a plain Python function, and no file can hold it"):
+            quiet(net(), settings=plain, out=tmp_path / "run")
+        with pytest.raises(ValueError, match="Soft cannot be saved: it is not registered"):
+            quiet(net(), settings=settings, out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_layers_of_ones_own_are_gated_once_they_say_so(self):
+        class Own(nn.Linear):
+            def forward(self, x):
+                return nn.functional.linear(x, (self.weight.sign() - self.weight).detach() + self.weight)
+
+        class Known(BinaryLayer, Own):
+            pass
+
+        def trained(layer, m):
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.Tanh(), layer(24, 10, bias=False))
+            quiet(model, settings=replace(QUICK, m=m))
+            return hidden(model)
+
+        with pytest.warns(
+            UserWarning, match=r"uses 2 of the weights \(1.weight, 3.weight\): their steps are not gated"
+        ):
+            ungated = trained(Own, 30.0)
+        assert same(ungated, trained(Own, 0.0))
+        with pytest.warns(UserWarning, match=r"uses 1 of the weights \(1.weight\)"):
+            gated = trained(Known, 30.0)
+        assert not same(gated, ungated)
 
     def test_the_history_has_the_loss_and_every_test(self):
         result = quiet(net())
@@ -425,6 +462,22 @@ class TestResume:
             quiet(StopsAfter(12), settings=settings, out=tmp_path)
         quiet(again, settings=settings, out=tmp_path, resume=True)
         assert same(hidden(again), hidden(whole))
+
+    def test_a_function_of_ones_own(self, tmp_path, registry):
+        register_consolidation(Soft)
+        settings = replace(QUICK, consolidation=Soft(0.05), reset_moments=False)
+        whole, again = StopsAfter(10**9), StopsAfter(10**9)
+        quiet(whole, settings=settings)
+        with pytest.raises(Stop):
+            quiet(StopsAfter(12), settings=settings, out=tmp_path)
+        quiet(again, settings=settings, out=tmp_path, resume=True)
+        assert same(hidden(again), hidden(whole))
+        assert json.loads((tmp_path / "settings.json").read_text())["settings"]["consolidation"] == {
+            "kind": "soft",
+            "s": 0.05,
+        }
+        with pytest.raises(RunFolderError, match=r"settings\.consolidation"):
+            quiet(again, settings=replace(settings, consolidation=Soft(0.1)), out=tmp_path, resume=True)
 
     def test_a_finished_run_is_read_back(self, tmp_path):
         model, again = net(), BinaryMLP.for_images(SMALL.train, [24], seed=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -15,8 +16,9 @@ from torch import nn
 
 from lava_meta import optim
 from lava_meta.kernels import gpu
+from lava_meta.nn import mark_binary
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
-from lava_meta.rule import Consolidation
+from lava_meta.rule import Consolidation, Linear
 
 pytest.importorskip("triton", reason="triton comes with torch where that is built for CUDA")
 
@@ -28,7 +30,15 @@ class Own(Consolidation):
         return 1 / (1 + distance)
 
 
-FUNCTIONS = [*fused_steps.FUNCTIONS, Own()]
+@dataclass(frozen=True)
+class Squared(Linear):
+    """A subclass, which the kernel's `linear` would compute wrongly."""
+
+    def _of(self, distance: Any, xp: Any) -> Any:
+        return super()._of(distance, xp) ** 2
+
+
+FUNCTIONS = [*fused_steps.FUNCTIONS, Own(), Squared(0.5)]
 OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "adam": (MetaplasticAdam, {"lr": 0.005, "capturable": True}),
     "sgd": (MetaplasticSGD, {"lr": 0.01}),
@@ -95,7 +105,7 @@ def test_what_the_kernels_do_not_take_is_done_in_the_clear_form() -> None:
     for other in (h.double(), h.T):
         results = []
         for fused in (False, True):
-            parameter = nn.Parameter(other.clone(memory_format=torch.preserve_format))
+            parameter = mark_binary(nn.Parameter(other.clone(memory_format=torch.preserve_format)))
             parameter.grad = torch.ones_like(other)
             MetaplasticAdam([parameter], m=4.0, fused=fused).step()
             results.append(parameter.detach())

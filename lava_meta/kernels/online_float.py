@@ -12,26 +12,18 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from lava_meta.gates import closed_form
 from lava_meta.kernels.online import sums
 from lava_meta.online_learning.layers import FloatLayer
-from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Tanh2
 
-_CONSTANT, _LINEAR, _QUADRATIC, _TANH2, _EXPONENTIAL = range(5)
-
-
-def gate_code(consolidation: Consolidation) -> tuple[int, float] | None:
-    """How the kernels know a consolidation function: its number and its parameter; None for one that they do not."""
-    if isinstance(consolidation, Constant):
-        return _CONSTANT, 0.0
-    if isinstance(consolidation, Linear):
-        return _LINEAR, consolidation.T
-    if isinstance(consolidation, Quadratic):
-        return _QUADRATIC, consolidation.T
-    if isinstance(consolidation, Tanh2):
-        return _TANH2, -2.0 * consolidation.m
-    if isinstance(consolidation, Exponential):
-        return _EXPONENTIAL, -consolidation.m
-    return None
+_LINEAR, _QUADRATIC, _TANH2, _EXPONENTIAL, _PLAIN = range(5)
+_CODES = {
+    "linear": _LINEAR,
+    "quadratic": _QUADRATIC,
+    "tanh2": _TANH2,
+    "exponential": _EXPONENTIAL,
+    "plain": _PLAIN,
+}
 
 
 @njit("void(float32[:, ::1], float32[::1], float32[::1])", cache=True, nogil=True, fastmath=True)
@@ -100,7 +92,7 @@ def _update(
 
 
 class CompiledFloatLayer(FloatLayer):
-    """A `FloatLayer` whose passes over the synapses are compiled, for the consolidation functions of `gate_code`."""
+    """A `FloatLayer` whose passes over the synapses are compiled, for consolidation functions of closed form."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         self._x = np.ascontiguousarray(x, np.int16)
@@ -116,16 +108,16 @@ class CompiledFloatLayer(FloatLayer):
 
     def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
         s = self.settings
-        code = gate_code(s.rule.consolidation)
-        assert code is not None
+        form = closed_form(s.rule.consolidation)
+        assert form is not None
         _update(
             self.hidden,
             self.balance,
             x,
             np.ascontiguousarray(amount, np.float32),
             np.float32(2.0**-s.level_bits),
-            code[0],
-            np.float32(code[1]),
+            _CODES[form.name],
+            np.float32(form.number),
             np.float32(1 / (s.limit * self.consolidation_range)),
             np.float32(s.limit),
             np.float32(0 if s.rule.memory is None else 1 / s.rule.memory),

@@ -21,8 +21,9 @@ from numba import njit, types
 from numba.extending import intrinsic, overload
 from torch import Tensor
 
+from lava_meta.gates import closed_form
 from lava_meta.kernels.threads import in_parts
-from lava_meta.rule import Consolidation, Exponential, Linear, Quadratic, Table, Tanh2, sign
+from lava_meta.rule import Consolidation, Table, sign
 
 _F = np.float32
 _ONE, _ZERO = _F(1), _F(0)
@@ -60,20 +61,19 @@ class _Table(NamedTuple):
 
 
 Gate = _Plain | _Tanh2 | _Exponential | _Linear | _Quadratic | _Table
+_GATES: dict[str, Any] = {
+    "plain": _Plain,
+    "tanh2": _Tanh2,
+    "exponential": _Exponential,
+    "linear": _Linear,
+    "quadratic": _Quadratic,
+}
 
 
 def gate_of(f: Consolidation) -> Gate | None:
-    """The compiled form of `f`; None where there is none, as for a function of the user's own."""
-    if f.is_plain:
-        return _Plain(_ZERO)
-    if type(f) is Tanh2:
-        return _Tanh2(_F(-2.0 * f.m))
-    if type(f) is Exponential:
-        return _Exponential(_F(-f.m))
-    if type(f) is Linear:
-        return _Linear(_F(f.T))
-    if type(f) is Quadratic:
-        return _Quadratic(_F(f.T))
+    """The compiled form of `f`; None if there is none, as for a function of the user's own."""
+    if form := closed_form(f):
+        return _GATES[form.name](_F(form.number))
     if type(f) is Table:
         points, values = np.array(f.points), np.array(f.values)
         slopes = np.append(np.diff(values) / np.diff(points), 0)

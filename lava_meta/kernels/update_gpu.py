@@ -20,7 +20,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lava_meta.rule import Consolidation, Exponential, Linear, Quadratic, Tanh2, sign
+from lava_meta.gates import closed_form
+from lava_meta.rule import Consolidation, sign
 
 BLOCK = 1024
 """Weights that one program works on."""
@@ -166,16 +167,9 @@ def sgd(
 
 
 def _gate_of(f: Consolidation, hidden: Tensor) -> tuple[str, float, Tensor]:
-    """The gate's name in the kernel, its number, and its shares where it has no name there (else anything)."""
-    if f.is_plain:
-        return "plain", 0.0, hidden
-    if type(f) is Tanh2:
-        return "tanh2", -2.0 * f.m, hidden
-    if type(f) is Exponential:
-        return "exponential", -f.m, hidden
-    if type(f) in (Linear, Quadratic):
-        return f.kind, f.T, hidden  # type: ignore[attr-defined]
-    return "given", 0.0, f(hidden)
+    """The gate's name in the kernel, its number, and its shares if it has no name there (else anything)."""
+    form = closed_form(f)
+    return (*form, hidden) if form else ("given", 0.0, f(hidden))
 
 
 def _launch(kernel: Any, hidden: Tensor, *arguments: Any, **options: Any) -> None:

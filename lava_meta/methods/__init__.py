@@ -6,7 +6,7 @@ frozen dataclasses and handed to `train(..., method=EWC(strength=1000.0))`; they
 scenario, and are part of the checkpoint, so that a stopped run goes on to the bitwise identical result.
 """
 
-from lava_meta.methods.base import Hooks, Method, synapses
+from lava_meta.methods.base import Hooks, Method, synapses, weights
 from lava_meta.methods.beakers import Beakers
 from lava_meta.methods.ewc import EWC
 from lava_meta.methods.fisher import diagonal_fisher
@@ -14,4 +14,4 @@ from lava_meta.methods.levels import Levels
 from lava_meta.methods.replay import Replay
 from lava_meta.methods.si import SI
 
-__all__ = ["EWC", "SI", "Beakers", "Hooks", "Levels", "Method", "Replay", "diagonal_fisher", "synapses"]
+__all__ = ["EWC", "SI", "Beakers", "Hooks", "Levels", "Method", "Replay", "diagonal_fisher", "synapses", "weights"]

@@ -22,6 +22,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
+from lava_meta.nn.binary import hidden_weights, is_binary
+from lava_meta.rule import sign
+
 if TYPE_CHECKING:
     from lava_meta.data import Images
 
@@ -71,9 +74,30 @@ class Method(ABC):
         return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
 
 
-def synapses(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The trainable parameters that hold synapses, by name: those of two or more dimensions, as for the optimizer."""
+def weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The trainable parameters of two or more dimensions by name, hidden weights and real-valued ones."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad and p.dim() >= 2}
+
+
+def synapses(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The trainable hidden weights by name: those that the optimizers gate (`lava_meta.nn.hidden_weights`).
+
+    Raises:
+        ValueError: if the model has none, so that a method on them would do nothing.
+    """
+    found = hidden_weights(model)
+    if not found:
+        raise ValueError(
+            "the model has no binary weights: if layers of your own take signs of theirs, derive them from "
+            "lava_meta.nn.BinaryLayer, or mark the weights with lava_meta.nn.mark_binary"
+        )
+    return found
+
+
+def anchored(weight: nn.Parameter, anchor: str) -> Tensor:
+    """What a spring holds of a weight, without gradient: of a hidden weight with the anchor "binary" its sign."""
+    held = weight.detach()
+    return sign(held) if anchor == "binary" and is_binary(weight) else held
 
 
 def check_number(name: str, value: Any, least: float = 0.0) -> None:

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lava_meta.data import Images
-from lava_meta.methods.base import Hooks, Method, check_choice, check_number, check_whole, synapses
+from lava_meta.methods.base import Hooks, Method, anchored, check_choice, check_number, check_whole, weights
 from lava_meta.methods.fisher import diagonal_fisher
-from lava_meta.rule import sign
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class EWC(Method):
     importances of each layer change places at random: the paper's *random consolidation*, a baseline that has the
     right amount of consolidation in the wrong places.
 
-    Only synapses are held; gains and offsets of norms are not.
+    Every weight of two or more dimensions is held, a real-valued one always by itself; gains and offsets are not.
     """
 
     strength: float = 5000.0
@@ -55,13 +54,10 @@ class EWC(Method):
 class _Springs(Hooks):
     def __init__(self, settings: EWC, model: nn.Module) -> None:
         self.settings, self.model = settings, model
-        self.weights = synapses(model)
+        self.weights = weights(model)
         self.stiffness = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}  # sum F_k
         self.pull = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}  # sum F_k a_k
         self.parts = 0
-
-    def _anchored(self, weight: Tensor) -> Tensor:
-        return weight if self.settings.anchor == "hidden" else sign(weight)
 
     @torch.no_grad()
     def gradients(self) -> None:
@@ -69,7 +65,7 @@ class _Springs(Hooks):
             return
         for name, weight in self.weights.items():
             if weight.grad is not None:
-                force = torch.addcmul(-self.pull[name], self.stiffness[name], self._anchored(weight))
+                force = torch.addcmul(-self.pull[name], self.stiffness[name], anchored(weight, self.settings.anchor))
                 weight.grad.add_(force, alpha=self.settings.strength)
 
     def end_part(self, part: int, images: Images) -> None:
@@ -83,7 +79,7 @@ class _Springs(Hooks):
                     places = torch.randperm(importance.numel()).to(importance.device)
                     importance = importance.flatten()[places].view_as(importance)
                 self.stiffness[name] += importance
-                self.pull[name].addcmul_(importance, self._anchored(weight))
+                self.pull[name].addcmul_(importance, anchored(weight, self.settings.anchor))
         self.parts += 1
 
     def tensors(self) -> dict[str, Tensor]:

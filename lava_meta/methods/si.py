@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lava_meta.data import Images
-from lava_meta.methods.base import Hooks, Method, check_choice, check_number, synapses
-from lava_meta.rule import sign
+from lava_meta.methods.base import Hooks, Method, anchored, check_choice, check_number, weights
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,8 @@ class SI(Method):
     end of a part, so SI costs no more passes over the data; but it needs to be told where a part ends.
 
     strength: c, at least 0. damping: xi > 0, in squared units of a. anchor: what `a` is: the `"hidden"` weight, or the
-    `"binary"` one, whose path is made of its flips alone, 2 each. Only synapses are held.
+    `"binary"` one, whose path is made of its flips alone, 2 each. Every weight of two or
+    more dimensions is held, a real-valued one always by itself.
     """
 
     strength: float = 1.0
@@ -45,15 +45,11 @@ class SI(Method):
 class _Paths(Hooks):
     def __init__(self, settings: SI, model: nn.Module) -> None:
         self.settings = settings
-        self.weights = synapses(model)
+        self.weights = weights(model)
         self.path = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
         self.omega = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
-        self.anchor = {name: self._anchored(weight).clone() for name, weight in self.weights.items()}
+        self.anchor = {name: anchored(weight, self.settings.anchor).clone() for name, weight in self.weights.items()}
         self._before: dict[str, tuple[Tensor, Tensor]] = {}  # the step under way: gradients and weights
-
-    def _anchored(self, weight: Tensor) -> Tensor:
-        weight = weight.detach()
-        return weight if self.settings.anchor == "hidden" else sign(weight)
 
     @torch.no_grad()
     def gradients(self) -> None:
@@ -61,19 +57,19 @@ class _Paths(Hooks):
         for name, weight in self.weights.items():
             if weight.grad is None:
                 continue
-            here = self._anchored(weight)
+            here = anchored(weight, self.settings.anchor)
             self._before[name] = weight.grad.clone(), here.clone()
             weight.grad.addcmul_(self.omega[name], here - self.anchor[name], value=2 * self.settings.strength)
 
     @torch.no_grad()
     def stepped(self) -> None:
         for name, (gradient, before) in self._before.items():
-            self.path[name].addcmul_(gradient, self._anchored(self.weights[name]) - before, value=-1.0)
+            self.path[name].addcmul_(gradient, anchored(self.weights[name], self.settings.anchor) - before, value=-1.0)
 
     @torch.no_grad()
     def end_part(self, part: int, images: Images) -> None:
         for name, weight in self.weights.items():
-            here = self._anchored(weight)
+            here = anchored(weight, self.settings.anchor)
             moved = (here - self.anchor[name]).square_().add_(self.settings.damping)
             self.omega[name] += self.path[name].clamp_(min=0).div_(moved)
             self.path[name].zero_()

@@ -2,7 +2,8 @@
 
 A binary layer keeps a real *hidden weight* `h` for every synapse, uses `w = sign(h)` in its products, and passes the
 gradient of `w` straight through to `h` (Courbariaux et al. 2016). With an optimizer of `lava_meta.optim` the hidden
-weight is also what consolidates the synapse. `sign(0) = +1` everywhere, so that a weight or an activation is one bit.
+weight is also what consolidates the synapse; a layer of one's own derives from `BinaryLayer`, by which they know its
+weights. `sign(0) = +1` everywhere, so that a weight or an activation is one bit.
 
     pixels (0 .. max_level) -> Pixels -> BinaryLinear -> norm -> Sign -> ... -> BinaryLinear -> norm -> logits
 
@@ -18,6 +19,7 @@ Three norms are offered for `BinaryMLP`:
     each sample normed over its units, no affine (`SampleNorm`).
 """
 
+from lava_meta.nn.binary import BinaryLayer, hidden_weights, is_binary, mark_binary
 from lava_meta.nn.layers import BinaryConv2d, BinaryLinear, Pixels, Sign, SignSTE, sign_ste
 from lava_meta.nn.networks import BinaryConvNet, BinaryMLP
 from lava_meta.nn.norms import FixedNorm, SampleNorm, TaskBatchNorm, recalibrate, select_task, use_statistics
@@ -27,6 +29,7 @@ from lava_meta.nn.window import learning_shares
 __all__ = [
     "BinaryConv2d",
     "BinaryConvNet",
+    "BinaryLayer",
     "BinaryLinear",
     "BinaryMLP",
     "FixedNorm",
@@ -36,7 +39,10 @@ __all__ = [
     "Sign",
     "SignSTE",
     "TaskBatchNorm",
+    "hidden_weights",
+    "is_binary",
     "learning_shares",
+    "mark_binary",
     "recalibrate",
     "select_task",
     "sign_ste",

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lava_meta.nn.binary import BinaryLayer
+
 
 class SignSTE(torch.autograd.Function):
     """`sign(x)` with `sign(0) = +1`, and a straight-through gradient inside a window.
@@ -62,7 +64,7 @@ class Sign(nn.Module):
         return f"window={self.window}"
 
 
-class BinaryLinear(nn.Linear):
+class BinaryLinear(BinaryLayer, nn.Linear):
     """`y = sign(h) x`: a linear layer of binary weights, without bias.
 
     Shapes: x (..., in_features), h = `weight` (out_features, in_features), y (..., out_features). Hidden weights start
@@ -86,7 +88,7 @@ class BinaryLinear(nn.Linear):
         return functional.linear(x, self.binary_weight)
 
 
-class BinaryConv2d(nn.Conv2d):
+class BinaryConv2d(BinaryLayer, nn.Conv2d):
     """`y = sign(h) * x`: a two-dimensional convolution with binary weights, without bias; zero padding.
 
     Shapes: x (n, in_channels, height, width); h = `weight` (out_channels, in_channels / groups, *kernel_size). Hidden

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import nn
 
+from lava_meta.nn.binary import BinaryLayer
 from lava_meta.nn.layers import Pixels
 from lava_meta.nn.networks import check_dense, seeded
 from lava_meta.nn.norms import SampleNorm, TaskBatchNorm, select_task
 
 if TYPE_CHECKING:
     from lava_meta.data import Images
+
+
+class GatedLinear(BinaryLayer, nn.Linear):
+    """`nn.Linear`, whose real weights the metaplastic optimizers gate as if their signs were what computes."""
+
+    capturable: ClassVar[bool] = True
 
 
 class RealMLP(nn.Sequential):
@@ -43,7 +50,7 @@ class RealMLP(nn.Sequential):
         layers: list[nn.Module] = [nn.Flatten(), Pixels(pixel_mean, 1 / pixel_std, max_level)]
         with seeded(seed):
             for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-                linear = nn.Linear(fan_in, fan_out, bias=False)
+                linear = GatedLinear(fan_in, fan_out, bias=False)
                 nn.init.uniform_(linear.weight, -init_width, init_width)
                 layers += [linear, TaskBatchNorm(fan_out, **batch_norm) if norm == "batch" else SampleNorm()]
                 if i < len(sizes) - 2:

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from lava_meta.errors import DivergenceError
+from lava_meta.gates import closed_form
 from lava_meta.graph import BinaryGraph
 from lava_meta.online_learning.class_errors import ClassError
 from lava_meta.online_learning.device_layer import DeviceLayer
@@ -73,11 +74,10 @@ def make_layer(settings: LayerSettings, state: State, compiled: bool) -> Layer:
 
 
 def _float_layer(settings: LayerSettings, state: State, compiled: bool) -> FloatLayer:
-    if compiled:
-        from lava_meta.kernels.online_float import CompiledFloatLayer, gate_code
+    if compiled and closed_form(settings.rule.consolidation):
+        from lava_meta.kernels.online_float import CompiledFloatLayer
 
-        if gate_code(settings.rule.consolidation) is not None:
-            return CompiledFloatLayer(settings, state)
+        return CompiledFloatLayer(settings, state)
     return FloatLayer(settings, state)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -73,7 +73,7 @@ class Learner:
     def __init__(
         self,
         sizes: Sequence[int],
-        rule: OnlineRule | Consolidation | None = None,
+        rule: OnlineRule | Consolidation | Callable[[Any], Any] | None = None,
         precision: Precision = 8,
         feedback: str = "symmetric",
         seed: int = 0,
@@ -101,8 +101,8 @@ class Learner:
                 "the learning engine sees one image at a time and passes no error down: give lanes=1 and, with hidden "
                 "layers, feedback='direct'"
             )
-        if isinstance(rule, Consolidation):
-            rule = OnlineRule(consolidation=rule)
+        if rule is not None and not isinstance(rule, OnlineRule):
+            rule = OnlineRule(consolidation=rule)  # type: ignore[arg-type]
         self.sizes = tuple(int(n) for n in sizes)
         self.rule = rule or OnlineRule()
         self.precision, self.feedback, self.seed, self.backend, self.lanes = precision, feedback, seed, backend, lanes

@@ -15,7 +15,7 @@ import numpy as np
 
 from lava_meta.lowering import TRACE_LIMIT, EngineRule, lower
 from lava_meta.online_learning.device import STORED_BITS, Device
-from lava_meta.rule import Consolidation, Linear, consolidation_from_dict
+from lava_meta.rule import Consolidation, Linear, as_consolidation, consolidation_from_dict
 
 Precision = Literal["float"] | int
 ERRORS = ("softmax", "margin", "ternary")
@@ -62,8 +62,7 @@ class OnlineRule:
     memory: int | None = None  # images of an active input in which h falls to 1/e; None: nothing is forgotten
 
     def __post_init__(self) -> None:
-        if not isinstance(self.consolidation, Consolidation):
-            raise TypeError(f"consolidation is {self.consolidation!r}; give one of lava_meta.rule's functions")
+        object.__setattr__(self, "consolidation", as_consolidation(self.consolidation, np.zeros(0)))
         for name, low, high in (("lr", 0, 1), ("readout_limit", 0.01, 1), ("dead_zone", 0, 1), ("init_width", 0, 1)):
             if not (math.isfinite(getattr(self, name)) and low <= getattr(self, name) <= high):
                 raise ValueError(f"{name} is {getattr(self, name)}; it lies between {low} and {high}")

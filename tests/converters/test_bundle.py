@@ -225,6 +225,6 @@ def test_bad_input(graph, images, tmp_path):
     wide = DenseLayer.from_weights(np.ones((1, 17_000)), np.zeros(1))
     with pytest.raises(ConversionError, match="hidden1: the sum of neurons"):
         lava_meta.bundle(BinaryGraph((wide,), Readout.from_weights(np.ones((2, 1))), 255, (17_000,)), target)
-    with pytest.raises(TypeError, match="give a consolidation function"):
+    with pytest.raises(TypeError, match="must be a Consolidation such as"):
         lava_meta.bundle(graph, target, rule="tanh2")
     assert not list(tmp_path.iterdir())
