@@ -215,8 +215,8 @@ class _Run:
         if self.threads is not None:
             if begun_with not in (None, self.threads):
                 warnings.warn(
-                    f"the run was begun on {begun_with} threads and goes on with {self.threads}, so the result may differ "
-                    "in the last bits",
+                    f"the run was begun on {begun_with} threads and goes on with {self.threads}, so the result may "
+                    "differ in the last bits",
                     stacklevel=4,
                 )
         elif begun_with is not None:
