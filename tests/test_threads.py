@@ -18,7 +18,7 @@ from torch import nn
 
 from lava_meta.data import Dataset, load_dataset
 from lava_meta.kernels import threads
-from lava_meta.kernels.threads import LEAST_PRODUCT, BusyCores, in_parts, threads_for
+from lava_meta.kernels.threads import LEAST_PRODUCT, SHARE_OF_PRODUCT, BusyCores, in_parts, threads_for
 from lava_meta.nn import BinaryMLP
 from lava_meta.progress import TrainingProgress
 from lava_meta.streams import permuted_tasks
@@ -101,16 +101,17 @@ def test_a_forked_process_does_without_the_threads_that_it_left_behind() -> None
 @pytest.mark.parametrize(
     ("model", "batch", "places", "number"),
     [
-        (BinaryMLP((784, 256, 256, 10)), 100, 784, 1),  # 20 million multiplications
+        (BinaryMLP((784, 64, 64, 10)), 100, 784, 1),  # 5 million multiplications
+        (BinaryMLP((784, 128, 128, 10)), 100, 784, 2),  # 10
         (BinaryMLP((784, 512, 512, 10)), 100, 784, 2),  # 40
         (BinaryMLP((784, 1024, 1024, 10)), 100, 784, 6),  # 105
-        (BinaryMLP((784, 1024, 1024, 10)), 10, 784, 1),
+        (BinaryMLP((784, 512, 512, 10)), 10, 784, 1),
         (nn.Conv2d(64, 64, 3), 10, 784, 17),  # 289: a kernel is used at every pixel
         (nn.BatchNorm1d(10**6), 100, 784, 1),  # no product
     ],
 )
 def test_threads_follow_the_largest_product(model: nn.Module, batch: int, places: int, number: int) -> None:
-    assert LEAST_PRODUCT == 16_777_216
+    assert (LEAST_PRODUCT, SHARE_OF_PRODUCT) == (8_388_608, 16_777_216)
     torch.set_num_threads(20)
     assert threads_for(model, batch, places) == number
     torch.set_num_threads(2)
@@ -135,6 +136,7 @@ def test_training_takes_the_threads_it_is_given_and_puts_them_back(monkeypatch: 
     assert trained(threads=2)[2] == {2}
     assert trained()[2] == {1}
     monkeypatch.setattr(threads, "LEAST_PRODUCT", 1)
+    monkeypatch.setattr(threads, "SHARE_OF_PRODUCT", 1)
     assert trained()[2] == {3}
     assert torch.get_num_threads() == 3
     for wrong in (0, 1.0, True):

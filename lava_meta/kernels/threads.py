@@ -26,8 +26,11 @@ from torch import nn
 LEAST = 1 << 17
 """Elements for which a further thread pays: waking one costs about as much as passing over 50,000."""
 
-LEAST_PRODUCT = 1 << 24
-"""Multiplications in a model's largest product for which a further thread pays (docs/performance.md has the times)."""
+LEAST_PRODUCT = 1 << 23
+"""Multiplications in a model's largest product for which a second thread pays (docs/performance.md has the times)."""
+
+SHARE_OF_PRODUCT = 1 << 24
+"""Multiplications that each of three or more threads has to do."""
 
 VECTORS = 1024  # elements: whole vectors in every part but the last, whatever the number of parts
 
@@ -90,9 +93,11 @@ def in_parts(function: Callable[[int, int], bool], size: int, align: int = VECTO
 def threads_for(model: nn.Module, batch_size: int, places: int = 1) -> int:
     """The number of threads that pays for a model's training step.
 
-        min(torch.get_num_threads(), batch_size * max over weights of size * places / LEAST_PRODUCT), at least 1
+        largest = batch_size * max over weights of size * places        multiplications
+        1 if largest < LEAST_PRODUCT, else max(2, largest // SHARE_OF_PRODUCT), at most torch.get_num_threads()
 
-    It depends on nothing that changes from one moment to the next, such as the load, since some results depend on the
+    The second thread comes early, because a step that can go on on either of two cores waits less for its neighbours.
+    The number depends on nothing that changes from one moment to the next, such as the load, since some results depend on the
     number of threads in their last bits.
 
     Args:
@@ -101,7 +106,8 @@ def threads_for(model: nn.Module, batch_size: int, places: int = 1) -> int:
         places: pixels per channel, at each of which a kernel is applied.
     """
     sizes = [p.numel() * (places if p.dim() > 2 else 1) for p in model.parameters() if p.dim() > 1]
-    return max(1, min(torch.get_num_threads(), batch_size * max(sizes, default=0) // LEAST_PRODUCT))
+    largest = batch_size * max(sizes, default=0)
+    return min(torch.get_num_threads(), max(2, largest // SHARE_OF_PRODUCT) if largest >= LEAST_PRODUCT else 1)
 
 
 @contextmanager
