@@ -26,7 +26,7 @@ from torch import nn
 LEAST = 1 << 17
 """Elements for which a further thread pays: waking one costs about as much as passing over 50,000."""
 
-LEAST_PRODUCT = 1 << 23
+LEAST_PRODUCT = 1 << 22
 """Multiplications in a model's largest product for which a second thread pays (docs/performance.md has the times)."""
 
 SHARE_OF_PRODUCT = 1 << 24
@@ -97,8 +97,8 @@ def threads_for(model: nn.Module, batch_size: int, places: int = 1) -> int:
         1 if largest < LEAST_PRODUCT, else max(2, largest // SHARE_OF_PRODUCT), at most torch.get_num_threads()
 
     The second thread comes early, because a step that can go on on either of two cores waits less for its neighbours.
-    The number depends on nothing that changes from one moment to the next, such as the load, since some results depend on the
-    number of threads in their last bits.
+    The number depends on nothing that changes from one moment to the next, such as the load, since some results depend
+    on the number of threads in their last bits.
 
     Args:
         model: a model on the CPU; weights have two dimensions (dense) or more (convolutions).
