@@ -5,6 +5,7 @@
     python benchmarks/training.py --reference FOLDER           # FOLDER: your clone of the public code
     python benchmarks/training.py --whole --reference FOLDER   # one whole epoch of MNIST of each way
     python benchmarks/training.py --scaling                    # cost against synapses and images
+    python benchmarks/training.py --busy 2                     # with 0 and 2 busy neighbours: two or three minutes
     python benchmarks/training.py --device cuda                # fast and clear on a GPU
 
 784-width-width-10 on MNIST, batches of 100, m = 1.35, decay 1e-7, the same number of threads for all:
@@ -21,6 +22,14 @@ before and after, the public code once after. Memory is the growth of a process'
 data included. The bound is what this machine could do at best with the fast way's form of the work: its bytes at
 the rate at which the processor passes over arrays of that size, then its products at their fastest. On a GPU it is the
 bytes alone, at the rate of a copy of 1 GiB, and the last line says what the steps of the paper's Figure 2 would take.
+
+With --busy the steps of `fixed` are timed in processes of their own, first on the machine as it is and then beside so
+many processes that compute without end (each ends by itself after `NEIGHBOUR_SECONDS`):
+
+    one      one thread
+    spin     as many threads as there are cores, which spin while they wait: what torch does by itself
+    sleep    as many, which sleep (OMP_WAIT_POLICY=PASSIVE)
+    chosen   what `lava-meta train` does: they sleep, and their number follows the products
 """
 
 from __future__ import annotations
@@ -49,6 +58,7 @@ import torch
 from lava_meta.data import Dataset, data_folders, load_dataset
 from lava_meta.devices import usable_device
 from lava_meta.kernels import products
+from lava_meta.kernels.threads import threads_for
 from lava_meta.nn import BinaryMLP
 from lava_meta.steps import step_for
 from lava_meta.streams import permuted_tasks
@@ -324,6 +334,115 @@ def whole(arguments: argparse.Namespace) -> None:
         )
 
 
+# Busy neighbours.
+
+NEIGHBOUR_SECONDS = 120
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+BUSY_WIDTHS = (64, 256, 1024, 4096)
+
+
+@contextlib.contextmanager
+def neighbours(number: int) -> Any:
+    """So many processes beside that keep a core busy each."""
+    code = f"import time\nend = time.monotonic() + {NEIGHBOUR_SECONDS}\nwhile time.monotonic() < end: sum(range(1000))"
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for _ in range(number):
+            started.append(subprocess.Popen([sys.executable, "-c", code]))
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+class Worker:
+    """A process of its own that trains when it is told to. threads: 0 for as many as pay."""
+
+    def __init__(self, width: int, threads: int, policy: str | None) -> None:
+        environment = {name: value for name, value in os.environ.items() if name not in WAITING}
+        environment |= {} if policy is None else {"OMP_WAIT_POLICY": policy}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", "--width", str(width), "--threads", str(threads)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ready(self) -> int:
+        """Wait until it has warmed up; the number of its threads."""
+        return int(self._answer())
+
+    def step(self, budget: float) -> float:
+        """Seconds per step, over so many seconds."""
+        assert self.process.stdin is not None
+        print(budget, file=self.process.stdin, flush=True)
+        return float(self._answer())
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a process that trains has ended with code {self.process.wait()}")
+        return line
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def serve(width: int, threads: int) -> None:
+    """What a `Worker` runs."""
+    way = make("fixed", width, None)
+    torch.set_num_threads(threads or threads_for(way.model, BATCH))
+    data = some_images(600)
+    x, y = data.train.x[:BATCH], data.train.y[:BATCH]
+    for _ in range(3):  # compiles, allocates
+        way.step(x, y)
+    print(torch.get_num_threads(), flush=True)
+    for line in sys.stdin:
+        steps, begun = 0, time.perf_counter()
+        while time.perf_counter() < begun + float(line):
+            way.step(x, y)
+            steps += 1
+        print((time.perf_counter() - begun) / steps, flush=True)
+
+
+def busy(arguments: argparse.Namespace) -> None:
+    cores = len(os.sched_getaffinity(0))
+    rounds, budget = (5, 0.15) if arguments.quick else (9, 0.25)
+    worst = 0.0
+    head = f"{'width':>6} {'way':8}{'threads':>8}"
+    for number in (0, arguments.busy):
+        head += f"   | {number} neighbours: ms{'best ms':>9}{'ratio':>7}"
+    print(f"{cores} cores; median and best of {rounds} turns; ratio: to the way with the least median\n{head}")
+    for width in arguments.width or BUSY_WIDTHS:
+        kinds = {"one": (1, None), "spin": (cores, None), "sleep": (cores, "PASSIVE"), "chosen": (0, "PASSIVE")}
+        workers: dict[str, Worker] = {}
+        lines: dict[str, str] = {}
+        try:
+            for name, (threads, policy) in kinds.items():
+                workers[name] = Worker(width, threads, policy)
+                lines[name] = f"{width:6} {name:8}{workers[name].ready():8}"
+            for number in (0, arguments.busy):
+                found: dict[str, list[float]] = {name: [] for name in workers}
+                with neighbours(number):
+                    for _ in range(rounds):
+                        for name, worker in workers.items():
+                            found[name].append(worker.step(budget))
+                medians = {name: statistics.median(times) for name, times in found.items()}
+                for name, median in medians.items():
+                    ratio = median / min(medians.values())
+                    lines[name] += f"   |{1e3 * median:18.2f}{1e3 * min(found[name]):9.2f}{ratio:6.1f}x"
+                worst = max(worst, medians["chosen"] / min(medians.values()))
+        finally:
+            for worker in workers.values():
+                worker.end()
+        print("\n".join(lines.values()), flush=True)
+    print(f"\nchosen takes at most {worst:.2f} times what the best way takes; load average {os.getloadavg()[0]:.1f}")
+
+
 def on_device(arguments: argparse.Namespace) -> None:
     try:
         device = usable_device(arguments.device)
@@ -409,11 +528,16 @@ def main() -> None:
         action="store_true",
         help="CPU time of the process, not time on the wall: for a busy machine, one thread",
     )
+    parser.add_argument("--busy", type=int, metavar="N", help="only: steps beside N busy processes, and beside none")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     global clock
     clock = time.process_time if arguments.cpu else time.perf_counter
     arguments.reference = arguments.reference and arguments.reference.resolve()
+    if arguments.serve:
+        serve(arguments.width[0], arguments.threads)
+        return
     torch.set_num_threads(arguments.threads)
     if arguments.alone:
         print(json.dumps(alone(arguments.alone, arguments.width[0], arguments.reference)))
@@ -422,7 +546,9 @@ def main() -> None:
         f"{_processor()}; Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}; "
         f"{arguments.threads} thread(s); products as {products.form().__name__.lower()}\n"
     )
-    if arguments.device:
+    if arguments.busy is not None:
+        busy(arguments)
+    elif arguments.device:
         on_device(arguments)
     elif arguments.whole:
         whole(arguments)

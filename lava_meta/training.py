@@ -32,6 +32,7 @@ from lava_meta.data import Images, batches
 from lava_meta.divergence import broken_parameter, broken_sums
 from lava_meta.errors import DivergenceError, FormatError
 from lava_meta.evaluation import device_of, evaluate, has_statistics
+from lava_meta.kernels.threads import BusyCores, threads_for, torch_threads
 from lava_meta.methods import Hooks, Method
 from lava_meta.metrics import AccuracyMatrix
 from lava_meta.nn import learning_shares
@@ -79,6 +80,7 @@ def train(
     overwrite: bool = False,
     progress: bool = True,
     checkpoint_seconds: float = 0.0,
+    threads: int | None = None,
 ) -> TrainResult:
     """Train `model` in place on the parts of `scenario`, testing all tests before and after each.
 
@@ -91,12 +93,18 @@ def train(
     end less than `checkpoint_seconds` after the last one; the last epoch always does. `resume` goes on from the
     checkpoint in the folder, or begins where there is none; `overwrite` begins anew.
 
+    On a CPU torch computes on `threads` threads for the time of the call. By default they are chosen by the size of the
+    products (`lava_meta.kernels.threads.threads_for`), at most as many as torch has; a run that is resumed goes on with
+    the number that it began with.
+
     Raises `RunFolderError` when the folder holds another run or cannot be written, `FormatError` when its checkpoint is
     truncated or altered, `DivergenceError` when the loss or a weight is not finite, and `ValueError` when the model's
     logits do not fit the classes. Ctrl-C raises `KeyboardInterrupt` with a message; the last checkpoint stays.
     """
     if resume and out is None:
         raise ValueError("resume needs the folder of the run: give out=")
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads is {threads!r}; it must be a whole number, at least 1")
     device = device_of(model)
     settings.make_optimizer(model)  # before the folder is touched: does m fit the model's layers?
     folder = None
@@ -105,8 +113,9 @@ def train(
     with (
         _own_random_numbers(settings.seed, device),
         TrainingProgress(len(scenario.train), settings.epochs, progress) as report,
+        torch_threads(threads or torch.get_num_threads()),
     ):
-        run = _Run(model, scenario, settings, folder, report, method, checkpoint_seconds)
+        run = _Run(model, scenario, settings, folder, report, method, checkpoint_seconds, threads)
         try:
             run.begin()
             run.go_on()
@@ -127,9 +136,11 @@ class _Run:
         report: TrainingProgress,
         method: Method | None = None,
         checkpoint_seconds: float = 0.0,
+        threads: int | None = None,
     ) -> None:
         self.model, self.scenario, self.settings = model, scenario, settings
         self.folder, self.report, self.checkpoint_seconds = folder, report, checkpoint_seconds
+        self.threads = threads  # asked for
         self.device = device_of(model)
         self.tests = [test.to(self.device) for test in scenario.tests]
         self.optimizer = settings.make_optimizer(model)
@@ -147,8 +158,10 @@ class _Run:
         if self.folder is not None and self.folder.begun:
             tensors, state = self.folder.load()
             self._load(tensors, state)
+            self._take_threads(state.get("threads"))
             self.folder.save_metrics(self.matrix(), state["history"])
         else:
+            self._take_threads(None)
             self.history.append(EpochRecord(0, 0, None, self._accuracies()))
             self._save()
 
@@ -156,6 +169,7 @@ class _Run:
         """Train all epochs that are left."""
         epochs = self.settings.epochs
         images: Images | None = None
+        self.cores = BusyCores()
         while self.done < self.total:
             part, epoch = divmod(self.done, epochs)
             if epoch == 0 and part > 0 and self.settings.reset_moments:
@@ -196,10 +210,26 @@ class _Run:
         where = f"{self.kept} of {self.total} epochs are kept in {self.folder.path}"
         return f"stopped; {where}: run the same again with resume to go on from there"
 
+    def _take_threads(self, begun_with: int | None) -> None:
+        """Compute on as many threads as were asked for, else as the run began with, else as pay."""
+        if self.threads is not None:
+            if begun_with not in (None, self.threads):
+                warnings.warn(
+                    f"the run was begun on {begun_with} threads and goes on with {self.threads}, so the result may "
+                    "differ in the last bits",
+                    stacklevel=4,
+                )
+        elif begun_with is not None:
+            torch.set_num_threads(begun_with)
+        elif self.device.type == "cpu":
+            places = math.prod(self.scenario.train[0].x.shape[2:])
+            torch.set_num_threads(threads_for(self.model, self.settings.batch_size, places))
+
     def _epoch(self, images: Images) -> float:
         """One pass over `images`; the mean loss. Raises `DivergenceError`."""
         self.model.train()
         self.step.refresh()
+        self.cores.begin()
         size = self.settings.batch_size
         losses = torch.zeros(math.ceil(len(images) / size), device=self.device)
         # Looking at a loss makes a GPU wait, so there it is done now and then; the step is known all the same.
@@ -215,6 +245,7 @@ class _Run:
             if not self.step.update(self.optimizer):
                 self._check_weights(step + 1)
             self.method.stepped()
+            self.cores.step()
         self._check_weights(len(losses))
         sizes = torch.full_like(losses, size, device="cpu", dtype=torch.float64)
         sizes[-1] = len(images) - size * (len(losses) - 1)
@@ -270,7 +301,7 @@ class _Run:
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         history = [asdict(record) for record in self.history]
-        self.folder.save(tensors, {"done": self.done, "history": history})
+        self.folder.save(tensors, {"done": self.done, "history": history, "threads": torch.get_num_threads()})
         self.kept, self.saved_at = self.done, time.monotonic()
         self.folder.save_metrics(self.matrix(), history)
 
@@ -290,6 +321,8 @@ class _Run:
                 EpochRecord(**{**record, "accuracies": tuple(record["accuracies"])}) for record in state["history"]
             ]
             self.done = self.kept = state["done"]
+            if not state.get("threads", 1) >= 1:
+                raise ValueError(f"it names {state['threads']!r} threads")
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise FormatError(f"the checkpoint does not fit this run: {error}") from error
 

@@ -63,6 +63,9 @@ def train(
     fast: Annotated[
         bool, typer.Option("--fast/--clear", help="Compiled steps and narrow products, or torch's own in float32.")
     ] = True,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of torch; by default chosen by the size of the products.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda for a GPU (cuda:1 for the second).")] = "cpu",
     held_out: Annotated[
         float, typer.Option(min=0, max=0.9, help="Test on this share of the training images: to choose m honestly.")
@@ -118,7 +121,7 @@ def train(
         seed=seed,
         fast=fast,
     )
-    result = run(model, tests, settings, out, resume=resume, overwrite=overwrite)
+    result = run(model, tests, settings, out, resume=resume, overwrite=overwrite, threads=threads)
     save_model(model, out / "model.safetensors")
     name = f"m = {m}"
     rows = {name: [record.accuracies for record in result.history]}
