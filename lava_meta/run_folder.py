@@ -102,7 +102,7 @@ class RunFolder:
             for r in history
         ]
         with self._writing():
-            write_csv(self.path / "metrics.csv", ["part", "epoch", "loss", *matrix.names], rows)
+            write_csv(self.path / "metrics.csv", ["part", "epoch", "loss", *matrix.columns()], rows)
             matrix.to_csv(self.path / "accuracy.csv")
             write_json(self.path / "metrics.json", {"accuracy": matrix.to_dict(), "history": history})
 

@@ -147,7 +147,7 @@ def test_task_batch_norm_goes_through_state_dict() -> None:
 
 def test_batch_norm_without_statistics_says_what_to_do() -> None:
     norm = TaskBatchNorm(3, tasks=2, statistics="stored").eval()
-    with pytest.raises(ValueError, match=r"task 0 has no stored statistics.*recalibrate"):
+    with pytest.raises(ValueError, match=r"task index 0 has no stored statistics.*recalibrate"):
         norm(torch.randn(4, 3))
     with pytest.raises(ValueError, match="larger batch"):
         norm.train()(torch.randn(1, 3))
