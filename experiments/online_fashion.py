@@ -47,7 +47,7 @@ def claims(settings: OnlineSettings, results: Results) -> Sequence[Claim]:
 
 EXPERIMENT = stream_experiment(
     "online_fashion",
-    "MNIST, then Fashion-MNIST, on-line",
+    "MNIST and Fashion-MNIST, one after the other, on-line",
     "The sequence of Laborieux et al. 2021 (Figure 3), here in one pass of 20,000 images each.",
     SCALES,
     scenario,

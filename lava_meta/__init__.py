@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLinear, BinaryMLP
     from lava_meta.online_learning import Learner, OnlineRule, online
     from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
+    from lava_meta.proposal import propose_m
     from lava_meta.streams import Scenario, dataset_sequence, permuted_tasks, split_classes, stream_of_subsets
     from lava_meta.training import TrainSettings, evaluate, train
 
@@ -43,6 +44,7 @@ _HOME = {
     "nn": ("BinaryConv2d", "BinaryConvNet", "BinaryLinear", "BinaryMLP"),
     "online_learning": ("Learner", "OnlineRule", "online"),
     "optim": ("MetaplasticAdam", "MetaplasticSGD"),
+    "proposal": ("propose_m",),
     "streams": ("Scenario", "dataset_sequence", "permuted_tasks", "split_classes", "stream_of_subsets"),
     "training": ("TrainSettings", "evaluate", "train"),
 }
@@ -80,6 +82,7 @@ __all__ = [
     "lower",
     "online",
     "permuted_tasks",
+    "propose_m",
     "run",
     "split_classes",
     "stream_of_subsets",

@@ -137,6 +137,15 @@ class RunFolder:
             )
 
 
+def m_in_folder(path: str | os.PathLike[str] | None) -> float | tuple[float, ...] | None:
+    """The metaplasticity of the run in a folder; None where there is no run that says."""
+    try:
+        m = json.loads((Path(path or "") / SETTINGS).read_text(encoding="utf-8"))["settings"]["m"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # a folder that cannot be resumed is refused when it is opened
+    return tuple(m) if isinstance(m, list) else m
+
+
 def describe(
     settings: TrainSettings, scenario: Scenario, model: nn.Module, method: Method | None = None
 ) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from lava_meta.methods import Hooks, Method
 from lava_meta.metrics import AccuracyMatrix
 from lava_meta.nn import learning_shares
 from lava_meta.progress import TrainingProgress
-from lava_meta.run_folder import RunFolder, describe
+from lava_meta.run_folder import RunFolder, describe, m_in_folder
 from lava_meta.settings import TrainSettings
 from lava_meta.steps import step_for
 from lava_meta.streams import Scenario
@@ -91,6 +91,9 @@ def train(
     end less than `checkpoint_seconds` after the last one; the last epoch always does. `resume` goes on from the
     checkpoint in the folder, or begins where there is none; `overwrite` begins anew.
 
+    Settings without an `m` take the one that is proposed for this scenario (`lava_meta.propose_m`), which is printed
+    with the progress; a run that is resumed keeps the one in its folder.
+
     Raises `RunFolderError` when the folder holds another run or cannot be written, `FormatError` when its checkpoint is
     truncated or altered, `DivergenceError` when the loss or a weight is not finite, and `ValueError` when the model's
     logits do not fit the classes. Ctrl-C raises `KeyboardInterrupt` with a message; the last checkpoint stays.
@@ -98,6 +101,10 @@ def train(
     if resume and out is None:
         raise ValueError("resume needs the folder of the run: give out=")
     device = device_of(model)
+    chosen = settings.m is not None or settings.consolidation is not None
+    if not chosen and resume:
+        settings = replace(settings, m=m_in_folder(out))
+    settings = settings.for_scenario(scenario)
     settings.make_optimizer(model)  # before the folder is touched: does m fit the model's layers?
     folder = None
     if out is not None:
@@ -106,6 +113,8 @@ def train(
         _own_random_numbers(settings.seed, device),
         TrainingProgress(len(scenario.train), settings.epochs, progress) as report,
     ):
+        if not chosen:
+            report.say(f"m = {settings.m}, proposed from the number of steps and lr = {settings.lr:g}; 0 is plain")
         run = _Run(model, scenario, settings, folder, report, method, checkpoint_seconds)
         try:
             run.begin()

@@ -298,7 +298,7 @@ class TestFolder:
         ("change", "says"),
         [
             ({"settings": replace(QUICK, lr=0.01)}, "settings.lr is 0.005 there, 0.01 here"),
-            ({"settings": replace(QUICK, m=2.0, seed=5)}, "settings.m is 8.0 there, 2.0 here; settings.seed is 0"),
+            ({"settings": replace(QUICK, m=2.0, seed=5)}, "settings.m is 60.0 there, 2.0 here; settings.seed is 0"),
             ({"settings": replace(QUICK, consolidation=Exponential(2.0))}, "settings.consolidation"),
             ({"scenario": permuted_tasks(SMALL, 2, seed=1)}, "scenario.name"),
             ({"scenario": split_classes(SMALL, ((0, 1), (2, 3)))}, "scenario.name"),
