@@ -56,7 +56,7 @@ _SETTINGS = ReadoutSettings(
     plastic=("readout",),
     rules=tuple(FORMS),
 )
-SCALES = {"small": _SETTINGS, "medium": _SETTINGS, "paper": _SETTINGS}
+SCALES = {"small": replace(_SETTINGS, images=400), "medium": _SETTINGS, "paper": _SETTINGS}
 
 
 def measure(settings: ReadoutSettings, seed: int, folder: Path, progress: bool) -> Measurement:

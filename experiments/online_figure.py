@@ -51,7 +51,7 @@ def _draw_flow(axis: Axes) -> None:
         axis.annotate("", (end, 0.93), (begin, 0.93), arrowprops=down)
         axis.text((begin + end) / 2, 0.72, word, color=VERMILION, ha="center", fontsize=7)
     axis.annotate("", (3.3, 0.85), (0, 0.85), arrowprops={**up, "color": "0.5", "connectionstyle": "bar,fraction=0.22"})
-    axis.text(1.65, 0.13, "label", color="0.4", ha="center", fontsize=7)
+    axis.text(1.65, 0.2, "label", color="0.4", ha="center", fontsize=7)
     lines = (
         "$w=\\mathrm{sign}(h)$,   $a_k=+1$ where $u_k \\geq t_k$,   $t_k=c\\,\\sum_j w_{kj}$",
         "$d_k=$ error where $|u_k-t_k|\\leq\\frac{5}{8}s_k$, less its running mean",

@@ -25,7 +25,7 @@ from lava_meta.streams import Scenario, permuted_tasks
 ROWS = {"metaplastic": {}, "memory": {"memory": 3_000}, "long memory": {"memory": 10_000}, "plain": PLAIN}
 _SETTINGS = OnlineSettings(tasks=50, images=5_000, rules=tuple(ROWS), every_part=False)
 SCALES = {
-    "small": replace(_SETTINGS, tasks=10, images=1_000, lr=0.02),
+    "small": replace(_SETTINGS, tasks=10, images=600, lr=0.02),
     "medium": _SETTINGS,
     "paper": _SETTINGS,
 }

@@ -16,7 +16,7 @@ from lava_meta.streams import Scenario, split_classes
 
 ROWS = {"metaplastic": {}, "plain": PLAIN, "margin error": {"error": "margin"}, "ternary error": {"error": "ternary"}}
 _SETTINGS = OnlineSettings(images=None, rules=tuple(ROWS))
-SCALES = {"small": replace(_SETTINGS, images=2000), "medium": _SETTINGS, "paper": _SETTINGS}
+SCALES = {"small": replace(_SETTINGS, images=1000), "medium": _SETTINGS, "paper": _SETTINGS}
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 
 

@@ -15,9 +15,9 @@ def propose_m(steps: int, lr: float, tasks: int = 1) -> float:
     """The `m` of `Tanh2(m)` to begin a search with, for Adam: m = min(60, 60 * (lr * steps * tasks)**-0.8).
 
     A fit to 20 sweeps of permuted digits and permuted MNIST: lr from 0.00025 to 0.01, lr * steps * tasks from 1.7 to
-    27, 2 to 10 tasks, one or two hidden layers of 128 to 1024 units, the fixed norm, a new optimizer per task. There the
-    best `m` of a sweep was 0.7 to 1.9 times this one (standard deviation of the logarithm: 0.27), and this one cost 1.7
-    points of mean accuracy against the best on average, 5 at most. Outside of that range, with another norm, for
+    27, 2 to 10 tasks, one or two hidden layers of 128 to 1024 units, the fixed norm, a new optimizer per task. There
+    the best `m` of a sweep was 0.7 to 1.9 times this one (standard deviation of the logarithm: 0.27), and this one cost
+    1.7 points of mean accuracy against the best on average, 5 at most. Outside of that range, with another norm, for
     convolutions, or for tasks that share their inputs (split classes, streams) it is an extrapolation: choose `m` on
     held-out images.
 

@@ -30,7 +30,7 @@ from lava_meta.nn import (
 from lava_meta.streams import permuted_tasks
 from lava_meta.training import TrainSettings, train
 
-QUICK = TrainSettings(epochs=1)
+QUICK = TrainSettings(epochs=1, m=8.0)
 
 
 def test_sign_of_zero_is_plus_one_and_gradients_pass_inside_the_window() -> None:
