@@ -56,7 +56,8 @@ _SETTINGS = ReadoutSettings(
     plastic=("readout",),
     rules=tuple(FORMS),
 )
-SCALES = {"small": replace(_SETTINGS, images=400), "medium": _SETTINGS, "paper": _SETTINGS}
+_SMALL = replace(_SETTINGS, images=400)  # type: ignore[call-arg]
+SCALES = {"small": _SMALL, "medium": _SETTINGS, "paper": _SETTINGS}
 
 
 def measure(settings: ReadoutSettings, seed: int, folder: Path, progress: bool) -> Measurement:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lava_meta.files import write_atomically
@@ -21,7 +23,7 @@ STYLE = {
     # Text in PDF and PostScript as TrueType, which journals ask for and drawing programs can edit; Type 3 is neither.
     "pdf.fonttype": 42,
     "ps.fonttype": 42,
-    "axes.prop_cycle": mpl.cycler(color=PALETTE),
+    "axes.prop_cycle": mpl.rcsetup.cycler(color=PALETTE),
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.labelsize": 8,
@@ -52,6 +54,14 @@ def after_each_task(epochs: int) -> tuple[int, int]:
     return epochs, epochs
 
 
+def chance_line(axis: Axes, chance: float | None) -> None:
+    """A dotted line where guessing lies, a fraction 0 to 1; nothing for None."""
+    if chance is not None:
+        axis.axhline(100 * chance, color="0.5", linewidth=0.7, linestyle=":")
+        place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        axis.annotate("chance", (0, 100 * chance), (2, 2), **place, color="0.4", fontsize=6)
+
+
 def accuracy_over_time(
     runs: Mapping[str, Sequence[Sequence[float | None]]], epochs: int, chance: float | None = None
 ) -> Figure:
@@ -76,9 +86,7 @@ def accuracy_over_time(
                     markevery=after_each_task(epochs),
                     **style,
                 )
-            if chance is not None:
-                axis.axhline(100 * chance, color="0.5", linewidth=0.7, linestyle=":")
-                axis.annotate("chance", (0, 100 * chance), (2, 2), textcoords="offset points", color="0.4", fontsize=6)
+            chance_line(axis, chance)
             axis.set(title=name, xlabel="epoch", xlim=(0, len(values) - 1), ylim=(0, 101))
         axes[0].set_ylabel("test accuracy (%)")
         axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)

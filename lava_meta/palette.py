@@ -38,7 +38,7 @@ _PLACE = {
     "real, plain": 10,
 }
 _SHADES = ((0.56, 0.82, 1.0), mpl.colors.to_rgb(BLUE), (0.0, 0.10, 0.30))  # from a small m to a large one
-_SHADE_MARKERS = "sdhH8ph"
+_SHADE_MARKERS = "sdh8pH"
 _TASK_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 
@@ -104,9 +104,12 @@ def _shades(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
     if len(labels) < 2:
         return {label: {"color": PALETTE[0], "marker": MARKERS[0]} for label in labels}
     places = np.linspace(0, 2, len(labels))
-    shades = [tuple(np.interp(place, (0, 1, 2), channel) for channel in zip(*_SHADES, strict=True)) for place in places]
+    shades = [_shade(place) for place in places]
     marks = islice(cycle(_SHADE_MARKERS), len(labels))
-    return {
-        label: {"color": mpl.colors.to_hex(shade), "marker": mark}
-        for label, shade, mark in zip(labels, shades, marks, strict=True)
-    }
+    return {label: {"color": shade, "marker": mark} for label, shade, mark in zip(labels, shades, marks, strict=True)}
+
+
+def _shade(place: float) -> str:
+    """0 is the lightest of the shades, 2 the darkest."""
+    red, green, blue = (float(np.interp(place, (0, 1, 2), channel)) for channel in zip(*_SHADES, strict=True))
+    return mpl.colors.to_hex((red, green, blue))

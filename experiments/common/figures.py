@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lava_meta.experiments.common.experiment import Results
-from lava_meta.figures import STYLE, after_each_task
+from lava_meta.figures import STYLE, after_each_task, chance_line
 from lava_meta.metrics import task_name
 from lava_meta.palette import arm_styles, task_styles
 
@@ -46,7 +46,7 @@ def task_curves(
                 axis.axvspan(begin, begin + epochs, color=style["color"], alpha=0.07, linewidth=0)
                 line = {**style, "label": names[task], "markersize": 3, "markevery": after_each_task(epochs)}
                 band(axis, np.arange(begin, values.shape[1]), values[:, begin:, task], **line)
-            _chance(axis, chance)
+            chance_line(axis, chance)
             axis.set(title=label, xlim=(0, values.shape[1] - 1), ylim=(0, 101))
         figure.supxlabel("epoch", fontsize=8)
         figure.supylabel(f"test accuracy (%){spread_note(results, 'band')}", fontsize=8)
@@ -67,7 +67,7 @@ def final_accuracies(results: Results, names: Sequence[str], chance: float | Non
             spread = values.std(axis=0, ddof=1) if len(values) > 1 else None
             look = {**styles[label], "markersize": 3.5, "linewidth": 1}
             axis.errorbar(places, mean, yerr=spread, label=label, capsize=2, **look)
-        _chance(axis, chance)
+        chance_line(axis, chance)
         axis.set(
             xlabel="task",
             ylabel=f"accuracy after the last task (%){spread_note(results, 'bar', line=True)}",
@@ -138,9 +138,3 @@ def horizontal_bars(axis: Any, results: Results, metric: str, colours: Sequence[
         axis.barh(place, results.mean(arm, metric), xerr=spread, height=0.65, capsize=2, color=colour, ecolor="0.45")
         dots = results.values(arm, metric)
         axis.plot(dots, [place] * len(dots), "o", color="w", markeredgecolor="0.2", markersize=3, markeredgewidth=0.6)
-
-
-def _chance(axis: Any, chance: float | None) -> None:
-    if chance is not None:
-        axis.axhline(100 * chance, color="0.5", linewidth=0.7, linestyle=":")
-        axis.annotate("chance", (0, 100 * chance), (2, 2), textcoords="offset points", color="0.4", fontsize=6)
