@@ -14,6 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 from lava_meta.files import write_atomically
 from lava_meta.metrics import AccuracyMatrix, task_name
@@ -23,7 +24,7 @@ STYLE = {
     # Text in PDF and PostScript as TrueType, which journals ask for and drawing programs can edit; Type 3 is neither.
     "pdf.fonttype": 42,
     "ps.fonttype": 42,
-    "axes.prop_cycle": mpl.rcsetup.cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=PALETTE),
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.labelsize": 8,

@@ -7,6 +7,7 @@ the gate closes: the best `m` falls with both. How fast was measured, not derive
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 
 LARGEST = 60.0  # hidden weights start within 0.05: a larger m would hold them where chance has put them
 
@@ -36,8 +37,8 @@ def propose_m(steps: int, lr: float, tasks: int = 1) -> float:
         Measured for this project: docs/rules.md, "Choosing m".
     """
     for name, value in (("steps", steps), ("tasks", tasks)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
-    if not (isinstance(lr, int | float) and 0 < lr < math.inf):
+    if not (isinstance(lr, Real) and 0 < lr < math.inf):
         raise ValueError(f"lr is {lr!r}; it must be a number above 0")
-    return float(f"{min(LARGEST, 60.0 * (lr * steps * tasks) ** -0.8):.2g}")
+    return float(f"{min(LARGEST, 60.0 * (float(lr) * steps * tasks) ** -0.8):.2g}")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ def test_the_equation():
     assert propose_m(steps=290, lr=0.005, tasks=3) == pytest.approx(60 * 4.35**-0.8, rel=0.05) == 19.0
     assert propose_m(290, 0.005, 3) == propose_m(870, 0.005)
     assert propose_m(1, 1e-6) == 60.0
+    assert propose_m(np.int64(290), np.float32(0.005), 3) == 19.0
 
 
 # Best m of sweeps on held-out images: steps per task, lr, tasks, best m (docs/rules.md, docs/reproduce.md).
