@@ -26,7 +26,7 @@ class Verdict(Enum):
 
     HOLDS = "holds"
     FAILS = "does not hold"
-    UNDECIDED = "undecided: the seeds differ too much"
+    UNDECIDED = "undecided by these seeds"
     ONE_SEED = "one seed: not judged"
     NOT_RUN = "not told by these runs"
 
