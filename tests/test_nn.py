@@ -69,6 +69,8 @@ def test_binary_conv_is_the_convolution_with_signs() -> None:
 
 @pytest.mark.parametrize("layer", [BinaryLinear(500, 400), BinaryConv2d(30, 40, 5)])
 def test_hidden_weights_start_uniform(layer: nn.Module) -> None:
+    torch.manual_seed(0)
+    layer.reset_parameters()
     weight = layer.weight.detach()
     assert weight.abs().max() <= 0.05
     assert weight.abs().max() > 0.0499
