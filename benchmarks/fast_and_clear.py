@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from lava_meta import figures
 from lava_meta.data import load_dataset
 from lava_meta.nn import BinaryMLP
+from lava_meta.palette import BLUE, ORANGE
 from lava_meta.streams import permuted_tasks
 from lava_meta.training import TrainSettings, train
 
@@ -80,13 +81,14 @@ def report(data: str, folder: Path) -> None:
         axes = figure.subplots(2, len(norms), sharex=True, sharey="row", squeeze=False)
         for column, norm in enumerate(norms):
             means = {}
-            for way, colour in zip(WAYS, ("0.35", "tab:orange"), strict=True):
+            for way, colour, dashes in zip(WAYS, (BLUE, ORANGE), ("-", "--"), strict=True):
                 runs = history(data, folder, norm, way)
                 for i, records in enumerate(runs.values()):
                     accuracies = 100 * np.array([record["accuracies"] for record in records])
                     style = {
                         "color": colour,
-                        "linewidth": 0.7,
+                        "linestyle": dashes,
+                        "linewidth": 0.8,
                         "alpha": 0.7,
                         "label": way if i == 0 else None,
                         "zorder": 3 + i,

@@ -326,7 +326,7 @@ def _check_statistics(label: str, module: nn.Module) -> None:
             )
         if not module.trained[module.task]:
             raise ConversionError(
-                f"{label} has no statistics for task {module.task}: train on it, or call "
+                f"{label} has no statistics for task index {module.task}: train on it, or call "
                 "lava_meta.nn.recalibrate(model, images, task)"
             )
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
+from lava_meta.experiments.common.claims import Claim
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.features import feature_dataset
 from lava_meta.experiments.common.figures import task_curves
 from lava_meta.experiments.common.settings import at_least
@@ -41,7 +42,7 @@ class ClassSettings(TrainingSettings):
 
 SCALES = {
     "small": ClassSettings(
-        data="digits", backbone="random", seeds=1, m=(0.0, 4.0, 16.0), classes=5, hidden=(512,), batch_size=20, epochs=4
+        data="digits", backbone="random", m=(0.0, 4.0, 16.0), classes=5, hidden=(512,), batch_size=20, epochs=4
     ),
     "medium": ClassSettings(
         data="mnist", backbone="random", seeds=1, m=(0.0, 4.0, 16.0), classes=5, hidden=(1024,), train_images=20000
@@ -70,13 +71,13 @@ def figures(settings: ClassSettings, results: Results) -> Mapping[str, Figure]:
 def claims(settings: ClassSettings, results: Results) -> Sequence[Claim]:
     """Earlier classes are kept."""
     best = best_m(results)
-    said = results.said("ACC", "m = 0", best, "together")
+    said = results.apart("ACC", "together", "m = 0", best)
     return [Claim("metaplasticity keeps earlier classes", said, results.above(best, "m = 0", "ACC"))]
 
 
 EXPERIMENT = Experiment(
     name="class_incremental",
-    title="Class-incremental learning on feature vectors",
+    title="Class-incremental learning on feature vectors of {data}",
     source="Laborieux et al. 2021: CIFAR-10 features, 512-2048-10, m = 1.8, 10 epochs; CIFAR-100 features, "
     "512-2048-2048-100, m = 1.3, 20 epochs, instance norm (`--set data=cifar100 --set hidden=2048,2048 --norm layer`).",
     scales=SCALES,

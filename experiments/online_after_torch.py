@@ -21,13 +21,16 @@ import torch
 from matplotlib.figure import Figure
 
 from lava_meta.converters import convert
-from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
+from lava_meta.experiments.common.claims import Claim
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
+from lava_meta.experiments.common.figures import error_bars, spread_note
 from lava_meta.experiments.common.online import PLAIN, OnlineSettings, arms_of, dataset_of, keeps, measurement
 from lava_meta.experiments.common.settings import at_least
 from lava_meta.figures import STYLE
 from lava_meta.model_file import load_model, save_model
 from lava_meta.nn import BinaryMLP
 from lava_meta.online_learning import hidden_histogram, online, saturation
+from lava_meta.palette import arm_styles
 from lava_meta.streams import Scenario, permuted_tasks
 from lava_meta.training import TrainSettings, train
 
@@ -53,7 +56,7 @@ ROWS = {
     "readout": {"plastic": ("readout",)},
 }
 _SETTINGS = AfterTorchSettings(tasks=3, rules=tuple(ROWS), inputs="pixels")
-_SMALL = AfterTorchSettings(tasks=3, rules=tuple(ROWS), inputs="pixels", seeds=1, epochs=1, images=5000)
+_SMALL = AfterTorchSettings(tasks=3, rules=tuple(ROWS), inputs="pixels", epochs=1, images=2000)
 SCALES = {"small": _SMALL, "medium": _SETTINGS, "paper": _SETTINGS}
 
 
@@ -105,14 +108,18 @@ def figures(settings: AfterTorchSettings, results: Results) -> Mapping[str, Figu
         axis = figure.subplots()
         width = 0.8 / (len(results.arms) + 1)
         places = np.arange(len(names))
-        bars = [("trained in PyTorch", [results.mean(first, f"{name} before") for name in names], "0.6")]
+        styles = arm_styles(results.arms)
+        bars = [("trained in PyTorch", first, [f"{name} before" for name in names], "0.75")]
         bars += [
-            (f"after task {settings.tasks}: {label}", [results.mean(label, name) for name in names], f"C{i}")
-            for i, label in enumerate(results.arms)
+            (f"after task {settings.tasks}: {label}", label, names, styles[label]["color"]) for label in results.arms
         ]
-        for i, (label, means, colour) in enumerate(bars):
-            axis.bar(places + (i - len(bars) / 2 + 0.5) * width, means, width, label=label, color=colour)
-        axis.set(ylabel="test accuracy (%)", xticks=places, xticklabels=names, ylim=(0, 101))
+        for i, (label, arm, metrics, colour) in enumerate(bars):
+            means = [results.mean(arm, metric) for metric in metrics]
+            spreads = error_bars([results.spread(arm, metric) for metric in metrics])
+            at = places + (i - len(bars) / 2 + 0.5) * width
+            axis.bar(at, means, width, yerr=spreads, label=label, color=colour, ecolor="0.45", capsize=1.5)
+        note = spread_note(results, "bar", line=True)
+        axis.set(ylabel=f"test accuracy (%){note}", xticks=places, xticklabels=names, ylim=(0, 101))
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return {"before_and_after": figure}
 
@@ -124,7 +131,7 @@ def claims(settings: AfterTorchSettings, results: Results) -> Sequence[Claim]:
 
 EXPERIMENT: Experiment[AfterTorchSettings] = Experiment(
     name="online_after_torch",
-    title="Trained in PyTorch, goes on inside Lava",
+    title="Permuted {data}: trained in PyTorch, goes on inside Lava",
     source="Ours: docs/online.md.",
     scales=SCALES,
     arms=arms_of(ROWS),  # type: ignore[arg-type]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lava_meta.experiments.common.experiment import Claim, Results
+from lava_meta.experiments.common.claims import Claim
+from lava_meta.experiments.common.experiment import Results
 from lava_meta.experiments.common.online import OnlineSettings, dataset_of, keeps, stream_experiment
 from lava_meta.streams import Scenario, permuted_tasks
 
@@ -27,7 +28,7 @@ def claims(settings: OnlineSettings, results: Results) -> Sequence[Claim]:
 
 EXPERIMENT = stream_experiment(
     "online_digits",
-    "Permuted digits on-line: five tasks of 1,437 images, one pass",
+    "Permuted {data} on-line: {tasks} tasks, one pass",
     "Ours: docs/online.md.",
     SCALES,
     scenario,

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lava_meta.experiments.common.experiment import Claim, Results
+from lava_meta.experiments.common.claims import Claim
+from lava_meta.experiments.common.experiment import Results
 from lava_meta.experiments.common.online import PLAIN, OnlineSettings, dataset_of, keeps, stream_experiment
 from lava_meta.streams import Scenario, dataset_sequence
 
@@ -27,7 +28,7 @@ ROWS = {
 }
 _SETTINGS = OnlineSettings(gate="exponential", gate_at=4.0)
 SCALES = {
-    "small": replace(_SETTINGS, seeds=1, images=5000, lr=0.01),
+    "small": replace(_SETTINGS, images=5000, lr=0.01),
     "medium": replace(_SETTINGS, rules=tuple(ROWS)),
     "paper": replace(_SETTINGS, rules=tuple(ROWS)),
 }
@@ -46,7 +47,7 @@ def claims(settings: OnlineSettings, results: Results) -> Sequence[Claim]:
 
 EXPERIMENT = stream_experiment(
     "online_fashion",
-    "MNIST, then Fashion-MNIST, on-line",
+    "MNIST and Fashion-MNIST, one after the other, on-line",
     "The sequence of Laborieux et al. 2021 (Figure 3), here in one pass of 20,000 images each.",
     SCALES,
     scenario,

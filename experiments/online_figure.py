@@ -20,6 +20,7 @@ from lava_meta.figures import STYLE
 from lava_meta.files import write_atomically
 from lava_meta.online_learning import LayerSettings, OnlineRule
 from lava_meta.online_learning.layers import FixedLayer, initial_state
+from lava_meta.palette import BLACK, BLUE, GREEN, VERMILION
 from lava_meta.rule import Consolidation, Constant, Linear, Quadratic
 
 _TASK, _NOISE, _LANES = 1500, 8000, 40  # images, images, synapses
@@ -41,16 +42,16 @@ def _draw_flow(axis: Axes) -> None:
     boxes = {"source": (0.0, 1), "hidden layer": (1.15, 1), "readout": (2.3, 1), "errors": (3.3, 1)}
     for name, (x, y) in boxes.items():
         axis.text(x, y, name, ha="center", va="center", bbox=_BOX)
-    up = {"color": "C0", "arrowstyle": "-|>", "lw": 1.2}
-    down = {"color": "C3", "arrowstyle": "-|>", "lw": 1.2}
+    up = {"color": BLUE, "arrowstyle": "-|>", "lw": 1.2}
+    down = {"color": VERMILION, "arrowstyle": "-|>", "lw": 1.2}
     for begin, end, word in ((0.35, 0.62, "x: 0, 1"), (1.68, 1.96, "a: ±1"), (2.65, 2.98, "u")):
         axis.annotate("", (end, 1.07), (begin, 1.07), arrowprops=up)
-        axis.text((begin + end) / 2, 1.2, word, color="C0", ha="center", fontsize=7)
+        axis.text((begin + end) / 2, 1.2, word, color=BLUE, ha="center", fontsize=7)
     for begin, end, word in ((2.98, 2.65, "e"), (1.96, 1.68, "$w^T e$")):
         axis.annotate("", (end, 0.93), (begin, 0.93), arrowprops=down)
-        axis.text((begin + end) / 2, 0.72, word, color="C3", ha="center", fontsize=7)
+        axis.text((begin + end) / 2, 0.72, word, color=VERMILION, ha="center", fontsize=7)
     axis.annotate("", (3.3, 0.85), (0, 0.85), arrowprops={**up, "color": "0.5", "connectionstyle": "bar,fraction=0.22"})
-    axis.text(1.65, 0.13, "label", color="0.4", ha="center", fontsize=7)
+    axis.text(1.65, 0.2, "label", color="0.4", ha="center", fontsize=7)
     lines = (
         "$w=\\mathrm{sign}(h)$,   $a_k=+1$ where $u_k \\geq t_k$,   $t_k=c\\,\\sum_j w_{kj}$",
         "$d_k=$ error where $|u_k-t_k|\\leq\\frac{5}{8}s_k$, less its running mean",
@@ -64,7 +65,7 @@ def _draw_flow(axis: Axes) -> None:
 
 def _draw_gate(axis: Axes) -> None:
     h = np.linspace(-1, 1, 401)
-    for consolidation, colour, style in ((Linear(1.0), "C0", "-"), (Quadratic(1.0), "0.6", "--")):
+    for consolidation, colour, style in ((Linear(1.0), BLUE, "-"), (Quadratic(1.0), GREEN, "--")):
         axis.plot(h, consolidation(h), style, color=colour, label=consolidation.kind)
     axis.set(xlabel="hidden weight h / limit", ylabel="share of a shrinking step", ylim=(0, 1.08), title="gate f")
     axis.legend(loc="lower center", fontsize=6)
@@ -72,7 +73,7 @@ def _draw_gate(axis: Axes) -> None:
 
 def _draw_synapse(axis: Axes) -> None:
     images = np.arange(_TASK + _NOISE + 1)
-    gates: dict[str, tuple[Consolidation, str]] = {"with the gate": (Linear(1.0), "C0"), "without": (Constant(), "C1")}
+    gates: dict[str, tuple[Consolidation, str]] = {"with the gate": (Linear(1.0), BLUE), "without": (Constant(), BLACK)}
     for label, (consolidation, colour) in gates.items():
         paths = _paths(consolidation)
         axis.plot(images, paths[:, ::8], color=colour, lw=0.4, alpha=0.5)

@@ -14,16 +14,18 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from lava_meta.experiments.common.experiment import Claim, Results
-from lava_meta.experiments.common.figures import band
+from lava_meta.experiments.common.claims import Claim
+from lava_meta.experiments.common.experiment import Results
+from lava_meta.experiments.common.figures import band, spread_note
 from lava_meta.experiments.common.online import PLAIN, OnlineSettings, dataset_of, stream_experiment
 from lava_meta.figures import STYLE
+from lava_meta.palette import arm_styles
 from lava_meta.streams import Scenario, permuted_tasks
 
 ROWS = {"metaplastic": {}, "memory": {"memory": 3_000}, "long memory": {"memory": 10_000}, "plain": PLAIN}
 _SETTINGS = OnlineSettings(tasks=50, images=5_000, rules=tuple(ROWS), every_part=False)
 SCALES = {
-    "small": replace(_SETTINGS, seeds=1, tasks=10, images=1_000, lr=0.02),
+    "small": replace(_SETTINGS, tasks=10, images=600, lr=0.02),
     "medium": _SETTINGS,
     "paper": _SETTINGS,
 }
@@ -39,15 +41,18 @@ def figures(settings: OnlineSettings, results: Results) -> Mapping[str, Figure]:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 2.3), layout="constrained")
         learned, left, saturated = figure.subplots(1, 3)
-        for i, (label, runs) in enumerate(results.arms.items()):
+        styles = arm_styles(results.arms)
+        for label, runs in results.arms.items():
+            look = {**styles[label], "markersize": 3, "markevery": max(1, settings.tasks // 8)}
             parts = np.arange(1, settings.tasks + 1)
             for axis, values in (
                 (learned, [100 * np.array(run.data["newest"]) for run in runs]),
                 (left, [np.array(run.data["final"]) for run in runs]),
                 (saturated, [100 * np.array(run.data["saturation"])[:, 0] for run in runs]),
             ):
-                band(axis, parts, np.array(values), color=f"C{i}", label=label)
-        learned.set(title="a task just learned", xlabel="task", ylabel="test accuracy (%)", ylim=(0, 101))
+                band(axis, parts, np.array(values), label=label, **look)
+        note = spread_note(results, "band", line=True)
+        learned.set(title="a task just learned", xlabel="task", ylabel=f"test accuracy (%){note}", ylim=(0, 101))
         left.set(title="after all tasks", xlabel="task", ylim=(0, 101))
         saturated.set(title="hidden weights at their limit", xlabel="tasks learned", ylabel="share (%)", ylim=(0, 101))
         saturated.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -59,12 +64,12 @@ def claims(settings: OnlineSettings, results: Results) -> Sequence[Claim]:
     return [
         Claim(
             "a memory keeps the network able to learn: it is better on the last five tasks",
-            results.said("last five", "metaplastic", "memory"),
+            results.apart("last five", "metaplastic", "memory"),
             results.above("memory", "metaplastic", "last five"),
         ),
         Claim(
             "metaplastic weights hold more of the first five tasks than plain ones",
-            results.said("first five", "metaplastic", "plain"),
+            results.apart("first five", "plain", "metaplastic"),
             results.above("metaplastic", "plain", "first five"),
         ),
     ]
@@ -72,7 +77,7 @@ def claims(settings: OnlineSettings, results: Results) -> Sequence[Claim]:
 
 EXPERIMENT = stream_experiment(
     "online_long",
-    "A long stream on-line: 50 permuted tasks of 5,000 images",
+    "A long stream on-line: {tasks} permuted tasks of {data}, {images} images each",
     "Ours: docs/online.md. The forgetting term after BiMU (Cottart et al. 2026).",
     SCALES,
     scenario,

@@ -43,7 +43,6 @@ class CifarSettings(ConvSettings, StreamSettings):
 
 _TINY = CifarSettings(
     data="tinted",
-    seeds=1,
     subsets=10,
     epochs=8,
     lr=1e-3,
@@ -54,7 +53,7 @@ _TINY = CifarSettings(
 )
 SCALES = {
     "small": changed(_TINY, train_images=1000, test_images=500),
-    "medium": changed(_TINY, channels=(16, 32, 64), epochs=10, train_images=4000, test_images=2000),
+    "medium": changed(_TINY, seeds=1, channels=(16, 32, 64), epochs=10, train_images=4000, test_images=2000),
     "paper": CifarSettings(seeds=5, norm="batch"),
 }
 
@@ -79,7 +78,7 @@ def tinted(settings: CifarSettings, name: str, seed: int) -> Dataset:
 
 EXPERIMENT = Experiment(
     name="stream_cifar",
-    title="CIFAR-10 as a stream of subsets, on a convolutional network",
+    title="{data} as a stream of {subsets} subsets, on a convolutional network",
     source="Laborieux et al. 2021, stream learning: a binary VGG-like network, m = 13, 20 subsets, 200 epochs each, "
     "lr 1e-4, batches of 64, hidden weights normal with deviation 0.007.",
     scales=SCALES,

@@ -28,7 +28,6 @@ class FashionSettings(StreamSettings):
 
 SCALES = {
     "small": FashionSettings(
-        seeds=1,
         m=(0.0, 12.0),
         subsets=40,
         hidden=(256, 256),
@@ -49,7 +48,7 @@ def measure(settings: FashionSettings, seed: int, folder: Path, progress: bool) 
 
 EXPERIMENT = Experiment(
     name="stream_fashion",
-    title="Fashion-MNIST as a stream of subsets",
+    title="{data} as a stream of {subsets} subsets",
     source="Laborieux et al. 2021, stream learning: 784-1024-1024-10, 60 subsets, 20 epochs each, m = 0 and 2.5, one "
     "optimizer throughout, against the whole set at once.",
     scales=SCALES,

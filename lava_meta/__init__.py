@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLayer, BinaryLinear, BinaryMLP, mark_binary
     from lava_meta.online_learning import Learner, OnlineRule, online
     from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
+    from lava_meta.proposal import propose_m
     from lava_meta.rule import register_consolidation
     from lava_meta.streams import Scenario, dataset_sequence, permuted_tasks, split_classes, stream_of_subsets
     from lava_meta.training import TrainSettings, evaluate, train
@@ -45,6 +46,7 @@ _HOME = {
     "online_learning": ("Learner", "OnlineRule", "online"),
     "optim": ("MetaplasticAdam", "MetaplasticSGD"),
     "rule": ("register_consolidation",),
+    "proposal": ("propose_m",),
     "streams": ("Scenario", "dataset_sequence", "permuted_tasks", "split_classes", "stream_of_subsets"),
     "training": ("TrainSettings", "evaluate", "train"),
 }
@@ -84,6 +86,7 @@ __all__ = [
     "mark_binary",
     "online",
     "permuted_tasks",
+    "propose_m",
     "register_consolidation",
     "run",
     "split_classes",

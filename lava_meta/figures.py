@@ -8,15 +8,23 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 from lava_meta.files import write_atomically
-from lava_meta.metrics import AccuracyMatrix
+from lava_meta.metrics import AccuracyMatrix, task_name
+from lava_meta.palette import PALETTE, arm_styles, task_styles
 
 STYLE = {
+    # Text in PDF and PostScript as TrueType, which journals ask for and drawing programs can edit; Type 3 is neither.
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "axes.prop_cycle": cycler(color=PALETTE),
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.labelsize": 8,
@@ -42,6 +50,19 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
                 figure.savefig(temporary, format=kind, metadata=metadata)
 
 
+def after_each_task(epochs: int) -> tuple[int, int]:
+    """Marks of a line that begins with its task's training: after that, and after each later task."""
+    return epochs, epochs
+
+
+def chance_line(axis: Axes, chance: float | None) -> None:
+    """A dotted line where guessing lies, a fraction 0 to 1; nothing for None."""
+    if chance is not None:
+        axis.axhline(100 * chance, color="0.5", linewidth=0.7, linestyle=":")
+        place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        axis.annotate("chance", (0, 100 * chance), (2, 2), **place, color="0.4", fontsize=6)
+
+
 def accuracy_over_time(
     runs: Mapping[str, Sequence[Sequence[float | None]]], epochs: int, chance: float | None = None
 ) -> Figure:
@@ -55,15 +76,18 @@ def accuracy_over_time(
         axes = np.atleast_1d(figure.subplots(1, len(runs), sharey=True))
         for axis, (name, rows) in zip(axes, runs.items(), strict=True):
             values = 100 * np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=float)
-            tasks = values.shape[1]
-            colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.88, tasks))
-            for task, colour in enumerate(colours):
-                axis.axvspan(task * epochs, (task + 1) * epochs, color=colour, alpha=0.07, linewidth=0)
+            for task, style in enumerate(task_styles(values.shape[1])):
                 begin = task * epochs
-                axis.plot(np.arange(begin, len(values)), values[begin:, task], color=colour, label=f"task {task + 1}")
-            if chance is not None:
-                axis.axhline(100 * chance, color="0.5", linewidth=0.7, linestyle=":")
-                axis.annotate("chance", (0, 100 * chance), (2, 2), textcoords="offset points", color="0.4", fontsize=6)
+                axis.axvspan(begin, begin + epochs, color=style["color"], alpha=0.07, linewidth=0)
+                axis.plot(
+                    np.arange(begin, len(values)),
+                    values[begin:, task],
+                    label=task_name(task),
+                    markersize=3,
+                    markevery=after_each_task(epochs),
+                    **style,
+                )
+            chance_line(axis, chance)
             axis.set(title=name, xlabel="epoch", xlim=(0, len(values) - 1), ylim=(0, 101))
         axes[0].set_ylabel("test accuracy (%)")
         axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
@@ -75,7 +99,8 @@ def hidden_weight_histograms(runs: Mapping[str, Mapping[str, np.ndarray]], bins:
     layers = list(next(iter(runs.values())))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.3 * len(layers), 1.9 * len(runs)), layout="constrained")
-        axes = np.atleast_2d(figure.subplots(len(runs), len(layers), sharex="col", squeeze=False))
+        axes = np.atleast_2d(figure.subplots(len(runs), len(layers), sharex="col", sharey="col", squeeze=False))
+        styles = arm_styles(runs)
         limits = {
             layer: max(float(np.quantile(np.abs(weights[layer]), 0.999)) for weights in runs.values())
             for layer in layers
@@ -84,7 +109,7 @@ def hidden_weight_histograms(runs: Mapping[str, Mapping[str, np.ndarray]], bins:
             for column, layer in enumerate(layers):
                 axis, limit = axes[row, column], limits[layer]
                 values = np.clip(weights[layer].ravel(), -limit, limit)
-                axis.hist(values, bins=bins, range=(-limit, limit), color=f"C{row}", density=True)
+                axis.hist(values, bins=bins, range=(-limit, limit), color=styles[name]["color"], density=True)
                 axis.axvline(0, color="0.2", linewidth=0.6)
                 axis.set_yscale("log")
                 if row == 0:
@@ -127,10 +152,10 @@ def sweeps(
     values: Mapping[str, Sequence[float]],
     label: str,
 ) -> Figure:
-    """One panel a swept quantity: `panels` gives its name and its curves, each of (position, name of a run).
+    """One panel per swept quantity: `panels` gives its name and its curves, each of (position, name of a run).
 
-    `values` maps the name of a run to one value a seed. A dot a seed, a line through the means; runs without values are
-    left out.
+    `values` maps the name of a run to one value per seed. A dot per seed, a line through the means; runs without values
+    are left out.
     """
     with mpl.rc_context(STYLE):
         columns = min(3, len(panels))
@@ -140,11 +165,13 @@ def sweeps(
         for axis, (name, curves) in zip(axes.flat, panels, strict=False):
             # Evenly apart: swept values are often powers of something.
             measured = sorted({x for points in curves.values() for x, run in points if run in values})
-            for i, (curve, points) in enumerate(curves.items()):
+            styles = arm_styles(curves)
+            for curve, points in curves.items():
                 there = [(measured.index(x), values[run]) for x, run in points if run in values]
-                axis.plot([x for x, _ in there], [np.mean(v) for _, v in there], color=f"C{i}", label=curve)
+                style = {**styles[curve], "markersize": 4, "markerfacecolor": "none"}
+                axis.plot([x for x, _ in there], [np.mean(v) for _, v in there], label=curve, **style)
                 for x, seeds in there:
-                    axis.plot([x] * len(seeds), seeds, "o", color=f"C{i}", markersize=2.5, alpha=0.7)
+                    axis.plot([x] * len(seeds), seeds, ".", color=style["color"], markersize=3)
             axis.set(xlabel=name, ylim=(0, 100), xticks=range(len(measured)), xticklabels=[f"{x:g}" for x in measured])
             if len(curves) > 1:
                 axis.legend(loc="lower left", bbox_to_anchor=(0, 1), handlelength=1.2)
@@ -169,9 +196,11 @@ def lowered_gate(
         figure = Figure(figsize=(3.6, 2.6), layout="constrained")
         axis = figure.subplots()
         for i, (label, (h, share)) in enumerate(taken.items()):
-            axis.plot(h, share, color=("0.75", "C2")[i % 2], linewidth=0.9, label=label)
-        axis.plot(*declared, color="C0", label=f"declared: {names[0]}")
-        axis.plot(*lowered, color="C1", linestyle="--", label=f"lowered: {names[1]}")
+            axis.plot(
+                h, share, color=("0.7", PALETTE[2])[i % 2], linewidth=0.9, linestyle=("-", "-.")[i % 2], label=label
+            )
+        axis.plot(*declared, color=PALETTE[0], label=f"declared: {names[0]}")
+        axis.plot(*lowered, color=PALETTE[1], linestyle="--", label=f"lowered: {names[1]}")
         axis.set(
             xlabel="|h|", ylabel="share of a shrinking step", ylim=(-0.05, 1.08), xlim=(0, max(declared[0].max(), 1e-9))
         )

@@ -1,6 +1,7 @@
 """The accuracy matrix, and what it says about learning and forgetting.
 
 `R[i, j]` is the accuracy on test j after part i, with parts counted from 1 and row 0 measured before any training.
+For readers (tables, CSV columns, figures) tasks count from 1 as well; indices in code and in JSON (`task_of`) from 0.
 Let `last(j)` be the last part that trained task j and `first(j)` the first; in a sequence of T distinct tasks both are
 the task's own place. Then, after part k, over the tasks begun by then:
 
@@ -135,22 +136,32 @@ class AccuracyMatrix:
             raise FormatError(f"{path}: {error}") from error
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write one line for each row, (part, task, then one column a test), atomically; empty: not measured."""
+        """Write one line per row (part, task, then one column per test), atomically; empty: not measured.
+
+        Parts and tasks count from 1; row 0, before any training, has no task.
+        """
         rows = [
-            [part, self.task_of[part - 1] if part else "", *("" if math.isnan(v) else repr(v) for v in row)]
+            [part, self.task_of[part - 1] + 1 if part else "", *("" if math.isnan(v) else repr(v) for v in row)]
             for part, row in enumerate(self.values.tolist())
         ]
-        write_csv(path, ["part", "task", *self.names], rows)
+        write_csv(path, ["part", "task", *self.columns()], rows)
 
     def __str__(self) -> str:
-        """A small table in percent, one line a part, with ACC so far at its end."""
-        head = "after  " + " ".join(f"{f't{j}':>5}" for j in range(len(self.names))) + "    ACC"
-        lines = [head]
+        """A small table in percent, one line per part, with ACC so far at its end; tasks count from 1."""
+        heads = [task_name(task) for task in range(len(self.names))]
+        lines = ["after  " + " ".join(f"{head:>6}" for head in heads) + "    ACC"]
         for part, row in enumerate(self.values.tolist()):
-            cells = " ".join("    -" if math.isnan(v) else f"{100 * v:5.1f}" for v in row)
+            cells = " ".join(
+                f"{'-' if math.isnan(v) else f'{100 * v:.1f}':>{max(6, len(head))}}"
+                for head, v in zip(heads, row, strict=True)
+            )
             acc = self.acc(part) if part else math.nan
             lines.append(f"{part:5}  {cells}" + ("" if math.isnan(acc) else f"  {100 * acc:5.1f}"))
         return "\n".join(lines)
+
+    def columns(self) -> list[str]:
+        """The tests as columns of a table: "task 1: digits test, permutation 1"."""
+        return [f"{task_name(task)}: {name}" for task, name in enumerate(self.names)]
 
     def _part(self, after: int | None) -> int:
         if after is None:
@@ -165,6 +176,11 @@ class AccuracyMatrix:
     def _earlier(self, k: int) -> list[tuple[int, int]]:
         last = {j: i for i, j in enumerate(self.task_of[:k], start=1)}
         return [(j, i) for j, i in sorted(last.items()) if i < k]
+
+
+def task_name(index: int) -> str:
+    """What tables, figures and columns call the task of `index`, which counts from 0: "task 1" is the first."""
+    return f"task {index + 1}"
 
 
 def write_csv(path: str | os.PathLike[str], head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

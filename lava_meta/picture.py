@@ -17,9 +17,10 @@ from lava_meta.figures import STYLE
 from lava_meta.files import write_atomically
 from lava_meta.graph import BinaryGraph
 from lava_meta.layers import DenseLayer
+from lava_meta.palette import BLUE, VERMILION
 
 _COLUMN = 1.5  # inches
-_INPUT, _HIDDEN, _READOUT = "0.55", "#3b6ea5", "#c2553a"
+_INPUT, _HIDDEN, _READOUT = "0.55", BLUE, VERMILION
 _PLANES = 4  # of a map, at most
 
 

@@ -38,6 +38,11 @@ class TrainingProgress:
     def __exit__(self, *exc: object) -> None:
         self._bar.stop()
 
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        if self._lines or not self._bar.disable:
+            self._console.print(text, highlight=False)
+
     def step(self, done: int, share: float) -> None:
         """`done` epochs are complete, and this share of the next."""
         self._first = done if self._first is None else self._first

@@ -102,7 +102,7 @@ class RunFolder:
             for r in history
         ]
         with self._writing():
-            write_csv(self.path / "metrics.csv", ["part", "epoch", "loss", *matrix.names], rows)
+            write_csv(self.path / "metrics.csv", ["part", "epoch", "loss", *matrix.columns()], rows)
             matrix.to_csv(self.path / "accuracy.csv")
             write_json(self.path / "metrics.json", {"accuracy": matrix.to_dict(), "history": history})
 
@@ -135,6 +135,15 @@ class RunFolder:
                 f"{'; '.join(libraries)}",
                 stacklevel=4,
             )
+
+
+def m_in_folder(path: str | os.PathLike[str] | None) -> float | tuple[float, ...] | None:
+    """The metaplasticity of the run in a folder; None where there is no run that says."""
+    try:
+        m = json.loads((Path(path or "") / SETTINGS).read_text(encoding="utf-8"))["settings"]["m"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # a folder that cannot be resumed is refused when it is opened
+    return tuple(m) if isinstance(m, list) else m
 
 
 def describe(

@@ -79,7 +79,8 @@ class Scenario:
 def permuted_tasks(dataset: Dataset, tasks: int, seed: int, *, first_identity: bool = False) -> Scenario:
     """The same images again and again, for each task with its pixels in another fixed random order.
 
-    Task k's permutation is drawn from (seed, k); with `first_identity` task 0 keeps the pixels where they are.
+    Task k's permutation is drawn from (seed, k - 1), k from 1; with `first_identity` task 1 keeps the pixels where they
+    are.
     Training images are permuted when a task begins. Raises `ValueError` for fewer than one task or a negative seed.
     """
     _positive("tasks", tasks)
@@ -89,7 +90,7 @@ def permuted_tasks(dataset: Dataset, tasks: int, seed: int, *, first_identity: b
         if first_identity and task == 0:
             return images
         order = np.random.default_rng([seed, task]).permutation(images.features)
-        return images.permuted(order, f"{images.name}, permutation {task}")
+        return images.permuted(order, f"{images.name}, permutation {task + 1}")
 
     first = ", first as it is" if first_identity else ""
     return Scenario(
@@ -157,7 +158,7 @@ def stream_of_subsets(dataset: Dataset, subsets: int, seed: int) -> Scenario:
     pieces = np.array_split(order, subsets)
 
     def piece(index: int) -> Images:
-        return dataset.train.take(pieces[index], f"{dataset.train.name}, subset {index}")
+        return dataset.train.take(pieces[index], f"{dataset.train.name}, subset {index + 1}")
 
     name = f"stream({dataset.name}, subsets={subsets}, seed={seed})"
     return Scenario(name, Parts(subsets, piece), (dataset.test,), (0,) * subsets)

@@ -19,7 +19,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from lava_meta.methods import Hooks, Method
 from lava_meta.metrics import AccuracyMatrix
 from lava_meta.nn import learning_shares
 from lava_meta.progress import TrainingProgress
-from lava_meta.run_folder import RunFolder, describe
+from lava_meta.run_folder import RunFolder, describe, m_in_folder
 from lava_meta.settings import TrainSettings
 from lava_meta.steps import step_for
 from lava_meta.streams import Scenario
@@ -96,6 +96,8 @@ def train(
     On a CPU torch computes on `threads` threads for the time of the call. By default they are chosen by the size of the
     products (`lava_meta.kernels.threads.threads_for`), at most as many as torch has; a run that is resumed goes on with
     the number that it began with.
+    Settings without an `m` take the one that is proposed for this scenario (`lava_meta.propose_m`), which is printed
+    with the progress; a run that is resumed keeps the one in its folder.
 
     Raises `RunFolderError` when the folder holds another run or cannot be written, `FormatError` when its checkpoint is
     truncated or altered, `DivergenceError` when the loss or a weight is not finite, and `ValueError` when the model's
@@ -106,6 +108,10 @@ def train(
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads is {threads!r}; it must be a whole number, at least 1")
     device = device_of(model)
+    chosen = settings.m is not None or settings.consolidation is not None
+    if not chosen and resume:
+        settings = replace(settings, m=m_in_folder(out))
+    settings = settings.for_scenario(scenario)
     settings.make_optimizer(model)  # before the folder is touched: does m fit the model's layers?
     folder = None
     if out is not None:
@@ -115,6 +121,8 @@ def train(
         TrainingProgress(len(scenario.train), settings.epochs, progress) as report,
         torch_threads(threads or torch.get_num_threads()),
     ):
+        if not chosen:
+            report.say(f"m = {settings.m}, proposed from the number of steps and lr = {settings.lr:g}; 0 is plain")
         run = _Run(model, scenario, settings, folder, report, method, checkpoint_seconds, threads)
         try:
             run.begin()

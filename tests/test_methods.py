@@ -19,7 +19,7 @@ from lava_meta.training import TrainSettings, train
 DIGITS = load_dataset("digits")
 SMALL = Dataset("small", DIGITS.train.take(range(110), "train"), DIGITS.test.take(range(50), "test"))
 SCENARIO = permuted_tasks(SMALL, 2, seed=0)
-QUICK = TrainSettings(epochs=2)  # three steps an epoch
+QUICK = TrainSettings(epochs=2, m=8.0)  # three steps an epoch
 PIXELS, LABELS = SMALL.train.x[:12].float(), SMALL.train.y[:12]
 
 

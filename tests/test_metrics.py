@@ -133,13 +133,14 @@ def test_csv_has_a_row_a_part(tmp_path):
     values[0, 1] = NAN
     AccuracyMatrix(values, (0, 1, 2), ("a", "b, turned", "c")).to_csv(tmp_path / "m.csv")
     assert (tmp_path / "m.csv").read_text().splitlines() == [
-        'part,task,a,"b, turned",c',
+        'part,task,task 1: a,"task 2: b, turned",task 3: c',
         "0,,0.1,,0.1",
-        "1,0,0.9,0.3,0.1",
-        "2,1,0.6,0.8,0.2",
-        "3,2,0.5,0.7,0.9",
+        "1,1,0.9,0.3,0.1",
+        "2,2,0.6,0.8,0.2",
+        "3,3,0.5,0.7,0.9",
     ]
 
 
 def test_shown_in_percent():
+    assert str(THREE).splitlines()[0] == "after  task 1 task 2 task 3    ACC"
     assert str(THREE).splitlines()[-1].split() == ["3", "50.0", "70.0", "90.0", "70.0"]

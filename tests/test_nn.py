@@ -31,7 +31,7 @@ from lava_meta.nn import (
 from lava_meta.streams import permuted_tasks
 from lava_meta.training import TrainSettings, train
 
-QUICK = TrainSettings(epochs=1)
+QUICK = TrainSettings(epochs=1, m=8.0)
 
 
 def test_sign_of_zero_is_plus_one_and_gradients_pass_inside_the_window() -> None:
@@ -70,6 +70,8 @@ def test_binary_conv_is_the_convolution_with_signs() -> None:
 
 @pytest.mark.parametrize("layer", [BinaryLinear(500, 400), BinaryConv2d(30, 40, 5)])
 def test_hidden_weights_start_uniform(layer: nn.Module) -> None:
+    torch.manual_seed(0)
+    layer.reset_parameters()
     weight = layer.weight.detach()
     assert weight.abs().max() <= 0.05
     assert weight.abs().max() > 0.0499
@@ -168,7 +170,7 @@ def test_task_batch_norm_goes_through_state_dict() -> None:
 
 def test_batch_norm_without_statistics_says_what_to_do() -> None:
     norm = TaskBatchNorm(3, tasks=2, statistics="stored").eval()
-    with pytest.raises(ValueError, match=r"task 0 has no stored statistics.*recalibrate"):
+    with pytest.raises(ValueError, match=r"task index 0 has no stored statistics.*recalibrate"):
         norm(torch.randn(4, 3))
     with pytest.raises(ValueError, match="larger batch"):
         norm.train()(torch.randn(1, 3))

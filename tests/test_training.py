@@ -27,7 +27,7 @@ from lava_meta.training import TrainSettings, evaluate, train
 DIGITS = load_dataset("digits")
 SMALL = Dataset("small", DIGITS.train.take(range(230), "train"), DIGITS.test.take(range(90), "test"))
 SCENARIO = permuted_tasks(SMALL, 2, seed=0)
-QUICK = TrainSettings(epochs=2)
+QUICK = TrainSettings(epochs=2, m=8.0)
 
 
 def net(**options):
@@ -196,7 +196,7 @@ class TestWhatItComputes:
         assert same(trained(consolidation=Tanh2(4.0)), trained(m=4.0))
         assert not same(trained(m=(4.0, 0.0)), trained(m=4.0))
         assert not same(trained(consolidation=Exponential(4.0)), trained(m=4.0))
-        assert not same(trained(optimizer="sgd", momentum=0.9), trained(optimizer="sgd"))
+        assert not same(trained(m=4.0, optimizer="sgd", momentum=0.9), trained(m=4.0, optimizer="sgd"))
 
     def test_a_stream_has_one_test(self):
         result = quiet(net(), stream_of_subsets(SMALL, 4, seed=0))
@@ -279,7 +279,7 @@ class TestSettings:
             ({"optimizer": "lion"}, ValueError, "optimizer"),
             ({"evaluate": "never"}, ValueError, "evaluate"),
             ({"momentum": 0.9}, ValueError, "momentum"),
-            ({"optimizer": "sgd", "momentum": 1.5}, ValueError, "momentum"),
+            ({"m": 8.0, "optimizer": "sgd", "momentum": 1.5}, ValueError, "momentum"),
             ({"reset_moments": "yes"}, TypeError, "reset_moments"),
             ({"consolidation": "tanh"}, TypeError, "consolidation"),
         ],
@@ -303,7 +303,7 @@ class TestFolder:
         assert result.out == folder
         with open(folder / "metrics.csv", newline="") as file:
             rows = list(csv.reader(file))
-        assert rows[0] == ["part", "epoch", "loss", *result.matrix.names]
+        assert rows[0] == ["part", "epoch", "loss", *result.matrix.columns()]
         assert [float(cell) for cell in rows[3][2:]] == [result.history[2].loss, *result.history[2].accuracies]
         content = json.loads((folder / "metrics.json").read_text())
         assert np.array_equal(AccuracyMatrix.from_dict(content["accuracy"]).values, result.matrix.values)

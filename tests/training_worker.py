@@ -30,7 +30,7 @@ torch.set_num_threads(1)
 DIGITS = load_dataset("digits")
 LONG = permuted_tasks(DIGITS, 2, seed=0)
 SHORT = permuted_tasks(Dataset("short", DIGITS.train.take(range(100)), DIGITS.test.take(range(50))), 2, seed=0)
-SETTINGS = TrainSettings(epochs=3, reset_moments=False)  # made here: the first optimizer of a process is slow
+SETTINGS = TrainSettings(epochs=3, m=8.0, reset_moments=False)  # made here: the first optimizer of a process is slow
 
 
 def run(folder: Path, scenario=SHORT) -> None:

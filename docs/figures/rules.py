@@ -13,6 +13,7 @@ from lava_meta.figures import STYLE
 from lava_meta.methods import Beakers, Levels, Method
 from lava_meta.nn import BinaryLinear
 from lava_meta.optim import MetaplasticSGD
+from lava_meta.palette import BLACK, BLUE, GREEN, ORANGE, PALETTE, VERMILION
 from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Table, Tanh2
 
 FUNCTIONS: dict[str, Consolidation] = {
@@ -31,6 +32,19 @@ RULES: dict[str, tuple[Consolidation, Method | None]] = {
     "Beakers": (Constant(), Beakers(pipes=(0.04, 0.02, 0.01), areas=(1.0, 1.5, 2.0))),
 }
 STEPS, LR = 60, 0.02
+# A function has one look in both panels: the plain rule is that of Constant(), and so on.
+LOOKS = {
+    "Tanh2(2)": (BLUE, "-"),
+    "Exponential(2)": (PALETTE[7], "--"),
+    "Linear(0.9)": (VERMILION, "-."),
+    "Quadratic(0.65)": (GREEN, (0, (5, 1))),
+    "Table, of a device": (ORANGE, (0, (3, 1, 1, 1, 1, 1))),
+    "Constant()": (BLACK, ":"),
+    "plain": (BLACK, ":"),
+    "Tanh2(0.8)": ("#8FD1FF", "-"),
+    "Levels(4), Exponential(1)": (PALETTE[7], "--"),
+    "Beakers": (PALETTE[8], "-."),
+}
 
 
 def main() -> None:
@@ -40,7 +54,7 @@ def main() -> None:
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
         h = torch.linspace(0, 1.8, 181)
         for name, f in FUNCTIONS.items():
-            left.plot(h, f(h), label=name)
+            left.plot(h, f(h), color=LOOKS[name][0], linestyle=LOOKS[name][1], label=name)
         left.set(
             xlabel="size of the hidden weight, abs(h)",
             ylabel="share f(h) of a shrinking step",
@@ -49,7 +63,7 @@ def main() -> None:
         )
         left.legend(loc="upper right", bbox_to_anchor=(1.0, 0.95))
         for name, (f, method) in RULES.items():
-            right.plot(pushed(f, method), label=name)
+            right.plot(pushed(f, method), color=LOOKS[name][0], linestyle=LOOKS[name][1], label=name)
         right.axhline(0, color="0.5", linewidth=0.7, linestyle=":")
         right.axvline(STEPS, color="0.5", linewidth=0.7, linestyle=":")
         right.set(xlabel="step: pushed up, then down", ylabel="hidden weight h", xlim=(0, 3 * STEPS))

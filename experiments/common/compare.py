@@ -14,18 +14,20 @@ from matplotlib.figure import Figure
 from lava_meta import figures
 from lava_meta.errors import FormatError
 from lava_meta.experiments.common.experiment import Measurement, Results
+from lava_meta.experiments.common.figures import horizontal_bars
 from lava_meta.experiments.common.report import markdown_table
 from lava_meta.experiments.common.runner import load_results
 from lava_meta.files import write_atomically
 from lava_meta.metrics import AccuracyMatrix
+from lava_meta.palette import BLUE
 
 
 def compare_folders(folders: Sequence[Path], out: Path) -> str:
     """Read the folders, write compare.md and a figure into `out`, and return the table.
 
-    Metrics that folders share are drawn as bars, a panel each; equal arms of several folders stand side by side.
-    Raises `FormatError` for a folder that holds neither an experiment nor a training, `ValueError` for fewer than two
-    arms in all or folders without a common metric.
+    Metrics that folders share are drawn as bars, a panel each, with a dot per seed; equal arms of several folders stand
+    side by side. Raises `FormatError` for a folder that holds neither an experiment nor a training, `ValueError` for
+    fewer than two arms in all or folders without a common metric.
     """
     read = {_name(folder, folders): _results(folder) for folder in folders}
     arms = {f"{name}: {label}" if label else name: runs for name, r in read.items() for label, runs in r.arms.items()}
@@ -51,15 +53,11 @@ def _draw(results: Results, metrics: Sequence[str]) -> Figure:
         figure = Figure(figsize=(2.2 * len(metrics) + 1.8, 0.24 * len(labels) + 0.8), layout="constrained")
         axes = np.atleast_1d(figure.subplots(1, len(metrics), sharey=True))
         for axis, metric in zip(axes, metrics, strict=True):
-            means = [results.mean(label, metric) for label in labels]
-            spreads = [results.spread(label, metric) for label in labels]
-            errors = [0.0 if math.isnan(spread) else spread for spread in spreads]
-            axis.barh(range(len(labels)), means, xerr=errors, height=0.65, capsize=2, color="C0")
-            for place, label in enumerate(labels):
-                dots = results.values(label, metric)
-                axis.plot(dots, [place] * len(dots), ".", color="0.2", markersize=3)
+            horizontal_bars(axis, results, metric, [BLUE] * len(labels))
             axis.set(xlabel=metric, yticks=range(len(labels)), yticklabels=labels)
         axes[0].invert_yaxis()
+        if any(len(runs) > 1 for runs in results.arms.values()):
+            figure.supxlabel("bar: ± 1 standard deviation over the seeds", fontsize=7)
     return figure
 
 

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from matplotlib.figure import Figure
 
+from lava_meta.experiments.common.claims import Claim, Verdict, interval, judge
 from lava_meta.experiments.common.settings import Settings
 
 S = TypeVar("S", bound=Settings)
@@ -29,15 +30,6 @@ class Measurement:
     metrics: Mapping[str, float]
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
     seconds: float = math.nan  # wall time; of a resumed run, of its last stretch
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A sentence of the paper (or of ours), what was measured, and whether it holds (None: these runs cannot tell)."""
-
-    said: str
-    measured: str
-    holds: bool | None
 
 
 @dataclass(frozen=True)
@@ -68,16 +60,29 @@ class Results:
             return f"{mean:g}"
         return f"{mean:.{digits}f}" + ("" if math.isnan(spread) else f" ± {spread:.{digits}f}")
 
-    def above(self, arm: str, other: str, metric: str, margin: float = 1.0) -> bool | None:
-        """Whether one arm's mean is above another's; None where they differ by less than `margin` or either spread, or
-        one was not run."""
-        difference = self.mean(arm, metric) - self.mean(other, metric)
-        noise = np.nanmax([margin, self.spread(arm, metric), self.spread(other, metric)])
-        return difference > 0 if abs(difference) >= noise else None
+    def differences(self, arm: str, other: str, metric: str) -> np.ndarray:
+        """One arm less another, seed by seed; NaN where either was not measured."""
+        ours, theirs = self.values(arm, metric), self.values(other, metric)
+        seeds = min(len(ours), len(theirs))
+        return ours[:seeds] - theirs[:seeds]
+
+    def above(self, arm: str, other: str, metric: str, by: float = 0.0) -> Verdict:
+        """Whether one arm is above another by more than `by`, paired by seed (see `claims`)."""
+        return judge(self.differences(arm, other, metric), by)
 
     def said(self, metric: str, *arms: str, digits: int = 1) -> str:
         """A metric of several arms in words: "ACC: m = 0 33.2, ewc not run"."""
         return f"{metric}: " + ", ".join(f"{arm} {self.text(arm, metric, digits) or 'not run'}" for arm in arms)
+
+    def apart(self, metric: str, *arms: str, digits: int = 1) -> str:
+        """As `said`, with what the last arm has above each of the others and its 95 % interval over the seeds."""
+        last, found = arms[-1], self.said(metric, *arms, digits=digits)
+        for other in arms[:-1]:
+            differences = self.differences(last, other, metric)
+            if len(differences) > 1 and not np.isnan(differences).any():
+                low, high = (f"{end:+.{digits}f}" for end in interval(differences))
+                found += f"; {last} less {other}: {differences.mean():+.{digits}f} ({low} to {high})"
+        return found
 
     def metrics(self) -> list[str]:
         """Every metric's name, in order of appearance."""
@@ -89,7 +94,7 @@ class Experiment(Generic[S]):
     """One experiment. `scales` has "small" (under two minutes on two cores), "medium" (under thirty), "paper"."""
 
     name: str
-    title: str
+    title: str  # may name settings in braces; {data} becomes the data set's name
     source: str  # where it is published: figure, protocol
     scales: Mapping[str, S]
     arms: Callable[[S], Mapping[str, S]]  # label -> the settings of that arm alone
@@ -98,6 +103,27 @@ class Experiment(Generic[S]):
     claims: Callable[[S, Results], Sequence[Claim]]
     headline: tuple[str, ...] = ("ACC", "forgetting")  # metrics that a line on the screen shows
     digits: int = 1  # after the point, in tables
+
+    def titled(self, settings: S) -> str:
+        """The title, with the data and the sizes that these settings have."""
+        values = settings.to_dict()
+        return self.title.format(**{**values, "data": data_name(values.get("data", ""))})
+
+
+_DATA_NAMES = {
+    "digits": "digits (8x8)",
+    "mnist": "MNIST",
+    "fashion-mnist": "Fashion-MNIST",
+    "usps": "USPS",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "tinted": "tinted Fashion-MNIST",
+}
+
+
+def data_name(data: str) -> str:
+    """A data set as titles name it; what is not known keeps its own name."""
+    return _DATA_NAMES.get(data, data)
 
 
 def names() -> list[str]:

@@ -14,13 +14,16 @@ import torch
 from matplotlib.figure import Figure
 
 from lava_meta.data import Dataset, load_dataset
-from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, Results
-from lava_meta.experiments.common.figures import band, stack
+from lava_meta.experiments.common.claims import Claim
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
+from lava_meta.experiments.common.figures import band, horizontal_bars, spread_note, stack
 from lava_meta.experiments.common.settings import Settings, at_least
 from lava_meta.figures import STYLE
 from lava_meta.files import write_json
+from lava_meta.metrics import task_name
 from lava_meta.online_learning import History, Learner, OnlineRule, hidden_histogram, saturation
 from lava_meta.online_learning.history import Probe
+from lava_meta.palette import BLUE, VERMILION, task_styles
 from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Tanh2
 from lava_meta.streams import Scenario
 
@@ -190,7 +193,7 @@ def stream_experiment(
 
 
 def part_curves(results: Results, only: Sequence[str] | None = None, chance: float = 0.1) -> Figure:
-    """Test accuracy on each task after each part, a panel an arm: mean over seeds, one standard deviation as a band."""
+    """Test accuracy on each task after each part, a panel per arm: mean over seeds, their standard deviation a band."""
     labels = list(only or results.arms)
     columns = min(4, len(labels))
     rows = math.ceil(len(labels) / columns)
@@ -201,33 +204,31 @@ def part_curves(results: Results, only: Sequence[str] | None = None, chance: flo
             axis.set_visible(False)
         for axis, label in zip(axes.flat, labels, strict=False):
             values = stack([run.data["accuracies"] for run in results.arms[label]])
-            tasks = values.shape[2]
-            colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.88, tasks))
-            for task, colour in enumerate(colours):
+            for task, style in enumerate(task_styles(values.shape[2])):
                 first = min(task, values.shape[1] - 2)
-                band(axis, np.arange(first, values.shape[1]), values[:, first:, task], color=colour, marker="o", ms=2.5)
-                axis.lines[-1].set_label(f"task {task + 1}")
+                line = {**style, "label": task_name(task), "markersize": 3}
+                band(axis, np.arange(first, values.shape[1]), values[:, first:, task], **line)
             axis.axhline(100 * chance, color="0.5", linewidth=0.7, linestyle=":")
             axis.set(title=f"{label}\n{results.text(label, 'ACC')} %", ylim=(0, 101), xticks=range(values.shape[1]))
         figure.supxlabel("parts learned", fontsize=8)
-        figure.supylabel("test accuracy (%)", fontsize=8)
+        figure.supylabel(f"test accuracy (%){spread_note(results, 'band', line=True)}", fontsize=8)
         axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
     return figure
 
 
 def final_bars(results: Results) -> Figure:
-    """Mean accuracy after the last part, a bar an arm, a dot a seed; the first arm is the reference line."""
+    """Mean accuracy after the last part, a bar per arm, a dot per seed; the first arm is the reference line."""
     labels = list(results.arms)
+    # Dozens of arms, each a change of one thing: what tells them apart is their names.
+    colours = [VERMILION, *[BLUE] * (len(labels) - 1)]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 0.2 * len(labels) + 0.7), layout="constrained")
         axis = figure.subplots()
-        means = [results.mean(label, "ACC") for label in labels]
-        axis.barh(range(len(labels)), means, height=0.65, color=["C1", *["C0"] * (len(labels) - 1)])
-        for place, label in enumerate(labels):
-            values = results.values(label, "ACC")
-            axis.plot(values, [place] * len(values), ".", color="0.15", markersize=3)
-        axis.axvline(means[0], color="C1", linewidth=0.7, linestyle=":")
-        axis.set(xlabel="mean test accuracy after the last task (%)", yticks=range(len(labels)), yticklabels=labels)
+        horizontal_bars(axis, results, "ACC", colours)
+        axis.axvline(results.mean(labels[0], "ACC"), color=VERMILION, linewidth=0.7, linestyle=":")
+        note = spread_note(results, "bar", line=True)
+        axis.set(xlabel=f"mean test accuracy after the last task (%){note}", yticks=range(len(labels)))
+        axis.set_yticklabels(labels)
         axis.invert_yaxis()
     return figure
 
@@ -235,4 +236,4 @@ def final_bars(results: Results) -> Figure:
 def keeps(results: Results, said: str = "the gate keeps earlier tasks") -> Claim:
     """That the first arm ends above the plain one."""
     first = next(iter(results.arms))
-    return Claim(said, results.said("ACC", first, "plain"), results.above(first, "plain", "ACC"))
+    return Claim(said, results.apart("ACC", "plain", first), results.above(first, "plain", "ACC"))

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lava_meta.experiments.common.experiment import Claim, Experiment, Results, S
+from lava_meta.experiments.common.claims import Claim
+from lava_meta.experiments.common.experiment import Experiment, Results, S
 from lava_meta.files import write_atomically, write_json
 from lava_meta.metrics import write_csv
 
@@ -42,12 +43,12 @@ def write_report(
     metrics = results.metrics()
     seconds = sum(run.seconds for runs in results.arms.values() for run in runs)
     lines = [
-        f"# {experiment.title}",
+        f"# {experiment.titled(settings)}",
         "",
         f"{experiment.source}",
         "",
         f"Scale `{scale or 'own'}`, {_seeds(settings.seeds)}, {seconds:.0f} s in all on {platform.machine()}. "
-        "Mean ± standard deviation over the seeds; accuracies in percent.",
+        f"{_statistics(settings.seeds)}; accuracies in percent.",
         "",
         "## Claimed and measured",
         "",
@@ -74,8 +75,8 @@ def write_report(
 
 def claim_table(claims: Sequence[Claim]) -> list[str]:
     """Claims as lines of a Markdown table."""
-    verdict = {True: "yes", False: "**no**", None: "not told by these runs"}
-    return markdown_table(["claimed", "measured", "holds"], [[c.said, c.measured, verdict[c.holds]] for c in claims])
+    rows = [[claim.said, claim.measured, claim.verdict.value] for claim in claims]
+    return markdown_table(["claimed", "measured", "verdict"], rows)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -93,6 +94,15 @@ def _seconds(results: Results, label: str) -> str:
 
 def _seeds(count: int) -> str:
     return "seed 0" if count == 1 else f"seeds 0 to {count - 1}"
+
+
+def _statistics(seeds: int) -> str:
+    if seeds == 1:
+        return "One seed has no spread, and nothing is judged from it: run three or more"
+    return (
+        "Mean ± standard deviation over the seeds. A claim holds if the 95 % interval (Student's t) of the difference, "
+        "paired by seed, is on its side"
+    )
 
 
 def _or_empty(value: float) -> float | str:

@@ -35,7 +35,7 @@ def experiment(
 
     if show:
         for one in map(known.find, known.names()):
-            print(f"{one.name:24} {one.title}")
+            print(f"{one.name:24} {one.titled(one.scales['paper'])}")
         return
     if every == (name is not None):
         raise typer.BadParameter("give the name of one experiment, or --all; --list shows them")
@@ -59,7 +59,10 @@ def _run(one: Any, scale: str, texts: list[str], out: Path | None, resume: bool,
         raise typer.BadParameter(f"{scale!r}; choose {', '.join(one.scales)}", param_hint="--scale")
     settings = override(one.scales[scale], texts)
     folder = out or Path("results") / f"{one.name}-{scale}"
-    print(f"{one.title}\n" + "\n".join(f"    {key} = {value}" for key, value in settings.to_dict().items()), flush=True)
+    print(
+        f"{one.titled(settings)}\n" + "\n".join(f"    {key} = {value}" for key, value in settings.to_dict().items()),
+        flush=True,
+    )
     results = run_experiment(
         one,
         settings,
@@ -73,8 +76,7 @@ def _run(one: Any, scale: str, texts: list[str], out: Path | None, resume: bool,
     if results is None:
         return
     for claim in one.claims(settings, results):
-        verdict = {True: "holds", False: "DOES NOT HOLD", None: "not told by these runs"}[claim.holds]
-        print(f"claimed: {claim.said}\n    {claim.measured}: {verdict}")
+        print(f"claimed: {claim.said}\n    {claim.measured}: {claim.verdict.value}")
     print(f"report, tables and figures are in {folder}")
 
 

@@ -54,7 +54,13 @@ def train(
     tasks: Annotated[int, typer.Option(min=1, help="Tasks, groups of classes, or subsets of the stream.")] = 5,
     hidden: Annotated[str, typer.Option(help="Units of the hidden layers, separated by commas.")] = "512,512",
     norm: Annotated[str, typer.Option(help="fixed (deploys as it is), batch or layer.")] = "fixed",
-    m: Annotated[str, typer.Option(help="Metaplasticity: one value, or one a layer separated by commas.")] = "8",
+    m: Annotated[
+        str | None,
+        typer.Option(
+            help="Metaplasticity: one value, or one per layer separated by commas; 0 is plain. "
+            "By default proposed from the number of steps and --lr."
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs a task.")] = 20,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a step.")] = 50,
     lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 0.005,
@@ -91,7 +97,7 @@ def train(
     if norm not in ("fixed", "batch", "layer"):
         raise typer.BadParameter(f"{norm!r}; choose fixed, batch or layer", param_hint="--norm")
     widths = numbers(hidden, int, "--hidden")
-    gates = numbers(m, float, "--m")
+    gates = [] if m is None else numbers(m, float, "--m")
     place = usable_device(device)
     dataset = load_dataset(data)
     if held_out:
@@ -115,7 +121,7 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,
-        m=gates[0] if len(gates) == 1 else tuple(gates),
+        m=None if m is None else gates[0] if len(gates) == 1 else tuple(gates),
         weight_decay=weight_decay,
         reset_moments=not keep_moments,
         seed=seed,
@@ -123,7 +129,7 @@ def train(
     )
     result = run(model, tests, settings, out, resume=resume, overwrite=overwrite, threads=threads)
     save_model(model, out / "model.safetensors")
-    name = f"m = {m}"
+    name = f"m = {result.settings.m}" if m is None else f"m = {m}"
     rows = {name: [record.accuracies for record in result.history]}
     figures.save(figures.accuracy_over_time(rows, epochs, 1 / tests.classes), out / "figures" / "accuracy_over_time")
     figures.save(figures.accuracy_matrices({name: result.matrix}), out / "figures" / "accuracy_matrix")

@@ -149,7 +149,8 @@ class TaskBatchNorm(nn.Module):
             return functional.batch_norm(x, None, None, gain, offset, True, 0.0, self.eps)
         if not self.trained[task]:
             raise ValueError(
-                f"task {task} has no stored statistics: train on it, or call lava_meta.nn.recalibrate(model, images)"
+                f"task index {task} has no stored statistics: train on it, or call "
+                "lava_meta.nn.recalibrate(model, images)"
             )
         return functional.batch_norm(x, mean, var, gain, offset, False, 0.0, self.eps)
 

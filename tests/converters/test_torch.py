@@ -194,7 +194,10 @@ class _OwnForward(nn.Module):
         (nn.Sequential(Pixels(), BinaryLinear(4, 4), BinaryLinear(4, 2)).eval(), "without a sign"),
         (nn.Sequential(Pixels(), BinaryLinear(4, 4), Sign()).eval(), "readout, but a sign"),
         (BinaryMLP([12, 8, 4], norm="batch").eval(), "statistics of each batch.*use_statistics"),
-        (BinaryMLP([12, 8, 4], norm="batch", statistics="stored").eval(), "no statistics for task 0.*recalibrate"),
+        (
+            BinaryMLP([12, 8, 4], norm="batch", statistics="stored").eval(),
+            "no statistics for task index 0.*recalibrate",
+        ),
         (
             nn.Sequential(Pixels(), BinaryLinear(4, 4), nn.BatchNorm1d(4), Sign(), BinaryLinear(4, 2)).eval(),
             "no running statistics",

@@ -270,7 +270,7 @@ TAIL = (Sign(), nn.Flatten(), BinaryLinear(72, 2))
         (_seq(_conv(), nn.ReLU(), *TAIL), "use lava_meta.nn.Sign"),
         (_seq(BinaryLinear(64, 8), nn.MaxPool2d(2), Sign(), BinaryLinear(8, 2)), "pooling goes before Flatten"),
         (_seq(_conv(), nn.BatchNorm2d(2), *TAIL), r"2 \(BatchNorm2d\) has no running statistics"),
-        (_seq(_conv(), TaskBatchNorm(3, affine="none", statistics="stored"), *TAIL), "no statistics for task 0"),
+        (_seq(_conv(), TaskBatchNorm(3, affine="none", statistics="stored"), *TAIL), "no statistics for task index 0"),
         (_seq(_conv(), nn.MaxPool2d(7), *TAIL), r"does not fit its input \(1, 8, 8\): a window of \(7, 7\)"),
         (_seq(_conv(), Sign(), nn.Flatten(), BinaryLinear(70, 2)), r"takes 70 inputs, but gets \(2, 6, 6\)"),
         (_seq(BinaryConv2d(3, 2, 3), *TAIL), r"takes 3 channels, but gets \(1, 8, 8\); images are \(channels"),

@@ -10,8 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from lava_meta.errors import DivergenceError, FormatError, RunFolderError
+from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.compare import compare_folders
-from lava_meta.experiments.common.experiment import Claim, Experiment, Measurement, find, names
+from lava_meta.experiments.common.experiment import Experiment, Measurement, find, names
 from lava_meta.experiments.common.rules import RULES
 from lava_meta.experiments.common.runner import load_results, run_experiment
 from lava_meta.experiments.common.settings import Settings, at_least, override
@@ -116,7 +117,7 @@ class TestFolder:
         assert calls == [(0.0, 0), (1.0, 0), (0.0, 1), (1.0, 1)]
         assert results.text("m = 1", "score") == "10.5 ± 0.7"
         report = (tmp_path / "out" / "report.md").read_text()
-        assert "| more m, more score | 10.5 ± 0.7 | yes |" in report
+        assert "| more m, more score | 10.5 ± 0.7 | holds |" in report
         assert "| m = 0 | 0.5 ± 0.7 |" in report
         assert (tmp_path / "out" / "figures" / "empty.png").exists()
         assert (tmp_path / "out" / "results.csv").read_text().splitlines()[1].startswith("m = 0,0,0.0,")

@@ -12,6 +12,7 @@ from lava_meta.data import load_dataset
 from lava_meta.device_curve import consolidation_from_csv
 from lava_meta.experiments import online_permuted_mnist as online
 from lava_meta.experiments import precision
+from lava_meta.experiments.common.claims import Verdict
 from lava_meta.experiments.common.experiment import Measurement, Results
 from lava_meta.experiments.common.runner import run_experiment
 from lava_meta.experiments.common.settings import override
@@ -82,15 +83,17 @@ def test_the_gate_can_be_a_measured_curve(tmp_path: Path) -> None:
 
 
 def test_claims_follow_the_figures() -> None:
+    known = {Verdict.HOLDS: True, Verdict.FAILS: False, Verdict.NOT_RUN: None}
+
     def verdicts(found: Results) -> list[bool | None]:
-        return [claim.holds for claim in precision.claims(precision.PrecisionSettings(), found)]
+        return [known[claim.verdict] for claim in precision.claims(precision.PrecisionSettings(), found)]
 
     good = {"8 bits, synapse": 84.0, "16 bits, synapse": 85.0, "5 bits, synapse": 74.0, "drift 0.01": 84.0}
-    arms = {name: [Measurement({"ACC": mean})] for name, mean in good.items()}
+    arms = {name: 2 * [Measurement({"ACC": mean})] for name, mean in good.items()}
     assert verdicts(Results(arms)) == [True, True, None, None, None, None, True]
-    arms["16 bits, synapse"] = [Measurement({"ACC": 90.0})]
-    arms["5 bits, synapse"] = [Measurement({"ACC": 83.0})]
-    arms["5 bits, nearest"] = [Measurement({"ACC": 10.0})]
+    arms["16 bits, synapse"] = 2 * [Measurement({"ACC": 90.0})]
+    arms["5 bits, synapse"] = 2 * [Measurement({"ACC": 83.0})]
+    arms["5 bits, nearest"] = 2 * [Measurement({"ACC": 10.0})]
     assert verdicts(Results(arms)) == [False, False, None, None, True, None, True]
 
 
