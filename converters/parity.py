@@ -7,7 +7,7 @@ come out on the other side. Differences of the second kind are counted and named
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import nn
 
 from lava_meta.converters.reading import flat, read
 from lava_meta.converters.torch import prepare
-from lava_meta.errors import ConversionError
+from lava_meta.errors import ConversionError, FormatError
 from lava_meta.graph import BinaryGraph
 from lava_meta.nn import select_task
 
@@ -40,6 +40,16 @@ class Parity:
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready values."""
         return asdict(self) | {"exact": self.exact}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Parity:
+        """What `to_dict` gave. Fields of other versions are left out. Raises `FormatError` for anything else."""
+        try:
+            found = cls(**{field.name: record[field.name] for field in fields(cls) if field.name in record})
+            str(found)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise FormatError(f"the file's record of its self-check cannot be read: {error}") from error
+        return found
 
     def __str__(self) -> str:
         wrong, rounded = sum(self.mismatches.values()), sum(self.float32.values())
