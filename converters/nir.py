@@ -120,7 +120,9 @@ def from_nir(
     min_level: int | None = None,
     input_shape: tuple[int, ...] | None = None,
 ) -> LavaNetwork:
-    """The network of an NIR graph, exactly; `from_nir(to_nir(network))` is equal to `network`, to the byte when saved.
+    """The network of an NIR graph, exactly; its `graph` saves to the same bytes as that of the `network` written.
+
+    NIR has no place for a network's self-check and for what it has learned.
 
     Other programs' graphs are taken where they are one chain from raw pixels, of these nodes:
 

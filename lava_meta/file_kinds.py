@@ -48,7 +48,8 @@ _KINDS = {
         "`lava-meta convert FILE.py:FUNCTION --weights {path}` takes it, where FUNCTION returns that model",
     ),
     ARRAY: ("an .npy file", "it is for images: `lava-meta run NETWORK {path}`"),
-    "damaged": ("not a whole safetensors file, though it begins or ends like one", "copy or make it again"),
+    "damaged": ("not a whole safetensors file", "copy or make it again"),
+    "later": ("a file of lava_meta in a format that this version does not know", "read it with a later version"),
     "nir": ("an HDF5 file, by its name a network in NIR", '`lava_meta.from_nir(nir.read("{path}"))` takes it'),
     "netx": (
         "an HDF5 file, by its name one of Lava-DL's netx",
@@ -90,7 +91,9 @@ _MAGIC = {
     **{bytes((0x80, protocol)): "pickle" for protocol in range(2, 6)},
 }
 _HDF5 = {".nir": "nir", ".net": "netx"}
-_ENDINGS = {".safetensors": "damaged", ".onnx": "onnx", ".py": "python", ".json": "json"}
+_ENDINGS = {".safetensors": "damaged", ".onnx": "onnx", ".py": "python", ".json": "json"} | dict.fromkeys(
+    (".pkl", ".pickle", ".pt", ".pth"), "pickle"
+)
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ def require_kind(path: str | os.PathLike[str], *wanted: str) -> str:
     """
     found = what_is(path)
     if found.kind not in wanted:
-        raise FormatError(f"{path} is {found.what}, where {_KINDS[wanted[0]][0]} is expected; {found.use}")
+        expected = " or ".join(_KINDS[kind][0] for kind in wanted)
+        raise FormatError(f"{path} is {found.what}; expected {expected}. {found.use[0].upper()}{found.use[1:]}")
     return found.kind
 
 
@@ -150,7 +154,7 @@ def _safetensors(content: bytes) -> str:
     try:
         notes = json.loads(content).get("__metadata__") or {}
         if "lava_meta" in notes:
-            return {GRAPH: NETWORK, LEARNER: LEARNING}.get(json.loads(notes["lava_meta"]).get("format"), TENSORS)
+            return {GRAPH: NETWORK, LEARNER: LEARNING}.get(json.loads(notes["lava_meta"]).get("format"), "later")
         if "checkpoint" in notes:
             state = json.loads(json.loads(notes["checkpoint"])["state"])
             return MODEL if "kind" in state else CHECKPOINT

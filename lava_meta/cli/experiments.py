@@ -59,7 +59,7 @@ def experiment(
 def _kept(folder: Path) -> str:
     return (
         f"stopped; the runs that are complete are kept in {folder}, and of the one under way its checkpoint, if it has "
-        "one: the same with --resume in the place of --overwrite goes on"
+        "one: the same command with --resume goes on"
     )
 
 

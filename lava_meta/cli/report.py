@@ -36,8 +36,11 @@ def report(
     Cores are filled by stated rules, and the energy is by Loihi 1's coefficients: every assumption is listed with its
     source. Nothing is verified on a chip.
     """
+    from lava_meta.hardware.chips import find_chip
+
     if images is not None and data is not None:
         raise typer.BadParameter("give --data with the name of a data set, or --images with an .npy file, not both")
+    find_chip(target)
     written = [] if out is None else [out / f"report.{kind}" for kind in ("json", "txt", "png", "pdf")]
     check_outputs(written, inputs=[network, images], overwrite=overwrite)
     loaded = load_network(network)
