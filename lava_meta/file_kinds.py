@@ -134,19 +134,18 @@ def _kind(path: Path) -> str:
         start = file.read(16)
         if not start:
             return "empty"
-        kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
-        if kind == "hdf5":
-            return _HDF5.get(path.suffix.lower(), kind)
-        if kind == "zip":
-            return _zip(path)
-        if kind is not None:
-            return kind
-        if start[8:9] == b"{":
-            length = int.from_bytes(start[:8], "little")
-            if length <= min(path.stat().st_size - 8, _LONGEST_HEADER):
-                file.seek(8)
-                return _safetensors(file.read(length))
-            return "damaged"
+        # Before the magic bytes: the length of a header, which comes first, may happen to look like them.
+        opens, length = start[8:9] == b"{", int.from_bytes(start[:8], "little")
+        if opens and length <= min(path.stat().st_size - 8, _LONGEST_HEADER):
+            file.seek(8)
+            return _safetensors(file.read(length))
+    kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
+    if kind == "hdf5":
+        return _HDF5.get(path.suffix.lower(), kind)
+    if kind == "zip":
+        return _zip(path)
+    if kind is not None or opens:
+        return kind or "damaged"
     return _ENDINGS.get(path.suffix.lower(), "unknown")
 
 

@@ -21,7 +21,7 @@ _LONGEST = 150.0  # seconds, for a machine that is busy
 
 
 def typed(*words: str, cwd: Path, stop_at: bytes) -> tuple[int, str]:
-    """`lava-meta WORDS` in a terminal, in which ^C is typed once it shows `stop_at`: exit code and screen."""
+    """`lava-meta WORDS` in a terminal, in which ^C is typed once it matches `stop_at`: exit code and screen."""
     process, terminal = pty.fork()
     if process == 0:
         os.chdir(cwd)
@@ -36,14 +36,14 @@ def typed(*words: str, cwd: Path, stop_at: bytes) -> tuple[int, str]:
             if not content:
                 break
             seen += content
-        if not sent and stop_at in seen:
+        if not sent and re.search(stop_at, seen):
             os.write(terminal, b"\x03")
             sent = True
     else:
         os.kill(process, 9)
     _, status = os.waitpid(process, 0)
     os.close(terminal)
-    return os.waitstatus_to_exitcode(status), seen.decode(errors="replace")
+    return os.waitstatus_to_exitcode(status), seen.decode(errors="replace")[-20_000:]
 
 
 def last_line(screen: str) -> str:
@@ -52,25 +52,25 @@ def last_line(screen: str) -> str:
 
 def test_train_says_what_is_kept_and_goes_on(tmp_path: Path) -> None:
     words = ("train", "--out", "run", "--tasks", "1", "--hidden", "32", "--epochs", "500")
-    code, screen = typed(*words, cwd=tmp_path, stop_at=b"epoch 3/500")
-    assert code == 130, screen
+    code, screen = typed(*words, cwd=tmp_path, stop_at=rb"epoch \d+/500")
+    assert code == 130, last_line(screen)
     assert re.fullmatch(r"lava-meta: stopped; \d+ of 500 epochs are kept in run: run .*--resume.*", last_line(screen))
     assert (tmp_path / "run" / "checkpoint.safetensors").exists()
 
 
 def test_demo_goes_on_with_the_same_command(tmp_path: Path) -> None:
-    code, screen = typed("demo", "--epochs", "300", cwd=tmp_path, stop_at=b"epoch 3/300")
-    assert code == 130, screen
+    code, screen = typed("demo", "--epochs", "300", cwd=tmp_path, stop_at=rb"epoch ([4-9]|\d\d)/300")
+    assert code == 130, last_line(screen)
     assert "are kept in results/demo: the same again goes on" in last_line(screen)
-    code, screen = typed("demo", "--epochs", "300", cwd=tmp_path, stop_at=b"epoch ")
-    assert code == 130, screen
-    assert re.search(r"epoch [123]/300", screen) is None  # it went on behind them
+    code, screen = typed("demo", "--epochs", "300", cwd=tmp_path, stop_at=rb"epoch \d+/300")
+    assert code == 130, last_line(screen)
+    assert re.search(r"epoch [1-3]/300", screen) is None  # it went on behind them
 
 
 def test_experiment_says_what_is_kept(tmp_path: Path) -> None:
     words = ("experiment", "permuted_mnist", "--set", "data=digits", "--set", "epochs=300")
-    code, screen = typed(*words, cwd=tmp_path, stop_at=b"epoch 2/300")
-    assert code == 130, screen
+    code, screen = typed(*words, cwd=tmp_path, stop_at=rb"epoch \d+/300")
+    assert code == 130, last_line(screen)
     assert "kept in results/permuted_mnist-small" in last_line(screen)
     assert "--resume goes on" in last_line(screen)
 
@@ -92,7 +92,7 @@ def test_run_says_that_nothing_was_written(tmp_path: Path) -> None:
     convert(load(tmp_path / "model.safetensors")).save(tmp_path / "net.safetensors")
     words = ("run", "net.safetensors", "images.npy", "--lanes", "1", "-o", "out.npy")
     code, screen = typed(*words, cwd=tmp_path, stop_at=b"/400000")
-    assert code == 130, screen
+    assert code == 130, last_line(screen)
     told = r"lava-meta: stopped after \d+ of 400000 images; out\.npy was not written: run the same again"
     assert re.fullmatch(told, last_line(screen))
     assert not (tmp_path / "out.npy").exists()
@@ -101,7 +101,7 @@ def test_run_says_that_nothing_was_written(tmp_path: Path) -> None:
 def test_convert_says_that_nothing_was_written(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text("import time\n\ndef slow():\n    print('begun')\n    time.sleep(600)\n")
     code, screen = typed("convert", "model.py:slow", cwd=tmp_path, stop_at=b"begun")
-    assert code == 130, screen
+    assert code == 130, last_line(screen)
     assert last_line(screen) == "lava-meta: stopped; nothing was written: run the same again"
 
 
@@ -109,7 +109,7 @@ def test_convert_says_that_nothing_was_written(tmp_path: Path) -> None:
 def test_online_keeps_what_it_learned_and_goes_on(backend: str, tmp_path: Path) -> None:
     words = ("online", "--backend", backend, "--hidden", "4000", "--lr", "0.05")
     code, screen = typed(*words, cwd=tmp_path, stop_at=b" 1000/1437")
-    assert code == 130, screen
+    assert code == 130, last_line(screen)
     told = "lava-meta: stopped; 1000 of 1437 images are learned and kept in learner.safetensors: the same with --resume"
     assert last_line(screen).startswith(told)
     assert load_learner(tmp_path / "learner.safetensors").under_way == ("digits train", 1000)
@@ -118,10 +118,10 @@ def test_online_keeps_what_it_learned_and_goes_on(backend: str, tmp_path: Path) 
     code, screen = typed(*words, "--resume", "--permutation", "1", cwd=tmp_path, stop_at=b"never")
     assert (code, "give the same options" in screen) == (1, True)
     code, screen = typed(*words, "--resume", cwd=tmp_path, stop_at=b"never")
-    assert (code, "437 images of digits train" in screen) == (0, True), screen
+    assert (code, "437 images of digits train" in screen) == (0, True), last_line(screen)
     stopped = load_learner(tmp_path / "learner.safetensors")
     code, screen = typed(*words, "--out", "whole.safetensors", cwd=tmp_path, stop_at=b"never")
-    assert code == 0, screen
+    assert code == 0, last_line(screen)
     assert (tmp_path / "whole.safetensors").read_bytes() == (tmp_path / "learner.safetensors").read_bytes()
     assert stopped.under_way is None
     code, screen = typed(*words, "--resume", cwd=tmp_path, stop_at=b"never")

@@ -125,3 +125,11 @@ def test_headers_cut_anywhere_or_nested_deeply_are_damaged(length: int, tmp_path
 def test_what_is_missing_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         require_kind(tmp_path / "nowhere", NETWORK)
+
+
+@pytest.mark.parametrize("length", [0x0480, 0x8B1F])
+def test_a_header_whose_length_looks_like_another_format(length: int, tmp_path: Path) -> None:
+    """1,152 is 80 04 in bytes, which begins a pickle; 35,615 is 1f 8b, which begins a gzip archive."""
+    header = json.dumps({"__metadata__": {"lava_meta": json.dumps({"format": "lava_meta.graph"})}}).encode()
+    (tmp_path / "net").write_bytes(length.to_bytes(8, "little") + header.ljust(length))
+    assert what_is(tmp_path / "net").kind == NETWORK
