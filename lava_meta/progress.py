@@ -84,7 +84,7 @@ class ImagesProgress:
     def advance(self, images: int) -> None:
         """So many more are learned."""
         self._done += images
-        self._bar.update(self._task, advance=images)
+        self._bar.update(self._task, advance=images, refresh=True)
         now = time.monotonic()
         if self._lines and (self._done == self._total or now - self._last_line > QUIET_SECONDS):
             self._last_line = now
