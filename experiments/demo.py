@@ -8,6 +8,7 @@ with PyTorch image by image.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -130,8 +131,8 @@ def summary(result: DemoResult) -> dict[str, Any]:
     """The figures of the run, JSON-ready."""
     assert result.network.parity is not None
     return {
-        "plain": result.plain.matrix.summary(),
-        "metaplastic": result.metaplastic.matrix.summary(),
+        "plain": _known(result.plain.matrix.summary()),
+        "metaplastic": _known(result.metaplastic.matrix.summary()),
         "lava": {
             "images": result.images,
             "mismatches": result.mismatches,
@@ -139,6 +140,11 @@ def summary(result: DemoResult) -> dict[str, Any]:
         },
         "self_check": result.network.parity.to_dict(),
     }
+
+
+def _known(values: dict[str, float]) -> dict[str, float | None]:
+    """NaN, as the forgetting of a single task, as null."""
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
 def _draw(
