@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import ConversionError
-from lava_meta.graph import BinaryGraph
-from lava_meta.sealed import LEARNER, sealed_format
+from lava_meta.file_kinds import LEARNING, MODEL, NETWORK, require_kind
+from lava_meta.learned import learned_of
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from lava_meta.nn import BinaryMLP
     from lava_meta.online_learning import Learner
 
 __all__ = ["LavaNetwork", "convert", "load", "register"]
@@ -87,7 +88,7 @@ def convert(
             f"the converted network differs from the model: {parity}; by layer {parity.mismatches}. Sums that tie with "
             "a threshold within float64 rounding do this; strict=False converts all the same"
         )
-    return LavaNetwork(graph, parity=parity)
+    return LavaNetwork(graph, parity=parity, learned=learned_of(model))
 
 
 def register(kind: type[nn.Module], parts: Callable[[Any], Sequence[nn.Module]]) -> None:
@@ -100,13 +101,24 @@ def register(kind: type[nn.Module], parts: Callable[[Any], Sequence[nn.Module]])
     add(kind, parts)
 
 
-def load(path: str | os.PathLike[str]) -> LavaNetwork | Learner:
-    """A network saved by `LavaNetwork.save`, or a learner saved by `Learner.save`, in the identical state.
+def load(path: str | os.PathLike[str]) -> LavaNetwork | Learner | BinaryMLP:
+    """What a file of lava_meta holds, in the identical state.
 
-    Raises `FormatError` if the file is neither, or was altered.
+    Returns:
+        A `LavaNetwork` (written by its `save`), with `parity` and `learned`; a `Learner` (by its `save`); or a trained
+        model in eval mode, a torch module (model.safetensors of `lava-meta train`), which `convert` takes.
+
+    Raises:
+        FormatError: for any other file, with what it is and which call takes it, and for one that was altered.
+        FileNotFoundError: if there is none.
     """
-    if sealed_format(path) == LEARNER:
+    kind = require_kind(path, NETWORK, LEARNING, MODEL)
+    if kind == LEARNING:
         from lava_meta.online_learning import load_learner
 
         return load_learner(path)
-    return LavaNetwork(BinaryGraph.load(path))
+    if kind == MODEL:
+        from lava_meta.model_file import load_model
+
+        return load_model(path)
+    return LavaNetwork.load(path)

@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,10 @@ from lava_meta.converters.nir import to_nir
 from lava_meta.errors import ConversionError, RunFolderError
 from lava_meta.graph import BinaryGraph
 from lava_meta.hardware import report
+from lava_meta.learned import Learned
 from lava_meta.lowering import PRECISIONS, EngineRule, lower
 from lava_meta.online_learning import Learner
-from lava_meta.rule import Consolidation, Tanh2
+from lava_meta.rule import Consolidation, Tanh2, consolidation_from_dict
 from lava_meta.stock import StockLayer, plan
 
 FORMAT, VERSION = "lava_meta.bundle", 1
@@ -50,6 +52,7 @@ def bundle(
     *,
     images: Any = None,
     labels: Any = None,
+    accuracies: Mapping[str, float] | None = None,
     rule: Consolidation | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -59,8 +62,10 @@ def bundle(
         network: what `lava_meta.convert` or `lava_meta.load` returns, or a network's graph. Of a learner, the network
             that it is now.
         images, labels: for acceptance, the first hundred of them; by default random inputs of seed 0.
-        rule: the consolidation function to lower; by default a learner's own. A network does not say with which it was
-            trained: then the paper's, 1 - tanh(1.35 h)**2.
+        accuracies: shares of right classes, 0 to 1, by the name of what was tested, for the README: of a network that
+            learned several tasks, one per task.
+        rule: the consolidation function to lower; by default the one with which the network was trained, or the learner
+            learns. Where the file does not say, or each layer had its own: the paper's, 1 - tanh(1.35 h)**2.
         overwrite: whether a bundle that is there gives way.
 
     Raises `ConversionError` where the network does not fit Loihi's ranges or the rule cannot be lowered, `TypeError`
@@ -79,13 +84,16 @@ def bundle(
     known = None if labels is None else np.asarray(labels)[:IMAGES]
     if known is not None and (images is None or known.shape != (len(pixels),) or known.dtype.kind not in "ui"):
         raise ValueError(f"labels are {known.dtype} {known.shape}; expected whole numbers, one for each of the images")
-    own = learner.rule.consolidation if learner else PAPERS_RULE
-    rules = {precision: lower(own if rule is None else rule, precision=precision) for precision in PRECISIONS}
+    learned = () if isinstance(network, BinaryGraph) else network.learned
+    own, origin = _rule_of(learner, learned) if rule is None else (rule, "The one that was asked for")
+    rules = {precision: lower(own, precision=precision) for precision in PRECISIONS}
 
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     temporary.mkdir(parents=True)
     try:
-        graph.save(temporary / "network.safetensors")
+        LavaNetwork(graph, parity=getattr(network, "parity", None), learned=learned).save(
+            temporary / "network.safetensors"
+        )
         if learner:
             learner.save(temporary / "learner.safetensors")
         nir_refusal = _write_nir(graph, temporary / "network.nir")
@@ -99,7 +107,18 @@ def bundle(
         _write_json(temporary / "rule.json", {precision: _rule(engine) for precision, engine in rules.items()})
         _write_json(temporary / "report.json", report(graph, pixels, labels=known).to_dict())
         shutil.copyfile(_SCRIPT, temporary / "run.py")
-        text = readme(graph, layers, acceptance, rules, nir_refusal, random=images is None, learns=learner is not None)
+        text = readme(
+            graph,
+            layers,
+            acceptance,
+            rules,
+            nir_refusal,
+            random=images is None,
+            learns=learner is not None,
+            origin=origin,
+            learned=learned,
+            accuracies=accuracies,
+        )
         (temporary / "README.md").write_text(text, encoding="utf-8")
         checksums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(temporary.iterdir())}
         manifest = {"format": FORMAT, "version": VERSION, "lava_meta": lava_meta.__version__, "sha256": checksums}
@@ -114,6 +133,19 @@ def _graph_of(network: LavaNetwork | BinaryGraph | Learner) -> BinaryGraph:
     if isinstance(network, Learner):
         return network.graph()
     return network.graph if isinstance(network, LavaNetwork) else network
+
+
+def _rule_of(learner: Learner | None, learned: Sequence[Learned]) -> tuple[Consolidation, str]:
+    """The rule of the network, or the paper's, and where it comes from."""
+    if learner is not None:
+        return learner.rule.consolidation, "The network's own, of hidden weights as shares of their limits"
+    trained = learned[-1].rule if learned else None
+    if trained is None:
+        return PAPERS_RULE, "What the network was trained with is not in its file; this is the paper's"
+    try:
+        return consolidation_from_dict(trained), "The one with which the network was trained"
+    except (TypeError, ValueError):  # one per layer, or a function of the user's own
+        return PAPERS_RULE, f"The network was trained with {trained}, which is no single rule; this is the paper's"
 
 
 def _check_place(target: Path, overwrite: bool) -> None:

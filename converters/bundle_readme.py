@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 import lava_meta
 from lava_meta.graph import BinaryGraph
+from lava_meta.learned import Learned
 from lava_meta.lowering import EngineRule
 from lava_meta.stock import StockLayer, latencies
 
@@ -18,22 +21,21 @@ def readme(
     acceptance: dict[str, np.ndarray],
     rules: dict[str, EngineRule],
     nir_refusal: str | None,
+    *,
     random: bool,
     learns: bool,
+    origin: str,
+    learned: Sequence[Learned],
+    accuracies: Mapping[str, float] | None,
 ) -> str:
     """Its text: what is in the folder, how to run it, what to expect, and what nobody has tried."""
     n = len(acceptance["images"])
     kind = "random inputs" if random else "images"
     known = ""
     if "labels" in acceptance:
-        known = f" {100 * np.mean(acceptance['classes'] == acceptance['labels']):.1f} % of the classes are right."
+        known = f" {100 * np.mean(acceptance['classes'] == acceptance['labels']):.1f} % of these classes are right."
     nir = "the network in NIR" if nir_refusal is None else f"not written: {nir_refusal}"
     learner = "| `learner.safetensors` | the same with its hidden weights, for `lava_meta.load` |\n" if learns else ""
-    origin = (
-        "The network's own, of hidden weights as shares of their limits (or the one asked for instead)"
-        if learns
-        else "What the network was trained with is not in its file; this is the one that was asked for"
-    )
     steps = latencies(layers)
     neurons = {part.kind for layer in layers for part in layer.parts.values() if part.is_neurons}
     rows = "\n".join(
@@ -56,7 +58,7 @@ def readme(
 compares the readout's integer sums with those in `acceptance.npz`. Expected: `0 of {acceptance["sums"].size} sums
 differ`, exit code 0.{known}
 
-| file | holds |
+{_what_it_learned(learned, accuracies)}| file | holds |
 | --- | --- |
 | `run.py` | the run, on Lava's public names |
 | `processes.json`, `processes.npz` | the stock Processes, their arguments and connections |
@@ -96,3 +98,13 @@ at these:
 - Synapses with `num_message_bits` 0 must take any graded spike as one spike.
 - The adapters `PyToNxAdapter` and `NxToPyAdapter` must carry graded spikes of 24 bits with a sign.
 """
+
+
+def _what_it_learned(learned: Sequence[Learned], accuracies: Mapping[str, float] | None) -> str:
+    """What the network was trained on, and its accuracy per task, each with a blank line behind it."""
+    told = "".join(f"Learned: {one}.\n" for one in learned) or "What it learned is not in its file.\n"
+    if not accuracies:
+        return f"{told}\n"
+    rows = "".join(f"| {name} | {100 * accuracy:.1f} |\n" for name, accuracy in accuracies.items())
+    mean = f"| mean | {100 * np.mean([*accuracies.values()]):.1f} |\n" if len(accuracies) > 1 else ""
+    return f"{told}\n| test, all of its images | right classes (%) |\n| --- | --- |\n{rows}{mean}\n"

@@ -20,6 +20,7 @@ import numpy as np
 
 from lava_meta.errors import RunError, require_lava
 from lava_meta.graph import BinaryGraph
+from lava_meta.learned import Learned, from_header, to_header
 
 if TYPE_CHECKING:
     from lava.magma.core.run_configs import RunConfig
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lava_meta.converters.comparison import Agreement
+    from lava_meta.data import Images
     from lava_meta.hardware import Report
     from lava_meta.processes.layered_network.process import LayeredNetwork
     from lava_meta.processes.streaming import StreamingRun
@@ -46,13 +48,22 @@ class LavaNetwork:
       network that does not fit them raises `ConversionError`, which names the layer and the range.
 
     `timeout` is the time in seconds without a finished time step after which a run is given up. `parity` is the result
-    of the converter's check against the model the network came from, or None.
+    of the converter's check against the model the network came from, or None; `learned` is what that model learned, the
+    oldest first (`lava_meta.learned`). Files keep both.
 
     Methods that run raise `LavaMissingError` without Lava, `TypeError` or `ValueError` for images or lanes that do not
     fit, `RunError` with the failing model's traceback, and `RunTimeout`.
     """
 
-    def __init__(self, graph: BinaryGraph, *, parity: Any = None, form: str = "packed", timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        graph: BinaryGraph,
+        *,
+        parity: Any = None,
+        learned: Sequence[Learned] = (),
+        form: str = "packed",
+        timeout: float = 60.0,
+    ) -> None:
         if form not in _FORMS:
             raise ValueError(f"form is {form!r}; a network runs in one of the forms {', '.join(_FORMS)}")
         if form == "stock":
@@ -60,12 +71,22 @@ class LavaNetwork:
 
             plan(graph)
         self.graph = graph
-        self.parity = parity
+        self._parity = parity
+        self.learned = tuple(learned)
         self._form = form
         self._timeout = timeout
         self._depth = 0  # of `with` blocks
         self._running: StreamingRun | None = None
         self._streaming = False
+
+    @property
+    def parity(self) -> Any:
+        """The converter's `Parity`, or None. Raises `FormatError` where the file it came from has another record."""
+        if isinstance(self._parity, dict):  # as a file has it: read when it is asked for, since this loads torch
+            from lava_meta.converters.parity import Parity
+
+            self._parity = Parity.from_dict(self._parity)
+        return self._parity
 
     def predict(self, images: Any, lanes: int = 64, progress: bool = False) -> np.ndarray:
         """Classes int64 (n,) of images (n, ...), unsigned pixels 0 .. `graph.max_level`, numpy or torch.
@@ -109,6 +130,12 @@ class LavaNetwork:
             parts: Iterator[Any] = (images[start : start + rows] for start in range(0, max(1, len(images)), rows))
             return self._run(map(self.graph.check_images, parts), len(images), lanes, progress, names)
         return self._run(self._regrouped(images, lanes, rows), None, lanes, progress, names)
+
+    def accuracy(self, images: Images) -> float:
+        """Share of labelled images classified right, by the compiled kernels; needs no Lava."""
+        from lava_meta.kernels.packed import classify
+
+        return float((classify(self.graph, images.x) == images.y.numpy()).mean())
 
     def process(self, lanes: int = 1) -> LayeredNetwork:
         """A new Lava Process of this network, to be wired to one's own: ports `s_in`, `out` and `hidden1`, ...
@@ -164,8 +191,19 @@ class LavaNetwork:
         return report(self.graph, images, target, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to one safetensors file, atomically."""
-        self.graph.save(path)
+        """Write the network, its parity and what it has learned to one safetensors file, atomically."""
+        parity = self.parity
+        notes = {} if parity is None else {"parity": parity.to_dict()}
+        self.graph.save(path, notes | ({"learned": to_header(self.learned)} if self.learned else {}))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LavaNetwork:
+        """The network that `save` wrote, with its parity and what it has learned; files may lack both.
+
+        Raises `FormatError` if the file is not one, or not as it was written.
+        """
+        graph, notes = BinaryGraph.load_with_notes(path)
+        return cls(graph, parity=notes.get("parity"), learned=from_header(notes.get("learned")))
 
     def picture(self) -> Figure:
         """The network drawn layer by layer, a matplotlib figure; `lava_meta.picture.save` writes it to a file."""

@@ -11,7 +11,7 @@ Random images of the network's domain go through three forms of the model:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from lava_meta.converters.scale import Feed
 from lava_meta.converters.sums import UNIT_ROUNDOFF
 from lava_meta.converters.torch import prepare
 from lava_meta.converters.unwrapping import plain_copy, unwrap
-from lava_meta.errors import ConversionError
+from lava_meta.errors import ConversionError, FormatError
 from lava_meta.graph import BinaryGraph
 from lava_meta.nn import TaskBatchNorm, select_task
 
@@ -52,6 +52,16 @@ class Parity:
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready values."""
         return asdict(self) | {"exact": self.exact}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Parity:
+        """What `to_dict` gave. Fields of other versions are left out. Raises `FormatError` for anything else."""
+        try:
+            found = cls(**{field.name: record[field.name] for field in fields(cls) if field.name in record})
+            str(found)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise FormatError(f"the file's record of its self-check cannot be read: {error}") from error
+        return found
 
     def __str__(self) -> str:
         wrong, rounded = sum(self.mismatches.values()), sum(self.own.values())

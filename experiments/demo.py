@@ -7,7 +7,10 @@ with PyTorch image by image.
 
 from __future__ import annotations
 
+import json
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +21,16 @@ import torch
 from lava_meta import figures
 from lava_meta.converters import LavaNetwork, convert
 from lava_meta.data import load_dataset
+from lava_meta.errors import OutputError
 from lava_meta.files import write_json
 from lava_meta.metrics import AccuracyMatrix
 from lava_meta.model_file import save_model
 from lava_meta.nn import BinaryMLP
+from lava_meta.run_folder import SETTINGS, differences
 from lava_meta.streams import Scenario, permuted_tasks
 from lava_meta.training import TrainResult, TrainSettings, train
+
+SUMMARY = "summary.json"  # written last: what has it is complete
 
 
 @dataclass(frozen=True)
@@ -60,10 +67,16 @@ class DemoResult:
     images_per_second: float  # in Lava, once started
 
 
-def run(settings: DemoSettings, out: Path, progress: bool = True) -> DemoResult:
-    """Run the demonstration and leave runs, figures, metrics and the network in `out`, replacing an earlier one's."""
+def run(settings: DemoSettings, out: Path, progress: bool = True, overwrite: bool = False) -> DemoResult:
+    """Run the demonstration and leave runs, figures, metrics and the network in `out`.
+
+    One of the same settings that was stopped there goes on; a complete one is made anew, its own files replaced. Raises
+    `OutputError` for a folder with anything else under these names, unless `overwrite`.
+    """
+    files = ("model.safetensors", "network.safetensors", SUMMARY, "figures", "plain", "metaplastic")
+    resume = open_folder(out, asdict(settings), files, overwrite) and not (out / SUMMARY).exists()
+    (out / SUMMARY).unlink(missing_ok=True)
     scenario = permuted_tasks(load_dataset(settings.data), settings.tasks, settings.seed)
-    write_json(out / "settings.json", asdict(settings))
     results: dict[str, TrainResult] = {}
     models: dict[str, BinaryMLP] = {}
     torch.set_num_threads(settings.threads)
@@ -76,7 +89,8 @@ def run(settings: DemoSettings, out: Path, progress: bool = True) -> DemoResult:
                 epochs=settings.epochs, batch_size=settings.batch_size, lr=settings.lr, m=m, seed=settings.seed
             ),
             out / name,
-            overwrite=True,
+            resume=resume,
+            overwrite=not resume,
             progress=progress,
         )
         models[name].eval()
@@ -86,16 +100,39 @@ def run(settings: DemoSettings, out: Path, progress: bool = True) -> DemoResult:
     network.save(out / "network.safetensors")
     images, mismatches, rate = _compare(network, models["metaplastic"], scenario, settings.lanes)
     result = DemoResult(results["plain"], results["metaplastic"], network, images, mismatches, rate)
-    write_json(out / "summary.json", summary(result))
+    write_json(out / SUMMARY, summary(result))
     return result
+
+
+def open_folder(out: Path, settings: dict[str, Any], files: Sequence[str], overwrite: bool) -> bool:
+    """Make `out` the folder of a demonstration with these settings; whether it was that already.
+
+    Raises `OutputError` where settings.json tells of others, or one of `files` is there without it, unless `overwrite`.
+    """
+    wanted = json.loads(json.dumps(settings))
+    held = [name for name in (SETTINGS, *files) if (out / name).exists()]
+    try:
+        saved = json.loads((out / SETTINGS).read_text(encoding="utf-8")) if SETTINGS in held else None
+    except ValueError:
+        saved = None
+    if held and saved == wanted:
+        return True
+    if held and not overwrite:
+        told = list(differences(saved, wanted)) if isinstance(saved, dict) else held
+        raise OutputError(
+            f"{out} holds something else than this demonstration ({'; '.join(told[:4])}): choose another folder, or "
+            "overwrite it (--overwrite)"
+        )
+    write_json(out / SETTINGS, settings)
+    return False
 
 
 def summary(result: DemoResult) -> dict[str, Any]:
     """The figures of the run, JSON-ready."""
     assert result.network.parity is not None
     return {
-        "plain": result.plain.matrix.summary(),
-        "metaplastic": result.metaplastic.matrix.summary(),
+        "plain": _known(result.plain.matrix.summary()),
+        "metaplastic": _known(result.metaplastic.matrix.summary()),
         "lava": {
             "images": result.images,
             "mismatches": result.mismatches,
@@ -103,6 +140,11 @@ def summary(result: DemoResult) -> dict[str, Any]:
         },
         "self_check": result.network.parity.to_dict(),
     }
+
+
+def _known(values: dict[str, float]) -> dict[str, float | None]:
+    """NaN, as the forgetting of a single task, as null."""
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
 def _draw(

@@ -13,7 +13,7 @@ import numpy as np
 from lava_meta import figures
 from lava_meta.experiments.common.experiment import Measurement, Results
 from lava_meta.experiments.common.online import OnlineSettings, part_curves
-from lava_meta.experiments.demo import side_by_side
+from lava_meta.experiments.demo import open_folder, side_by_side
 from lava_meta.experiments.online_digits import EXPERIMENT, scenario
 from lava_meta.files import write_json
 from lava_meta.metrics import AccuracyMatrix
@@ -30,12 +30,17 @@ class OnlineDemoResult:
     mismatches: int  # with the oracle of its integers
 
 
-def run(out: Path, seed: int = 0, **changes: object) -> OnlineDemoResult:
-    """Learn both ways, and leave learners, figures and metrics in `out`, replacing an earlier run's."""
+def run(
+    out: Path, seed: int = 0, *, overwrite: bool = False, progress: bool = False, **changes: object
+) -> OnlineDemoResult:
+    """Learn both ways, and leave learners, figures and metrics in `out`, replacing those of the same settings.
+
+    Raises `OutputError` for a folder with anything else under these names, unless `overwrite`.
+    """
     settings: OnlineSettings = replace(EXPERIMENT.scales["small"], **changes)  # type: ignore[arg-type]
     arms = EXPERIMENT.arms(settings)
-    measurements = {label: EXPERIMENT.measure(arm, seed, out / label, False) for label, arm in arms.items()}
-    write_json(out / "settings.json", {**settings.to_dict(), "seed": seed})
+    open_folder(out, {**settings.to_dict(), "seed": seed}, ("metrics.json", "figures", *arms), overwrite)
+    measurements = {label: EXPERIMENT.measure(arm, seed, out / label, progress) for label, arm in arms.items()}
     write_json(out / "metrics.json", {label: dict(found.metrics) for label, found in measurements.items()})
     results = Results({label: [found] for label, found in measurements.items()})
     figures.save(part_curves(results), out / "figures" / "accuracy_after_each_task")

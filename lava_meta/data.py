@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -194,6 +195,7 @@ class Dataset:
     name: str
     train: Images
     test: Images
+    source: dict[str, Any] | None = None  # JSON-ready: which of `load_dataset`, and what was held out; None: one's own
 
     def __post_init__(self) -> None:
         for field in ("shape", "classes", "max_level"):
@@ -204,7 +206,9 @@ class Dataset:
     def hold_out(self, fraction: float, seed: int) -> Dataset:
         """The training images alone, split in two: choose settings on this, and look at the test images once."""
         rest, held = self.train.split(fraction, seed)
-        return Dataset(f"{self.name} held out", rest, held)
+        whole = self.source is not None and "held_out" not in self.source
+        source = {**self.source, "held_out": fraction, "seed": seed} if self.source and whole else None
+        return Dataset(f"{self.name} held out", rest, held, source)
 
 
 def batches(images: Images, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
@@ -255,7 +259,8 @@ def load_dataset(name: str, folder: str | os.PathLike[str] | None = None, *, dow
     except (OSError, EOFError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"{name}: the files in {found} cannot be read: {error}") from error
     classes = 100 if name == "cifar100" else 10
-    return Dataset(name, _images(f"{name} train", *train, classes), _images(f"{name} test", *test, classes))
+    images, held = _images(f"{name} train", *train, classes), _images(f"{name} test", *test, classes)
+    return Dataset(name, images, held, {"name": name})
 
 
 def _images(name: str, x: np.ndarray, y: np.ndarray, classes: int = 10, max_level: int = 255) -> Images:
@@ -277,7 +282,7 @@ def _digits() -> Dataset:
         _images(f"digits {kind}", x[np.sort(index)], digits.target[np.sort(index)], max_level=16)
         for kind, index in (("train", train), ("test", test))
     ]
-    return Dataset("digits", *parts)
+    return Dataset("digits", parts[0], parts[1], {"name": "digits"})
 
 
 def _present(name: str, root: Path) -> bool:

@@ -33,6 +33,10 @@ class RunFolderError(LavaMetaError):
     """A results folder holds another run, or cannot be written."""
 
 
+class OutputError(LavaMetaError):
+    """An output would replace an input or an earlier result; raised before any work is done."""
+
+
 class DivergenceError(LavaMetaError):
     """Training produced a loss or a weight that is not a finite number."""
 

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 
 from lava_meta.conv import ConvLayer
+from lava_meta.errors import FormatError
+from lava_meta.file_kinds import NETWORK, require_kind
 from lava_meta.group_norm import GroupNorm
 from lava_meta.inputs import Binarize, check_levels, check_range, level_dtype
 from lava_meta.layers import DenseLayer, Readout, reach
@@ -163,8 +165,11 @@ class BinaryGraph:
 
     # Files.
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to one safetensors file, whole or not at all; equal networks give equal bytes."""
+    def save(self, path: str | os.PathLike[str], notes: dict[str, Any] | None = None) -> None:
+        """Write the network to one safetensors file, whole or not at all; equal networks give equal bytes.
+
+        `notes`, JSON-ready, are kept in the header: `load_with_notes` gives them back.
+        """
         norms = {name: layer.norm.to_dict() for name, layer in self.named_layers()[:-1] if layer.norm is not None}
         uneven = any(layer.uneven for layer in self.layers if isinstance(layer, ConvLayer))
         modern = self.min_level or self.binarize or norms or uneven
@@ -184,11 +189,19 @@ class BinaryGraph:
             header |= {"min_level": self.min_level, "signs": self.signs}
         if norms:
             header["norms"] = norms
+        if notes:
+            header["notes"] = notes
         write_sealed(path, header, self._tensors())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> BinaryGraph:
         """Read a file written by `save`. Raises `FormatError` if it is not one, or not as it was written."""
+        return cls.load_with_notes(path)[0]
+
+    @classmethod
+    def load_with_notes(cls, path: str | os.PathLike[str]) -> tuple[BinaryGraph, dict[str, Any]]:
+        """The network as `load` reads it, and the notes it was saved with; none in files of earlier versions."""
+        require_kind(path, NETWORK)
         header, tensors = read_sealed(path, GRAPH, range(1, VERSION + 1))
         hidden: list[DenseLayer | ConvLayer] = []
         for i, centred in enumerate(header["centred"], 1):
@@ -208,7 +221,10 @@ class BinaryGraph:
         binarize = None
         if "inputs.threshold" in tensors:
             binarize = Binarize(tensors["inputs.threshold"], tensors["inputs.polarity"])
-        return cls(
+        notes = header.get("notes", {})
+        if not isinstance(notes, dict):
+            raise FormatError(f"{path}: the notes in its header are {type(notes).__name__}")
+        graph = cls(
             tuple(hidden),
             readout,
             header["max_level"],
@@ -217,6 +233,7 @@ class BinaryGraph:
             header.get("signs", False),
             binarize,
         )
+        return graph, notes
 
     def _tensors(self) -> dict[str, np.ndarray]:
         fields = {"bits", "threshold", "polarity", "scale", "offset", "gain", "bias", "row"}

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lava_meta.errors import ConversionError, FormatError
+from lava_meta.file_kinds import MODEL, TENSORS, require_kind
 
 
 def make_model(source: str, weights: str | os.PathLike[str] | None = None) -> nn.Module:
@@ -63,8 +64,9 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
     Raises `FormatError` naming those that are missing, unknown, or of another shape.
     """
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise FileNotFoundError(f"there are no weights {path}")
+    require_kind(path, TENSORS, MODEL)
     try:
         tensors = load_file(path)
     except (SafetensorError, ValueError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 QUIET_SECONDS = 10.0  # without a terminal: time between lines inside a part
 
@@ -60,3 +60,37 @@ class TrainingProgress:
             here = done - (self._first or 0)
             left = (now - self._begun) / max(here, 1) * (self.parts * self.epochs - done)
             print(f"{text}, {left:.0f} s left", file=self._console.file, flush=True)
+
+
+class ImagesProgress:
+    """Images learned one after the other: a bar on standard error, or without a terminal a line now and then."""
+
+    def __init__(self, enabled: bool) -> None:
+        self._console = Console(stderr=True)
+        self._lines = enabled and not self._console.is_terminal
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=self._console, disable=not enabled or self._lines)
+        self._task = self._bar.add_task("images", total=None)
+        self._last_line = time.monotonic()
+        self._name, self._done, self._total = "", 0, 0
+
+    def __enter__(self) -> ImagesProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+    def begin(self, name: str, total: int) -> None:
+        """`total` images of `name` are next."""
+        self._name, self._done, self._total = name, 0, total
+        self._bar.reset(self._task, description=name, total=total)
+
+    def advance(self, images: int) -> None:
+        """So many more are learned."""
+        self._done += images
+        self._bar.update(self._task, advance=images, refresh=True)
+        now = time.monotonic()
+        if self._lines and (self._done == self._total or now - self._last_line > QUIET_SECONDS):
+            self._last_line = now
+            print(f"{self._name}: {self._done} of {self._total} images", file=self._console.file, flush=True)

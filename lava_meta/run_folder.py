@@ -17,7 +17,6 @@ import os
 import platform
 import re
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,14 +149,10 @@ def describe(
     settings: TrainSettings, scenario: Scenario, model: nn.Module, method: Method | None = None
 ) -> dict[str, Any]:
     """What makes a run the run it is, as JSON holds it."""
-    crc = 0
-    for test in scenario.tests:
-        crc = zlib.crc32(test.x.cpu().contiguous().numpy().data, crc)
-        crc = zlib.crc32(test.y.cpu().contiguous().numpy().data, crc)
     return {
         "settings": settings.to_dict(),
         "method": None if method is None else method.to_dict(),
-        "scenario": {"name": scenario.name, "task_of": list(scenario.task_of), "tests crc32": f"{crc:08x}"},
+        "scenario": {"name": scenario.name, "task_of": list(scenario.task_of), "tests crc32": scenario.checksum()},
         "model": {
             # Some modules show an address, which is another in each process.
             "layers": re.sub(r" at 0x[0-9a-f]+", "", repr(model)),

@@ -10,14 +10,17 @@ Sources: permuted pixels, Goodfellow et al. 2013 (arXiv 1312.6211); split classe
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
 
-from lava_meta.data import Dataset, Images
+from lava_meta.data import Dataset, Images, load_dataset
+from lava_meta.errors import FormatError
+from lava_meta.memory import require_memory
 
 
 class Parts(Sequence[Images]):
@@ -55,6 +58,7 @@ class Scenario:
     train: Sequence[Images]  # in the order in which they are learned; take an item once a part, it may be made anew
     tests: Sequence[Images]
     task_of: tuple[int, ...]  # (parts,), index into tests
+    recipe: dict[str, Any] | None = None  # JSON-ready, for `rebuild`; None where a data set is the user's own
 
     def __post_init__(self) -> None:
         if not len(self.train) or not len(self.tests):
@@ -74,6 +78,14 @@ class Scenario:
     def classes(self) -> int:
         """Number of classes, the width of the readout."""
         return self.tests[0].classes
+
+    def checksum(self) -> str:
+        """CRC-32 of the test images and labels, 8 hexadecimal digits."""
+        crc = 0
+        for test in self.tests:
+            crc = zlib.crc32(test.x.cpu().contiguous().numpy().data, crc)
+            crc = zlib.crc32(test.y.cpu().contiguous().numpy().data, crc)
+        return f"{crc:08x}"
 
 
 def permuted_tasks(dataset: Dataset, tasks: int, seed: int, *, first_identity: bool = False) -> Scenario:
@@ -98,6 +110,7 @@ def permuted_tasks(dataset: Dataset, tasks: int, seed: int, *, first_identity: b
         Parts(tasks, lambda task: permute(dataset.train, task)),
         tuple(permute(dataset.test, task) for task in range(tasks)),
         tuple(range(tasks)),
+        _recipe("permuted", [dataset], tasks=tasks, seed=seed, first_identity=first_identity),
     )
 
 
@@ -124,6 +137,7 @@ def split_classes(dataset: Dataset, groups: Sequence[Sequence[int]]) -> Scenario
         tuple(group_of(dataset.train, group) for group in groups),
         tuple(group_of(dataset.test, group) for group in groups),
         tuple(range(len(groups))),
+        _recipe("split", [dataset], groups=[[int(label) for label in group] for group in groups]),
     )
 
 
@@ -141,7 +155,8 @@ def dataset_sequence(datasets: Sequence[Dataset], *, pad_to: tuple[int, int] | N
     names = " then ".join(d.name for d in datasets)
     _same_kind(names, tests)
     size = f", {pad_to[0]}x{pad_to[1]}" if pad_to else ""
-    return Scenario(f"sequence({names}{size})", tuple(train), tuple(tests), tuple(range(len(train))))
+    recipe = _recipe("sequence", datasets, pad_to=None if pad_to is None else list(pad_to))
+    return Scenario(f"sequence({names}{size})", tuple(train), tuple(tests), tuple(range(len(train))), recipe)
 
 
 def stream_of_subsets(dataset: Dataset, subsets: int, seed: int) -> Scenario:
@@ -161,7 +176,8 @@ def stream_of_subsets(dataset: Dataset, subsets: int, seed: int) -> Scenario:
         return dataset.train.take(pieces[index], f"{dataset.train.name}, subset {index + 1}")
 
     name = f"stream({dataset.name}, subsets={subsets}, seed={seed})"
-    return Scenario(name, Parts(subsets, piece), (dataset.test,), (0,) * subsets)
+    recipe = _recipe("stream", [dataset], subsets=subsets, seed=seed)
+    return Scenario(name, Parts(subsets, piece), (dataset.test,), (0,) * subsets, recipe)
 
 
 def all_together(scenario: Scenario) -> Scenario:
@@ -176,7 +192,70 @@ def all_together(scenario: Scenario) -> Scenario:
         x, y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
         return replace(parts[0], x=x, y=y, name=f"all parts of {scenario.name}")
 
-    return Scenario(f"together({scenario.name})", Parts(1, together), scenario.tests, (0,))
+    recipe = None if scenario.recipe is None else {"kind": "together", "of": scenario.recipe}
+    return Scenario(f"together({scenario.name})", Parts(1, together), scenario.tests, (0,), recipe)
+
+
+def one_part(scenario: Scenario, index: int) -> Scenario:
+    """Part `index` of a scenario and its test, alone. Raises `IndexError` where there is no such part."""
+    if not 0 <= index < len(scenario.train):
+        raise IndexError(f"{scenario.name} has parts 0..{len(scenario.train) - 1}, not {index}")
+    return Scenario(
+        f"part {index} of {scenario.name}",
+        Parts(1, lambda _: scenario.train[index]),
+        (scenario.tests[scenario.task_of[index]],),
+        (0,),
+        None if scenario.recipe is None else {"kind": "part", "of": scenario.recipe, "index": index},
+    )
+
+
+def rebuild(recipe: dict[str, Any]) -> Scenario:
+    """The scenario whose `recipe` this is, from data sets that `load_dataset` finds here.
+
+    Raises `FormatError` for a recipe of another form, `DataError` for a data set that is missing, `TooLargeError` where
+    the tests do not fit in memory.
+    """
+    try:
+        options = dict(recipe)
+        kind = options.pop("kind")
+        if kind == "together":
+            return all_together(rebuild(options["of"]))
+        if kind == "part":
+            return one_part(rebuild(options["of"]), options["index"])
+        datasets = [_dataset(**source) for source in options.pop("data")]
+        if kind == "sequence":
+            return dataset_sequence(datasets, **options)
+        if kind == "permuted":
+            bytes_of_tests = options["tasks"] * datasets[0].test.x.numel()
+            require_memory(bytes_of_tests, "Rebuilding the tests", "test on fewer tasks")
+        return _MAKERS[kind](datasets[0], **options)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
+        raise FormatError(f"the recipe of what was learned cannot be read: {error!r}") from error
+
+
+_MAKERS: dict[str, Callable[..., Scenario]] = {
+    "permuted": permuted_tasks,
+    "split": split_classes,
+    "stream": stream_of_subsets,
+}
+
+
+def datasets_of(recipe: dict[str, Any]) -> list[str]:
+    """Names of the data sets in a recipe, as `load_dataset` takes them; empty for a recipe of another form."""
+    while isinstance(recipe.get("of"), dict):
+        recipe = recipe["of"]
+    sources = recipe.get("data")
+    return [source["name"] for source in sources if "name" in source] if isinstance(sources, list) else []
+
+
+def _dataset(name: str, held_out: float = 0.0, seed: int = 0) -> Dataset:
+    dataset = load_dataset(name)
+    return dataset.hold_out(held_out, seed) if held_out else dataset
+
+
+def _recipe(kind: str, datasets: Sequence[Dataset], **options: Any) -> dict[str, Any] | None:
+    sources = [dataset.source for dataset in datasets]
+    return None if None in sources else {"kind": kind, "data": sources, **options}
 
 
 def _same_kind(name: str, images: Sequence[Images]) -> None:

@@ -33,6 +33,7 @@ from lava_meta.divergence import broken_parameter, broken_sums
 from lava_meta.errors import DivergenceError, FormatError
 from lava_meta.evaluation import device_of, evaluate, has_statistics
 from lava_meta.kernels.threads import BusyCores, threads_for, torch_threads
+from lava_meta.learned import Learned, added, learned_of
 from lava_meta.methods import Hooks, Method
 from lava_meta.metrics import AccuracyMatrix
 from lava_meta.nn import learning_shares
@@ -89,6 +90,9 @@ def train(
     task. Everything runs where the model's parameters are. `method` is what is done beside plain steps against
     forgetting, as `EWC()` (see `lava_meta.methods`); its own terms are not part of the losses reported.
 
+    What is learned is added to `model.learned` (`lava_meta.learned`), which files of the model and of the network
+    converted from it keep.
+
     With a folder `out` every epoch leaves a checkpoint and the metrics (see `lava_meta.run_folder`), but for those that
     end less than `checkpoint_seconds` after the last one; the last epoch always does. `resume` goes on from the
     checkpoint in the folder, or begins where there is none; `overwrite` begins anew.
@@ -126,10 +130,26 @@ def train(
         run = _Run(model, scenario, settings, folder, report, method, checkpoint_seconds, threads)
         try:
             run.begin()
+            model.learned = added(learned_of(model), _account(model, scenario, settings, method))  # type: ignore[assignment]
             run.go_on()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(run.interrupted()) from None
     return TrainResult(settings, run.matrix(), run.history, None if folder is None else folder.path)
+
+
+def _account(model: nn.Module, scenario: Scenario, settings: TrainSettings, method: Method | None) -> Learned:
+    """What the model's file will say of this training."""
+    m = list(settings.m) if isinstance(settings.m, tuple) else settings.m
+    own = getattr(model, "settings", None)  # of `BinaryMLP` and its kin
+    return Learned(
+        scenario=scenario.name,
+        recipe=scenario.recipe,
+        checksum=scenario.checksum(),
+        rule={"kind": "tanh2", "m": m} if settings.consolidation is None else settings.consolidation.to_dict(),
+        method=None if method is None else method.to_dict(),
+        norm=own.get("norm") if isinstance(own, dict) else None,
+        seed=settings.seed,
+    )
 
 
 class _Run:
@@ -216,7 +236,7 @@ class _Run:
         if self.folder is None:
             return f"stopped after {self.done} of {self.total} epochs; there is no output folder, so nothing was kept"
         where = f"{self.kept} of {self.total} epochs are kept in {self.folder.path}"
-        return f"stopped; {where}: run the same again with resume to go on from there"
+        return f"stopped; {where}: run the same again with resume (--resume) to go on from there"
 
     def _take_threads(self, begun_with: int | None) -> None:
         """Compute on as many threads as were asked for, else as the run began with, else as pay."""

@@ -9,6 +9,7 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 
 from lava_meta.online_learning.engine import Front, State
 from lava_meta.online_learning.layers import STATE
+from lava_meta.online_learning.learner import SNAPSHOT
 from lava_meta.online_learning.settings import LayerSettings
 from lava_meta.processes.actors import shared_array
 from lava_meta.processes.binary_network.models import BinaryNetworkModel
@@ -18,8 +19,6 @@ from lava_meta.processes.labelled_source.process import LabelledSource
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 from lava_meta.processes.metaplastic_network.process import MetaplasticNetwork
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
-
-_SNAPSHOT = 1000  # images between two copies of what was learned
 
 
 class LavaEngine:
@@ -42,7 +41,7 @@ class LavaEngine:
     ) -> None:
         self._lanes = lanes
         self._states = states
-        self._block = max(1, _SNAPSHOT // lanes) * lanes
+        self._block = max(1, SNAPSHOT // lanes) * lanes
         n_in = settings[0].n_in if front is None else front.graph.n_in
         self._images = shared_array((self._block, n_in), np.int32)
         self._labels = shared_array((self._block,), np.int32)

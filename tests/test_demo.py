@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lava_meta.data import load_dataset
+from lava_meta.errors import OutputError
 from lava_meta.experiments import demo, online_demo
 from lava_meta.graph import BinaryGraph
 from lava_meta.streams import permuted_tasks
@@ -52,3 +53,20 @@ def test_online_demo_short(tmp_path: Path) -> None:
     assert ours.values[-1, 0] > plain.values[-1, 0] + 0.1
     assert (tmp_path / "figures" / "accuracy_after_each_task.png").stat().st_size > 5_000
     assert {*json.loads((tmp_path / "metrics.json").read_text())} == {"metaplastic", "plain"}
+
+
+@pytest.mark.lava
+def test_a_demo_is_made_anew_in_its_folder_and_another_is_refused(tmp_path: Path) -> None:
+    """Run twice, it replaces its own files and no others; with other settings it needs `overwrite`."""
+    settings = replace(demo.PRESETS["digits"], hidden=(16,), tasks=1, epochs=1)
+    first = demo.run(settings, tmp_path, progress=False)
+    (tmp_path / "notes.txt").write_text("mine")
+    before = (tmp_path / "plain" / "metrics.csv").stat().st_mtime_ns
+    again = demo.run(settings, tmp_path, progress=False)
+    assert (again.metaplastic.matrix.values == first.metaplastic.matrix.values).all()
+    assert (tmp_path / "plain" / "metrics.csv").stat().st_mtime_ns > before
+    other = replace(settings, m=3.0)
+    with pytest.raises(OutputError, match=r"m is 20\.0 there, 3\.0 here"):
+        demo.run(other, tmp_path, progress=False)
+    demo.run(other, tmp_path, progress=False, overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"

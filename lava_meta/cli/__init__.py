@@ -18,7 +18,7 @@ from lava_meta.cli import (  # noqa: F401  (each adds its commands)
     report,
     training,
 )
-from lava_meta.cli.app import DEBUG, app
+from lava_meta.cli.app import DEBUG, Stopped, app
 
 
 def let_waiting_threads_sleep() -> None:
@@ -38,8 +38,8 @@ def main() -> None:
     let_waiting_threads_sleep()
     try:
         app()
-    except KeyboardInterrupt as stop:
-        print(f"lava-meta: {stop or 'stopped'}", file=sys.stderr)
+    except Stopped as stop:
+        print(f"lava-meta: {stop}", file=sys.stderr)
         raise SystemExit(130) from None
     except (LavaMetaError, OSError, ValueError, TypeError) as error:
         if DEBUG["on"]:

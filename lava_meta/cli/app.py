@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+
+class Stopped(Exception):
+    """Ctrl-C. Not a `KeyboardInterrupt`, on which the command-line library exits without a word."""
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise Stopped(str(stop) or "stopped; nothing was written: run the same again") from None
+
+
+@contextmanager
+def when_stopped(tell: Callable[[], str]) -> Iterator[None]:
+    """Ctrl-C in the block is answered with `tell()`: what was kept, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(tell()) from None
+
 
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,6 +51,7 @@ DEBUG = {"on": False}
 
 Data = Annotated[str, typer.Option(help="digits (embedded), mnist, fashion-mnist or usps.")]
 Out = Annotated[Path, typer.Option(help="Folder for settings, metrics, figures and the network.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote there.")]
 Lanes = Annotated[int, typer.Option(min=1, help="Images that pass in one Lava time step; 1 as on a chip.")]
 
 

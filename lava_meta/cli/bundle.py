@@ -8,17 +8,24 @@ from typing import Annotated
 import typer
 
 from lava_meta.cli.app import app
+from lava_meta.cli.outputs import check_folder
+from lava_meta.cli.testing import AsIs, Network, load_network, read_images, tests_for
 
 
 @app.command()
 def bundle(
-    network: Annotated[Path, typer.Argument(help="A network file of `lava-meta convert`, or a learner's.")],
+    network: Network,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
     images: Annotated[Path | None, typer.Option(help="For acceptance: an .npy file of inputs (n, ...).")] = None,
-    data: Annotated[str | None, typer.Option(help="Instead: the test set of digits, mnist, ...")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Instead: the tests of the tasks of digits, mnist, ... that were learned.")
+    ] = None,
+    as_is: AsIs = False,
     rule: Annotated[
         str | None,
-        typer.Option(help="tanh2, exponential, linear, quadratic; by default a learner's own, else tanh2 of 1.35."),
+        typer.Option(
+            help="tanh2, exponential, linear, quadratic; by default the one it learned with, else tanh2 of 1.35."
+        ),
     ] = None,
     m: Annotated[float | None, typer.Option(min=0, help="Metaplasticity of tanh2 or exponential.")] = None,
     T: Annotated[float | None, typer.Option("--T", help="Range of linear or quadratic.")] = None,
@@ -29,24 +36,27 @@ def bundle(
     Holds the network, its stock Processes, a script that runs them, a hundred inputs with the sums they must give, the
     NIR file, and a rule's strings. Everything is checked against Loihi's ranges first.
     """
-    from lava_meta.cli.networks import read_images
-    from lava_meta.converters import load
+    from lava_meta.converters.bundle import IMAGES
     from lava_meta.converters.bundle import bundle as write
-    from lava_meta.data import load_dataset
     from lava_meta.rule import consolidation_from_dict
 
     if images is not None and data is not None:
         raise typer.BadParameter("give --images or --data, not both")
-    pixels = labels = None
+    check_folder(out, [network, images])
+    loaded = load_network(network)
+    pixels = labels = accuracies = None
     if images is not None:
         pixels = read_images(images)
     elif data is not None:
-        test = load_dataset(data).test
-        pixels, labels = test.x.numpy(), test.y.numpy()
+        testing = tests_for(network, loaded.learned, data, as_is)
+        pixels, labels = testing.mixed(IMAGES)
+        accuracies = testing.accuracies(loaded)
     given = {name: value for name, value in (("m", m), ("T", T)) if value is not None}
     if given and rule is None:
         raise typer.BadParameter("--m and --T belong to a rule: give --rule too")
     consolidation = None if rule is None else consolidation_from_dict({"kind": rule, **given})
-    folder = write(load(network), out, images=pixels, labels=labels, rule=consolidation, overwrite=overwrite)
+    folder = write(
+        loaded, out, images=pixels, labels=labels, accuracies=accuracies, rule=consolidation, overwrite=overwrite
+    )
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     print(f"wrote {folder}: {names}\nrun it with `python {folder / 'run.py'}`")

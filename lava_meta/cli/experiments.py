@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lava_meta.cli.app import app
+from lava_meta.cli.app import Overwrite, app, when_stopped
+from lava_meta.cli.outputs import check_outputs, figure_files
 
 
 @app.command()
@@ -44,21 +45,31 @@ def experiment(
     texts += [f"{key}={value}" for key, value in short if value is not None]
     if not every:
         assert name is not None
-        _run(known.find(name), scale, texts, out, resume, overwrite)
+        folder = out or Path("results") / f"{name}-{scale}"
+        with when_stopped(lambda: _kept(folder)):
+            _run(known.find(name), scale, texts, folder, resume, overwrite)
         return
-    failed = _all(known.names(), scale, texts, out or Path("results"), resume, overwrite)
+    results = out or Path("results")
+    with when_stopped(lambda: _kept(results)):
+        failed = _all(known.names(), scale, texts, results, resume, overwrite)
     if failed:
         raise typer.Exit(1)
 
 
-def _run(one: Any, scale: str, texts: list[str], out: Path | None, resume: bool, overwrite: bool) -> None:
+def _kept(folder: Path) -> str:
+    return (
+        f"stopped; the runs that are complete are kept in {folder}, and of the one under way its checkpoint, if it has "
+        "one: the same command with --resume goes on"
+    )
+
+
+def _run(one: Any, scale: str, texts: list[str], folder: Path, resume: bool, overwrite: bool) -> None:
     from lava_meta.experiments.common.runner import run_experiment
     from lava_meta.experiments.common.settings import override
 
     if scale not in one.scales:
         raise typer.BadParameter(f"{scale!r}; choose {', '.join(one.scales)}", param_hint="--scale")
     settings = override(one.scales[scale], texts)
-    folder = out or Path("results") / f"{one.name}-{scale}"
     print(
         f"{one.titled(settings)}\n" + "\n".join(f"    {key} = {value}" for key, value in settings.to_dict().items()),
         flush=True,
@@ -105,8 +116,10 @@ def _all(names: list[str], scale: str, texts: list[str], out: Path, resume: bool
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="Folders of experiments or of training runs.")],
     out: Annotated[Path, typer.Option(help="Folder for the table and the figure.")] = Path("results/compare"),
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw runs side by side: the arms of experiments, or trainings of `lava-meta train`."""
+    check_outputs([out / "compare.md", *figure_files(out / "compare")], overwrite=overwrite)
     from lava_meta.experiments.common.compare import compare_folders
 
     print(compare_folders(folders, out))

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lava_meta.cli.app import app
+from lava_meta.cli.app import Overwrite, app
+from lava_meta.cli.outputs import check_outputs, figure_files
 
 
 @app.command()
@@ -24,6 +25,7 @@ def lower(
     picture: Annotated[
         Path | None, typer.Option(help="Draw the declared and the lowered gate: PNG and PDF beside it.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Lower a rule to the strings of Lava's learning engine, and show what that costs."""
     import re
@@ -35,6 +37,7 @@ def lower(
     from lava_meta.online_learning.engine_distance import distances, engine_gate
     from lava_meta.rule import consolidation_from_dict
 
+    check_outputs([] if picture is None else figure_files(picture), overwrite=overwrite)
     given = {name: value for name, value in (("m", m), ("T", T)) if value is not None}
     engine = to_engine(
         consolidation_from_dict({"kind": rule, **given}),

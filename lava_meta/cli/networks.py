@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lava_meta.cli.app import Lanes, app
+from lava_meta.cli.app import Lanes, Overwrite, app, when_stopped
+from lava_meta.cli.outputs import check_outputs
+from lava_meta.cli.testing import AsIs, Network, accuracy_lines, load_network, read_images, tests_for
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
     from lava_meta.graph import BinaryGraph
-
-Network = Annotated[Path, typer.Argument(help="A network file of `lava-meta convert`.")]
 
 
 @app.command()
@@ -33,6 +33,7 @@ def convert(
         Path | None, typer.Option(help="For FILE.py:FUNCTION: its state dict, a safetensors file.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the network.")] = Path("net.safetensors"),
+    overwrite: Overwrite = False,
     task: Annotated[int, typer.Option(min=0, help="Whose statistics and affine a batch-norm net takes.")] = 0,
     mean: Annotated[
         str | None,
@@ -53,9 +54,10 @@ def convert(
     """Convert a trained model into a network of integers for Lava, checked against the model."""
     from lava_meta.converters import convert as to_lava
 
-    module = _model(model, weights)
+    own = ":" in Path(model).name
+    check_outputs([out], inputs=[Path(model.rpartition(":")[0] if own else model), weights], overwrite=overwrite)
     net = to_lava(
-        module,
+        _model(model, weights),
         task=task,
         mean=_numbers(mean, "--mean"),
         std=_numbers(std, "--std"),
@@ -74,7 +76,7 @@ def compare_model(
     network: Network,
     model: Annotated[str, typer.Argument(help="What it was converted from, as for `lava-meta convert`.")],
     images: Annotated[Path | None, typer.Argument(help="Images, an .npy file of integers (n, ...).")] = None,
-    data: Annotated[str | None, typer.Option(help="Instead of images: the test set of digits, mnist, ...")] = None,
+    data: Annotated[str | None, typer.Option(help="Instead of images: the tests learned of digits, mnist, ...")] = None,
     weights: Annotated[
         Path | None, typer.Option(help="For FILE.py:FUNCTION: its state dict, a safetensors file.")
     ] = None,
@@ -83,16 +85,26 @@ def compare_model(
 ) -> None:
     """Count how many images get the same class from a network and from the PyTorch model that it came from.
 
-    Exit code 3 if any differs.
+    Without images, those of the tests of all tasks that the network has learned. Exit code 3 if any differs.
     """
+    import numpy as np
     import torch
 
     from lava_meta.converters import LavaNetwork
     from lava_meta.converters.scale import Feed
-    from lava_meta.graph import BinaryGraph
 
-    pixels, _ = _images(images, data)
-    net = LavaNetwork(BinaryGraph.load(network))
+    if images is not None and data is not None:
+        raise typer.BadParameter("give an .npy file of images or --data, not both")
+    net = load_network(network)
+    if not isinstance(net, LavaNetwork):
+        raise typer.BadParameter(f"{network} is a learner, which came from no model", param_hint="NETWORK")
+    if images is not None:
+        pixels = read_images(images)
+    else:
+        tests = tests_for(network, net.learned, data, as_is=False).tests
+        if not tests:
+            raise typer.BadParameter("give an .npy file of images, or --data with the name of a data set")
+        pixels = np.concatenate([test.x.numpy() for test in tests])
     graph = net.graph
     means, stds = _numbers(mean, "--mean"), _numbers(std, "--std")
     feed = Feed.given(means, stds, graph.input_shape, graph.max_level, graph.min_level)
@@ -120,7 +132,11 @@ def _model(model: str, weights: Path | None) -> nn.Module:
 def run(
     network: Network,
     images: Annotated[Path | None, typer.Argument(help="Images, an .npy file of integers (n, ...).")] = None,
-    data: Annotated[str | None, typer.Option(help="Instead of images: the test set of digits, mnist, ...")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Instead of images: the tests of the tasks of digits, mnist, ... that were learned."),
+    ] = None,
+    as_is: AsIs = False,
     lanes: Lanes = 64,
     layer: Annotated[str | None, typer.Option(help="Give the signs of a hidden layer, such as hidden1.")] = None,
     sums: Annotated[bool, typer.Option("--sums", help="Give the integer sums of the classes.")] = False,
@@ -128,42 +144,72 @@ def run(
         str, typer.Option(help="cpu; loihi-sim (stock Processes, one image a step); loihi (a chip; classes only).")
     ] = "cpu",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this .npy file.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Classify images in Lava's simulator; with --data, tell the accuracy too.
+    """Classify images in Lava's simulator, or without images all tests of what the network has learned.
 
-    Prints a line for each image: its class, or with --layer or --sums the integers asked for. Files may be larger than
-    memory: images are read as they are needed, and what comes out goes to the file at once.
+    Of images, prints a line each: the class, or with --layer or --sums the integers asked for. Of tests, prints the
+    accuracy per task and the mean. Files may be larger than memory: images are read as they are needed, and what comes
+    out goes to the file at once.
     """
     import time
 
     from lava_meta.converters import LavaNetwork
     from lava_meta.converters.backends import check_backend
     from lava_meta.converters.backends import run as run_on
-    from lava_meta.graph import BinaryGraph
 
     check_backend(backend)
     if backend == "loihi" and (layer is not None or sums):
         raise typer.BadParameter("a chip gives classes: leave out --layer and --sums")
-    pixels, labels = _images(images, data)
+    if images is not None and data is not None:
+        raise typer.BadParameter("give an .npy file of images or --data, not both")
     if layer is not None and sums:
         raise typer.BadParameter("--layer and --sums are two outputs: give one of them")
-    graph = BinaryGraph.load(network)
+    check_outputs([] if out is None else [out], inputs=[network, images], overwrite=overwrite)
+    loaded = load_network(network)
+    sets: list[tuple[Any, np.ndarray | None]]
+    names: list[str] = []
+    if images is not None:
+        sets = [(read_images(images), None)]
+    else:
+        tests = tests_for(network, loaded.learned, data, as_is).tests
+        if not tests:
+            raise typer.BadParameter("give an .npy file of images, or --data with the name of a data set")
+        sets, names = [(test.x.numpy(), test.y.numpy()) for test in tests], [test.name for test in tests]
+    graph = loaded.graph if isinstance(loaded, LavaNetwork) else loaded.graph()
+    encode = None if isinstance(loaded, LavaNetwork) else loaded.encode
     wanted = layer or ("readout" if sums else "classes")
-    right = done = 0
+    asked = tuple(dict.fromkeys([wanted, "classes"] if names else [wanted]))
+    total, done, right = sum(len(pixels) for pixels, _ in sets), 0, []
+
+    def stopped() -> str:
+        kept = f"{out} was not written" if out is not None else "what was printed stands"
+        return f"stopped after {done} of {total} images; {kept}: run the same again"
+
     begin = time.perf_counter()
     form = "stock" if backend == "loihi-sim" else "packed"
-    with LavaNetwork(graph, form=form) as net, _sink(out, len(pixels), quiet=labels is not None) as put:
-        asked = {wanted: None, "classes": None} if labels is not None else {wanted: None}
-        stream = net.stream(pixels, lanes, tuple(asked), progress=sys.stderr.isatty())
-        for part in [{"classes": run_on(net, pixels, backend)}] if backend == "loihi" else stream:
-            put(part[wanted])
-            if labels is not None:
-                right += int((part["classes"] == labels[done : done + len(part["classes"])]).sum())
-                done += len(part["classes"])
+    with (
+        when_stopped(stopped),
+        LavaNetwork(graph, form=form) as net,
+        _sink(out, total, quiet=bool(names)) as put,
+    ):
+        for pixels, labels in sets:
+            source = pixels if encode is None else map(encode, _pieces(pixels))
+            if backend == "loihi":
+                parts: Any = [{"classes": run_on(net, pixels if encode is None else encode(pixels), backend)}]
+            else:
+                parts = net.stream(source, lanes, asked, progress=sys.stderr.isatty())
+            start, hits = done, 0
+            for part in parts:
+                put(part[wanted])
+                if labels is not None:
+                    hits += int((part["classes"] == labels[done - start : done - start + len(part["classes"])]).sum())
+                done += len(part[wanted])
+            right.append(hits / len(pixels))
     seconds = time.perf_counter() - begin
-    print(f"{len(pixels)} images in {seconds:.2f} s, start of Lava included", file=sys.stderr)
-    if labels is not None:
-        print(f"accuracy {100 * right / done:.2f} % of {done}")
+    print(f"{total} images in {seconds:.2f} s, start of Lava included", file=sys.stderr)
+    if names:
+        print(accuracy_lines(dict(zip(names, right, strict=True)), [len(pixels) for pixels, _ in sets]))
 
 
 @app.command()
@@ -172,14 +218,21 @@ def info(
     picture: Annotated[
         Path | None, typer.Option(help="Draw the network as well, to this .png, .pdf or .svg file.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Show what a network file holds, layer by layer."""
+    """Show what a network file holds, layer by layer, and what it has learned."""
     from rich.console import Console
 
-    from lava_meta.graph import BinaryGraph
+    from lava_meta.converters import LavaNetwork
 
-    graph = BinaryGraph.load(network)
+    check_outputs([] if picture is None else [picture], inputs=[network], overwrite=overwrite)
+    loaded = load_network(network)
+    graph = loaded.graph if isinstance(loaded, LavaNetwork) else loaded.graph()
     Console().print(_table(graph, network.name))
+    for one in loaded.learned:
+        print(f"learned {one}")
+    if isinstance(loaded, LavaNetwork) and loaded.parity is not None:
+        print(f"self-check: {loaded.parity}")
     if picture is not None:
         from lava_meta.picture import picture as draw
         from lava_meta.picture import save
@@ -229,33 +282,9 @@ def _extents(text: str) -> tuple[int, ...]:
         raise typer.BadParameter(f"{text!r}; give extents as 1,28,28", param_hint="--input-shape") from None
 
 
-def read_images(path: Path) -> np.ndarray:
-    """The array of an .npy file, mapped into memory. Raises `FormatError` for any other."""
-    import numpy as np
-
-    from lava_meta.errors import FormatError
-
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise FormatError(f"{path} is not a whole .npy file of numbers: {error}") from error
-    if not isinstance(array, np.ndarray) or array.ndim < 2:
-        raise FormatError(f"{path} does not hold one array of images (n, ...)")
-    return array
-
-
-def _images(images: Path | None, data: str | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """The images that a command was given, and their labels if they are a data set's."""
-    if (images is None) == (data is None):
-        raise typer.BadParameter("give an .npy file of images, or --data with the name of a data set")
-    return (read_images(images), None) if images is not None else _test_set(data or "")
-
-
-def _test_set(name: str) -> tuple[np.ndarray, np.ndarray]:
-    from lava_meta.data import load_dataset
-
-    test = load_dataset(name).test
-    return test.x.numpy(), test.y.numpy()
+def _pieces(images: np.ndarray) -> Iterator[np.ndarray]:
+    """Some thousand images at a time, read when their turn comes."""
+    return (images[start : start + 4096] for start in range(0, len(images), 4096))
 
 
 @contextmanager

@@ -7,44 +7,55 @@ from typing import Annotated
 
 import typer
 
-from lava_meta.cli.app import app
+from lava_meta.cli.app import Overwrite, app
+from lava_meta.cli.outputs import check_outputs
+from lava_meta.cli.testing import AsIs, Network, load_network, read_images, tests_for
 
 
 @app.command()
 def report(
-    network: Annotated[Path, typer.Argument(help="A network file of `lava-meta convert`, or a learner's.")],
-    data: Annotated[str | None, typer.Option(help="Count on the test set of digits, mnist, ...")] = None,
+    network: Network,
+    data: Annotated[
+        str | None, typer.Option(help="Count on the tests of the tasks of digits, mnist, ... that were learned.")
+    ] = None,
+    as_is: AsIs = False,
     images: Annotated[Path | None, typer.Option(help="Count on these images, an .npy file (n, ...).")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Count on this many images at most, the first ones.")] = 1000,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Count on this many images at most, the first ones of each task.")
+    ] = 1000,
     target: Annotated[str, typer.Option(help="The chip.")] = "loihi2",
     weight_bits: Annotated[int, typer.Option(min=2, max=8, help="Of a stored weight.")] = 8,
     own_kernels: Annotated[
         bool, typer.Option("--own-kernels", help="Store a convolution's weights for every synapse.")
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for report.json, .txt, .png, .pdf.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Neurons, synapses, memory, operations, cores and energy of a network, counted on given images.
+    """Neurons, synapses, memory, operations, cores and energy of a network, counted on images of what it has learned.
 
     Cores are filled by stated rules, and the energy is by Loihi 1's coefficients: every assumption is listed with its
     source. Nothing is verified on a chip.
     """
-    import lava_meta
-    from lava_meta.cli.networks import read_images
-    from lava_meta.data import load_dataset
+    from lava_meta.hardware.chips import find_chip
 
-    if (images is None) == (data is None):
-        raise typer.BadParameter("give --data with the name of a data set, or --images with an .npy file")
+    if images is not None and data is not None:
+        raise typer.BadParameter("give --data with the name of a data set, or --images with an .npy file, not both")
+    find_chip(target)
+    written = [] if out is None else [out / f"report.{kind}" for kind in ("json", "txt", "png", "pdf")]
+    check_outputs(written, inputs=[network, images], overwrite=overwrite)
+    loaded = load_network(network)
+    testing = None if images is not None else tests_for(network, loaded.learned, data, as_is)
     labels = None
     if images is not None:
         pixels = read_images(images)[:limit]
+    elif testing is not None and testing.tests:
+        pixels, labels = testing.mixed(limit)
     else:
-        assert data is not None
-        test = load_dataset(data).test
-        pixels, labels = test.x.numpy()[:limit], test.y.numpy()[:limit]
-    found = lava_meta.load(network).report(
-        target, pixels, labels=labels, weight_bits=weight_bits, share_kernels=not own_kernels
-    )
+        raise typer.BadParameter("give --data with the name of a data set, or --images with an .npy file")
+    found = loaded.report(target, pixels, labels=labels, weight_bits=weight_bits, share_kernels=not own_kernels)
     print(found)
+    if testing is not None:
+        print(f"\n{testing.accuracy_of(loaded)}")
     if out is not None:
         found.save(out)
         print(f"\nwrote {out / 'report.json'}, .txt, .png and .pdf")

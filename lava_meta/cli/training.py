@@ -8,24 +8,32 @@ from typing import Annotated, Any
 
 import typer
 
-from lava_meta.cli.app import Data, Out, app, numbers
+from lava_meta.cli.app import Data, Out, app, numbers, when_stopped
 from lava_meta.cli.online import demo_online
+from lava_meta.cli.outputs import check_outputs, figure_files
 
 
 @app.command()
 def demo(
     data: Annotated[str, typer.Option(help="digits (a minute, offline) or mnist (some minutes).")] = "digits",
-    out: Out = Path("results/demo"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder; by default results/demo, demo-mnist or demo-online.", show_default=False),
+    ] = None,
     m: Annotated[float | None, typer.Option(min=0, help="Metaplasticity; by default chosen for the data.")] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="Permuted tasks in a row.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs a task.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Fixes everything.")] = 0,
     online: Annotated[bool, typer.Option("--online", help="Learn inside Lava instead, one image at a time.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a demonstration with other settings in the folder.")
+    ] = False,
 ) -> None:
     """Train a plain and a metaplastic network on permuted tasks, and run the second one in Lava.
 
     Prints both accuracy matrices, saves three figures and the network, and checks every class that Lava gives against
-    PyTorch. With --online both networks learn inside Lava.
+    PyTorch. With --online both networks learn inside Lava. One that was stopped goes on when the same command is given
+    again; one that is complete is made anew in its folder, where it replaces its own files and no others.
     """
     from lava_meta.experiments import demo as experiment
 
@@ -35,11 +43,13 @@ def demo(
     if online:
         if data != "digits" or {"m", "epochs"} & {*given}:
             raise typer.BadParameter("learns digits in one pass, with its own gate: leave out --data, --m and --epochs")
-        demo_online(out if out != Path("results/demo") else Path("results/demo-online"), seed, given)
+        demo_online(out or Path("results/demo-online"), seed, given, overwrite)
         return
     settings = replace(experiment.PRESETS[data], seed=seed, **given)
-    result = experiment.run(settings, out)
-    print(experiment.describe(result, out))
+    folder = out or Path("results") / ("demo" if data == "digits" else f"demo-{data}")
+    with when_stopped(lambda: f"stopped; the epochs that are complete are kept in {folder}: the same again goes on"):
+        result = experiment.run(settings, folder, overwrite=overwrite)
+    print(experiment.describe(result, folder))
     if result.mismatches:
         raise typer.Exit(3)
 
@@ -90,6 +100,7 @@ def train(
     from lava_meta.devices import usable_device
     from lava_meta.model_file import save_model
     from lava_meta.nn import BinaryMLP
+    from lava_meta.run_folder import CHECKPOINT
     from lava_meta.streams import permuted_tasks, split_classes, stream_of_subsets
     from lava_meta.training import TrainSettings
     from lava_meta.training import train as run
@@ -127,12 +138,18 @@ def train(
         seed=seed,
         fast=fast,
     )
+    drawn = [out / "figures" / name for name in ("accuracy_over_time", "accuracy_matrix")]
+    if not (out / CHECKPOINT).exists():  # what belongs to a run in the folder is that run's to keep
+        check_outputs(
+            [out / "model.safetensors", *figure_files(drawn[0]), *figure_files(drawn[1])], overwrite=overwrite
+        )
     result = run(model, tests, settings, out, resume=resume, overwrite=overwrite, threads=threads)
-    save_model(model, out / "model.safetensors")
-    name = f"m = {result.settings.m}" if m is None else f"m = {m}"
-    rows = {name: [record.accuracies for record in result.history]}
-    figures.save(figures.accuracy_over_time(rows, epochs, 1 / tests.classes), out / "figures" / "accuracy_over_time")
-    figures.save(figures.accuracy_matrices({name: result.matrix}), out / "figures" / "accuracy_matrix")
+    with when_stopped(lambda: f"stopped; all epochs are kept in {out}: the same with --resume writes what is missing"):
+        save_model(model, out / "model.safetensors")
+        name = f"m = {result.settings.m}" if m is None else f"m = {m}"
+        rows = {name: [record.accuracies for record in result.history]}
+        figures.save(figures.accuracy_over_time(rows, epochs, 1 / tests.classes), drawn[0])
+        figures.save(figures.accuracy_matrices({name: result.matrix}), drawn[1])
     print(f"Test accuracy (%) on task t after each task:\n\n{result.matrix}\n")
     print(f"ACC {100 * result.matrix.acc():.1f}   forgetting {100 * result.matrix.forgetting():.1f}")
     print(f"the network is {out / 'model.safetensors'}; convert it with `lava-meta convert`")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
+from lava_meta.learned import Learned
 from lava_meta.nn.layers import BinaryConv2d, BinaryLinear, Pixels, Sign
 from lava_meta.nn.norms import FixedNorm, SampleNorm, TaskBatchNorm, select_task
 
@@ -21,7 +22,12 @@ Norm = Literal["fixed", "batch", "layer"]
 
 
 class _Network(nn.Sequential):
-    """A sequence whose slices are plain sequences: `network[:4]` is its first four modules."""
+    """A sequence whose slices are plain sequences: `network[:4]` is its first four modules.
+
+    `learned` says what it has learned, the oldest first (`lava_meta.learned`).
+    """
+
+    learned: tuple[Learned, ...] = ()
 
     def __getitem__(self, index: Any) -> Any:
         return nn.Sequential(*list(self)[index]) if isinstance(index, slice) else super().__getitem__(index)

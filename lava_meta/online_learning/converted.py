@@ -24,6 +24,7 @@ import numpy as np
 
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.learned import learned_of
 from lava_meta.online_learning.engine import Front, make_layer
 from lava_meta.online_learning.learner import Learner, check_plastic
 from lava_meta.online_learning.settings import LayerSettings
@@ -69,7 +70,9 @@ def online(
         )
     if not 0 < strength <= 1:
         raise ValueError(f"strength is {strength}; it is a share of the limit, above 0 and up to 1")
-    return _from_graph(graph, plastic, None if model is None else _hidden_weights(model), strength, settings)
+    learner = _from_graph(graph, plastic, None if model is None else _hidden_weights(model), strength, settings)
+    learner.learned = learned_of(source)
+    return learner
 
 
 def _from_graph(

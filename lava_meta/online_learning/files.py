@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from lava_meta.file_kinds import LEARNING, require_kind
 from lava_meta.graph import BinaryGraph
+from lava_meta.learned import from_header, to_header
 from lava_meta.online_learning.device import Device
 from lava_meta.online_learning.engine import Front
 from lava_meta.online_learning.layers import STATE
@@ -51,7 +53,10 @@ def save_learner(learner: Learner, path: str | os.PathLike[str]) -> None:
     if learner.device is not None:
         header["device"] = learner.device.to_dict()
     header |= {"format": LEARNER, "version": VERSION, "rule": learner.rule.to_dict()}
-    write_sealed(path, header | {"parts_learned": learner.parts_learned}, tensors)
+    header |= {"parts_learned": learner.parts_learned, "learned": to_header(learner.learned)}
+    if learner.under_way is not None:
+        header["under_way"] = list(learner.under_way)
+    write_sealed(path, header, tensors)
 
 
 def is_learner(path: str | os.PathLike[str]) -> bool:
@@ -64,6 +69,7 @@ def load_learner(path: str | os.PathLike[str], backend: str | None = None) -> Le
 
     Raises `FormatError` for a file that is not one, or not as it was written.
     """
+    require_kind(path, LEARNING)
     header, tensors = read_sealed(path, LEARNER, range(VERSION, VERSION + 1))
     settings = {name: header[name] for name in _FIELDS}
     if "depth" in header:
@@ -74,6 +80,10 @@ def load_learner(path: str | os.PathLike[str], backend: str | None = None) -> Le
         settings["backend"] = backend
     learner = Learner(rule=OnlineRule.from_dict(header["rule"]), **settings)
     learner.parts_learned = header["parts_learned"]
+    learner.learned = from_header(header.get("learned"))
+    if header.get("under_way") is not None:
+        part, images = header["under_way"]
+        learner.under_way = (str(part), int(images))
     for i, state in enumerate(learner.states, 1):
         for name in STATE:
             state[name][:] = tensors[f"layer{i}.{name}"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,12 +24,14 @@ import numpy as np
 from lava_meta.data import Images
 from lava_meta.errors import DataError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.learned import Learned, added
 from lava_meta.metrics import AccuracyMatrix
 from lava_meta.online_learning.device import Device
 from lava_meta.online_learning.engine import Engine, Front, LocalEngine, State, make_layer
 from lava_meta.online_learning.history import History, Probe
 from lava_meta.online_learning.layers import initial_state
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule, Precision, check_precision
+from lava_meta.progress import ImagesProgress
 from lava_meta.rule import Consolidation
 from lava_meta.streams import Scenario
 
@@ -44,6 +46,7 @@ CHOICES = {
     "inputs": ("spikes", "pixels"),
     "form": ("fused", "layers", "engine"),
 }
+SNAPSHOT = 1000  # images between two copies of what was learned
 _PLACEHOLDER_MEAN = 0.125  # of the inputs, until the first images are seen
 
 
@@ -109,6 +112,8 @@ class Learner:
         self.input_mean, self.max_level, self.timeout, self.device = input_mean, max_level, timeout, device
         self.inputs, self.form, self.front = inputs, form, front
         self.parts_learned = 0
+        self.under_way: tuple[str, int] | None = None  # a part that was stopped, and its images learned so far
+        self.learned: tuple[Learned, ...] = ()
         depth = 0 if front is None else front.depth
         self.names = (*(f"hidden{i + depth}" for i in range(1, len(sizes) - 1)), "readout")
         self.plastic = check_plastic(plastic, self.names)
@@ -150,14 +155,19 @@ class Learner:
         images: int | None = None,
         every: int | None = None,
         evaluate: bool = True,
+        progress: bool = False,
     ) -> History:
         """Learn each part of `stream` once, in order, its images shuffled by (seed, parts learned before).
 
+        What is learned is added to `learned` (`lava_meta.learned`), which files keep.
+
         images: of each part, at most this many. probes: called after each part, and after every `every` images.
         evaluate: measure a scenario's tests before learning and after each part; False measures only at the end.
-        With several lanes, a last group of a part that is not full is left out.
+        With several lanes, a last group of a part that is not full is left out. progress: show a bar, or elsewhere
+        than in a terminal a line now and then.
 
-        A failure in Lava (`RunError`) leaves what was learned up to the last snapshot, 1,000 images ago or less.
+        A failure in Lava (`RunError`) and Ctrl-C leave what was learned up to the last snapshot, 1,000 images ago or
+        less, and `under_way` says where: `fit` with the same part goes on from there, to the identical state.
         Raises `DataError` for an empty stream or a part with fewer images than lanes, `ValueError` for images that do
         not fit the network.
         """
@@ -170,11 +180,12 @@ class Learner:
             stream.train if isinstance(stream, Scenario) else [stream] if isinstance(stream, Images) else stream
         )
         rows = [self._accuracies(tests, evaluate)]
-        with self:
+        self.learned = added(self.learned, self._account(stream))
+        with self, ImagesProgress(progress) as bar:
             empty = True
             for part in parts:
                 empty = False
-                self._learn_part(part, images, every, probes, history)
+                self._learn_part(part, images, every, probes, history, bar)
                 rows.append(self._accuracies(tests, evaluate))
         if empty:
             raise DataError("the stream has no images to learn")
@@ -183,8 +194,25 @@ class Learner:
             history.accuracy = AccuracyMatrix(np.array(rows), stream.task_of, tuple(test.name for test in tests))
         return history
 
+    def _account(self, stream: Scenario | Images | Iterable[Images]) -> Learned:
+        """What the learner's file will say of this training."""
+        known = stream if isinstance(stream, Scenario) else None
+        return Learned(
+            scenario=getattr(stream, "name", "images of the user's own"),
+            recipe=None if known is None else known.recipe,
+            checksum=None if known is None else known.checksum(),
+            rule=self.rule.consolidation.to_dict(),
+            seed=self.seed,
+        )
+
     def _learn_part(
-        self, part: Images, limit: int | None, every: int | None, probes: Sequence[Probe], history: History
+        self,
+        part: Images,
+        limit: int | None,
+        every: int | None,
+        probes: Sequence[Probe],
+        history: History,
+        progress: ImagesProgress,
     ) -> None:
         self._check_images(part)
         if self.front is None and self.input_mean is None:
@@ -192,10 +220,19 @@ class Learner:
         elif self.inputs == "spikes":
             self.max_level = part.max_level  # of the spikes' threshold, half of it
         x = self.encode(part.x)
+        begun = 0
+        if self.under_way is not None:
+            name, count = self.under_way
+            if name == part.name:
+                begun = count
+            else:  # that part is left as it is
+                self.parts_learned += 1
+        self.under_way = (part.name, begun)
         order = np.random.default_rng([self.seed, 1, self.parts_learned]).permutation(len(x))[:limit]
         if len(order) < self.lanes:
             raise DataError(f"{part.name} has {len(order)} images to learn, fewer than the {self.lanes} lanes")
-        order = order[: len(order) // self.lanes * self.lanes]
+        order = order[begun : len(order) // self.lanes * self.lanes]
+        progress.begin(part.name, len(order))
         labels = part.y.numpy()
         engine = self._started()
         chunk = max(1, (every or len(order)) // self.lanes) * self.lanes
@@ -203,7 +240,7 @@ class Learner:
         for start in range(0, len(order), chunk):
             chosen = order[start : start + chunk]
             began = time.perf_counter()
-            right += engine.learn(x[chosen], labels[chosen])
+            right += self._learn_steps(engine, x, labels, chosen, progress)
             history.seconds += time.perf_counter() - began
             history.images += len(chosen)
             if probes:
@@ -211,8 +248,30 @@ class Learner:
                 values = {probe.__name__: probe(self) for probe in probes}  # type: ignore[attr-defined]
                 history.probes.append({"images": history.images, "part": self.parts_learned, **values})
                 history.probe_seconds += time.perf_counter() - began
-        history.online.append(right / len(order))
+        history.online.append(right / len(order) if len(order) else float("nan"))
         self.parts_learned += 1
+        self.under_way = None
+
+    def _learn_steps(
+        self, engine: Engine, x: np.ndarray, labels: np.ndarray, chosen: np.ndarray, progress: ImagesProgress
+    ) -> int:
+        """Learn the `chosen` images, a snapshot's at a time: what stops this leaves the last snapshot."""
+        right = 0
+        size = max(1, SNAPSHOT // self.lanes) * self.lanes
+        for start in range(0, len(chosen), size):
+            some = chosen[start : start + size]
+            before = [{name: values.copy() for name, values in state.items()} for state in self.states]
+            try:
+                right += engine.learn(x[some], labels[some])
+            except BaseException:
+                for state, values in zip(self.states, before, strict=True):
+                    for name in state:
+                        state[name][:] = values[name]
+                raise
+            assert self.under_way is not None
+            self.under_way = (self.under_way[0], self.under_way[1] + len(some))
+            progress.advance(len(some))
+        return right
 
     def _meet(self, part: Images) -> None:
         """Take the levels and the mean of the first images for the first layer's own."""
@@ -278,7 +337,7 @@ class Learner:
         """`graph` as a network for Lava. Feed it with `encode(images)`."""
         from lava_meta.converters.lava import LavaNetwork
 
-        return LavaNetwork(self.graph(), timeout=self.timeout)
+        return LavaNetwork(self.graph(), learned=self.learned, timeout=self.timeout)
 
     def report(self, target: str, images: Any, **options: Any) -> Report:
         """What the network that it is now costs on a chip ("loihi2") while it learns raw `images` (n, ...).
@@ -296,13 +355,17 @@ class Learner:
 
     def predict(self, images: Any) -> np.ndarray:
         """Classes int64 (n,) of raw images, by the network as it is now: in Lava where the backend is "lava"."""
+        from lava_meta.kernels.packed import classify
+
         spikes = self.encode(images)
-        return self.network().predict(spikes) if self.backend == "lava" else _packed(self.graph(), spikes)
+        return self.network().predict(spikes) if self.backend == "lava" else classify(self.graph(), spikes)
 
     def accuracy(self, images: Images) -> float:
         """Share of `images` classified right, by the compiled kernels."""
+        from lava_meta.kernels.packed import classify
+
         self._check_images(images)
-        return float((_packed(self.graph(), self.encode(images.x)) == images.y.numpy()).mean())
+        return float((classify(self.graph(), self.encode(images.x)) == images.y.numpy()).mean())
 
     @property
     def n_in(self) -> int:
@@ -377,15 +440,3 @@ def check_plastic(plastic: Sequence[str] | None, names: Sequence[str]) -> tuple[
     if unknown or not chosen:
         raise ValueError(f"plastic is {plastic!r}; name one or more of {', '.join(names)}")
     return tuple(name for name in names if name in chosen)
-
-
-def _packed(graph: BinaryGraph, spikes: np.ndarray) -> np.ndarray:
-    from lava_meta.kernels.packed import PackedNetwork
-
-    network = PackedNetwork(graph)
-    return np.concatenate([network.predict(batch) for batch in _batches(spikes, 256)]).astype(np.int64)
-
-
-def _batches(x: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(x), size):
-        yield np.ascontiguousarray(x[start : start + size])
