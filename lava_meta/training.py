@@ -18,7 +18,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from lava_meta.methods import Hooks, Method
 from lava_meta.metrics import AccuracyMatrix
 from lava_meta.nn import learning_shares
 from lava_meta.progress import TrainingProgress
-from lava_meta.run_folder import RunFolder, describe
+from lava_meta.run_folder import RunFolder, describe, open_run
 from lava_meta.settings import TrainSettings
 from lava_meta.steps import step_for
 from lava_meta.streams import Scenario
@@ -91,7 +91,8 @@ def train(
     end less than `checkpoint_seconds` after the last one; the last epoch always does. `resume` goes on from the
     checkpoint in the folder, or begins where there is none; `overwrite` begins anew.
 
-    Raises `RunFolderError` when the folder holds another run or cannot be written, `FormatError` when its checkpoint is
+    One process at a time trains in a folder. Raises `RunFolderError` when the folder holds another run, another process
+    trains in it (which is named) or it cannot be written, `FormatError` when its checkpoint is
     truncated or altered, `DivergenceError` when the loss or a weight is not finite, and `ValueError` when the model's
     logits do not fit the classes. Ctrl-C raises `KeyboardInterrupt` with a message; the last checkpoint stays.
     """
@@ -99,10 +100,11 @@ def train(
         raise ValueError("resume needs the folder of the run: give out=")
     device = device_of(model)
     settings.make_optimizer(model)  # before the folder is touched: does m fit the model's layers?
-    folder = None
+    opened: AbstractContextManager[RunFolder | None] = nullcontext()
     if out is not None:
-        folder = RunFolder(out, describe(settings, scenario, model, method), resume=resume, overwrite=overwrite)
+        opened = open_run(out, describe(settings, scenario, model, method), resume=resume, overwrite=overwrite)
     with (
+        opened as folder,
         _own_random_numbers(settings.seed, device),
         TrainingProgress(len(scenario.train), settings.epochs, progress) as report,
     ):
@@ -290,7 +292,10 @@ class _Run:
                 EpochRecord(**{**record, "accuracies": tuple(record["accuracies"])}) for record in state["history"]
             ]
             self.done = self.kept = state["done"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if type(self.done) is not int or self.done != len(self.history) - 1 or not 0 <= self.done <= self.total:
+                raise ValueError(f"{self.done} epochs are done of {self.total}, and {len(self.history)} are recorded")
+            self.matrix()  # of accuracies that fit the tests
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise FormatError(f"the checkpoint does not fit this run: {error}") from error
 
 
