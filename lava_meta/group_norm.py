@@ -16,6 +16,8 @@ Sources: Ba et al. 2016 (layer norm), Wu and He 2018 (group norm), Ulyanov et al
 
 from __future__ import annotations
 
+import math
+import operator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -55,6 +57,8 @@ class GroupNorm:
     def __post_init__(self) -> None:
         if self.groups < 1 or self.epsilon <= 0:
             raise ValueError(f"a norm of {self.groups} groups with epsilon {self.epsilon}; both must be positive")
+        if not (math.isfinite(float(self.epsilon)) and math.isfinite(float(self.origin))):
+            raise ValueError("a norm's epsilon and origin are numbers that float64 holds")
         for name, value in (("gain", self.gain), ("bias", self.bias)):
             if value.dtype != np.float64 or value.shape != (self.gain.size,) or not np.isfinite(value).all():
                 raise ValueError(f"a norm's {name} is {value.dtype} {value.shape}, or not finite")
@@ -144,5 +148,5 @@ class GroupNorm:
     @classmethod
     def from_dict(cls, structure: dict[str, Any], gain: np.ndarray, bias: np.ndarray, row: np.ndarray) -> GroupNorm:
         """Undo `to_dict`, with the arrays."""
-        epsilon, origin = (Fraction(*structure[name]) for name in ("epsilon", "origin"))
-        return cls(structure["groups"], gain, bias, epsilon, origin, row)
+        epsilon, origin = (Fraction(*map(operator.index, structure[name])) for name in ("epsilon", "origin"))
+        return cls(operator.index(structure["groups"]), gain, bias, epsilon, origin, row)
