@@ -16,6 +16,7 @@ file's content into a `FormatError`.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -104,6 +105,16 @@ def remove_leftovers(path: str | os.PathLike[str], unchanged_for: float = 0.0) -
         found = [Path(entry.path) for entry in entries if named.fullmatch(entry.name)]
     for left in found:
         _remove_if_abandoned(left, unchanged_for)
+
+
+def reserve(file: BinaryIO, size: int) -> None:
+    """Take the room for `size` bytes on the disk, where the file system can. Raises `OSError` if there is less."""
+    file.flush()
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -50,6 +50,9 @@ def _check_sizes(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     with torch.device("meta"):  # shapes without memory
         expected = BinaryMLP(**settings).state_dict()
     for name in sorted({*expected, *tensors}):
-        declared, found = (about[name].shape if name in about else None for about in (expected, tensors))
+        declared, found = (
+            f"{about[name].dtype} {tuple(about[name].shape)}" if name in about else "not there"
+            for about in (expected, tensors)
+        )
         if declared != found:
             raise FormatError(f"its header says that {name} is {declared}; it is {found}")

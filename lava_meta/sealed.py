@@ -108,7 +108,7 @@ def sealed_format(path: str | os.PathLike[str]) -> str | None:
     """The format that a file says it is of, unchecked; None for any other file, and for none."""
     try:
         with open_regular(path) as file, reading(path):
-            metadata = _layout(file, os.fstat(file.fileno()).st_size)[1]
+            metadata = _layout(os.fspath(path), file, os.fstat(file.fileno()).st_size)[1]
             return dict(parsed(metadata.get("lava_meta", "{}"))).get("format")
     except (OSError, FormatError):
         return None
@@ -118,31 +118,33 @@ def read_container(source: str | os.PathLike[str] | bytes) -> tuple[dict[str, st
     """The metadata and the arrays of any safetensors file of the types above, unsealed. Raises as `read_sealed`."""
     if isinstance(source, bytes):
         with reading(_name(source)):
-            return _read(io.BytesIO(source), len(source))
+            return _read(_name(source), io.BytesIO(source), len(source))
     with open_regular(source) as file, reading(source):
         size = os.fstat(file.fileno()).st_size
         require_memory(size, f"Reading {source}", "read it on a machine with more")
-        return _read(file, size)
+        return _read(_name(source), file, size)
 
 
-def _read(file: BinaryIO, size: int) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    entries, metadata = _layout(file, size)
+def _read(source: str, file: BinaryIO, size: int) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    entries, metadata = _layout(source, file, size)
     tensors = {}
     for name, (kind, shape, length) in entries.items():
         array = np.empty(shape, kind)
         if file.readinto(array.reshape(-1).view(np.uint8)) != length:  # type: ignore[attr-defined]
-            raise FormatError("it ends in the middle of a tensor")
+            raise FormatError(f"{source} ends in the middle of a tensor")
         tensors[name] = array
     return metadata, tensors
 
 
-def _layout(file: BinaryIO, size: int) -> tuple[dict[str, tuple[str, tuple[int, ...], int]], dict[str, str]]:
+def _layout(
+    source: str, file: BinaryIO, size: int
+) -> tuple[dict[str, tuple[str, tuple[int, ...], int]], dict[str, str]]:
     """Type, shape and bytes of each tensor in the order in which they lie there, and the metadata."""
     start = file.read(8)
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > min(size - 8, _LARGEST_HEADER):
-        raise FormatError("it is not a whole safetensors file: its header is cut short, or longer than the file")
-    require_memory(_PARSED * length, "Reading its header", "read it on a machine with more")
+        raise FormatError(f"{source} is not a whole safetensors file: its header is cut short, or longer than the file")
+    require_memory(_PARSED * length, f"Reading the header of {source}", "read it on a machine with more")
     header = dict(parsed(file.read(length).decode("utf-8")))
     metadata = {str(name): str(value) for name, value in dict(header.pop("__metadata__", {})).items()}
     entries = {}
@@ -150,14 +152,15 @@ def _layout(file: BinaryIO, size: int) -> tuple[dict[str, tuple[str, tuple[int, 
     for name, entry in sorted(header.items(), key=lambda item: tuple(item[1]["data_offsets"])):
         kind, shape = _TYPES.get(entry["dtype"]), tuple(entry["shape"])
         if kind is None or any(type(extent) is not int or extent < 0 for extent in shape):
-            raise FormatError(f"it is not a whole safetensors file: {name} is {entry['dtype']} {shape}")
+            raise FormatError(f"{source} is not a whole safetensors file: {name} is {entry['dtype']} {shape}")
         length = math.prod(shape) * np.dtype(kind).itemsize
         begin, end = end, end + length
         if list(entry["data_offsets"]) != [begin, end]:
-            raise FormatError(f"it is not a whole safetensors file: {name} lies at {entry['data_offsets']}")
+            raise FormatError(f"{source} is not a whole safetensors file: {name} lies at {entry['data_offsets']}")
         entries[name] = (kind, shape, length)
     if file.tell() + end != size:
-        raise FormatError(f"it is not a whole safetensors file: it has {size} bytes and says {file.tell() + end}")
+        said = file.tell() + end
+        raise FormatError(f"{source} is not a whole safetensors file: it has {size} bytes and says {said}")
     return entries, metadata
 
 
