@@ -37,6 +37,7 @@ _TYPES = {  # in the order in which safetensors lays them out
     "BOOL": "|b1",
 }
 _NAMES = {kind: name for name, kind in _TYPES.items()}
+_Entries = dict[str, tuple[str, tuple[int, ...], int]]
 _LARGEST_HEADER = 100_000_000  # bytes, as safetensors has it
 _PARSED = 40  # bytes of memory that a byte of JSON may take
 

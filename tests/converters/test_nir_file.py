@@ -156,6 +156,15 @@ def damaged(whole: bytes, draw: random.Random) -> bytes:
     return bytes(content)
 
 
+@pytest.mark.parametrize("seed", [363, 1218, 2366])
+def test_files_that_never_end_in_the_library(seed: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 2.0.0 takes gigabytes for the first two and is not done with the third after a minute."""
+    monkeypatch.setattr(nir_file, "_LEAST_SECONDS", 10)
+    path.write_bytes(damaged(path.read_bytes(), random.Random(seed)))
+    with pytest.raises(FormatError, match=r"net\.nir is (not a whole NIR file|damaged)"):
+        lava_meta.from_nir(path)
+
+
 def fuzz(path: Path, files: int, seed: int) -> dict[str, int]:
     draw, whole = random.Random(seed), path.read_bytes()
     counts = {"read": 0, "refused": 0, "slowest": 0}
