@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -107,10 +108,10 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _tensor(array: np.ndarray, kind: str | None = None, shape: list[int] | None = None) -> Tensor:
+def _tensor(array: np.ndarray, kind: str = "", shape: Sequence[int] = ()) -> Tensor:
     """The tensor that an array holds, of another type where its bytes stand for one."""
     tensor = torch.from_numpy(array)
-    return tensor if kind is None else tensor.view(_OTHERS[kind]).reshape(shape)
+    return tensor if not kind else tensor.view(_OTHERS[kind]).reshape(shape)
 
 
 def _first_version(header: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, Tensor], dict[str, Any]]:

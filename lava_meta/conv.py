@@ -87,6 +87,10 @@ class Pool(Window):
 
     every: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "every", tuple(int(operator.index(channel)) for channel in self.every))
+
     def signs(self, fires: np.ndarray) -> np.ndarray:
         """Booleans (n, c, rows, columns) to (n, c, down, across)."""
         # All are true where none is false, so AND is OR of what is turned, turned back.
