@@ -31,7 +31,8 @@ import lava_meta
 from lava_meta.converters.bundle_readme import readme
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.nir import to_nir
-from lava_meta.errors import ConversionError, RunFolderError
+from lava_meta.errors import ConversionError, FormatError, RunFolderError
+from lava_meta.files import read_json, write_folder_atomically
 from lava_meta.graph import BinaryGraph
 from lava_meta.hardware import report
 from lava_meta.learned import Learned
@@ -88,9 +89,7 @@ def bundle(
     own, origin = _rule_of(learner, learned) if rule is None else (rule, "The one that was asked for")
     rules = {precision: lower(own, precision=precision) for precision in PRECISIONS}
 
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    temporary.mkdir(parents=True)
-    try:
+    with write_folder_atomically(target) as temporary:
         LavaNetwork(graph, parity=getattr(network, "parity", None), learned=learned).save(
             temporary / "network.safetensors"
         )
@@ -123,9 +122,6 @@ def bundle(
         checksums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(temporary.iterdir())}
         manifest = {"format": FORMAT, "version": VERSION, "lava_meta": lava_meta.__version__, "sha256": checksums}
         _write_json(temporary / "bundle.json", manifest)
-        _move(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
@@ -153,9 +149,9 @@ def _check_place(target: Path, overwrite: bool) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     try:
-        manifest = json.loads((target / "bundle.json").read_text(encoding="utf-8"))
+        manifest = read_json(target / "bundle.json")
         files = {"bundle.json", *manifest["sha256"]} if manifest["format"] == FORMAT else set()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, FormatError, LookupError, TypeError):
         files = set()
     others = {path.name for path in target.iterdir()} - files if target.is_dir() else {target.name}
     if others:
@@ -164,20 +160,6 @@ def _check_place(target: Path, overwrite: bool) -> None:
         )
     if not overwrite:
         raise RunFolderError(f"{target} holds a bundle: choose another folder, or overwrite it")
-
-
-def _move(temporary: Path, target: Path) -> None:
-    """Put the new folder in its place; the old one, if any, is there until then."""
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    if target.exists():
-        target.rename(old)
-    try:
-        temporary.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _random_inputs(graph: BinaryGraph) -> np.ndarray:

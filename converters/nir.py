@@ -33,6 +33,7 @@ of two equal descriptions a layer had, so that it comes back as it was.
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from typing import Any
 
@@ -41,11 +42,13 @@ import numpy as np
 
 from lava_meta.conv import ConvLayer
 from lava_meta.converters.lava import LavaNetwork
+from lava_meta.converters.nir_file import read_nir
 from lava_meta.converters.nir_reading import ConvSums, DenseSums, Inputs, Spikes
 from lava_meta.converters.nir_spiking import spiking_nodes
 from lava_meta.converters.nir_writing import EXACT, binarize_nodes, conv_nodes, dense_nodes, readout_nodes
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.errors import ConversionError
+from lava_meta.files import reading
 from lava_meta.graph import BinaryGraph, DenseLayer
 from lava_meta.inputs import Binarize
 from lava_meta.spiking import SpikingGraph
@@ -120,7 +123,7 @@ def to_nir(
 
 
 def from_nir(
-    graph: nir.NIRGraph,
+    graph: nir.NIRGraph | str | os.PathLike[str],
     *,
     max_level: int | None = None,
     min_level: int | None = None,
@@ -146,15 +149,28 @@ def from_nir(
     the graph in float32 rounds. `nir.LIF` is taken in graphs written by `to_nir(time_step=...)` only.
 
     Args:
-        graph: as `nir.read(path)` gives it.
+        graph: the path of a file, which is read so that a damaged or hostile one harms nothing
+            (`lava_meta.converters.nir_file`); or a graph, as `nir.read(path)` gives it.
         max_level: of the pixels, 0 .. max_level (1 for spikes); needed where the graph's metadata do not have it.
         min_level: negative for signed features, min_level .. max_level; by default the metadata's, or 0.
         input_shape: of one image; by default the metadata's, or that of the input node.
 
-    Raises `ConversionError` with the name of the first node that cannot be converted exactly, and why.
+    Raises:
+        ConversionError: a node cannot be converted exactly; it is named, with the reason.
+        FormatError: the file is damaged, or no NIR.
+        TooLargeError: the file declares more than fits in memory.
     """
+    if isinstance(graph, (str, os.PathLike)):
+        with reading(graph):
+            return _network(read_nir(graph), max_level, min_level, input_shape)
     if not isinstance(graph, nir.NIRGraph):
-        raise TypeError(f"from_nir takes an NIRGraph, as nir.read(path) gives it; got {type(graph).__name__}")
+        raise TypeError(f"from_nir takes a path, or an NIRGraph; got {type(graph).__name__}")
+    return _network(graph, max_level, min_level, input_shape)
+
+
+def _network(
+    graph: nir.NIRGraph, max_level: int | None, min_level: int | None, input_shape: tuple[int, ...] | None
+) -> LavaNetwork:
     chain = _chain(graph)
     level = max_level if max_level is not None else graph.metadata.get("max_level")
     if level is None:

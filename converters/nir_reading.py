@@ -26,9 +26,11 @@ class Inputs:
     """Inputs times a factor each, which a threshold turns into spikes."""
 
     def __init__(self, label: str, shape: tuple[int, ...], scale: np.ndarray | None = None) -> None:
-        self.label = label
-        self.scale = np.ones(shape) if scale is None else np.asarray(scale, np.float64)
-        if self.scale.shape != shape or not np.isfinite(self.scale).all() or not self.scale.all():
+        self.label, self.shape = label, shape
+        self.scale = None if scale is None else np.asarray(scale, np.float64)
+        if self.scale is not None and not (
+            self.scale.shape == shape and np.isfinite(self.scale).all() and self.scale.all()
+        ):
             raise ConversionError(f"{label} needs one finite factor, not 0, for each input of shape {shape}")
 
     def follow(self, label: str, node: Any) -> None:
@@ -36,11 +38,13 @@ class Inputs:
 
     def binarize(self, label: str, thresholds: np.ndarray) -> Binarize:
         """The signs of the inputs."""
-        if thresholds.shape != self.scale.shape or not np.isfinite(thresholds).all():
-            raise ConversionError(f"{label} needs one finite threshold for each input of shape {self.scale.shape}")
-        pairs = zip(thresholds.flat, self.scale.flat, strict=True)
+        if thresholds.shape != self.shape or not np.isfinite(thresholds).all():
+            raise ConversionError(f"{label} needs one finite threshold for each input of shape {self.shape}")
+        # The shape is only what a file declares until an array of the file has it.
+        scale = np.ones(self.shape) if self.scale is None else self.scale
+        pairs = zip(thresholds.flat, scale.flat, strict=True)
         reached = np.array([_reached(Fraction(float(t)), Fraction(float(s))) for t, s in pairs], object)
-        return Binarize(_int64(reached), np.where(self.scale.reshape(-1) > 0, 1, -1).astype(np.int8))
+        return Binarize(_int64(reached), np.where(scale.reshape(-1) > 0, 1, -1).astype(np.int8))
 
 
 class DenseSums:
@@ -194,6 +198,9 @@ class Spikes:
         if isinstance(node, nir.Conv2d):
             weight, self._window = _cropped(label, node, np.asarray(node.weight))
             self._share = 1
+            square = (layer.channels, layer.channels, *self._window.kernel)
+            if weight.shape != square:
+                raise ConversionError(f"{label} is no sum over each channel, though its metadata say so")
             ones = np.eye(layer.channels)[:, :, None, None] * np.ones(self._window.kernel)
             if not np.array_equal(weight, ones) or node.groups != 1 or node.bias.any():
                 raise ConversionError(f"{label} is no sum over each channel, though its metadata say so")
@@ -210,6 +217,7 @@ class Spikes:
         fields = {name: getattr(self._window, name) for name in ("kernel", "stride", "padding", "dilation", "after")}
         shape = old.output_shape
         try:
+            self._pooled(Pool(**fields))  # type: ignore[arg-type]  # its sizes are checked before anything has them
             either = pool_limits(Pool(**fields), shape)  # type: ignore[arg-type]
             all_of = pool_limits(Pool(**fields, every=tuple(range(old.channels))), shape)  # type: ignore[arg-type]
         except ValueError as error:
@@ -228,7 +236,10 @@ class Spikes:
         every = np.asarray(node.metadata.get("every", np.flatnonzero(~fits[False])), np.int64).tolist()
         if not (fits[True][every].all() and fits[False][[c for c in range(old.channels) if c not in every]].all()):
             raise ConversionError(f"{label} has metadata that say other channels than its thresholds")
-        return ConvLayer(**vars(old) | {"pools": (*old.pools, Pool(**fields, every=tuple(every)))})  # type: ignore[arg-type]
+        return self._pooled(Pool(**fields, every=tuple(every)))  # type: ignore[arg-type]
+
+    def _pooled(self, pool: Pool) -> ConvLayer:
+        return ConvLayer(**vars(self._layer) | {"pools": (*self._layer.pools, pool)})
 
 
 def _grouped(label: str, node: nir.Conv2d) -> tuple[np.ndarray, int]:

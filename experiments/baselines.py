@@ -7,7 +7,6 @@ trained anew on all training images, with every seed, and meets the test images.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from lava_meta.experiments.common.claims import Claim, both, opposite
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.figures import bars, final_accuracies
+from lava_meta.experiments.common.runner import read_measurement
 from lava_meta.experiments.common.settings import at_least, changed
 from lava_meta.experiments.common.training import load, measured, train_arm
 from lava_meta.experiments.permuted_mnist import PermutedSettings
@@ -88,7 +88,7 @@ def measure(settings: BaselineSettings, seed: int, folder: Path, progress: bool)
     if name and settings.values > 1:
         first = folder.parent / "seed0" / "result.json"
         if seed != 0 and first.exists():
-            tried = json.loads(first.read_text(encoding="utf-8"))["data"]["tried"]
+            tried = dict(read_measurement(first).data["tried"])
         else:  # another process may be about to find the same
             tried = {
                 str(value): _held_out(settings, name, value, folder, progress) for value in _spread(grid, settings)

@@ -103,8 +103,8 @@ def _paths(consolidation: Consolidation) -> np.ndarray:
 
 def main() -> None:
     """Write the figure to the path that was given."""
-    with write_atomically(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/online.png")) as temporary:
-        draw().savefig(temporary, format="png", dpi=115)
+    with write_atomically(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/online.png")) as file:
+        draw().savefig(file, format="png", dpi=115)
 
 
 if __name__ == "__main__":

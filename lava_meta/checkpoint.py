@@ -1,52 +1,58 @@
 """One file that holds a training run between two epochs.
 
-A checkpoint is a single safetensors file: tensors (model, optimizer, states of the random generators) and, in its
-header, the rest as JSON and a CRC-32 of everything. It is written whole or not at all, so a run that is killed at any
-moment leaves the checkpoint before or the checkpoint after, never a mixture.
+A checkpoint is a sealed file (`lava_meta.sealed`): tensors (model, optimizer, states of the random generators) and, in
+its header, the rest as JSON. It is written whole or not at all, so a run that is killed at any moment leaves the
+checkpoint before or the checkpoint after, never a mixture.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lava_meta.errors import FormatError, RunFolderError
-from lava_meta.files import write_atomically
+from lava_meta.files import reading
+from lava_meta.sealed import CHECKPOINT, parsed, read_container, unsealed, write_sealed
 
-FORMAT = "lava_meta checkpoint 1"
+VERSION = 2
+_FIRST = "lava_meta checkpoint 1"  # the earlier format: no seal, a CRC-32 in a header of its own
+_PLAIN = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float32, torch.float64)
+_OTHERS = {  # kept as bytes: numpy does not have them all
+    str(kind).removeprefix("torch."): kind
+    for kind in (torch.float16, torch.bfloat16, torch.complex64, torch.complex128)
+}
 
 
 def write_checkpoint(path: str | os.PathLike[str], tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write tensors and a JSON-able `state`, atomically.
 
-    Raises `RunFolderError` when the disk is full or the folder cannot be written; the checkpoint before is intact.
+    Raises:
+        RunFolderError: the disk is full or the folder cannot be written; the checkpoint before is intact.
+        TypeError: a tensor of a type that is not kept, such as a quantised one.
     """
-    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(state, allow_nan=False)
-    # One entry alone: safetensors orders several at random, and the same run should give the same file.
-    header = {"checkpoint": json.dumps({"format": FORMAT, "crc32": _checksum(on_cpu, text), "state": text})}
+    arrays, others = {}, {}
+    for name, tensor in tensors.items():
+        on_cpu = tensor.detach().cpu().contiguous()
+        if on_cpu.dtype not in _PLAIN:
+            kind = str(on_cpu.dtype).removeprefix("torch.")
+            if kind not in _OTHERS:
+                raise TypeError(f"{name} is a tensor of {kind}; a checkpoint keeps {', '.join(_OTHERS)} and plain ones")
+            others[name] = [kind, list(on_cpu.shape)]
+            on_cpu = on_cpu.reshape(-1).view(torch.uint8)
+        arrays[name] = on_cpu.numpy()
+    header: dict[str, Any] = {"format": CHECKPOINT, "version": VERSION, "state": state}
+    if others:
+        header["types"] = others
     try:
-        with write_atomically(path) as temporary, _scratch(Path(path)) as scratch:
-            # safetensors writes to a file of its own, readable by its owner only, beside the one it is asked for: in a
-            # folder of its own a killed run leaves nothing that the next one would not know and remove.
-            save_file(on_cpu, scratch / "tensors", metadata=header)
-            temporary.touch()
-            (scratch / "tensors").chmod(temporary.stat().st_mode)
-            os.replace(scratch / "tensors", temporary)
-    except (OSError, SafetensorError) as error:
-        size = sum(tensor.nbytes for tensor in on_cpu.values()) / 2**20
+        write_sealed(path, header, arrays)
+    except OSError as error:
+        size = sum(array.nbytes for array in arrays.values()) / 2**20
         raise RunFolderError(
             f"the checkpoint {path} ({size:.1f} MiB) cannot be written: {error}. The one before it, if any, is intact: "
             "make room and resume."
@@ -54,25 +60,23 @@ def write_checkpoint(path: str | os.PathLike[str], tensors: dict[str, Tensor], s
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors (on the CPU) and the state that `write_checkpoint` was given.
+    """The tensors (on the CPU) and the state that `write_checkpoint` was given, in this version or an earlier one.
 
-    Raises `FormatError` for a file that is truncated, altered or something else, `FileNotFoundError` for none.
+    Raises:
+        FormatError: the file is truncated, altered or something else.
+        FileNotFoundError: there is none.
+        TooLargeError: it does not fit in memory.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not os.path.exists(path):
         raise FileNotFoundError(f"there is no checkpoint {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("checkpoint", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise FormatError(f"{path} is truncated or not a safetensors file: {error}") from error
-    if header.get("format") != FORMAT:
-        raise FormatError(f"{path} is of format {header.get('format')!r}; this version reads {FORMAT!r}")
-    text = header.get("state", "")
-    if header.get("crc32") != _checksum(tensors, text):
-        raise FormatError(f"{path} was altered: its checksum does not match its content")
-    return tensors, json.loads(text)
+    metadata, arrays = read_container(path)
+    with reading(path):
+        if "checkpoint" in metadata:
+            return _first_version(metadata["checkpoint"], arrays)
+        header = unsealed(os.fspath(path), metadata, arrays, CHECKPOINT, range(VERSION, VERSION + 1))
+        others = dict(header.get("types", {}))
+        tensors = {name: _tensor(array, *others.get(name, ())) for name, array in arrays.items()}
+        return tensors, dict(header["state"])
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -90,33 +94,37 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave, into an optimizer made with the same options for the same model."""
+    """Put back what `optimizer_tensors` gave, into an optimizer made with the same options for the same model.
+
+    Raises `ValueError` for a tensor that is neither a number nor of its parameter's shape.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
+        if tensor.numel() != 1 and tensor.shape != parameters[int(index)].shape:
+            raise ValueError(f"{name} of parameter {index} is {tuple(tensor.shape)}")
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Remove what a run that was killed while it wrote `path` left beside it."""
-    for left in Path(path).parent.glob(f".{Path(path).name}.*.part"):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+def _tensor(array: np.ndarray, kind: str = "", shape: Sequence[int] = ()) -> Tensor:
+    """The tensor that an array holds, of another type where its bytes stand for one."""
+    tensor = torch.from_numpy(array)
+    return tensor if not kind else tensor.view(_OTHERS[kind]).reshape(shape)
 
 
-@contextmanager
-def _scratch(path: Path) -> Iterator[Path]:
-    with TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
-        yield Path(folder)
-
-
-def _checksum(tensors: dict[str, Tensor], text: str) -> str:
+def _first_version(header: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A file of the earlier format, which has no seal."""
+    about = parsed(header)
+    if about["format"] != _FIRST:
+        raise FormatError(f"it is of format {about['format']!r}; this version reads {_FIRST!r} and its own")
+    text = about["state"]
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     crc = zlib.crc32(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
+    for name, tensor in sorted(tensors.items()):
         crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
         crc = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, crc)
-    return f"{crc:08x}"
+    if about["crc32"] != f"{crc:08x}":
+        raise FormatError("it was altered: its checksum does not match its content")
+    return tensors, dict(parsed(text))

@@ -21,6 +21,7 @@ Images go in and come out flat, (channels, rows, columns) in C order.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,6 +32,9 @@ from lava_meta.group_norm import GroupNorm
 from lava_meta.layers import check_array, check_bits, check_norm, positive_weights
 
 Pair = tuple[int, int]
+# Values that one image becomes on its way through a layer, at most: this many, or this many times its inputs. What goes
+# beyond is a padding or a window out of all proportion, of which a file of a few bytes would take gigabytes.
+LARGEST_MAP, LARGEST_GROWTH = 2**25, 1000
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,20 @@ class Window:
     def __post_init__(self) -> None:
         for name, least in (("kernel", 1), ("stride", 1), ("padding", 0), ("dilation", 1), ("after", 0)):
             value = getattr(self, name)
-            if len(value) != 2 or min(value) < least:
+            if len(value) != 2 or min(map(operator.index, value)) < least:
                 raise ValueError(f"{name} is {value}; expected (rows, columns), each at least {least}")
+
+    def padded(self, rows: int, columns: int) -> Pair:
+        """Rows and columns of an image with its padding."""
+        down, across = (2 * padding + after for padding, after in zip(self.padding, self.after, strict=True))
+        return rows + down, columns + across
 
     def positions(self, rows: int, columns: int) -> Pair:
         """How often the window fits, down and across. Raises `ValueError` where it does not."""
         fits = [
-            (size + 2 * padding + after - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, padding, dilation, after in zip(
-                (rows, columns), self.kernel, self.stride, self.padding, self.dilation, self.after, strict=True
+            (size - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, dilation in zip(
+                self.padded(rows, columns), self.kernel, self.stride, self.dilation, strict=True
             )
         ]
         if min(fits) < 1:
@@ -77,6 +86,10 @@ class Pool(Window):
     """Pooling of signs: OR over the window; AND in the channels `every`. Padded positions do not count."""
 
     every: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "every", tuple(int(operator.index(channel)) for channel in self.every))
 
     def signs(self, fires: np.ndarray) -> np.ndarray:
         """Booleans (n, c, rows, columns) to (n, c, down, across)."""
@@ -104,7 +117,7 @@ class ConvLayer:
     norm: GroupNorm | None = None  # decides instead of the thresholds, which are 0
 
     def __post_init__(self) -> None:
-        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
+        if len(self.input_shape) != 3 or min(map(operator.index, self.input_shape)) < 1:
             raise ValueError(f"input_shape is {self.input_shape}; expected (channels, rows, columns)")
         if self.groups < 1 or self.input_shape[0] % self.groups or self.channels % self.groups:
             raise ValueError(
@@ -116,11 +129,15 @@ class ConvLayer:
         check_array("polarity", self.polarity, np.int8, (self.channels,))
         if not np.isin(self.polarity, (-1, 1)).all():
             raise ValueError("polarity holds a value that is neither +1 nor -1")
-        check_norm(self.norm, int(np.prod(whole)), self.threshold, self.polarity)
+        check_norm(self.norm, math.prod(whole), self.threshold, self.polarity)
         for pool in self.pools:
             if not {*pool.every} <= {*range(self.channels)}:
                 raise ValueError(f"a pooling names channels {pool.every}; the layer has {self.channels}")
-        _ = self.output_shape  # every pooling fits
+        if self.values_an_image > max(LARGEST_MAP, LARGEST_GROWTH * self.n_in):
+            raise ValueError(
+                f"windows and paddings make {self.values_an_image:,} values of an image of {self.n_in:,} inputs; "
+                f"at most {LARGEST_MAP:,} are made, or {LARGEST_GROWTH} times the inputs"
+            )
 
     @classmethod
     def from_weights(
@@ -163,12 +180,12 @@ class ConvLayer:
     @property
     def n_in(self) -> int:
         """Inputs."""
-        return int(np.prod(self.input_shape))
+        return math.prod(self.input_shape)
 
     @property
     def n_out(self) -> int:
         """Outputs: channels times positions."""
-        return int(np.prod(self.output_shape))
+        return math.prod(self.output_shape)
 
     @property
     def conv_shape(self) -> tuple[int, int, int]:
@@ -188,6 +205,19 @@ class ConvLayer:
         for pool in self.pools:
             rows, columns = pool.positions(rows, columns)
         return self.channels, rows, columns
+
+    @property
+    def values_an_image(self) -> int:
+        """The most values of one image that any window takes in: its padded map, or all places that it sees."""
+        channels, *extents = self.input_shape
+        most = 0
+        for window in (self.window, self.sum_window, *self.pools):
+            if window is not None:
+                padded, extents = window.padded(*extents), list(window.positions(*extents))
+                seen = math.prod(extents) * math.prod(window.kernel)
+                most = max(most, channels * max(seen, math.prod(padded)))
+                channels = self.channels
+        return most
 
     @property
     def per_position(self) -> bool:
@@ -274,7 +304,7 @@ class ConvLayer:
             window=Window(**_tuples(structure["window"])),
             threshold=threshold,
             polarity=polarity,
-            groups=structure["groups"],
+            groups=operator.index(structure["groups"]),
             sum_window=None if sum_window is None else Window(**_tuples(sum_window)),
             pools=tuple(Pool(**_tuples(pool)) for pool in structure["pools"]),
             norm=norm,

@@ -18,12 +18,14 @@ through the first two of them. So `G = 1 - exp(-p/tau)` gives `Linear`, and `G =
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 
 import numpy as np
 
 from lava_meta.errors import FormatError
+from lava_meta.files import open_regular
 from lava_meta.rule import Table
 
 SMOOTHINGS = ("none", "isotonic")
@@ -65,7 +67,7 @@ def consolidation_from_csv(path: str | os.PathLike[str], reach: float = 1.0, smo
 def read_curve(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     """Pulses, increasing, and conductances, float64 (n,) each. Raises as `consolidation_from_csv`."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with open_regular(path) as raw, io.TextIOWrapper(raw, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             names = [name.strip().lower() for name in reader.fieldnames or []]
             if not {"pulse", "conductance"} <= {*names}:

@@ -43,11 +43,11 @@ STYLE = {
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write `path` with the endings .png and .pdf, each whole or not at all."""
     for kind in ("png", "pdf"):
-        with write_atomically(Path(path).with_suffix(f".{kind}")) as temporary:
+        with write_atomically(Path(path).with_suffix(f".{kind}")) as file:
             # No creation date: equal runs give equal files.
             metadata = {"CreationDate": None} if kind == "pdf" else None
             with mpl.rc_context(STYLE):
-                figure.savefig(temporary, format=kind, metadata=metadata)
+                figure.savefig(file, format=kind, metadata=metadata)
 
 
 def after_each_task(epochs: int) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lava_meta.errors import FormatError
+from lava_meta.sealed import CHECKPOINT as SEALED_RUN
 from lava_meta.sealed import GRAPH, LEARNER
 
 NETWORK, LEARNING, MODEL, CHECKPOINT, TENSORS, ARRAY = "network", "learner", "model", "checkpoint", "tensors", "array"
@@ -153,8 +154,11 @@ def _safetensors(content: bytes) -> str:
     try:
         notes = json.loads(content).get("__metadata__") or {}
         if "lava_meta" in notes:
-            return {GRAPH: NETWORK, LEARNER: LEARNING}.get(json.loads(notes["lava_meta"]).get("format"), "later")
-        if "checkpoint" in notes:
+            header = json.loads(notes["lava_meta"])
+            if header["format"] == SEALED_RUN:
+                return MODEL if "kind" in header["state"] else CHECKPOINT
+            return {GRAPH: NETWORK, LEARNER: LEARNING}.get(header["format"], "later")
+        if "checkpoint" in notes:  # the first version's
             state = json.loads(json.loads(notes["checkpoint"])["state"])
             return MODEL if "kind" in state else CHECKPOINT
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

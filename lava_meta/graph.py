@@ -16,23 +16,28 @@ safetensors file; its JSON header carries the structure and a checksum of the co
 
 from __future__ import annotations
 
+import math
+import operator
 import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lava_meta.conv import ConvLayer
+from lava_meta.conv import LARGEST_MAP, ConvLayer
 from lava_meta.errors import FormatError
 from lava_meta.file_kinds import NETWORK, require_kind
+from lava_meta.files import reading
 from lava_meta.group_norm import GroupNorm
 from lava_meta.inputs import Binarize, check_levels, check_range, level_dtype
 from lava_meta.layers import DenseLayer, Readout, reach
-from lava_meta.sealed import GRAPH, read_sealed, write_sealed
+from lava_meta.memory import require_memory
+from lava_meta.sealed import GRAPH, read_sealed, sealed_bytes, write_sealed
 
 VERSION = (
     3  # of files with other inputs than pixels, or norms; with convolutions 2, of dense layers 1, as they always were
 )
+_ORACLE_BYTES = 32  # a value of one image, as integers, as float64, and as what is made of it
 _ORACLE_BATCH = {False: 256, True: 16}  # images at once, without and with convolutions
 
 
@@ -52,8 +57,10 @@ class BinaryGraph:
     binarize: Binarize | None = None  # the first layer takes signs of the inputs
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "input_shape", tuple(int(extent) for extent in self.input_shape))
+        object.__setattr__(self, "input_shape", tuple(operator.index(extent) for extent in self.input_shape))
         check_levels(self.min_level, self.max_level, self.signs)
+        if not isinstance(self.signs, bool):
+            raise TypeError(f"signs is {self.signs!r}; it is True or False")
         if not self.input_shape or min(self.input_shape) < 1:
             raise ValueError(f"input_shape is {self.input_shape}; every extent must be positive")
         if self.binarize is not None and (self.signs or self.binarize.threshold.size != self.n_in):
@@ -62,7 +69,7 @@ class BinaryGraph:
         for name, layer in self.named_layers():
             if isinstance(layer, ConvLayer) and layer.input_shape != shape:
                 raise ValueError(f"{name} takes (channels, rows, columns) = {layer.input_shape}, but gets {shape}")
-            width = int(np.prod(shape))
+            width = math.prod(shape)
             if layer.n_in != width:
                 raise ValueError(f"{name} takes {layer.n_in} inputs, but what comes before it has {width}")
             shape = layer.output_shape
@@ -71,7 +78,7 @@ class BinaryGraph:
     @property
     def n_in(self) -> int:
         """Inputs: pixels an image."""
-        return int(np.prod(self.input_shape))
+        return math.prod(self.input_shape)
 
     @property
     def dtype(self) -> np.dtype:
@@ -128,7 +135,7 @@ class BinaryGraph:
                 "(raw ones: its own thresholds hold the normalisation)"
             )
         # Dense networks read pixels in C order whatever the shape; others need theirs. One channel may go unsaid.
-        dense = len(self.input_shape) == 1 and array.ndim >= 2 and int(np.prod(array.shape[1:])) == self.n_in
+        dense = len(self.input_shape) == 1 and array.ndim >= 2 and math.prod(array.shape[1:]) == self.n_in
         one_channel = len(self.input_shape) == 3 and (1, *array.shape[1:]) == self.input_shape
         if not dense and not one_channel and array.shape[1:] not in (self.input_shape, (self.n_in,)):
             raise ValueError(
@@ -143,7 +150,9 @@ class BinaryGraph:
     def activations(self, images: Any) -> dict[str, np.ndarray]:
         """Every layer's output: int8 signs (n, n_out) of each hidden layer, int64 sums (n, classes) of the readout."""
         pixels = self.check_images(images)
-        batch = _ORACLE_BATCH[self.convolutional]
+        values = max(self.n_in, *(_values(layer) for _, layer in self.named_layers()))
+        batch = min(_ORACLE_BATCH[self.convolutional], max(1, LARGEST_MAP // values))
+        require_memory(_ORACLE_BYTES * batch * values, "Computing in numpy", "use a machine with more")
         parts = [self._forward(pixels[start : start + batch]) for start in range(0, len(pixels), batch)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -170,6 +179,34 @@ class BinaryGraph:
 
         `notes`, JSON-ready, are kept in the header: `load_with_notes` gives them back.
         """
+        write_sealed(path, self._header() | ({"notes": notes} if notes else {}), self._tensors())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that `save` writes."""
+        return sealed_bytes(self._header(), self._tensors())
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str] | bytes) -> BinaryGraph:
+        """Read a file written by `save`, or its content.
+
+        Raises `FormatError` if it is not one, not as it was written, or describes no network; `TooLargeError` if it
+        does not fit in memory.
+        """
+        return cls.load_with_notes(source)[0]
+
+    @classmethod
+    def load_with_notes(cls, source: str | os.PathLike[str] | bytes) -> tuple[BinaryGraph, dict[str, Any]]:
+        """The network as `load` reads it, and the notes it was saved with; none in files of earlier versions."""
+        if not isinstance(source, bytes):
+            require_kind(source, NETWORK)
+        header, tensors = read_sealed(source, GRAPH, range(1, VERSION + 1))
+        with reading("its content" if isinstance(source, bytes) else source):
+            notes = header.get("notes", {})
+            if not isinstance(notes, dict):
+                raise FormatError(f"the notes in its header are {type(notes).__name__}")
+            return cls._from_parts(header, tensors), notes
+
+    def _header(self) -> dict[str, Any]:
         norms = {name: layer.norm.to_dict() for name, layer in self.named_layers()[:-1] if layer.norm is not None}
         uneven = any(layer.uneven for layer in self.layers if isinstance(layer, ConvLayer))
         modern = self.min_level or self.binarize or norms or uneven
@@ -189,20 +226,10 @@ class BinaryGraph:
             header |= {"min_level": self.min_level, "signs": self.signs}
         if norms:
             header["norms"] = norms
-        if notes:
-            header["notes"] = notes
-        write_sealed(path, header, self._tensors())
+        return header
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> BinaryGraph:
-        """Read a file written by `save`. Raises `FormatError` if it is not one, or not as it was written."""
-        return cls.load_with_notes(path)[0]
-
-    @classmethod
-    def load_with_notes(cls, path: str | os.PathLike[str]) -> tuple[BinaryGraph, dict[str, Any]]:
-        """The network as `load` reads it, and the notes it was saved with; none in files of earlier versions."""
-        require_kind(path, NETWORK)
-        header, tensors = read_sealed(path, GRAPH, range(1, VERSION + 1))
+    def _from_parts(cls, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> BinaryGraph:
         hidden: list[DenseLayer | ConvLayer] = []
         for i, centred in enumerate(header["centred"], 1):
             name, n_in = f"hidden{i}", header["n_in"][i - 1]
@@ -221,10 +248,7 @@ class BinaryGraph:
         binarize = None
         if "inputs.threshold" in tensors:
             binarize = Binarize(tensors["inputs.threshold"], tensors["inputs.polarity"])
-        notes = header.get("notes", {})
-        if not isinstance(notes, dict):
-            raise FormatError(f"{path}: the notes in its header are {type(notes).__name__}")
-        graph = cls(
+        return cls(
             tuple(hidden),
             readout,
             header["max_level"],
@@ -233,7 +257,6 @@ class BinaryGraph:
             header.get("signs", False),
             binarize,
         )
-        return graph, notes
 
     def _tensors(self) -> dict[str, np.ndarray]:
         fields = {"bits", "threshold", "polarity", "scale", "offset", "gain", "bias", "row"}
@@ -262,7 +285,7 @@ class BinaryGraph:
             synapses = operations = fan_in * len(layer.bits)
             extra = (128 if isinstance(layer, Readout) else 72) * layer.n_out
             if isinstance(layer, ConvLayer):
-                operations = fan_in * int(np.prod(layer.conv_shape))
+                operations = fan_in * math.prod(layer.conv_shape)
                 extra = 64 * layer.threshold.size + 8 * layer.channels
             rows.append(
                 {
@@ -275,3 +298,8 @@ class BinaryGraph:
                 }
             )
         return rows
+
+
+def _values(layer: DenseLayer | ConvLayer | Readout) -> int:
+    """The most values of one image that the layer's oracle holds at once."""
+    return layer.values_an_image if isinstance(layer, ConvLayer) else max(layer.n_in, layer.n_out)

@@ -16,6 +16,7 @@ Sources: Ba et al. 2016 (layer norm), Wu and He 2018 (group norm), Ulyanov et al
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -156,5 +157,5 @@ class GroupNorm:
     @classmethod
     def from_dict(cls, structure: dict[str, Any], gain: np.ndarray, bias: np.ndarray, row: np.ndarray) -> GroupNorm:
         """Undo `to_dict`, with the arrays."""
-        epsilon, origin = (Fraction(*structure[name]) for name in ("epsilon", "origin"))
-        return cls(structure["groups"], gain, bias, epsilon, origin, row)
+        epsilon, origin = (Fraction(*map(operator.index, structure[name])) for name in ("epsilon", "origin"))
+        return cls(operator.index(structure["groups"]), gain, bias, epsilon, origin, row)

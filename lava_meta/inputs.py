@@ -7,6 +7,7 @@ binarized   a_i = +1 where polarity_i * p_i >= threshold_i, else -1: the first l
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,8 @@ class Binarize:
 
 
 def check_levels(min_level: int, max_level: int, signs: bool) -> None:
-    """Raises `ValueError` for a range that no network takes."""
+    """Raises `ValueError` for a range that no network takes, `TypeError` for levels that are no integers."""
+    min_level, max_level = operator.index(min_level), operator.index(max_level)
     if signs and (min_level, max_level) != (-1, 1):
         raise ValueError(f"signs are -1 and +1, not {min_level} to {max_level}")
     if min_level == 0 and not 1 <= max_level < 2**16:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,8 @@ class DenseLayer(_Synapses):
 
     def __post_init__(self) -> None:
         check_bits(self.bits, self.n_in)
+        if not isinstance(self.centred, bool):
+            raise TypeError(f"centred is {self.centred!r}; it is True or False")
         check_array("threshold", self.threshold, np.int64, (self.n_out,))
         check_array("polarity", self.polarity, np.int8, (self.n_out,))
         if not np.isin(self.polarity, (-1, 1)).all():
@@ -231,7 +234,7 @@ def reachable(threshold: np.ndarray) -> np.ndarray:
 
 def check_bits(bits: np.ndarray, n_in: int) -> None:
     """Raises `ValueError` unless `bits` are packed rows of `n_in` weights."""
-    if n_in < 1 or bits.ndim != 2 or len(bits) < 1:
+    if operator.index(n_in) < 1 or bits.ndim != 2 or len(bits) < 1:
         raise ValueError(f"a layer needs at least one input and one unit; got {n_in} inputs, bits {bits.shape}")
     check_array("bits", bits, np.uint64, (len(bits), words(n_in)))
     spare = words(n_in) * 64 - n_in

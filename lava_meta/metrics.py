@@ -22,18 +22,17 @@ be there. A mean over no task (BWT of a single one) is NaN as well.
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lava_meta.errors import FormatError
-from lava_meta.files import write_atomically, write_json
+from lava_meta.files import read_json, reading, write_json, write_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,12 +127,8 @@ class AccuracyMatrix:
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> AccuracyMatrix:
         """Read what `to_json` wrote. Raises `FormatError` for a file that is not that."""
-        try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise FormatError(f"{path} is not whole JSON: {error}") from error
-        except FormatError as error:
-            raise FormatError(f"{path}: {error}") from error
+        with reading(path):
+            return cls.from_dict(read_json(path))
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one line per row (part, task, then one column per test), atomically; empty: not measured.
@@ -185,10 +180,11 @@ def task_name(index: int) -> str:
 
 def write_csv(path: str | os.PathLike[str], head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Write a table as CSV, atomically."""
-    with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(head)
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -69,8 +69,8 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"a picture is a .png, .pdf or .svg file; got {os.fspath(path)!r}")
     # No date: equal networks give equal files.
     metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(ending)
-    with write_atomically(path) as temporary, mpl.rc_context({**STYLE, "svg.hashsalt": "lava_meta"}):
-        figure.savefig(temporary, format=ending, metadata=metadata)
+    with write_atomically(path) as file, mpl.rc_context({**STYLE, "svg.hashsalt": "lava_meta"}):
+        figure.savefig(file, format=ending, metadata=metadata)
 
 
 def _heights(graph: BinaryGraph) -> list[float]:

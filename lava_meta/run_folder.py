@@ -6,8 +6,9 @@
     accuracy.csv             the accuracy matrix
     metrics.json             both, with ACC, BWT, FWT and forgetting
 
-The checkpoint is the truth: the metrics are written anew from it whenever it changes and whenever a run is resumed.
-One process at a time trains in a folder.
+The checkpoint is the truth: the metrics are written again from it whenever it changes and whenever a run is resumed. It
+carries the description of its run, and is refused where that is not the description of the folder's run.
+One process at a time trains in a folder: it holds `.training.lock` (`lava_meta.locks`) from beginning to end.
 """
 
 from __future__ import annotations
@@ -18,31 +19,51 @@ import platform
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lava_meta.checkpoint import read_checkpoint, remove_leftovers, write_checkpoint
+from lava_meta.checkpoint import read_checkpoint, write_checkpoint
 from lava_meta.errors import FormatError, RunFolderError
 from lava_meta.evaluation import device_of
-from lava_meta.files import write_json
+from lava_meta.files import read_json, remove_leftovers, write_json
+from lava_meta.locks import held
 from lava_meta.methods import Method
 from lava_meta.metrics import AccuracyMatrix, write_csv
 from lava_meta.settings import TrainSettings
 from lava_meta.streams import Scenario
 
 SETTINGS = "settings.json"
+DESCRIPTION = "description"  # the same, in the checkpoint
 CHECKPOINT = "checkpoint.safetensors"
+LOCK = ".training.lock"
 METRICS = ("metrics.csv", "accuracy.csv", "metrics.json")
 
 
+@contextmanager
+def open_run(
+    path: str | os.PathLike[str], description: dict[str, Any], *, resume: bool = False, overwrite: bool = False
+) -> Iterator[RunFolder]:
+    """A `RunFolder` in which no other process trains while the block runs.
+
+    Raises as `RunFolder` does, and `lava_meta.locks.HeldError`, a `RunFolderError` that names the process, where
+    another one trains in the folder.
+    """
+    folder = Path(path)
+    with _writing(folder), ExitStack() as stack:
+        folder.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(held(folder / LOCK))
+        lock = stack.pop_all()
+    with lock:
+        yield RunFolder(folder, description, resume=resume, overwrite=overwrite)
+
+
 class RunFolder:
-    """A folder opened for one run, described by `description` (see `describe`).
+    """A folder opened for one run, described by `description` (see `describe`), while its lock is held (`open_run`).
 
     A new folder is made. A folder that holds a run is refused, unless with `resume` the description is the same, or
     with `overwrite`, which removes that run's files and no others. Libraries of other versions are only warned about.
@@ -63,17 +84,16 @@ class RunFolder:
             raise ValueError("resume goes on with the run in the folder, overwrite removes it: choose one")
         self.path = Path(path)
         self._description = description
-        self._check_writable()
-        held = [name for name in (CHECKPOINT, SETTINGS, *METRICS) if (self.path / name).exists()]
-        if held and not (resume or overwrite):
-            files = ", ".join(held)
+        found = [name for name in (CHECKPOINT, SETTINGS, *METRICS) if (self.path / name).exists()]
+        if found and not (resume or overwrite):
+            files = ", ".join(found)
             raise RunFolderError(
                 f"{self.path} holds a run ({files}): resume it, overwrite it, or choose another folder"
             )
-        if held and resume:
+        if found and resume:
             self._compare()
         # The checkpoint goes first: without it, whatever else is left is a run that has not begun.
-        for name in held if overwrite else ():
+        for name in found if overwrite else ():
             (self.path / name).unlink()
         for name in (CHECKPOINT, SETTINGS, *METRICS):
             remove_leftovers(self.path / name)
@@ -86,13 +106,21 @@ class RunFolder:
     def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Write the checkpoint, and before the first one the settings. Raises `RunFolderError` when it cannot."""
         if not (self.path / SETTINGS).exists():
-            with self._writing():
+            with _writing(self.path):
                 write_json(self.path / SETTINGS, self._description)
-        write_checkpoint(self.path / CHECKPOINT, tensors, state)
+        write_checkpoint(self.path / CHECKPOINT, tensors, {**state, DESCRIPTION: self._description})
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Read the checkpoint. Raises `FormatError` when it is truncated or altered."""
-        return read_checkpoint(self.path / CHECKPOINT)
+        """Read the checkpoint.
+
+        Raises `FormatError` when it is truncated or altered, `RunFolderError` when it is not that of the folder's run.
+        """
+        tensors, state = read_checkpoint(self.path / CHECKPOINT)
+        # Checkpoints of earlier versions carry none.
+        saved = state.pop(DESCRIPTION, None)
+        if saved is not None:
+            _refuse_differences(saved, self._description, f"{self.path / CHECKPOINT} belongs to another run")
+        return tensors, state
 
     def save_metrics(self, matrix: AccuracyMatrix, history: list[dict[str, Any]]) -> None:
         """Write the matrix and the epochs (part, epoch, loss, accuracies) as CSV and JSON. Raises as `save` does."""
@@ -100,49 +128,51 @@ class RunFolder:
             [*("" if value is None else value for value in (r["part"], r["epoch"], r["loss"], *r["accuracies"]))]
             for r in history
         ]
-        with self._writing():
+        with _writing(self.path):
             write_csv(self.path / "metrics.csv", ["part", "epoch", "loss", *matrix.columns()], rows)
             matrix.to_csv(self.path / "accuracy.csv")
             write_json(self.path / "metrics.json", {"accuracy": matrix.to_dict(), "history": history})
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise RunFolderError(f"{self.path} cannot be written: {error}") from error
-
-    def _check_writable(self) -> None:
-        with self._writing():
-            self.path.mkdir(parents=True, exist_ok=True)
-            TemporaryFile(dir=self.path).close()
-
     def _compare(self) -> None:
         file = self.path / SETTINGS
         try:
-            saved = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            saved = read_json(file)
+        except (OSError, FormatError) as error:
             raise FormatError(f"{file} cannot be read, so the run cannot be resumed: {error}") from error
-        different = list(differences(saved, json.loads(json.dumps(self._description))))
-        libraries = [line for line in different if line.startswith("libraries.")]
-        others = [line for line in different if line not in libraries]
-        if others:
-            raise RunFolderError(f"{self.path} holds another run, which this one cannot resume: {'; '.join(others)}")
+        libraries = _refuse_differences(saved, self._description, f"{self.path} holds another run")
         if libraries:
             warnings.warn(
                 f"{self.path} was begun with other libraries, so the result may differ in the last bits: "
                 f"{'; '.join(libraries)}",
-                stacklevel=4,
+                stacklevel=6,
             )
 
 
 def m_in_folder(path: str | os.PathLike[str] | None) -> float | tuple[float, ...] | None:
     """The metaplasticity of the run in a folder; None where there is no run that says."""
     try:
-        m = json.loads((Path(path or "") / SETTINGS).read_text(encoding="utf-8"))["settings"]["m"]
-    except (OSError, ValueError, KeyError, TypeError):
+        m = read_json(Path(path or "") / SETTINGS)["settings"]["m"]
+    except (OSError, FormatError, KeyError, TypeError):
         return None  # a folder that cannot be resumed is refused when it is opened
     return tuple(m) if isinstance(m, list) else m
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be written: {error}") from error
+
+
+def _refuse_differences(saved: Any, now: dict[str, Any], what: str) -> list[str]:
+    """Differences of the libraries alone. Raises `RunFolderError`, which begins with `what`, for any others."""
+    different = list(differences(saved, json.loads(json.dumps(now))))
+    libraries = [line for line in different if line.startswith("libraries.")]
+    others = [line for line in different if line not in libraries]
+    if others:
+        raise RunFolderError(f"{what}, which this one cannot resume: {'; '.join(others)}")
+    return libraries
 
 
 def describe(

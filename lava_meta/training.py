@@ -18,7 +18,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from lava_meta.methods import Hooks, Method
 from lava_meta.metrics import AccuracyMatrix
 from lava_meta.nn import learning_shares
 from lava_meta.progress import TrainingProgress
-from lava_meta.run_folder import RunFolder, describe, m_in_folder
+from lava_meta.run_folder import RunFolder, describe, m_in_folder, open_run
 from lava_meta.settings import TrainSettings
 from lava_meta.steps import step_for
 from lava_meta.streams import Scenario
@@ -103,7 +103,8 @@ def train(
     Settings without an `m` take the one that is proposed for this scenario (`lava_meta.propose_m`), which is printed
     with the progress; a run that is resumed keeps the one in its folder.
 
-    Raises `RunFolderError` when the folder holds another run or cannot be written, `FormatError` when its checkpoint is
+    One process at a time trains in a folder. Raises `RunFolderError` when the folder holds another run, another process
+    trains in it (which is named) or it cannot be written, `FormatError` when its checkpoint is
     truncated or altered, `DivergenceError` when the loss or a weight is not finite, and `ValueError` when the model's
     logits do not fit the classes. Ctrl-C raises `KeyboardInterrupt` with a message; the last checkpoint stays.
     """
@@ -117,10 +118,11 @@ def train(
         settings = replace(settings, m=m_in_folder(out))
     settings = settings.for_scenario(scenario)
     settings.make_optimizer(model)  # before the folder is touched: does m fit the model's layers?
-    folder = None
+    opened: AbstractContextManager[RunFolder | None] = nullcontext()
     if out is not None:
-        folder = RunFolder(out, describe(settings, scenario, model, method), resume=resume, overwrite=overwrite)
+        opened = open_run(out, describe(settings, scenario, model, method), resume=resume, overwrite=overwrite)
     with (
+        opened as folder,
         _own_random_numbers(settings.seed, device),
         TrainingProgress(len(scenario.train), settings.epochs, progress) as report,
         torch_threads(threads or torch.get_num_threads()),
@@ -349,9 +351,12 @@ class _Run:
                 EpochRecord(**{**record, "accuracies": tuple(record["accuracies"])}) for record in state["history"]
             ]
             self.done = self.kept = state["done"]
-            if not state.get("threads", 1) >= 1:
+            if type(self.done) is not int or self.done != len(self.history) - 1 or not 0 <= self.done <= self.total:
+                raise ValueError(f"{self.done} epochs are done of {self.total}, and {len(self.history)} are recorded")
+            self.matrix()  # of accuracies that fit the tests
+            if type(state.get("threads", 1)) is not int or state.get("threads", 1) < 1:
                 raise ValueError(f"it names {state['threads']!r} threads")
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise FormatError(f"the checkpoint does not fit this run: {error}") from error
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,8 @@ import torch
 from command_line import lava_meta
 from safetensors.torch import save_file
 
+from lava_meta.cli.networks import _sink
+from lava_meta.errors import RunFolderError
 from lava_meta.graph import BinaryGraph
 from lava_meta.model_file import save_model
 from lava_meta.model_source import make_model
@@ -87,6 +91,44 @@ def test_run_gives_the_layer_that_is_asked_for(network: Path, tmp_path: Path) ->
         assert np.array_equal(found, graph.predict(images) if name is None else expected[name])
     done = lava_meta("run", network, tmp_path / "images.npy", "--sums")
     assert np.array_equal(np.loadtxt(io.StringIO(done.stdout)), expected["readout"])
+
+
+def test_room_on_the_disk_is_taken_before_the_first_part(tmp_path: Path) -> None:
+    """A file with holes kills the process once the disk is full; so does none of whose blocks are there."""
+    rows = np.arange(30_000).reshape(3, 10_000)
+    with _sink(tmp_path / "out.npy", 100, quiet=True) as put:
+        put(rows)
+        (temporary,) = tmp_path.iterdir()
+        assert temporary.stat().st_blocks * 512 >= 100 * rows[0].nbytes
+        for i in range(97):
+            put(rows[i % 3 : i % 3 + 1])
+    found = np.load(tmp_path / "out.npy")
+    assert np.array_equal(found, rows[[0, 1, 2, *(i % 3 for i in range(97))]])
+
+
+def test_output_that_the_disk_has_no_room_for(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def write() -> None:
+        with _sink(tmp_path / "out.npy", 100_000, quiet=True) as put:
+            put(np.zeros((10, 100)))
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        with pytest.raises(RunFolderError, match=r"out\.npy takes 76\.3 MiB and cannot be written"):
+            write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_is_refused_at_once(network: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    pipe = tmp_path / "pipe"
+    for words in (("info", pipe), ("run", pipe, pipe), ("run", network, pipe), ("convert", pipe), ("online", pipe)):
+        done = lava_meta(*words)
+        assert done.returncode == 1, words
+        assert "is a pipe, and not a file" in done.stderr, words
 
 
 def test_info_shows_the_layers_and_draws_them(network: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -182,10 +183,10 @@ def test_a_failed_save_leaves_the_file_before(tmp_path: Path, monkeypatch: pytes
     graph.save(path)
     before = path.read_bytes()
 
-    def full(_: Path, content: bytes) -> int:
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         graph.save(path)
     assert path.read_bytes() == before

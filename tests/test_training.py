@@ -691,3 +691,62 @@ class TestProgress:
         err = capsys.readouterr().err
         assert "part 2/2 epoch 2/2" in err
         assert "100 %" in err
+
+
+class TestOneWriter:
+    def test_a_folder_in_use_is_refused_with_the_process_named(self, tmp_path):
+        code = "import sys\nfrom lava_meta.locks import held\nwith held(sys.argv[1]): print(1, flush=True); input()"
+        command = [sys.executable, "-c", code, str(tmp_path / ".training.lock")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            other.stdout.readline()
+            for options in ({}, {"resume": True}, {"overwrite": True}):
+                with pytest.raises(RunFolderError, match=f"in use by process {other.pid}"):
+                    quiet(net(), out=tmp_path, **options)
+            assert [path.name for path in tmp_path.iterdir()] == [".training.lock"]
+            other.communicate(b"\n", timeout=60)
+        quiet(net(), out=tmp_path)
+        assert not (tmp_path / ".training.lock").exists()
+
+    def test_a_checkpoint_of_another_run_is_refused_with_the_difference(self, tmp_path):
+        """As it came to lie there when two runs shared a folder: the settings of one, the checkpoint of the other."""
+        import dataclasses
+
+        quiet(net(), settings=dataclasses.replace(QUICK, seed=7), out=tmp_path / "a")
+        quiet(net(), out=tmp_path / "b")
+        (tmp_path / "a" / "checkpoint.safetensors").replace(tmp_path / "b" / "checkpoint.safetensors")
+        with pytest.raises(
+            RunFolderError, match=r"checkpoint.* belongs to another run.*settings\.seed is 7 there, 0 here"
+        ):
+            quiet(net(), out=tmp_path / "b", resume=True)
+
+
+def test_a_checkpoint_of_the_first_format():
+    """Written before checkpoints were sealed files."""
+    tensors, state = read_checkpoint(Path(__file__).with_name("data") / "checkpoint1.safetensors")
+    assert {name: tensor.tolist() for name, tensor in tensors.items()} == {
+        "model.weight": [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]],
+        "n": 7,
+        "flag": [True, False],
+    }
+    assert state == {"done": 2, "history": [{"part": 0, "loss": None}]}
+
+
+def test_an_altered_checkpoint_of_the_first_format(tmp_path):
+    whole = (Path(__file__).with_name("data") / "checkpoint1.safetensors").read_bytes()
+    for place in (len(whole) - 1, whole.index(b"done") + 8):
+        altered = bytearray(whole)
+        altered[place] ^= 1
+        (tmp_path / "file").write_bytes(altered)
+        with pytest.raises(FormatError, match="altered"):
+            read_checkpoint(tmp_path / "file")
+
+
+def test_tensors_of_every_type_come_back(tmp_path):
+    kinds = (torch.bfloat16, torch.float16, torch.complex64, torch.bool, torch.uint8, torch.int64, torch.float64)
+    tensors = {str(kind): torch.arange(6).reshape(2, 3).to(kind) for kind in kinds}
+    tensors |= {"scalar": torch.tensor(1.5, dtype=torch.bfloat16), "empty": torch.zeros(0, 3)}
+    write_checkpoint(tmp_path / "file", tensors, {})
+    found, _ = read_checkpoint(tmp_path / "file")
+    assert all(
+        found[name].dtype == tensor.dtype and torch.equal(found[name], tensor) for name, tensor in tensors.items()
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from lava_meta.experiments.common.experiment import Measurement, Results
 from lava_meta.experiments.common.figures import horizontal_bars
 from lava_meta.experiments.common.report import markdown_table
 from lava_meta.experiments.common.runner import load_results
-from lava_meta.files import write_atomically
+from lava_meta.files import read_json, write_text
 from lava_meta.metrics import AccuracyMatrix
 from lava_meta.palette import BLUE
 
@@ -42,8 +41,7 @@ def compare_folders(folders: Sequence[Path], out: Path) -> str:
     rows = [[label, *(results.text(label, metric) for metric in shared), str(len(r))] for label, r in arms.items()]
     table = "\n".join(markdown_table(["", *shared, "seeds"], rows))
     figures.save(_draw(results, shared[:4]), out / "compare")
-    with write_atomically(out / "compare.md") as temporary:
-        temporary.write_text(f"{table}\n\n![compare](compare.png)\n", encoding="utf-8")
+    write_text(out / "compare.md", f"{table}\n\n![compare](compare.png)\n")
     return f"{table}\n\ntable and figure are in {out}"
 
 
@@ -65,9 +63,9 @@ def _results(folder: Path) -> Results:
     if (folder / "results.json").exists():
         return load_results(folder)[1]
     try:
-        content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        content = read_json(folder / "metrics.json")
         matrix = AccuracyMatrix.from_dict(content["accuracy"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, FormatError, LookupError, TypeError) as error:
         raise FormatError(
             f"{folder} holds neither results.json of a complete experiment nor metrics.json of a training: {error}"
         ) from error

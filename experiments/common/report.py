@@ -10,13 +10,13 @@ from pathlib import Path
 
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Experiment, Results, S
-from lava_meta.files import write_atomically, write_json
+from lava_meta.files import write_checked_json, write_text
 from lava_meta.metrics import write_csv
 
 
 def write_tables(results: Results, out: Path) -> None:
     """results.json, results.csv (a line an arm and seed) and summary.csv (a line an arm and metric)."""
-    write_json(
+    write_checked_json(
         out / "results.json", {"arms": {label: [asdict(r) for r in runs] for label, runs in results.arms.items()}}
     )
     metrics = results.metrics()
@@ -69,8 +69,7 @@ def write_report(
         "",
         *(f"    {name} = {value}" for name, value in settings.to_dict().items()),
     ]
-    with write_atomically(out / "report.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(out / "report.md", "\n".join(lines) + "\n")
 
 
 def claim_table(claims: Sequence[Claim]) -> list[str]:

@@ -12,14 +12,13 @@ epoch. Seeds, arms and rules may be added on the way; anything else that differs
 
 from __future__ import annotations
 
-import fcntl
 import json
 import platform
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,10 +30,12 @@ from lava_meta import figures
 from lava_meta.errors import DivergenceError, FormatError, RunFolderError
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, S
 from lava_meta.experiments.common.report import write_report, write_tables
-from lava_meta.files import write_json
+from lava_meta.files import read_checked_json, read_json, reading, write_checked_json, write_json
+from lava_meta.locks import HeldError, held
 from lava_meta.run_folder import CHECKPOINT, differences
 
 SETTINGS = "settings.json"
+LOCK = ".lock"  # of a run's folder, while a process is at it
 _MAY_GROW = ("seeds", "m", "rules")
 _FILES = (SETTINGS, "results.json", "results.csv", "summary.csv", "report.md", "figures", "runs")
 
@@ -71,9 +72,12 @@ def run_experiment(
     # Seed by seed, so that a run stopped half way has whole comparisons.
     for seed, label in cells:
         folder = out / "runs" / slug(label) / f"seed{seed}"
-        with _claimed(folder) as ours:
-            if not ours:
-                continue
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(folder / LOCK))
+            except HeldError:
+                continue  # under way in another process
             measurement, fresh = _one(experiment, arms[label], label, seed, folder, progress)
         found[seed, label] = measurement
         shown = ", ".join(
@@ -98,12 +102,21 @@ def run_experiment(
 def load_results(out: Path) -> tuple[dict[str, Any], Results]:
     """Description and measurements of an experiment's folder. Raises `FormatError` for a folder that is not one."""
     try:
-        description = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
-        content = json.loads((out / "results.json").read_text(encoding="utf-8"))
-        arms = {label: [Measurement(**run) for run in runs] for label, runs in content["arms"].items()}
-        return description, Results(arms)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        with reading(out):
+            content = read_checked_json(out / "results.json")
+            arms = {label: [Measurement(**run) for run in runs] for label, runs in content["arms"].items()}
+            return read_json(out / SETTINGS), Results(arms)
+    except (OSError, FormatError) as error:
         raise FormatError(f"{out} does not hold the results of a complete experiment: {error}") from error
+
+
+def read_measurement(path: Path) -> Measurement:
+    """What one run of an experiment gave. Raises `FormatError` for a file that is not whole, or was altered."""
+    try:
+        with reading(path):
+            return Measurement(**read_checked_json(path))
+    except FormatError as error:
+        raise FormatError(f"{error}; remove it to run it again") from error
 
 
 def slug(label: str) -> str:
@@ -111,35 +124,19 @@ def slug(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", label).strip("_")
 
 
-@contextmanager
-def _claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process may work in `folder`; the system gives it free when the process ends, however it does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
 def _one(
     experiment: Experiment[S], arm: S, label: str, seed: int, folder: Path, progress: bool
 ) -> tuple[Measurement, bool]:
     file = folder / "result.json"
     if file.exists():
-        try:
-            return Measurement(**json.loads(file.read_text(encoding="utf-8"))), False
-        except (ValueError, TypeError) as error:
-            raise FormatError(f"{file} cannot be read: {error}; remove it to run it again") from error
+        return read_measurement(file), False
     begin = time.monotonic()
     try:
         measurement = experiment.measure(arm, seed, folder, progress)
     except DivergenceError as error:
         raise DivergenceError(f"{label}, seed {seed}: {error}") from error
     measurement = replace(measurement, seconds=round(time.monotonic() - begin, 2))
-    write_json(file, asdict(measurement))
+    write_checked_json(file, asdict(measurement))
     # With its moments it takes three times the network; what is complete needs it no more.
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return measurement, True
@@ -174,9 +171,9 @@ def _open(out: Path, description: dict[str, Any], resume: bool, overwrite: bool)
 
 def _saved(out: Path, held: list[str]) -> dict[str, Any]:
     try:
-        saved = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
-        return {"experiment": saved["experiment"], "settings": saved["settings"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        saved = read_json(out / SETTINGS)
+        return {"experiment": saved["experiment"], "settings": dict(saved["settings"])}
+    except (OSError, FormatError, ValueError, KeyError, TypeError):
         raise RunFolderError(
             f"{out} holds {', '.join(held[:5])}, which is no experiment of ours: choose another folder"
         ) from None

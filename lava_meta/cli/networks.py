@@ -289,24 +289,30 @@ def _pieces(images: np.ndarray) -> Iterator[np.ndarray]:
 
 @contextmanager
 def _sink(out: Path | None, total: int, quiet: bool) -> Iterator[Callable[[np.ndarray], None]]:
-    """Where parts of the output go, one after the other: a file (whole or not at all), or else standard output."""
+    """Where parts of the output go, one after the other: a file (whole or not at all), or else standard output.
+
+    The file's place on the disk is taken before the first part is written: a disk that is too full says so at once.
+    """
     import numpy as np
 
-    from lava_meta.files import write_atomically
+    from lava_meta.errors import RunFolderError
+    from lava_meta.files import reserve, write_atomically
 
     if out is None:
         yield (lambda part: None) if quiet else _print_rows
         return
-    with write_atomically(out) as temporary:
-        file: np.ndarray | None = None
-        done = 0
+    with write_atomically(out) as file:
 
         def put(part: np.ndarray) -> None:
-            nonlocal file, done
-            if file is None:
-                file = np.lib.format.open_memmap(temporary, "w+", part.dtype, (total, *part.shape[1:]))
-            file[done : done + len(part)] = part
-            done += len(part)
+            size = total * part[0].nbytes
+            try:
+                if file.tell() == 0:
+                    about = {"descr": part.dtype.str, "fortran_order": False, "shape": (total, *part.shape[1:])}
+                    np.lib.format.write_array_header_1_0(file, about)
+                    reserve(file, file.tell() + size)
+                file.write(np.ascontiguousarray(part).data)
+            except OSError as error:
+                raise RunFolderError(f"{out} takes {size / 2**20:,.1f} MiB and cannot be written: {error}") from error
 
         yield put
 

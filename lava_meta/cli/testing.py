@@ -73,7 +73,9 @@ def read_images(path: Path) -> np.ndarray:
     require_kind(path, ARRAY)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # numpy's reader of headers raises whatever a damaged one leads to
         raise FormatError(f"{path} is not a whole .npy file of numbers: {error}") from error
     if not isinstance(array, np.ndarray) or array.ndim < 2:
         raise FormatError(f"{path} does not hold one array of images (n, ...)")

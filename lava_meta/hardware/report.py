@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lava_meta.files import write_atomically, write_json
+from lava_meta.files import write_json, write_text
 from lava_meta.graph import BinaryGraph
 from lava_meta.hardware import energy, neurobench
 from lava_meta.hardware.assumptions import Assumption, assumptions
@@ -89,8 +89,7 @@ class Report:
         from lava_meta.hardware.figure import draw
 
         write_json(Path(folder) / "report.json", self.to_dict())
-        with write_atomically(Path(folder) / "report.txt") as temporary:
-            temporary.write_text(str(self) + "\n", encoding="utf-8")
+        write_text(Path(folder) / "report.txt", str(self) + "\n")
         figures.save(draw(self), Path(folder) / "report")
 
     def __str__(self) -> str:

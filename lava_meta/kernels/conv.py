@@ -11,6 +11,8 @@ Groups are convolutions of their own, whose channels are packed apart.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from lava_meta.bits import pack, unpack, words
@@ -50,6 +52,13 @@ class PackedConv:
         for pool in layer.pools:
             rows, columns = pool.positions(rows, columns)
             self._pooled.append((rows, columns))
+
+    @property
+    def bytes_an_image(self) -> int:
+        """Bytes that `fire` takes for one image: packed signs, and the sums where a norm needs them."""
+        share = words(self._sums_shape[0] // self._groups)
+        a_word = 8 + (8 * BLOCK if self._norm is not None else 0)
+        return math.prod(self._sums_shape[1:]) * self._groups * share * a_word
 
     @property
     def nbytes(self) -> int:

@@ -43,6 +43,7 @@ from lava_meta.layers import DenseLayer, Readout
 
 LANES = 256  # images computed at once: more gain nothing, and leave the second-level cache
 CALL = 4096  # images to one compiled call, some batches of them: its fixed cost is several microseconds
+CALL_BYTES = 2**30  # what the maps of one call may take: fewer images where maps are large
 PRODUCTS_FROM = 8 if has_byte_products() else LANES + 1  # lanes; measured, see docs/performance.md
 
 
@@ -113,7 +114,8 @@ class PackedNetwork:
         `lanes` images at a time pass through all layers; the weights are read once for each such batch.
         """
         names = self.names if names is None else tuple(names)
-        lanes = min(lanes, LANES, max(1, len(pixels)))
+        largest = max((conv.bytes_an_image for conv in self._convs), default=1)
+        lanes = min(lanes, LANES, max(1, len(pixels)), max(1, CALL_BYTES // largest))
         call = lanes if self._convs else lanes * max(1, CALL // lanes)
         if len(pixels) <= call:
             return self._activations(pixels, names, lanes)

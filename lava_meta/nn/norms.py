@@ -111,8 +111,11 @@ class TaskBatchNorm(nn.Module):
         return torch.tensor([self.task, self.latest, *self.trained])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Undo `get_extra_state`."""
-        self.task, self.latest, *trained = state.tolist()
+        """Undo `get_extra_state`. Raises `ValueError` for the state of a norm of other tasks."""
+        task, latest, *trained = state.tolist()
+        if not (0 <= task < self.tasks and 0 <= latest < self.tasks and len(trained) == self.tasks):
+            raise ValueError(f"a norm of {self.tasks} tasks has the state {state.tolist()} of another")
+        self.task, self.latest = task, latest
         self.trained = [bool(seen) for seen in trained]
 
     @torch.no_grad()

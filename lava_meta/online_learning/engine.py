@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,10 +34,17 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Front:
-    """The first `depth` layers of a converted network, frozen: they compute what the graph computes."""
+    """The first `depth` layers of a converted network, frozen: they compute what the graph computes.
+
+    Raises `ValueError` for a depth that the graph does not have.
+    """
 
     graph: BinaryGraph
     depth: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= operator.index(self.depth) <= len(self.graph.layers):
+            raise ValueError(f"depth is {self.depth}; the network has {len(self.graph.layers)} hidden layers to freeze")
 
     @property
     def name(self) -> str:

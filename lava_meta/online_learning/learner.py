@@ -12,10 +12,12 @@ The network sees an image as spikes: 1 where a pixel is above half of the bright
 
 from __future__ import annotations
 
+import operator
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ from lava_meta.data import Images
 from lava_meta.errors import DataError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
 from lava_meta.learned import Learned, added
+from lava_meta.memory import require_memory
 from lava_meta.metrics import AccuracyMatrix
 from lava_meta.online_learning.device import Device
 from lava_meta.online_learning.engine import Engine, Front, LocalEngine, State, make_layer
@@ -47,6 +50,7 @@ CHOICES = {
     "form": ("fused", "layers", "engine"),
 }
 SNAPSHOT = 1000  # images between two copies of what was learned
+_BYTES_A_SYNAPSE = 24  # while it is made: draws in float64, and what becomes of them
 _PLACEHOLDER_MEAN = 0.125  # of the inputs, until the first images are seen
 
 
@@ -97,8 +101,10 @@ class Learner:
         for name, value in (("backend", backend), ("feedback", feedback), ("inputs", inputs), ("form", form)):
             if value not in CHOICES[name]:
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(CHOICES[name])}")
-        if seed < 0 or lanes < 1:
+        if operator.index(seed) < 0 or operator.index(lanes) < 1:
             raise ValueError(f"seed is {seed} and lanes is {lanes}; a seed is 0 or more, lanes 1 or more")
+        if operator.index(max_level) < 1 or not timeout > 0:
+            raise ValueError(f"max_level is {max_level} and timeout is {timeout}; both are positive")
         if form == "engine" and (lanes > 1 or (feedback != "direct" and len(sizes) > 2)):
             raise ValueError(
                 "the learning engine sees one image at a time and passes no error down: give lanes=1 and, with hidden "
@@ -136,6 +142,13 @@ class Learner:
             )
             for i, (n_in, n_out, name) in enumerate(zip(self.sizes[:-1], self.sizes[1:], self.names, strict=True))
         ]
+        synapses = sum(n_in * n_out for n_in, n_out in pairwise(self.sizes))
+        feedbacks = self.sizes[-1] * sum(self.sizes[1:-1]) if feedback == "direct" else 0
+        require_memory(
+            _BYTES_A_SYNAPSE * (synapses + feedbacks),
+            f"A learner of {'-'.join(map(str, self.sizes))}",
+            "make it smaller",
+        )
         self.states: list[State] = [initial_state(settings, generator) for settings in self.settings]
         signs = np.array([-1, 1], np.int8 if precision != "float" else np.float32)
         self.direct = [
@@ -328,9 +341,7 @@ class Learner:
         readout = Readout.from_weights(layers[-1].hidden.T >= 0)
         if self.front is not None:
             graph = self.front.graph
-            return BinaryGraph(
-                (*graph.layers[: self.front.depth], *hidden), readout, graph.max_level, graph.input_shape
-            )
+            return replace(graph, layers=(*graph.layers[: self.front.depth], *hidden), readout=readout)
         return BinaryGraph(hidden, readout, self.max_level if self.inputs == "pixels" else 1, (self.n_in,))
 
     def network(self) -> LavaNetwork:

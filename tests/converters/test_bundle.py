@@ -195,8 +195,8 @@ def test_a_bundle_gives_way_only_when_asked(graph, images, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["net"]
 
 
-@pytest.mark.parametrize("stage", ["readme", "_move"])
-def test_a_failure_leaves_the_old_bundle_and_nothing_else(graph, tmp_path, monkeypatch, stage):
+@pytest.mark.parametrize(("place", "stage"), [(module, "readme"), (os, "fsync")])
+def test_a_failure_leaves_the_old_bundle_and_nothing_else(graph, tmp_path, monkeypatch, place, stage):
     folder = lava_meta.bundle(graph, tmp_path / "net")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -204,7 +204,7 @@ def test_a_failure_leaves_the_old_bundle_and_nothing_else(graph, tmp_path, monke
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, stage, fails)
+        patch.setattr(place, stage, fails)
         with pytest.raises(OSError, match="no space"):
             lava_meta.bundle(graph, folder, overwrite=True)
         with pytest.raises(OSError, match="no space"):

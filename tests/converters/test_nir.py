@@ -323,5 +323,5 @@ def test_altered_metadata_and_thresholds_are_refused():
         lava_meta.to_nir(graph, time_step=0)
     with pytest.raises(TypeError, match="to_nir takes a converted network or its graph; got DenseLayer"):
         lava_meta.to_nir(graph.layers[0])
-    with pytest.raises(TypeError, match=r"as nir.read\(path\) gives it; got str"):
-        lava_meta.from_nir("net.nir")
+    with pytest.raises(TypeError, match=r"a path, or an NIRGraph; got int"):
+        lava_meta.from_nir(3)

@@ -190,6 +190,22 @@ class TestFolder:
         with pytest.raises(FormatError, match=r"result\.json cannot be read.*remove it"):
             run_experiment(toy([]), Dice(), tmp_path, resume=True)
 
+    def test_a_result_that_was_altered(self, tmp_path):
+        """An accuracy changed by hand does not get into a report, of the runs or of the whole."""
+        run_experiment(toy([]), Dice(), tmp_path)
+        file = tmp_path / "runs" / "m_1" / "seed0" / "result.json"
+        whole = file.read_text()
+        assert '"score": 10' in whole
+        file.write_text(whole.replace('"score": 10', '"score": 99'))
+        with pytest.raises(FormatError, match=r"result\.json was altered.*remove it to run it again"):
+            run_experiment(toy([]), Dice(), tmp_path, resume=True)
+        file.write_text(whole)
+        run_experiment(toy([]), Dice(), tmp_path, resume=True)
+        results = tmp_path / "results.json"
+        results.write_text(results.read_text().replace('"score": 10', '"score": 99'))
+        with pytest.raises(FormatError, match=r"results\.json was altered"):
+            load_results(tmp_path)
+
     def test_a_diverging_run_names_its_arm(self, tmp_path):
         from lava_meta.experiments.permuted_mnist import EXPERIMENT, PermutedSettings
 
