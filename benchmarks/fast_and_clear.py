@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from lava_meta import figures
 from lava_meta.data import load_dataset
+from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.nn import BinaryMLP
-from lava_meta.palette import BLUE, ORANGE
-from lava_meta.streams import permuted_tasks
+from lava_meta.plotting import figures
+from lava_meta.plotting.palette import BLUE, ORANGE
 from lava_meta.training import TrainSettings, train
 
 WAYS = ("clear", "fast")

@@ -49,13 +49,13 @@ from lava.proc.lif.process import LIF
 from numba import njit
 from torch.nn.functional import conv2d, linear, max_pool2d
 
-from lava_meta.conv import ConvLayer, Pool
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.graph import BinaryGraph
-from lava_meta.kernels import loops, packed
-from lava_meta.layers import DenseLayer, Readout
+from lava_meta.graph.conv import ConvLayer, Pool
+from lava_meta.graph.dense import DenseLayer, Readout
+from lava_meta.graph.packed import loops, network
+from lava_meta.loihi.stock import latencies, plan
 from lava_meta.processes.runtime import Supervised
-from lava_meta.stock import latencies, plan
 
 DENSE = {"64-64-64": (64, 64, 64), "784-1024²-10": (784, 1024, 1024, 10), "784-4096²-10": (784, 4096, 4096, 10)}
 CONV = "conv 64-128-10"  # on 28x28 pixels: 3x3 with padding, each with 2x2 max pooling
@@ -226,7 +226,7 @@ class Machine:
         weights = np.concatenate([layer.bits.reshape(-1) for _, layer in graph.named_layers()])
         first, *later = [layer for _, layer in graph.named_layers()]
         words = sum(layer.bits.size * positions(layer) for layer in later)
-        products = isinstance(first, ConvLayer) or lanes >= packed.PRODUCTS_FROM
+        products = isinstance(first, ConvLayer) or lanes >= network.PRODUCTS_FROM
         compute = words / self.words
         if products:
             compute += first.weight.size * positions(first) / self.bytes
@@ -267,7 +267,7 @@ net = lava_meta.load(sys.argv[1])
 grown = memory("VmHWM") - before
 lap("load")
 import numba
-import lava_meta.kernels.packed
+import lava_meta.graph.packed.network
 lap("numba")
 import lava_meta.processes.streaming
 import lava.magma.compiler.compiler
@@ -306,7 +306,7 @@ def measure(name: str, machine: Machine, repetitions: int, budget: float) -> Non
     graph = random_graph(name)
     images = np.random.default_rng(1).integers(0, 256, (IMAGES, graph.n_in), dtype=np.uint8)
     expected = graph.sums(images[:300])
-    kernel = packed.PackedNetwork(graph)
+    kernel = network.PackedNetwork(graph)
     plain = Torch(graph)
     started = {lanes: LavaNetwork(graph) for lanes in LANES}
     stock = StockForm(graph, images) if name == CONV else Stock(graph, images[:16])

@@ -15,9 +15,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from lava_meta.bits import words
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
-from lava_meta.kernels import packed
+from lava_meta.graph.bits import words
+from lava_meta.graph.packed import network as packed
 
 UNITS = (64, 1024, 4096)
 LANES = (1, 4, 8, 32, 256)

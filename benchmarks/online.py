@@ -35,13 +35,13 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.dense.process import LearningDense
 from lava.proc.io.source import RingBuffer
 
-from lava_meta.kernels.online import CompiledLayer
-from lava_meta.lowering import lower
 from lava_meta.online_learning import LayerSettings, Learner, OnlineRule
-from lava_meta.online_learning.layers import initial_state
+from lava_meta.online_learning.compiled.fixed import CompiledLayer
+from lava_meta.online_learning.reference import initial_state
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
 from lava_meta.rule import Linear
+from lava_meta.rule.lowering import lower
 
 ACTIVE = 1 / 8
 ENGINE_STEPS = 5  # time steps an image with one layer

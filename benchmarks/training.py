@@ -55,14 +55,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from lava_meta.data import Dataset, data_folders, load_dataset
-from lava_meta.devices import usable_device
-from lava_meta.kernels import products
-from lava_meta.kernels.threads import threads_for
+from lava_meta.data import Dataset, load_dataset
+from lava_meta.data.datasets import data_folders
+from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.nn import BinaryMLP
-from lava_meta.steps import step_for
-from lava_meta.streams import permuted_tasks
-from lava_meta.training import TrainSettings, train
+from lava_meta.optim.threads import threads_for
+from lava_meta.training import TrainSettings, products, train
+from lava_meta.training.steps import step_for
+from lava_meta.training.torch_device import usable_device
 
 M, DECAY, BATCH = 1.35, 1e-7, 100
 WIDTHS = (512, 1024, 4096)

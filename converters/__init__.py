@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import ConversionError
-from lava_meta.file_kinds import LEARNING, MODEL, NETWORK, require_kind
-from lava_meta.learned import learned_of
+from lava_meta.io.file_kinds import LEARNING, MODEL, NETWORK, require_kind
+from lava_meta.io.learned import learned_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -118,7 +118,7 @@ def load(path: str | os.PathLike[str]) -> LavaNetwork | Learner | BinaryMLP:
 
         return load_learner(path)
     if kind == MODEL:
-        from lava_meta.model_file import load_model
+        from lava_meta.training.model_file import load_model
 
         return load_model(path)
     return LavaNetwork.load(path)

@@ -20,7 +20,7 @@ import numpy as np
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import LavaMissingError, require_lava
 from lava_meta.graph import BinaryGraph
-from lava_meta.stock import plan
+from lava_meta.loihi.stock import plan
 
 if TYPE_CHECKING:
     from lava.magma.core.run_configs import RunConfig

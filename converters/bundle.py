@@ -9,7 +9,7 @@
     network.nir           the network in the exchange format, where it can express it
     learner.safetensors   a network that learns, for `lava_meta.load`
     rule.json             a plasticity rule as the strings of Lava's learning engine
-    report.json           what the network takes of a Loihi 2, counted on the test images (`lava_meta.hardware`)
+    report.json           what the network takes of a Loihi 2, counted on the test images (`lava_meta.loihi.cost`)
 
 The folder is written beside its place and then renamed: it is whole or not there.
 """
@@ -32,14 +32,14 @@ from lava_meta.converters.bundle_readme import readme
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.nir import to_nir
 from lava_meta.errors import ConversionError, FormatError, RunFolderError
-from lava_meta.files import read_json, write_folder_atomically
 from lava_meta.graph import BinaryGraph
-from lava_meta.hardware import report
-from lava_meta.learned import Learned
-from lava_meta.lowering import PRECISIONS, EngineRule, lower
+from lava_meta.io.files import read_json, write_folder_atomically
+from lava_meta.io.learned import Learned
+from lava_meta.loihi.cost import report
+from lava_meta.loihi.stock import StockLayer, plan
 from lava_meta.online_learning import Learner
 from lava_meta.rule import Consolidation, Tanh2, consolidation_from_dict
-from lava_meta.stock import StockLayer, plan
+from lava_meta.rule.lowering import PRECISIONS, EngineRule, lower
 
 FORMAT, VERSION = "lava_meta.bundle", 1
 IMAGES = 100  # for acceptance

@@ -8,9 +8,9 @@ import numpy as np
 
 import lava_meta
 from lava_meta.graph import BinaryGraph
-from lava_meta.learned import Learned
-from lava_meta.lowering import EngineRule
-from lava_meta.stock import StockLayer, latencies
+from lava_meta.io.learned import Learned
+from lava_meta.loihi.stock import StockLayer, latencies
+from lava_meta.rule.lowering import EngineRule
 
 _POINTS = {"fixed": "Fixed point:", "float": "Floating point:"}
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from lava_meta.errors import RunError, require_lava
 from lava_meta.graph import BinaryGraph
-from lava_meta.learned import Learned, from_header, to_header
+from lava_meta.io.learned import Learned, from_header, to_header
 
 if TYPE_CHECKING:
     from lava.magma.core.run_configs import RunConfig
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from lava_meta.converters.comparison import Agreement
     from lava_meta.data import Images
-    from lava_meta.hardware import Report
+    from lava_meta.loihi.cost import Report
     from lava_meta.processes.layered_network.process import LayeredNetwork
     from lava_meta.processes.streaming import StreamingRun
 
@@ -49,7 +49,7 @@ class LavaNetwork:
 
     `timeout` is the time in seconds without a finished time step after which a run is given up. `parity` is the result
     of the converter's check against the model the network came from, or None; `learned` is what that model learned, the
-    oldest first (`lava_meta.learned`). Files keep both.
+    oldest first (`lava_meta.io.learned`). Files keep both.
 
     Methods that run raise `LavaMissingError` without Lava, `TypeError` or `ValueError` for images or lanes that do not
     fit, `RunError` with the failing model's traceback, and `RunTimeout`.
@@ -67,7 +67,7 @@ class LavaNetwork:
         if form not in _FORMS:
             raise ValueError(f"form is {form!r}; a network runs in one of the forms {', '.join(_FORMS)}")
         if form == "stock":
-            from lava_meta.stock import plan
+            from lava_meta.loihi.stock import plan
 
             plan(graph)
         self.graph = graph
@@ -133,7 +133,7 @@ class LavaNetwork:
 
     def accuracy(self, images: Images) -> float:
         """Share of labelled images classified right, by the compiled kernels; needs no Lava."""
-        from lava_meta.kernels.packed import classify
+        from lava_meta.graph.packed.network import classify
 
         return float((classify(self.graph, images.x) == images.y.numpy()).mean())
 
@@ -184,9 +184,9 @@ class LavaNetwork:
     def report(self, target: str, images: Any, **options: Any) -> Report:
         """What the network costs on a chip ("loihi2"), counted on `images` (n, ...); needs no Lava.
 
-        options, errors: those of `lava_meta.hardware.report`.
+        options, errors: those of `lava_meta.loihi.cost.report`.
         """
-        from lava_meta.hardware import report
+        from lava_meta.loihi.cost import report
 
         return report(self.graph, images, target, **options)
 
@@ -206,8 +206,8 @@ class LavaNetwork:
         return cls(graph, parity=notes.get("parity"), learned=from_header(notes.get("learned")))
 
     def picture(self) -> Figure:
-        """The network drawn layer by layer, a matplotlib figure; `lava_meta.picture.save` writes it to a file."""
-        from lava_meta.picture import picture
+        """The network drawn layer by layer, a matplotlib figure; `lava_meta.plotting.network.save` writes it to a file."""
+        from lava_meta.plotting.network import picture
 
         return picture(self.graph)
 

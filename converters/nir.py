@@ -40,7 +40,6 @@ from typing import Any
 import nir
 import numpy as np
 
-from lava_meta.conv import ConvLayer
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.nir_file import read_nir
 from lava_meta.converters.nir_reading import ConvSums, DenseSums, Inputs, Spikes
@@ -48,10 +47,11 @@ from lava_meta.converters.nir_spiking import spiking_nodes
 from lava_meta.converters.nir_writing import EXACT, binarize_nodes, conv_nodes, dense_nodes, readout_nodes
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.errors import ConversionError
-from lava_meta.files import reading
 from lava_meta.graph import BinaryGraph, DenseLayer
-from lava_meta.inputs import Binarize
-from lava_meta.spiking import SpikingGraph
+from lava_meta.graph.conv import ConvLayer
+from lava_meta.graph.inputs import Binarize
+from lava_meta.graph.spiking import SpikingGraph
+from lava_meta.io.files import reading
 
 _LINEAR = (nir.Affine, nir.Linear, nir.Scale)
 _POOLING = (nir.SumPool2d, nir.AvgPool2d)

@@ -19,8 +19,8 @@ import nir
 import numpy as np
 
 from lava_meta.errors import FormatError, TooLargeError
-from lava_meta.files import open_regular, reading
-from lava_meta.memory import available_memory
+from lava_meta.io.files import open_regular, reading
+from lava_meta.io.memory import available_memory
 
 _SCRIPT = Path(__file__).with_name("hdf5_child.py")
 _LEAST_BYTES, _GROWTH = 2**29, 2100  # deflate makes up to 1,032 bytes of one, and each is there twice for a moment

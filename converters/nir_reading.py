@@ -14,12 +14,12 @@ from typing import Any
 import nir
 import numpy as np
 
-from lava_meta.conv import ConvLayer, Pair, Pool, Window
 from lava_meta.converters.nir_writing import centring, pool_limits, sums_of_weights
 from lava_meta.errors import ConversionError
 from lava_meta.graph import DenseLayer, Readout
-from lava_meta.inputs import Binarize
-from lava_meta.layers import reachable
+from lava_meta.graph.conv import ConvLayer, Pair, Pool, Window
+from lava_meta.graph.dense import reachable
+from lava_meta.graph.inputs import Binarize
 
 
 class Inputs:

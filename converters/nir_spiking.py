@@ -4,7 +4,8 @@
     here     v = beta v + gain (W x);         a spike where v > threshold, after which v is 0
 
 are equal in a simulation with steps of dt by Euler's method, where `tau = dt / (1 - beta)`, `r = gain tau / dt`,
-`v_leak = v_reset = 0`, and I = W x, an integer. Of the resets of `lava_meta.spiking`, NIR has "zero" without a delay.
+`v_leak = v_reset = 0`, and I = W x, an integer. Of the resets of `lava_meta.graph.spiking`, NIR has "zero" without a
+delay.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import nir
 import numpy as np
 
 from lava_meta.errors import ConversionError
-from lava_meta.spiking import LIFLayer, SpikingGraph
+from lava_meta.graph.spiking import LIFLayer, SpikingGraph
 
 
 def spiking_nodes(graph: SpikingGraph, time_step: float) -> dict[str, nir.NIRNode]:

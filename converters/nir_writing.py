@@ -8,10 +8,10 @@ from typing import Any
 import nir
 import numpy as np
 
-from lava_meta.conv import ConvLayer, Pool, Window
 from lava_meta.errors import ConversionError
 from lava_meta.graph import DenseLayer, Readout
-from lava_meta.inputs import Binarize
+from lava_meta.graph.conv import ConvLayer, Pool, Window
+from lava_meta.graph.inputs import Binarize
 
 EXACT = 2**51  # float64 holds every half-integer below
 Nodes = Iterator[tuple[str, nir.NIRNode]]

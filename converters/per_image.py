@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lava_meta.converters.reading import AVERAGES, MAXIMA, Stage, is_per_image
 from lava_meta.converters.sums import Sums
 from lava_meta.errors import ConversionError
-from lava_meta.group_norm import GroupNorm
+from lava_meta.graph.norm import GroupNorm
 from lava_meta.nn import FixedNorm, SampleNorm, Sign
 
 

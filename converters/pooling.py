@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
-from lava_meta.conv import Pair, Pool, Window
 from lava_meta.converters.reading import AVERAGES, MAXIMA, Stage
 from lava_meta.errors import ConversionError
+from lava_meta.graph.conv import Pair, Pool, Window
 
 __all__ = ["MAXIMA", "Average", "fixed_pools", "pair"]
 

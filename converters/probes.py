@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lava_meta.conv import ConvLayer
 from lava_meta.converters.reading import Front, Stage
 from lava_meta.converters.scale import Feed, InputScale
 from lava_meta.converters.sums import Sums
 from lava_meta.converters.torch import fires, through
 from lava_meta.graph import BinaryGraph
-from lava_meta.layers import DenseLayer
+from lava_meta.graph.conv import ConvLayer
+from lava_meta.graph.dense import DenseLayer
 
 _CHUNK = 2**21  # inputs made at a time
 

@@ -23,11 +23,11 @@ from lava_meta.converters.functions import Quotient
 from lava_meta.converters.reading import Front, norms_of
 from lava_meta.converters.registry import Affine
 from lava_meta.errors import ConversionError
-from lava_meta.inputs import check_levels
+from lava_meta.graph.inputs import check_levels
 
 if TYPE_CHECKING:
-    from lava_meta.conv import ConvLayer
-    from lava_meta.layers import DenseLayer, Readout
+    from lava_meta.graph.conv import ConvLayer
+    from lava_meta.graph.dense import DenseLayer, Readout
 
 Numbers = tuple[Fraction, ...]  # one for all inputs, or one for each channel; behind Flatten, for each input
 

@@ -8,7 +8,8 @@
     classes = net.predict(images, steps=25)
 
 Inputs are integers, pixels or 0/1 spikes, so that the sums of binary weights are integers, equal in every order of
-summation; what snnTorch then does to them in float32, neuron by neuron, `lava_meta.spiking` does in the same order.
+summation; what snnTorch then does to them in float32, neuron by neuron, `lava_meta.graph.spiking` does in the same
+order.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ import snntorch as snn
 import torch
 from torch import nn
 
-from lava_meta.bits import pack
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.converters.unwrapping import check_given, unwrap
 from lava_meta.errors import ConversionError
+from lava_meta.graph.bits import pack
+from lava_meta.graph.spiking import LIFLayer, SpikingGraph, classes_by_rate
 from lava_meta.nn import BinaryLinear, FixedNorm, Pixels
-from lava_meta.spiking import LIFLayer, SpikingGraph, classes_by_rate
 
 _SUPPORTED = "Pixels, Flatten, BinaryLinear, FixedNorm, Identity, Dropout and snntorch.Leaky"
 _PROBE = (-1.0, -1e-30, 0.0, 1e-30, 0.25, 0.75, 1.0, 100.0)

@@ -9,11 +9,11 @@ import numpy as np
 
 from lava_meta.converters.lava import check_lanes
 from lava_meta.errors import require_lava
-from lava_meta.spiking import DYNAMICS, SpikingGraph, classes_by_latency, classes_by_rate
-from lava_meta.stock.spiking import plan_spiking
+from lava_meta.graph.spiking import DYNAMICS, SpikingGraph, classes_by_latency, classes_by_rate
+from lava_meta.loihi.stock.spiking import plan_spiking
 
 if TYPE_CHECKING:
-    from lava_meta.hardware import Report
+    from lava_meta.loihi.cost import Report
 
 FORMS = (*DYNAMICS, "stock")
 READOUTS = {"rate": classes_by_rate, "latency": classes_by_latency}
@@ -23,10 +23,10 @@ class SpikingNetwork:
     """Binary layers of leaky integrate-and-fire neurons that run in Lava's simulator; `graph` is their oracle.
 
     `form` says which ProcessModels run: `floating_pt`, float32 as snnTorch computes; `fixed_pt`, integers, quantised as
-    `lava_meta.spiking` states; `stock`, the same integers by Lava's own Processes within Loihi's ranges, one input at
-    a time whatever `lanes`, where these can express the neurons (`lava_meta.stock.spiking`). `timeout` is the time in
-    seconds without a finished time step after which a run is given up. `parity` is the converter's check against the
-    model the network came from, or None.
+    `lava_meta.graph.spiking` states; `stock`, the same integers by Lava's own Processes within Loihi's ranges, one
+    input at a time whatever `lanes`, where these can express the neurons (`lava_meta.loihi.stock.spiking`). `timeout`
+    is the time in seconds without a finished time step after which a run is given up. `parity` is the converter's check
+    against the model the network came from, or None.
 
     All methods take `images` (n, ...) of integers 0 .. `graph.max_level`, each held for `steps` time steps; or, without
     `steps`, one frame a time step, (steps, n, ...). `lanes` images run at once. Every image meets neurons at rest.
@@ -80,9 +80,9 @@ class SpikingNetwork:
     def report(self, target: str, images: Any, steps: int | None = None, **options: Any) -> Report:
         """What the network's stock form costs on a chip ("loihi2"), counted on `images`; needs no Lava.
 
-        options, errors: those of `lava_meta.hardware.spiking.spiking_report`.
+        options, errors: those of `lava_meta.loihi.cost.spiking.spiking_report`.
         """
-        from lava_meta.hardware.spiking import spiking_report
+        from lava_meta.loihi.cost.spiking import spiking_report
 
         return spiking_report(self.graph, images, target, steps=steps, **options)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lava_meta.conv import ConvLayer
 from lava_meta.converters.pooling import Average, fixed_pools
 from lava_meta.converters.reading import Stage
 from lava_meta.converters.scale import InputScale
-from lava_meta.layers import DenseLayer
+from lava_meta.graph.conv import ConvLayer
+from lava_meta.graph.dense import DenseLayer
 
 # Half the distance of 1 to the next float64: what one rounding changes, relative to its result.
 UNIT_ROUNDOFF = 2.0**-53

@@ -7,11 +7,11 @@ differently from the norm itself: it is searched by evaluating the model's own m
 tiny gains, gains of exactly zero and inverted gains come out as the model has them.
 
 A convolution is dense at each of its positions, with the weights of its channel. Its sums have another range at the
-border, and in a padded first layer another constant part too (see `lava_meta.conv`): there the search is done for every
-position at once.
+border, and in a padded first layer another constant part too (see `lava_meta.graph.conv`): there the search is done for
+every position at once.
 
 A norm over the sums of one image compares each with their mean, which stays in integers too: `n * s_j - sum(s) >= T_j`.
-With a bias its threshold follows their spread (`lava_meta.group_norm`).
+With a bias its threshold follows their spread (`lava_meta.graph.norm`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_meta.bits import pack
-from lava_meta.conv import ConvLayer, Pool
 from lava_meta.converters.functions import StrictSign, TorchSign
 from lava_meta.converters.per_image import check_numbers, check_readout_norm, per_image_norm
 from lava_meta.converters.pooling import MAXIMA, Average, fixed_pools, pair
@@ -37,9 +35,11 @@ from lava_meta.converters.sums import Sums
 from lava_meta.converters.unwrapping import check_given, plain_copy, unwrap
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
-from lava_meta.inputs import Binarize
-from lava_meta.layers import REACH, DenseLayer, Readout, reachable
-from lava_meta.memory import require_memory
+from lava_meta.graph.bits import pack
+from lava_meta.graph.conv import ConvLayer, Pool
+from lava_meta.graph.dense import REACH, DenseLayer, Readout, reachable
+from lava_meta.graph.inputs import Binarize
+from lava_meta.io.memory import require_memory
 from lava_meta.nn import (
     BinaryConv2d,
     BinaryConvNet,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.experiments.common.claims import Claim, both, opposite
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.figures import bars, final_accuracies
@@ -20,8 +21,7 @@ from lava_meta.experiments.common.runner import read_measurement
 from lava_meta.experiments.common.settings import at_least, changed
 from lava_meta.experiments.common.training import load, measured, train_arm
 from lava_meta.experiments.permuted_mnist import PermutedSettings
-from lava_meta.metrics import task_name
-from lava_meta.streams import permuted_tasks
+from lava_meta.training.metrics import task_name
 
 _M = (2.0, 4.0, 8.0, 16.0, 32.0)
 # The one hyperparameter of a rule, and what is tried. Rules that are not here have none that matters.

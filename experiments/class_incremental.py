@@ -12,13 +12,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from lava_meta.data.scenarios import split_classes
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.features import feature_dataset
 from lava_meta.experiments.common.figures import task_curves
 from lava_meta.experiments.common.settings import at_least
 from lava_meta.experiments.common.training import TrainingSettings, best_m, load, measured, rule_arms, train_arm
-from lava_meta.streams import split_classes
 
 
 @dataclass(frozen=True)

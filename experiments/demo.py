@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from lava_meta import figures
 from lava_meta.converters import LavaNetwork, convert
 from lava_meta.data import load_dataset
+from lava_meta.data.scenarios import Scenario, permuted_tasks
 from lava_meta.errors import OutputError
-from lava_meta.files import write_json
-from lava_meta.metrics import AccuracyMatrix
-from lava_meta.model_file import save_model
+from lava_meta.io.files import write_json
 from lava_meta.nn import BinaryMLP
-from lava_meta.run_folder import SETTINGS, differences
-from lava_meta.streams import Scenario, permuted_tasks
+from lava_meta.plotting import figures
 from lava_meta.training import TrainResult, TrainSettings, train
+from lava_meta.training.metrics import AccuracyMatrix
+from lava_meta.training.model_file import save_model
+from lava_meta.training.run_folder import SETTINGS, differences
 
 SUMMARY = "summary.json"  # written last: what has it is complete
 

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from lava_meta.data.scenarios import Scenario, permuted_tasks
 from lava_meta.experiments.common.claims import Claim, between
 from lava_meta.experiments.common.experiment import Results
 from lava_meta.experiments.common.online import PLAIN, OnlineSettings, dataset_of, keeps, stream_experiment
-from lava_meta.streams import Scenario, permuted_tasks
 
 FORMS: dict[str, dict[str, Any]] = {
     "engine": {"form": "engine", "bits": 9},

@@ -17,18 +17,18 @@ import torch
 from matplotlib.figure import Figure
 
 from lava_meta.converters import convert
+from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.experiments.common.claims import Claim, between, both
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.figures import error_bars, spread_note
 from lava_meta.experiments.common.online import OnlineSettings, arms_of, dataset_of
 from lava_meta.experiments.common.settings import at_least
 from lava_meta.experiments.engine_layers import FORMS
-from lava_meta.figures import STYLE
 from lava_meta.nn import BinaryMLP
 from lava_meta.online_learning import online
-from lava_meta.online_learning.layers import initial_state
-from lava_meta.palette import arm_styles
-from lava_meta.streams import permuted_tasks
+from lava_meta.online_learning.reference import initial_state
+from lava_meta.plotting.figures import STYLE
+from lava_meta.plotting.palette import arm_styles
 from lava_meta.training import TrainSettings, train
 
 TASKS = ("known images", "permuted anew")

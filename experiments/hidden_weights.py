@@ -10,14 +10,14 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.experiments.common.claims import Claim, Verdict, both, judge
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.settings import at_least
 from lava_meta.experiments.common.training import TrainingSettings, best_m, load, measured, rule_arms, train_arm
-from lava_meta.figures import STYLE
-from lava_meta.methods import synapses
-from lava_meta.palette import arm_styles
-from lava_meta.streams import permuted_tasks
+from lava_meta.plotting.figures import STYLE
+from lava_meta.plotting.palette import arm_styles
+from lava_meta.training.methods import synapses
 
 _BINS = 101
 

@@ -9,12 +9,12 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
+from lava_meta.data.scenarios import dataset_sequence
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.figures import task_curves
 from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import TrainingSettings, load, measured, rule_arms, train_arm
-from lava_meta.streams import dataset_sequence
 
 _ORDERS = {"MNIST first": ("mnist", "fashion-mnist"), "Fashion first": ("fashion-mnist", "mnist")}
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from lava_meta.data.scenarios import dataset_sequence
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.conv import ConvSettings, conv_network
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.figures import task_curves
 from lava_meta.experiments.common.training import best_m, load, measured, rule_arms, train_arm
-from lava_meta.streams import dataset_sequence
 
 _NAMES = ("mnist", "usps")
 

@@ -21,18 +21,18 @@ import torch
 from matplotlib.figure import Figure
 
 from lava_meta.converters import convert
+from lava_meta.data.scenarios import Scenario, permuted_tasks
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.figures import error_bars, spread_note
 from lava_meta.experiments.common.online import PLAIN, OnlineSettings, arms_of, dataset_of, keeps, measurement
 from lava_meta.experiments.common.settings import at_least
-from lava_meta.figures import STYLE
-from lava_meta.model_file import load_model, save_model
 from lava_meta.nn import BinaryMLP
 from lava_meta.online_learning import hidden_histogram, online, saturation
-from lava_meta.palette import arm_styles
-from lava_meta.streams import Scenario, permuted_tasks
+from lava_meta.plotting.figures import STYLE
+from lava_meta.plotting.palette import arm_styles
 from lava_meta.training import TrainSettings, train
+from lava_meta.training.model_file import load_model, save_model
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lava_meta import figures
 from lava_meta.experiments.common.experiment import Measurement, Results
 from lava_meta.experiments.common.online import OnlineSettings, part_curves
 from lava_meta.experiments.demo import open_folder, side_by_side
 from lava_meta.experiments.online_digits import EXPERIMENT, scenario
-from lava_meta.files import write_json
-from lava_meta.metrics import AccuracyMatrix
+from lava_meta.io.files import write_json
 from lava_meta.online_learning import load_learner
+from lava_meta.plotting import figures
+from lava_meta.training.metrics import AccuracyMatrix
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lava_meta.data.scenarios import Scenario, permuted_tasks
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Results
 from lava_meta.experiments.common.online import OnlineSettings, dataset_of, keeps, stream_experiment
-from lava_meta.streams import Scenario, permuted_tasks
 
 _SETTINGS = OnlineSettings(data="digits", images=None, hidden=(1024,), lr=0.03)
 SCALES = {"small": _SETTINGS, "medium": _SETTINGS, "paper": _SETTINGS}

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lava_meta.data.scenarios import Scenario, dataset_sequence
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Results
 from lava_meta.experiments.common.online import PLAIN, OnlineSettings, dataset_of, keeps, stream_experiment
-from lava_meta.streams import Scenario, dataset_sequence
 
 ROWS = {
     "metaplastic": {},

@@ -16,11 +16,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lava_meta.figures import STYLE
-from lava_meta.files import write_atomically
+from lava_meta.io.files import write_atomically
 from lava_meta.online_learning import LayerSettings, OnlineRule
-from lava_meta.online_learning.layers import FixedLayer, initial_state
-from lava_meta.palette import BLACK, BLUE, GREEN, VERMILION
+from lava_meta.online_learning.reference import FixedLayer, initial_state
+from lava_meta.plotting.figures import STYLE
+from lava_meta.plotting.palette import BLACK, BLUE, GREEN, VERMILION
 from lava_meta.rule import Consolidation, Constant, Linear, Quadratic
 
 _TASK, _NOISE, _LANES = 1500, 8000, 40  # images, images, synapses

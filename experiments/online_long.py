@@ -14,13 +14,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from lava_meta.data.scenarios import Scenario, permuted_tasks
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Results
 from lava_meta.experiments.common.figures import band, spread_note
 from lava_meta.experiments.common.online import PLAIN, OnlineSettings, dataset_of, stream_experiment
-from lava_meta.figures import STYLE
-from lava_meta.palette import arm_styles
-from lava_meta.streams import Scenario, permuted_tasks
+from lava_meta.plotting.figures import STYLE
+from lava_meta.plotting.palette import arm_styles
 
 ROWS = {"metaplastic": {}, "memory": {"memory": 3_000}, "long memory": {"memory": 10_000}, "plain": PLAIN}
 _SETTINGS = OnlineSettings(tasks=50, images=5_000, rules=tuple(ROWS), every_part=False)

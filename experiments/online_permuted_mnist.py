@@ -16,6 +16,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from lava_meta.data.scenarios import Scenario, permuted_tasks
 from lava_meta.experiments.common.claims import Claim, both
 from lava_meta.experiments.common.experiment import Results
 from lava_meta.experiments.common.online import (
@@ -27,7 +28,6 @@ from lava_meta.experiments.common.online import (
     part_curves,
     stream_experiment,
 )
-from lava_meta.streams import Scenario, permuted_tasks
 
 ROWS: dict[str, dict[str, Any]] = {
     "reference": {},

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lava_meta.data.scenarios import Scenario, split_classes
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Results
 from lava_meta.experiments.common.online import PLAIN, OnlineSettings, dataset_of, keeps, stream_experiment
-from lava_meta.streams import Scenario, split_classes
 
 ROWS = {"metaplastic": {}, "plain": PLAIN, "margin error": {"error": "margin"}, "ternary error": {"error": "ternary"}}
 _SETTINGS = OnlineSettings(images=None, rules=tuple(ROWS))

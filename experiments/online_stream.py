@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lava_meta.data.scenarios import stream_of_subsets
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.online import (
@@ -22,7 +23,6 @@ from lava_meta.experiments.common.online import (
     measure_stream,
 )
 from lava_meta.experiments.common.settings import at_least
-from lava_meta.streams import stream_of_subsets
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import nn
 
-from lava_meta.evaluation import evaluate
+from lava_meta.data.scenarios import Scenario, permuted_tasks
 from lava_meta.experiments.common.claims import Claim, between, judge, opposite
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.figures import bars
 from lava_meta.experiments.common.settings import at_least, changed
 from lava_meta.experiments.common.training import TrainingSettings, load, measured, rule_arms, train_arm
 from lava_meta.nn import recalibrate, select_task, use_statistics
-from lava_meta.streams import Scenario, permuted_tasks
+from lava_meta.training.evaluation import evaluate
 
 # Measured before at the scale "medium": the first value of the first two arms by the paper's public code, seed 0, the
 # others by an independent implementation.

@@ -18,8 +18,8 @@ from lava_meta.experiments.common.settings import at_least, changed
 from lava_meta.experiments.common.training import rule_arms
 from lava_meta.experiments.permuted_mnist import PermutedSettings
 from lava_meta.experiments.permuted_mnist import measure as measure_permuted
-from lava_meta.figures import STYLE
-from lava_meta.palette import arm_styles, task_styles
+from lava_meta.plotting.figures import STYLE
+from lava_meta.plotting.palette import arm_styles, task_styles
 
 
 @dataclass(frozen=True)

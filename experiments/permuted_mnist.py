@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.experiments.common.claims import Claim, both
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.figures import permuted_task_figures
@@ -20,7 +21,6 @@ from lava_meta.experiments.common.training import (
     rule_arms,
     train_arm,
 )
-from lava_meta.streams import permuted_tasks
 
 
 @dataclass(frozen=True)

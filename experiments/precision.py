@@ -17,7 +17,7 @@ are those of the reference. To choose them for a memory of your own, on images t
 
     lava-meta experiment precision --scale medium --set held_out=yes --set bits=5 --set lr=0.002
 
-and with the curve of your own device as the gate (`lava_meta.device_curve`): --set curve=device.csv
+and with the curve of your own device as the gate (`lava_meta.rule.measured`): --set curve=device.csv
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lava_meta import figures as drawing
-from lava_meta.device_curve import consolidation_from_csv
+from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.experiments.common.claims import Claim, opposite
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.online import OnlineSettings, dataset_of
@@ -39,8 +38,9 @@ from lava_meta.experiments.common.settings import Settings, at_least
 from lava_meta.online_learning import Device, Learner, OnlineRule, saturation
 from lava_meta.online_learning.device import ROUNDINGS
 from lava_meta.online_learning.settings import check_precision
+from lava_meta.plotting import figures as drawing
 from lava_meta.rule import Linear
-from lava_meta.streams import permuted_tasks
+from lava_meta.rule.measured import consolidation_from_csv
 
 REFERENCE_BITS = 8
 FAULTS = {

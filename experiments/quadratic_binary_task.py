@@ -25,9 +25,9 @@ from matplotlib.figure import Figure
 from lava_meta.experiments.common.claims import Claim, between, both, judge
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.settings import Settings, at_least
-from lava_meta.figures import STYLE
 from lava_meta.optim import MetaplasticSGD
-from lava_meta.palette import BLUE, VERMILION, arm_styles
+from lava_meta.plotting.figures import STYLE
+from lava_meta.plotting.palette import BLUE, VERMILION, arm_styles
 from lava_meta.rule import sign
 
 _TWO = "2 dimensions"

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lava_meta.data import Images
+from lava_meta.data.scenarios import dataset_sequence
 from lava_meta.experiments.common.claims import Claim, both, judge
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.settings import at_least
 from lava_meta.experiments.common.training import TrainingSettings, load, measured, rule_arms, train_arm
-from lava_meta.figures import STYLE
-from lava_meta.methods import synapses
 from lava_meta.nn import SampleNorm
-from lava_meta.palette import arm_styles
-from lava_meta.streams import dataset_sequence
+from lava_meta.plotting.figures import STYLE
+from lava_meta.plotting.palette import arm_styles
+from lava_meta.training.methods import synapses
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lava_meta.data import Images
+from lava_meta.data.scenarios import Scenario, permuted_tasks
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.figures import permuted_task_figures
 from lava_meta.experiments.common.settings import at_least
 from lava_meta.experiments.common.training import TrainingSettings, best_m, load, measured, rule_arms, train_arm
 from lava_meta.nn import BinaryLinear, FixedNorm, Pixels, SampleNorm
-from lava_meta.streams import Scenario, permuted_tasks
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from lava_meta.converters.snntorch import from_snntorch
     from lava_meta.converters.spiking import SpikingNetwork
     from lava_meta.data import Dataset, Images, load_dataset
-    from lava_meta.device_curve import consolidation_from_csv
+    from lava_meta.data.scenarios import Scenario, dataset_sequence, permuted_tasks, split_classes, stream_of_subsets
     from lava_meta.errors import LavaMetaError
     from lava_meta.graph import BinaryGraph
-    from lava_meta.lowering import EngineRule, lower
-    from lava_meta.metrics import AccuracyMatrix
     from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLayer, BinaryLinear, BinaryMLP, mark_binary
     from lava_meta.online_learning import Learner, OnlineRule, online
     from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
-    from lava_meta.proposal import propose_m
     from lava_meta.rule import register_consolidation
-    from lava_meta.streams import Scenario, dataset_sequence, permuted_tasks, split_classes, stream_of_subsets
+    from lava_meta.rule.lowering import EngineRule, lower
+    from lava_meta.rule.measured import consolidation_from_csv
     from lava_meta.training import TrainSettings, evaluate, train
+    from lava_meta.training.metrics import AccuracyMatrix
+    from lava_meta.training.proposal import propose_m
 
 _HOME = {
     "converters": ("LavaNetwork", "convert", "load"),
@@ -37,17 +37,17 @@ _HOME = {
     "converters.snntorch": ("from_snntorch",),
     "converters.spiking": ("SpikingNetwork",),
     "data": ("Dataset", "Images", "load_dataset"),
-    "device_curve": ("consolidation_from_csv",),
+    "rule.measured": ("consolidation_from_csv",),
     "errors": ("LavaMetaError",),
     "graph": ("BinaryGraph",),
-    "lowering": ("EngineRule", "lower"),
-    "metrics": ("AccuracyMatrix",),
+    "rule.lowering": ("EngineRule", "lower"),
+    "training.metrics": ("AccuracyMatrix",),
     "nn": ("BinaryConv2d", "BinaryConvNet", "BinaryLayer", "BinaryLinear", "BinaryMLP", "mark_binary"),
     "online_learning": ("Learner", "OnlineRule", "online"),
     "optim": ("MetaplasticAdam", "MetaplasticSGD"),
     "rule": ("register_consolidation",),
-    "proposal": ("propose_m",),
-    "streams": ("Scenario", "dataset_sequence", "permuted_tasks", "split_classes", "stream_of_subsets"),
+    "training.proposal": ("propose_m",),
+    "data.scenarios": ("Scenario", "dataset_sequence", "permuted_tasks", "split_classes", "stream_of_subsets"),
     "training": ("TrainSettings", "evaluate", "train"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

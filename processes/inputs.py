@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lava_meta.inputs import check_range
+from lava_meta.graph.inputs import check_range
 
 Levels = tuple[int, int] | None  # the least and greatest input of a layer; None where it takes signs
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 
-from lava_meta.conv import ConvLayer
-from lava_meta.layers import DenseLayer, Readout
+from lava_meta.graph.conv import ConvLayer
+from lava_meta.graph.dense import DenseLayer, Readout
 from lava_meta.processes.inputs import levels_of
 
 

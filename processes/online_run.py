@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from lava.magma.core.run_configs import Loihi2SimCfg
 
-from lava_meta.online_learning.engine import Front, State
-from lava_meta.online_learning.layers import STATE
+from lava_meta.online_learning.backend import Front, State
 from lava_meta.online_learning.learner import SNAPSHOT
+from lava_meta.online_learning.reference import STATE
 from lava_meta.online_learning.settings import LayerSettings
 from lava_meta.processes.actors import shared_array
 from lava_meta.processes.binary_network.models import BinaryNetworkModel

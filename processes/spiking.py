@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 from lava.magma.core.run_configs import Loihi2SimCfg
 
+from lava_meta.graph.spiking import SpikingGraph
 from lava_meta.processes.binary_lif.process import BinaryLIF
 from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
 from lava_meta.processes.stream.process import Sink, Source
-from lava_meta.spiking import SpikingGraph
 
 
 def stream_spikes(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from lava.magma.core.model.sub.model import AbstractSubProcessModel
 from lava.magma.core.process.process import AbstractProcess
 
+from lava_meta.loihi.stock import StockLayer
+from lava_meta.loihi.stock.network import plan_layer
 from lava_meta.processes.stock_script import wire
-from lava_meta.stock import StockLayer
-from lava_meta.stock.network import plan_layer
 
 
 class StockModel(AbstractSubProcessModel):

@@ -10,13 +10,13 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_configs import Loihi2SimCfg
 
 from lava_meta.graph import BinaryGraph
-from lava_meta.memory import require_memory
+from lava_meta.io.memory import require_memory
+from lava_meta.loihi.stock import latencies, plan
 from lava_meta.processes.binary_network.process import StreamedNetwork
 from lava_meta.processes.layered_network.process import LayeredNetwork
 from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
 from lava_meta.processes.stream.process import PixelSource, Sink, Source
-from lava_meta.stock import latencies, plan
 
 # The most that travels in one message of the packed form, where a time step is not more by itself:
 MESSAGE_BYTES = 2**18  # larger arrays are new memory each time, whose first touch costs more than to fill it

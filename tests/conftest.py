@@ -28,10 +28,10 @@ def _same_torch_in_any_order() -> None:
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The consolidation functions that files know; what a test registers is forgotten after it."""
-    from lava_meta import rule
+    from lava_meta.rule import consolidation
 
-    kept = dict(rule.CONSOLIDATIONS)
-    monkeypatch.setattr(rule, "CONSOLIDATIONS", kept)
+    kept = dict(consolidation.CONSOLIDATIONS)
+    monkeypatch.setattr(consolidation, "CONSOLIDATIONS", kept)
     return kept
 
 

@@ -9,12 +9,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from lava_meta.figures import STYLE
-from lava_meta.methods import Beakers, Levels, Method
 from lava_meta.nn import BinaryLinear
 from lava_meta.optim import MetaplasticSGD
-from lava_meta.palette import BLACK, BLUE, GREEN, ORANGE, PALETTE, VERMILION
+from lava_meta.plotting.figures import STYLE
+from lava_meta.plotting.palette import BLACK, BLUE, GREEN, ORANGE, PALETTE, VERMILION
 from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Table, Tanh2
+from lava_meta.training.methods import Beakers, Levels, Method
 
 FUNCTIONS: dict[str, Consolidation] = {
     "Tanh2(2)": Tanh2(2.0),

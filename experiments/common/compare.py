@@ -10,15 +10,15 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from lava_meta import figures
 from lava_meta.errors import FormatError
 from lava_meta.experiments.common.experiment import Measurement, Results
 from lava_meta.experiments.common.figures import horizontal_bars
 from lava_meta.experiments.common.report import markdown_table
 from lava_meta.experiments.common.runner import load_results
-from lava_meta.files import read_json, write_text
-from lava_meta.metrics import AccuracyMatrix
-from lava_meta.palette import BLUE
+from lava_meta.io.files import read_json, write_text
+from lava_meta.plotting import figures
+from lava_meta.plotting.palette import BLUE
+from lava_meta.training.metrics import AccuracyMatrix
 
 
 def compare_folders(folders: Sequence[Path], out: Path) -> str:

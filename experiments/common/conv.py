@@ -10,11 +10,11 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from lava_meta.data.scenarios import Scenario
 from lava_meta.experiments.common.settings import at_least
 from lava_meta.experiments.common.training import TrainingSettings
 from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm
 from lava_meta.nn import select_task as select_in
-from lava_meta.streams import Scenario
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lava_meta.experiments.common.experiment import Results
-from lava_meta.figures import STYLE, after_each_task, chance_line
-from lava_meta.metrics import task_name
-from lava_meta.palette import arm_styles, task_styles
+from lava_meta.plotting.figures import STYLE, after_each_task, chance_line
+from lava_meta.plotting.palette import arm_styles, task_styles
+from lava_meta.training.metrics import task_name
 
 _COLUMNS = 4
 

@@ -14,18 +14,18 @@ import torch
 from matplotlib.figure import Figure
 
 from lava_meta.data import Dataset, load_dataset
+from lava_meta.data.scenarios import Scenario
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.figures import band, horizontal_bars, spread_note, stack
 from lava_meta.experiments.common.settings import Settings, at_least
-from lava_meta.figures import STYLE
-from lava_meta.files import write_json
-from lava_meta.metrics import task_name
+from lava_meta.io.files import write_json
 from lava_meta.online_learning import History, Learner, OnlineRule, hidden_histogram, saturation
 from lava_meta.online_learning.history import Probe
-from lava_meta.palette import BLUE, VERMILION, task_styles
+from lava_meta.plotting.figures import STYLE
+from lava_meta.plotting.palette import BLUE, VERMILION, task_styles
 from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Tanh2
-from lava_meta.streams import Scenario
+from lava_meta.training.metrics import task_name
 
 GATES: dict[str, Callable[[float], Consolidation]] = {
     "linear": Linear,

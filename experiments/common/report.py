@@ -10,8 +10,8 @@ from pathlib import Path
 
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Experiment, Results, S
-from lava_meta.files import write_checked_json, write_text
-from lava_meta.metrics import write_csv
+from lava_meta.io.files import write_checked_json, write_text
+from lava_meta.training.metrics import write_csv
 
 
 def write_tables(results: Results, out: Path) -> None:

@@ -1,7 +1,7 @@
 """What is done against forgetting, by name: the choices of `--rule`.
 
 Every rule runs under the same loop, network and data. A rule may use the metaplasticity `m`, attach a method to the
-training loop (`lava_meta.methods`), or rearrange the parts that are learned.
+training loop (`lava_meta.training.methods`), or rearrange the parts that are learned.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lava_meta.methods import EWC, SI, Beakers, Levels, Method, Replay
+from lava_meta.data.scenarios import Scenario, all_together
 from lava_meta.rule import Consolidation, Constant, Exponential
-from lava_meta.streams import Scenario, all_together
+from lava_meta.training.methods import EWC, SI, Beakers, Levels, Method, Replay
 
 if TYPE_CHECKING:
     from lava_meta.experiments.common.training import TrainingSettings

@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from lava_meta import figures
 from lava_meta.errors import DivergenceError, FormatError, RunFolderError
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, S
 from lava_meta.experiments.common.report import write_report, write_tables
-from lava_meta.files import read_checked_json, read_json, reading, write_checked_json, write_json
-from lava_meta.locks import HeldError, held
-from lava_meta.run_folder import CHECKPOINT, differences
+from lava_meta.io.files import read_checked_json, read_json, reading, write_checked_json, write_json
+from lava_meta.io.locks import HeldError, held
+from lava_meta.plotting import figures
+from lava_meta.training.run_folder import CHECKPOINT, differences
 
 SETTINGS = "settings.json"
 LOCK = ".lock"  # of a run's folder, while a process is at it

@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from lava_meta.data import Dataset
+from lava_meta.data.scenarios import stream_of_subsets
 from lava_meta.experiments.common.claims import Claim, Verdict, judge
 from lava_meta.experiments.common.experiment import Measurement, Results
 from lava_meta.experiments.common.figures import band, spread_note, stack
 from lava_meta.experiments.common.settings import at_least, changed
 from lava_meta.experiments.common.training import TrainingSettings, best_m, load, measured, rule_arms, train_arm
-from lava_meta.figures import STYLE
-from lava_meta.palette import arm_styles
-from lava_meta.streams import stream_of_subsets
+from lava_meta.plotting.figures import STYLE
+from lava_meta.plotting.palette import arm_styles
 
 WHOLE = "whole set at once"
 

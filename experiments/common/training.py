@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 from lava_meta.data import Dataset, load_dataset
-from lava_meta.devices import usable_device
+from lava_meta.data.scenarios import Scenario
 from lava_meta.experiments.common.experiment import Measurement, Results
 from lava_meta.experiments.common.rules import RULES
 from lava_meta.experiments.common.settings import Settings, at_least
-from lava_meta.model_file import save_model
 from lava_meta.nn import BinaryMLP, RealMLP
 from lava_meta.rule import Consolidation
-from lava_meta.streams import Scenario
 from lava_meta.training import TrainResult, TrainSettings, train
+from lava_meta.training.model_file import save_model
+from lava_meta.training.torch_device import usable_device
 
 T = TypeVar("T", bound="TrainingSettings")
 
@@ -52,7 +52,7 @@ class TrainingSettings(Settings):
     held_out: float = 0.0  # test on this share of the training images, to choose settings honestly
     evaluate: Literal["epoch", "task"] = "epoch"
     eval_batch: int = 1000
-    fast: bool = True  # compiled steps where they fit; False is the clear form (see lava_meta.fast)
+    fast: bool = True  # compiled steps where they fit; False is the clear form (see lava_meta.training.fast)
     threads: int = 1  # of torch
     checkpoint_seconds: float = 20.0  # at least between two checkpoints: an epoch of a small subset takes less
     device: str = "cpu"  # cuda for a GPU

@@ -32,10 +32,10 @@ def lower(
 
     import numpy as np
 
-    from lava_meta import figures
-    from lava_meta.lowering import lower as to_engine
-    from lava_meta.online_learning.engine_distance import distances, engine_gate
+    from lava_meta.online_learning.learning_engine.distance import distances, engine_gate
+    from lava_meta.plotting import figures
     from lava_meta.rule import consolidation_from_dict
+    from lava_meta.rule.lowering import lower as to_engine
 
     check_outputs([] if picture is None else figure_files(picture), overwrite=overwrite)
     given = {name: value for name, value in (("m", m), ("T", T)) if value is not None}

@@ -118,12 +118,12 @@ def compare_model(
 def _model(model: str, weights: Path | None) -> nn.Module:
     """The PyTorch model that an argument names: a file of `lava-meta train`, or FILE.py:FUNCTION with its weights."""
     if ":" in Path(model).name:
-        from lava_meta.model_source import make_model
+        from lava_meta.cli.model_source import make_model
 
         return make_model(model, weights)
     if weights is not None:
         raise typer.BadParameter("weights go with a model of your own, FILE.py:FUNCTION", param_hint="--weights")
-    from lava_meta.model_file import load_model
+    from lava_meta.training.model_file import load_model
 
     return load_model(model).eval()
 
@@ -234,8 +234,8 @@ def info(
     if isinstance(loaded, LavaNetwork) and loaded.parity is not None:
         print(f"self-check: {loaded.parity}")
     if picture is not None:
-        from lava_meta.picture import picture as draw
-        from lava_meta.picture import save
+        from lava_meta.plotting.network import picture as draw
+        from lava_meta.plotting.network import save
 
         save(draw(graph), picture)
         print(f"wrote {picture}")
@@ -245,7 +245,7 @@ def _table(graph: BinaryGraph, name: str) -> Any:
     from rich import box
     from rich.table import Table
 
-    from lava_meta.description import kind, short, spread
+    from lava_meta.graph.description import kind, short, spread
 
     rows = graph.summary()
     title = f"{name}: takes {graph.domain}, shape {graph.input_shape}"
@@ -296,7 +296,7 @@ def _sink(out: Path | None, total: int, quiet: bool) -> Iterator[Callable[[np.nd
     import numpy as np
 
     from lava_meta.errors import RunFolderError
-    from lava_meta.files import reserve, write_atomically
+    from lava_meta.io.files import reserve, write_atomically
 
     if out is None:
         yield (lambda part: None) if quiet else _print_rows

@@ -52,10 +52,10 @@ def online(
     Ctrl-C leaves what was learned so far in --out; the same command with --resume goes on to the identical result.
     """
     import lava_meta
+    from lava_meta.data.scenarios import dataset_sequence, one_part, permuted_tasks
     from lava_meta.errors import LavaMetaError
     from lava_meta.online_learning import Learner, OnlineRule
     from lava_meta.online_learning import online as learner_of
-    from lava_meta.streams import dataset_sequence, one_part, permuted_tasks
 
     if resume and overwrite:
         raise typer.BadParameter("--resume goes on with the learner in --out, --overwrite replaces it: choose one")

@@ -40,5 +40,5 @@ def check_folder(folder: Path, inputs: Iterable[Path | None]) -> None:
 
 
 def figure_files(path: Path) -> list[Path]:
-    """What `lava_meta.figures.save` writes at `path`."""
+    """What `lava_meta.plotting.figures.save` writes at `path`."""
     return [path.with_suffix(".png"), path.with_suffix(".pdf")]

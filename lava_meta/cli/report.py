@@ -36,7 +36,7 @@ def report(
     Cores are filled by stated rules, and the energy is by Loihi 1's coefficients: every assumption is listed with its
     source. Nothing is verified on a chip.
     """
-    from lava_meta.hardware.chips import find_chip
+    from lava_meta.loihi.chips import find_chip
 
     if images is not None and data is not None:
         raise typer.BadParameter("give --data with the name of a data set, or --images with an .npy file, not both")

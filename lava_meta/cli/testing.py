@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from lava_meta.file_kinds import ARRAY, LEARNING, NETWORK, require_kind
+from lava_meta.io.file_kinds import ARRAY, LEARNING, NETWORK, require_kind
 
 if TYPE_CHECKING:
     from lava_meta.converters import LavaNetwork
     from lava_meta.data import Images
-    from lava_meta.learned import Learned
+    from lava_meta.io.learned import Learned
     from lava_meta.online_learning import Learner
 
 Network = Annotated[Path, typer.Argument(help="A network file of `lava-meta convert`, or a learner's.")]
@@ -89,7 +89,7 @@ def tests_for(path: Path, learned: Sequence[Learned], data: str | None, as_is: b
     that says what was learned.
     """
     from lava_meta.data import load_dataset
-    from lava_meta.streams import datasets_of
+    from lava_meta.data.scenarios import datasets_of
 
     fitting = [one for one in learned if one.recipe and (data is None or data in datasets_of(one.recipe))]
     if data is not None and (as_is or not fitting):
@@ -105,7 +105,7 @@ def tests_for(path: Path, learned: Sequence[Learned], data: str | None, as_is: b
 
 
 def _rebuilt(path: Path, one: Learned, several: bool) -> list[Images]:
-    from lava_meta.streams import rebuild
+    from lava_meta.data.scenarios import rebuild
 
     assert one.recipe is not None
     scenario = rebuild(one.recipe)

@@ -95,15 +95,15 @@ def train(
     Every epoch leaves a checkpoint: after Ctrl-C or a crash, the same command with --resume goes on to the identical
     result. The trained network is model.safetensors in the folder.
     """
-    from lava_meta import figures
     from lava_meta.data import load_dataset
-    from lava_meta.devices import usable_device
-    from lava_meta.model_file import save_model
+    from lava_meta.data.scenarios import permuted_tasks, split_classes, stream_of_subsets
     from lava_meta.nn import BinaryMLP
-    from lava_meta.run_folder import CHECKPOINT
-    from lava_meta.streams import permuted_tasks, split_classes, stream_of_subsets
+    from lava_meta.plotting import figures
     from lava_meta.training import TrainSettings
     from lava_meta.training import train as run
+    from lava_meta.training.model_file import save_model
+    from lava_meta.training.run_folder import CHECKPOINT
+    from lava_meta.training.torch_device import usable_device
 
     if norm not in ("fixed", "batch", "layer"):
         raise typer.BadParameter(f"{norm!r}; choose fixed, batch or layer", param_hint="--norm")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from lava_meta.learned import Learned
+from lava_meta.io.learned import Learned
 from lava_meta.nn.layers import BinaryConv2d, BinaryLinear, Pixels, Sign
 from lava_meta.nn.norms import FixedNorm, SampleNorm, TaskBatchNorm, select_task
 
@@ -24,7 +24,7 @@ Norm = Literal["fixed", "batch", "layer"]
 class _Network(nn.Sequential):
     """A sequence whose slices are plain sequences: `network[:4]` is its first four modules.
 
-    `learned` says what it has learned, the oldest first (`lava_meta.learned`).
+    `learned` says what it has learned, the oldest first (`lava_meta.io.learned`).
     """
 
     learned: tuple[Learned, ...] = ()

@@ -1,9 +1,9 @@
 """Learning on-line: one image at a time, locally, in few bits.
 
 The rule's settings (`settings`), its clear numpy twin (`layers`, `class_errors`, `draws`), and the learner that runs
-them, inside Lava or without it (`learner`, `converted`). The compiled form is `lava_meta.kernels.online`. The Processes
-are `metaplastic_dense`, `error_neurons` and `labelled_source` of `lava_meta.processes`, and all of them in one,
-`metaplastic_network`.
+them, inside Lava or without it (`learner`, `converted`). The compiled form is
+`lava_meta.online_learning.compiled.fixed`. The Processes are `metaplastic_dense`, `error_neurons` and `labelled_source`
+of `lava_meta.processes`, and all of them in one, `metaplastic_network`.
 """
 
 from __future__ import annotations

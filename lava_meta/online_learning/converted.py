@@ -24,8 +24,8 @@ import numpy as np
 
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
-from lava_meta.learned import learned_of
-from lava_meta.online_learning.engine import Front, make_layer
+from lava_meta.io.learned import learned_of
+from lava_meta.online_learning.backend import Front, make_layer
 from lava_meta.online_learning.learner import Learner, check_plastic
 from lava_meta.online_learning.settings import LayerSettings
 

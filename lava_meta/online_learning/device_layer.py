@@ -12,7 +12,7 @@ from lava_meta.online_learning.device import (
     NOISE_BITS,
     Device,
 )
-from lava_meta.online_learning.layers import FixedLayer
+from lava_meta.online_learning.reference import FixedLayer
 from lava_meta.online_learning.settings import AMOUNT_LIMIT, GATE_ONE
 
 # What the draws of a step, of relative and absolute noise and of drift differ by: added to the layer's seed.

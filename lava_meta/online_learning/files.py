@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from lava_meta.errors import FormatError
-from lava_meta.file_kinds import LEARNING, require_kind
-from lava_meta.files import reading
 from lava_meta.graph import BinaryGraph
-from lava_meta.layers import check_array
-from lava_meta.learned import from_header, to_header
+from lava_meta.graph.dense import check_array
+from lava_meta.io.file_kinds import LEARNING, require_kind
+from lava_meta.io.files import reading
+from lava_meta.io.learned import from_header, to_header
+from lava_meta.io.sealed import LEARNER, read_sealed, sealed_format, write_sealed
+from lava_meta.online_learning.backend import Front, State
 from lava_meta.online_learning.device import Device
-from lava_meta.online_learning.engine import Front, State
-from lava_meta.online_learning.layers import STATE
 from lava_meta.online_learning.learner import BACKENDS, Learner
+from lava_meta.online_learning.reference import STATE
 from lava_meta.online_learning.settings import ENGINE_LEVELS, LayerSettings, OnlineRule
-from lava_meta.sealed import LEARNER, read_sealed, sealed_format, write_sealed
 
 VERSION = 2
 _FIELDS = (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lava_meta.data import Images
-from lava_meta.metrics import AccuracyMatrix
+from lava_meta.training.metrics import AccuracyMatrix
 
 if TYPE_CHECKING:
     from lava_meta.online_learning.learner import Learner

@@ -24,23 +24,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lava_meta.data import Images
+from lava_meta.data.scenarios import Scenario
 from lava_meta.errors import DataError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
-from lava_meta.learned import Learned, added
-from lava_meta.memory import require_memory
-from lava_meta.metrics import AccuracyMatrix
+from lava_meta.io.learned import Learned, added
+from lava_meta.io.memory import require_memory
+from lava_meta.online_learning.backend import Engine, Front, LocalEngine, State, make_layer
 from lava_meta.online_learning.device import Device
-from lava_meta.online_learning.engine import Engine, Front, LocalEngine, State, make_layer
 from lava_meta.online_learning.history import History, Probe
-from lava_meta.online_learning.layers import initial_state
+from lava_meta.online_learning.reference import initial_state
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule, Precision, check_precision
-from lava_meta.progress import ImagesProgress
 from lava_meta.rule import Consolidation
-from lava_meta.streams import Scenario
+from lava_meta.training.metrics import AccuracyMatrix
+from lava_meta.training.progress import ImagesProgress
 
 if TYPE_CHECKING:
     from lava_meta.converters.lava import LavaNetwork
-    from lava_meta.hardware import Report
+    from lava_meta.loihi.cost import Report
 
 BACKENDS = ("lava", "kernels", "oracle")
 CHOICES = {
@@ -172,7 +172,7 @@ class Learner:
     ) -> History:
         """Learn each part of `stream` once, in order, its images shuffled by (seed, parts learned before).
 
-        What is learned is added to `learned` (`lava_meta.learned`), which files keep.
+        What is learned is added to `learned` (`lava_meta.io.learned`), which files keep.
 
         images: of each part, at most this many. probes: called after each part, and after every `every` images.
         evaluate: measure a scenario's tests before learning and after each part; False measures only at the end.
@@ -354,9 +354,9 @@ class Learner:
         """What the network that it is now costs on a chip ("loihi2") while it learns raw `images` (n, ...).
 
         Layers that learn are plastic: their tags, traces and synaptic updates are counted too. options, errors: those
-        of `lava_meta.hardware.report`.
+        of `lava_meta.loihi.cost.report`.
         """
-        from lava_meta.hardware import report
+        from lava_meta.loihi.cost import report
 
         graph = self.graph()
         bits = 32 if self.precision == "float" else int(self.precision)
@@ -366,14 +366,14 @@ class Learner:
 
     def predict(self, images: Any) -> np.ndarray:
         """Classes int64 (n,) of raw images, by the network as it is now: in Lava where the backend is "lava"."""
-        from lava_meta.kernels.packed import classify
+        from lava_meta.graph.packed.network import classify
 
         spikes = self.encode(images)
         return self.network().predict(spikes) if self.backend == "lava" else classify(self.graph(), spikes)
 
     def accuracy(self, images: Images) -> float:
         """Share of `images` classified right, by the compiled kernels."""
-        from lava_meta.kernels.packed import classify
+        from lava_meta.graph.packed.network import classify
 
         self._check_images(images)
         return float((classify(self.graph(), self.encode(images.x)) == images.y.numpy()).mean())

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lava_meta.lowering import TRACE_LIMIT, EngineRule, lower
 from lava_meta.online_learning.device import STORED_BITS, Device
 from lava_meta.rule import Consolidation, Linear, as_consolidation, consolidation_from_dict
+from lava_meta.rule.lowering import TRACE_LIMIT, EngineRule, lower
 
 Precision = Literal["float"] | int
 ERRORS = ("softmax", "margin", "ternary")

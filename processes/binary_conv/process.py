@@ -8,7 +8,8 @@ from lava_meta.processes.layer_process import LayerProcess
 class BinaryConv(LayerProcess):
     """One hidden layer: `a = +1` where `polarity_c * d >= threshold`, else -1, then OR or AND over pooling windows.
 
-    `d` is the convolution with weights +1 and -1, zeros outside the image; see `lava_meta.conv` for the equations.
+    `d` is the convolution with weights +1 and -1, zeros outside the image; see `lava_meta.graph.conv` for the
+    equations.
 
     Ports, for `lanes` images a time step, flat in the order (channels, rows, columns), both int32 and answered within
     the same time step:

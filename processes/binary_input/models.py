@@ -11,11 +11,11 @@ from lava.magma.core.process.process import AbstractProcess, ProcessParameters
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
+from lava_meta.loihi.stock.dense import binarized_inputs
+from lava_meta.loihi.stock.parts import StockLayer
 from lava_meta.processes.binary_input.process import BinaryInput
 from lava_meta.processes.inputs import check_inputs
 from lava_meta.processes.stock import StockModel
-from lava_meta.stock.layers import binarized_inputs
-from lava_meta.stock.parts import StockLayer
 
 
 @implements(proc=BinaryInput, protocol=LoihiProtocol)

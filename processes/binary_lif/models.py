@@ -1,4 +1,4 @@
-"""How spiking layers run on the CPU. Sums go through BLAS, exactly; the neurons are `lava_meta.spiking`'s."""
+"""How spiking layers run on the CPU. Sums go through BLAS, exactly; the neurons are `lava_meta.graph.spiking`'s."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lava.magma.core.process.process import AbstractProcess, ProcessParameters
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
+from lava_meta.graph.spiking import DYNAMICS
+from lava_meta.loihi.stock import StockLayer
+from lava_meta.loihi.stock.spiking import lif_layer
 from lava_meta.processes.binary_lif.process import BinaryLIF
 from lava_meta.processes.stock import StockModel
-from lava_meta.spiking import DYNAMICS
-from lava_meta.stock import StockLayer
-from lava_meta.stock.spiking import lif_layer
 
 
 class _Spikes(PyLoihiProcessModel):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 
-from lava_meta.spiking import LIFLayer
+from lava_meta.graph.spiking import LIFLayer
 
 
 class BinaryLIF(AbstractProcess):
-    """One layer of `lava_meta.spiking`, for `lanes` inputs at once; its neurons start anew every `steps` time steps.
+    """One layer of `lava_meta.graph.spiking`, for `lanes` inputs at once; its neurons start anew every `steps` time
+    steps.
 
     Ports, int32, answered within the same time step:
 
@@ -18,8 +19,8 @@ class BinaryLIF(AbstractProcess):
     - `s_out` (lanes, n_out): spikes 0 and 1.
 
     ProcessModels: `floating_pt`, float32 as snnTorch computes; `fixed_pt`, integers with the quantisation of
-    `lava_meta.spiking`. Without `steps` the neurons never start anew; with it, they do `delay` steps after the first
-    time step, then every `steps`: behind Processes that answer later, a layer's inputs begin later.
+    `lava_meta.graph.spiking`. Without `steps` the neurons never start anew; with it, they do `delay` steps after the
+    first time step, then every `steps`: behind Processes that answer later, a layer's inputs begin later.
     """
 
     _runtime = None  # Lava's `__del__` reads it, even where `__init__` has raised

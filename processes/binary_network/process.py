@@ -6,7 +6,7 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 
 from lava_meta.graph import BinaryGraph
-from lava_meta.kernels.packed import PackedNetwork
+from lava_meta.graph.packed.network import PackedNetwork
 from lava_meta.processes.ring import Ring
 
 

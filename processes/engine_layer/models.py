@@ -11,9 +11,9 @@ from lava.magma.core.process.process import ProcessParameters
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lava_meta.lowering import WEIGHT
-from lava_meta.online_learning import engine_layer as form
+from lava_meta.online_learning.learning_engine import layer as form
 from lava_meta.processes.engine_layer.process import NEURON_STATE, EngineNeurons, EngineRelay
+from lava_meta.rule.lowering import WEIGHT
 
 
 @implements(proc=EngineRelay, protocol=LoihiProtocol)

@@ -7,7 +7,7 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
-from lava_meta.online_learning.layers import STATE
+from lava_meta.online_learning.reference import STATE
 from lava_meta.online_learning.settings import LayerSettings
 
 NEURON_STATE = tuple(name for name in STATE if name != "hidden")
@@ -27,7 +27,7 @@ class EngineRelay(AbstractProcess):
 
 
 class EngineNeurons(AbstractProcess):
-    """The neurons of `lava_meta.online_learning.engine_layer`.
+    """The neurons of `lava_meta.online_learning.learning_engine.layer`.
 
     Ports: `a_in` (n_out,), sums of weights +-128; `s_out` (1, n_out); `e_in` (1, n_out), or (1, classes) with
     `feedback`; `y1_out`, `y2_out`, `y3_out` and `bap_out` (n_out,), the traces and the spikes that go back to the

@@ -7,8 +7,8 @@ from lava.magma.core.model.sub.model import AbstractSubProcessModel
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lava_meta.conv import ConvLayer
-from lava_meta.layers import DenseLayer, Readout
+from lava_meta.graph.conv import ConvLayer
+from lava_meta.graph.dense import DenseLayer, Readout
 from lava_meta.processes.binary_conv.process import BinaryConv
 from lava_meta.processes.binary_dense.process import BinaryDense, BinaryReadout
 from lava_meta.processes.binary_input.process import BinaryInput

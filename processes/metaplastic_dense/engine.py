@@ -14,10 +14,10 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.dense.process import LearningDense
 
 from lava_meta.errors import ConversionError
-from lava_meta.lowering import WEIGHT
-from lava_meta.online_learning.engine_layer import ENGINE_SEED, NO_WAY_DOWN
+from lava_meta.online_learning.learning_engine.layer import ENGINE_SEED, NO_WAY_DOWN
 from lava_meta.processes.engine_layer.process import NEURON_STATE, EngineNeurons, EngineRelay
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
+from lava_meta.rule.lowering import WEIGHT
 
 
 @implements(proc=MetaplasticDense, protocol=LoihiProtocol)
@@ -25,7 +25,7 @@ class MetaplasticDenseEngine(AbstractSubProcessModel):
     """Relay, `LearningDense` with the lowered rule, neurons. Chosen by a run configuration with
     `select_sub_proc_model=True`; the tag chooses integers or floating point, as it does for stock Processes.
 
-    An image takes `settings.engine_steps` time steps (`lava_meta.online_learning.engine_layer`).
+    An image takes `settings.engine_steps` time steps (`lava_meta.online_learning.learning_engine.layer`).
     """
 
     def __init__(self, proc: AbstractProcess) -> None:

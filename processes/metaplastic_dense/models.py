@@ -11,8 +11,8 @@ from lava.magma.core.process.process import ProcessParameters
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lava_meta.online_learning.engine import make_layer
-from lava_meta.online_learning.layers import STATE, Layer
+from lava_meta.online_learning.backend import make_layer
+from lava_meta.online_learning.reference import STATE, Layer
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 
 
@@ -84,7 +84,7 @@ class _Learns(PyLoihiProcessModel):
 @requires(CPU)
 @tag("fixed_pt")
 class MetaplasticDenseFixed(_Learns):
-    """Integers only; see the widths in `lava_meta.online_learning.layers`."""
+    """Integers only; see the widths in `lava_meta.online_learning.reference`."""
 
     form = "fixed_pt"
     e_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)

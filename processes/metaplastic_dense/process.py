@@ -7,14 +7,14 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
-from lava_meta.online_learning.layers import STATE, initial_state
+from lava_meta.online_learning.reference import STATE, initial_state
 from lava_meta.online_learning.settings import LayerSettings
 
 
 class MetaplasticDense(AbstractProcess):
     """A dense layer of binary weights w = sign(h) that learns from an error, one value a neuron.
 
-    The equations are those of `lava_meta.online_learning.layers`. In one time step the layer takes its inputs, sends
+    The equations are those of `lava_meta.online_learning.reference`. In one time step the layer takes its inputs, sends
     its outputs, takes the error that came of them, passes it down, and steps its hidden weights: there is no delay
     between an image and what is learned from it.
 
@@ -33,7 +33,7 @@ class MetaplasticDense(AbstractProcess):
 
     With `settings.engine_steps` the synapses are those of a stock `LearningDense`, chosen by a run configuration with
     select_sub_proc_model=True: an image is then shown for so many time steps, errors are not passed down, and `hidden`
-    holds the tags (`lava_meta.online_learning.engine_layer`).
+    holds the tags (`lava_meta.online_learning.learning_engine.layer`).
 
     settings: sizes, rule, precision and seed. The tag of the run configuration must fit: "fixed_pt" for bits,
     "floating_pt" for "float". state: where it starts, by default drawn from the seed. feedback: fixed matrix

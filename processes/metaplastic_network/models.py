@@ -9,7 +9,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.async_protocol import AsyncProtocol
 
 from lava_meta.errors import DataError
-from lava_meta.online_learning.engine import LocalEngine
+from lava_meta.online_learning.backend import LocalEngine
 from lava_meta.processes.metaplastic_network.process import MetaplasticNetwork
 
 

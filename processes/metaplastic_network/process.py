@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from lava.magma.core.process.process import AbstractProcess
 
-from lava_meta.online_learning.engine import Front, State
+from lava_meta.online_learning.backend import Front, State
 from lava_meta.online_learning.settings import LayerSettings
 
 

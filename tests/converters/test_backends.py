@@ -24,15 +24,15 @@ sys.path.insert(0, str(Path(__file__).parent / "chip"))
 import chip_adapters
 
 import lava_meta
-from lava_meta.bits import pack
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.errors import ConversionError, LavaMissingError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.graph.bits import pack
+from lava_meta.graph.spiking import LIFLayer, SpikingGraph
 from lava_meta.processes.binary_dense.process import BinaryDense, BinaryReadout
 from lava_meta.processes.binary_network.process import BinaryNetwork
 from lava_meta.processes.runtime import Supervised
-from lava_meta.spiking import LIFLayer, SpikingGraph
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
 

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 import lava_meta
-from lava_meta.bits import words
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.nir import from_nir, to_nir
 from lava_meta.converters.torch import to_graph
 from lava_meta.errors import ConversionError, FormatError, TooLargeError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
-from lava_meta.memory import available_memory
+from lava_meta.graph.bits import words
+from lava_meta.io.memory import available_memory
 from lava_meta.nn import BinaryConv2d, BinaryLinear, BinaryMLP, Pixels, Sign
 
 TB = 10**12

@@ -18,10 +18,10 @@ pytest.importorskip("lava.magma")
 import nir
 
 import lava_meta
-from lava_meta.conv import ConvLayer, Pool
 from lava_meta.converters import bundle as module
 from lava_meta.errors import ConversionError, RunFolderError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.graph.conv import ConvLayer, Pool
 from lava_meta.processes import stock_script
 from lava_meta.rule import Quadratic
 

@@ -19,7 +19,7 @@ from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.parity import check, domain_images
 from lava_meta.converters.torch import to_graph
 from lava_meta.graph import BinaryGraph
-from lava_meta.kernels.packed import PackedNetwork
+from lava_meta.graph.packed.network import PackedNetwork
 from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm
 
 SIZES = (1, 1, 2, 3, 17, 63, 64, 65, 70, 127, 129)

@@ -15,8 +15,8 @@ import lava_meta
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
-from lava_meta.group_norm import GroupNorm
-from lava_meta.inputs import Binarize
+from lava_meta.graph.inputs import Binarize
+from lava_meta.graph.norm import GroupNorm
 
 STEP = 1e-4  # snnTorch's importer simulates with this one
 

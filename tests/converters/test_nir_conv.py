@@ -12,9 +12,9 @@ import torch
 from torch.nn.functional import conv2d
 
 import lava_meta
-from lava_meta.conv import ConvLayer, Pool, Window
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.graph.conv import ConvLayer, Pool, Window
 
 STEP = 1e-4  # snnTorch's importer simulates with this one
 CHANNELS = 4

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import lava_meta
-from lava_meta.conv import ConvLayer, Pool, Window
 from lava_meta.converters import nir_file
 from lava_meta.converters.nir_file import read_nir
 from lava_meta.errors import ConversionError, FormatError, TooLargeError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.graph.conv import ConvLayer, Pool, Window
 
 SEED = 20261129
 

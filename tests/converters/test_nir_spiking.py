@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import lava_meta
-from lava_meta.bits import pack
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.errors import ConversionError
-from lava_meta.spiking import LIFLayer, SpikingGraph
+from lava_meta.graph.bits import pack
+from lava_meta.graph.spiking import LIFLayer, SpikingGraph
 
 STEP = 1e-4  # snnTorch's importer simulates with this one
 STEPS = 20

@@ -15,8 +15,8 @@ import lava_meta
 from lava_meta.converters.snntorch import model_spikes
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.errors import ConversionError
+from lava_meta.graph.spiking import classes_by_latency, classes_by_rate
 from lava_meta.nn import BinaryLinear, FixedNorm, Pixels
-from lava_meta.spiking import classes_by_latency, classes_by_rate
 
 BETAS = (0.0, 0.3, 0.5, 0.9, 0.95, 1.0, 1.5)  # snnTorch takes the last as 1
 

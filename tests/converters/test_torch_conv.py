@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from lava_meta.conv import ConvLayer
 from lava_meta.converters.parity import check, domain_images, model_activations
 from lava_meta.converters.torch import prepare, to_graph
 from lava_meta.errors import ConversionError
+from lava_meta.graph.conv import ConvLayer
 from lava_meta.nn import (
     BinaryConv2d,
     BinaryConvNet,

@@ -15,7 +15,7 @@ from lava_meta.converters.parity import check, domain_images, model_activations
 from lava_meta.converters.torch import prepare, to_graph
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
-from lava_meta.kernels.packed import PackedNetwork
+from lava_meta.graph.packed.network import PackedNetwork
 from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign
 
 INT8, INT16 = (-128, 127), (-32768, 32767)

@@ -16,8 +16,8 @@ from lava_meta.converters.parity import check, domain_images
 from lava_meta.converters.torch import to_graph
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
-from lava_meta.group_norm import GroupNorm
-from lava_meta.kernels.packed import PackedNetwork
+from lava_meta.graph.norm import GroupNorm
+from lava_meta.graph.packed.network import PackedNetwork
 from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign
 
 

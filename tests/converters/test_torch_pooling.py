@@ -11,9 +11,9 @@ from lava_meta.converters.nir import to_nir
 from lava_meta.converters.parity import check
 from lava_meta.converters.torch import to_graph
 from lava_meta.errors import ConversionError
-from lava_meta.kernels.packed import PackedNetwork
+from lava_meta.graph.packed.network import PackedNetwork
+from lava_meta.loihi.stock.network import plan
 from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, Sign
-from lava_meta.stock.network import plan
 
 
 def net(conv: nn.Module, *modules: nn.Module, offset: float = 60, shape: tuple[int, int, int]) -> nn.Sequential:

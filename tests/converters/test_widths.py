@@ -17,18 +17,18 @@ import numpy as np
 import pytest
 
 import lava_meta
-from lava_meta.bits import pack, words
-from lava_meta.conv import ConvLayer, Pool, Window
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
-from lava_meta.group_norm import GroupNorm
-from lava_meta.inputs import Binarize
-from lava_meta.kernels import packed
-from lava_meta.kernels.packed import LANES, PackedNetwork
-from lava_meta.layers import MOST_SUM, REACH
-from lava_meta.spiking import DYNAMICS, RESETS, FixedLIF, LIFLayer, SpikingGraph
-from lava_meta.stock import plan
+from lava_meta.graph.bits import pack, words
+from lava_meta.graph.conv import ConvLayer, Pool, Window
+from lava_meta.graph.dense import MOST_SUM, REACH
+from lava_meta.graph.inputs import Binarize
+from lava_meta.graph.norm import GroupNorm
+from lava_meta.graph.packed import network
+from lava_meta.graph.packed.network import LANES, PackedNetwork
+from lava_meta.graph.spiking import DYNAMICS, RESETS, FixedLIF, LIFLayer, SpikingGraph
+from lava_meta.loihi.stock import plan
 
 ENDS = [sign * (2**bits + step) for sign in (-1, 1) for bits in (31, 32, 53, 62) for step in (-1, 0, 1)]
 ENDS += [-(2**63), 1 - 2**63, 2**63 - 1]
@@ -201,7 +201,7 @@ def agree(seed: int, seen: Counter, tmp_path: Path, forms: tuple[str, ...] = ())
     check("reference", graph.activations(images))
     for products_from in (1, LANES + 1):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(packed, "PRODUCTS_FROM", products_from)
+            patch.setattr(network, "PRODUCTS_FROM", products_from)
             check("kernels", PackedNetwork(graph).activations(graph.check_images(images)))
     graph.save(tmp_path / "net")
     loaded = BinaryGraph.load(tmp_path / "net")
@@ -373,7 +373,7 @@ def test_a_potential_saturates_and_does_not_wrap() -> None:
 
 @pytest.mark.slow
 def test_more_pixels_than_products_of_bytes_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "PRODUCTS_FROM", 1)
+    monkeypatch.setattr(network, "PRODUCTS_FROM", 1)
     n_in = 17_000_000
     graph = BinaryGraph((), Readout.from_weights(np.ones((1, n_in), bool)), 255, (n_in,))
     assert PackedNetwork(graph).sums(np.full((1, n_in), 255, np.uint8)).tolist() == [[255 * n_in]]

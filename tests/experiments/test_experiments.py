@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from lava_meta.cli.app import app
 from lava_meta.data import Dataset, load_dataset
+from lava_meta.data.scenarios import dataset_sequence
 from lava_meta.errors import DataError
 from lava_meta.experiments import quadratic_binary_task as quadratic
 from lava_meta.experiments.common.conv import ConvSettings, conv_network
@@ -21,7 +22,6 @@ from lava_meta.experiments.open_choices import ChoiceSettings
 from lava_meta.experiments.sign_switch import SwitchSettings, switch
 from lava_meta.experiments.spiking import SpikingSettings, spiking_network
 from lava_meta.optim import MetaplasticAdam
-from lava_meta.streams import dataset_sequence
 from lava_meta.training import evaluate
 
 DIGITS = load_dataset("digits")

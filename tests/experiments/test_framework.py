@@ -17,7 +17,7 @@ from lava_meta.experiments.common.rules import RULES
 from lava_meta.experiments.common.runner import load_results, run_experiment
 from lava_meta.experiments.common.settings import Settings, at_least, override
 from lava_meta.experiments.common.training import TrainingSettings
-from lava_meta.files import write_json
+from lava_meta.io.files import write_json
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lava_meta.data import load_dataset
-from lava_meta.device_curve import consolidation_from_csv
+from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.experiments import online_permuted_mnist as online
 from lava_meta.experiments import precision
 from lava_meta.experiments.common.claims import Verdict
@@ -17,7 +17,7 @@ from lava_meta.experiments.common.experiment import Measurement, Results
 from lava_meta.experiments.common.runner import run_experiment
 from lava_meta.experiments.common.settings import override
 from lava_meta.online_learning import Learner, OnlineRule
-from lava_meta.streams import permuted_tasks
+from lava_meta.rule.measured import consolidation_from_csv
 
 TINY = replace(
     precision.SCALES["small"],

@@ -9,8 +9,8 @@ pytest.importorskip("lava.magma")
 
 from lava.magma.core.run_configs import Loihi2SimCfg
 
-from lava_meta.conv import ConvLayer, Pool
 from lava_meta.errors import RunError
+from lava_meta.graph.conv import ConvLayer, Pool
 from lava_meta.processes.binary_conv.process import BinaryConv
 from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised

@@ -9,13 +9,13 @@ pytest.importorskip("lava.magma")
 
 from lava.magma.core.run_configs import Loihi2SimCfg
 
-from lava_meta.bits import pack
 from lava_meta.errors import RunError
+from lava_meta.graph.bits import pack
+from lava_meta.graph.spiking import FloatLIF, LIFLayer
 from lava_meta.processes.binary_lif.process import BinaryLIF
 from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised
 from lava_meta.processes.stream.process import Sink, Source
-from lava_meta.spiking import FloatLIF, LIFLayer
 
 pytestmark = pytest.mark.lava
 

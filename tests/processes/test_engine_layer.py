@@ -13,17 +13,17 @@ from lava.proc.dense.process import LearningDense
 from lava.proc.io.source import RingBuffer
 
 from lava_meta.data import load_dataset
+from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.errors import RunError
-from lava_meta.lowering import lower
 from lava_meta.online_learning import LayerSettings, Learner, OnlineRule, online
-from lava_meta.online_learning.engine_synapses import EngineSynapses
-from lava_meta.online_learning.layers import STATE
+from lava_meta.online_learning.learning_engine.synapses import EngineSynapses
+from lava_meta.online_learning.reference import STATE
 from lava_meta.processes.error_neurons.process import ErrorNeurons
 from lava_meta.processes.labelled_source.process import LabelledSource
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 from lava_meta.processes.runtime import Supervised
 from lava_meta.rule import Constant, Exponential, Linear, Quadratic
-from lava_meta.streams import permuted_tasks
+from lava_meta.rule.lowering import lower
 
 pytestmark = pytest.mark.lava
 STEPS = 120

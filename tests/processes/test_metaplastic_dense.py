@@ -7,17 +7,17 @@ import pytest
 from lava.magma.core.run_configs import Loihi2SimCfg
 
 from lava_meta.data import load_dataset
+from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.errors import DataError, RunError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
 from lava_meta.online_learning import LayerSettings, Learner, OnlineRule, online
-from lava_meta.online_learning.engine import LocalEngine
-from lava_meta.online_learning.layers import STATE, initial_state
+from lava_meta.online_learning.backend import LocalEngine
+from lava_meta.online_learning.reference import STATE, initial_state
 from lava_meta.processes.error_neurons.process import ErrorNeurons
 from lava_meta.processes.labelled_source.process import LabelledSource
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 from lava_meta.processes.runtime import Supervised
 from lava_meta.rule import Linear, Tanh2
-from lava_meta.streams import permuted_tasks
 
 pytestmark = pytest.mark.lava
 

@@ -12,8 +12,8 @@ from lava.proc.io.source import RingBuffer
 
 from lava_meta.errors import ConversionError, RunError
 from lava_meta.online_learning import LayerSettings, OnlineRule, online
-from lava_meta.online_learning.engine import LocalEngine
-from lava_meta.online_learning.layers import STATE, initial_state
+from lava_meta.online_learning.backend import LocalEngine
+from lava_meta.online_learning.reference import STATE, initial_state
 from lava_meta.processes.actors import shared_array
 from lava_meta.processes.error_neurons.process import ErrorNeurons
 from lava_meta.processes.labelled_source.process import LabelledSource

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
 
 PRELUDE = f"""
 import sys
-sys.path[:0] = {[str(Path(__file__).parent / "toys"), str(Path(__file__).parents[1])]!r}
+sys.path[:0] = {[str(Path(__file__).parent / "toys"), str(Path(__file__).parents[1] / "support")]!r}
 import multiprocessing, os, signal, time
 # A shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

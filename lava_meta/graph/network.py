@@ -1,0 +1,305 @@
+"""The deployable network: integers only, the same for every backend.
+
+A `BinaryGraph` is what a trained binarized network becomes once its norms and its input scaling have been folded into
+integer thresholds. Lava, NIR and the numpy oracle below all compute from it, so each can be held to equal integers.
+
+    layer 1        s = W p            p: integers min_level .. max_level (raw pixels, signed features), or their signs
+    layer 2, ...   s = W a            a: the signs (+1, -1) of the layer before
+    every layer    d = s                       or, where the layer is centred, d = n_out * s - sum_k s_k
+                   a = +1 where polarity * d >= threshold, else -1; or what its `lava_meta.graph.norm` says
+    readout        u = W a,  value = scale * u + offset,  class = argmax of the values, lowest index on ties
+
+Layers are dense (`lava_meta.graph.dense`) or convolutions with pooling (`lava_meta.graph.conv`). `W` holds +1 and -1
+and is kept as packed bits (`lava_meta.graph.bits`), so a network takes one bit a synapse in memory and on disk. The
+file is a single safetensors file; its JSON header carries the structure and a checksum of the content.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lava_meta.errors import FormatError
+from lava_meta.graph.conv import LARGEST_MAP, ConvLayer
+from lava_meta.graph.dense import DenseLayer, Readout, reach
+from lava_meta.graph.inputs import Binarize, check_levels, check_range, level_dtype
+from lava_meta.graph.norm import GroupNorm
+from lava_meta.io.file_kinds import NETWORK, require_kind
+from lava_meta.io.files import reading
+from lava_meta.io.memory import require_memory
+from lava_meta.io.sealed import GRAPH, read_sealed, sealed_bytes, write_sealed
+
+VERSION = (
+    3  # of files with other inputs than pixels, or norms; with convolutions 2, of dense layers 1, as they always were
+)
+_ORACLE_BYTES = 32  # a value of one image, as integers, as float64, and as what is made of it
+_ORACLE_BATCH = {False: 256, True: 16}  # images at once, without and with convolutions
+
+
+@dataclass(frozen=True, eq=False)
+class BinaryGraph:
+    """A whole network: hidden layers, the readout, and the input convention.
+
+    Raises `ValueError` when layers do not fit each other or the input, or could sum to more than int64 holds.
+    """
+
+    layers: tuple[DenseLayer | ConvLayer, ...]
+    readout: Readout
+    max_level: int  # inputs are integers min_level .. max_level
+    input_shape: tuple[int, ...]  # of one image, without the batch: (784,) or (1, 28, 28)
+    min_level: int = 0  # negative for signed features
+    signs: bool = False  # inputs are +1 and -1 (levels -1 .. 1 without 0)
+    binarize: Binarize | None = None  # the first layer takes signs of the inputs
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "input_shape", tuple(operator.index(extent) for extent in self.input_shape))
+        check_levels(self.min_level, self.max_level, self.signs)
+        if not isinstance(self.signs, bool):
+            raise TypeError(f"signs is {self.signs!r}; it is True or False")
+        if not self.input_shape or min(self.input_shape) < 1:
+            raise ValueError(f"input_shape is {self.input_shape}; every extent must be positive")
+        if self.binarize is not None and (self.signs or self.binarize.threshold.size != self.n_in):
+            raise ValueError(f"{self.binarize.threshold.size} thresholds for {self.n_in} inputs ({self.domain})")
+        shape = self.input_shape
+        for name, layer in self.named_layers():
+            if isinstance(layer, ConvLayer) and layer.input_shape != shape:
+                raise ValueError(f"{name} takes (channels, rows, columns) = {layer.input_shape}, but gets {shape}")
+            width = math.prod(shape)
+            if layer.n_in != width:
+                raise ValueError(f"{name} takes {layer.n_in} inputs, but what comes before it has {width}")
+            shape = layer.output_shape
+        self.reach()
+
+    @property
+    def n_in(self) -> int:
+        """Inputs: pixels an image."""
+        return math.prod(self.input_shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What `check_images` gives: the narrowest integer type that holds the inputs."""
+        return level_dtype(self.min_level, self.max_level)
+
+    @property
+    def domain(self) -> str:
+        """The inputs that the network takes, in words."""
+        if self.signs:
+            return "the integers +1 and -1"
+        return f"{'unsigned' if self.min_level == 0 else 'signed'} integers {self.min_level} to {self.max_level}"
+
+    @property
+    def first_levels(self) -> tuple[int, int] | None:
+        """The least and greatest input of the first layer; None where it takes signs."""
+        return None if self.signs or self.binarize is not None else (self.min_level, self.max_level)
+
+    @property
+    def n_out(self) -> int:
+        """Number of classes."""
+        return self.readout.n_out
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether any layer is a convolution."""
+        return any(isinstance(layer, ConvLayer) for layer in self.layers)
+
+    def named_layers(self) -> list[tuple[str, Any]]:
+        """`DenseLayer`, `ConvLayer` and last the `Readout`, named `hidden1`, `hidden2`, ..., `readout`, in order."""
+        hidden: list[tuple[str, Any]] = [(f"hidden{i}", layer) for i, layer in enumerate(self.layers, 1)]
+        return [*hidden, ("readout", self.readout)]
+
+    def reach(self) -> dict[str, int]:
+        """By layer name, a bound of the sums that meet its thresholds, or leave; see `lava_meta.graph.dense.reach`."""
+        largest, found = max(map(abs, self.first_levels or (1,))), {}
+        for name, layer in self.named_layers():
+            found[name] = reach(name, layer, largest)
+            largest = 1
+        return found
+
+    # The oracle: clear, exact, and slow.
+
+    def check_images(self, images: Any) -> np.ndarray:
+        """Images (n, ...) of `n_in` inputs, as an array (n, n_in) of `dtype` within the network's levels.
+
+        Takes numpy arrays and torch tensors of any integer type. Raises `TypeError` for floats and booleans and
+        `ValueError` for a wrong shape, no images, or inputs out of range.
+        """
+        array = np.asarray(images)
+        if array.dtype.kind not in "ui":
+            raise TypeError(
+                f"images are {array.dtype}; this network takes {self.domain} "
+                "(raw ones: its own thresholds hold the normalisation)"
+            )
+        # Dense networks read pixels in C order whatever the shape; others need theirs. One channel may go unsaid.
+        dense = len(self.input_shape) == 1 and array.ndim >= 2 and math.prod(array.shape[1:]) == self.n_in
+        one_channel = len(self.input_shape) == 3 and (1, *array.shape[1:]) == self.input_shape
+        if not dense and not one_channel and array.shape[1:] not in (self.input_shape, (self.n_in,)):
+            raise ValueError(
+                f"images have shape {array.shape}; expected (n, {', '.join(map(str, self.input_shape))}): "
+                f"{self.n_in} pixels an image"
+            )
+        if len(array) == 0:
+            raise ValueError("no images were given")
+        check_range(array, self.min_level, self.max_level, self.signs)
+        return np.ascontiguousarray(array.reshape(len(array), -1).astype(self.dtype, copy=False))
+
+    def activations(self, images: Any) -> dict[str, np.ndarray]:
+        """Every layer's output: int8 signs (n, n_out) of each hidden layer, int64 sums (n, classes) of the readout."""
+        pixels = self.check_images(images)
+        values = max(self.n_in, *(_values(layer) for _, layer in self.named_layers()))
+        batch = min(_ORACLE_BATCH[self.convolutional], max(1, LARGEST_MAP // values))
+        require_memory(_ORACLE_BYTES * batch * values, "Computing in numpy", "use a machine with more")
+        parts = [self._forward(pixels[start : start + batch]) for start in range(0, len(pixels), batch)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def sums(self, images: Any) -> np.ndarray:
+        """The readout's integer sums, int64 (n, classes)."""
+        return self.activations(images)["readout"]
+
+    def predict(self, images: Any) -> np.ndarray:
+        """The classes, int64 (n,)."""
+        return self.readout.classes(self.sums(images))
+
+    def _forward(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        out: dict[str, np.ndarray] = {}
+        x = pixels if self.binarize is None else np.where(self.binarize.fires(pixels), 1, -1)
+        for name, layer in self.named_layers():
+            sums = layer.sums(x)
+            x = out[name] = sums if isinstance(layer, Readout) else np.where(layer.fires(sums), 1, -1).astype(np.int8)
+        return out
+
+    # Files.
+
+    def save(self, path: str | os.PathLike[str], notes: dict[str, Any] | None = None) -> None:
+        """Write the network to one safetensors file, whole or not at all; equal networks give equal bytes.
+
+        `notes`, JSON-ready, are kept in the header: `load_with_notes` gives them back.
+        """
+        write_sealed(path, self._header() | ({"notes": notes} if notes else {}), self._tensors())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that `save` writes."""
+        return sealed_bytes(self._header(), self._tensors())
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str] | bytes) -> BinaryGraph:
+        """Read a file written by `save`, or its content.
+
+        Raises `FormatError` if it is not one, not as it was written, or describes no network; `TooLargeError` if it
+        does not fit in memory.
+        """
+        return cls.load_with_notes(source)[0]
+
+    @classmethod
+    def load_with_notes(cls, source: str | os.PathLike[str] | bytes) -> tuple[BinaryGraph, dict[str, Any]]:
+        """The network as `load` reads it, and the notes it was saved with; none in files of earlier versions."""
+        if not isinstance(source, bytes):
+            require_kind(source, NETWORK)
+        header, tensors = read_sealed(source, GRAPH, range(1, VERSION + 1))
+        with reading("its content" if isinstance(source, bytes) else source):
+            notes = header.get("notes", {})
+            if not isinstance(notes, dict):
+                raise FormatError(f"the notes in its header are {type(notes).__name__}")
+            return cls._from_parts(header, tensors), notes
+
+    def _header(self) -> dict[str, Any]:
+        norms = {name: layer.norm.to_dict() for name, layer in self.named_layers()[:-1] if layer.norm is not None}
+        uneven = any(layer.uneven for layer in self.layers if isinstance(layer, ConvLayer))
+        modern = self.min_level or self.binarize or norms or uneven
+        header: dict[str, Any] = {
+            "format": GRAPH,
+            "version": VERSION if modern else 2 if self.convolutional else 1,
+            "max_level": self.max_level,
+            "input_shape": list(self.input_shape),
+            "n_in": [layer.n_in for _, layer in self.named_layers()],
+            "centred": [isinstance(layer, DenseLayer) and layer.centred for layer in self.layers],
+        }
+        if self.convolutional:
+            header["conv"] = {
+                name: layer.to_dict() for name, layer in self.named_layers() if isinstance(layer, ConvLayer)
+            }
+        if self.min_level:
+            header |= {"min_level": self.min_level, "signs": self.signs}
+        if norms:
+            header["norms"] = norms
+        return header
+
+    @classmethod
+    def _from_parts(cls, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> BinaryGraph:
+        hidden: list[DenseLayer | ConvLayer] = []
+        for i, centred in enumerate(header["centred"], 1):
+            name, n_in = f"hidden{i}", header["n_in"][i - 1]
+            bits, threshold, polarity = (tensors[f"{name}.{field}"] for field in ("bits", "threshold", "polarity"))
+            norm = None
+            if name in header.get("norms", {}):
+                arrays = (tensors[f"{name}.norm.{field}"] for field in ("gain", "bias", "row"))
+                norm = GroupNorm.from_dict(header["norms"][name], *arrays)
+            if name in header.get("conv", {}):
+                hidden.append(ConvLayer.from_dict(header["conv"][name], bits, threshold, polarity, norm))
+            else:
+                hidden.append(DenseLayer(bits, n_in, threshold, polarity, centred, norm))
+        readout = Readout(
+            tensors["readout.bits"], header["n_in"][-1], tensors["readout.scale"], tensors["readout.offset"]
+        )
+        binarize = None
+        if "inputs.threshold" in tensors:
+            binarize = Binarize(tensors["inputs.threshold"], tensors["inputs.polarity"])
+        return cls(
+            tuple(hidden),
+            readout,
+            header["max_level"],
+            tuple(header["input_shape"]),
+            header.get("min_level", 0),
+            header.get("signs", False),
+            binarize,
+        )
+
+    def _tensors(self) -> dict[str, np.ndarray]:
+        fields = {"bits", "threshold", "polarity", "scale", "offset", "gain", "bias", "row"}
+        parts = self.named_layers() + ([] if self.binarize is None else [("inputs", self.binarize)])
+        parts += [(f"{name}.norm", layer.norm) for name, layer in parts if getattr(layer, "norm", None) is not None]
+        return {
+            f"{name}.{field}": np.ascontiguousarray(value)
+            for name, layer in parts
+            for field, value in vars(layer).items()
+            if field in fields
+        }
+
+    # Summary.
+
+    def summary(self) -> list[dict[str, Any]]:
+        """One row a layer: name, inputs, units, synapses, bits kept, and operations an image.
+
+        `bits` counts one a synapse plus the thresholds (or the affine map) as stored. `operations` counts one
+        multiply-accumulate of +1 or -1 a synapse; a packed backend does 64 of them with one XNOR and one popcount.
+        The synapses of a convolution are the stored weights, each of which it uses at every position; its `units` are
+        what it hands on, after pooling.
+        """
+        rows = []
+        for name, layer in self.named_layers():
+            fan_in = layer.fan_in if isinstance(layer, ConvLayer) else layer.n_in
+            synapses = operations = fan_in * len(layer.bits)
+            extra = (128 if isinstance(layer, Readout) else 72) * layer.n_out
+            if isinstance(layer, ConvLayer):
+                operations = fan_in * math.prod(layer.conv_shape)
+                extra = 64 * layer.threshold.size + 8 * layer.channels
+            rows.append(
+                {
+                    "layer": name,
+                    "inputs": layer.n_in,
+                    "units": layer.n_out,
+                    "synapses": synapses,
+                    "bits": synapses + extra,
+                    "operations": operations,
+                }
+            )
+        return rows
+
+
+def _values(layer: DenseLayer | ConvLayer | Readout) -> int:
+    """The most values of one image that the layer's oracle holds at once."""
+    return layer.values_an_image if isinstance(layer, ConvLayer) else max(layer.n_in, layer.n_out)

@@ -1,0 +1,250 @@
+"""Networks of binary synapses and leaky integrate-and-fire neurons, step by step: what Lava must equal.
+
+Every step, each layer takes what the layer before sent in the same step, and its neurons do, in this order,
+
+    r = 1 where v > threshold, else 0                        who fired in the step before
+    v = (1 - r) * v                                          reset "zero" only
+    v = beta * v + gain * (W x)                              W holds +1 and -1
+    v = v - r * threshold                                    reset "subtract" only
+    z = 1 where v > threshold, else 0                        the spikes that are sent
+
+which is snnTorch's `Leaky`: a reset shows one step late. Without that delay (`reset_delay=False`) the reset follows the
+spike at once, for the `z - r` that were not reset already. The first layer's x are raw pixels minus `offset`, or 0/1
+spikes; the other layers' x are 0/1 spikes.
+
+`FloatLIF` does this in float32 and rounds like snnTorch, operation by operation: the sums `W x` are integers below
+2**24, which float32 holds whatever the order of summation, and the rest is elementwise. `FixedLIF` is integers only:
+
+    v and thresholds in steps of gain / 64        thresholds are rounded to the nearest step
+    beta as k / 4096, k rounded to nearest        |v| * k is divided by 4096 with its remainder dropped
+    |v| saturates at 2**50 steps                  after a million steps of the largest sums at beta = 1, not before
+
+so that a leak loses up to one 64th of a synapse a step, always towards 0. Where beta is 0 or 1 and the thresholds are
+whole steps, both forms give the same spikes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lava_meta.graph.bits import unpack, words
+
+RESETS = ("subtract", "zero", "none")
+FRACTION_BITS = 6  # of the fixed-point potential
+DECAY_BITS = 12  # of the fixed-point beta
+_SATURATION = 2**50  # of the fixed-point potential, so that its product with beta fits int64
+
+
+@dataclass(frozen=True, eq=False)
+class LIFLayer:
+    """Binary synapses and their leaky integrate-and-fire neurons; see the module.
+
+    Raises `ValueError` when a field's shape, type or range does not fit the others.
+    """
+
+    bits: np.ndarray  # uint64 (n_out, words(n_in)): 1 is a weight of +1
+    n_in: int  # inputs
+    beta: np.ndarray  # float32 (n_out,), 0 .. 1: what a step leaves of the potential
+    threshold: np.ndarray  # float32 (n_out,): a neuron fires above it
+    gain: float = 1.0  # current of one synapse, positive
+    reset: str = "subtract"  # or "zero", "none"
+    reset_delay: bool = True  # whether a reset shows one step after its spike
+
+    def __post_init__(self) -> None:
+        if self.bits.dtype != np.uint64 or self.bits.ndim != 2 or self.bits.shape[1] != words(self.n_in):
+            raise ValueError(
+                f"bits are {self.bits.dtype} {self.bits.shape}; expected uint64 (n_out, {words(self.n_in)})"
+            )
+        for name in ("beta", "threshold"):
+            value = getattr(self, name)
+            if value.dtype != np.float32 or value.shape != (self.n_out,) or not np.isfinite(value).all():
+                raise ValueError(f"{name} must be finite float32 ({self.n_out},); got {value.dtype} {value.shape}")
+        if self.beta.min() < 0 or self.beta.max() > 1:
+            raise ValueError(f"beta runs from {self.beta.min()} to {self.beta.max()}; it lies between 0 and 1")
+        if not (np.isfinite(self.gain) and self.gain > 0):
+            raise ValueError(f"gain is {self.gain}; it is finite and positive")
+        if self.reset not in RESETS:
+            raise ValueError(f"reset is {self.reset!r}; it is one of {', '.join(RESETS)}")
+
+    @property
+    def n_out(self) -> int:
+        """Number of neurons."""
+        return self.bits.shape[0]
+
+    @property
+    def weight(self) -> np.ndarray:
+        """The weights +1 and -1, float32 (n_out, n_in)."""
+        return np.where(unpack(self.bits, self.n_in), np.float32(1), np.float32(-1))
+
+
+class _LIF:
+    """One layer's neurons for some inputs at once: `step` takes `W x` (n, n_out) and gives the spikes, booleans."""
+
+    dtype: ClassVar[type]
+    threshold: np.ndarray
+    v: np.ndarray  # potentials (n, n_out)
+
+    def __init__(self, layer: LIFLayer) -> None:
+        self.reset, self.reset_delay = layer.reset, layer.reset_delay
+        self.restart()
+
+    def restart(self) -> None:
+        """Potentials of 0."""
+        self.v = np.zeros((), self.dtype)
+
+    def step(self, sums: np.ndarray) -> np.ndarray:
+        v, threshold = self.v, self.threshold
+        fired = (v - threshold > 0).astype(self.dtype)
+        if self.reset == "zero":
+            v = (1 - fired) * v
+        v = self.leak(v) + self.current(sums)
+        if self.reset == "subtract":
+            v = v - fired * threshold
+        spikes = v - threshold > 0
+        if not self.reset_delay:
+            now = spikes.astype(self.dtype) - fired
+            if self.reset == "subtract":
+                v = v - now * threshold
+            elif self.reset == "zero":
+                v = v - now * v
+        self.v = v
+        return spikes
+
+    def leak(self, v: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def current(self, sums: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+class FloatLIF(_LIF):
+    """In float32, rounded as snnTorch does."""
+
+    dtype = np.float32
+
+    def __init__(self, layer: LIFLayer) -> None:
+        super().__init__(layer)
+        self.beta, self.threshold, self.gain = layer.beta, layer.threshold, np.float32(layer.gain)
+
+    def leak(self, v: np.ndarray) -> np.ndarray:
+        return self.beta * v
+
+    def current(self, sums: np.ndarray) -> np.ndarray:
+        return sums.astype(np.float32) * self.gain
+
+
+class FixedLIF(_LIF):
+    """In integers, quantised as the module says."""
+
+    dtype = np.int64
+
+    def __init__(self, layer: LIFLayer) -> None:
+        super().__init__(layer)
+        threshold = layer.threshold.astype(np.float64) / layer.gain
+        beyond = 2 * _SATURATION  # a threshold that no potential reaches
+        self.threshold = np.rint(np.clip(threshold * 2**FRACTION_BITS, -beyond, beyond)).astype(np.int64)
+        self.beta = np.rint(layer.beta.astype(np.float64) * 2**DECAY_BITS).astype(np.int64)
+
+    def leak(self, v: np.ndarray) -> np.ndarray:
+        v = np.clip(v, -_SATURATION, _SATURATION)
+        return np.sign(v) * (np.abs(v) * self.beta >> DECAY_BITS)
+
+    def current(self, sums: np.ndarray) -> np.ndarray:
+        return sums.astype(np.int64) << FRACTION_BITS
+
+
+DYNAMICS = {"floating_pt": FloatLIF, "fixed_pt": FixedLIF}
+
+
+@dataclass(frozen=True, eq=False)
+class SpikingGraph:
+    """A whole network: layers `hidden1`, ..., `output`, and the input convention.
+
+    Raises `ValueError` when layers do not fit each other or the input, or could sum beyond float32's integers (2**24).
+    """
+
+    layers: tuple[LIFLayer, ...]
+    max_level: int  # inputs are integers 0 .. max_level; 1 for spikes
+    offset: int  # taken from each input
+    input_shape: tuple[int, ...]  # of one image, without the batch
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_level < 2**16:
+            raise ValueError(f"max_level is {self.max_level}; pixels have 1 to 16 bits")
+        width, largest = self.n_in, max(self.max_level, abs(self.offset), abs(self.max_level - self.offset))
+        for name, layer in self.named_layers():
+            if layer.n_in != width:
+                raise ValueError(f"{name} takes {layer.n_in} inputs, but what comes before it has {width}")
+            if width * largest >= 2**24:
+                raise ValueError(f"{name} can sum to {width * largest}; float32 holds integers below 2**24")
+            width, largest = layer.n_out, 1
+
+    @property
+    def n_in(self) -> int:
+        """Inputs of one image."""
+        return int(np.prod(self.input_shape))
+
+    @property
+    def n_out(self) -> int:
+        """Number of classes."""
+        return self.layers[-1].n_out
+
+    def named_layers(self) -> list[tuple[str, LIFLayer]]:
+        """The layers with their names, `hidden1`, `hidden2`, ..., `output`, in order."""
+        names = [*(f"hidden{i}" for i in range(1, len(self.layers))), "output"]
+        return list(zip(names, self.layers, strict=True))
+
+    def frames(self, images: Any, steps: int | None) -> np.ndarray:
+        """What enters step by step, unsigned (steps, n, n_in), as a view where `images` are held for `steps` steps.
+
+        `images` (n, ...) of integers 0 .. max_level, numpy or torch; with `steps=None` a frame a step, (steps, n, ...).
+        Raises `TypeError` for floats and booleans, `ValueError` for shapes, no images, steps below 1, values outside.
+        """
+        array = np.asarray(images)
+        if array.dtype.kind not in "ui":
+            raise TypeError(f"images are {array.dtype}; this network takes integers 0 to {self.max_level}")
+        lead = 2 if steps is None else 1
+        if array.shape[lead:] not in (self.input_shape, (self.n_in,)) or array.size == 0:
+            sort = "(steps, n, ...)" if steps is None else "(n, ...)"
+            raise ValueError(
+                f"images have shape {array.shape}; expected {sort} of {self.n_in} inputs {self.input_shape}"
+            )
+        if array.min() < 0 or array.max() > self.max_level:
+            raise ValueError(
+                f"inputs run from {array.min()} to {array.max()}; this network takes 0 to {self.max_level}"
+            )
+        flat = array.reshape(*array.shape[:lead], self.n_in).astype(np.uint8 if self.max_level < 256 else np.uint16)
+        if steps is None:
+            return flat
+        if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)):
+            raise TypeError(f"steps is {steps!r}; it is the whole number of time steps an image is held")
+        if steps < 1:
+            raise ValueError(f"steps is {steps}; an image is held for at least one time step")
+        return np.broadcast_to(flat, (int(steps), *flat.shape))
+
+    def spikes(self, images: Any, steps: int | None = None, form: str = "floating_pt") -> dict[str, np.ndarray]:
+        """The oracle: every layer's spikes by name, uint8 (steps, n, units). Images and steps as for `frames`."""
+        weights = [layer.weight.T for layer in self.layers]
+        neurons = [DYNAMICS[form](layer) for layer in self.layers]
+        out: list[list[np.ndarray]] = [[] for _ in self.layers]
+        for frame in self.frames(images, steps):
+            x = frame.astype(np.float32) - np.float32(self.offset)
+            for i, (weight, lif) in enumerate(zip(weights, neurons, strict=True)):
+                x = lif.step(x @ weight).astype(np.float32)
+                out[i].append(x.astype(np.uint8))
+        return {name: np.stack(parts) for (name, _), parts in zip(self.named_layers(), out, strict=True)}
+
+
+def classes_by_rate(spikes: np.ndarray) -> np.ndarray:
+    """int64 (n,): the class with the most spikes in (steps, n, classes), lowest index on ties."""
+    return np.argmax(spikes.sum(axis=0, dtype=np.int64), axis=1)
+
+
+def classes_by_latency(spikes: np.ndarray) -> np.ndarray:
+    """int64 (n,): the class that fires first in (steps, n, classes), lowest index on ties and where none fires."""
+    never = len(spikes)
+    first = np.where(spikes.any(axis=0), np.argmax(spikes != 0, axis=0), never)
+    return np.argmin(first, axis=1)

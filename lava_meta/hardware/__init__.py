@@ -1,7 +1,0 @@
-"""What a network will cost on a chip; see `report`."""
-
-from __future__ import annotations
-
-from lava_meta.hardware.report import Report, report
-
-__all__ = ["Report", "report"]

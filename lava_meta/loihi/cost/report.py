@@ -1,0 +1,231 @@
+"""What a network will cost on a chip: counted on given data, placed by stated rules, estimated by stated figures.
+
+    report = net.report("loihi2", images)
+    print(report)
+    report.save("folder")          report.json, report.txt, report.png, report.pdf
+
+The report is about the stock form (`lava_meta.loihi.stock`), the one that can be taken to a chip. Nothing in it was
+verified on a chip: no chip was available.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lava_meta.graph import BinaryGraph
+from lava_meta.io.files import write_json, write_text
+from lava_meta.loihi.chips import TAG_BITS, TRACE_BITS, TRACES, Chip, find_chip
+from lava_meta.loihi.cost import energy, neurobench
+from lava_meta.loihi.cost.assumptions import Assumption, assumptions
+from lava_meta.loihi.cost.placement import Core, place
+from lava_meta.loihi.cost.populations import INPUT, Population, populations
+from lava_meta.loihi.cost.workload import Workload, measure
+from lava_meta.loihi.stock import StockLayer, latencies, plan
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Filled by `report`. Counts of operations, spikes and energy are means an image."""
+
+    chip: Chip
+    images: int  # on which was counted
+    layers: list[dict[str, Any]]
+    totals: dict[str, Any]
+    cores: list[Core]
+    chips: int  # needed
+    neurobench: dict[str, Any]
+    counts: dict[str, float]  # an image, by the names of `energy.PICOJOULES`
+    nanojoules: dict[str, float]  # an image, by Loihi 1's coefficients
+    assumptions: list[Assumption]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "chip": vars(self.chip),
+            "images": self.images,
+            "totals": self.totals,
+            "layers": self.layers,
+            "cores": self.core_rows(),
+            "chips": self.chips,
+            "neurobench": self.neurobench,
+            "energy": {
+                "unit": "nJ an image",
+                "coefficients": energy.SOURCE,
+                "picojoules": energy.PICOJOULES,
+                "counts": self.counts,
+                "nanojoules": self.nanojoules,
+                "total": sum(self.nanojoules.values()),
+            },
+            "assumptions": [vars(assumption) for assumption in self.assumptions],
+            "verified": False,
+        }
+
+    def core_rows(self) -> list[dict[str, Any]]:
+        """One row a core: what lies on it, and the share of its limits that is used."""
+        return [
+            {
+                "core": i,
+                "layer": core.layer,
+                "pieces": [f"{p.population}[{p.start}:{p.stop}]" for p in core.pieces],
+                "neurons": core.neurons,
+                "neurons used": core.neurons / self.chip.neurons,
+                "synapses": core.synapses,
+                "synaptic bytes": math.ceil(core.bits / 8),
+                "synaptic memory used": core.bits / (8 * self.chip.synaptic_bytes),
+            }
+            for i, core in enumerate(self.cores)
+        ]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write report.json, report.txt, report.png and report.pdf, each whole or not at all."""
+        from lava_meta.loihi.cost.figure import draw
+        from lava_meta.plotting import figures
+
+        write_json(Path(folder) / "report.json", self.to_dict())
+        write_text(Path(folder) / "report.txt", str(self) + "\n")
+        figures.save(draw(self), Path(folder) / "report")
+
+    def __str__(self) -> str:
+        from lava_meta.loihi.cost.tables import as_text
+
+        return as_text(self)
+
+
+def report(
+    graph: BinaryGraph,
+    images: Any,
+    target: str = "loihi2",
+    *,
+    labels: Any = None,
+    weight_bits: int = 8,
+    share_kernels: bool = True,
+    plastic: Mapping[str, int] | None = None,
+) -> Report:
+    """Count, place and estimate.
+
+    images (n, ...), and labels (n,) if any: what is counted on. weight_bits: 2 to 8, of a stored weight.
+    share_kernels: whether a core stores a convolution's kernel once, or every synapse. plastic: layers that learn, by
+    name, and the bits of their hidden weights.
+
+    Raises `ValueError` for an unknown target, or arguments out of range; `ConversionError` where a layer has no stock
+    form or a neuron no room; and what `graph.check_images` raises.
+    """
+    pixels = graph.check_images(images)
+    labels = check_labels(labels, len(pixels))
+    plastic = dict(plastic or {})
+    layers = dict(graph.named_layers())
+    if not {*plastic} <= {*layers}:
+        raise ValueError(f"plastic is {', '.join(plastic)}; this network has {', '.join(layers)}")
+    planned = plan(graph)
+    people = populations(planned)
+    placed = Placed(planned, people, find_chip(target), weight_bits, plastic, share_kernels=share_kernels)
+    workload = measure(people, pixels > 0 if graph.signs else pixels)  # signs enter as spikes
+    learning = {name: layers[name] for name in plastic}
+    return placed.report(workload, neurobench.metrics(graph, pixels, labels), learning)
+
+
+def check_labels(labels: Any, images: int) -> np.ndarray | None:
+    """Labels (images,), or None for none. Raises `ValueError` for others."""
+    if labels is None:
+        return None
+    labels = np.asarray(labels)
+    if labels.shape != (images,):
+        raise ValueError(f"labels have shape {labels.shape}; expected one for each of {images} images")
+    return labels
+
+
+class Placed:
+    """A planned network on its cores, waiting for what it does; in networks with time an image is held for `steps`.
+
+    Raises `ValueError` for `weight_bits` out of range, `ConversionError` where a neuron has no room.
+    """
+
+    def __init__(
+        self,
+        planned: Sequence[StockLayer],
+        people: Sequence[Population],
+        chip: Chip,
+        weight_bits: int,
+        plastic: Mapping[str, int],
+        *,
+        share_kernels: bool = True,
+        steps: int | None = None,
+    ) -> None:
+        if isinstance(weight_bits, bool) or not isinstance(weight_bits, int) or not 2 <= weight_bits <= 8:
+            raise ValueError(f"weight_bits is {weight_bits!r}; a stored weight of both signs has 2 to 8 bits")
+        self.planned, self.people, self.chip = planned, people, chip
+        self.bits = {layer.name: weight_bits + (TAG_BITS if layer.name in plastic else 0) for layer in planned}
+        self.cores = place(people, chip, self.bits, share_kernels)
+        convolutional = any(len(population.shape) == 3 for population in people)
+        self.assumptions = assumptions(chip, weight_bits, share_kernels, convolutional, plastic, steps)
+        self.steps = steps or 1
+
+    def report(self, workload: Workload, metrics: dict[str, Any], learning: Mapping[str, Any]) -> Report:
+        """Counts, cores and energy. learning: the layers that learn, by name."""
+        layers = []
+        entering = INPUT
+        for stock in self.planned:
+            row = self._row(stock, workload, entering)
+            if stock.name in learning:
+                row |= _plastic_row(learning[stock.name], row["spikes in"])
+            layers.append(row)
+            entering = f"{stock.name}.{stock.output}"
+        keys = dict.fromkeys(key for row in layers for key in row if key not in ("layer", "steps", "spikes in"))
+        totals: dict[str, Any] = {key: sum(row.get(key, 0) for row in layers) for key in keys}
+        totals["neuron updates"] = totals["neurons"] * self.steps
+        totals["latency in steps"] = latencies([*self.planned])[self.planned[-1].name] + self.steps - 1
+        counts = {
+            "synaptic operation": totals["synaptic operations"],
+            "active neuron update": totals["active neurons"],
+            "inactive neuron update": totals["neuron updates"] - totals["active neurons"],
+            **energy.traffic(self.people, self.cores, workload),
+        }
+        if learning:
+            counts["synaptic update"] = totals["synaptic updates"]
+        stored = sum(core.bits / self.bits[core.layer] for core in self.cores)
+        return Report(
+            chip=self.chip,
+            images=workload.images,
+            layers=layers,
+            totals=totals,
+            cores=self.cores,
+            chips=max(math.ceil(len(self.cores) / self.chip.cores), math.ceil(stored / self.chip.synapses)),
+            neurobench=metrics,
+            counts=counts,
+            nanojoules=energy.nanojoules(counts),
+            assumptions=self.assumptions,
+        )
+
+    def _row(self, stock: StockLayer, workload: Workload, entering: str) -> dict[str, Any]:
+        """What a layer takes and does; `entering` sends to it."""
+        own = [workload.work[population.name] for population in self.people if population.layer == stock.name]
+        on = [core for core in self.cores if core.layer == stock.name]
+        return {
+            "layer": stock.name,
+            "neurons": sum(core.neurons for core in on),
+            "synapses": sum(core.synapses for core in on),
+            "synaptic bytes": math.ceil(sum(core.bits for core in on) / 8),
+            "spikes in": workload.work[entering].spikes,
+            "spikes sent": sum(work.spikes for work in own),
+            "synaptic operations": sum(work.operations for work in own),
+            "active neurons": sum(work.active for work in own),
+            "cores": len(on),
+            "steps": stock.latency,
+        }
+
+
+def _plastic_row(layer: Any, spikes: float) -> dict[str, Any]:
+    """What a layer that learns takes beside: tags, traces, and an update of every synapse of an active input."""
+    traces = TRACES["inputs"] * layer.n_in + TRACES["units"] * layer.n_out
+    return {
+        "tag bytes": math.ceil(layer.n_in * layer.n_out * TAG_BITS / 8),
+        "trace bytes": math.ceil(traces * TRACE_BITS / 8),
+        "synaptic updates": spikes * layer.n_out,
+    }

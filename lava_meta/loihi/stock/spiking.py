@@ -1,0 +1,96 @@
+"""Layers of leaky integrate-and-fire neurons with time (`lava_meta.graph.spiking`, in fixed point) as stock Processes.
+
+Lava's `LIF` computes, in integers, `v = v (4096 - dv) / 4096 + 64 a + bias`, fires where v > 64 vth, and then sets v
+to 0 at once. That is `FixedLIF` with `reset="zero"` and no delay of it, `dv = 4096 (1 - beta)`, thresholds of whole
+synapses, and one beta and one threshold for all neurons; anything else is refused. `LIFReset` starts anew every `steps`
+time steps. What is taken from each input, `offset`, is a constant current: the bias.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lava_meta.errors import ConversionError
+from lava_meta.graph.spiking import DECAY_BITS, FRACTION_BITS, FixedLIF, LIFLayer, SpikingGraph
+from lava_meta.loihi.stock.dense import Levels, bounds, message_bits
+from lava_meta.loihi.stock.limits import ACTIVATION, STATE, check_range
+from lava_meta.loihi.stock.parts import StockLayer
+
+
+def lif_layer(
+    name: str, layer: LIFLayer, levels: Levels, offset: int = 0, steps: int | None = None, delay: int = 0
+) -> StockLayer:
+    """Plan a layer whose first input comes `delay` time steps after the first, and which starts anew every `steps`.
+
+    Its input is graded spikes of these levels, or spikes where they are None. Raises `ConversionError`.
+    """
+    neurons = FixedLIF(layer)
+    if layer.reset != "zero" or layer.reset_delay:
+        late = " a step late" if layer.reset_delay else ""
+        raise ConversionError(
+            f"{name} resets by {layer.reset!r}{late}; stock LIF neurons are set to 0 at once: train with "
+            'reset_mechanism="zero" and reset_delay=False'
+        )
+    leak, threshold = np.unique(neurons.beta), np.unique(neurons.threshold)
+    if len(leak) > 1 or len(threshold) > 1:
+        raise ConversionError(f"{name} has several betas or thresholds; the neurons of a stock LIF Process share one")
+    if threshold[0] % 2**FRACTION_BITS or threshold[0] < 0:
+        raise ConversionError(
+            f"{name} has a threshold of {threshold[0] / 2**FRACTION_BITS:g} synapses; stock LIF neurons have whole ones"
+        )
+    if leak[0] == 0:
+        raise ConversionError(f"{name} has a beta of 0; a stock LIF neuron keeps at least a 4096th of its potential")
+    if offset and steps is None:
+        raise ConversionError(f"{name} takes {offset} from its inputs, and never starts anew: give steps")
+    sign = np.where(layer.weight > 0, 1, -1)
+    low, high = bounds(sign, levels)
+    check_range(name, "the sum of synapses", low, high, -ACTIVATION, ACTIVATION, "Take fewer inputs or grey levels")
+    constant = -offset * sign.sum(axis=1)
+    low, high = np.minimum(low + constant, 0), np.maximum(high + constant, 0)
+    kept = 2**DECAY_BITS / (2**DECAY_BITS - leak[0]) if leak[0] < 2**DECAY_BITS else math.inf
+    most = min(kept, steps or math.inf)  # what a constant input adds up to, in inputs
+    lowest = int(low.min()) * 2**FRACTION_BITS
+    if lowest < 0 and lowest * most < -STATE:
+        raise ConversionError(
+            f"{name}: potentials fall by {-lowest:,} a step, to {lowest * most:,.0f}; Loihi holds {-STATE:,}. Take a "
+            "smaller beta, fewer inputs, or neurons that start anew (steps)"
+        )
+    check_range(name, "potentials", 0, threshold + high * 2**FRACTION_BITS, -STATE, STATE)
+
+    plan = StockLayer(name)
+    arguments = {
+        "shape": (layer.n_out,),
+        "du": 2**DECAY_BITS - 1,
+        "dv": int(2**DECAY_BITS - leak[0]),
+        "vth": int(threshold[0]) >> FRACTION_BITS,
+        "bias_mant": constant.astype(np.int32),
+        "bias_exp": FRACTION_BITS,
+    }
+    if steps is None:
+        plan.output = plan.add("neurons", "LIF", **arguments)
+    else:
+        # Time steps are counted from 1, and synapses hand on what they get one step later.
+        first = 2 + delay
+        plan.output = plan.add("neurons", "LIFReset", **arguments, reset_interval=steps, reset_offset=first % steps)
+    part = plan.add(
+        "synapses",
+        "Dense",
+        weights=(2 * sign).astype(np.int32),
+        weight_exp=-1,
+        num_message_bits=message_bits(levels),
+    )
+    plan.inputs.append(part)
+    plan.connect(part, plan.output)
+    return plan
+
+
+def plan_spiking(graph: SpikingGraph, steps: int) -> list[StockLayer]:
+    """Every layer of `graph`, whose neurons start anew every `steps` time steps. Raises `ConversionError`."""
+    levels: Levels = None if graph.max_level == 1 else (0, graph.max_level)
+    offset, planned = graph.offset, []
+    for delay, (name, layer) in enumerate(graph.named_layers()):
+        planned.append(lif_layer(name, layer, levels, offset, steps, delay))
+        levels, offset = None, 0
+    return planned

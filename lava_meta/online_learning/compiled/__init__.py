@@ -1,0 +1,1 @@
+"""Compiled forms of on-line learning, each equal to its reference implementation."""

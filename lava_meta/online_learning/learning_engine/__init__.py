@@ -1,0 +1,1 @@
+"""The on-line rule in the arithmetic of Lava's learning engine."""

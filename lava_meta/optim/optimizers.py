@@ -1,0 +1,590 @@
+"""The metaplastic rule as torch optimizers.
+
+An ordinary optimizer proposes a step u for every hidden weight; the metaplastic one takes it as `lava_meta.rule` says:
+
+    h <- h - u * f(h)   where the step shrinks |h|: sign(h) * u > 0
+         h - u          elsewhere
+
+f is Tanh2(m), or any other consolidation function. u contains the momentum, so the gate looks at the momentum too and
+not at the last gradient alone. Weight decay is coupled: added to the gradient.
+
+Only hidden weights are gated: those that a `lava_meta.nn.BinaryLayer` uses or `mark_binary` has marked. Any other
+weight is gated only if its own parameter group gives `m` or `consolidation`; parameters of fewer than two dimensions
+(biases, the gains of norms) never are. An optimizer that is asked for a gate and meets other weights warns once.
+
+`m` and `consolidation` are options of a parameter group, so that each layer can have its own; `parameter_groups` makes
+such groups. A new task can go on with the moments of the last one, or start again: `optimizer.state.clear()`.
+
+Speed: at 4096 x 4096 a step costs what it moves through memory, and a plain sequence of torch calls moves every
+temporary through it. Here a tensor is walked in blocks that stay in the cache, so that only the weights, gradients and
+moments themselves come and go. Results do not depend on the blocks. With `fused=True` float32 parameters take one
+compiled pass instead, several times faster still, whose steps differ by roundings: `lava_meta.optim.fused_cpu` on the
+CPU, `update_gpu` on a GPU.
+
+Source: Laborieux et al., Nature Communications 12:2549 (2021); Kingma and Ba, "Adam" (2015).
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lava_meta.nn.binary import hidden_weights, is_binary, mark_binary
+from lava_meta.optim import fused_cpu
+from lava_meta.optim.gpu import gpu_pass
+from lava_meta.rule import BUILT_IN, Consolidation, Constant, Tanh2, as_consolidation, consolidation_from_dict, sign
+
+BLOCK = 65536
+"""Elements that a thread works on at a time: 256 KiB of float32 for each tensor in play."""
+
+FORM = ("fused", "capturable")
+"""Options that say how a step is computed, and not which: a loaded state leaves them as they are."""
+NOT_HERE = ("amsgrad", "maximize", "nesterov", "decoupled_weight_decay")
+"""Options of torch's optimizers that change the step, and that these optimizers do not have."""
+
+
+class _Metaplastic(torch.optim.Optimizer):
+    """What the metaplastic optimizers share: group options, the gate, and the walk over the parameters."""
+
+    options: ClassVar[tuple[str, ...]]  # those that torch's optimizer of this kind has too
+    kept: ClassVar[tuple[str, ...]]  # the names of a parameter's state
+    _told = False  # of weights that are not gated
+
+    def __init__(self, params: Iterable[Any], options: dict[str, Any]) -> None:
+        super().__init__(params, _checked({**options, "gated": "binary"}))
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, with any options of its own.
+
+        Args:
+            param_group: `params`, and options. `m` or `consolidation`, whichever it has, replaces both defaults, and
+                gates every weight of the group. `gated` chooses otherwise: "binary" for hidden weights alone, "all"
+                for every parameter of two or more dimensions.
+        """
+        group = dict(param_group)
+        names_gate = group.get("consolidation") is not None or "m" in group
+        if group.get("consolidation") is not None:
+            group.setdefault("m", 0.0)
+        elif names_gate:
+            group["consolidation"] = None
+        if names_gate:
+            group.setdefault("gated", "all")
+        super().add_param_group(_checked({**self.defaults, **group}))
+
+    @property
+    def can_be_captured(self) -> bool:
+        """Whether every step after the first is the same work on the parameters' device, as a CUDA graph needs it.
+
+        Not so if steps are counted on the host, nor with a gate of the user's own, which may do anything.
+        """
+        return all(
+            group.get("capturable", True) and type(_consolidation_of(group)) in BUILT_IN for group in self.param_groups
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Take one step on every parameter that has a gradient; returns the closure's loss, or None without one.
+
+        Raises TypeError for a sparse or complex gradient; no parameter has changed then.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for index, group in enumerate(self.param_groups):
+            for parameter in group["params"]:
+                _check_gradient(parameter, f"{type(self).__name__}, group {index}")
+        self._step_all({}, {})
+        return loss
+
+    @torch.no_grad()
+    def step_with(self, gradients: Mapping[Tensor, Tensor], signs: Mapping[Tensor, Tensor]) -> bool:
+        """Take one step with gradients that come apart from their parameters, and write binary weights in passing.
+
+        Returns False where a compiled pass met a weight that is not finite; the clear form does not look.
+
+        gradients: by parameter, of its shape, float32 or bfloat16; a parameter without one here has it in `grad`.
+        signs: by parameter, int8 of its shape; they get sign(h), +1 and -1, after the step.
+        """
+        return self._step_all(gradients, signs)
+
+    def _step_all(self, gradients: Mapping[Tensor, Tensor], signs: Mapping[Tensor, Tensor]) -> bool:
+        finite = True
+        free: list[str] = []  # weights that a gate was asked for, but not by their name
+        for group in self.param_groups:
+            f = _consolidation_of(group)
+            for index, parameter in enumerate(group["params"]):
+                gradient = gradients.get(parameter, parameter.grad)
+                if gradient is None:
+                    continue
+                weight = parameter.dim() >= 2
+                gated = weight and (group["gated"] == "all" or is_binary(parameter))
+                if weight and not gated and not f.is_plain:
+                    free.append(_name_of(group, index))
+                own = f if gated else Constant()
+                finite &= self._update(parameter, gradient, group, own, signs.get(parameter))
+        if free and not self._told:
+            self._told = True
+            warn_of_free(free)
+        return finite
+
+    def _update(
+        self, hidden: Tensor, gradient: Tensor, group: dict[str, Any], f: Consolidation, signs: Tensor | None
+    ) -> bool:
+        """One step of one parameter, in place; False where it is known not to be finite any more."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """As every torch optimizer's, of tensors and plain values only: a consolidation function as its dict.
+
+        Raises TypeError or ValueError for a consolidation function that no file can hold.
+        """
+        state = super().state_dict()
+        for group in state["param_groups"]:
+            if group["consolidation"] is not None:
+                group["consolidation"] = group["consolidation"].to_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken: the next steps are bitwise the same.
+
+        The state may also be that of torch's own optimizer of this kind, or of an older version: options that it does
+        not have stay as they are in this optimizer, as do `fused` and `capturable`.
+
+        Args:
+            state_dict: what `state_dict` gave. It is not changed.
+
+        Raises:
+            ValueError: for options out of range or that this optimizer does not have (`amsgrad`, for one), groups of
+                other sizes, or the state of another kind of optimizer. Nothing has changed then.
+        """
+        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= state_dict.keys():
+            raise ValueError("this is no optimizer's state: it lacks state and param_groups, which state_dict() gives")
+        saved = state_dict["param_groups"]
+        sizes, own_sizes = ([len(group["params"]) for group in groups] for groups in (saved, self.param_groups))
+        if sizes != own_sizes:
+            raise ValueError(
+                f"the state has groups of {_listed(sizes)} parameters and this optimizer of {_listed(own_sizes)}: make "
+                "it with the groups that the state was saved with"
+            )
+        for number, group in enumerate(saved):
+            if missing := [name for name in self.options if name not in group]:
+                raise ValueError(self._not_ours(f"group {number}", missing, group))
+        groups = [_loaded(own, group) for own, group in zip(self.param_groups, saved, strict=True)]
+        own_forms = [{name: own[name] for name in FORM if name in own} for own in self.param_groups]
+        super().load_state_dict({"state": self._loaded_states(state_dict), "param_groups": groups})
+        for group, form in zip(self.param_groups, own_forms, strict=True):
+            group.update(form)
+
+    def _loaded_states(self, state_dict: Mapping[str, Any]) -> dict[Any, Any]:
+        """The state of each parameter, checked; by the numbers of the parameters."""
+        places = [number for group in state_dict["param_groups"] for number in group["params"]]
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        found = {}
+        for number, parameter in zip(places, parameters, strict=True):
+            values = {name: value for name, value in state_dict["state"].get(number, {}).items() if value is not None}
+            if not values:
+                continue
+            missing = [name for name in self.kept if name not in values]
+            if missing:
+                raise ValueError(self._not_ours(f"parameter {number}", missing, values))
+            for name in self.kept:
+                shape = torch.as_tensor(values[name]).shape
+                if name != "step" and shape != parameter.shape:
+                    raise ValueError(
+                        f"{name} of parameter {number} has the shape {tuple(shape)}, and the parameter "
+                        f"{tuple(parameter.shape)}: the state is that of another network"
+                    )
+            found[number] = {name: values[name] for name in self.kept}
+        return found
+
+    def _not_ours(self, where: str, missing: Sequence[str], there: Iterable[str]) -> str:
+        return (
+            f"the state of {where} has no {', '.join(missing)} but {', '.join(there)}: it was not saved by a "
+            f"{type(self).__name__} or its counterpart in torch"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies, whose parameters are copies too, and have lost their marks."""
+        marks = [[is_binary(parameter) for parameter in group["params"]] for group in self.param_groups]
+        return {**super().__getstate__(), "marks": marks}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        marks = state.get("marks", [])
+        super().__setstate__({name: value for name, value in state.items() if name != "marks"})
+        for group, marked in zip(self.param_groups, marks, strict=False):
+            for parameter, binary in zip(group["params"], marked, strict=True):
+                if binary:
+                    mark_binary(parameter)
+
+
+class MetaplasticAdam(_Metaplastic):
+    """Adam, with its shrinking steps scaled by a consolidation function.
+
+        g      = gradient + weight_decay * h
+        mean   = betas[0] * mean + (1 - betas[0]) * g           m_hat = mean / (1 - betas[0]**t)
+        square = betas[1] * square + (1 - betas[1]) * g**2      v_hat = square / (1 - betas[1]**t)
+        u      = lr * m_hat / (sqrt(v_hat) + eps)
+        h     <- h - u * (f(h) where sign(h) * u > 0, else 1)
+
+    params: parameters, named parameters, or groups with options of their own. lr: >= 0; the paper's is 0.005.
+    m: metaplasticity >= 0, 0 for plain; f = Tanh2(m). consolidation: any other f instead of m, or a function of |h|.
+    betas: in [0, 1). eps: > 0. weight_decay: >= 0. fused: one compiled pass where there is one, within roundings.
+    capturable: steps are counted on the parameter's device and nothing waits for it, so that a step can be captured
+    in a CUDA graph (after one that was not, which makes the state). A replay has the options of the capture.
+
+    With m = 0, and not fused, every weight is bitwise that of `torch.optim.Adam`: the order of operations is the same.
+    The state of a parameter is `step` (int64), `exp_avg` and `exp_avg_sq`, all tensors; a state saved with one
+    setting of `fused` and `capturable` goes on with any other.
+
+    Raises ValueError or TypeError naming the option that is wrong; ValueError where both m and consolidation are given.
+    Source: Laborieux et al. 2021, Kingma and Ba 2015.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ("lr", "betas", "eps", "weight_decay")
+    kept: ClassVar[tuple[str, ...]] = ("step", "exp_avg", "exp_avg_sq")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.005,
+        m: float = 0.0,
+        *,
+        consolidation: Consolidation | Callable[[Any], Any] | None = None,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        fused: bool = False,
+        capturable: bool = False,
+    ) -> None:
+        options = {
+            "lr": lr,
+            "m": m,
+            "consolidation": consolidation,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "fused": fused,
+            "capturable": capturable,
+        }
+        super().__init__(params, options)
+
+    def _update(
+        self, hidden: Tensor, gradient: Tensor, group: dict[str, Any], f: Consolidation, signs: Tensor | None
+    ) -> bool:
+        state, there = self.state[hidden], _counts_there(hidden, group)
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.int64, device=hidden.device if there else "cpu")
+            state["exp_avg"] = torch.zeros_like(hidden, memory_format=torch.preserve_format)
+            state["exp_avg_sq"] = torch.zeros_like(hidden, memory_format=torch.preserve_format)
+        state["step"] += 1
+        t = state["step"].double() if there else state["step"].item()  # the same formulas, in float64
+        beta1, beta2 = group["betas"]
+        corrections = 1 - beta1**t, 1 - beta2**t
+        moments = state["exp_avg"], state["exp_avg_sq"]
+        if gpu := _gpu_pass(group, hidden, gradient, *moments):
+            gpu.adam(
+                hidden,
+                gradient,
+                *moments,
+                f,
+                corrections,
+                decay=group["weight_decay"],
+                betas=group["betas"],
+                lr=group["lr"],
+                eps=group["eps"],
+                signs=signs,
+            )
+            return True
+        step_size = group["lr"] / corrections[0]
+        root_correction = corrections[1] ** 0.5
+        if gate := _gate(group, f, hidden, gradient, *moments):
+            return fused_cpu.adam(
+                hidden,
+                gradient,
+                *moments,
+                gate,
+                decay=group["weight_decay"],
+                betas=group["betas"],
+                step_size=float(step_size),
+                root_correction=float(root_correction),
+                eps=group["eps"],
+                signs=signs,
+            )
+        for h, g, mean, square in _blocks(hidden, gradient.to(hidden.dtype), *moments):
+            if group["weight_decay"] != 0:
+                g = g.add(h, alpha=group["weight_decay"])
+            mean.lerp_(g, 1 - beta1)
+            square.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+            u = (mean * step_size).div_(square.sqrt().div_(root_correction).add_(group["eps"]))
+            _take(h, u, f)
+        if signs is not None:
+            signs.copy_(sign(hidden))
+        return True
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            for hidden in group["params"]:
+                if state := self.state.get(hidden):
+                    place = hidden.device if _counts_there(hidden, group) else "cpu"
+                    # torch counts in float32, and older ones in Python; a copy, because steps are counted in place.
+                    state["step"] = torch.as_tensor(state["step"]).to(place, torch.int64, copy=True)
+
+
+class MetaplasticSGD(_Metaplastic):
+    """Stochastic gradient descent with momentum, its shrinking steps scaled by a consolidation function.
+
+        g      = gradient + weight_decay * h
+        b      = momentum * b + (1 - dampening) * g             (b = g in the first step; b = g without momentum)
+        u      = lr * b
+        h     <- h - u * (f(h) where sign(h) * u > 0, else 1)
+
+    params: parameters, named parameters, or groups with options of their own. lr: >= 0.
+    m: metaplasticity >= 0, 0 for plain; f = Tanh2(m). consolidation: any other f instead of m, or a function of |h|.
+    momentum, dampening: in [0, 1). weight_decay: >= 0. fused: one compiled pass where there is one, within roundings.
+
+    With m = 0 a step differs from that of `torch.optim.SGD` by the rounding of u alone, which torch folds into one
+    multiply-and-add. The state of a parameter is `momentum_buffer`, or nothing without momentum. Nothing is counted, so
+    any step but the first can be captured in a CUDA graph.
+
+    Raises ValueError or TypeError naming the option that is wrong; ValueError where both m and consolidation are given.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ("lr", "momentum", "dampening", "weight_decay")
+    kept: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        m: float = 0.0,
+        *,
+        consolidation: Consolidation | Callable[[Any], Any] | None = None,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        fused: bool = False,
+    ) -> None:
+        options = {
+            "lr": lr,
+            "m": m,
+            "consolidation": consolidation,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "fused": fused,
+        }
+        super().__init__(params, options)
+
+    def _update(
+        self, hidden: Tensor, gradient: Tensor, group: dict[str, Any], f: Consolidation, signs: Tensor | None
+    ) -> bool:
+        momentum, decay = group["momentum"], group["weight_decay"]
+        state = self.state[hidden] if momentum != 0 else {}
+        first = "momentum_buffer" not in state
+        if momentum != 0 and first:
+            state["momentum_buffer"] = torch.zeros_like(hidden, memory_format=torch.preserve_format)
+        moving = state.get("momentum_buffer")
+        tensors = hidden, gradient, *(() if moving is None else (moving,))
+        numbers = {
+            "decay": decay,
+            "momentum": 0.0 if first else momentum,
+            "keep": 1.0 if first else 1 - group["dampening"],
+            "lr": group["lr"],
+        }
+        if gpu := _gpu_pass(group, *tensors):
+            gpu.sgd(hidden, gradient, moving, f, **numbers, signs=signs)
+            return True
+        if gate := _gate(group, f, *tensors):
+            return fused_cpu.sgd(hidden, gradient, moving, gate, **numbers, signs=signs)
+        gradient = gradient.to(hidden.dtype)
+        # Without momentum there is no buffer, and the gradient only fills its place.
+        for h, g, buffer in _blocks(hidden, gradient, gradient if moving is None else moving):
+            if decay != 0:
+                g = g.add(h, alpha=decay)
+            if momentum != 0:
+                g = buffer.copy_(g) if first else buffer.mul_(momentum).add_(g, alpha=1 - group["dampening"])
+            _take(h, g * group["lr"], f)
+        if signs is not None:
+            signs.copy_(sign(hidden))
+        return True
+
+
+def parameter_groups(model: nn.Module, m: float | Sequence[float]) -> list[dict[str, Any]]:
+    """Groups for an optimizer with one metaplasticity per layer: `MetaplasticAdam(parameter_groups(net, [2.0, 4.0]))`.
+
+    A layer here is a trainable hidden weight of the model, in its order: see `lava_meta.nn.hidden_weights`. It warns,
+    by name, of the other weights of two or more dimensions, which are not gated.
+
+    Args:
+        model: the network.
+        m: metaplasticity, one value for all layers, or a sequence with one value each.
+
+    Returns:
+        One group per layer with its m, then, if there are any, one of the other trainable parameters, with m = 0.
+
+    Raises:
+        ValueError: if the numbers of values and layers differ.
+    """
+    hidden = hidden_weights(model)
+    others = {name: p for name, p in model.named_parameters() if p.requires_grad and name not in hidden}
+    values = [m] * len(hidden) if isinstance(m, numbers.Real) else list(m)  # type: ignore[arg-type]
+    if len(values) != len(hidden):
+        raise ValueError(
+            f"m has {len(values)} values for {len(hidden)} layers with binary weights: give one value, or one each "
+            "(layers of your own derive from lava_meta.nn.BinaryLayer)"
+        )
+    free = [name for name, p in others.items() if p.dim() >= 2]
+    if free and m != 0 and (any(values) or not values):
+        warn_of_free(free)
+    groups = [{"params": [p], "m": value} for p, value in zip(hidden.values(), values, strict=True)]
+    return [*groups, {"params": [*others.values()], "m": 0.0}] if others else groups
+
+
+def warn_of_free(weights: Sequence[str]) -> None:
+    """Warn of weights that are not gated although a gate was asked for. weights: a name or description of each."""
+    more = f" and {len(weights) - 3} more" if len(weights) > 3 else ""
+    warnings.warn(
+        f"no binary layer uses {len(weights)} of the weights ({', '.join(weights[:3])}{more}): their steps are not "
+        "gated. If a layer of your own takes their signs, derive it from lava_meta.nn.BinaryLayer, or name them in a "
+        'group of their own, {"params": [...], "m": ...}; if they are meant to be real-valued, put them into a group '
+        'with "m": 0.0',
+        stacklevel=3,
+    )
+
+
+def _take(hidden: Tensor, step: Tensor, f: Consolidation) -> None:
+    """`metaplastic_update` in place, bit for bit; `step` is used up.
+
+    The gate is chosen by a maximum, because f <= 1 and a selection by a mask is ten times slower: it is f where
+    `grows` is 0, and 1 where it is 1. What torch takes the sign of 0 to be does not matter here, since f(0) = 1.
+    """
+    if not f.is_plain:
+        grows = torch.sign(hidden).mul_(step)
+        torch.le(grows, 0, out=grows)
+        step.mul_(torch.maximum(f(hidden), grows))
+    hidden.sub_(step)
+
+
+def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Matching flat views of tensors of one shape, each small enough for the cache. One view of everything where there
+    is no such cache (a GPU) or the elements do not lie in one row."""
+    if all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors):
+        size = BLOCK * torch.get_num_threads()
+        yield from zip(*(tensor.view(-1).split(size) for tensor in tensors), strict=True)
+    else:
+        yield tensors
+
+
+def _name_of(group: dict[str, Any], index: int) -> str:
+    """What to call a parameter of a group in a message."""
+    names = group.get("param_names")
+    return names[index] if names else f"of shape {tuple(group['params'][index].shape)}"
+
+
+def _consolidation_of(options: dict[str, Any]) -> Consolidation:
+    """f of a group, whose options may be set at any time. Raises ValueError or TypeError for those that are wrong."""
+    f, m = options["consolidation"], options["m"]
+    if f is None:
+        return Tanh2(m)
+    if m != 0:
+        raise ValueError(f"give m or consolidation, not both: m={m} already means Tanh2({m})")
+    return f if isinstance(f, Consolidation) else as_consolidation(f, torch.zeros(0))
+
+
+def _gate(group: dict[str, Any], f: Consolidation, *tensors: Tensor) -> fused_cpu.Gate | None:
+    """`f` for the pass compiled for the CPU; None if that is not to do it."""
+    return fused_cpu.gate_of(f) if group["fused"] and fused_cpu.can_pass(*tensors) else None
+
+
+def _gpu_pass(group: dict[str, Any], *tensors: Tensor) -> Any:
+    """The pass compiled for a GPU; None if that is not to do it."""
+    return gpu_pass(*tensors) if group["fused"] else None
+
+
+def _counts_there(hidden: Tensor, group: dict[str, Any]) -> bool:
+    """Whether a parameter's steps are counted on its device, and not on the host."""
+    return group["capturable"] or (group["fused"] and hidden.is_cuda)
+
+
+def _loaded(own: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+    """The options of a group after loading: those that were saved, and its own for the others."""
+    foreign = [name for name in NOT_HERE if saved.get(name) and (name != NOT_HERE[-1] or saved.get("weight_decay"))]
+    if foreign:
+        raise ValueError(
+            f"the state is of an optimizer with {' and '.join(f'{name}=True' for name in foreign)}, which the "
+            "metaplastic ones do not have: its steps cannot be gone on with"
+        )
+    ignored = {*FORM, *NOT_HERE, "foreach", "differentiable", "params", "param_names"}
+    given = {name: _without_tensors(value) for name, value in saved.items() if name not in ignored}
+    if {"m", "consolidation"} & given.keys():
+        given = {"m": 0.0, "consolidation": None, **given}
+    if isinstance(given.get("consolidation"), Mapping):
+        given["consolidation"] = consolidation_from_dict(given["consolidation"])
+    kept = {name: value for name, value in own.items() if name not in ("params", "param_names", *FORM)}
+    return {**_checked({**kept, **given}), "params": saved["params"]}
+
+
+def _without_tensors(value: Any) -> Any:
+    """An option of torch's optimizers, some of which may be numbers in tensors."""
+    if isinstance(value, tuple | list):
+        return tuple(map(_without_tensors, value))
+    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return ", ".join(map(str, sizes[:6])) + (f" ... ({len(sizes)} groups)" if len(sizes) > 6 else "")
+
+
+def _check_gradient(parameter: Tensor, where: str) -> None:
+    gradient = parameter.grad
+    if gradient is None:
+        return
+    kind = "complex" if gradient.is_complex() else "sparse" if gradient.layout != torch.strided else None
+    if kind:
+        raise TypeError(
+            f"{where}: the parameter of shape {tuple(parameter.shape)} has a {kind} gradient; "
+            "metaplastic steps need dense, real ones"
+        )
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, a plain function as a `Consolidation`. Raises the error that names the first out of its range."""
+    Tanh2(options["m"])  # says what m may be
+    if options["consolidation"] is not None:
+        options = {**options, "consolidation": as_consolidation(options["consolidation"], torch.zeros(0))}
+    _consolidation_of(options)
+    for name in ("lr", "weight_decay", "eps"):
+        if name in options:
+            _check_range(name, options[name])
+    for name in ("momentum", "dampening"):
+        if name in options:
+            _check_range(name, options[name], below=1)
+    if "betas" in options:
+        if not isinstance(options["betas"], tuple | list) or len(options["betas"]) != 2:
+            raise ValueError(f"betas must be two numbers, not {options['betas']!r}")
+        for index, beta in enumerate(options["betas"]):
+            _check_range(f"betas[{index}]", beta, below=1)
+    if options.get("eps") == 0:
+        raise ValueError("eps must be above 0: a weight that has had no gradient yet would get 0/0")
+    for name in FORM:
+        if not isinstance(options.get(name, False), bool):
+            raise TypeError(f"{name} is {options[name]!r}; it must be True or False")
+    if options["gated"] not in ("binary", "all"):
+        raise ValueError(f'gated is {options["gated"]!r}; choose "binary" or "all"')
+    return options
+
+
+def _check_range(name: str, value: Any, below: float = math.inf) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not 0 <= float(value) < below:
+        end = "finite" if below == math.inf else f"below {below}"
+        raise ValueError(f"{name} must be at least 0 and {end}, not {value}")

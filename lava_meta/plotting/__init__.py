@@ -1,0 +1,1 @@
+"""Figures: one style, curves of experiments, pictures of networks."""

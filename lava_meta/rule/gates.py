@@ -1,0 +1,49 @@
+"""What compiled forms know of the consolidation functions: one table for all of them.
+
+    form                                       knows                 any other function
+    fused, CPU: kernels.update                 closed forms, Table   the clear form: torch's operations
+    fused, GPU: kernels.update_gpu             closed forms          shares that torch computes before
+    CUDA graph: optim.can_be_captured          built-in functions    the optimizer's step is not captured
+    on-line, float: kernels.online_float       closed forms          the clear form: numpy
+    on-line, integers: kernels.online, device  every function, as a table of 8-bit gates
+    learning engine: lowering                  linear, quadratic     the nearest of these, or a refusal
+
+A function is known by its exact type. A subclass may compute something else, so it is any other function, as are those
+of the user's own. `tests/test_gates.py` holds each form to the equations for each function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from lava_meta.rule.consolidation import Consolidation, Constant, Exponential, Linear, Quadratic, Tanh2
+
+
+class ClosedForm(NamedTuple):
+    """A function of |h| and one number, for which kernels have an expression."""
+
+    name: str  # plain, tanh2, exponential, linear or quadratic
+    number: float  # what it computes with: the factor of |h| in the exponential, or T; 0 for plain
+
+
+_NUMBERS: dict[type[Consolidation], Callable[[Any], float]] = {
+    Constant: lambda f: 0.0,
+    Tanh2: lambda f: -2.0 * f.m,
+    Exponential: lambda f: -f.m,
+    Linear: lambda f: f.T,
+    Quadratic: lambda f: f.T,
+}
+
+
+def closed_form(f: Consolidation) -> ClosedForm | None:
+    """The closed form of `f`; None for a table, a subclass, and a function of the user's own."""
+    if f.is_plain:
+        return ClosedForm("plain", 0.0)
+    number = _NUMBERS.get(type(f))
+    return None if number is None else ClosedForm(f.kind, number(f))
+
+
+def is_polynomial(f: Consolidation) -> bool:
+    """Whether `f` is a polynomial of |h| up to its T, as Lava's learning engine can express: linear or quadratic."""
+    return type(f) in (Linear, Quadratic)

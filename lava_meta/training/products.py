@@ -1,0 +1,127 @@
+"""The three products of a binary layer's training step, each in the fastest form that the processor has.
+
+    sums       s = W x          exact integers
+    back       W^T d            d real
+    outer      d^T x            the gradient of W
+
+`Bytes` multiplies signed bytes (oneDNN, on VNNI or AMX) into exact integers and gradients as pairs of bytes
+(`lava_meta.training.backward`), and the outer product in bfloat16: x (signs, or whole levels up to 256) is exact in it,
+d is rounded to 8 bits, its sum over the batch kept to 16. `Bits` is `Bytes`, but for signs from signs it packs 64 of
+them to a word and counts bits (AVX-512 VPOPCNTDQ), to the same integers. `Floats` does everything in float32. Which
+one is used depends on the processor's features alone, so that a run goes on as it began.
+
+Binary weights lie in memory once, as the operand itself; the optimizer's pass writes them there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba.core.registry import cpu_target
+from torch import Tensor
+
+from lava_meta.graph.bits import pack
+from lava_meta.graph.packed import loops
+from lava_meta.optim.threads import in_parts
+from lava_meta.training import backward
+
+PIXEL_SHIFT = 128  # pixels 0 .. 255 as signed bytes
+
+
+def form() -> type[Floats]:
+    """The form for this processor."""
+    features = cpu_target.target_context.codegen().magic_tuple()[2]
+    if "+avx512vnni" not in features or not ("+avx512bf16" in features or "+amx-bf16" in features):
+        return Floats
+    return Bits if "+avx512vpopcntdq" in features else Bytes
+
+
+class Floats:
+    """One layer's products in float32. signs: the binary weights (units, inputs); gradient: what `outer` writes."""
+
+    weight_type = signs_type = gradient_type = torch.float32
+
+    def __init__(self, units: int, inputs: int) -> None:
+        self.signs = torch.empty(units, inputs, dtype=self.signs_type)
+        self.gradient = torch.empty(units, inputs, dtype=self.gradient_type)
+
+    def sums_of_pixels(self, pixels: Tensor, offset: int) -> Tensor:
+        """W (p - offset), float32 (n, units). pixels: uint8 (n, inputs)."""
+        return (pixels.to(torch.float32) - offset) @ self.signs.T
+
+    def sums(self, x: Tensor) -> Tensor:
+        """W x, whole numbers (n, units). x: +1 and -1 (n, inputs) in `signs_type`."""
+        return x @ self.signs.T
+
+    def back(self, d: Tensor, y: Tensor, window: float, factor: float) -> Tensor:
+        """factor * (d W) where |y| <= window, else 0. d: float32 (n, units); y and the result: float32 (n, inputs)."""
+        return torch.where(y.abs() <= window, (d @ self.signs) * factor, 0.0)
+
+    def outer(self, d: Tensor, x: Tensor, offset: int | None = None) -> None:
+        """`gradient` = d^T x, for signs x or, with an offset, pixels."""
+        x = x.to(torch.float32)
+        torch.mm(d.T, x if offset is None else x - offset, out=self.gradient)
+
+
+class Bytes(Floats):
+    """One layer's products in bytes and bfloat16."""
+
+    signs_type = torch.int8
+    gradient_type = torch.bfloat16
+
+    def _times_weights(self, x: Tensor) -> Tensor:
+        """W x, int32 (n, units). x: int8 (n, inputs)."""
+        # A transposed matrix of one column has both strides 1, for which torch._int_mm leaves its result unwritten.
+        transposed = self.signs.T if self.signs.shape[1] > 1 else self.signs.view(1, -1)
+        return torch._int_mm(x, transposed)
+
+    def sums_of_pixels(self, pixels: Tensor, offset: int) -> Tensor:
+        # W (p - c) = W (p - 128) + (128 - c) W 1, with W 1 from a row of ones: also exact.
+        shifted = torch.ones(len(pixels) + 1, pixels.shape[1], dtype=torch.int8)
+        torch.bitwise_xor(pixels, PIXEL_SHIFT, out=shifted[:-1].view(torch.uint8))
+        sums = self._times_weights(shifted)
+        return sums[:-1].add_(sums[-1], alpha=PIXEL_SHIFT - offset)
+
+    def sums(self, x: Tensor) -> Tensor:
+        return self._times_weights(x)
+
+    def back(self, d: Tensor, y: Tensor, window: float, factor: float) -> Tensor:
+        digits, scales = torch.empty(2 * len(d), d.shape[1], dtype=torch.int8), torch.empty(len(d))
+        backward.split_rows(d.numpy(), digits.numpy(), scales.numpy())
+        products = torch._int_mm(digits, self.signs)
+        out = torch.empty_like(y)
+        backward.join_rows(
+            products.numpy(), scales.numpy(), y.numpy(), np.float32(window), np.float32(factor), out.numpy()
+        )
+        return out
+
+    def outer(self, d: Tensor, x: Tensor, offset: int | None = None) -> None:
+        n = len(d)
+        left, right = (torch.empty(n + 2, y.shape[1], dtype=torch.bfloat16) for y in (d, x))
+        left[:n], right[:n] = d, x
+        if offset is not None:
+            right[:n] -= offset
+        # What rounding takes from d comes back times the mean input. It must: where an input never changes, the
+        # gradients of a batch norm cancel to nothing, and what is left of rounding Adam would scale to full steps.
+        lost = (d - left[:n]).sum(dim=0)
+        left[n] = lost
+        left[n + 1] = lost - left[n]
+        right[n:] = right[:n].to(torch.float32).mean(dim=0)
+        torch.mm(left.T.contiguous(), right, out=self.gradient)
+
+
+class Bits(Bytes):
+    """As `Bytes`, with the sums of signs counted on packed bits."""
+
+    def sums(self, x: Tensor) -> Tensor:
+        units, inputs = self.signs.shape
+        if units < loops.BLOCK:
+            return super().sums(x)
+        sums = torch.empty(len(x), units, dtype=torch.int32)
+        signs, packed, out = self.signs.numpy(), pack(x.numpy() > 0), sums.numpy()
+        in_parts(
+            lambda start, end: loops.sums_of_signs(signs, packed, start // inputs, end // inputs, out),
+            signs.size,
+            align=loops.BLOCK * inputs,
+        )
+        return sums

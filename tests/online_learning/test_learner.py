@@ -1,0 +1,483 @@
+"""The on-line rule: its twin against torch and the declared rule, its compiled form against the twin, the learner."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from online_oracle import readout_step
+from own_function import Soft
+
+from lava_meta.data import Dataset, Images, load_dataset
+from lava_meta.data.scenarios import permuted_tasks
+from lava_meta.errors import DataError, DivergenceError, FormatError
+from lava_meta.online_learning import (
+    LayerSettings,
+    Learner,
+    OnlineRule,
+    accuracy_on,
+    flip_rate,
+    hidden_histogram,
+    is_learner,
+    load_learner,
+    online,
+    saturation,
+    threshold_drift,
+)
+from lava_meta.online_learning import draws as random_draws
+from lava_meta.online_learning.backend import make_layer
+from lava_meta.online_learning.class_errors import ClassError
+from lava_meta.online_learning.compiled.fixed import CompiledLayer
+from lava_meta.online_learning.reference import STATE, FixedLayer, FloatLayer, initial_state
+from lava_meta.rule import (
+    Constant,
+    Exponential,
+    Linear,
+    Quadratic,
+    Table,
+    Tanh2,
+    metaplastic_update,
+    register_consolidation,
+)
+
+CONSOLIDATIONS = [
+    Constant(),
+    Linear(1.0),
+    Quadratic(1.0),
+    Exponential(2.0),
+    Tanh2(1.5),
+    Table((0.0, 0.5, 1.0), (1.0, 0.9, 0.0)),
+]
+
+
+def copies(settings: LayerSettings, number: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
+    state = initial_state(settings, np.random.default_rng(seed))
+    return [{name: state[name].copy() for name in STATE} for _ in range(number)]
+
+
+def assert_same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> None:
+    for name in STATE:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset("digits")
+
+
+# The rule.
+
+
+@pytest.mark.parametrize("consolidation", CONSOLIDATIONS, ids=lambda c: c.kind)
+def test_one_image_of_plain_float_learning_is_torch_autograd_with_the_straight_through_estimator(consolidation) -> None:
+    """A readout alone: h - lr * dL/dw, gated as `metaplastic_update` declares, L the cross-entropy of w x / sqrt(n)."""
+    generator = np.random.default_rng(4)
+    rule = OnlineRule(lr=0.3, consolidation=consolidation, readout_limit=1.0, dead_zone=0.0, init_width=0.5)
+    settings = LayerSettings(20, 5, readout=True, precision="float", rule=rule)
+    (state,) = copies(settings, 1)
+    layer = FloatLayer(settings, state)
+    x = generator.choice(np.array([-1, 1], np.int8), (1, 20))
+    before = layer.hidden.copy()
+
+    step = readout_step(before, x, 3, 0.3)
+    expected = np.clip(metaplastic_update(before, step, consolidation), -1, 1)
+
+    layer.backward(ClassError("softmax", 5, 20, "float", 0.0)(layer.forward(x), np.array([3])))
+    np.testing.assert_allclose(layer.hidden, expected, atol=1e-6)
+
+
+def test_errors_pass_down_as_autograd_passes_them_through_binary_weights_and_the_window() -> None:
+    generator = np.random.default_rng(1)
+    rule = OnlineRule(centring=False)
+    settings = LayerSettings(30, 16, precision="float", rule=rule, input_mean=0.1)
+    (state,) = copies(settings, 1)
+    layer = FloatLayer(settings, state)
+    x = (generator.random((1, 30)) < 0.4).astype(np.int8)
+    error = generator.normal(size=(1, 16)).astype(np.float32)
+    weight = np.where(layer.hidden >= 0, 1.0, -1.0)
+
+    inputs = torch.tensor(x, dtype=torch.float32, requires_grad=True)
+    w = torch.tensor(weight, dtype=torch.float32)
+    distance = inputs @ w - 0.1 * w.sum(0)
+    window = (distance.abs() <= 5 / 8 * torch.tensor(layer.deviation)).float()
+    assert 0 < window.sum() < 16
+    (distance * window * torch.tensor(error)).sum().backward()
+
+    layer.forward(x)
+    down = layer.backward(error, learn=False)
+    np.testing.assert_allclose(down, inputs.grad.numpy() / 2**settings.backward_shift, rtol=1e-5, atol=1e-6)
+
+
+def test_fixed_point_steps_are_the_declared_rule_on_average() -> None:
+    """Over many draws, the mean integer step of a synapse is the float step in levels: rounding adds no bias."""
+    rule = OnlineRule(lr=0.004, consolidation=Quadratic(1.0), centring=False)
+    settings = LayerSettings(1, 4000, readout=True, precision=8, rule=rule)
+    for level in (-50, -1, 0, 30, 60):
+        (state,) = copies(settings, 1)
+        state["hidden"][:] = level
+        layer = FixedLayer(settings, state)
+        layer.forward(np.ones((1, 1), np.int8))
+        layer.backward(np.full((1, 4000), 100, np.int32))
+        h = np.array([level / settings.limit_levels])
+        step = np.array([127 * 0.004 * 100 / 128])
+        expected = metaplastic_update(h * settings.limit_levels, step, Quadratic(63.0))[0] - level
+        observed = layer.hidden.mean() - level
+        assert abs(observed - expected) < 5 * 0.5 / 4000**0.5, level
+
+
+def test_draws_are_uniform_independent_between_images_and_a_function_of_their_place() -> None:
+    key = random_draws.key(7, 3)
+    all_rows = random_draws.draws(key, np.arange(200), 300, 24)
+    some_rows = random_draws.draws(key, np.array([5, 190]), 300, 24)
+    np.testing.assert_array_equal(some_rows, all_rows[[5, 190]])
+    other = random_draws.draws(random_draws.key(7, 4), np.arange(200), 300, 24)
+    counts = np.bincount(all_rows.ravel() >> 20, minlength=16)
+    assert counts.sum() == 60000
+    assert ((counts - 3750) ** 2 / 3750).sum() < 37.7  # chi-square, 15 degrees, p = 0.001
+    assert abs(np.corrcoef(all_rows.ravel(), other.ravel())[0, 1]) < 0.015
+    assert abs(np.corrcoef(all_rows[:, :-1].ravel(), all_rows[:, 1:].ravel())[0, 1]) < 0.015
+    assert abs(np.corrcoef(all_rows[:-1].ravel(), all_rows[1:].ravel())[0, 1]) < 0.015
+
+
+# The compiled form.
+
+
+@pytest.mark.parametrize("bits", [3, 5, 8, 12, 16])
+@pytest.mark.parametrize("readout", [False, True])
+@pytest.mark.parametrize("thresholds", ["balanced", "homeostatic"])
+@pytest.mark.parametrize("centring", [False, True])
+def test_the_compiled_layer_equals_its_twin_to_the_bit(bits, readout, thresholds, centring) -> None:
+    generator = np.random.default_rng(bits)
+    consolidation = CONSOLIDATIONS[bits % len(CONSOLIDATIONS)]
+    rule = OnlineRule(lr=0.05, consolidation=consolidation, thresholds=thresholds, centring=centring)
+    settings = LayerSettings(37, 23, readout, bits, rule, seed=2**32 - bits, input_mean=0.0 if readout else 0.3)
+    twin, compiled = (
+        form(settings, state) for form, state in zip((FixedLayer, CompiledLayer), copies(settings, 2), strict=True)
+    )
+    for _ in range(100):
+        x = generator.integers(-1, 2, (2, 37)).astype(np.int8)
+        np.testing.assert_array_equal(twin.forward(x), compiled.forward(x))
+        error = generator.integers(-40000, 40000, (2, 23)).astype(np.int32)
+        np.testing.assert_array_equal(twin.backward(error), compiled.backward(error))
+    assert_same(twin.state, compiled.state)
+    weight = np.where(twin.hidden >= 0, 1, -1)
+    np.testing.assert_array_equal(twin.balance, weight.sum(axis=0))
+    assert np.abs(twin.hidden).max() == settings.limit_levels  # the clamp was reached, and held
+
+
+@pytest.mark.parametrize(
+    ("bits", "changes", "rule"),
+    [
+        (8, {"max_level": 255}, {}),
+        (3, {"max_level": 16}, {"memory": 64}),
+        (16, {"max_level": 1}, {"memory": 64}),
+        (8, {"max_level": 200, "frozen": True}, {"memory": 100}),
+    ],
+)
+def test_levels_forgetting_and_frozen_synapses_equal_the_twin_to_the_bit(bits, changes, rule) -> None:
+    generator = np.random.default_rng(bits)
+    rule = OnlineRule(lr=0.05, **rule)
+    settings = LayerSettings(37, 23, precision=bits, rule=rule, seed=bits, input_mean=0.3, **changes)
+    twin, compiled = (
+        form(settings, state) for form, state in zip((FixedLayer, CompiledLayer), copies(settings, 2), strict=True)
+    )
+    for layer in (twin, compiled):
+        layer.set_thresholds(np.arange(23) - 11)
+        np.testing.assert_array_equal(layer.integer_thresholds(), np.arange(23) - 11)
+    before = twin.hidden.copy()
+    for _ in range(100):
+        x = generator.integers(0, settings.max_level + 1, (2, 37)) * (generator.random((2, 37)) < 0.5)
+        np.testing.assert_array_equal(twin.forward(x), compiled.forward(x))
+        error = generator.integers(-40000, 40000, (2, 23)).astype(np.int32)
+        np.testing.assert_array_equal(twin.backward(error), compiled.backward(error))
+    assert_same(twin.state, compiled.state)
+    assert (twin.hidden == before).all() == settings.frozen
+
+
+@pytest.mark.parametrize("precision", ["float", 8, 16])
+def test_what_is_not_used_is_forgotten_at_the_rate_of_the_memory(precision) -> None:
+    """Without errors, the mean hidden weight after n images is h exp(-n / memory), at the limit too."""
+    rule = OnlineRule(memory=500, consolidation=Quadratic(1.0), readout_limit=1.0)
+    settings = LayerSettings(2, 4000, readout=True, precision=precision, rule=rule)
+    (state,) = copies(settings, 1)
+    full = 1.0 if precision == "float" else settings.levels
+    state["hidden"][:] = [[full], [-full]]
+    layer = (FloatLayer if precision == "float" else CompiledLayer)(settings, state)
+    for _ in range(300):
+        layer.forward(np.array([[1, 0]], np.int8))
+        layer.backward(np.zeros((1, 4000), np.int32))
+    assert abs(layer.hidden[0].mean() / full - np.exp(-300 / 500)) < 0.004
+    assert (layer.hidden[1] == -full).all()  # its input was never active
+
+
+@pytest.mark.parametrize("consolidation", CONSOLIDATIONS, ids=lambda c: c.kind)
+@pytest.mark.parametrize("readout", [False, True])
+def test_the_compiled_float_layer_equals_its_twin_within_rounding(consolidation, readout) -> None:
+    generator = np.random.default_rng(2)
+    rule = OnlineRule(lr=0.05, consolidation=consolidation, memory=300 if readout else None)
+    settings = LayerSettings(37, 23, readout, "float", rule, input_mean=0.0 if readout else 0.3, max_level=16)
+    twin, compiled = (
+        make_layer(settings, state, fast) for fast, state in zip((False, True), copies(settings, 2), strict=True)
+    )
+    assert (type(twin) is type(compiled)) == (consolidation.kind == "table")  # which the kernels do not know
+    for _ in range(100):
+        x = generator.integers(0, 17, (2, 37)) * (generator.random((2, 37)) < 0.5)
+        np.testing.assert_array_equal(twin.forward(x), compiled.forward(x))
+        error = generator.normal(size=(2, 23)).astype(np.float32)
+        np.testing.assert_allclose(twin.backward(error), compiled.backward(error), rtol=1e-5, atol=1e-5)
+    for name in STATE:
+        np.testing.assert_allclose(twin.state[name], compiled.state[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    np.testing.assert_array_equal(twin.hidden >= 0, compiled.hidden >= 0)
+    if consolidation.kind in ("constant", "linear", "quadratic"):
+        assert_same(twin.state, compiled.state)
+
+
+def test_integers_stay_inside_the_widths_that_are_stated() -> None:
+    """The largest errors, learning rate and precision: no 32-bit number of the compiled form overflows."""
+    for bits in (3, 8, 9, 16):
+        settings = LayerSettings(3, 7, True, bits, OnlineRule(lr=1.0, consolidation=Constant(), memory=64))
+        twin, compiled = (
+            form(settings, state) for form, state in zip((FixedLayer, CompiledLayer), copies(settings, 2), strict=True)
+        )
+        for sign in (1, -1, 1):
+            for layer in (twin, compiled):
+                layer.forward(np.array([[1, -1, 1]], np.int8))
+                layer.backward(np.full((1, 7), sign * (2**15 - 1), np.int32))
+        assert_same(twin.state, compiled.state)
+        assert np.abs(twin.hidden).max() <= settings.limit_levels
+
+
+# Errors of the readout.
+
+
+def test_the_integer_softmax_is_the_float_one_to_its_last_bit() -> None:
+    generator = np.random.default_rng(0)
+    sums = generator.integers(-100, 100, (500, 10)).astype(np.int32)
+    labels = generator.integers(0, 10, 500)
+    fixed = ClassError("softmax", 10, 512, 8, 0.0)(sums, labels)
+    real = ClassError("softmax", 10, 512, "float", 0.0)(sums, labels)
+    logits = torch.tensor(sums / 512**0.5, requires_grad=True)
+    torch.nn.functional.cross_entropy(logits, torch.tensor(labels), reduction="sum").backward()
+    np.testing.assert_allclose(real, logits.grad.numpy(), atol=1e-6)
+    assert np.abs(fixed - 128 * real).max() <= 1.0
+    assert np.abs(fixed).max() <= 127
+    dead = ClassError("softmax", 10, 512, 8, 0.1)(sums, labels)
+    assert set(np.abs(dead[dead != 0]).tolist()) == set(np.abs(fixed[np.abs(fixed) >= 13]).tolist())
+
+
+def test_a_margin_error_pushes_the_strongest_rival_within_the_margin() -> None:
+    sums = np.array([[40, 38, 30, -9], [40, 10, 10, 10]], np.int32)
+    for precision, one in ((8, 127), ("float", 1)):
+        error = ClassError("margin", 4, 144, precision)(sums, np.array([0, 0]))
+        np.testing.assert_array_equal(error, [[-one, one, 0, 0], [0, 0, 0, 0]])
+
+
+def test_a_ternary_error_is_the_sign_of_a_large_softmax_error() -> None:
+    generator = np.random.default_rng(0)
+    sums, labels = generator.integers(-100, 100, (500, 10)).astype(np.int32), generator.integers(0, 10, 500)
+    real = ClassError("softmax", 10, 512, "float", 0.0)(sums, labels)
+    np.testing.assert_array_equal(
+        ClassError("ternary", 10, 512, "float")(sums, labels), np.where(np.abs(real) >= 0.25, np.sign(real), 0)
+    )
+    fixed = ClassError("ternary", 10, 512)(sums, labels)
+    clear = np.abs(np.abs(real) - 0.25) > 1 / 128
+    np.testing.assert_array_equal(fixed[clear], 127 * np.where(np.abs(real) >= 0.25, np.sign(real), 0)[clear])
+    assert set(np.unique(fixed)) == {-127, 0, 127}
+
+
+# The learner.
+
+
+@pytest.mark.parametrize(
+    ("feedback", "lanes", "error", "changes"),
+    [
+        ("symmetric", 1, "softmax", {"inputs": "pixels"}),
+        ("direct", 3, "margin", {"plastic": ("hidden2", "readout")}),
+    ],
+)
+def test_kernels_and_oracle_end_in_the_same_state(digits, feedback, lanes, error, changes) -> None:
+    scenario = permuted_tasks(digits, 2, seed=0)
+    rule = OnlineRule(lr=0.02, error=error, memory=1000)
+    learners = [
+        Learner([64, 20, 15, 10], rule=rule, feedback=feedback, lanes=lanes, backend=backend, **changes)
+        for backend in ("oracle", "kernels")
+    ]
+    first, second = (learner.fit(scenario, images=100) for learner in learners)
+    for a, b in zip(learners[0].states, learners[1].states, strict=True):
+        assert_same(a, b)
+    np.testing.assert_array_equal(first.accuracy.values, second.accuracy.values)
+    assert first.online == second.online
+
+
+@pytest.mark.parametrize("precision", ["float", 8])
+def test_it_learns_and_metaplasticity_keeps_what_it_learned(digits, precision) -> None:
+    scenario = permuted_tasks(digits, 2, seed=1)
+    accuracies = {}
+    for consolidation in (Linear(1.0), Constant()):
+        learner = online(
+            [64, 200, 10],
+            rule=OnlineRule(lr=0.04, consolidation=consolidation),
+            precision=precision,
+            backend="kernels",
+        )
+        accuracies[consolidation.kind] = learner.fit(scenario).accuracy.values[-1]
+    assert accuracies["linear"].mean() > 0.70
+    assert accuracies["linear"][0] > accuracies["constant"][0] + 0.05
+
+
+@pytest.mark.parametrize("precision", ["float", 8])
+def test_a_saved_learner_resumes_to_the_identical_state(digits, precision, tmp_path) -> None:
+    parts = list(permuted_tasks(digits, 2, seed=2).train)
+    settings = {"precision": precision, "backend": "kernels", "seed": 5, "feedback": "direct"}
+    whole = Learner([64, 30, 10], **settings)
+    whole.fit(parts, images=300)
+    half = Learner([64, 30, 10], **settings)
+    half.fit(parts[:1], images=300)
+    half.save(tmp_path / "learner.safetensors")
+    resumed = load_learner(tmp_path / "learner.safetensors")
+    resumed.fit(parts[1:], images=300)
+    for a, b in zip(whole.states, resumed.states, strict=True):
+        assert_same(a, b)
+    resumed.save(tmp_path / "a.safetensors")
+    whole.save(tmp_path / "b.safetensors")
+    a, b = (load_learner(tmp_path / name) for name in ("a.safetensors", "b.safetensors"))
+    np.testing.assert_array_equal(a.predict(digits.test.x), b.predict(digits.test.x))
+
+
+@pytest.mark.parametrize("precision", ["float", 8])
+def test_a_learner_with_a_function_of_ones_own(digits, precision, tmp_path, registry) -> None:
+    images = permuted_tasks(digits, 1, seed=2).train[0]
+    settings = {"precision": precision, "backend": "kernels", "seed": 5}
+    plain = Learner([64, 30, 10], rule=lambda size: 1 / (1 + size / 0.2), **settings)
+    own = Learner([64, 30, 10], rule=Soft(0.2), **settings)
+    for learner in (plain, own):
+        learner.fit(images, images=300)
+    for a, b in zip(plain.states, own.states, strict=True):
+        assert_same(a, b)
+    path = tmp_path / "learner.safetensors"
+    with pytest.raises(TypeError, match="plain Python function, and no file can hold it"):
+        plain.save(path)
+    with pytest.raises(ValueError, match="Soft cannot be saved: it is not registered"):
+        own.save(path)
+    assert not path.exists()
+    register_consolidation(Soft)
+    own.save(path)
+    assert load_learner(path).rule.consolidation == Soft(0.2)
+    del registry["soft"]
+    with pytest.raises(ValueError, match=r"unknown consolidation 'soft'.*registered before it is read"):
+        load_learner(path)
+
+
+def test_an_altered_file_is_refused(digits, tmp_path) -> None:
+    path = tmp_path / "learner.safetensors"
+    Learner([64, 10], backend="oracle").save(path)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match="altered"):
+        load_learner(path)
+    assert is_learner(path)
+    path.write_bytes(content[:50])
+    assert not is_learner(path)
+    assert not is_learner(tmp_path / "none")
+    with pytest.raises(FormatError):
+        load_learner(path)
+
+
+@pytest.mark.parametrize("thresholds", ["balanced", "homeostatic"])
+@pytest.mark.parametrize("precision", ["float", 8])
+def test_the_network_it_becomes_fires_as_the_layers_do(digits, thresholds, precision) -> None:
+    learner = Learner(
+        [64, 30, 20, 10], rule=OnlineRule(lr=0.02, thresholds=thresholds), precision=precision, backend="kernels"
+    )
+    learner.fit(digits.train, images=200)
+    spikes = learner.encode(digits.test.x)
+    x = spikes.view(np.int8)
+    for layer in learner._started().layers:  # type: ignore[attr-defined]
+        x = layer.forward(x)
+    np.testing.assert_array_equal(learner.graph().sums(spikes), x)
+    np.testing.assert_array_equal(learner.predict(digits.test.x), x.argmax(axis=1))
+
+
+def test_probes_see_the_learner_on_the_way(digits) -> None:
+    learner = Learner([64, 30, 10], backend="kernels")
+    probes = [hidden_histogram(8), flip_rate(), threshold_drift(), saturation, accuracy_on(digits.test, "test")]
+    history = learner.fit(digits.train, probes, images=300, every=100)
+    assert [record["images"] for record in history.probes] == [100, 200, 300]
+    last = history.probes[-1]
+    assert [sum(counts) for counts in last["hidden_histogram"]] == [64 * 30, 30 * 10]
+    assert 0 < last["flip_rate"][0] < 0.5
+    assert last["threshold_drift"][0] > 0
+    assert last["test"] == learner.accuracy(digits.test)
+
+
+# Bad input.
+
+
+def test_arguments_that_do_not_fit_are_named(digits) -> None:
+    for arguments, message in (
+        ({"sizes": [64]}, "sizes"),
+        ({"sizes": [64, 0, 10]}, "sizes"),
+        ({"sizes": [64, 10], "precision": 2}, "3 to 16"),
+        ({"sizes": [64, 10], "precision": 17}, "3 to 16"),
+        ({"sizes": [64, 10], "precision": "double"}, "precision"),
+        ({"sizes": [64, 10], "backend": "loihi"}, "backend"),
+        ({"sizes": [64, 10], "feedback": "none"}, "feedback"),
+        ({"sizes": [64, 10], "lanes": 0}, "lanes"),
+        ({"sizes": [64, 10], "inputs": "floats"}, "inputs"),
+        ({"sizes": [64, 10], "form": "packed"}, "form"),
+        ({"sizes": [64, 10], "plastic": ("hidden1",)}, "name one or more of readout"),
+        ({"sizes": [64, 10], "plastic": ()}, "name one or more of readout"),
+        ({"sizes": [64, 10], "inputs": "pixels", "max_level": 1000}, "1 to 8 bits"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Learner(**arguments)
+    with pytest.raises(ValueError, match="lr"):
+        OnlineRule(lr=float("nan"))
+    with pytest.raises(ValueError, match="memory"):
+        OnlineRule(memory=10)
+    with pytest.raises(TypeError, match="consolidation"):
+        OnlineRule(consolidation="tanh2")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="64 pixels"):
+        Learner([63, 10], backend="oracle").fit(digits.train)
+    with pytest.raises(DataError, match="no images"):
+        Learner([64, 10], backend="oracle").fit([])
+    with pytest.raises(ValueError, match="labels run from"):
+        ClassError("softmax", 10, 512)(np.zeros((1, 10), np.int32), np.array([10]))
+    with pytest.raises(TypeError, match="unsigned levels"):
+        Learner([64, 10], backend="oracle").predict(np.zeros((1, 64)))
+    graded = Learner([64, 10], backend="oracle", inputs="pixels", max_level=16, input_mean=0.3)
+    for level, message in ((17, "from 17 to 17"), (-1, "from -1 to -1")):
+        with pytest.raises(ValueError, match=message):
+            graded.predict(np.full((1, 64), level))
+    with pytest.raises(DataError, match="1 images to learn, fewer than the 2 lanes"):
+        Learner([64, 10], backend="oracle", lanes=2).fit(digits.train, images=1)
+    for name in ("images", "every"):
+        with pytest.raises(ValueError, match=f"{name} is 0"):
+            Learner([64, 10], backend="oracle").fit(digits.train, **{name: 0})
+    with pytest.raises(ValueError, match="levels up to 255"):
+        graded.fit(Images(digits.train.x, digits.train.y, "other levels", 10))
+
+
+def test_an_error_that_is_not_a_number_stops_learning_with_step_and_layer() -> None:
+    learner = Learner([4, 3, 2], precision="float", backend="oracle", input_mean=0.1)
+    engine = learner._started()
+    engine.learn(np.ones((5, 4), np.int8), np.zeros(5, np.int64))
+    engine.error = lambda sums, labels: np.array([[0.0, np.inf]], np.float32)
+    with pytest.raises(DivergenceError, match=r"layer 2 of 2: .*readout.* after 5 images"):
+        engine.learn(np.ones((1, 4), np.int8), np.zeros(1, np.int64))
+
+
+def test_an_error_that_is_not_a_number_stops_a_layer() -> None:
+    settings = LayerSettings(4, 3, precision="float", input_mean=0.1)
+    (state,) = copies(settings, 1)
+    layer = FloatLayer(settings, state)
+    layer.forward(np.ones((1, 4), np.int8))
+    with pytest.raises(DivergenceError, match="hidden layer of 3 units"):
+        layer.backward(np.array([[0.0, np.nan, 0.0]], np.float32))
+
+
+def test_a_stream_of_images_with_too_many_classes_is_refused() -> None:
+    images = Images(torch.zeros((4, 64), dtype=torch.uint8), torch.arange(4), "four", 12)
+    with pytest.raises(ValueError, match="12 classes"):
+        Learner([64, 10], backend="oracle").fit(images)

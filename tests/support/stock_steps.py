@@ -1,0 +1,122 @@
+"""Steps a plan through Lava's own ProcessModels in this process: no actors, so that many networks take seconds.
+
+Each model is Lava's class, made as Lava's builder makes it, with ports that only hand arrays on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from lava.magma.core.model.py.type import LavaPyType
+from lava.proc.conv.models import PyConvModelFixed
+from lava.proc.dense.models import PyDenseModelBitAcc
+from lava.proc.graded.models import PyGradedReluVecModelFixed, PyGradedVecModelFixed
+from lava.proc.lif.models import PyLifModelBitAcc, PyLifResetModelBitAcc
+from lava.proc.sparse.models import PySparseModelBitAcc
+
+from lava_meta.graph import BinaryGraph
+from lava_meta.loihi.stock import StockLayer, latencies, plan
+from lava_meta.processes.runtime import loggers_unchanged
+from lava_meta.processes.stock_script import KINDS
+
+MODELS: dict[str, Any] = {
+    "Conv": PyConvModelFixed,
+    "Dense": PyDenseModelBitAcc,
+    "GradedReluVec": PyGradedReluVecModelFixed,
+    "GradedVec": PyGradedVecModelFixed,
+    "LIF": PyLifModelBitAcc,
+    "LIFReset": PyLifResetModelBitAcc,
+    "Sparse": PySparseModelBitAcc,
+}
+STATE = 2**23  # 24 bits with sign
+
+
+class _Port:
+    """Hands one array on."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.value = np.zeros(shape, np.int64)
+
+    def send(self, value: np.ndarray) -> None:
+        self.value = np.asarray(value)
+
+    def recv(self) -> np.ndarray:
+        return self.value
+
+
+def make_model(kind: str, arguments: dict[str, Any]) -> Any:
+    """Lava's fixed-point model of a stock Process, with its Vars at their first values."""
+    with loggers_unchanged():
+        process = KINDS[kind](**arguments)
+    model = MODELS[kind](process.proc_params)
+    for port in [*process.in_ports, *process.out_ports]:
+        setattr(model, port.name, _Port(port.shape))
+    for var in process.vars:
+        declared: LavaPyType = getattr(MODELS[kind], var.name, None)
+        if declared is None:
+            continue
+        if declared.cls is int:
+            setattr(model, var.name, int(np.asarray(var.init).item()))
+        elif kind == "Sparse" and var.name == "weights":
+            model.weights = var.init.astype(np.int32)
+        else:
+            value = np.zeros(var.shape, declared.d_type)
+            value[:] = var.init
+            setattr(model, var.name, value)
+    return model
+
+
+class Layer:
+    """One planned layer, step by step."""
+
+    def __init__(self, layer: StockLayer) -> None:
+        self.layer = layer
+        self.models = {name: make_model(part.kind, part.arguments) for name, part in layer.parts.items()}
+        self.extremes: dict[str, int] = dict.fromkeys(layer.parts, 0)  # the greatest value that neurons received
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        """What the layer sends (n_out,) in a step in which it gets x (n_in,)."""
+        parts, models = self.layer.parts, self.models
+        received = {name: 0 for name, part in parts.items() if part.is_neurons}
+        for source, target in self.layer.links:
+            if not parts[source].is_neurons:
+                buffer = models[source].a_buf if parts[source].kind == "Conv" else models[source].a_buff
+                received[target] = received[target] + buffer.reshape(models[target].a_in.shape)
+        for name, value in received.items():
+            models[name].a_in.send(np.broadcast_to(value, models[name].a_in.shape).astype(np.int32))
+            self.extremes[name] = max(self.extremes[name], int(np.abs(value).max()))
+            models[name].run_spk()
+        for name in self.layer.inputs:
+            shape = models[name].s_in.shape
+            flat = len(shape) == 1
+            models[name].s_in.send(x if flat else x.reshape(shape[2], *shape[:2]).transpose(1, 2, 0))
+        for source, target in self.layer.links:
+            if parts[source].is_neurons:
+                models[target].s_in.send(models[source].s_out.value)
+        for name, part in parts.items():
+            if not part.is_neurons:
+                models[name].run_spk()
+        out = models[self.layer.output].s_out.value
+        return (out if out.ndim == 1 else out.transpose(2, 0, 1)).reshape(-1)
+
+
+def activations(graph: BinaryGraph, images: np.ndarray) -> tuple[dict[str, np.ndarray], list[Layer]]:
+    """Every layer's output by name, as `graph.activations` gives it, one image a step in a pipeline; and the layers."""
+    planned = plan(graph)
+    delay = latencies(planned)
+    layers = [Layer(layer) for layer in planned]
+    out: dict[str, list[np.ndarray]] = {name: [] for name, _ in graph.named_layers()}
+    pixels = graph.check_images(images).astype(np.int32)
+    if graph.signs:
+        pixels = (pixels > 0).astype(np.int32)
+    for step in range(len(pixels) + delay["readout"]):
+        x = pixels[min(step, len(pixels) - 1)]
+        for layer in layers:
+            x = layer.step(x)
+            name = layer.layer.name
+            if name in out and delay[name] <= step < delay[name] + len(pixels):
+                out[name].append(x)
+    found = {name: np.stack(values) for name, values in out.items()}
+    return {name: v if name == "readout" else np.where(v > 0, 1, -1) for name, v in found.items()}, layers
