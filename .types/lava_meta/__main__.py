@@ -1,0 +1,1 @@
+../../lava_meta/__main__.py

@@ -1,0 +1,1 @@
+../../lava_meta/errors.py
