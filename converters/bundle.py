@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-import lava_meta
 from lava_meta.converters.bundle_readme import readme
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.nir import to_nir
@@ -40,6 +39,7 @@ from lava_meta.loihi.stock import StockLayer, plan
 from lava_meta.online_learning import Learner
 from lava_meta.rule import Consolidation, Tanh2, consolidation_from_dict
 from lava_meta.rule.lowering import PRECISIONS, EngineRule, lower
+from lava_meta.version import __version__
 
 FORMAT, VERSION = "lava_meta.bundle", 1
 IMAGES = 100  # for acceptance
@@ -120,7 +120,7 @@ def bundle(
         )
         (temporary / "README.md").write_text(text, encoding="utf-8")
         checksums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(temporary.iterdir())}
-        manifest = {"format": FORMAT, "version": VERSION, "lava_meta": lava_meta.__version__, "sha256": checksums}
+        manifest = {"format": FORMAT, "version": VERSION, "lava_meta": __version__, "sha256": checksums}
         _write_json(temporary / "bundle.json", manifest)
     return target
 

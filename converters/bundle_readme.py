@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-import lava_meta
 from lava_meta.graph import BinaryGraph
 from lava_meta.io.learned import Learned
 from lava_meta.loihi.stock import StockLayer, latencies
 from lava_meta.rule.lowering import EngineRule
+from lava_meta.version import __version__
 
 _POINTS = {"fixed": "Fixed point:", "float": "Floating point:"}
 
@@ -49,7 +49,7 @@ def readme(
     )
     return f"""# A binarized network for Loihi 2
 
-{graph.n_in} inputs ({graph.domain}), {graph.n_out} classes; written by lava_meta {lava_meta.__version__}.
+{graph.n_in} inputs ({graph.domain}), {graph.n_out} classes; written by lava_meta {__version__}.
 
     python run.py                     Lava's simulation of Loihi 2
     python run.py --backend loihi     a chip, with Intel's extension of Lava (lava-loihi)

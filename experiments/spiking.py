@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import snntorch
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lava_meta.data import Images
 from lava_meta.data.scenarios import Scenario, permuted_tasks
+from lava_meta.errors import require
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
 from lava_meta.experiments.common.figures import permuted_task_figures
@@ -61,6 +61,9 @@ class SpikingMLP(nn.Module):
     capturable = True  # the units carry nothing over: every pass begins with membranes of 0
 
     def __init__(self, settings: SpikingSettings, images: Images) -> None:
+        require("snntorch", "The experiment spiking")
+        import snntorch
+
         super().__init__()
         sizes = (images.features, *settings.hidden, images.classes)
         self.steps, self.hidden, self.rate = settings.steps, settings.hidden, torch.zeros(())

@@ -8,6 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lava_meta.moved import install
+from lava_meta.version import __version__
+
+install()
+
 if TYPE_CHECKING:
     from lava_meta.converters import LavaNetwork, convert, load
     from lava_meta.converters.backends import run
@@ -50,9 +55,9 @@ _HOME = {
     "data.scenarios": ("Scenario", "dataset_sequence", "permuted_tasks", "split_classes", "stream_of_subsets"),
     "training": ("TrainSettings", "evaluate", "train"),
 }
+_NEEDS = {"bundle": "nir", "from_nir": "nir", "from_snntorch": "snntorch", "to_nir": "nir"}  # optional packages
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
-__version__ = "0.1.0"
 __all__ = [
     "AccuracyMatrix",
     "BinaryConv2d",
@@ -99,6 +104,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'lava_meta' has no attribute {name!r}")
+    if name in _NEEDS:
+        from lava_meta.errors import require
+
+        require(_NEEDS[name], f"lava_meta.{name}")
     value = getattr(importlib.import_module(f"lava_meta.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value

@@ -41,7 +41,11 @@ class DivergenceError(LavaMetaError):
     """Training produced a loss or a weight that is not a finite number."""
 
 
-class LavaMissingError(LavaMetaError, ImportError):
+class PackageMissingError(LavaMetaError, ImportError):
+    """An optional package is needed for this call and is not installed."""
+
+
+class LavaMissingError(PackageMissingError):
     """Lava is needed for this call and cannot be imported."""
 
 
@@ -51,6 +55,18 @@ class RunError(LavaMetaError):
 
 class RunTimeout(RunError):
     """A Lava run made no progress within its time limit and was stopped."""
+
+
+_EXTRAS = {"nir": "nir", "sklearn": "vision", "snntorch": "snntorch", "torchvision": "vision"}  # package -> extra
+
+
+def require(package: str, what: str) -> None:
+    """Raise `PackageMissingError` unless the optional `package` is installed; `what` names the call that needs it."""
+    if importlib.util.find_spec(package) is None:
+        raise PackageMissingError(
+            f"{what} needs the package {package}, which is not installed: pip install 'lava-meta[{_EXTRAS[package]}]', "
+            "or 'lava-meta[all]' for everything"
+        )
 
 
 def require_lava(what: str) -> None:

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lava_meta.errors import DataError
+from lava_meta.errors import DataError, require
 
 DATASETS = ("digits", "mnist", "fashion-mnist", "usps", "cifar10", "cifar100")
 _FOLDERS = {
@@ -272,6 +272,7 @@ def _images(name: str, x: np.ndarray, y: np.ndarray, classes: int = 10, max_leve
 
 
 def _digits() -> Dataset:
+    require("sklearn", "The data set digits")
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -326,6 +327,7 @@ def _read_usps(root: Path) -> tuple[_Arrays, _Arrays]:
                 return (file["x_train"], file["y_train"]), (file["x_test"], file["y_test"])
         except zipfile.BadZipFile as error:
             raise ValueError(error) from error
+    require("torchvision", "Reading USPS as torchvision keeps it")
     from torchvision.datasets import USPS
 
     train, test = (USPS(root, train=is_train) for is_train in (True, False))
@@ -333,6 +335,7 @@ def _read_usps(root: Path) -> tuple[_Arrays, _Arrays]:
 
 
 def _read_cifar(root: Path) -> tuple[_Arrays, _Arrays]:
+    require("torchvision", "Reading CIFAR")
     from torchvision import datasets
 
     read = datasets.CIFAR10 if root.name == _FOLDERS["cifar10"] else datasets.CIFAR100
@@ -341,6 +344,7 @@ def _read_cifar(root: Path) -> tuple[_Arrays, _Arrays]:
 
 
 def _download(name: str, root: Path) -> None:
+    require("torchvision", f"Downloading {name}")
     from torchvision import datasets
 
     try:

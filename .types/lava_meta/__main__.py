@@ -1,1 +1,0 @@
-../../lava_meta/__main__.py

@@ -1,0 +1,56 @@
+"""Modules that moved in version 0.2 are still imported by their old names, with a warning, until 0.3.
+
+`import lava_meta` puts `OldNames` at the end of Python's finders: it is asked only for names that no file has.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "conv": "graph.conv",
+    "device_curve": "rule.measured",
+    "evaluation": "training.evaluation",
+    "figures": "plotting.figures",
+    "files": "io.files",
+    "hardware": "loihi.cost",
+    "inputs": "graph.inputs",
+    "layers": "graph.dense",
+    "lowering": "rule.lowering",
+    "methods": "training.methods",
+    "metrics": "training.metrics",
+    "model_file": "training.model_file",
+    "picture": "plotting.network",
+    "settings": "training.settings",
+    "spiking": "graph.spiking",
+    "stock": "loihi.stock",
+    "streams": "data",
+}
+
+
+class OldNames(MetaPathFinder, Loader):
+    """Finds `lava_meta.streams` as `lava_meta.data`, and so on: the very same module object."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        package, _, name = fullname.partition(".")
+        return ModuleSpec(fullname, self) if package == "lava_meta" and name in MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        old = module.__name__
+        new = f"lava_meta.{MOVED[old.partition('.')[2]]}"
+        warnings.warn(f"{old} moved to {new}; the old name goes away in 0.3", DeprecationWarning, stacklevel=2)
+        sys.modules[old] = importlib.import_module(new)
+
+
+def install() -> None:
+    """Let old names be found. Repeatable."""
+    if not any(isinstance(finder, OldNames) for finder in sys.meta_path):
+        sys.meta_path.append(OldNames())

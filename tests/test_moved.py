@@ -1,0 +1,32 @@
+"""Modules that moved are found by their old names, with a warning that names the new one."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+
+from lava_meta.moved import MOVED
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_the_old_name_gives_the_same_module(old: str) -> None:
+    sys.modules.pop(f"lava_meta.{old}", None)
+    with pytest.warns(DeprecationWarning, match=rf"lava_meta\.{old} moved to lava_meta\.{MOVED[old]}"):
+        found = importlib.import_module(f"lava_meta.{old}")
+    assert found is importlib.import_module(f"lava_meta.{MOVED[old]}")
+
+
+def test_names_of_the_old_modules_are_there() -> None:
+    with pytest.warns(DeprecationWarning):
+        sys.modules.pop("lava_meta.streams", None)
+        from lava_meta.streams import Scenario, permuted_tasks
+    import lava_meta
+
+    assert (lava_meta.Scenario, lava_meta.permuted_tasks) == (Scenario, permuted_tasks)
+
+
+def test_a_name_that_never_was_is_not_found() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("lava_meta.nowhere")
