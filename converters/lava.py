@@ -206,7 +206,7 @@ class LavaNetwork:
         return cls(graph, parity=notes.get("parity"), learned=from_header(notes.get("learned")))
 
     def picture(self) -> Figure:
-        """The network drawn layer by layer, a matplotlib figure; `lava_meta.plotting.network.save` writes it to a file."""
+        """The network drawn layer by layer, a matplotlib figure; `plotting.network.save` writes it to a file."""
         from lava_meta.plotting.network import picture
 
         return picture(self.graph)

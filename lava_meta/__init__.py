@@ -78,6 +78,7 @@ __all__ = [
     "Scenario",
     "SpikingNetwork",
     "TrainSettings",
+    "__version__",
     "bundle",
     "consolidation_from_csv",
     "convert",
