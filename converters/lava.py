@@ -23,7 +23,6 @@ from lava_meta.graph import BinaryGraph
 from lava_meta.io.learned import Learned, from_header, to_header
 
 if TYPE_CHECKING:
-    from lava.magma.core.run_configs import RunConfig
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
@@ -148,13 +147,13 @@ class LavaNetwork:
 
         return LayeredNetwork(graph=self.graph, lanes=check_lanes(lanes))
 
-    def run_config(self, backend: str = "cpu") -> RunConfig:
+    def run_config(self, backend: str = "cpu") -> Any:
         """The run configuration of Lava with which `process()` runs on `backend`: "cpu", "loihi-sim" or "loihi".
 
-        See `lava_meta.converters.backends`. Raises `ValueError` for another name, `ConversionError` where the network
+        See `lava_meta.processes.backends`. Raises `ValueError` for another name, `ConversionError` where the network
         does not fit Loihi's ranges, `LavaMissingError` for "loihi" without Intel's extension.
         """
-        from lava_meta.converters.backends import run_config
+        from lava_meta.processes.backends import run_config
 
         return run_config(self.graph, backend)
 

@@ -155,8 +155,8 @@ def run(
     import time
 
     from lava_meta.converters import LavaNetwork
-    from lava_meta.converters.backends import check_backend
     from lava_meta.converters.backends import run as run_on
+    from lava_meta.processes.backends import check_backend
 
     check_backend(backend)
     if backend == "loihi" and (layer is not None or sums):

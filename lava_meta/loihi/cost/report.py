@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,78 +22,27 @@ from lava_meta.graph import BinaryGraph
 from lava_meta.io.files import write_json, write_text
 from lava_meta.loihi.chips import TAG_BITS, TRACE_BITS, TRACES, Chip, find_chip
 from lava_meta.loihi.cost import energy, neurobench
-from lava_meta.loihi.cost.assumptions import Assumption, assumptions
-from lava_meta.loihi.cost.placement import Core, place
+from lava_meta.loihi.cost.assumptions import assumptions
+from lava_meta.loihi.cost.figure import draw
+from lava_meta.loihi.cost.placement import place
 from lava_meta.loihi.cost.populations import INPUT, Population, populations
+from lava_meta.loihi.cost.record import LayerCost, Record, Totals
+from lava_meta.loihi.cost.tables import as_text
 from lava_meta.loihi.cost.workload import Workload, measure
 from lava_meta.loihi.stock import StockLayer, latencies, plan
+from lava_meta.plotting import figures
 
 
-@dataclass(frozen=True, eq=False)
-class Report:
-    """Filled by `report`. Counts of operations, spikes and energy are means an image."""
-
-    chip: Chip
-    images: int  # on which was counted
-    layers: list[dict[str, Any]]
-    totals: dict[str, Any]
-    cores: list[Core]
-    chips: int  # needed
-    neurobench: dict[str, Any]
-    counts: dict[str, float]  # an image, by the names of `energy.PICOJOULES`
-    nanojoules: dict[str, float]  # an image, by Loihi 1's coefficients
-    assumptions: list[Assumption]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return {
-            "chip": vars(self.chip),
-            "images": self.images,
-            "totals": self.totals,
-            "layers": self.layers,
-            "cores": self.core_rows(),
-            "chips": self.chips,
-            "neurobench": self.neurobench,
-            "energy": {
-                "unit": "nJ an image",
-                "coefficients": energy.SOURCE,
-                "picojoules": energy.PICOJOULES,
-                "counts": self.counts,
-                "nanojoules": self.nanojoules,
-                "total": sum(self.nanojoules.values()),
-            },
-            "assumptions": [vars(assumption) for assumption in self.assumptions],
-            "verified": False,
-        }
-
-    def core_rows(self) -> list[dict[str, Any]]:
-        """One row a core: what lies on it, and the share of its limits that is used."""
-        return [
-            {
-                "core": i,
-                "layer": core.layer,
-                "pieces": [f"{p.population}[{p.start}:{p.stop}]" for p in core.pieces],
-                "neurons": core.neurons,
-                "neurons used": core.neurons / self.chip.neurons,
-                "synapses": core.synapses,
-                "synaptic bytes": math.ceil(core.bits / 8),
-                "synaptic memory used": core.bits / (8 * self.chip.synaptic_bytes),
-            }
-            for i, core in enumerate(self.cores)
-        ]
+class Report(Record):
+    """Filled by `report`; printed it is text, saved it is text, JSON and a figure."""
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write report.json, report.txt, report.png and report.pdf, each whole or not at all."""
-        from lava_meta.loihi.cost.figure import draw
-        from lava_meta.plotting import figures
-
         write_json(Path(folder) / "report.json", self.to_dict())
         write_text(Path(folder) / "report.txt", str(self) + "\n")
         figures.save(draw(self), Path(folder) / "report")
 
     def __str__(self) -> str:
-        from lava_meta.loihi.cost.tables import as_text
-
         return as_text(self)
 
 
@@ -172,23 +120,17 @@ class Placed:
         layers = []
         entering = INPUT
         for stock in self.planned:
-            row = self._row(stock, workload, entering)
-            if stock.name in learning:
-                row |= _plastic_row(learning[stock.name], row["spikes in"])
-            layers.append(row)
+            layers.append(self._row(stock, workload, entering, learning.get(stock.name)))
             entering = f"{stock.name}.{stock.output}"
-        keys = dict.fromkeys(key for row in layers for key in row if key not in ("layer", "steps", "spikes in"))
-        totals: dict[str, Any] = {key: sum(row.get(key, 0) for row in layers) for key in keys}
-        totals["neuron updates"] = totals["neurons"] * self.steps
-        totals["latency in steps"] = latencies([*self.planned])[self.planned[-1].name] + self.steps - 1
-        counts = {
-            "synaptic operation": totals["synaptic operations"],
-            "active neuron update": totals["active neurons"],
-            "inactive neuron update": totals["neuron updates"] - totals["active neurons"],
+        latency = latencies([*self.planned])[self.planned[-1].name] + self.steps - 1
+        totals = Totals.of(layers, self.steps, latency)
+        counts = energy.Operations(
+            synaptic_operation=totals.synaptic_operations,
+            active_neuron_update=totals.active_neurons,
+            inactive_neuron_update=totals.neuron_updates - totals.active_neurons,
+            synaptic_update=totals.synaptic_updates,
             **energy.traffic(self.people, self.cores, workload),
-        }
-        if learning:
-            counts["synaptic update"] = totals["synaptic updates"]
+        )
         stored = sum(core.bits / self.bits[core.layer] for core in self.cores)
         return Report(
             chip=self.chip,
@@ -203,29 +145,31 @@ class Placed:
             assumptions=self.assumptions,
         )
 
-    def _row(self, stock: StockLayer, workload: Workload, entering: str) -> dict[str, Any]:
-        """What a layer takes and does; `entering` sends to it."""
+    def _row(self, stock: StockLayer, workload: Workload, entering: str, learning: Any) -> LayerCost:
+        """What a layer takes and does; `entering` sends to it, `learning` is the layer if it learns, else None."""
         own = [workload.work[population.name] for population in self.people if population.layer == stock.name]
         on = [core for core in self.cores if core.layer == stock.name]
-        return {
-            "layer": stock.name,
-            "neurons": sum(core.neurons for core in on),
-            "synapses": sum(core.synapses for core in on),
-            "synaptic bytes": math.ceil(sum(core.bits for core in on) / 8),
-            "spikes in": workload.work[entering].spikes,
-            "spikes sent": sum(work.spikes for work in own),
-            "synaptic operations": sum(work.operations for work in own),
-            "active neurons": sum(work.active for work in own),
-            "cores": len(on),
-            "steps": stock.latency,
-        }
+        spikes_in = workload.work[entering].spikes
+        return LayerCost(
+            layer=stock.name,
+            neurons=sum(core.neurons for core in on),
+            synapses=sum(core.synapses for core in on),
+            synaptic_bytes=math.ceil(sum(core.bits for core in on) / 8),
+            spikes_in=spikes_in,
+            spikes_sent=sum(work.spikes for work in own),
+            synaptic_operations=sum(work.operations for work in own),
+            active_neurons=sum(work.active for work in own),
+            cores=len(on),
+            steps=stock.latency,
+            **({} if learning is None else _plastic(learning, spikes_in)),
+        )
 
 
-def _plastic_row(layer: Any, spikes: float) -> dict[str, Any]:
+def _plastic(layer: Any, spikes: float) -> dict[str, Any]:
     """What a layer that learns takes beside: tags, traces, and an update of every synapse of an active input."""
     traces = TRACES["inputs"] * layer.n_in + TRACES["units"] * layer.n_out
     return {
-        "tag bytes": math.ceil(layer.n_in * layer.n_out * TAG_BITS / 8),
-        "trace bytes": math.ceil(traces * TRACE_BITS / 8),
-        "synaptic updates": spikes * layer.n_out,
+        "tag_bytes": math.ceil(layer.n_in * layer.n_out * TAG_BITS / 8),
+        "trace_bytes": math.ceil(traces * TRACE_BITS / 8),
+        "synaptic_updates": spikes * layer.n_out,
     }

@@ -196,11 +196,11 @@ def test_operations_of_dense_layers_are_counted_synapse_by_synapse() -> None:
             np.count_nonzero(part.arguments["weights"])
             for layer in plan(graph)
             for name, part in layer.parts.items()
-            if layer.name == row["layer"] and "constant" in name and not part.is_neurons
+            if layer.name == row.layer and "constant" in name and not part.is_neurons
         )
-        assert row["synaptic operations"] == pytest.approx(expected[row["layer"]] + constants)
-    assert found.layers[0]["spikes in"] == pytest.approx((flat != 0).sum(axis=1).mean())
-    assert found.layers[1]["spikes in"] == pytest.approx((acts["hidden1"] > 0).sum(axis=1).mean())
+        assert row.synaptic_operations == pytest.approx(expected[row.layer] + constants)
+    assert found.layers[0].spikes_in == pytest.approx((flat != 0).sum(axis=1).mean())
+    assert found.layers[1].spikes_in == pytest.approx((acts["hidden1"] > 0).sum(axis=1).mean())
 
 
 def test_operations_and_synapses_of_convolutions_are_counted_synapse_by_synapse() -> None:
@@ -240,17 +240,17 @@ def test_active_neurons_are_those_that_receive_or_send() -> None:
     x = np.zeros((1, 1, 7, 7), np.uint8)
     x[0, 0, 0, 1] = 255  # seen by the windows that begin at (0, 0) and (0, 1)
     found = report(graph, x)
-    assert found.layers[0]["active neurons"] == 2
-    assert found.layers[0]["synaptic operations"] == 2
-    assert found.layers[0]["spikes sent"] == 2
-    assert found.counts["active neuron update"] + found.counts["inactive neuron update"] == found.totals["neurons"]
+    assert found.layers[0].active_neurons == 2
+    assert found.layers[0].synaptic_operations == 2
+    assert found.layers[0].spikes_sent == 2
+    assert found.counts.active_neuron_update + found.counts.inactive_neuron_update == found.totals.neurons
 
 
 def test_a_neuron_that_fires_without_input_is_active() -> None:
     layer = DenseLayer.from_weights(np.ones((2, 4)), np.array([-2, 2]))  # the first fires at sums from -2 on
     graph = BinaryGraph((layer,), Readout.from_weights(np.array([[1, -1], [-1, 1]])), 1, (4,))
     row = report(graph, np.zeros((1, 4), np.uint8)).layers[0]
-    assert (row["synaptic operations"], row["spikes sent"], row["active neurons"]) == (0, 1, 1)
+    assert (row.synaptic_operations, row.spikes_sent, row.active_neurons) == (0, 1, 1)
 
 
 def test_weights_of_0_are_no_operations_but_dense_ones_are_stored() -> None:
@@ -403,15 +403,16 @@ def test_a_neuron_that_no_core_holds_is_refused_by_name() -> None:
 def test_energy_is_counts_times_loihi_1_coefficients() -> None:
     graph = dense_net()
     found = report(graph, images(graph, 7))
-    assert energy.PICOJOULES["synaptic operation"] == 23.6  # Davies et al. 2018, table 1
-    for name, picojoules in energy.PICOJOULES.items():
-        if name in found.counts:
-            assert found.nanojoules[name] == pytest.approx(found.counts[name] * picojoules / 1000)
+    assert energy.PICOJOULES.synaptic_operation == 23.6  # Davies et al. 2018, table 1
+    assert found.counts.synaptic_update is None
+    for name, picojoules in vars(energy.PICOJOULES).items():
+        if name != "synaptic_update":
+            assert getattr(found.nanojoules, name) == pytest.approx(getattr(found.counts, name) * picojoules / 1000)
     # One core a layer, all on one tile: pixels go to one core, spikes of each layer to the next one's.
-    spikes = sum(row["spikes in"] for row in found.layers)
+    spikes = sum(row.spikes_in for row in found.layers)
     constants = sum(1 for core in found.cores for piece in core.pieces if "constant" in piece.population)
-    assert found.counts["spike within a tile"] == pytest.approx(spikes + constants)
-    assert found.counts["hop east or west"] == found.counts["hop north or south"] == 0
+    assert found.counts.spike_within_a_tile == pytest.approx(spikes + constants)
+    assert found.counts.hop_east_or_west == found.counts.hop_north_or_south == 0
 
 
 def test_hops_are_counted_on_the_mesh() -> None:
@@ -437,9 +438,9 @@ def test_hops_are_counted_on_the_mesh() -> None:
                         messages += spikes
                 if source == INPUT:
                     messages += workload.sent[INPUT].sum()
-    assert found["hop north or south"] == pytest.approx(south)
-    assert found["hop east or west"] == pytest.approx(east)
-    assert found["spike within a tile"] == pytest.approx(messages)
+    assert found["hop_north_or_south"] == pytest.approx(south)
+    assert found["hop_east_or_west"] == pytest.approx(east)
+    assert found["spike_within_a_tile"] == pytest.approx(messages)
     assert south > 0 < east
 
 
@@ -447,9 +448,9 @@ def test_hops_are_counted_on_the_mesh() -> None:
 
 
 def test_latency_is_that_of_the_stock_form() -> None:
-    assert report(dense_net(), images(dense_net(), 1)).totals["latency in steps"] == 3
-    assert report(centred_net(), images(centred_net(), 1)).totals["latency in steps"] == 4  # a centred layer takes two
-    assert report(conv_net(), images(conv_net(), 1)).totals["latency in steps"] == 5  # pooling takes one
+    assert report(dense_net(), images(dense_net(), 1)).totals.latency_in_steps == 3
+    assert report(centred_net(), images(centred_net(), 1)).totals.latency_in_steps == 4  # a centred layer takes two
+    assert report(conv_net(), images(conv_net(), 1)).totals.latency_in_steps == 5  # pooling takes one
 
 
 def test_other_inputs_are_counted_as_they_are_deployed() -> None:
@@ -466,8 +467,8 @@ def test_other_inputs_are_counted_as_they_are_deployed() -> None:
         fired = (graph.activations(x)["hidden1"] > 0).sum() / 6
         assert operations["Effective_MACs"] == 0
         assert operations["Effective_ACs"] == pytest.approx(on.sum() / 6 * 6 + 3 * fired)
-        row = next(row for row in found.layers if row["layer"] == "hidden1")
-        assert row["spikes in"] == pytest.approx(on.sum() / 6)
+        row = next(row for row in found.layers if row.layer == "hidden1")
+        assert row.spikes_in == pytest.approx(on.sum() / 6)
 
 
 @pytest.mark.parametrize("name", ["dense", "binarizing"])
@@ -493,15 +494,15 @@ def test_plastic_layers_have_tags_traces_and_updates() -> None:
     x = images(graph, 5)
     still, learns = report(graph, x), report(graph, x, plastic={"hidden2": 8})
     row = learns.layers[1]
-    assert row["tag bytes"] == math.ceil(7 * 5 * 9 / 8)
-    assert row["trace bytes"] == math.ceil((7 + 3 * 5) * 7 / 8)
-    assert row["synaptic updates"] == pytest.approx(still.layers[1]["spikes in"] * 5)
-    assert learns.counts["synaptic update"] == pytest.approx(row["synaptic updates"])
+    assert row.tag_bytes == math.ceil(7 * 5 * 9 / 8)
+    assert row.trace_bytes == math.ceil((7 + 3 * 5) * 7 / 8)
+    assert row.synaptic_updates == pytest.approx(still.layers[1].spikes_in * 5)
+    assert learns.counts.synaptic_update == pytest.approx(row.synaptic_updates)
     assert learns.layers[0] == still.layers[0]
     assert "What learning adds" in str(learns)
     assert "What learning adds" not in str(still)
     bits = sum(core.synapses for core in learns.cores if core.layer == "hidden2") * (8 + 9)
-    assert row["synaptic bytes"] == math.ceil(bits / 8)
+    assert row.synaptic_bytes == math.ceil(bits / 8)
     wide = report(graph, x, plastic={"hidden2": 16})
     assert any("hidden2 (16 bits)" in assumption.says for assumption in wide.assumptions)
 
@@ -510,8 +511,8 @@ def test_kernels_that_are_not_shared_take_a_weight_for_every_synapse() -> None:
     graph = conv_net()
     x = images(graph, 1)
     shared, own = report(graph, x), report(graph, x, share_kernels=False)
-    assert own.layers[1]["synaptic bytes"] == own.layers[1]["synapses"]
-    assert shared.layers[1]["synaptic bytes"] == 6 * 2 * 2 * 2
+    assert own.layers[1].synaptic_bytes == own.layers[1].synapses
+    assert shared.layers[1].synaptic_bytes == 6 * 2 * 2 * 2
     assert any("for every synapse" in assumption.says for assumption in own.assumptions)
 
 
@@ -519,7 +520,7 @@ def test_fewer_bits_a_weight_take_less_memory_and_say_what_they_hold() -> None:
     graph = dense_net()
     x = images(graph, 1)
     eight, two = report(graph, x), report(graph, x, weight_bits=2)
-    assert two.layers[0]["synaptic bytes"] == math.ceil(eight.layers[0]["synaptic bytes"] / 4)
+    assert two.layers[0].synaptic_bytes == math.ceil(eight.layers[0].synaptic_bytes / 4)
     assert [any("+128 and -128" in one.says for one in found.assumptions) for found in (eight, two)] == [False, True]
 
 
@@ -568,7 +569,7 @@ def test_networks_and_learners_report_without_lava() -> None:
     digits = load_dataset("digits").test
     found = learner.report("loihi2", digits.x[:50], labels=digits.y[:50])
     spikes = learner.encode(digits.x[:50])
-    assert found.layers[0]["synaptic updates"] == pytest.approx(20 * spikes.sum() / 50)
+    assert found.layers[0].synaptic_updates == pytest.approx(20 * spikes.sum() / 50)
     assert found.neurobench["Synaptic Operations"]["Effective_MACs"] == 0
     assert (
         found.neurobench["Classification Accuracy"] == (learner.predict(digits.x[:50]) == digits.y[:50].numpy()).mean()

@@ -34,13 +34,13 @@ def test_counts_are_sums_over_the_steps_of_an_image(max_level: int) -> None:
         for image in range(n):
             first += sum(1 for j in range(9) for _ in range(6) if x[image, j])
             second += sum(1 for j in range(6) for _ in range(4) if spikes["hidden1"][t, image, j])
-    assert [row["synaptic operations"] for row in found.layers] == pytest.approx([first / n, second / n])
-    assert [row["spikes sent"] for row in found.layers] == pytest.approx([s.sum() / n for s in spikes.values()])
-    assert found.totals["neurons"] == 6 + 4
-    assert found.totals["neuron updates"] == 10 * steps
-    assert found.counts["active neuron update"] + found.counts["inactive neuron update"] == 10 * steps
-    assert found.totals["latency in steps"] == 2 + steps - 1
-    assert found.totals["synapses"] == 9 * 6 + 6 * 4
+    assert [row.synaptic_operations for row in found.layers] == pytest.approx([first / n, second / n])
+    assert [row.spikes_sent for row in found.layers] == pytest.approx([s.sum() / n for s in spikes.values()])
+    assert found.totals.neurons == 6 + 4
+    assert found.totals.neuron_updates == 10 * steps
+    assert found.counts.active_neuron_update + found.counts.inactive_neuron_update == 10 * steps
+    assert found.totals.latency_in_steps == 2 + steps - 1
+    assert found.totals.synapses == 9 * 6 + 6 * 4
     assert found.neurobench["Synaptic Operations"] == pytest.approx(
         {
             "Dense": steps * (54 + 24),
@@ -59,7 +59,7 @@ def test_counts_are_sums_over_the_steps_of_an_image(max_level: int) -> None:
 def test_frames_may_differ_from_step_to_step() -> None:
     net = network(1)
     frames = np.random.default_rng(2).integers(0, 2, (3, 5, 9))
-    assert net.report("loihi2", frames).layers[0]["spikes in"] == pytest.approx(frames.sum() / 5)
+    assert net.report("loihi2", frames).layers[0].spikes_in == pytest.approx(frames.sum() / 5)
 
 
 def test_what_has_no_stock_form_or_does_not_fit_is_refused() -> None:
