@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.loihi.stock import plan
 from lava_meta.processes.backends import check_backend
 
 
-def run(net: LavaNetwork, images: Any, backend: str = "cpu", *, lanes: int = 64, progress: bool = False) -> np.ndarray:
+def run(
+    net: LavaNetwork, images: Any, backend: str = "cpu", *, lanes: int = 64, progress: bool = False
+) -> NDArray[Any]:
     """Classes int64 (n,) of `images` (n, ...), unsigned pixels, computed on `backend`; equal on all of them.
 
     `lanes` images pass in one time step of the backend `cpu`, one on the others. `progress` shows a bar, but on a chip.

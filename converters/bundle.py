@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from lava_meta.converters.bundle_readme import readme
@@ -162,7 +163,7 @@ def _check_place(target: Path, overwrite: bool) -> None:
         raise RunFolderError(f"{target} holds a bundle: choose another folder, or overwrite it")
 
 
-def _random_inputs(graph: BinaryGraph) -> np.ndarray:
+def _random_inputs(graph: BinaryGraph) -> NDArray[Any]:
     rng = np.random.default_rng(0)
     if graph.signs:
         return rng.choice(np.array([-1, 1], graph.dtype), (IMAGES, *graph.input_shape))
@@ -183,7 +184,7 @@ def _write_nir(graph: BinaryGraph, path: Path) -> str | None:
 
 
 def _write_processes(graph: BinaryGraph, layers: list[StockLayer], folder: Path) -> None:
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, NDArray[Any]] = {}
 
     def plain(value: Any, name: str) -> Any:
         """An argument as JSON holds it; arrays go into the other file, in the narrowest type that holds them."""
@@ -224,7 +225,7 @@ def _write_processes(graph: BinaryGraph, layers: list[StockLayer], folder: Path)
     np.savez_compressed(folder / "processes.npz", **arrays)  # type: ignore[arg-type]
 
 
-def _narrow(array: np.ndarray) -> np.ndarray:
+def _narrow(array: NDArray[Any]) -> NDArray[Any]:
     for dtype in (np.int8, np.int16):
         if array.size and np.iinfo(dtype).min <= array.min() and array.max() <= np.iinfo(dtype).max:
             return array.astype(dtype)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.graph import BinaryGraph
 from lava_meta.io.learned import Learned
@@ -18,7 +20,7 @@ _POINTS = {"fixed": "Fixed point:", "float": "Floating point:"}
 def readme(
     graph: BinaryGraph,
     layers: list[StockLayer],
-    acceptance: dict[str, np.ndarray],
+    acceptance: dict[str, NDArray[Any]],
     rules: dict[str, EngineRule],
     nir_refusal: str | None,
     *,

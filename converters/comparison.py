@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lava_meta.converters.calling import call, float_types, name_of
@@ -57,7 +58,7 @@ def compare(
     return Agreement(len(ours), len(ours) - len(differing), tuple(differing.tolist()), name_of(dtype))
 
 
-def _plain(images: np.ndarray) -> np.ndarray:
+def _plain(images: NDArray[Any]) -> NDArray[Any]:
     """Images in a type that torch computes with: of unsigned ones only 8 bits, and of byte orders this machine's."""
     return np.array(images) if images.dtype in (np.uint8, np.int8, np.int16, np.int32) else images.astype(np.int64)
 

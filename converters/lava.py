@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import RunError, require_lava
 from lava_meta.graph import BinaryGraph
@@ -87,20 +88,20 @@ class LavaNetwork:
             self._parity = Parity.from_dict(self._parity)
         return self._parity
 
-    def predict(self, images: Any, lanes: int = 64, progress: bool = False) -> np.ndarray:
+    def predict(self, images: Any, lanes: int = 64, progress: bool = False) -> NDArray[Any]:
         """Classes int64 (n,) of images (n, ...), unsigned pixels 0 .. `graph.max_level`, numpy or torch.
 
         `lanes` images pass in one Lava time step: 1 as on a chip, more for speed. `progress` shows a bar.
         """
         return self._outputs(images, lanes, progress, ("classes",))["classes"]
 
-    def sums(self, images: Any, lanes: int = 64, progress: bool = False) -> np.ndarray:
+    def sums(self, images: Any, lanes: int = 64, progress: bool = False) -> NDArray[Any]:
         """The readout's integer sums, int64 (n, classes)."""
         return self._outputs(images, lanes, progress, ("readout",))["readout"]
 
     def activations(
         self, images: Any, lanes: int = 64, progress: bool = False, layers: Sequence[str] | None = None
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, NDArray[Any]]:
         """The outputs of `layers` (default: of all) by name, as `graph.activations` gives them.
 
         int8 signs (n, units) of `hidden1`, `hidden2`, ...; int64 sums (n, classes) of `readout`; int64 `classes` (n,),
@@ -111,7 +112,7 @@ class LavaNetwork:
 
     def stream(
         self, images: Any, lanes: int = 64, layers: Sequence[str] = ("classes",), progress: bool = False
-    ) -> Iterator[dict[str, np.ndarray]]:
+    ) -> Iterator[dict[str, NDArray[Any]]]:
         """Send a set of any size through and yield the outputs of `layers`, as `activations` names them, in parts.
 
         `images`: an array, such as a file mapped into memory, or an iterable of arrays (k, ...) of any lengths, such
@@ -244,9 +245,9 @@ class LavaNetwork:
             raise ValueError(f"layers is {layers!r}; this network has {', '.join(known)}")
         return names
 
-    def _regrouped(self, source: Iterable[Any], lanes: int, rows: int) -> Iterator[np.ndarray]:
+    def _regrouped(self, source: Iterable[Any], lanes: int, rows: int) -> Iterator[NDArray[Any]]:
         """Pixels (k, n_in) of arrays of any lengths, in whole time steps where there are enough, up to `rows`."""
-        waiting: list[np.ndarray] = []
+        waiting: list[NDArray[Any]] = []
         for part in source:
             if not hasattr(part, "shape"):
                 raise TypeError(f"the source of images yields {type(part).__name__}; it must yield arrays of images")
@@ -259,7 +260,7 @@ class LavaNetwork:
         if waiting:
             yield np.concatenate(waiting)
 
-    def _outputs(self, images: Any, lanes: int, progress: bool, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    def _outputs(self, images: Any, lanes: int, progress: bool, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         pixels = self.graph.check_images(images)
         lanes = self._lanes(lanes)
         require_lava("Running a LavaNetwork")
@@ -267,8 +268,8 @@ class LavaNetwork:
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def _run(
-        self, blocks: Iterator[np.ndarray], total: int | None, lanes: int, progress: bool, names: tuple[str, ...]
-    ) -> Iterator[dict[str, np.ndarray]]:
+        self, blocks: Iterator[NDArray[Any]], total: int | None, lanes: int, progress: bool, names: tuple[str, ...]
+    ) -> Iterator[dict[str, NDArray[Any]]]:
         """The outputs `names` of blocks of checked pixels, message by message."""
         if self._streaming:
             raise RunError("this network is in the middle of a stream: read that to its end or close it first")

@@ -39,6 +39,7 @@ from typing import Any
 
 import nir
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.nir_file import read_nir
@@ -252,7 +253,7 @@ def _chain(graph: nir.NIRGraph) -> list[tuple[str, Any]]:
     return [(name, graph.nodes[name]) for name in names]
 
 
-def _thresholds(label: str, node: nir.Threshold | nir.LIF, time_step: float | None) -> np.ndarray:
+def _thresholds(label: str, node: nir.Threshold | nir.LIF, time_step: float | None) -> NDArray[Any]:
     if isinstance(node, nir.Threshold):
         return node.threshold
     if time_step is None or (node.tau != time_step).any() or (node.r != 1).any() or node.v_leak.any():

@@ -17,6 +17,7 @@ from typing import Any
 
 import nir
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import FormatError, TooLargeError
 from lava_meta.io.files import open_regular, reading
@@ -75,7 +76,7 @@ def _read_group(path: str | os.PathLike[str], size: int, group: str) -> dict[str
     return content
 
 
-def _arrays(layout: list[Any], body: bytes) -> list[np.ndarray]:
+def _arrays(layout: list[Any], body: bytes) -> list[NDArray[Any]]:
     arrays, start = [], 0
     for kind, shape in layout:
         dtype = np.dtype(kind)
@@ -87,7 +88,7 @@ def _arrays(layout: list[Any], body: bytes) -> list[np.ndarray]:
     return arrays
 
 
-def _plain(tree: dict[str, Any], arrays: list[np.ndarray]) -> Any:
+def _plain(tree: dict[str, Any], arrays: list[NDArray[Any]]) -> Any:
     if "group" in tree:
         return {name: _plain(inner, arrays) for name, inner in tree["group"].items()}
     return tree["text"] if "text" in tree else arrays[tree["array"]][()]

@@ -13,6 +13,7 @@ from typing import Any
 
 import nir
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.converters.nir_writing import centring, pool_limits, sums_of_weights
 from lava_meta.errors import ConversionError
@@ -25,7 +26,7 @@ from lava_meta.graph.inputs import Binarize
 class Inputs:
     """Inputs times a factor each, which a threshold turns into spikes."""
 
-    def __init__(self, label: str, shape: tuple[int, ...], scale: np.ndarray | None = None) -> None:
+    def __init__(self, label: str, shape: tuple[int, ...], scale: NDArray[Any] | None = None) -> None:
         self.label, self.shape = label, shape
         self.scale = None if scale is None else np.asarray(scale, np.float64)
         if self.scale is not None and not (
@@ -36,7 +37,7 @@ class Inputs:
     def follow(self, label: str, node: Any) -> None:
         raise ConversionError(f"{label} follows {self.label}: inputs are weighted as they are, or behind a threshold")
 
-    def binarize(self, label: str, thresholds: np.ndarray) -> Binarize:
+    def binarize(self, label: str, thresholds: NDArray[Any]) -> Binarize:
         """The signs of the inputs."""
         if thresholds.shape != self.shape or not np.isfinite(thresholds).all():
             raise ConversionError(f"{label} needs one finite threshold for each input of shape {self.shape}")
@@ -95,7 +96,7 @@ class DenseSums:
             )
         self.centred, self.scale, self.offset = True, [float(p) for p in polarity], bias
 
-    def layer(self, label: str, node: nir.NIRNode, thresholds: np.ndarray) -> DenseLayer:
+    def layer(self, label: str, node: nir.NIRNode, thresholds: NDArray[Any]) -> DenseLayer:
         """The layer that fires where `scale * d + offset > threshold`."""
         if thresholds.shape != (len(self.scale),) or not np.isfinite(thresholds).all():
             raise ConversionError(f"{label} needs one finite threshold for each of {len(self.scale)} units")
@@ -149,10 +150,10 @@ class ConvSums:
             self.scale = [s / terms for s in self.scale]
             self.bias = [b / terms for b in self.bias]
 
-    def layer(self, label: str, node: nir.NIRNode, thresholds: np.ndarray) -> ConvLayer:
+    def layer(self, label: str, node: nir.NIRNode, thresholds: NDArray[Any]) -> ConvLayer:
         """The layer that fires where `scale * d + offset > threshold`."""
 
-        def with_thresholds(threshold: np.ndarray) -> ConvLayer:
+        def with_thresholds(threshold: NDArray[Any]) -> ConvLayer:
             return ConvLayer.from_weights(
                 self.positive,
                 self.shape,
@@ -211,7 +212,7 @@ class Spikes:
     def follow(self, label: str, node: Any) -> None:
         raise ConversionError(f"{label} follows {self.label} without a threshold between them")
 
-    def layer(self, label: str, node: nir.NIRNode, thresholds: np.ndarray) -> ConvLayer:
+    def layer(self, label: str, node: nir.NIRNode, thresholds: NDArray[Any]) -> ConvLayer:
         """The convolution with this pooling behind it: OR of spikes, AND where all of a window must be there."""
         old = self._layer
         fields = {name: getattr(self._window, name) for name in ("kernel", "stride", "padding", "dilation", "after")}
@@ -242,7 +243,7 @@ class Spikes:
         return ConvLayer(**vars(self._layer) | {"pools": (*self._layer.pools, pool)})
 
 
-def _grouped(label: str, node: nir.Conv2d) -> tuple[np.ndarray, int]:
+def _grouped(label: str, node: nir.Conv2d) -> tuple[NDArray[Any], int]:
     """Weights (channels, inputs a group, rows, columns) and groups; written ones may have zeros between groups."""
     weight, groups = np.asarray(node.weight), int(node.groups)
     named = int(node.metadata.get("groups", 1))
@@ -257,7 +258,7 @@ def _grouped(label: str, node: nir.Conv2d) -> tuple[np.ndarray, int]:
     return blocks.transpose(0, 2, 1, 3, 4, 5)[own].reshape(len(weight), -1, *weight.shape[2:]), named
 
 
-def _cropped(label: str, node: nir.Conv2d, weight: np.ndarray) -> tuple[np.ndarray, Window]:
+def _cropped(label: str, node: nir.Conv2d, weight: NDArray[Any]) -> tuple[NDArray[Any], Window]:
     """Weights and window of a convolution; a written one may have zeros around the kernel that its metadata name."""
     square = (weight.shape[2], weight.shape[3])
     window = _window(label, node, square)
@@ -274,7 +275,7 @@ def _cropped(label: str, node: nir.Conv2d, weight: np.ndarray) -> tuple[np.ndarr
     return weight[:, :, inner[0], inner[1]], Window(kernel, window.stride, padding, window.dilation, after=window.after)
 
 
-def _inside(window: Window, shape: tuple[int, ...]) -> np.ndarray:
+def _inside(window: Window, shape: tuple[int, ...]) -> NDArray[Any]:
     """How many of its places a window has on a map of `shape`, at each of its positions."""
     return window.views(np.ones((1, 1, *shape[1:])))[0, 0].sum(axis=(2, 3))
 
@@ -284,12 +285,12 @@ def _reached(limit: Fraction, factor: Fraction) -> int:
     return floor(limit / abs(factor)) + 1
 
 
-def _int64(reached: np.ndarray) -> np.ndarray:
+def _int64(reached: NDArray[Any]) -> NDArray[Any]:
     """Thresholds (any shape) of Python integers as int64; those that no sum reaches lie just beyond what one can."""
     return reachable(reached).astype(np.int64)
 
 
-def _signs(label: str, weight: np.ndarray, polarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _signs(label: str, weight: NDArray[Any], polarity: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Weights (units, n) of +c and -c as booleans, of units that are not inverted, and each unit's c."""
     values = np.asarray(weight, np.float64)
     size = np.abs(values)
@@ -298,7 +299,7 @@ def _signs(label: str, weight: np.ndarray, polarity: np.ndarray) -> tuple[np.nda
     return (values > 0) == (polarity > 0)[:, None], size[:, 0]
 
 
-def _polarity(label: str, node: Any, units: int, default: np.ndarray | None = None) -> np.ndarray:
+def _polarity(label: str, node: Any, units: int, default: NDArray[Any] | None = None) -> NDArray[Any]:
     """Which units the node's metadata call inverted; any choice describes the same function."""
     polarity = np.asarray(node.metadata.get("polarity", np.ones(units) if default is None else default), np.int64)
     if polarity.shape != (units,) or not np.isin(polarity, (-1, 1)).all():

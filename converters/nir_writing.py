@@ -7,6 +7,7 @@ from typing import Any
 
 import nir
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import ConversionError
 from lava_meta.graph import DenseLayer, Readout
@@ -84,17 +85,17 @@ def conv_nodes(name: str, layer: ConvLayer, pixels: bool, time_step: float | Non
         yield f"{label}_fires", _fires(limit / terms, time_step, {"every": np.array(pool.every, np.int64)})
 
 
-def centring(units: int) -> np.ndarray:
+def centring(units: int) -> NDArray[Any]:
     """`n I - 1`: takes sums u to `n * u_j - sum_k u_k`."""
     return units * np.eye(units) - 1
 
 
-def sums_of_weights(layer: ConvLayer) -> np.ndarray:
+def sums_of_weights(layer: ConvLayer) -> NDArray[Any]:
     """Of each position's window, (channels, down, across): padding has no weights."""
     return layer.convolve(np.ones((1, layer.n_in)), np.where(layer.weight, 1.0, -1.0))[0]
 
 
-def pool_limits(pool: Pool, shape: tuple[int, int, int]) -> np.ndarray:
+def pool_limits(pool: Pool, shape: tuple[int, int, int]) -> NDArray[Any]:
     """What the number of spikes in a window must exceed, (channels, down, across): half a spike short of enough."""
     inside = pool.views(np.ones((1, 1, *shape[1:])))[0].sum(axis=(3, 4))
     enough = np.ones((shape[0], *inside.shape[1:]))
@@ -102,28 +103,28 @@ def pool_limits(pool: Pool, shape: tuple[int, int, int]) -> np.ndarray:
     return enough - 0.5
 
 
-def _between(threshold: np.ndarray) -> np.ndarray:
+def _between(threshold: NDArray[Any]) -> NDArray[Any]:
     """Halfway between the last sum that does not fire and the first that does; no sum reaches `EXACT`."""
     return np.clip(threshold, -EXACT, EXACT) - 0.5
 
 
-def _on_spikes(layer: DenseLayer | Readout, pixels: bool) -> tuple[np.ndarray, np.ndarray]:
+def _on_spikes(layer: DenseLayer | Readout, pixels: bool) -> tuple[NDArray[Any], NDArray[Any]]:
     """Weights and bias that give `W x` from what NIR's units send: from pixels as they are, else from 0 and 1."""
     weight = np.where(layer.weight, 1.0, -1.0)
     return (weight, np.zeros(layer.n_out)) if pixels else (2 * weight, -weight.sum(axis=1))
 
 
-def _stored(weight: np.ndarray) -> np.ndarray:
+def _stored(weight: NDArray[Any]) -> NDArray[Any]:
     return weight.astype(np.float32)  # integers below 2**24: half the memory, nothing lost
 
 
 def _convolution(
     label: str,
-    kernels: np.ndarray,
+    kernels: NDArray[Any],
     shape: tuple[int, ...],
     window: Window,
     groups: int,
-    bias: np.ndarray,
+    bias: NDArray[Any],
     metadata: dict[str, Any],
 ) -> nir.Conv2d:
     """Kernels (channels, inputs a group, ...) for images of `shape`. Groups become zeros between them.
@@ -156,7 +157,7 @@ def _convolution(
     )
 
 
-def _squared(label: str, kernels: np.ndarray, window: Window) -> tuple[np.ndarray, Window]:
+def _squared(label: str, kernels: NDArray[Any], window: Window) -> tuple[NDArray[Any], Window]:
     """The same convolution with a square kernel, zeros on both sides, and as much more padding.
 
     NIR's check of shapes takes the rows of a kernel for its columns too.
@@ -188,7 +189,7 @@ def _pooling(label: str, window: Window, means: bool) -> nir.NIRNode:
 
 
 def _fires(
-    threshold: np.ndarray, time_step: float | None, metadata: dict[str, np.ndarray] | None = None
+    threshold: NDArray[Any], time_step: float | None, metadata: dict[str, NDArray[Any]] | None = None
 ) -> nir.NIRNode:
     if time_step is None:
         return nir.Threshold(np.array(threshold), metadata=metadata or {})

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from lava_meta.converters.calling import call, computed, float_types, floats_in, name_of
@@ -77,7 +78,7 @@ class Parity:
         return text
 
 
-def domain_images(graph: BinaryGraph, count: int, seed: int) -> np.ndarray:
+def domain_images(graph: BinaryGraph, count: int, seed: int) -> NDArray[Any]:
     """Random images (count, n_in) of the network's domain: uniform, sparse, two-valued and constant ones."""
     rng = np.random.default_rng(seed)
     shape, low, high = (count, graph.n_in), graph.min_level, graph.max_level
@@ -91,7 +92,7 @@ def domain_images(graph: BinaryGraph, count: int, seed: int) -> np.ndarray:
     return images.astype(graph.dtype)
 
 
-def model_activations(model: nn.Module, inputs: torch.Tensor) -> dict[str, np.ndarray]:
+def model_activations(model: nn.Module, inputs: torch.Tensor) -> dict[str, NDArray[Any]]:
     """The signs that each stage of `model` hands on, flat, and its logits, named as by `BinaryGraph.named_layers`.
 
     `model` is a plain copy; `inputs` (n, ...) are of its type. The signs of binarized inputs are `inputs`.
@@ -108,13 +109,13 @@ def model_activations(model: nn.Module, inputs: torch.Tensor) -> dict[str, np.nd
 class _Walk:
     """What the modules of a model give, one after the other."""
 
-    found: dict[str, np.ndarray]  # by stage: signs int8 (n, units), and the readout's values before a softmax
-    before: dict[str, np.ndarray]  # what comes before each sign, float64
+    found: dict[str, NDArray[Any]]  # by stage: signs int8 (n, units), and the readout's values before a softmax
+    before: dict[str, NDArray[Any]]  # what comes before each sign, float64
     outputs: torch.Tensor  # what the last module gives
 
 
 @torch.no_grad()
-def _walk(model: nn.Module, inputs: torch.Tensor, given: dict[str, np.ndarray] | None = None) -> _Walk:
+def _walk(model: nn.Module, inputs: torch.Tensor, given: dict[str, NDArray[Any]] | None = None) -> _Walk:
     """Run the modules read from `model`. If signs are `given`, the next stage gets these.
 
     In float64 every floating value is of that type, in another type those that the model's own forward names.
@@ -125,8 +126,8 @@ def _walk(model: nn.Module, inputs: torch.Tensor, given: dict[str, np.ndarray] |
     if front.sign is not None:
         names[front.end] = "inputs"
     signs = {stage.sign_place for stage in stages}
-    found: dict[str, np.ndarray] = {}
-    values: dict[str, np.ndarray] = {}
+    found: dict[str, NDArray[Any]] = {}
+    values: dict[str, NDArray[Any]] = {}
     x, before = inputs, torch.zeros(0, 0)
     for place, (label, module) in enumerate(flat(model)):
         if place in signs:
@@ -162,7 +163,7 @@ def _check_same(model: nn.Module, outputs: torch.Tensor, own: torch.Tensor) -> N
     )
 
 
-def _within_rounding(values: np.ndarray, signs: np.ndarray) -> np.ndarray:
+def _within_rounding(values: NDArray[Any], signs: NDArray[Any]) -> NDArray[Any]:
     """Where what a norm over an image gives before a sign is 0 within float64's rounding, by each unit's own values.
 
     Nowhere if pooling lies between.
@@ -173,10 +174,10 @@ def _within_rounding(values: np.ndarray, signs: np.ndarray) -> np.ndarray:
 
 
 def ties_within_rounding(
-    graph: BinaryGraph, images: np.ndarray, stages: Sequence[Stage], first: First | None
-) -> dict[str, np.ndarray]:
+    graph: BinaryGraph, images: NDArray[Any], stages: Sequence[Stage], first: First | None
+) -> dict[str, NDArray[Any]]:
     """Where float64's rounding may decide a unit's sign, booleans (n, n_out), by layer; only layers where it can."""
-    tied: dict[str, np.ndarray] = {}
+    tied: dict[str, NDArray[Any]] = {}
     x = graph.check_images(images)
     if graph.binarize is not None:
         x = np.where(graph.binarize.fires(x), 1, -1)
@@ -191,10 +192,10 @@ def ties_within_rounding(
     return tied
 
 
-def _class_slack(graph: BinaryGraph, sums: np.ndarray) -> np.ndarray:
+def _class_slack(graph: BinaryGraph, sums: NDArray[Any]) -> NDArray[Any]:
     """By how much float64's rounding may move the values of two classes against each other, float64 (n,)."""
     sizes = np.abs(graph.readout.scale * sums) + np.abs(graph.readout.offset)
-    slack: np.ndarray = (graph.readout.n_in + 8) * UNIT_ROUNDOFF * sizes.max(axis=1)
+    slack: NDArray[Any] = (graph.readout.n_in + 8) * UNIT_ROUNDOFF * sizes.max(axis=1)
     return slack
 
 
@@ -202,7 +203,7 @@ def check(
     model: nn.Module,
     graph: BinaryGraph,
     *,
-    images: np.ndarray | None = None,
+    images: NDArray[Any] | None = None,
     task: int = 0,
     mean: Any = None,
     std: Any = None,
@@ -274,7 +275,7 @@ def check(
     )
 
 
-def model_inputs(graph: BinaryGraph, images: np.ndarray, dtype: torch.dtype, feed: Feed) -> torch.Tensor:
+def model_inputs(graph: BinaryGraph, images: NDArray[Any], dtype: torch.dtype, feed: Feed) -> torch.Tensor:
     """Images as users feed them to a model of type `dtype`: (n, *input_shape), scaled in float32 or wider."""
     levels = graph.check_images(images).reshape(-1, *graph.input_shape)
     return torch.from_numpy(feed(levels.astype(np.float64 if dtype == torch.float64 else np.float32))).to(dtype)
@@ -283,12 +284,12 @@ def model_inputs(graph: BinaryGraph, images: np.ndarray, dtype: torch.dtype, fee
 def _own(
     model: nn.Module,
     graph: BinaryGraph,
-    images: np.ndarray,
+    images: NDArray[Any],
     task: int,
     feed: Feed,
-    ours: dict[str, np.ndarray],
-    given: dict[str, np.ndarray] | None,
-) -> tuple[dict[str, np.ndarray], int, str]:
+    ours: dict[str, NDArray[Any]],
+    given: dict[str, NDArray[Any]] | None,
+) -> tuple[dict[str, NDArray[Any]], int, str]:
     """Where the model in its own type differs from us, the images to which it gives another class, and that type."""
     model = unwrap(model)
     clone = plain_copy(model)
@@ -307,6 +308,6 @@ def _own(
     return _differences(ours, walk), another, name_of(dtype)
 
 
-def _differences(ours: dict[str, np.ndarray], walk: _Walk) -> dict[str, np.ndarray]:
+def _differences(ours: dict[str, NDArray[Any]], walk: _Walk) -> dict[str, NDArray[Any]]:
     theirs = walk.found | {"readout": walk.found["readout"].argmax(axis=1)}
     return {name: ours[name] != theirs[name] for name in ours}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lava_meta.converters.reading import AVERAGES, MAXIMA, Stage, is_per_image
@@ -63,7 +64,7 @@ def _check_norm(label: str, norm: Any) -> None:
         )
 
 
-def _parameters(label: str, norm: nn.Module, shape: tuple[int, ...]) -> tuple[int, np.ndarray, np.ndarray]:
+def _parameters(label: str, norm: nn.Module, shape: tuple[int, ...]) -> tuple[int, NDArray[Any], NDArray[Any]]:
     """Groups, gains and biases; these are one number for all units, for each channel, or for each unit."""
     if isinstance(norm, SampleNorm):
         return 1, np.ones(1), np.zeros(1)
@@ -88,7 +89,7 @@ def _parameters(label: str, norm: nn.Module, shape: tuple[int, ...]) -> tuple[in
     return groups, _flat(weight, 1.0, shape, channels), _flat(bias, 0.0, shape, channels)
 
 
-def _flat(value: Tensor | None, default: float, shape: tuple[int, ...], channels: int | None) -> np.ndarray:
+def _flat(value: Tensor | None, default: float, shape: tuple[int, ...], channels: int | None) -> NDArray[Any]:
     if value is None:
         return np.full(1, default)
     array = value.detach().double().numpy()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from lava_meta.converters.reading import AVERAGES, MAXIMA, Stage
@@ -20,7 +22,7 @@ class Average:
     """A window of sums and what PyTorch divides each by."""
 
     window: Window
-    divisor: int | np.ndarray  # int64 (1, down, across) where not all are equal; only an int may be below 0
+    divisor: int | NDArray[Any]  # int64 (1, down, across) where not all are equal; only an int may be below 0
 
 
 def fixed_pools(stage: Stage, size: Pair) -> list[Pool | Average]:
@@ -35,7 +37,7 @@ def fixed_pools(stage: Stage, size: Pair) -> list[Pool | Average]:
         if isinstance(module, (nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)):
             kernel = _adaptive(label, module.output_size, size)
             window = Window(kernel, kernel)
-            divisor: int | np.ndarray = math.prod(kernel)
+            divisor: int | NDArray[Any] = math.prod(kernel)
         else:
             assert isinstance(module, (nn.MaxPool2d, nn.AvgPool2d))
             window = Window(*(pair(value) for value in (module.kernel_size, module.stride, module.padding)))
@@ -88,7 +90,7 @@ def _reach(window: Window, size: Pair) -> Pair:
     return after[0], after[1]
 
 
-def _divisor(label: str, module: nn.AvgPool2d, window: Window, size: Pair) -> int | np.ndarray:
+def _divisor(label: str, module: nn.AvgPool2d, window: Window, size: Pair) -> int | NDArray[Any]:
     """The number that each mean is divided by: of the window's places on the image, or on its padding too."""
     if module.divisor_override == 0:
         raise ConversionError(f"{label} has divisor_override=0: give it another divisor, or None for the mean")

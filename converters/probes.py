@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.converters.reading import Front, Stage
 from lava_meta.converters.scale import Feed, InputScale
@@ -79,7 +81,7 @@ def probe(graph: BinaryGraph, front: Front, stages: Sequence[Stage], feed: Feed,
     return found
 
 
-def ties(layer: DenseLayer | ConvLayer, stage: Stage, scale: InputScale | None, sums: np.ndarray) -> np.ndarray:
+def ties(layer: DenseLayer | ConvLayer, stage: Stage, scale: InputScale | None, sums: NDArray[Any]) -> NDArray[Any]:
     """Where float64's rounding of the model may decide the sign of these integer sums, booleans (n, n_out).
 
     Of a layer with thresholds. Behind pooling, where the window's result depends on such a sum.
@@ -90,7 +92,7 @@ def ties(layer: DenseLayer | ConvLayer, stage: Stage, scale: InputScale | None, 
     least, most = low & high, low | high
     for pool in layer.pools if isinstance(layer, ConvLayer) else ():
         least, most = pool.signs(least), pool.signs(most)
-    undecided: np.ndarray = least != most
+    undecided: NDArray[Any] = least != most
     return undecided.reshape(len(sums), -1)
 
 
@@ -138,7 +140,7 @@ def _probe_layer(layer: DenseLayer | ConvLayer, stage: Stage, first: First | Non
     return Probed(int(reached.sum()), int((wrong & ~tie).sum()), int((wrong & tie).sum()))
 
 
-def _inside(layer: DenseLayer | ConvLayer) -> np.ndarray:
+def _inside(layer: DenseLayer | ConvLayer) -> NDArray[Any]:
     """Which inputs a sum has, booleans (positions, fan-in): at each position with a threshold of its own.
 
     One that all share is probed where the most inputs lie on the image.
@@ -152,8 +154,13 @@ def _inside(layer: DenseLayer | ConvLayer) -> np.ndarray:
 
 
 def _levels(
-    weight: np.ndarray, inside: np.ndarray, rank: np.ndarray, sums: np.ndarray, away: np.ndarray, first: First | None
-) -> tuple[np.ndarray, np.ndarray]:
+    weight: NDArray[Any],
+    inside: NDArray[Any],
+    rank: NDArray[Any],
+    sums: NDArray[Any],
+    away: NDArray[Any],
+    first: First | None,
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Levels, or signs, (units, positions, fan-in) that sum to `sums`, and where that can be.
 
     From the least sum, inputs are raised to their greatest one after the other, by `rank`. Signs rise by 2: sums of
@@ -170,7 +177,7 @@ def _levels(
     return np.where(weight[:, None], low + raised, high - raised), (above >= 0) & (above <= span * terms)
 
 
-def _seen(layer: DenseLayer | ConvLayer, first: First, levels: np.ndarray, units: range) -> np.ndarray:
+def _seen(layer: DenseLayer | ConvLayer, first: First, levels: NDArray[Any], units: range) -> NDArray[Any]:
     """What the model's first layer sees of these levels (units, positions, fan-in), float64, by the model's own front.
 
     The inputs of a convolution's sum go through it as an image of the kernel's extents.

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from lava_meta.converters.functions import Cast, StrictSign, TorchSign
@@ -105,7 +105,7 @@ class Stage:
     end: int = 0  # place of its last module that computes
 
     @property
-    def weight(self) -> np.ndarray:
+    def weight(self) -> NDArray[Any]:
         """Booleans (units, fan-in), True for +1; a convolution's in the order (inputs, rows, columns)."""
         return (self.layer.weight.detach() >= 0).flatten(1).cpu().numpy()
 

@@ -17,6 +17,7 @@ from operator import add, mul
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lava_meta.converters.functions import Quotient
@@ -40,8 +41,8 @@ class Feed:
 
     min_level: int  # the least raw level
     max_level: int  # the greatest
-    mean: np.ndarray | None = None  # float64 (1,) or (channels,), as a fraction of max_level
-    std: np.ndarray | None = None  # likewise
+    mean: NDArray[Any] | None = None  # float64 (1,) or (channels,), as a fraction of max_level
+    std: NDArray[Any] | None = None  # likewise
 
     @classmethod
     def given(cls, mean: Any, std: Any, shape: Sequence[int], max_level: int, min_level: int) -> Feed:
@@ -72,7 +73,7 @@ class Feed:
                 raise ConversionError(f"std={value:g}; it must be positive and finite")
         return cls(min_level, max_level, means, stds)
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def __call__(self, images: NDArray[Any]) -> NDArray[Any]:
         """The model's inputs (n, ...) for floats (n, ...) of raw levels, computed in their own type."""
         if self.mean is None or self.std is None:
             return images
@@ -139,7 +140,7 @@ class InputScale:
         ends = (level - value for value in self.offset for level in (self.min_level, self.max_level))
         return float(self.gain * max(abs(end) for end in ends))
 
-    def constant(self, layer: DenseLayer | ConvLayer | Readout) -> np.ndarray:
+    def constant(self, layer: DenseLayer | ConvLayer | Readout) -> NDArray[Any]:
         """`sum_i w_i offset_i` of each of the layer's sums, float64 of the shape of one image's sums.
 
         Offsets times integers, added in one order: equal at all positions that see the same weights.
@@ -206,7 +207,7 @@ def feed_of(
     )
 
 
-def _numbers(name: str, value: Any, shape: Sequence[int]) -> np.ndarray:
+def _numbers(name: str, value: Any, shape: Sequence[int]) -> NDArray[Any]:
     """A number, or one for each channel, in any container, float64; equal ones are one."""
     try:
         array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import snntorch as snn
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from lava_meta.converters.spiking import SpikingNetwork
@@ -104,7 +105,7 @@ def from_snntorch(
     return SpikingNetwork(graph, parity=parity, form=form)
 
 
-def model_spikes(model: nn.Module, frames: np.ndarray) -> dict[str, np.ndarray]:
+def model_spikes(model: nn.Module, frames: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """What `model` itself sends, layer by layer as `SpikingGraph.spikes` names them, for frames (steps, n, n_in)."""
     return _model_spikes(*_read(model), frames)
 
@@ -184,11 +185,11 @@ def _layer(stage: _Stage) -> LIFLayer:
     )
 
 
-def _model_spikes(pixels: Pixels | None, stages: list[_Stage], frames: np.ndarray) -> dict[str, np.ndarray]:
+def _model_spikes(pixels: Pixels | None, stages: list[_Stage], frames: NDArray[Any]) -> dict[str, NDArray[Any]]:
     device = stages[0].linear.weight.device
     neurons: list[Any] = [stage.leaky for stage in stages]
     before = [leaky.mem for leaky in neurons]
-    out: list[list[np.ndarray]] = [[] for _ in stages]
+    out: list[list[NDArray[Any]]] = [[] for _ in stages]
     try:
         for leaky in neurons:
             leaky.mem = torch.zeros(0, device=device)

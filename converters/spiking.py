@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.converters.lava import check_lanes
 from lava_meta.errors import require_lava
@@ -45,7 +46,7 @@ class SpikingNetwork:
         self._form = form
         self._timeout = timeout
 
-    def predict(self, images: Any, steps: int | None = None, readout: str = "rate", lanes: int = 64) -> np.ndarray:
+    def predict(self, images: Any, steps: int | None = None, readout: str = "rate", lanes: int = 64) -> NDArray[Any]:
         """Classes int64 (n,): by `rate`, the class with the most spikes; by `latency`, the one that fires first.
 
         Ties go to the lowest index, and so does `latency` where no class fires.
@@ -54,13 +55,13 @@ class SpikingNetwork:
             raise ValueError(f"readout is {readout!r}; it is one of {', '.join(READOUTS)}")
         return READOUTS[readout](self.spikes(images, steps, lanes, ["output"])["output"])
 
-    def counts(self, images: Any, steps: int | None = None, lanes: int = 64) -> np.ndarray:
+    def counts(self, images: Any, steps: int | None = None, lanes: int = 64) -> NDArray[Any]:
         """Spikes of each class, int64 (n, classes)."""
         return self.spikes(images, steps, lanes, ["output"])["output"].sum(axis=0, dtype=np.int64)
 
     def spikes(
         self, images: Any, steps: int | None = None, lanes: int = 64, layers: Sequence[str] | None = None
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, NDArray[Any]]:
         """The spikes of `layers` (default: of all) by name, uint8 (steps, n, units), as `graph.spikes` gives them."""
         known = [name for name, _ in self.graph.named_layers()]
         names = tuple(known if layers is None else layers)

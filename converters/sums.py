@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.converters.pooling import Average, fixed_pools
 from lava_meta.converters.reading import Stage
@@ -23,13 +25,13 @@ class Sums:
     Arrays are (units,) or (channels, down, across); int64 but for the constant.
     """
 
-    low: np.ndarray  # the least sum
-    high: np.ndarray  # the greatest
-    row: np.ndarray  # the sum of the weights
+    low: NDArray[Any]  # the least sum
+    high: NDArray[Any]  # the greatest
+    row: NDArray[Any]  # the sum of the weights
     terms: int  # the most terms of a sum
     scale: InputScale | None  # of the first layer; None behind it, where the gain is 1 and the constant 0
-    constant: np.ndarray  # float64, `sum_i w_i offset_i`
-    divisor: int | np.ndarray  # int64 (1, down, across) where windows at the border have one of their own
+    constant: NDArray[Any]  # float64, `sum_i w_i offset_i`
+    divisor: int | NDArray[Any]  # int64 (1, down, across) where windows at the border have one of their own
 
     @classmethod
     def of(cls, stage: Stage, layer: DenseLayer | ConvLayer, scale: InputScale | None) -> Sums:
@@ -37,7 +39,7 @@ class Sums:
         ones = np.ones((1, layer.n_in))
         row, divisor = layer.sums(ones)[0], _divisor(stage, layer)
         # What a window sees of an image of ones: how many terms a position has, and the sum of their weights.
-        terms: int | np.ndarray = layer.n_in
+        terms: int | NDArray[Any] = layer.n_in
         if isinstance(layer, ConvLayer):
             terms = layer.convolve(ones, np.ones(layer.weight.shape))[0].astype(np.int64)
         most = int(np.max(terms))
@@ -63,13 +65,13 @@ class Sums:
             constant=self.constant[:, :1, :1],
         )
 
-    def values(self, sums: np.ndarray) -> np.ndarray:
+    def values(self, sums: NDArray[Any]) -> NDArray[Any]:
         """What the model has for these sums, float64."""
         gain = 1.0 if self.scale is None else float(self.scale.gain)
-        values: np.ndarray = gain * (sums - self.constant) / self.divisor
+        values: NDArray[Any] = gain * (sums - self.constant) / self.divisor
         return values
 
-    def slack(self, stage: Stage) -> float | np.ndarray:
+    def slack(self, stage: Stage) -> float | NDArray[Any]:
         """By how much the model's own values may differ from these, in float64: the rounding of its inputs and sums.
 
         `(2 n + 8) u n max|x| / divisor` for n terms: that of two sums taken one term after the other, the model's and
@@ -82,7 +84,7 @@ class Sums:
         largest = 1.0 if self.scale is None else self.scale.largest
         return (2 * self.terms + 8) * UNIT_ROUNDOFF * self.terms * largest / np.abs(self.divisor)
 
-    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+    def extremes(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """The least and greatest value of each unit or channel, over all its positions."""
         positions = tuple(range(1, self.row.ndim))
         return (
@@ -91,7 +93,7 @@ class Sums:
         )
 
 
-def _divisor(stage: Stage, layer: DenseLayer | ConvLayer) -> int | np.ndarray:
+def _divisor(stage: Stage, layer: DenseLayer | ConvLayer) -> int | NDArray[Any]:
     if isinstance(layer, DenseLayer) or layer.sum_window is None:
         return 1
     average = fixed_pools(stage, layer.conv_shape[1:])[0]

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from lava_meta.converters.functions import StrictSign, TorchSign
@@ -132,7 +133,7 @@ def to_graph(
 def _binarize(front: Front, feed: Feed, shape: tuple[int, ...]) -> Binarize:
     """The threshold and polarity of every input, by bisection on what the model does before the sign."""
 
-    def values(levels: np.ndarray) -> np.ndarray:
+    def values(levels: NDArray[Any]) -> NDArray[Any]:
         return through("the input", front.modules, feed(levels.reshape(1, *shape).astype(np.float64))).reshape(-1)
 
     low, high = np.full(math.prod(shape), feed.min_level), np.full(math.prod(shape), feed.max_level)
@@ -222,11 +223,11 @@ def _padding(conv: BinaryConv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     return pair(conv.padding), (0, 0)
 
 
-def _search(stage: Stage, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
+def _search(stage: Stage, sums: Sums) -> tuple[NDArray[Any], NDArray[Any]]:
     """The integer threshold of every sum and the polarity of every unit, by bisection on the model's own norm."""
     plus = fires(stage.sign)
 
-    def holds(s: np.ndarray) -> np.ndarray:
+    def holds(s: NDArray[Any]) -> NDArray[Any]:
         return plus(_through(stage.name, stage.norms, sums.values(s)))
 
     least, greatest = (plus(_through(stage.name, stage.norms, value)) for value in sums.extremes())
@@ -238,12 +239,12 @@ def _search(stage: Stage, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
     return reached, polarity.reshape(-1).astype(np.int8)
 
 
-def fires(sign: nn.Module | None) -> Callable[[np.ndarray], np.ndarray]:
+def fires(sign: nn.Module | None) -> Callable[[NDArray[Any]], NDArray[Any]]:
     """Where a sign gives +1."""
     return (lambda x: x > 0) if isinstance(sign, StrictSign) else (lambda x: x >= 0)
 
 
-def _check_no_zero(stage: Stage, sums: Sums, reached: np.ndarray, polarity: np.ndarray) -> None:
+def _check_no_zero(stage: Stage, sums: Sums, reached: NDArray[Any], polarity: NDArray[Any]) -> None:
     """Raises `ConversionError` where `torch.sign` may meet a sum that its norm makes 0."""
     candidates = reached
     if sums.scale is None and sums.row.ndim == 1:  # sums of n signs have the parity of n; n varies at a border
@@ -258,8 +259,8 @@ def _check_no_zero(stage: Stage, sums: Sums, reached: np.ndarray, polarity: np.n
 
 
 def _reached(
-    plus: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray, inverted: np.ndarray
-) -> np.ndarray:
+    plus: Callable[[NDArray[Any]], NDArray[Any]], low: NDArray[Any], high: NDArray[Any], inverted: NDArray[Any]
+) -> NDArray[Any]:
     """The least t = s, or where `inverted` t = -s, at which a monotone `plus(s)` holds, int64; s in low .. high."""
     polarity = np.where(inverted, -1, 1)
     # It holds from some t on: at `reached`, not at `below`, or outside the range.
@@ -281,13 +282,13 @@ def _falling(stage: Stage, sums: Sums, place: int) -> tuple[int, ...]:
     return tuple(np.flatnonzero(falls).tolist())
 
 
-def _through(origin: str, norms: Sequence[tuple[str, nn.Module]], values: np.ndarray) -> np.ndarray:
+def _through(origin: str, norms: Sequence[tuple[str, nn.Module]], values: NDArray[Any]) -> NDArray[Any]:
     """The values (units, ...) that `origin` gives as the norms make them, in float64."""
     return through(origin, norms, values[None])[0]
 
 
 @torch.no_grad()
-def through(origin: str, modules: Sequence[tuple[str, nn.Module]], values: np.ndarray) -> np.ndarray:
+def through(origin: str, modules: Sequence[tuple[str, nn.Module]], values: NDArray[Any]) -> NDArray[Any]:
     """The values (n, ...) that `origin` gives as the modules make them, in float64.
 
     Raises:
@@ -372,7 +373,7 @@ def _readout(stage: Stage, first: InputScale | None) -> Readout:
     return Readout.from_weights(weight, scale, offset)
 
 
-def _affine(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+def _affine(norm: nn.Module) -> tuple[NDArray[Any], NDArray[Any]]:
     """Batch norm in eval mode as `scale * x + offset`, float64."""
     mean: torch.Tensor | None
     var: torch.Tensor | None

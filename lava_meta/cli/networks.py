@@ -15,7 +15,7 @@ from lava_meta.cli.outputs import check_outputs
 from lava_meta.cli.testing import AsIs, Network, accuracy_lines, load_network, read_images, tests_for
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from lava_meta.graph import BinaryGraph
@@ -167,7 +167,7 @@ def run(
         raise typer.BadParameter("--layer and --sums are two outputs: give one of them")
     check_outputs([] if out is None else [out], inputs=[network, images], overwrite=overwrite)
     loaded = load_network(network)
-    sets: list[tuple[Any, np.ndarray | None]]
+    sets: list[tuple[Any, NDArray[Any] | None]]
     names: list[str] = []
     if images is not None:
         sets = [(read_images(images), None)]
@@ -282,13 +282,13 @@ def _extents(text: str) -> tuple[int, ...]:
         raise typer.BadParameter(f"{text!r}; give extents as 1,28,28", param_hint="--input-shape") from None
 
 
-def _pieces(images: np.ndarray) -> Iterator[np.ndarray]:
+def _pieces(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Some thousand images at a time, read when their turn comes."""
     return (images[start : start + 4096] for start in range(0, len(images), 4096))
 
 
 @contextmanager
-def _sink(out: Path | None, total: int, quiet: bool) -> Iterator[Callable[[np.ndarray], None]]:
+def _sink(out: Path | None, total: int, quiet: bool) -> Iterator[Callable[[NDArray[Any]], None]]:
     """Where parts of the output go, one after the other: a file (whole or not at all), or else standard output.
 
     The file's place on the disk is taken before the first part is written: a disk that is too full says so at once.
@@ -303,7 +303,7 @@ def _sink(out: Path | None, total: int, quiet: bool) -> Iterator[Callable[[np.nd
         return
     with write_atomically(out) as file:
 
-        def put(part: np.ndarray) -> None:
+        def put(part: NDArray[Any]) -> None:
             size = total * part[0].nbytes
             try:
                 if file.tell() == 0:
@@ -317,5 +317,5 @@ def _sink(out: Path | None, total: int, quiet: bool) -> Iterator[Callable[[np.nd
         yield put
 
 
-def _print_rows(part: np.ndarray) -> None:
+def _print_rows(part: NDArray[Any]) -> None:
     print("\n".join(" ".join(map(str, row)) for row in part.reshape(len(part), -1)))

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from lava_meta.io.file_kinds import ARRAY, LEARNING, NETWORK, require_kind
 
@@ -32,7 +33,7 @@ class Testing:
 
     tests: list[Images]
 
-    def mixed(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    def mixed(self, limit: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Images (n, ...) and labels (n,), `limit` at most: the first of each test in equal shares, taken in turn."""
         share = max(1, limit // len(self.tests))
         first = [(test.x[:share].numpy(), test.y[:share].numpy()) for test in self.tests[:limit]]
@@ -66,7 +67,7 @@ def load_network(path: Path) -> LavaNetwork | Learner:
     return load(path)  # type: ignore[return-value]
 
 
-def read_images(path: Path) -> np.ndarray:
+def read_images(path: Path) -> NDArray[Any]:
     """The array of an .npy file, mapped into memory. Raises `FormatError` for any other."""
     from lava_meta.errors import FormatError
 

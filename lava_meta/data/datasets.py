@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lava_meta.errors import DataError, require
@@ -123,14 +124,14 @@ class Images:
             return self
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
-    def take(self, indices: Tensor | np.ndarray | Sequence[int], name: str | None = None) -> Images:
+    def take(self, indices: Tensor | NDArray[Any] | Sequence[int], name: str | None = None) -> Images:
         """The images at `indices`, in that order. Raises `IndexError` outside the data set."""
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.x.device)
         if index.numel() and (int(index.min()) < 0 or int(index.max()) >= len(self)):
             raise IndexError(f"{self.name}: indices must lie in 0..{len(self) - 1}")
         return replace(self, x=self.x.index_select(0, index), y=self.y.index_select(0, index), name=name or self.name)
 
-    def permuted(self, permutation: Tensor | np.ndarray, name: str | None = None) -> Images:
+    def permuted(self, permutation: Tensor | NDArray[Any], name: str | None = None) -> Images:
         """Pixels rearranged, the shape kept: pixel i of the result is pixel `permutation[i]`, counted in C order.
 
         Raises `ValueError` unless `permutation` holds each of 0 .. features - 1 once.
@@ -263,7 +264,7 @@ def load_dataset(name: str, folder: str | os.PathLike[str] | None = None, *, dow
     return Dataset(name, images, held, {"name": name})
 
 
-def _images(name: str, x: np.ndarray, y: np.ndarray, classes: int = 10, max_level: int = 255) -> Images:
+def _images(name: str, x: NDArray[Any], y: NDArray[Any], classes: int = 10, max_level: int = 255) -> Images:
     if x.ndim not in (3, 4) or x.dtype != np.uint8:
         raise DataError(f"{name}: images are {x.dtype} of shape {x.shape}; expected uint8 (n, height, width, or more)")
     x = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
@@ -295,7 +296,7 @@ def _present(name: str, root: Path) -> bool:
 
 
 _IDX = ("images-idx3-ubyte", "labels-idx1-ubyte")
-_Arrays = tuple[np.ndarray, np.ndarray]
+_Arrays = tuple[NDArray[Any], NDArray[Any]]
 
 
 def _read_mnist(root: Path) -> tuple[_Arrays, _Arrays]:
@@ -306,7 +307,7 @@ def _read_mnist(root: Path) -> tuple[_Arrays, _Arrays]:
     return train, test
 
 
-def _read_idx(path: Path, dims: int) -> np.ndarray:
+def _read_idx(path: Path, dims: int) -> NDArray[Any]:
     """An IDX file of unsigned bytes: two zeros, type 8, the number of dimensions, each extent as big-endian uint32."""
     content = path.read_bytes()
     start = 4 + 4 * dims

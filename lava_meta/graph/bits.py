@@ -6,7 +6,10 @@ A bit of 1 is +1 and a bit of 0 is -1. A row of `n` signs takes `ceil(n / 64)` w
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 
 def words(n: int) -> int:
@@ -14,7 +17,7 @@ def words(n: int) -> int:
     return -(-n // 64)
 
 
-def pack(positive: np.ndarray) -> np.ndarray:
+def pack(positive: NDArray[Any]) -> NDArray[Any]:
     """Pack booleans (..., n), True for +1, into uint64 (..., words(n))."""
     n = positive.shape[-1]
     padded = np.zeros((*positive.shape[:-1], words(n) * 64), dtype=bool)
@@ -22,7 +25,7 @@ def pack(positive: np.ndarray) -> np.ndarray:
     return np.packbits(padded, axis=-1, bitorder="little").view("<u8")
 
 
-def unpack(packed: np.ndarray, n: int) -> np.ndarray:
+def unpack(packed: NDArray[Any], n: int) -> NDArray[Any]:
     """Undo `pack`: uint64 (..., words(n)) to booleans (..., n)."""
     as_bytes = np.ascontiguousarray(packed, dtype="<u8").view(np.uint8)
     return np.unpackbits(as_bytes, axis=-1, count=n, bitorder="little").astype(bool)

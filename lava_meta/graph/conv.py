@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.graph.bits import pack, unpack
 from lava_meta.graph.dense import check_array, check_bits, check_norm, positive_weights
@@ -71,13 +72,13 @@ class Window:
             raise ValueError(f"a window of {self.kernel} (dilation {self.dilation}) does not fit {rows}x{columns}")
         return fits[0], fits[1]
 
-    def views(self, images: np.ndarray) -> np.ndarray:
+    def views(self, images: NDArray[Any]) -> NDArray[Any]:
         """What the window sees: (n, c, rows, columns) to (n, c, down, across, *kernel); zeros outside the image."""
         self.positions(*images.shape[2:])
         rims = ((padding, padding + after) for padding, after in zip(self.padding, self.after, strict=True))
         padded = np.pad(images, ((0, 0), (0, 0), *rims))
         reach = [dilation * (kernel - 1) + 1 for kernel, dilation in zip(self.kernel, self.dilation, strict=True)]
-        views: np.ndarray = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))  # type: ignore[call-overload]
+        views: NDArray[Any] = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))  # type: ignore[call-overload]
         return views[:, :, :: self.stride[0], :: self.stride[1], :: self.dilation[0], :: self.dilation[1]]
 
 
@@ -91,7 +92,7 @@ class Pool(Window):
         super().__post_init__()
         object.__setattr__(self, "every", tuple(int(operator.index(channel)) for channel in self.every))
 
-    def signs(self, fires: np.ndarray) -> np.ndarray:
+    def signs(self, fires: NDArray[Any]) -> NDArray[Any]:
         """Booleans (n, c, rows, columns) to (n, c, down, across)."""
         # All are true where none is false, so AND is OR of what is turned, turned back.
         turned = np.zeros((fires.shape[1], 1, 1), dtype=bool)
@@ -106,11 +107,11 @@ class ConvLayer:
     Raises `ValueError` when a field's shape, type or range does not fit the others.
     """
 
-    bits: np.ndarray  # uint64 (channels, words(fan_in)): 1 is a weight of +1; a row is (inputs, rows, columns)
+    bits: NDArray[Any]  # uint64 (channels, words(fan_in)): 1 is a weight of +1; a row is (inputs, rows, columns)
     input_shape: tuple[int, ...]  # (channels, rows, columns)
     window: Window
-    threshold: np.ndarray  # int64 (channels, 1, 1), or (channels, down, across) for one a position; in units of d
-    polarity: np.ndarray  # int8 (channels,), +1 or -1: -1 where the norm falls
+    threshold: NDArray[Any]  # int64 (channels, 1, 1), or (channels, down, across) for one a position; in units of d
+    polarity: NDArray[Any]  # int8 (channels,), +1 or -1: -1 where the norm falls
     groups: int = 1  # channels of one group see the inputs of that group only
     sum_window: Window | None = None
     pools: tuple[Pool, ...] = ()
@@ -142,10 +143,10 @@ class ConvLayer:
     @classmethod
     def from_weights(
         cls,
-        weight: np.ndarray,
+        weight: NDArray[Any],
         input_shape: tuple[int, ...],
-        threshold: np.ndarray,
-        polarity: np.ndarray | None = None,
+        threshold: NDArray[Any],
+        polarity: NDArray[Any] | None = None,
         **options: Any,
     ) -> ConvLayer:
         """From weights (channels, inputs a group, rows, columns), +1 where `weight >= 0` (booleans: where True).
@@ -241,15 +242,15 @@ class ConvLayer:
         return 0 if self.norm is None else math.prod(self.sums_shape) // self.norm.groups
 
     @property
-    def weight(self) -> np.ndarray:
+    def weight(self) -> NDArray[Any]:
         """The weights unpacked: bool (channels, fan_in), True for +1."""
         return unpack(self.bits, self.fan_in)
 
-    def sums(self, x: np.ndarray) -> np.ndarray:
+    def sums(self, x: NDArray[Any]) -> NDArray[Any]:
         """The oracle's `d`, int64 (n, *sums_shape), of integers x (n, n_in)."""
         return self.convolve(x.astype(np.float64), np.where(self.weight, 1.0, -1.0)).astype(np.int64)
 
-    def convolve(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    def convolve(self, x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
         """`d` (n, *sums_shape) of x (n, n_in) with the weights (channels, fan_in), in their common type."""
         _, down, across = self.conv_shape
         views = self.window.views(x.reshape(len(x), *self.input_shape))
@@ -258,7 +259,7 @@ class ConvLayer:
         sums = np.concatenate(products, axis=1).reshape(len(x), down, across, -1).transpose(0, 3, 1, 2)
         return sums if self.sum_window is None else self.sum_window.views(sums).sum(axis=(4, 5))
 
-    def fires(self, sums: np.ndarray) -> np.ndarray:
+    def fires(self, sums: NDArray[Any]) -> NDArray[Any]:
         """Booleans (n, n_out), True for +1, from the integer sums (n, *sums_shape)."""
         if self.norm is not None:
             signs = self.norm.fires(sums.reshape(len(sums), -1)).reshape(sums.shape)
@@ -268,7 +269,7 @@ class ConvLayer:
             signs = pool.signs(signs)
         return signs.reshape(len(signs), -1)
 
-    def ties(self, sums: np.ndarray) -> np.ndarray | None:
+    def ties(self, sums: NDArray[Any]) -> NDArray[Any] | None:
         """Where a sum that is handed on, or pooled, ties with its norm's threshold, booleans (n, n_out); or None."""
         if self.norm is None:
             return None
@@ -291,9 +292,9 @@ class ConvLayer:
     def from_dict(
         cls,
         structure: dict[str, Any],
-        bits: np.ndarray,
-        threshold: np.ndarray,
-        polarity: np.ndarray,
+        bits: NDArray[Any],
+        threshold: NDArray[Any],
+        polarity: NDArray[Any],
         norm: GroupNorm | None = None,
     ) -> ConvLayer:
         """Undo `to_dict`, with the arrays."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.graph.bits import pack, unpack, words
 from lava_meta.graph.norm import GroupNorm
@@ -18,7 +19,7 @@ REACH = 2**62 - 1  # the greatest |d| that meets a threshold: int64 holds it, an
 class _Synapses:
     """What a dense layer and the readout share: binary weights as packed bits."""
 
-    bits: np.ndarray
+    bits: NDArray[Any]
     n_in: int
 
     @property
@@ -27,7 +28,7 @@ class _Synapses:
         return self.bits.shape[0]
 
     @property
-    def weight(self) -> np.ndarray:
+    def weight(self) -> NDArray[Any]:
         """The weights unpacked: bool (n_out, n_in), True for +1."""
         return unpack(self.bits, self.n_in)
 
@@ -41,11 +42,11 @@ class _Synapses:
         """The most terms that a sum has."""
         return self.n_in
 
-    def row_sums(self) -> np.ndarray:
+    def row_sums(self) -> NDArray[Any]:
         """`R_j`, the sum of unit j's weights, int64 (n_out,)."""
         return 2 * self.weight.sum(axis=1, dtype=np.int64) - self.n_in
 
-    def sums(self, x: np.ndarray) -> np.ndarray:
+    def sums(self, x: NDArray[Any]) -> NDArray[Any]:
         """The oracle's `W x`, int64 (n, n_out), of integers x (n, n_in)."""
         return exact_product(x, self.weight)
 
@@ -60,10 +61,10 @@ class DenseLayer(_Synapses):
     Raises `ValueError` when a field's shape, type or range does not fit the others.
     """
 
-    bits: np.ndarray  # uint64 (n_out, words(n_in)): 1 is a weight of +1
+    bits: NDArray[Any]  # uint64 (n_out, words(n_in)): 1 is a weight of +1
     n_in: int  # inputs
-    threshold: np.ndarray  # int64 (n_out,), in units of d
-    polarity: np.ndarray  # int8 (n_out,), +1 or -1: -1 where the norm's gain is negative
+    threshold: NDArray[Any]  # int64 (n_out,), in units of d
+    polarity: NDArray[Any]  # int8 (n_out,), +1 or -1: -1 where the norm's gain is negative
     centred: bool = False
     norm: GroupNorm | None = None
 
@@ -80,9 +81,9 @@ class DenseLayer(_Synapses):
     @classmethod
     def from_weights(
         cls,
-        weight: np.ndarray,
-        threshold: np.ndarray,
-        polarity: np.ndarray | None = None,
+        weight: NDArray[Any],
+        threshold: NDArray[Any],
+        polarity: NDArray[Any] | None = None,
         centred: bool = False,
         norm: GroupNorm | None = None,
     ) -> DenseLayer:
@@ -103,19 +104,19 @@ class DenseLayer(_Synapses):
         """The number of sums whose mean is subtracted from each; 0 if none is."""
         return self.n_out if self.centred else self.n_out // self.norm.groups if self.norm is not None else 0
 
-    def fires(self, sums: np.ndarray) -> np.ndarray:
+    def fires(self, sums: NDArray[Any]) -> NDArray[Any]:
         """Booleans (n, n_out), True for +1, from the integer sums `W x` (n, n_out)."""
         if self.norm is not None:
             return self.norm.fires(sums)
         return self.polarity * self.centre(sums.astype(np.int64, copy=False)) >= self.threshold
 
-    def ties(self, sums: np.ndarray) -> np.ndarray | None:
+    def ties(self, sums: NDArray[Any]) -> NDArray[Any] | None:
         """Where sums tie with a threshold that is a statistic of the image, booleans (n, n_out); None without one."""
         if self.norm is not None:
             return self.norm.ties(sums)
         return self.polarity * self.centre(sums) == self.threshold if self.centred else None
 
-    def centre(self, sums: np.ndarray) -> np.ndarray:
+    def centre(self, sums: NDArray[Any]) -> NDArray[Any]:
         """`d` (n, n_out) of sums (n, n_out); linear in them."""
         return self.n_out * sums - sums.sum(axis=1, keepdims=True) if self.centred else sums
 
@@ -124,10 +125,10 @@ class DenseLayer(_Synapses):
 class Readout(_Synapses):
     """The last layer: integer sums `u = W a` and the affine map `scale * u + offset` whose argmax is the class."""
 
-    bits: np.ndarray  # uint64 (classes, words(n_in))
+    bits: NDArray[Any]  # uint64 (classes, words(n_in))
     n_in: int  # inputs
-    scale: np.ndarray  # float64 (classes,)
-    offset: np.ndarray  # float64 (classes,)
+    scale: NDArray[Any]  # float64 (classes,)
+    offset: NDArray[Any]  # float64 (classes,)
 
     def __post_init__(self) -> None:
         check_bits(self.bits, self.n_in)
@@ -138,7 +139,7 @@ class Readout(_Synapses):
 
     @classmethod
     def from_weights(
-        cls, weight: np.ndarray, scale: np.ndarray | None = None, offset: np.ndarray | None = None
+        cls, weight: NDArray[Any], scale: NDArray[Any] | None = None, offset: NDArray[Any] | None = None
     ) -> Readout:
         """From weights (classes, n_in), +1 where `weight >= 0` (booleans: where True)."""
         positive = positive_weights(weight)
@@ -150,21 +151,21 @@ class Readout(_Synapses):
             offset=np.zeros(n_out) if offset is None else np.asarray(offset, dtype=np.float64),
         )
 
-    def values(self, sums: np.ndarray) -> np.ndarray:
+    def values(self, sums: NDArray[Any]) -> NDArray[Any]:
         """`scale * sums + offset`, float64 (n, classes)."""
         return self.scale * sums + self.offset
 
-    def classes(self, sums: np.ndarray) -> np.ndarray:
+    def classes(self, sums: NDArray[Any]) -> NDArray[Any]:
         """int64 (n,): argmax of the values, lowest index on ties."""
         return np.argmax(self.values(sums), axis=1).astype(np.int64)
 
 
-def exact_product(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def exact_product(x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
     """`W x`, int64 (n, outputs); float64 sums of integers below 2**53 are exact in any order of summation."""
     return (x.astype(np.float64) @ np.where(weight, 1.0, -1.0).T).astype(np.int64)
 
 
-def positive_weights(weight: np.ndarray) -> np.ndarray:
+def positive_weights(weight: NDArray[Any]) -> NDArray[Any]:
     """Booleans (outputs, inputs), True where `weight >= 0`. Raises `ValueError` for another shape or NaN."""
     array = np.asarray(weight)
     if array.ndim != 2:
@@ -176,14 +177,14 @@ def positive_weights(weight: np.ndarray) -> np.ndarray:
     return array >= 0
 
 
-def check_array(name: str, value: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:
+def check_array(name: str, value: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> None:
     """Raises `ValueError` for an array of another type or shape."""
     if value.dtype != dtype or value.shape != shape:
         raise ValueError(f"{name} is {value.dtype} {value.shape}; expected {np.dtype(dtype)} {shape}")
 
 
 def check_norm(
-    norm: GroupNorm | None, units: int, threshold: np.ndarray, polarity: np.ndarray, centred: bool = False
+    norm: GroupNorm | None, units: int, threshold: NDArray[Any], polarity: NDArray[Any], centred: bool = False
 ) -> None:
     """Raises `ValueError` for a norm that does not fit its layer, or stands beside thresholds."""
     if norm is not None:
@@ -224,7 +225,7 @@ def reach(name: str, layer: Any, largest: int) -> int:
     return d
 
 
-def reachable(threshold: np.ndarray) -> np.ndarray:
+def reachable(threshold: NDArray[Any]) -> NDArray[Any]:
     """The same thresholds, int64, with those that no |d| reaches moved to just beyond `REACH`.
 
     What is added to them afterwards, up to `REACH`, then stays within int64.
@@ -232,7 +233,7 @@ def reachable(threshold: np.ndarray) -> np.ndarray:
     return np.clip(threshold, -REACH - 1, REACH + 1)
 
 
-def check_bits(bits: np.ndarray, n_in: int) -> None:
+def check_bits(bits: NDArray[Any], n_in: int) -> None:
     """Raises `ValueError` unless `bits` are packed rows of `n_in` weights."""
     if operator.index(n_in) < 1 or bits.ndim != 2 or len(bits) < 1:
         raise ValueError(f"a layer needs at least one input and one unit; got {n_in} inputs, bits {bits.shape}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.graph.dense import check_array
 
@@ -23,8 +24,8 @@ class Binarize:
     Raises `ValueError` when a field's shape, type or range does not fit the others.
     """
 
-    threshold: np.ndarray  # int64 (n_in,)
-    polarity: np.ndarray  # int8 (n_in,), +1 or -1: -1 where what stands before the sign falls
+    threshold: NDArray[Any]  # int64 (n_in,)
+    polarity: NDArray[Any]  # int8 (n_in,), +1 or -1: -1 where what stands before the sign falls
 
     def __post_init__(self) -> None:
         check_array("the inputs' threshold", self.threshold, np.int64, (self.threshold.size,))
@@ -32,7 +33,7 @@ class Binarize:
         if not np.isin(self.polarity, (-1, 1)).all():
             raise ValueError("the inputs' polarity holds a value that is neither +1 nor -1")
 
-    def fires(self, p: np.ndarray) -> np.ndarray:
+    def fires(self, p: NDArray[Any]) -> NDArray[Any]:
         """Booleans (n, n_in), True for +1, of integers (n, n_in)."""
         return self.polarity * p.astype(np.int64) >= self.threshold
 
@@ -48,7 +49,7 @@ def check_levels(min_level: int, max_level: int, signs: bool) -> None:
         raise ValueError(f"levels run from {min_level} to {max_level}; signed features lie around 0 and have 16 bits")
 
 
-def level_dtype(min_level: int, max_level: int) -> np.dtype:
+def level_dtype(min_level: int, max_level: int) -> np.dtype[Any]:
     """The narrowest type that holds the levels: uint8, uint16, int8 or int16."""
     if min_level < 0:
         return np.dtype(np.int8 if min_level >= -128 and max_level < 128 else np.int16)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import FormatError
 from lava_meta.graph.conv import LARGEST_MAP, ConvLayer
@@ -81,7 +82,7 @@ class BinaryGraph:
         return math.prod(self.input_shape)
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype[Any]:
         """What `check_images` gives: the narrowest integer type that holds the inputs."""
         return level_dtype(self.min_level, self.max_level)
 
@@ -122,7 +123,7 @@ class BinaryGraph:
 
     # The oracle: clear, exact, and slow.
 
-    def check_images(self, images: Any) -> np.ndarray:
+    def check_images(self, images: Any) -> NDArray[Any]:
         """Images (n, ...) of `n_in` inputs, as an array (n, n_in) of `dtype` within the network's levels.
 
         Takes numpy arrays and torch tensors of any integer type. Raises `TypeError` for floats and booleans and
@@ -147,7 +148,7 @@ class BinaryGraph:
         check_range(array, self.min_level, self.max_level, self.signs)
         return np.ascontiguousarray(array.reshape(len(array), -1).astype(self.dtype, copy=False))
 
-    def activations(self, images: Any) -> dict[str, np.ndarray]:
+    def activations(self, images: Any) -> dict[str, NDArray[Any]]:
         """Every layer's output: int8 signs (n, n_out) of each hidden layer, int64 sums (n, classes) of the readout."""
         pixels = self.check_images(images)
         values = max(self.n_in, *(_values(layer) for _, layer in self.named_layers()))
@@ -156,16 +157,16 @@ class BinaryGraph:
         parts = [self._forward(pixels[start : start + batch]) for start in range(0, len(pixels), batch)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def sums(self, images: Any) -> np.ndarray:
+    def sums(self, images: Any) -> NDArray[Any]:
         """The readout's integer sums, int64 (n, classes)."""
         return self.activations(images)["readout"]
 
-    def predict(self, images: Any) -> np.ndarray:
+    def predict(self, images: Any) -> NDArray[Any]:
         """The classes, int64 (n,)."""
         return self.readout.classes(self.sums(images))
 
-    def _forward(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        out: dict[str, np.ndarray] = {}
+    def _forward(self, pixels: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        out: dict[str, NDArray[Any]] = {}
         x = pixels if self.binarize is None else np.where(self.binarize.fires(pixels), 1, -1)
         for name, layer in self.named_layers():
             sums = layer.sums(x)
@@ -229,7 +230,7 @@ class BinaryGraph:
         return header
 
     @classmethod
-    def _from_parts(cls, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> BinaryGraph:
+    def _from_parts(cls, header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> BinaryGraph:
         hidden: list[DenseLayer | ConvLayer] = []
         for i, centred in enumerate(header["centred"], 1):
             name, n_in = f"hidden{i}", header["n_in"][i - 1]
@@ -258,7 +259,7 @@ class BinaryGraph:
             binarize,
         )
 
-    def _tensors(self) -> dict[str, np.ndarray]:
+    def _tensors(self) -> dict[str, NDArray[Any]]:
         fields = {"bits", "threshold", "polarity", "scale", "offset", "gain", "bias", "row"}
         parts = self.named_layers() + ([] if self.binarize is None else [("inputs", self.binarize)])
         parts += [(f"{name}.norm", layer.norm) for name, layer in parts if getattr(layer, "norm", None) is not None]

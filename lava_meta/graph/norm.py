@@ -22,6 +22,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 _ROUNDING = float(np.finfo(np.float64).eps)  # twice the relative error of one operation
 _EXACT = 2**53  # float64 holds every integer up to it
@@ -32,14 +33,14 @@ _OUTWEIGHED = 1e-250  # a gain so far below its bias leaves the sign of the bias
 class _Parts(NamedTuple):
     """What the comparison is made of, (n, groups, size) or shapes that broadcast to it."""
 
-    whole: np.ndarray  # int64, d where the origin is 0
-    shift: np.ndarray  # int64, what the origin is multiplied with
-    gain: np.ndarray
-    bias: np.ndarray
-    ratio: np.ndarray  # bias / |gain|
-    root: np.ndarray  # sqrt(q)
-    margin: np.ndarray
-    error: np.ndarray  # of d
+    whole: NDArray[Any]  # int64, d where the origin is 0
+    shift: NDArray[Any]  # int64, what the origin is multiplied with
+    gain: NDArray[Any]
+    bias: NDArray[Any]
+    ratio: NDArray[Any]  # bias / |gain|
+    root: NDArray[Any]  # sqrt(q)
+    margin: NDArray[Any]
+    error: NDArray[Any]  # of d
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +51,11 @@ class GroupNorm:
     """
 
     groups: int
-    gain: np.ndarray  # float64 (units,), or one for each run of units (channel)
-    bias: np.ndarray  # float64, like gain
+    gain: NDArray[Any]  # float64 (units,), or one for each run of units (channel)
+    bias: NDArray[Any]  # float64, like gain
     epsilon: Fraction  # in squares of sums
     origin: Fraction  # of the first layer's inputs; 0 behind it
-    row: np.ndarray  # int64 (units,): R; (0,) where the origin is 0
+    row: NDArray[Any]  # int64 (units,): R; (0,) where the origin is 0
 
     def __post_init__(self) -> None:
         if self.groups < 1 or self.epsilon <= 0:
@@ -76,11 +77,11 @@ class GroupNorm:
         if units % self.groups or units % self.gain.size or self.row.size not in (0, units):
             raise ValueError(f"a norm of {self.groups} groups and {self.gain.size} gains does not fit {units} units")
 
-    def fires(self, sums: np.ndarray) -> np.ndarray:
+    def fires(self, sums: NDArray[Any]) -> NDArray[Any]:
         """Booleans (n, units), True for +1, from the integer sums (n, units)."""
         return self.order(sums) >= 0
 
-    def order(self, sums: np.ndarray) -> np.ndarray:
+    def order(self, sums: NDArray[Any]) -> NDArray[Any]:
         """The sign of what the norm gives, int8 (n, units): -1, +1, and 0 for an exact tie; sums are integers."""
         parts = self._parts(sums)
         ratio, size = parts.ratio, parts.whole.shape[2]
@@ -97,7 +98,7 @@ class GroupNorm:
             )
         return found.reshape(sums.shape)
 
-    def ties(self, sums: np.ndarray) -> np.ndarray:
+    def ties(self, sums: NDArray[Any]) -> NDArray[Any]:
         """Where what the norm gives is 0, or nearer to 0 than its evaluation in float64 can tell, booleans (n, units).
 
         The bound is that of means and deviations added up one term after the other.
@@ -106,10 +107,10 @@ class GroupNorm:
         size = parts.whole.shape[2]
         largest = np.abs(sums).max() + (float(abs(self.origin)) * np.abs(self.row).max() if self.origin else 0.0)
         slack = (size + 16) * _ROUNDING * (np.abs(parts.ratio * parts.root) + size * largest)
-        near: np.ndarray = (np.abs(parts.margin) <= slack) & (parts.gain != 0)
+        near: NDArray[Any] = (np.abs(parts.margin) <= slack) & (parts.gain != 0)
         return near.reshape(sums.shape)
 
-    def _parts(self, sums: np.ndarray) -> _Parts:
+    def _parts(self, sums: NDArray[Any]) -> _Parts:
         """Both sides of the comparison in float64: `sign(gain) * d + ratio * root` has the sign of what is asked."""
         images, units = sums.shape
         size = units // self.groups
@@ -155,7 +156,9 @@ class GroupNorm:
         }
 
     @classmethod
-    def from_dict(cls, structure: dict[str, Any], gain: np.ndarray, bias: np.ndarray, row: np.ndarray) -> GroupNorm:
+    def from_dict(
+        cls, structure: dict[str, Any], gain: NDArray[Any], bias: NDArray[Any], row: NDArray[Any]
+    ) -> GroupNorm:
         """Undo `to_dict`, with the arrays."""
         epsilon, origin = (Fraction(*map(operator.index, structure[name])) for name in ("epsilon", "origin"))
         return cls(operator.index(structure["groups"]), gain, bias, epsilon, origin, row)

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.graph.bits import unpack, words
 
@@ -45,10 +46,10 @@ class LIFLayer:
     Raises `ValueError` when a field's shape, type or range does not fit the others.
     """
 
-    bits: np.ndarray  # uint64 (n_out, words(n_in)): 1 is a weight of +1
+    bits: NDArray[Any]  # uint64 (n_out, words(n_in)): 1 is a weight of +1
     n_in: int  # inputs
-    beta: np.ndarray  # float32 (n_out,), 0 .. 1: what a step leaves of the potential
-    threshold: np.ndarray  # float32 (n_out,): a neuron fires above it
+    beta: NDArray[Any]  # float32 (n_out,), 0 .. 1: what a step leaves of the potential
+    threshold: NDArray[Any]  # float32 (n_out,): a neuron fires above it
     gain: float = 1.0  # current of one synapse, positive
     reset: str = "subtract"  # or "zero", "none"
     reset_delay: bool = True  # whether a reset shows one step after its spike
@@ -75,7 +76,7 @@ class LIFLayer:
         return self.bits.shape[0]
 
     @property
-    def weight(self) -> np.ndarray:
+    def weight(self) -> NDArray[Any]:
         """The weights +1 and -1, float32 (n_out, n_in)."""
         return np.where(unpack(self.bits, self.n_in), np.float32(1), np.float32(-1))
 
@@ -84,8 +85,8 @@ class _LIF:
     """One layer's neurons for some inputs at once: `step` takes `W x` (n, n_out) and gives the spikes, booleans."""
 
     dtype: ClassVar[type]
-    threshold: np.ndarray
-    v: np.ndarray  # potentials (n, n_out)
+    threshold: NDArray[Any]
+    v: NDArray[Any]  # potentials (n, n_out)
 
     def __init__(self, layer: LIFLayer) -> None:
         self.reset, self.reset_delay = layer.reset, layer.reset_delay
@@ -95,7 +96,7 @@ class _LIF:
         """Potentials of 0."""
         self.v = np.zeros((), self.dtype)
 
-    def step(self, sums: np.ndarray) -> np.ndarray:
+    def step(self, sums: NDArray[Any]) -> NDArray[Any]:
         v, threshold = self.v, self.threshold
         fired = (v - threshold > 0).astype(self.dtype)
         if self.reset == "zero":
@@ -113,10 +114,10 @@ class _LIF:
         self.v = v
         return spikes
 
-    def leak(self, v: np.ndarray) -> np.ndarray:
+    def leak(self, v: NDArray[Any]) -> NDArray[Any]:
         raise NotImplementedError
 
-    def current(self, sums: np.ndarray) -> np.ndarray:
+    def current(self, sums: NDArray[Any]) -> NDArray[Any]:
         raise NotImplementedError
 
 
@@ -129,10 +130,10 @@ class FloatLIF(_LIF):
         super().__init__(layer)
         self.beta, self.threshold, self.gain = layer.beta, layer.threshold, np.float32(layer.gain)
 
-    def leak(self, v: np.ndarray) -> np.ndarray:
+    def leak(self, v: NDArray[Any]) -> NDArray[Any]:
         return self.beta * v
 
-    def current(self, sums: np.ndarray) -> np.ndarray:
+    def current(self, sums: NDArray[Any]) -> NDArray[Any]:
         return sums.astype(np.float32) * self.gain
 
 
@@ -148,11 +149,11 @@ class FixedLIF(_LIF):
         self.threshold = np.rint(np.clip(threshold * 2**FRACTION_BITS, -beyond, beyond)).astype(np.int64)
         self.beta = np.rint(layer.beta.astype(np.float64) * 2**DECAY_BITS).astype(np.int64)
 
-    def leak(self, v: np.ndarray) -> np.ndarray:
+    def leak(self, v: NDArray[Any]) -> NDArray[Any]:
         v = np.clip(v, -_SATURATION, _SATURATION)
         return np.sign(v) * (np.abs(v) * self.beta >> DECAY_BITS)
 
-    def current(self, sums: np.ndarray) -> np.ndarray:
+    def current(self, sums: NDArray[Any]) -> NDArray[Any]:
         return sums.astype(np.int64) << FRACTION_BITS
 
 
@@ -197,7 +198,7 @@ class SpikingGraph:
         names = [*(f"hidden{i}" for i in range(1, len(self.layers))), "output"]
         return list(zip(names, self.layers, strict=True))
 
-    def frames(self, images: Any, steps: int | None) -> np.ndarray:
+    def frames(self, images: Any, steps: int | None) -> NDArray[Any]:
         """What enters step by step, unsigned (steps, n, n_in), as a view where `images` are held for `steps` steps.
 
         `images` (n, ...) of integers 0 .. max_level, numpy or torch; with `steps=None` a frame a step, (steps, n, ...).
@@ -225,11 +226,11 @@ class SpikingGraph:
             raise ValueError(f"steps is {steps}; an image is held for at least one time step")
         return np.broadcast_to(flat, (int(steps), *flat.shape))
 
-    def spikes(self, images: Any, steps: int | None = None, form: str = "floating_pt") -> dict[str, np.ndarray]:
+    def spikes(self, images: Any, steps: int | None = None, form: str = "floating_pt") -> dict[str, NDArray[Any]]:
         """The oracle: every layer's spikes by name, uint8 (steps, n, units). Images and steps as for `frames`."""
         weights = [layer.weight.T for layer in self.layers]
         neurons = [DYNAMICS[form](layer) for layer in self.layers]
-        out: list[list[np.ndarray]] = [[] for _ in self.layers]
+        out: list[list[NDArray[Any]]] = [[] for _ in self.layers]
         for frame in self.frames(images, steps):
             x = frame.astype(np.float32) - np.float32(self.offset)
             for i, (weight, lif) in enumerate(zip(weights, neurons, strict=True)):
@@ -238,12 +239,12 @@ class SpikingGraph:
         return {name: np.stack(parts) for (name, _), parts in zip(self.named_layers(), out, strict=True)}
 
 
-def classes_by_rate(spikes: np.ndarray) -> np.ndarray:
+def classes_by_rate(spikes: NDArray[Any]) -> NDArray[Any]:
     """int64 (n,): the class with the most spikes in (steps, n, classes), lowest index on ties."""
     return np.argmax(spikes.sum(axis=0, dtype=np.int64), axis=1)
 
 
-def classes_by_latency(spikes: np.ndarray) -> np.ndarray:
+def classes_by_latency(spikes: NDArray[Any]) -> NDArray[Any]:
     """int64 (n,): the class that fires first in (steps, n, classes), lowest index on ties and where none fires."""
     never = len(spikes)
     first = np.where(spikes.any(axis=0), np.argmax(spikes != 0, axis=0), never)

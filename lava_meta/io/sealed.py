@@ -15,6 +15,7 @@ import os
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import FormatError
 from lava_meta.io.files import open_regular, reading, write_atomically
@@ -42,7 +43,7 @@ _LARGEST_HEADER = 100_000_000  # bytes, as safetensors has it
 _PARSED = 40  # bytes of memory that a byte of JSON may take
 
 
-def write_sealed(path: str | os.PathLike[str], header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+def write_sealed(path: str | os.PathLike[str], header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
     """Write both to `path`, whole or not at all.
 
     Args:
@@ -59,7 +60,7 @@ def write_sealed(path: str | os.PathLike[str], header: dict[str, Any], tensors: 
         _write(file, header, tensors)
 
 
-def sealed_bytes(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> bytes:
+def sealed_bytes(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> bytes:
     """The content of the file that `write_sealed` writes."""
     file = io.BytesIO()
     _write(file, header, tensors)
@@ -68,7 +69,7 @@ def sealed_bytes(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> byte
 
 def read_sealed(
     source: str | os.PathLike[str] | bytes, kind: str, versions: range
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The header and the tensors of a file of format `kind`, in one of these versions.
 
     Args:
@@ -86,7 +87,7 @@ def read_sealed(
 
 
 def unsealed(
-    name: str, metadata: dict[str, str], tensors: dict[str, np.ndarray], kind: str, versions: range
+    name: str, metadata: dict[str, str], tensors: dict[str, NDArray[Any]], kind: str, versions: range
 ) -> dict[str, Any]:
     """The header of what `read_container` gave for the file `name`. Raises `FormatError` as `read_sealed`."""
     with reading(name):
@@ -115,7 +116,7 @@ def sealed_format(path: str | os.PathLike[str]) -> str | None:
         return None
 
 
-def read_container(source: str | os.PathLike[str] | bytes) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+def read_container(source: str | os.PathLike[str] | bytes) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     """The metadata and the arrays of any safetensors file of the types above, unsealed. Raises as `read_sealed`."""
     if isinstance(source, bytes):
         with reading(_name(source)):
@@ -126,7 +127,7 @@ def read_container(source: str | os.PathLike[str] | bytes) -> tuple[dict[str, st
         return _read(_name(source), file, size)
 
 
-def _read(source: str, file: BinaryIO, size: int) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+def _read(source: str, file: BinaryIO, size: int) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     entries, metadata = _layout(source, file, size)
     tensors = {}
     for name, (kind, shape, length) in entries.items():
@@ -165,7 +166,7 @@ def _layout(
     return entries, metadata
 
 
-def _write(file: BinaryIO, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+def _write(file: BinaryIO, header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> None:
     arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
     unknown = {name: array.dtype for name, array in arrays.items() if array.dtype.str not in _NAMES}
     if unknown:
@@ -205,7 +206,7 @@ def parsed(text: str) -> Any:
     return json.loads(text, object_pairs_hook=once, parse_constant=no_number)
 
 
-def _digest(header: str, tensors: dict[str, np.ndarray]) -> str:
+def _digest(header: str, tensors: dict[str, NDArray[Any]]) -> str:
     digest = hashlib.sha256(header.encode())
     for name in sorted(tensors):
         array = tensors[name]

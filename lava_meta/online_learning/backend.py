@@ -5,9 +5,9 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import DivergenceError
 from lava_meta.graph import BinaryGraph
@@ -18,13 +18,13 @@ from lava_meta.online_learning.reference import FixedLayer, FloatLayer, Layer
 from lava_meta.online_learning.settings import LayerSettings
 from lava_meta.rule.gates import closed_form
 
-State = dict[str, np.ndarray]
+State = dict[str, NDArray[Any]]
 
 
 class Engine(Protocol):
     """What a learner drives: an oracle, its compiled form, or a network in Lava."""
 
-    def learn(self, x: np.ndarray, labels: np.ndarray) -> int:
+    def learn(self, x: NDArray[Any], labels: NDArray[Any]) -> int:
         """Learn inputs (n, n_in) with labels int64 (n,), n a multiple of the lanes. Returns how many were
         classified right before they were learned."""
 
@@ -51,7 +51,7 @@ class Front:
         """Of the layer whose signs come out."""
         return f"hidden{self.depth}"
 
-    def signs(self, compiled: bool) -> Callable[[np.ndarray], np.ndarray]:
+    def signs(self, compiled: bool) -> Callable[[NDArray[Any]], NDArray[Any]]:
         """The function from pixels (n, pixels) to signs int8 (n, units): the graph's oracle, or its compiled form."""
         if not compiled:
             return lambda pixels: self.graph.activations(pixels)[self.name]
@@ -100,7 +100,7 @@ class LocalEngine:
         self,
         settings: Sequence[LayerSettings],
         states: Sequence[State],
-        feedback: Sequence[np.ndarray | None],
+        feedback: Sequence[NDArray[Any] | None],
         lanes: int = 1,
         compiled: bool = False,
         front: Front | None = None,
@@ -112,13 +112,13 @@ class LocalEngine:
         last = settings[-1]
         self.error = ClassError(last.rule.error, last.n_out, last.n_in, last.precision, last.rule.dead_zone)
 
-    def learn(self, x: np.ndarray, labels: np.ndarray) -> int:
+    def learn(self, x: NDArray[Any], labels: NDArray[Any]) -> int:
         right = 0
         for start in range(0, len(x), self.lanes):
             right += self.step(x[start : start + self.lanes], labels[start : start + self.lanes])
         return right
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
+    def forward(self, x: NDArray[Any]) -> NDArray[Any]:
         """The readout's sums int32 (lanes, classes)."""
         if self._front is not None:
             x = self._front(x)
@@ -126,7 +126,7 @@ class LocalEngine:
             x = layer.forward(x)
         return x
 
-    def step(self, x: np.ndarray, labels: np.ndarray) -> int:
+    def step(self, x: NDArray[Any], labels: NDArray[Any]) -> int:
         """Learn one group of images at once: all see the same weights, then their steps are taken in order.
 
         Raises DivergenceError, with step and layer, for errors in floating point that are no finite numbers.

@@ -13,8 +13,10 @@ errors clamped to +-127 (8 bits), in integers:
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.online_learning.settings import ERROR_ONE, ERRORS, Precision
 
@@ -42,7 +44,7 @@ class ClassError:
         differences = np.arange(math.ceil(self._root * (_EXP_BITS + 1) * math.log(2)) + 1)
         self._exp = np.rint(2**_EXP_BITS * np.exp(-differences / self._root)).astype(np.int64)
 
-    def __call__(self, sums: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def __call__(self, sums: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= self.classes:
             raise ValueError(
@@ -55,7 +57,7 @@ class ClassError:
             error = one * np.sign(error) * (np.abs(error) >= least)
         return error.astype(np.int32 if self.fixed else np.float32)
 
-    def _softmax(self, sums: np.ndarray, labels: np.ndarray, lanes: np.ndarray) -> np.ndarray:
+    def _softmax(self, sums: NDArray[Any], labels: NDArray[Any], lanes: NDArray[Any]) -> NDArray[Any]:
         below = sums.max(axis=1, keepdims=True).astype(np.int64) - sums
         if self.fixed:
             power = self._exp[np.minimum(below, len(self._exp) - 1)]
@@ -70,7 +72,7 @@ class ClassError:
         error[np.abs(error) < self._dead_zone] = 0.0
         return error
 
-    def _margin_error(self, sums: np.ndarray, labels: np.ndarray, lanes: np.ndarray) -> np.ndarray:
+    def _margin_error(self, sums: NDArray[Any], labels: NDArray[Any], lanes: NDArray[Any]) -> NDArray[Any]:
         rivals = sums.astype(np.int64)
         own = rivals[lanes, labels].copy()
         rivals[lanes, labels] = np.iinfo(np.int64).min // 2

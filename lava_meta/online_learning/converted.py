@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
@@ -78,7 +79,7 @@ def online(
 def _from_graph(
     graph: BinaryGraph,
     plastic: Sequence[str] | None,
-    weights: list[np.ndarray] | None,
+    weights: list[NDArray[Any]] | None,
     strength: float,
     settings: dict[str, Any],
 ) -> Learner:
@@ -144,14 +145,14 @@ def _explained_mean(layer: DenseLayer | Readout, max_level: int) -> float:
     return min(1.0, max(0.0, mean / max_level))
 
 
-def _hidden_weights(model: nn.Module) -> list[np.ndarray]:
+def _hidden_weights(model: nn.Module) -> list[NDArray[Any]]:
     from lava_meta.nn import BinaryConv2d, BinaryLinear
 
     kinds = (BinaryLinear, BinaryConv2d)
     return [module.weight.detach().cpu().numpy() for module in model.modules() if isinstance(module, kinds)]
 
 
-def _shares(name: str, hidden: np.ndarray, positive: np.ndarray) -> np.ndarray:
+def _shares(name: str, hidden: NDArray[Any], positive: NDArray[Any]) -> NDArray[Any]:
     """|h| as a share of the limit, at most 1."""
     if hidden.shape != positive.shape or ((hidden >= 0) != positive).any():
         raise ConversionError(
@@ -161,7 +162,7 @@ def _shares(name: str, hidden: np.ndarray, positive: np.ndarray) -> np.ndarray:
     return np.minimum(1.0, size / max(float(np.quantile(size, _FIRM)), 1e-30))
 
 
-def _place(size: np.ndarray, positive: np.ndarray, settings: LayerSettings) -> np.ndarray:
+def _place(size: NDArray[Any], positive: NDArray[Any], settings: LayerSettings) -> NDArray[Any]:
     """Hidden weights of these sizes and signs; a negative one is never 0, whose sign is +1."""
     if settings.precision == "float":
         return np.where(positive, size, -np.maximum(size, 1e-6))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.online_learning import draws
 from lava_meta.online_learning.device import (
@@ -32,7 +35,7 @@ class DeviceLayer(FixedLayer):
         grow = np.rint(GATE_ONE * (1 - self.device.soft_bounds * share)).astype(np.int32)
         self._gates = np.concatenate([self._gates, grow[::-1]])  # f where a step shrinks |h|; and where it grows
 
-    def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
+    def _step_synapses(self, x: NDArray[Any], amount: NDArray[Any]) -> None:
         s, device = self.settings, self.device
         active = np.flatnonzero(x)
         h = self.hidden[active].astype(np.int64)
@@ -50,12 +53,12 @@ class DeviceLayer(FixedLayer):
         self._store(active, np.clip(new, -s.limit_stored, s.limit_stored))
         self._drift_if_due()
 
-    def _with_asymmetry(self, step: np.ndarray) -> np.ndarray:
+    def _with_asymmetry(self, step: NDArray[Any]) -> NDArray[Any]:
         """Steps before their gate, int32: up and down steps by their factors, within the width of a step."""
         factor = np.where(step > 0, self.device.up, self.device.down)
         return np.clip(step.astype(np.int64) * factor >> FACTOR_BITS, -AMOUNT_LIMIT, AMOUNT_LIMIT).astype(np.int32)
 
-    def _whole_levels(self, step: np.ndarray, active: np.ndarray) -> np.ndarray:
+    def _whole_levels(self, step: NDArray[Any], active: NDArray[Any]) -> NDArray[Any]:
         """Steps in levels with `step_bits` fraction bits, rounded to whole levels as the device does it."""
         bits = self.settings.step_bits
         if self.device.rounding == "nearest":
@@ -75,10 +78,10 @@ class DeviceLayer(FixedLayer):
         loss = np.abs(h) * self.device.loss + draws.draws(self._key(DRIFT), rows, h.shape[1], DRIFT_BITS) >> DRIFT_BITS
         self._store(rows, h - np.sign(h) * loss)
 
-    def _key(self, stream: int) -> np.ndarray:
+    def _key(self, stream: int) -> NDArray[Any]:
         return draws.key(self.settings.seed + stream, int(self.images[0]))
 
 
-def _shift(value: np.ndarray, bits: int) -> np.ndarray:
+def _shift(value: NDArray[Any], bits: int) -> NDArray[Any]:
     """`value` / 2**bits, rounded to nearest."""
     return value + (1 << (bits - 1)) >> bits

@@ -13,20 +13,23 @@ Lava, a run of the twin and a run that was resumed all draw the same bits.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 GOLDEN = 0x9E3779B9
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B
 
 
-def mix(value: np.ndarray) -> np.ndarray:
+def mix(value: NDArray[Any]) -> NDArray[Any]:
     """Hash of 32-bit words, uint32 of any shape."""
     v = half_mix(value)
     v = v * np.uint32(SECOND)
     return v ^ (v >> np.uint32(16))
 
 
-def half_mix(value: np.ndarray) -> np.ndarray:
+def half_mix(value: NDArray[Any]) -> NDArray[Any]:
     """One multiplication between two shifts: enough where the argument was mixed before."""
     v = np.atleast_1d(np.asarray(value, np.uint32))
     v = v ^ (v >> np.uint32(16))
@@ -34,19 +37,19 @@ def half_mix(value: np.ndarray) -> np.ndarray:
     return v ^ (v >> np.uint32(15))
 
 
-def key(seed: int, image: int) -> np.ndarray:
+def key(seed: int, image: int) -> NDArray[Any]:
     """uint32 (1,): the key of one image."""
     return mix(np.array([seed & 0xFFFFFFFF], np.uint32) ^ mix(np.array([image & 0xFFFFFFFF], np.uint32)))
 
 
-def draws(image_key: np.ndarray, inputs: np.ndarray, units: int, bits: int) -> np.ndarray:
+def draws(image_key: NDArray[Any], inputs: NDArray[Any], units: int, bits: int) -> NDArray[Any]:
     """int32 (inputs, units), uniform in 0 .. 2**bits - 1, for the input numbers `inputs`."""
     rows = mix(image_key + inputs.astype(np.uint32))
     columns = np.arange(units, dtype=np.uint32) * np.uint32(GOLDEN)
     return (half_mix(rows[:, None] + columns[None, :]) >> np.uint32(32 - bits)).astype(np.int32)
 
 
-def bell(image_key: np.ndarray, inputs: np.ndarray, units: int) -> np.ndarray:
+def bell(image_key: NDArray[Any], inputs: NDArray[Any], units: int) -> NDArray[Any]:
     """int64 (inputs, units): sums of the four bytes of a draw, less their mean of 510; near to normal."""
     rows = mix(image_key + inputs.astype(np.uint32))
     word = mix(rows[:, None] + np.arange(units, dtype=np.uint32) * np.uint32(GOLDEN))

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import FormatError
 from lava_meta.graph import BinaryGraph
@@ -102,7 +103,7 @@ def load_learner(path: str | os.PathLike[str], backend: str | None = None) -> Le
         return learner
 
 
-def _check_sizes(sizes: Any, tensors: dict[str, np.ndarray]) -> None:
+def _check_sizes(sizes: Any, tensors: dict[str, NDArray[Any]]) -> None:
     for i, pair in enumerate(pairwise(sizes), 1):
         value = tensors[f"layer{i}.hidden"]
         if value.shape != pair:

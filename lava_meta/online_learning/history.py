@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.data import Images
 from lava_meta.training.metrics import AccuracyMatrix
@@ -54,7 +55,7 @@ def saturation(learner: Learner) -> list[float]:
 
 def flip_rate() -> Probe:
     """Share of each layer's binary weights that changed since this probe was last called (nan the first time)."""
-    last: list[np.ndarray] = []
+    last: list[NDArray[Any]] = []
 
     def flip_rate(learner: Learner) -> list[float]:
         now = [state["hidden"] >= 0 for state in learner.states]
@@ -67,7 +68,7 @@ def flip_rate() -> Probe:
 
 def threshold_drift() -> Probe:
     """Mean absolute change of each hidden layer's thresholds since the last call, in sums (nan the first time)."""
-    last: list[np.ndarray] = []
+    last: list[NDArray[Any]] = []
 
     def threshold_drift(learner: Learner) -> list[float]:
         now = [layer.threshold for layer in learner.graph().layers]

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.data import Images
 from lava_meta.data.scenarios import Scenario
@@ -266,7 +267,7 @@ class Learner:
         self.under_way = None
 
     def _learn_steps(
-        self, engine: Engine, x: np.ndarray, labels: np.ndarray, chosen: np.ndarray, progress: ImagesProgress
+        self, engine: Engine, x: NDArray[Any], labels: NDArray[Any], chosen: NDArray[Any], progress: ImagesProgress
     ) -> int:
         """Learn the `chosen` images, a snapshot's at a time: what stops this leaves the last snapshot."""
         right = 0
@@ -312,7 +313,7 @@ class Learner:
 
     # What it has learned.
 
-    def encode(self, images: Any) -> np.ndarray:
+    def encode(self, images: Any) -> NDArray[Any]:
         """What the network sees, uint8 (n, pixels), of images (n, ...) with levels 0 .. max_level, numpy or torch.
 
         Spikes, 0 or 1; or the pixels themselves. A frozen front takes what its network takes.
@@ -364,7 +365,7 @@ class Learner:
         plastic = {name: bits for name, s in zip(names, self.settings, strict=True) if not s.frozen}
         return report(graph, self.encode(images), target, plastic=plastic, **options)
 
-    def predict(self, images: Any) -> np.ndarray:
+    def predict(self, images: Any) -> NDArray[Any]:
         """Classes int64 (n,) of raw images, by the network as it is now: in Lava where the backend is "lava"."""
         from lava_meta.graph.packed.network import classify
 
@@ -384,7 +385,7 @@ class Learner:
         return self.sizes[0] if self.front is None else self.front.graph.n_in
 
     @property
-    def hidden(self) -> list[np.ndarray]:
+    def hidden(self) -> list[NDArray[Any]]:
         """Copies of each layer's hidden weights (units, inputs): int16 levels, or stored units of a device; float32."""
         return [np.ascontiguousarray(state["hidden"].T) for state in self.states]
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import DivergenceError
 from lava_meta.online_learning import draws
@@ -55,14 +56,14 @@ class Layer:
     deviation, trace (n_out,): s and b above. images (1,): how many have been learned.
     """
 
-    hidden: np.ndarray
-    balance: np.ndarray
-    mean: np.ndarray
-    deviation: np.ndarray
-    trace: np.ndarray
-    images: np.ndarray
+    hidden: NDArray[Any]
+    balance: NDArray[Any]
+    mean: NDArray[Any]
+    deviation: NDArray[Any]
+    trace: NDArray[Any]
+    images: NDArray[Any]
 
-    def __init__(self, settings: LayerSettings, state: dict[str, np.ndarray]) -> None:
+    def __init__(self, settings: LayerSettings, state: dict[str, NDArray[Any]]) -> None:
         self.settings = settings
         for name in STATE:
             setattr(self, name, state[name])
@@ -72,7 +73,7 @@ class Layer:
         self._x = self._u = np.zeros((0, 0))
 
     @property
-    def state(self) -> dict[str, np.ndarray]:
+    def state(self) -> dict[str, NDArray[Any]]:
         return {name: getattr(self, name) for name in STATE}
 
     def set_rule(self, lr: float, consolidation_range: float) -> None:
@@ -84,7 +85,7 @@ class Layer:
         """Derive again what follows from the hidden weights, after they were changed from outside."""
         self.balance[:] = np.where(self.hidden >= 0, 1, -1).sum(axis=0)
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
+    def forward(self, x: NDArray[Any]) -> NDArray[Any]:
         """Inputs (lanes, n_in) of -1, 0, 1, or levels -> int32 (lanes, n_out): signs, or a readout's sums."""
         self._x, self._u = x, np.zeros((len(x), self.settings.n_out), np.int32)
         for lane, image in enumerate(x):
@@ -93,22 +94,22 @@ class Layer:
             self._u[lane] = (image[active, None] * weight).sum(axis=0)
         return self._u if self.settings.readout else np.where(self._distance(self._u) >= 0, 1, -1).astype(np.int32)
 
-    def backward(self, error: np.ndarray, *, learn: bool = True, pass_down: bool = True) -> np.ndarray:
+    def backward(self, error: NDArray[Any], *, learn: bool = True, pass_down: bool = True) -> NDArray[Any]:
         """Errors (lanes, n_out) of the images of the last `forward` -> errors (lanes, n_in) for the layer below.
 
         Zeros where nobody wants them (`pass_down` False).
         """
         raise NotImplementedError
 
-    def _distance(self, u: np.ndarray) -> Any:
+    def _distance(self, u: NDArray[Any]) -> Any:
         """u - threshold, in the form's own units."""
         raise NotImplementedError
 
-    def integer_thresholds(self) -> np.ndarray:
+    def integer_thresholds(self) -> NDArray[Any]:
         """int64 (n_out,): the smallest whole sum at which each unit fires."""
         raise NotImplementedError
 
-    def set_thresholds(self, sums: np.ndarray) -> None:
+    def set_thresholds(self, sums: NDArray[Any]) -> None:
         """Let unit k fire from the whole sum `sums[k]` on, by the binary weights as they are now."""
         raise NotImplementedError
 
@@ -122,7 +123,7 @@ class FixedLayer(Layer):
         self._gates = self.settings.gate_table(self.consolidation_range)
         self._forgets = self.settings.forgetting_table()
 
-    def backward(self, error: np.ndarray, *, learn: bool = True, pass_down: bool = True) -> np.ndarray:
+    def backward(self, error: NDArray[Any], *, learn: bool = True, pass_down: bool = True) -> NDArray[Any]:
         s = self.settings
         distance = self._distance(self._u)
         d = error.astype(np.int64)
@@ -137,7 +138,7 @@ class FixedLayer(Layer):
                 self._learn(self._x[lane], distance[lane], d[lane])
         return down
 
-    def _learn(self, x: np.ndarray, distance: np.ndarray, d: np.ndarray) -> None:
+    def _learn(self, x: NDArray[Any], distance: NDArray[Any], d: NDArray[Any]) -> None:
         s = self.settings
         d = d << NEURON_BITS
         if not s.readout:
@@ -151,7 +152,7 @@ class FixedLayer(Layer):
             self._step_synapses(x, np.clip(-self._rate * d >> s.amount_shift, -AMOUNT_LIMIT, AMOUNT_LIMIT))
         self.images += 1
 
-    def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
+    def _step_synapses(self, x: NDArray[Any], amount: NDArray[Any]) -> None:
         """Step the synapses of the active inputs of x (n_in,) by amount (n_out,) each, before its gate."""
         s = self.settings
         active = np.flatnonzero(x)
@@ -164,24 +165,24 @@ class FixedLayer(Layer):
         new = np.clip(h + (step * gate - forgets + draw >> s.step_bits), -s.limit_levels, s.limit_levels)
         self._store(active, new)
 
-    def _store(self, active: np.ndarray, new: np.ndarray) -> None:
+    def _store(self, active: NDArray[Any], new: NDArray[Any]) -> None:
         """Keep the hidden weights `new` of the inputs `active`, and the sums of binary weights that follow."""
         self.balance += 2 * ((new >= 0).sum(axis=0) - (self.hidden[active] >= 0).sum(axis=0)).astype(np.int32)
         self.hidden[active] = new
 
-    def _distance(self, u: np.ndarray) -> Any:
+    def _distance(self, u: NDArray[Any]) -> Any:
         scaled = u.astype(np.int64) << self.settings.sum_bits
         return scaled if self.settings.readout else scaled - self._thresholds()
 
-    def _thresholds(self) -> np.ndarray:
+    def _thresholds(self) -> NDArray[Any]:
         if self.settings.homeostatic:
             return self.mean.astype(np.int64)
         return self.mean + self.settings.mean_fixed * self.balance.astype(np.int64)
 
-    def integer_thresholds(self) -> np.ndarray:
+    def integer_thresholds(self) -> NDArray[Any]:
         return -(-self._thresholds() >> self.settings.sum_bits)
 
-    def set_thresholds(self, sums: np.ndarray) -> None:
+    def set_thresholds(self, sums: NDArray[Any]) -> None:
         self.mean[:] = 0
         offset = (sums.astype(np.int64) << self.settings.sum_bits) - self._thresholds()
         self.mean[:] = offset
@@ -194,7 +195,7 @@ class FloatLayer(Layer):
     a finite number.
     """
 
-    def backward(self, error: np.ndarray, *, learn: bool = True, pass_down: bool = True) -> np.ndarray:
+    def backward(self, error: NDArray[Any], *, learn: bool = True, pass_down: bool = True) -> NDArray[Any]:
         s = self.settings
         if not np.isfinite(error).all():
             raise DivergenceError(
@@ -213,11 +214,11 @@ class FloatLayer(Layer):
                 self._learn(self._x[lane], distance[lane], d[lane])
         return down
 
-    def _passed_down(self, d: np.ndarray) -> np.ndarray:
+    def _passed_down(self, d: NDArray[Any]) -> NDArray[Any]:
         """sum_k w_kj d_k of errors d (lanes, n_out)."""
         return d @ np.where(self.hidden >= 0, np.float32(1), np.float32(-1)).T
 
-    def _learn(self, x: np.ndarray, distance: np.ndarray, d: np.ndarray) -> None:
+    def _learn(self, x: NDArray[Any], distance: NDArray[Any], d: NDArray[Any]) -> None:
         s = self.settings
         if not s.readout:
             self.deviation += (np.abs(distance) - self.deviation) / np.float32(2**SCALE_SHIFT)
@@ -230,7 +231,7 @@ class FloatLayer(Layer):
             self._step_synapses(x, np.float32(-self.lr) * d)
         self.images += 1
 
-    def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
+    def _step_synapses(self, x: NDArray[Any], amount: NDArray[Any]) -> None:
         s = self.settings
         active = np.flatnonzero(x)
         h = self.hidden[active]
@@ -244,19 +245,19 @@ class FloatLayer(Layer):
         self.balance += 2 * ((new >= 0).sum(axis=0) - (h >= 0).sum(axis=0)).astype(np.int32)
         self.hidden[active] = new
 
-    def _distance(self, u: np.ndarray) -> Any:
+    def _distance(self, u: NDArray[Any]) -> Any:
         scaled = u * 2.0**-self.settings.level_bits
         return (scaled if self.settings.readout else scaled - self._thresholds()).astype(np.float32)
 
-    def _thresholds(self) -> np.ndarray:
+    def _thresholds(self) -> NDArray[Any]:
         if self.settings.homeostatic:
             return self.mean.astype(np.float64)
         return self.mean + self.settings.mean_input * self.balance.astype(np.float64)
 
-    def integer_thresholds(self) -> np.ndarray:
+    def integer_thresholds(self) -> NDArray[Any]:
         return np.ceil(self._thresholds() * 2.0**self.settings.level_bits).astype(np.int64)
 
-    def set_thresholds(self, sums: np.ndarray) -> None:
+    def set_thresholds(self, sums: NDArray[Any]) -> None:
         self.mean[:] = 0
         # Half a level below: sums are whole, and float32 then has room to round.
         offset = (sums.astype(np.float64) - 0.5) * 2.0**-self.settings.level_bits - self._thresholds()
@@ -282,11 +283,11 @@ def state_shapes(settings: LayerSettings) -> dict[str, tuple[int, ...]]:
     return {"hidden": (settings.n_in, settings.n_out), "images": (1,), **a_unit}
 
 
-def initial_state(settings: LayerSettings, generator: np.random.Generator) -> dict[str, np.ndarray]:
+def initial_state(settings: LayerSettings, generator: np.random.Generator) -> dict[str, NDArray[Any]]:
     """Hidden weights uniform in +-init_width (in fixed point at least one level to each side), deviations as random
     weights would give them."""
     types, shapes = state_types(settings.precision), state_shapes(settings)
-    state: dict[str, np.ndarray] = {name: np.zeros(shapes[name], types[name]) for name in STATE}
+    state: dict[str, NDArray[Any]] = {name: np.zeros(shapes[name], types[name]) for name in STATE}
     start = generator.uniform(-1.0, 1.0, shapes["hidden"])
     fixed, width = settings.precision != "float", settings.rule.init_width
     if fixed:  # rounded down, so that half of the weights are negative

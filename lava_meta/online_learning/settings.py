@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.online_learning.device import STORED_BITS, Device
 from lava_meta.rule import Consolidation, Linear, as_consolidation, consolidation_from_dict
@@ -242,12 +243,12 @@ class LayerSettings:
         """Levels a unit error moves a synapse, with 12 fraction bits; in the learning engine, the trace that it is."""
         return round(self.full_range / (self.engine_rule.step if self.engine_steps else 1) * lr * 2**RATE_BITS)
 
-    def gate_table(self, consolidation_range: float) -> np.ndarray:
+    def gate_table(self, consolidation_range: float) -> NDArray[Any]:
         """int32 (limit_stored + 1,): 256 * f(|h| / (limit * consolidation_range)) for every stored |h|."""
         distance = np.arange(self.limit_stored + 1) / (self.limit_stored * consolidation_range)
         return np.rint(GATE_ONE * self.rule.consolidation(distance)).astype(np.int32)
 
-    def forgetting_table(self) -> np.ndarray:
+    def forgetting_table(self) -> NDArray[Any]:
         """int32 (limit_levels + 1,): |h| / memory for every level of |h|, in units of a step."""
         level = np.arange(self.limit_levels + 1)
         if self.rule.memory is None:

@@ -19,6 +19,7 @@ import torch
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lava_meta.optim.threads import in_parts
@@ -55,9 +56,9 @@ class _Quadratic(NamedTuple):
 
 
 class _Table(NamedTuple):
-    points: np.ndarray
-    values: np.ndarray
-    slopes: np.ndarray  # of the line that begins at each point, the last one unused
+    points: NDArray[Any]
+    values: NDArray[Any]
+    slopes: NDArray[Any]  # of the line that begins at each point, the last one unused
 
 
 Gate = _Plain | _Tanh2 | _Exponential | _Linear | _Quadratic | _Table
@@ -143,7 +144,7 @@ def take_signs(hidden: Tensor, signs: Tensor) -> None:
         signs.copy_(sign(hidden))
 
 
-def _in_parts(compiled: Any, arrays: list[np.ndarray | None], numbers: tuple[float, ...], gate: Gate) -> bool:
+def _in_parts(compiled: Any, arrays: list[NDArray[Any] | None], numbers: tuple[float, ...], gate: Gate) -> bool:
     with np.errstate(over="ignore"):  # a rate beyond float32 is infinite: the run will say that it diverges
         scalars = tuple(map(_F, numbers))
 
@@ -154,7 +155,7 @@ def _in_parts(compiled: Any, arrays: list[np.ndarray | None], numbers: tuple[flo
     return in_parts(part, arrays[0].size)
 
 
-def _row(tensor: Tensor) -> np.ndarray:
+def _row(tensor: Tensor) -> NDArray[Any]:
     flat = tensor.detach().view(-1)
     return flat.view(torch.int16).numpy() if flat.dtype == torch.bfloat16 else flat.numpy()
 

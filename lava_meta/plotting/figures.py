@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
+from numpy.typing import NDArray
 
 from lava_meta.io.files import write_atomically
 from lava_meta.plotting.palette import PALETTE, arm_styles, task_styles
@@ -94,7 +95,7 @@ def accuracy_over_time(
     return figure
 
 
-def hidden_weight_histograms(runs: Mapping[str, Mapping[str, np.ndarray]], bins: int = 101) -> Figure:
+def hidden_weight_histograms(runs: Mapping[str, Mapping[str, NDArray[Any]]], bins: int = 101) -> Figure:
     """Histograms of the hidden weights, one row a run, one column a layer; `runs` maps run -> layer -> weights."""
     layers = list(next(iter(runs.values())))
     with mpl.rc_context(STYLE):
@@ -183,9 +184,9 @@ def sweeps(
 
 
 def lowered_gate(
-    declared: tuple[np.ndarray, np.ndarray],
-    lowered: tuple[np.ndarray, np.ndarray],
-    taken: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    declared: tuple[NDArray[Any], NDArray[Any]],
+    lowered: tuple[NDArray[Any], NDArray[Any]],
+    taken: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
     names: tuple[str, str],
 ) -> Figure:
     """The gate that was declared and the one that a chip is given, over the hidden weight, each as (|h|, share).

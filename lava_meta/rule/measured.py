@@ -21,8 +21,10 @@ import csv
 import io
 import math
 import os
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import FormatError
 from lava_meta.io.files import open_regular
@@ -64,7 +66,7 @@ def consolidation_from_csv(path: str | os.PathLike[str], reach: float = 1.0, smo
     return Table(points.tolist(), np.concatenate([[1.0], slope / start]).tolist())
 
 
-def read_curve(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
+def read_curve(path: str | os.PathLike[str]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Pulses, increasing, and conductances, float64 (n,) each. Raises as `consolidation_from_csv`."""
     try:
         with open_regular(path) as raw, io.TextIOWrapper(raw, newline="", encoding="utf-8-sig") as file:
@@ -97,7 +99,7 @@ def read_curve(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     return pulse, conductance
 
 
-def _check_slopes(path: str | os.PathLike[str], pulse: np.ndarray, slope: np.ndarray) -> None:
+def _check_slopes(path: str | os.PathLike[str], pulse: NDArray[Any], slope: NDArray[Any]) -> None:
     """Refuse a slope that turns round or rises by more than rounding."""
     advice = 'smooth="isotonic" takes the nearest curve that does not'
     turns = np.flatnonzero(slope < 0)
@@ -112,7 +114,7 @@ def _check_slopes(path: str | os.PathLike[str], pulse: np.ndarray, slope: np.nda
         )
 
 
-def _never_rising(slope: np.ndarray, width: np.ndarray) -> np.ndarray:
+def _never_rising(slope: NDArray[Any], width: NDArray[Any]) -> NDArray[Any]:
     """The nearest sequence that never rises: neighbours that rise are pooled to their weighted mean."""
     blocks: list[tuple[float, float, int]] = []  # mean, weight, length
     for value, weight in zip(slope, width, strict=True):

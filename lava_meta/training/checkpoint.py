@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lava_meta.errors import FormatError, RunFolderError
@@ -108,13 +108,13 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _tensor(array: np.ndarray, kind: str = "", shape: Sequence[int] = ()) -> Tensor:
+def _tensor(array: NDArray[Any], kind: str = "", shape: Sequence[int] = ()) -> Tensor:
     """The tensor that an array holds, of another type where its bytes stand for one."""
     tensor = torch.from_numpy(array)
     return tensor if not kind else tensor.view(_OTHERS[kind]).reshape(shape)
 
 
-def _first_version(header: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _first_version(header: str, arrays: dict[str, NDArray[Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A file of the earlier format, which has no seal."""
     about = parsed(header)
     if about["format"] != _FIRST:

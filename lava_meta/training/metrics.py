@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import FormatError
 from lava_meta.io.files import read_json, reading, write_json, write_text
@@ -42,7 +43,7 @@ class AccuracyMatrix:
     Raises `ValueError` for fields that do not fit each other, or accuracies outside 0..1.
     """
 
-    values: np.ndarray  # float64 (parts + 1, tests), fractions 0..1; row 0 before any training; NaN: not measured
+    values: NDArray[Any]  # float64 (parts + 1, tests), fractions 0..1; row 0 before any training; NaN: not measured
     task_of: tuple[int, ...]  # (parts,), the test that belongs to each part
     names: tuple[str, ...]  # (tests,)
 

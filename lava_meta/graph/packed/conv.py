@@ -12,8 +12,10 @@ Groups are convolutions of their own, whose channels are packed apart.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.graph.bits import pack, unpack, words
 from lava_meta.graph.conv import ConvLayer, Window
@@ -65,7 +67,7 @@ class PackedConv:
         """Bytes of weights and thresholds."""
         return sum(weight.nbytes + limit.nbytes for weight, limit in self._shares)
 
-    def fire(self, x: np.ndarray) -> np.ndarray:
+    def fire(self, x: NDArray[Any]) -> NDArray[Any]:
         """Packed signs uint64 (lanes, rows, columns, words(channels)) of the layer's output."""
         channels, rows, columns = self.input_shape
         if self._pixels:
@@ -100,11 +102,11 @@ class PackedConv:
             signs = pooled
         return signs
 
-    def flat(self, signs: np.ndarray) -> np.ndarray:
+    def flat(self, signs: NDArray[Any]) -> NDArray[Any]:
         """Booleans (lanes, n_out), True for +1, in the order (channel, row, column), of what `fire` returned."""
         return unpack(signs, self.output_shape[0]).transpose(0, 3, 1, 2).reshape(len(signs), -1)
 
-    def _runs(self, positive: np.ndarray) -> np.ndarray:
+    def _runs(self, positive: NDArray[Any]) -> NDArray[Any]:
         """Weights as runs: (blocks, kernel rows, kernel columns, words, 64), inverted."""
         inputs = self.input_shape[0] // self._groups
         taps = ~positive.reshape(len(positive), inputs, *self._window[0])
@@ -112,7 +114,7 @@ class PackedConv:
         return _blocks(rows.reshape(len(rows), -1)).reshape(-1)
 
 
-def _masks(positive: np.ndarray) -> np.ndarray:
+def _masks(positive: NDArray[Any]) -> NDArray[Any]:
     """Weights as bytes of 0 and 1, four to a word: uint32 (blocks, groups, 64)."""
     channels, fan_in = positive.shape
     padded = np.zeros((channels, -(-fan_in // 4) * 4), np.uint8)
@@ -120,7 +122,7 @@ def _masks(positive: np.ndarray) -> np.ndarray:
     return _blocks(padded.view(np.uint32))
 
 
-def _blocks(rows: np.ndarray) -> np.ndarray:
+def _blocks(rows: NDArray[Any]) -> NDArray[Any]:
     """(units, n) to (blocks, n, 64); the last block is filled up with zeros."""
     units, n = rows.shape
     padded = np.zeros((words(units) * BLOCK, n), rows.dtype)
@@ -128,18 +130,18 @@ def _blocks(rows: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(padded.reshape(-1, BLOCK, n).transpose(0, 2, 1))
 
 
-def _limits(limit: np.ndarray) -> np.ndarray:
+def _limits(limit: NDArray[Any]) -> NDArray[Any]:
     """Thresholds (1 or positions, units) with those of the units that fill the last block, which never fire."""
     padded = np.full((len(limit), words(limit.shape[1]) * BLOCK), np.iinfo(np.int64).max)
     padded[:, : limit.shape[1]] = limit
     return padded
 
 
-def _fields(window: Window) -> np.ndarray:
+def _fields(window: Window) -> NDArray[Any]:
     return np.array([window.kernel, window.stride, window.padding, window.dilation, window.after], np.int64)
 
 
-def _turned(every: tuple[int, ...], channels: int) -> np.ndarray:
+def _turned(every: tuple[int, ...], channels: int) -> NDArray[Any]:
     turned = np.zeros(channels, dtype=bool)
     turned[list(every)] = True
     return pack(turned)

@@ -6,8 +6,10 @@ The last layer gives sums: it is a readout, or a layer whose norm decides from a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.graph.bits import pack, unpack, words
 from lava_meta.graph.dense import DenseLayer, Readout, reachable
@@ -32,7 +34,7 @@ class PackedDense:
             bits[0], valid[0] = _by_place(layers[0], places)
         blocks = [words(layer.n_out) for layer in layers]
         sizes = [n * row.size * BLOCK for n, row in zip(blocks, valid, strict=True)]
-        columns: list[np.ndarray] = []
+        columns: list[NDArray[Any]] = []
         self._weights = np.zeros(sum(sizes), np.uint64)
         self._threshold = np.full(sum(blocks) * BLOCK, np.iinfo(np.int64).max)  # units that fill up never fire
         self._polarity = np.zeros(sum(blocks) * BLOCK, np.int64)
@@ -66,8 +68,8 @@ class PackedDense:
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
 
     def forward(
-        self, pixels: np.ndarray, planes: int, x: np.ndarray, kind: int, lanes: int
-    ) -> tuple[list[np.ndarray], np.ndarray, int]:
+        self, pixels: NDArray[Any], planes: int, x: NDArray[Any], kind: int, lanes: int
+    ) -> tuple[list[NDArray[Any]], NDArray[Any], int]:
         """Packed signs uint64 (n, words) of all layers but the last, its sums int64 (n, units), the OR of all pixels.
 
         `pixels`, `planes`, `x`, `kind` and `lanes` as in `lava_meta.graph.packed.loops.forward`.
@@ -97,14 +99,14 @@ class PackedDense:
         return parts, sums if self._shift is None else sums + self._shift, seen
 
 
-def _by_place(layer: DenseLayer | Readout, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _by_place(layer: DenseLayer | Readout, shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Bits (n_out, rows * columns * words(channels)) for inputs packed by place, and which of them are inputs."""
     channels, rows, columns = shape
     weight = layer.weight.reshape(layer.n_out, channels, rows, columns).transpose(0, 2, 3, 1)
     return pack(weight).reshape(layer.n_out, -1), pack(np.ones(weight.shape[1:], dtype=bool)).reshape(-1)
 
 
-def _lay(bits: np.ndarray, valid: np.ndarray, inverted: np.ndarray, weight: np.ndarray) -> None:
+def _lay(bits: NDArray[Any], valid: NDArray[Any], inverted: NDArray[Any], weight: NDArray[Any]) -> None:
     """Write bits (n_out, words) into weight (blocks, words, 64), those of the units `inverted` turned."""
     for block, rows in enumerate(weight):
         units = slice(block * BLOCK, min((block + 1) * BLOCK, len(bits)))
@@ -112,7 +114,7 @@ def _lay(bits: np.ndarray, valid: np.ndarray, inverted: np.ndarray, weight: np.n
         rows[:, : len(turned)] = (bits[units] ^ turned).T
 
 
-def _columns(bits: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def _columns(bits: NDArray[Any], valid: NDArray[Any]) -> NDArray[Any]:
     """Sum of each column of W, int64 (64 * words,); 0 where there is no input."""
     columns = np.empty(64 * valid.size, np.int64)
     column_sums(bits, columns)

@@ -30,6 +30,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import ConversionError
 from lava_meta.graph.bits import pack, unpack
@@ -94,21 +95,21 @@ class PackedNetwork:
         """Bytes of all arrays."""
         return sum(conv.nbytes for conv in self._convs) + sum(dense.nbytes for dense in self._dense)
 
-    def sums(self, pixels: np.ndarray) -> np.ndarray:
+    def sums(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """The readout's integer sums, int64 (n, classes)."""
         return self.activations(pixels, self.names[-1:])[self.names[-1]]
 
-    def classes(self, sums: np.ndarray) -> np.ndarray:
+    def classes(self, sums: NDArray[Any]) -> NDArray[Any]:
         """int64 (n,): argmax of `scale * sums + offset`, lowest index on ties."""
         return np.argmax(self.scale * sums + self.offset, axis=1).astype(np.int64)
 
-    def predict(self, pixels: np.ndarray) -> np.ndarray:
+    def predict(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """The classes, int64 (n,)."""
         return self.classes(self.sums(pixels))
 
     def activations(
-        self, pixels: np.ndarray, names: Iterable[str] | None = None, lanes: int = LANES
-    ) -> dict[str, np.ndarray]:
+        self, pixels: NDArray[Any], names: Iterable[str] | None = None, lanes: int = LANES
+    ) -> dict[str, NDArray[Any]]:
         """The outputs of the layers `names` (default: of all): int8 signs (n, n_out), int64 sums of the readout.
 
         `lanes` images at a time pass through all layers; the weights are read once for each such batch.
@@ -122,7 +123,7 @@ class PackedNetwork:
         parts = [self._activations(pixels[start : start + call], names, lanes) for start in range(0, len(pixels), call)]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
-    def _activations(self, pixels: np.ndarray, names: tuple[str, ...], lanes: int) -> dict[str, np.ndarray]:
+    def _activations(self, pixels: NDArray[Any], names: tuple[str, ...], lanes: int) -> dict[str, NDArray[Any]]:
         signs, sums = self._forward(pixels, lanes)
         out = {}
         units = [n for dense in self._dense for n in dense.units]
@@ -138,7 +139,7 @@ class PackedNetwork:
             out[self.names[-1]] = sums
         return out
 
-    def _forward(self, pixels: np.ndarray, lanes: int) -> tuple[list[np.ndarray], np.ndarray]:
+    def _forward(self, pixels: NDArray[Any], lanes: int) -> tuple[list[NDArray[Any]], NDArray[Any]]:
         """Packed signs of the hidden layers, those of convolutions by place, and the readout's sums."""
         if pixels.dtype != self.dtype or pixels.ndim != 2 or pixels.shape[1] != self.n_in:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; expected {self.dtype} (n, {self.n_in})")
@@ -155,7 +156,7 @@ class PackedNetwork:
         kind = SIGNS if self._takes_signs else PLANES
         if kind == PLANES and pixels.dtype == np.uint8 and lanes >= PRODUCTS_FROM and self.n_in <= MOST_PRODUCTS:
             kind = PRODUCTS
-        signs: list[np.ndarray] = []
+        signs: list[NDArray[Any]] = []
         for conv in self._convs:
             x = conv.fire(pixels if kind != SIGNS else x)
             signs.append(x)
@@ -171,7 +172,7 @@ class PackedNetwork:
                 pixels, x, kind = np.empty((images, 0), np.uint8), signs[-1][:, None], SIGNS
         return signs, sums
 
-    def _input_signs(self, inputs: np.ndarray) -> np.ndarray:
+    def _input_signs(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Packed signs of the inputs (lanes, 1, words); for a convolution (lanes, rows, columns, words(channels))."""
         check_range(inputs, *self._range)
         positive = inputs > 0 if self._binarize is None else self._binarize.fires(inputs)
@@ -180,7 +181,7 @@ class PackedNetwork:
         return pack(positive.reshape(-1, *self._convs[0].input_shape).transpose(0, 2, 3, 1))
 
 
-def classify(graph: BinaryGraph, images: Any, batch: int = 256) -> np.ndarray:
+def classify(graph: BinaryGraph, images: Any, batch: int = 256) -> NDArray[Any]:
     """Classes int64 (n,) of images (n, ...) of the graph's domain, by the compiled kernels, without Lava."""
     network, x = PackedNetwork(graph), graph.check_images(images)
     parts = [network.predict(x[start : start + batch]) for start in range(0, len(x), batch)]

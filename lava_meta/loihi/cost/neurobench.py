@@ -21,6 +21,7 @@ from dataclasses import is_dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.graph import BinaryGraph
 from lava_meta.graph.conv import ConvLayer
@@ -28,7 +29,7 @@ from lava_meta.graph.conv import ConvLayer
 _BATCH = 64  # images at once
 
 
-def metrics(graph: BinaryGraph, pixels: np.ndarray, labels: np.ndarray | None = None) -> dict[str, Any]:
+def metrics(graph: BinaryGraph, pixels: NDArray[Any], labels: NDArray[Any] | None = None) -> dict[str, Any]:
     """The metrics above, on pixels (n, n_in) as `graph.check_images` gives them, and labels (n,)."""
     n = len(pixels)
     layers = [layer for _, layer in graph.named_layers()]
@@ -68,7 +69,7 @@ def metrics(graph: BinaryGraph, pixels: np.ndarray, labels: np.ndarray | None = 
     return found
 
 
-def connections(layer: Any, on: np.ndarray) -> int:
+def connections(layer: Any, on: NDArray[Any]) -> int:
     """Connections of a layer whose input is on, over all images: booleans (n, n_in)."""
     if isinstance(layer, ConvLayer):
         seen = layer.window.views(on.reshape(len(on), *layer.input_shape))

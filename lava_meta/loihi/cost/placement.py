@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import ConversionError
 from lava_meta.loihi.chips import Chip
@@ -83,7 +85,7 @@ def place(
     return cores
 
 
-def _fill(own: np.ndarray, shared: int, a_channel: int, start: int, neurons: int, room: int) -> tuple[int, int]:
+def _fill(own: NDArray[Any], shared: int, a_channel: int, start: int, neurons: int, room: int) -> tuple[int, int]:
     """How far neurons from `start` on fit into what a core has left, and the memory they take."""
     last = min(len(own), start + max(0, neurons))
     # The kernel of a channel is paid with the first of its neurons that lies here.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.loihi.cost.synapses import Kernel, Synapses, read
 from lava_meta.loihi.stock import Part, StockLayer
@@ -42,11 +43,11 @@ class Population:
         return self.shape[2] if len(self.shape) == 3 else 1
 
     @property
-    def fan_in(self) -> np.ndarray:
+    def fan_in(self) -> NDArray[Any]:
         """Synapses of each neuron, int64 (units,)."""
         return sum((self._in_order(one, one.fan_in) for one, _ in self.synapses), np.zeros(self.units, np.int64))
 
-    def stored_a_unit(self, share_kernels: bool) -> np.ndarray:
+    def stored_a_unit(self, share_kernels: bool) -> NDArray[Any]:
         """Weights in memory of each neuron alone, int64 (units,)."""
         total = np.zeros(self.units, np.int64)
         for one, _ in self.synapses:
@@ -58,7 +59,7 @@ class Population:
         """Weights in memory that the neurons of one channel share."""
         return sum(one.stored_a_channel() for one, _ in self.synapses) if share_kernels else 0
 
-    def send(self, values: dict[str, np.ndarray]) -> np.ndarray:
+    def send(self, values: dict[str, NDArray[Any]]) -> NDArray[Any]:
         """What the neurons send in the step after they received `values` (n, ...) by sender, int64 (n, units)."""
         count = len(values[INPUT])
         received = np.zeros((count, self.units), np.int64)
@@ -70,14 +71,14 @@ class Population:
             return ((received << 6) + _flat(bias, self.shape) > arguments["vth"] << 6).astype(np.int64)
         return np.maximum(received, 0) if self.part.kind == "GradedReluVec" else received
 
-    def operations(self, values: dict[str, np.ndarray]) -> np.ndarray:
+    def operations(self, values: dict[str, NDArray[Any]]) -> NDArray[Any]:
         """Synaptic operations at each neuron for `values` (n, ...) by sender, int64 (n, units)."""
         total = np.zeros((len(values[INPUT]), self.units), np.int64)
         for one, source in self.synapses:
             total += self._in_order(one, one.operations(values[source]))
         return total
 
-    def _in_order(self, one: Synapses, by_unit: np.ndarray) -> np.ndarray:
+    def _in_order(self, one: Synapses, by_unit: NDArray[Any]) -> NDArray[Any]:
         """A matrix before a map counts its units as Lava does, (rows, columns, channels): bring them in our order."""
         if isinstance(one, Kernel) or len(self.shape) == 1:
             return by_unit
@@ -110,7 +111,7 @@ def _senders(layer: StockLayer, neurons: str) -> list[str]:
     return [source for source, target in layer.links if target in before]
 
 
-def _flat(values: np.ndarray, shape: tuple[int, ...]) -> Any:
+def _flat(values: NDArray[Any], shape: tuple[int, ...]) -> Any:
     """(..., rows, columns, channels) to (..., channels * rows * columns)."""
     if len(shape) == 3:
         values = np.moveaxis(values, -1, -3)

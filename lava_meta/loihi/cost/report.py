@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.graph import BinaryGraph
 from lava_meta.io.files import write_json, write_text
@@ -79,7 +80,7 @@ def report(
     return placed.report(workload, neurobench.metrics(graph, pixels, labels), learning)
 
 
-def check_labels(labels: Any, images: int) -> np.ndarray | None:
+def check_labels(labels: Any, images: int) -> NDArray[Any] | None:
     """Labels (images,), or None for none. Raises `ValueError` for others."""
     if labels is None:
         return None

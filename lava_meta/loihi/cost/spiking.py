@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.graph.spiking import SpikingGraph, classes_by_rate
 from lava_meta.loihi.chips import find_chip
@@ -43,7 +44,7 @@ def spiking_report(
 
 
 def metrics(
-    graph: SpikingGraph, frames: np.ndarray, spikes: Mapping[str, np.ndarray], labels: np.ndarray | None
+    graph: SpikingGraph, frames: NDArray[Any], spikes: Mapping[str, NDArray[Any]], labels: NDArray[Any] | None
 ) -> dict[str, Any]:
     """NeuroBench's metrics (`lava_meta.loihi.cost.neurobench`), of all time steps of an image together."""
     steps, n = frames.shape[:2]

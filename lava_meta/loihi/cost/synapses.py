@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.graph.conv import Window
 from lava_meta.loihi.stock import Part
@@ -21,23 +22,23 @@ class Synapses:
         self.exponent = int(part.arguments.get("weight_exp", 0))
         self.graded = int(part.arguments.get("num_message_bits", 0)) > 0  # else any value is one spike
 
-    def sums(self, values: np.ndarray) -> np.ndarray:
+    def sums(self, values: NDArray[Any]) -> NDArray[Any]:
         """What arrives, int64 (n, units), of values (n, inputs)."""
         total = self._product(values if self.graded else values != 0, binary=False)
         return total << self.exponent if self.exponent >= 0 else total >> -self.exponent
 
-    def operations(self, values: np.ndarray) -> np.ndarray:
+    def operations(self, values: NDArray[Any]) -> NDArray[Any]:
         """Synaptic operations, int64 (n, units): pairs of an input that is not 0 and a weight that is not 0."""
         return self._product(values != 0, binary=True)
 
     n_in: int
 
     @property
-    def fan_in(self) -> np.ndarray:
+    def fan_in(self) -> NDArray[Any]:
         """Synapses of each unit, int64 (units,)."""
         return self._product(np.ones((1, self.n_in)), binary=True)[0]
 
-    def stored_a_unit(self) -> np.ndarray:
+    def stored_a_unit(self) -> NDArray[Any]:
         """Weights in the memory of each unit, int64 (units,)."""
         return self.fan_in
 
@@ -45,7 +46,7 @@ class Synapses:
         """Weights that all units of a channel share; 0 where each has its own."""
         return 0
 
-    def _product(self, values: np.ndarray, binary: bool) -> np.ndarray:
+    def _product(self, values: NDArray[Any], binary: bool) -> NDArray[Any]:
         raise NotImplementedError
 
 
@@ -60,10 +61,10 @@ class Matrix(Synapses):
         self.n_in = weights.shape[1]
         self._full = not self.sparse and bool(np.all(self.weights))
 
-    def stored_a_unit(self) -> np.ndarray:
+    def stored_a_unit(self) -> NDArray[Any]:
         return self.fan_in if self.sparse else np.full(self.weights.shape[0], self.n_in, np.int64)
 
-    def _product(self, values: np.ndarray, binary: bool) -> np.ndarray:
+    def _product(self, values: NDArray[Any], binary: bool) -> NDArray[Any]:
         if binary and self._full:
             return np.broadcast_to(values.sum(axis=1, dtype=np.int64)[:, None], (len(values), self.weights.shape[0]))
         weights = (self.weights != 0) if binary else self.weights
@@ -89,7 +90,7 @@ class Kernel(Synapses):
     def stored_a_channel(self) -> int:
         return self.kernel.shape[1]
 
-    def _product(self, values: np.ndarray, binary: bool) -> np.ndarray:
+    def _product(self, values: NDArray[Any], binary: bool) -> NDArray[Any]:
         kernel = (self.kernel != 0 if binary else self.kernel).astype(np.float64)
         kernel = kernel.reshape(self.groups, -1, kernel.shape[1])
         images = values.astype(np.float64).reshape(-1, *self.shape)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.loihi.cost.populations import INPUT, Population
 
@@ -27,16 +29,16 @@ class Workload:
 
     images: int
     work: dict[str, Work]  # by population
-    sent: dict[str, np.ndarray]  # by population, and of the input
+    sent: dict[str, NDArray[Any]]  # by population, and of the input
 
 
-def measure(populations: Sequence[Population], pixels: np.ndarray) -> Workload:
+def measure(populations: Sequence[Population], pixels: NDArray[Any]) -> Workload:
     """Run `pixels`, integers (n, inputs), through the populations, one image a step, and count."""
     widest = max(int(population.fan_in.max()) if len(population.shape) == 3 else 1 for population in populations)
     units = max(population.units * widest for population in populations)
     batch = max(1, min(512, _BATCH_VALUES // units))
 
-    def steps() -> Iterator[dict[str, np.ndarray]]:
+    def steps() -> Iterator[dict[str, NDArray[Any]]]:
         for start in range(0, len(pixels), batch):
             values = {INPUT: pixels[start : start + batch].astype(np.int64)}
             for population in populations:
@@ -46,7 +48,7 @@ def measure(populations: Sequence[Population], pixels: np.ndarray) -> Workload:
     return count(populations, steps(), len(pixels))
 
 
-def count(populations: Sequence[Population], steps: Iterable[dict[str, np.ndarray]], images: int) -> Workload:
+def count(populations: Sequence[Population], steps: Iterable[dict[str, NDArray[Any]]], images: int) -> Workload:
     """Count what is sent, values (n, units) by population and of the input, in all steps of so many images."""
     names = [INPUT, *(population.name for population in populations)]
     sent = dict.fromkeys(names, np.zeros(1))

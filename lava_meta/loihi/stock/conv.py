@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import ConversionError
 from lava_meta.graph.conv import ConvLayer, Pool, Window
@@ -46,7 +49,7 @@ def conv_layer(name: str, layer: ConvLayer, levels: Levels) -> StockLayer:
     return plan
 
 
-def as_map(values: np.ndarray) -> np.ndarray:
+def as_map(values: NDArray[Any]) -> NDArray[Any]:
     """(channels, rows, columns) to (rows, columns, channels), as Lava has maps."""
     return np.ascontiguousarray(values.transpose(1, 2, 0))
 
@@ -54,7 +57,7 @@ def as_map(values: np.ndarray) -> np.ndarray:
 def _add_conv(
     plan: StockLayer,
     name: str,
-    kernel: np.ndarray,
+    kernel: NDArray[Any],
     window: Window,
     shape: tuple[int, ...],
     groups: int,
@@ -80,7 +83,7 @@ def _add_conv(
     )
 
 
-def _few_groups(kernel: np.ndarray, groups: int) -> tuple[np.ndarray, int]:
+def _few_groups(kernel: NDArray[Any], groups: int) -> tuple[NDArray[Any], int]:
     """The same convolution in at most 127 groups, with zeros inside them: Lava keeps their number in 8 bits."""
     fewer = max(number for number in range(1, 128) if groups % number == 0)
     together = groups // fewer
@@ -114,7 +117,7 @@ def _add_pool(
     return units, (channels, *pool.positions(*shape[1:]))
 
 
-def _kernel(layer: ConvLayer, weight: np.ndarray) -> tuple[np.ndarray, Window]:
+def _kernel(layer: ConvLayer, weight: NDArray[Any]) -> tuple[NDArray[Any], Window]:
     """The weights (channels, inputs a group, rows, columns) and their window; with those of `sum_window`, if any."""
     window, summed = layer.window, layer.sum_window
     kernel = weight.reshape(layer.channels, -1, *window.kernel).astype(np.int64)
@@ -134,7 +137,7 @@ def _kernel(layer: ConvLayer, weight: np.ndarray) -> tuple[np.ndarray, Window]:
     return both, Window((reach[0], reach[1]), stride, window.padding, after=window.after)
 
 
-def _alike(kernel: np.ndarray, window: Window) -> tuple[np.ndarray, Window]:
+def _alike(kernel: NDArray[Any], window: Window) -> tuple[NDArray[Any], Window]:
     """The same convolution with as much padding before as behind, which is all that Lava has.
 
     Rows and columns of zeros before the kernel take up what its window would see too early.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import diags
 
 from lava_meta.graph.dense import DenseLayer, Readout, reachable
@@ -129,11 +132,11 @@ def binarized_inputs(name: str, binarize: Binarize, levels: tuple[int, int]) -> 
     return plan
 
 
-def _signs(positive: np.ndarray) -> np.ndarray:
+def _signs(positive: NDArray[Any]) -> NDArray[Any]:
     return np.where(positive, np.int8(1), np.int8(-1))
 
 
-def bounds(matrix: np.ndarray, levels: Levels) -> tuple[np.ndarray, np.ndarray]:
+def bounds(matrix: NDArray[Any], levels: Levels) -> tuple[NDArray[Any], NDArray[Any]]:
     """The least and the greatest `matrix x` (units,) over all x within the levels, or of spikes."""
     least, most = levels or (0, 1)
     negative, positive = np.minimum(matrix, 0).sum(axis=1), np.maximum(matrix, 0).sum(axis=1)
@@ -145,6 +148,6 @@ def message_bits(levels: Levels) -> int:
     return 0 if levels is None else max(map(abs, levels)).bit_length() + (levels[0] < 0)
 
 
-def half_up(threshold: np.ndarray, weight_sum: np.ndarray) -> np.ndarray:
+def half_up(threshold: NDArray[Any], weight_sum: NDArray[Any]) -> NDArray[Any]:
     """theta of spikes: the ceiling of (threshold + sum(w)) / 2."""
     return -((-reachable(threshold) - weight_sum) // 2)

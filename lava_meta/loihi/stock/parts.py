@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import diags
 
 from lava_meta.loihi.stock.limits import STATE, check_arguments, check_range
@@ -54,7 +55,7 @@ class StockLayer:
         self.links.append((source, target))
 
     def add_synapses(
-        self, name: str, matrix: np.ndarray, message_bits: int, neurons: str, source: str | None = None
+        self, name: str, matrix: NDArray[Any], message_bits: int, neurons: str, source: str | None = None
     ) -> None:
         """Dense synapses of an integer matrix (units, inputs) before `neurons`: one Process, or one a digit.
 
@@ -74,7 +75,7 @@ class StockLayer:
             else:
                 self.connect(source, part)
 
-    def add_constant(self, value: np.ndarray, neurons: str) -> None:
+    def add_constant(self, value: NDArray[Any], neurons: str) -> None:
         """Add `value` (units,) in every step to what `neurons` receive: synapses of units that fire in every step."""
         if not value.any():
             return
@@ -117,7 +118,7 @@ class StockLayer:
         return self.add(name, "GradedReluVec" if relu else "GradedVec", shape=shape, vth=0)
 
 
-def digits(layer: str, name: str, matrix: np.ndarray) -> list[tuple[np.ndarray, int]]:
+def digits(layer: str, name: str, matrix: NDArray[Any]) -> list[tuple[NDArray[Any], int]]:
     """Integers (units, inputs) as planes of 8-bit weights and their exponents: `sum of weights * 2**exponent`.
 
     One plane where they are even or of one sign, and small; else digits of base 128, doubled so that they are even.
@@ -133,7 +134,7 @@ def digits(layer: str, name: str, matrix: np.ndarray) -> list[tuple[np.ndarray, 
     return [plane for plane in planes if plane[0].any()]
 
 
-def _halves(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _halves(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """`low, high` with values = low + 128 * high and low between -64 and 63."""
     low = (values + _DIGIT // 2) % _DIGIT - _DIGIT // 2
     return low, (values - low) // _DIGIT

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.loihi.stock.limits import ACTIVATION, ACTIVATION_SHIFT, BIAS_EXPONENT, DECAY_SHIFT, MANTISSA
 from lava_meta.loihi.stock.parts import MEMORYLESS, StockLayer
@@ -13,7 +16,9 @@ _REST = _STEP - 1
 _LOWEST = -((_REST + 1) * 2**DECAY_SHIFT - 1)
 
 
-def add_units(layer: StockLayer, theta: np.ndarray, low: np.ndarray, high: np.ndarray, name: str = "neurons") -> str:
+def add_units(
+    layer: StockLayer, theta: NDArray[Any], low: NDArray[Any], high: NDArray[Any], name: str = "neurons"
+) -> str:
     """Neurons that fire where y >= theta, of the shape of theta, for y between `low` and `high` that arrives as 2y."""
     theta = np.clip(theta, low, high + 1)  # never or always: one step beyond what there is
     mantissa = 1 - theta

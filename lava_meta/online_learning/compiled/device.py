@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from lava_meta.online_learning import draws
 from lava_meta.online_learning.compiled.fixed import CompiledLayer, _mix
@@ -140,7 +141,7 @@ def _drift(hidden: Any, balance: Any, loss: int, seed: int, image: int) -> None:
 class CompiledDeviceLayer(DeviceLayer, CompiledLayer):
     """A `DeviceLayer` whose passes are compiled."""
 
-    def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
+    def _step_synapses(self, x: NDArray[Any], amount: NDArray[Any]) -> None:
         s, device = self.settings, self.device
         _write(
             self.hidden,

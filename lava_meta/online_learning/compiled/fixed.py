@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from lava_meta.online_learning import draws
 from lava_meta.online_learning.reference import FixedLayer
@@ -168,13 +169,13 @@ def _neurons(
 class CompiledLayer(FixedLayer):
     """A `FixedLayer` whose two passes are compiled."""
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
+    def forward(self, x: NDArray[Any]) -> NDArray[Any]:
         self._x = np.ascontiguousarray(x, np.int16)
         self._u = np.empty((len(x), self.settings.n_out), np.int32)
         sums(self.hidden, self._x, self._u)
         return self._u if self.settings.readout else np.where(self._distance(self._u) >= 0, 1, -1).astype(np.int32)
 
-    def backward(self, error: np.ndarray, *, learn: bool = True, pass_down: bool = True) -> np.ndarray:
+    def backward(self, error: NDArray[Any], *, learn: bool = True, pass_down: bool = True) -> NDArray[Any]:
         s = self.settings
         distance = self._distance(self._u)
         d = error.astype(np.int64)
@@ -205,7 +206,7 @@ class CompiledLayer(FixedLayer):
                 self.images += 1
         return out
 
-    def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
+    def _step_synapses(self, x: NDArray[Any], amount: NDArray[Any]) -> None:
         s = self.settings
         _update(
             self.hidden,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from lava_meta.online_learning.compiled.fixed import sums
 from lava_meta.online_learning.reference import FloatLayer
@@ -94,19 +95,19 @@ def _update(
 class CompiledFloatLayer(FloatLayer):
     """A `FloatLayer` whose passes over the synapses are compiled, for consolidation functions of closed form."""
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
+    def forward(self, x: NDArray[Any]) -> NDArray[Any]:
         self._x = np.ascontiguousarray(x, np.int16)
         self._u = np.empty((len(x), self.settings.n_out), np.int32)
         sums(self.hidden, self._x, self._u)
         return self._u if self.settings.readout else np.where(self._distance(self._u) >= 0, 1, -1).astype(np.int32)
 
-    def _passed_down(self, d: np.ndarray) -> np.ndarray:
+    def _passed_down(self, d: NDArray[Any]) -> NDArray[Any]:
         down = np.empty((len(d), self.settings.n_in), np.float32)
         for lane in range(len(d)):
             _down(self.hidden, np.ascontiguousarray(d[lane]), down[lane])
         return down
 
-    def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
+    def _step_synapses(self, x: NDArray[Any], amount: NDArray[Any]) -> None:
         s = self.settings
         form = closed_form(s.rule.consolidation)
         assert form is not None

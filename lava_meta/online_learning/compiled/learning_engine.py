@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from lava_meta.rule.lowering import ACCUMULATOR_BITS, WIDTHS, Product
 
@@ -17,7 +18,7 @@ _LOW, _HIGH = np.int64(-(2**ACCUMULATOR_BITS) - 1), np.int64(2**ACCUMULATOR_BITS
 WIDTH = np.array([WIDTHS[factor] for factor in FACTORS], np.int64)
 
 
-def table(products: tuple[Product, ...]) -> np.ndarray:
+def table(products: tuple[Product, ...]) -> NDArray[Any]:
     """int64 (products, 4 + 5): whether x0 gates it, mantissa, shift right, shift left; how often each factor stands."""
     rows = [
         [p.dependency == "x0", p.mantissa, p.shift, p.exponent + 7, *(p.factors.count(f) for f in FACTORS)]

@@ -7,7 +7,10 @@ limits are left out.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.online_learning.learning_engine.synapses import EngineSynapses
 from lava_meta.rule import metaplastic_update
@@ -46,7 +49,7 @@ def distances(rule: EngineRule, given_back: bool = True) -> list[dict[str, float
     return rows
 
 
-def engine_gate(rule: EngineRule, trace: int) -> tuple[np.ndarray, np.ndarray]:
+def engine_gate(rule: EngineRule, trace: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """|h| of the tags 0 .. 255, and the share of a shrinking step of `trace` that the engine's integers take."""
     tags = np.arange(256)[None, :]
     taken = _steps(rule, tags, np.array([trace]), 1, True)
@@ -57,7 +60,7 @@ def _inputs(rule: EngineRule) -> tuple[int, ...]:
     return (1,) if rule.inputs == "spikes" else (1, -1)
 
 
-def _steps(rule: EngineRule, tags: np.ndarray, y: np.ndarray, x: int, given_back: bool) -> np.ndarray:
+def _steps(rule: EngineRule, tags: NDArray[Any], y: NDArray[Any], x: int, given_back: bool) -> NDArray[Any]:
     """Mean steps of tags (traces, tags), in tag units, for an input of x."""
     synapses = EngineSynapses(rule, tags)
     spikes, silent = np.full(tags.shape[1], x > 0), np.zeros(len(y), bool)

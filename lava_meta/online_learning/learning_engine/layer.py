@@ -26,6 +26,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import ConversionError
 from lava_meta.online_learning import draws
@@ -36,7 +37,7 @@ from lava_meta.rule.lowering import TRACE_LIMIT
 
 SPIKE_BACK, ALL_SPIKE, SUMS_OF_ALL = 1, 3, 4  # time steps of an image
 
-Traces = dict[str, np.ndarray]
+Traces = dict[str, NDArray[Any]]
 
 
 class EngineNeurons(Layer):
@@ -45,17 +46,17 @@ class EngineNeurons(Layer):
     The state is that of a layer, without `hidden`; `balance` is what was measured in the fourth time step.
     """
 
-    def __init__(self, settings: LayerSettings, state: dict[str, np.ndarray]) -> None:
+    def __init__(self, settings: LayerSettings, state: dict[str, NDArray[Any]]) -> None:
         super().__init__(settings, {"hidden": np.zeros((0, settings.n_out)), **state})
         self._x = np.zeros((1, 0))
         self._traces: Traces = {}
 
-    def fire(self, sums: np.ndarray) -> np.ndarray:
+    def fire(self, sums: NDArray[Any]) -> NDArray[Any]:
         """Sums (units,) of binary weights -> outputs int32 (1, units): signs, or the readout's sums."""
         self._u = sums[None].astype(np.int32)
         return self._u if self.settings.readout else np.where(self._distance(self._u) >= 0, 1, -1).astype(np.int32)
 
-    def learn(self, error: np.ndarray) -> Traces:
+    def learn(self, error: NDArray[Any]) -> Traces:
         """Errors (1, units) of what `fire` gave last -> the traces y1, y2, y3 (units,) of this image."""
         none = np.zeros(self.settings.n_out, np.int64)
         self._traces = {"y1": none, "y2": none, "y3": none}
@@ -67,10 +68,10 @@ class EngineNeurons(Layer):
             raise ConversionError("the gate of the learning engine is fixed in its strings: consolidation_range is 1")
         super().set_rule(lr, consolidation_range)
 
-    def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
+    def _step_synapses(self, x: NDArray[Any], amount: NDArray[Any]) -> None:
         self._traces = self._sent(amount)
 
-    def _sent(self, amount: np.ndarray) -> Traces:
+    def _sent(self, amount: NDArray[Any]) -> Traces:
         raise NotImplementedError
 
 
@@ -80,7 +81,7 @@ class EngineNeuronsFixed(EngineNeurons, FixedLayer):
     def refresh(self) -> None:
         self._rate = self.settings.rate_fixed(self.lr)
 
-    def _sent(self, amount: np.ndarray) -> Traces:
+    def _sent(self, amount: NDArray[Any]) -> Traces:
         s = self.settings
         bits = s.step_bits - 8
         first, second = draws.draws(draws.key(s.seed, int(self.images[0])), np.arange(2), s.n_out, bits)
@@ -95,7 +96,7 @@ class EngineNeuronsFloat(EngineNeurons, FloatLayer):
     def refresh(self) -> None:
         """Nothing follows from a state without hidden weights."""
 
-    def _sent(self, amount: np.ndarray) -> Traces:
+    def _sent(self, amount: NDArray[Any]) -> Traces:
         y1 = -amount.astype(np.float64) * (self.settings.engine_rule.scale / self.settings.limit)
         return {"y1": y1, "y2": np.abs(y1), "y3": np.zeros_like(y1)}
 
@@ -103,24 +104,24 @@ class EngineNeuronsFloat(EngineNeurons, FloatLayer):
 class _WithSynapses(EngineNeurons):
     """The twin: neurons, and the synapses that they drive. `hidden` are the tags."""
 
-    def __init__(self, settings: LayerSettings, state: dict[str, np.ndarray], compiled: bool = False) -> None:
+    def __init__(self, settings: LayerSettings, state: dict[str, NDArray[Any]], compiled: bool = False) -> None:
         super().__init__(settings, state)
         self.synapses = EngineSynapses(settings.engine_rule, np.ascontiguousarray(self.hidden.T), ENGINE_SEED, compiled)
         self.balance[:] = self.synapses.sums(np.ones(settings.n_in, bool))
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
+    def forward(self, x: NDArray[Any]) -> NDArray[Any]:
         if len(x) != 1:
             raise ConversionError(f"the learning engine sees one image at a time, not {len(x)} lanes")
         self._x = x
         sums = self.synapses.sums(x[0] > 0)
         return self.fire(sums if self.settings.engine_rule.inputs == "spikes" else 2 * sums - self.balance)
 
-    def backward(self, error: np.ndarray, *, learn: bool = True, pass_down: bool = True) -> np.ndarray:
+    def backward(self, error: NDArray[Any], *, learn: bool = True, pass_down: bool = True) -> NDArray[Any]:
         if pass_down:
             raise ConversionError(NO_WAY_DOWN)
         return super().backward(error, learn=learn, pass_down=False)
 
-    def _step_synapses(self, x: np.ndarray, amount: np.ndarray) -> None:
+    def _step_synapses(self, x: NDArray[Any], amount: NDArray[Any]) -> None:
         super()._step_synapses(x, amount)
         units, inputs = self.synapses.learn(x > 0, self._traces, self.settings.engine_steps)
         new, chosen = self.synapses.tags[np.ix_(units, inputs)].T, np.ix_(inputs, units)
@@ -143,11 +144,11 @@ NO_WAY_DOWN = (
 )
 
 
-def make_neurons(settings: LayerSettings, state: dict[str, np.ndarray]) -> EngineNeurons:
+def make_neurons(settings: LayerSettings, state: dict[str, NDArray[Any]]) -> EngineNeurons:
     """The neurons in the form that the precision asks for."""
     return (EngineNeuronsFloat if settings.precision == "float" else EngineNeuronsFixed)(settings, state)
 
 
-def make_engine_layer(settings: LayerSettings, state: dict[str, np.ndarray], compiled: bool) -> Any:
+def make_engine_layer(settings: LayerSettings, state: dict[str, NDArray[Any]], compiled: bool) -> Any:
     """The twin in the form that the precision asks for. It works in place on `state`."""
     return (EngineLayerFloat if settings.precision == "float" else EngineLayerFixed)(settings, state, compiled)

@@ -25,6 +25,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.rule.lowering import ACCUMULATOR_BITS, TRACE_LIMIT, WIDTHS, EngineRule, Product
 
@@ -41,7 +42,7 @@ class EngineSynapses:
     seed: of the learning rule in Lava. compiled: `learn` steps the tags of fixed point by `kernels.engine`.
     """
 
-    def __init__(self, rule: EngineRule, tags: np.ndarray, seed: int = 0, compiled: bool = False) -> None:
+    def __init__(self, rule: EngineRule, tags: NDArray[Any], seed: int = 0, compiled: bool = False) -> None:
         self.rule, self.compiled = rule, compiled
         self.fixed = rule.precision == "fixed"
         self.tags = tags.astype(np.int64 if self.fixed else np.float64)
@@ -50,7 +51,7 @@ class EngineSynapses:
         self._rounding.random()  # drawn when the model is made
         self._decay.random()
 
-    def step(self, x0: np.ndarray, y0: np.ndarray, traces: dict[str, np.ndarray]) -> None:
+    def step(self, x0: NDArray[Any], y0: NDArray[Any], traces: dict[str, NDArray[Any]]) -> None:
         """x0 bool (inputs,), y0 bool (units,), traces y1, y2, y3 (units,)."""
         draw = self._rounding.random()
         self._decay.random()
@@ -62,15 +63,15 @@ class EngineSynapses:
             tags = np.clip(_rounded(tags, draw), *_TAG_RANGE)
         self.weights, self.tags = weights, tags
 
-    def wide_tags(self, x0: np.ndarray, y0: np.ndarray, traces: dict[str, np.ndarray]) -> np.ndarray:
+    def wide_tags(self, x0: NDArray[Any], y0: NDArray[Any], traces: dict[str, NDArray[Any]]) -> NDArray[Any]:
         """The tags that `step` would round, in fixed point with 7 fraction bits, of traces that have decayed."""
         return self._sum(self.rule.tags, "t", self._arguments(x0, y0, traces))
 
-    def _arguments(self, x0: np.ndarray, y0: np.ndarray, traces: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _arguments(self, x0: NDArray[Any], y0: NDArray[Any], traces: dict[str, NDArray[Any]]) -> dict[str, Any]:
         values = {name: y[:, None] for name, y in traces.items()}
         return {"x0": x0[None, :], "y0": y0[:, None], "u0": 1, "w": self.weights, "t": self.tags} | values
 
-    def learn(self, x0: np.ndarray, traces: dict[str, np.ndarray], steps: int) -> tuple[np.ndarray, np.ndarray]:
+    def learn(self, x0: NDArray[Any], traces: dict[str, NDArray[Any]], steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """All `steps` time steps of an image, of which the last has these traces and the first made the neurons spike.
 
         The tags become what `steps` calls of `step` make of them, but only the synapses that can change are computed;
@@ -100,11 +101,11 @@ class EngineSynapses:
         self.tags[chosen] = np.clip(_rounded(tags, draw), *_TAG_RANGE) if self.fixed else tags
         return units, inputs
 
-    def sums(self, x0: np.ndarray) -> np.ndarray:
+    def sums(self, x0: NDArray[Any]) -> NDArray[Any]:
         """int64 (units,): of the signs of the tags, over the inputs that spiked."""
         return np.where(self.tags[:, x0] >= 0, 1, -1).sum(axis=1)
 
-    def _sum(self, products: tuple[Product, ...], variable: str, arguments: dict[str, Any]) -> np.ndarray:
+    def _sum(self, products: tuple[Product, ...], variable: str, arguments: dict[str, Any]) -> NDArray[Any]:
         if not self.fixed:
             total = _float_value(products[0], arguments)
             for product in products[1:]:
@@ -116,7 +117,7 @@ class EngineSynapses:
         return result
 
 
-def _fixed_value(product: Product, arguments: dict[str, Any]) -> np.ndarray:
+def _fixed_value(product: Product, arguments: dict[str, Any]) -> NDArray[Any]:
     value = np.ones(arguments["t"].shape, np.int32) * np.int32(arguments[product.dependency])
     for factor in product.factors:
         bits = WIDTHS[factor[4] if factor.startswith("sgn") else factor]
@@ -125,20 +126,20 @@ def _fixed_value(product: Product, arguments: dict[str, Any]) -> np.ndarray:
     return np.clip(value >> product.shift << product.exponent + 7, _LOW, _HIGH)
 
 
-def _float_value(product: Product, arguments: dict[str, Any]) -> np.ndarray:
+def _float_value(product: Product, arguments: dict[str, Any]) -> NDArray[Any]:
     value = product.mantissa * 2.0**product.exponent * arguments[product.dependency]
     for factor in product.factors:
         value = value * _factor(factor, arguments)
     return value
 
 
-def _factor(factor: str, arguments: dict[str, Any]) -> np.ndarray:
+def _factor(factor: str, arguments: dict[str, Any]) -> NDArray[Any]:
     if not factor.startswith("sgn"):
         return arguments[factor]
     return np.sign(arguments[factor[4]] + int(factor[5:-1] or 0))
 
 
-def _decayed(trace: np.ndarray, y0: np.ndarray, draw: float | None) -> np.ndarray:
+def _decayed(trace: NDArray[Any], y0: NDArray[Any], draw: float | None) -> NDArray[Any]:
     value = TRACE_DECAY * trace
     if draw is None:
         return value
@@ -147,7 +148,7 @@ def _decayed(trace: np.ndarray, y0: np.ndarray, draw: float | None) -> np.ndarra
     return np.where(y0, np.clip(decayed, 0, TRACE_LIMIT), decayed)
 
 
-def _rounded(values: np.ndarray, draw: float) -> np.ndarray:
+def _rounded(values: NDArray[Any], draw: float) -> NDArray[Any]:
     part = values / 2**_FRACTION
     whole = np.floor(part)
     return (whole + (draw < part % 1)).astype(np.int64)
