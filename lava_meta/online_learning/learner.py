@@ -215,7 +215,7 @@ class Learner:
             scenario=getattr(stream, "name", "images of the user's own"),
             recipe=None if known is None else known.recipe,
             checksum=None if known is None else known.checksum(),
-            rule=self.rule.consolidation.to_dict(),
+            rule=self.rule.consolidation.described(),
             seed=self.seed,
         )
 

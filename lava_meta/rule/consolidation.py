@@ -66,6 +66,9 @@ def metaplastic_update(hidden: Array, step: Array, f: Consolidation) -> Array:
     return hidden - xp.where(shrinks, step * f(hidden), step)
 
 
+UNREGISTERED = "unregistered"  # the kind of a function that cannot be made again, in records of what was learned
+
+
 class Consolidation(ABC):
     """A consolidation function f: hidden weight -> share of a shrinking step that is taken.
 
@@ -95,6 +98,13 @@ class Consolidation(ABC):
     @abstractmethod
     def _of(self, distance: Any, xp: Any) -> Any:
         """f at `distance` = |h|, a flat array of the library `xp` (numpy or torch)."""
+
+    def described(self) -> dict[str, Any]:
+        """What a record of a training says of the function: as `to_dict`, or its name if no file can hold it."""
+        try:
+            return self.to_dict()
+        except (TypeError, ValueError):
+            return {"kind": UNREGISTERED, "name": str(self)}
 
     def to_dict(self) -> dict[str, Any]:
         """The function as JSON: its kind and its parameters. `consolidation_from_dict` makes it again.

@@ -148,7 +148,7 @@ def _account(model: nn.Module, scenario: Scenario, settings: TrainSettings, meth
         scenario=scenario.name,
         recipe=scenario.recipe,
         checksum=scenario.checksum(),
-        rule={"kind": "tanh2", "m": m} if settings.consolidation is None else settings.consolidation.to_dict(),
+        rule={"kind": "tanh2", "m": m} if settings.consolidation is None else settings.consolidation.described(),
         method=None if method is None else method.to_dict(),
         norm=own.get("norm") if isinstance(own, dict) else None,
         seed=settings.seed,

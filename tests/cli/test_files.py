@@ -52,7 +52,7 @@ def expected_lines(folder: Path) -> list[str]:
     for test in permuted_tasks(load_dataset("digits"), TASKS, 0).tests:
         with torch.no_grad():
             rights.append(float((model(test.x).argmax(1) == test.y).double().mean()))
-    lines = [f"digits test, permutation {task}: {100 * right:.2f} % of 360" for task, right in enumerate(rights)]
+    lines = [f"digits test, permutation {task}: {100 * right:.2f} % of 360" for task, right in enumerate(rights, 1)]
     return [*lines, f"accuracy {100 * np.mean(rights):.2f} %, mean of 3 tests"]
 
 
@@ -113,8 +113,8 @@ def test_a_learner_is_tested_on_all_that_it_learned(trained: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split(": ")[0] for line in lines[:-1]] == [
-        *(f"digits test, permutation {i} of permuted(digits, tasks=3, seed=0)" for i in range(3)),
-        "digits test, permutation 1 of part 1 of permuted(digits, tasks=2, seed=0)",
+        *(f"digits test, permutation {i} of permuted(digits, tasks=3, seed=0)" for i in (1, 2, 3)),
+        "digits test, permutation 2 of part 1 of permuted(digits, tasks=2, seed=0)",
     ]
     assert lines[1].split(": ")[1] == lines[3].split(": ")[1]  # the same images
 

@@ -192,12 +192,12 @@ def test_saving_and_exporting_a_converted_model_in_every_order_gives_the_same_by
     if norm == "batch":
         recalibrate(model, torch.randint(0, 256, (200, 64), generator=torch.Generator().manual_seed(0)))
     net = lava_meta.convert(model.eval())
-    expected = saved(net, tmp_path / "first")
+    expected = saved(net.graph, tmp_path / "first")
     nir.write(tmp_path / "net.nir", lava_meta.to_nir(lava_meta.load(tmp_path / "first")))
     back = lava_meta.from_nir(nir.read(tmp_path / "net.nir"))
-    assert saved(back, tmp_path / "second") == expected
+    assert saved(back.graph, tmp_path / "second") == expected
     nir.write(tmp_path / "again.nir", lava_meta.to_nir(lava_meta.load(tmp_path / "second")))
-    assert saved(lava_meta.from_nir(nir.read(tmp_path / "again.nir")), tmp_path / "third") == expected
+    assert saved(lava_meta.from_nir(nir.read(tmp_path / "again.nir")).graph, tmp_path / "third") == expected
     images = random_images(np.random.default_rng(9), net.graph, 200)
     assert_computes(nir.read(tmp_path / "again.nir"), net.graph, images)
 

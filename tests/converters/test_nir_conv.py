@@ -181,11 +181,11 @@ def test_a_trained_kind_of_network_in_every_order_gives_the_same_bytes(tmp_path)
     """`BinaryConvNet`: padding whose level is the offset, thresholds a position, max pooling before the sign."""
     model = lava_meta.BinaryConvNet((1, 8, 8), (6, 5), 10, pixel_mean=5, pixel_std=6, max_level=16, seed=3)
     net = lava_meta.convert(model.eval())
-    expected = saved(net, tmp_path / "first")
+    expected = saved(net.graph, tmp_path / "first")
     nir.write(tmp_path / "net.nir", lava_meta.to_nir(net))
     written = nir.read(tmp_path / "net.nir")
     back = lava_meta.from_nir(written)
-    assert saved(back, tmp_path / "second") == expected
+    assert saved(back.graph, tmp_path / "second") == expected
     images = random_images(np.random.default_rng(1), net.graph, 200)
     theirs = reference(written, images)["output"]
     assert np.array_equal(theirs.argmax(axis=1), net.graph.predict(images))

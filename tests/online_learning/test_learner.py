@@ -364,7 +364,7 @@ def test_a_learner_with_a_function_of_ones_own(digits, precision, tmp_path, regi
     own.save(path)
     assert load_learner(path).rule.consolidation == Soft(0.2)
     del registry["soft"]
-    with pytest.raises(ValueError, match=r"unknown consolidation 'soft'.*registered before it is read"):
+    with pytest.raises(FormatError, match=r"unknown consolidation 'soft'.*registered before it is read"):
         load_learner(path)
 
 

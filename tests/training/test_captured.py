@@ -292,7 +292,7 @@ def test_other_models_take_the_clear_step(tapes: list[tape.Tape]) -> None:
 
 def test_on_the_cpu_there_are_no_graphs() -> None:
     assert cuda.graphs_on(torch.device("cpu")) is None
-    assert TrainSettings(fast=True).make_optimizer(network("fixed")).defaults["capturable"] is False
+    assert TrainSettings(fast=True, m=0.0).make_optimizer(network("fixed")).defaults["capturable"] is False
     assert TrainingSettings().device == "cpu"
 
 
