@@ -171,12 +171,12 @@ def test_an_interrupt_in_the_middle_leaves_nothing_half_done(graph, monkeypatch)
     images = random_images(graph, 40)
     get, calls = Ring.get, []
 
-    def interrupted(ring, check=None, dtype=None):
+    def interrupted(ring, check=None):
         if check is not None:
             calls.append(ring)
             if len(calls) == 3:
                 raise KeyboardInterrupt
-        return get(ring, check, dtype)
+        return get(ring, check)
 
     monkeypatch.setattr(Ring, "get", interrupted)
     with LavaNetwork(graph) as net:
