@@ -105,8 +105,12 @@ class InputScale:
             factor = tuple(1 / (Fraction(std) * feed.max_level) for std in feed.std.tolist())
             addend = _each(lambda mean, std: -Fraction(mean) / Fraction(std), feed.mean.tolist(), feed.std.tolist())
         elif front.pixels is not None:
-            factor = (Fraction(front.pixels.exact_gain),)
-            addend = (-Fraction(front.pixels.exact_offset) * factor[0],)
+            gain, offset = front.pixels.exact_gain, front.pixels.exact_offset
+            if not (math.isfinite(gain) and math.isfinite(offset) and gain > 0):
+                raise ConversionError(
+                    f"Pixels has a gain of {gain:g} and an offset of {offset:g}; both are finite numbers, and the gain is above 0"
+                )
+            factor, addend = (Fraction(gain),), (-Fraction(offset) * Fraction(gain),)
         exact, scaling, channels = _is_exact(factor, addend), "std", shape[0]
         for label, module in front.before:
             if isinstance(module, nn.Flatten):
@@ -130,9 +134,9 @@ class InputScale:
                 f"{float(max(factor)):g}: with several scales the first layer's sums are no integers. Train with the "
                 "same std for all channels (means may differ), or binarize the inputs"
             )
-        offset = tuple(-value / factor[0] for value in addend)
-        one = len(set(offset)) == 1
-        return cls(offset[:1] if one else offset, factor[0], feed.min_level, feed.max_level, exact)
+        offsets = tuple(-value / factor[0] for value in addend)
+        one = len(set(offsets)) == 1
+        return cls(offsets[:1] if one else offsets, factor[0], feed.min_level, feed.max_level, exact)
 
     @property
     def largest(self) -> float:

@@ -14,6 +14,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
+    "checkpoint": "training.checkpoint",
     "conv": "graph.conv",
     "device_curve": "rule.measured",
     "evaluation": "training.evaluation",
@@ -27,6 +28,7 @@ MOVED = {
     "metrics": "training.metrics",
     "model_file": "training.model_file",
     "picture": "plotting.network",
+    "sealed": "io.sealed",
     "settings": "training.settings",
     "spiking": "graph.spiking",
     "stock": "loihi.stock",

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -301,11 +302,11 @@ class ConvLayer:
         sum_window = structure["sum_window"]
         return cls(
             bits=bits,
-            input_shape=tuple(structure["input_shape"]),
+            input_shape=_whole(structure["input_shape"]),
             window=Window(**_tuples(structure["window"])),
             threshold=threshold,
             polarity=polarity,
-            groups=operator.index(structure["groups"]),
+            groups=int(operator.index(structure["groups"])),
             sum_window=None if sum_window is None else Window(**_tuples(sum_window)),
             pools=tuple(Pool(**_tuples(pool)) for pool in structure["pools"]),
             norm=norm,
@@ -317,4 +318,9 @@ def _fields(window: Window) -> dict[str, list[int]]:
 
 
 def _tuples(fields: dict[str, list[int]]) -> dict[str, Any]:
-    return {name: tuple(value) for name, value in fields.items()}
+    return {name: _whole(value) for name, value in fields.items()}
+
+
+def _whole(values: Iterable[Any]) -> tuple[int, ...]:
+    """Whole numbers of a file's header as plain ints. Raises `TypeError` for others."""
+    return tuple(int(operator.index(value)) for value in values)

@@ -58,7 +58,7 @@ class BinaryGraph:
     binarize: Binarize | None = None  # the first layer takes signs of the inputs
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "input_shape", tuple(operator.index(extent) for extent in self.input_shape))
+        object.__setattr__(self, "input_shape", tuple(int(operator.index(extent)) for extent in self.input_shape))
         check_levels(self.min_level, self.max_level, self.signs)
         if not isinstance(self.signs, bool):
             raise TypeError(f"signs is {self.signs!r}; it is True or False")

@@ -210,3 +210,12 @@ def test_what_no_network_takes_is_refused(model: nn.Module, options: dict, messa
 def test_levels_that_are_none() -> None:
     with pytest.raises(ValueError, match="min_level is 3"):
         Pixels(min_level=3)
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(0.0, 0.0), (float("nan"), 0.0), (1.0, float("inf")), (-1.0, 0.0)])
+def test_a_scale_of_no_numbers_is_refused_by_value(gain, offset):
+    model = nn.Sequential(Pixels(), BinaryLinear(8, 4)).eval()
+    model[0].gain.fill_(gain)
+    model[0].offset.fill_(offset)
+    with pytest.raises(ConversionError, match="Pixels has a gain of"):
+        to_graph(model)
