@@ -108,7 +108,7 @@ class InputScale:
             gain, offset = front.pixels.exact_gain, front.pixels.exact_offset
             if not (math.isfinite(gain) and math.isfinite(offset) and gain > 0):
                 raise ConversionError(
-                    f"Pixels has a gain of {gain:g} and an offset of {offset:g}; both are finite numbers, and the gain is above 0"
+                    f"Pixels has a gain of {gain:g} and an offset of {offset:g}; both are finite, the gain above 0"
                 )
             factor, addend = (Fraction(gain),), (-Fraction(offset) * Fraction(gain),)
         exact, scaling, channels = _is_exact(factor, addend), "std", shape[0]
