@@ -5,9 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Where the larger data sets lie beside a checkout of the maintainers'; elsewhere the tests that need them are skipped.
+_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+if _DATA.is_dir():
+    os.environ.setdefault("LAVA_META_DATA", str(_DATA))
 
 # Before torch is imported, here and in the processes that tests start: the products of tests are small, and on a busy
 # machine a second thread makes them ten times slower.

@@ -10,7 +10,7 @@
 All but the digits are read from a data folder laid out as torchvision does it (`MNIST/raw/...`, `FashionMNIST/raw/...`,
 `USPS/usps.npz` or torchvision's `USPS/usps.bz2` with `USPS/usps.t.bz2`, `cifar-10-batches-py`, `cifar-100-python`).
 CIFAR is read by torchvision itself, which checks its files first. Places are tried in this order: the
-`folder` given, alone; else the environment variable LAVA_META_DATA, `../shared/data` beside a source checkout, and
+`folder` given, alone; else the folder that the environment variable LAVA_META_DATA names, and
 the user's cache folder, into which `load_dataset(name, download=True)` may put a data set that is missing.
 
 Images stay raw: a network's first module turns levels into numbers, so that the network carries its own convention.
@@ -229,8 +229,7 @@ def data_folders() -> list[Path]:
     """The places where data sets are looked for, in order; the last is where downloads go by default."""
     given = os.environ.get("LAVA_META_DATA")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lava_meta"
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    return [*([Path(given)] if given else []), beside, cache]
+    return [*([Path(given)] if given else []), cache]
 
 
 def load_dataset(name: str, folder: str | os.PathLike[str] | None = None, *, download: bool = False) -> Dataset:

@@ -1,6 +1,6 @@
 """On real MNIST: every hidden sign and every class of all 10,000 test images, for each norm, in Lava.
 
-Runs wherever a data folder is found (environment variable LAVA_META_DATA, or ../shared/data beside a checkout).
+Runs wherever a data folder is found (tests/conftest.py says where).
 """
 
 from __future__ import annotations
