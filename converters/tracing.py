@@ -70,7 +70,7 @@ def trace(model: nn.Module, prefix: str) -> list[tuple[str, nn.Module]]:
     found: list[tuple[str, nn.Module]] = []
     for node in graph.nodes:
         place = _place(prefix, node, own)
-        if node.op == "placeholder" or _is_shape(node) or _is_constant(model, node, constants, place):
+        if node.op == "placeholder" or _is_constant(model, node, constants, place) or _is_shape(node):
             continue
         used = [other for other in _used(node) if not _is_shape(other) and other not in constants]
         if used != [value]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ def check_given(model: nn.Module) -> None:
                 "module that was given to torch.export"
             )
     for name, module in model.named_modules():
-        if module.training and _inside(module) is None:
+        if module.training and _inside(module) is None and (not name or _asks_for_mode(module)):
             place = f"{name} ({type(module).__name__})" if name else "the model"
             raise ConversionError(f"{place} is in training mode: call model.eval() first")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -71,6 +72,13 @@ def check_given(model: nn.Module) -> None:
             raise ConversionError(f"{name} has no shape yet: pass an image through the model first")
         if tensor.is_meta:
             raise ConversionError(f"{name} has no values, only a shape: load them first")
+
+
+def _asks_for_mode(module: nn.Module) -> bool:
+    """Whether a method of the module's classes names `training`: for others the mode changes nothing."""
+    classes = [kind for kind in type(module).__mro__ if kind not in nn.Module.__mro__]
+    methods = (value for kind in classes for value in vars(kind).values() if isinstance(value, FunctionType))
+    return any("training" in method.__code__.co_names for method in methods)
 
 
 def plain_copy(model: nn.Module) -> nn.Module:

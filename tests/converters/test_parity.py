@@ -159,3 +159,13 @@ def test_a_model_that_fails_on_its_own_inputs_says_so() -> None:
 
     with pytest.raises(ConversionError, match=r"itself fails on float32 inputs of shape \(64, 784\): OSError: no cam"):
         lava_meta.convert(Picky().eval(), mean=0, std=1)
+
+
+def test_a_part_whose_mode_changes_nothing_may_be_in_training_mode():
+    class Own(nn.Module):
+        def forward(self, x):
+            return torch.where(x >= 0, 1.0, -1.0)
+
+    model = nn.Sequential(BinaryLinear(12, 8), Own(), BinaryLinear(8, 3)).eval()
+    model[1].train()
+    assert lava_meta.convert(model, mean=0, std=1).parity.exact

@@ -84,6 +84,7 @@ WRAPPED: dict[str, Callable[[], nn.Module]] = {
     "a part data parallel": lambda: _part(nn.DataParallel),
     "both": lambda: nn.DataParallel(torch.compile(network())),  # type: ignore[arg-type]
     "averaged": lambda: AveragedModel(network()),
+    "traced module": lambda: fx.symbolic_trace(network()),
     "graph module": lambda: fx.GraphModule(network(), _Leaves().trace(network())),
 }
 
