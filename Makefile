@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 # Files of tests in two processes: products use one thread, and most of a Lava test is waiting.
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: demo test test-core test-slow lint types coverage setup clean
+.PHONY: demo test test-core test-slow lint types setup clean
 
 demo: setup
 	$(PYTHON) -m lava_meta demo $(ARGS)
@@ -33,10 +33,6 @@ types: setup
 	@mkdir -p .types/lava_meta && find .types/lava_meta -type l -delete
 	@ln -s $(addprefix ../../, $(filter-out lava_meta/__pycache__, $(wildcard lava_meta/*)) processes converters experiments) .types/lava_meta/
 	cd .types && ../$(PYTHON) -m mypy --config-file ../pyproject.toml -p lava_meta
-
-# Line and branch coverage of the fast tests; processes that Lava starts are not seen.
-coverage: setup
-	$(PYTHON) -m pytest -m "not slow" $(PARALLEL) --cov --cov-report=term:skip-covered $(ARGS)
 
 setup: $(STAMP)
 
