@@ -8,7 +8,7 @@ Source: Pappalardo, Brevitas (Xilinx/AMD), brevitas.nn of version 0.13.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,28 +16,32 @@ from torch import nn
 from lava_meta.errors import ConversionError
 from lava_meta.nn import Sign
 
+Plain = TypeVar("Plain", nn.Linear, nn.Conv2d)
+
 _PROBE = (-1e3, -1.0, -1e-6, 0.0, 1e-6, 1.0, 1e3)
 
 
-def plain(layer: Any) -> nn.Module:
-    """A `QuantLinear` or `QuantConv2d` as the layer of PyTorch with the same weights."""
+def linear(layer: Any) -> nn.Linear:
+    """A `QuantLinear` as PyTorch's layer with the same weights."""
+    return _with_weights_of(layer, nn.Linear(layer.in_features, layer.out_features, layer.bias is not None))
+
+
+def convolution(layer: Any) -> nn.Conv2d:
+    """A `QuantConv2d` as PyTorch's layer with the same weights."""
+    options = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups", "padding_mode")}
+    same = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, bias=layer.bias is not None, **options)
+    return _with_weights_of(layer, same)
+
+
+def _with_weights_of(layer: Any, same: Plain) -> Plain:
     for name in ("input_quant", "output_quant", "bias_quant"):
         if getattr(layer, name).is_quant_enabled:
             raise ConversionError(f"has an {name} of its own; leave it out, and put a QuantIdentity in front or behind")
     _check_plain_tensors(layer)
     with torch.no_grad():
         weight = layer.quant_weight()
-    weight = getattr(weight, "value", weight).detach()
-    bias = layer.bias is not None
-    same: nn.Linear | nn.Conv2d
-    if isinstance(layer, nn.Linear):
-        same = nn.Linear(layer.in_features, layer.out_features, bias)
-    else:
-        options = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups", "padding_mode")}
-        same = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, bias=bias, **options)
-    same.weight.data = weight
-    if bias:
-        assert same.bias is not None
+    same.weight.data = getattr(weight, "value", weight).detach()
+    if same.bias is not None:
         same.bias.data = layer.bias.detach()
     return same
 

@@ -222,7 +222,7 @@ def _write_processes(graph: BinaryGraph, layers: list[StockLayer], folder: Path)
         ],
     }
     _write_json(folder / "processes.json", structure)
-    np.savez_compressed(folder / "processes.npz", **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(folder / "processes.npz", **arrays)
 
 
 def _narrow(array: NDArray[Any]) -> NDArray[Any]:

@@ -255,13 +255,15 @@ def _chain(graph: nir.NIRGraph) -> list[tuple[str, Any]]:
 
 def _thresholds(label: str, node: nir.Threshold | nir.LIF, time_step: float | None) -> NDArray[Any]:
     if isinstance(node, nir.Threshold):
-        return node.threshold
+        thresholds: NDArray[Any] = node.threshold
+        return thresholds
     if time_step is None or (node.tau != time_step).any() or (node.r != 1).any() or node.v_leak.any():
         raise ConversionError(
             f"{label} remembers earlier time steps, which a binarized network does not; use Threshold, or a graph "
             "written by to_nir(time_step=...)"
         )
-    return node.v_threshold
+    thresholds = node.v_threshold
+    return thresholds
 
 
 def _flat_shape(shape: tuple[int, ...], node: nir.Flatten) -> tuple[int, ...]:

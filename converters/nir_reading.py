@@ -215,12 +215,14 @@ class Spikes:
     def layer(self, label: str, node: nir.NIRNode, thresholds: NDArray[Any]) -> ConvLayer:
         """The convolution with this pooling behind it: OR of spikes, AND where all of a window must be there."""
         old = self._layer
-        fields = {name: getattr(self._window, name) for name in ("kernel", "stride", "padding", "dilation", "after")}
+        fields: dict[str, Any] = {
+            name: getattr(self._window, name) for name in ("kernel", "stride", "padding", "dilation", "after")
+        }
         shape = old.output_shape
         try:
-            self._pooled(Pool(**fields))  # type: ignore[arg-type]  # its sizes are checked before anything has them
-            either = pool_limits(Pool(**fields), shape)  # type: ignore[arg-type]
-            all_of = pool_limits(Pool(**fields, every=tuple(range(old.channels))), shape)  # type: ignore[arg-type]
+            self._pooled(Pool(**fields))  # its sizes are checked before anything has them
+            either = pool_limits(Pool(**fields), shape)
+            all_of = pool_limits(Pool(**fields, every=tuple(range(old.channels))), shape)
         except ValueError as error:
             raise ConversionError(f"{self.label}: {error}") from error
         if thresholds.shape != either.shape:
@@ -237,7 +239,7 @@ class Spikes:
         every = np.asarray(node.metadata.get("every", np.flatnonzero(~fits[False])), np.int64).tolist()
         if not (fits[True][every].all() and fits[False][[c for c in range(old.channels) if c not in every]].all()):
             raise ConversionError(f"{label} has metadata that say other channels than its thresholds")
-        return self._pooled(Pool(**fields, every=tuple(every)))  # type: ignore[arg-type]
+        return self._pooled(Pool(**fields, every=tuple(every)))
 
     def _pooled(self, pool: Pool) -> ConvLayer:
         return ConvLayer(**vars(self._layer) | {"pools": (*self._layer.pools, pool)})
@@ -277,7 +279,8 @@ def _cropped(label: str, node: nir.Conv2d, weight: NDArray[Any]) -> tuple[NDArra
 
 def _inside(window: Window, shape: tuple[int, ...]) -> NDArray[Any]:
     """How many of its places a window has on a map of `shape`, at each of its positions."""
-    return window.views(np.ones((1, 1, *shape[1:])))[0, 0].sum(axis=(2, 3))
+    places: NDArray[Any] = window.views(np.ones((1, 1, *shape[1:])))[0, 0].sum(axis=(2, 3))
+    return places
 
 
 def _reached(limit: Fraction, factor: Fraction) -> int:
@@ -311,7 +314,8 @@ def _bias(label: str, node: Any, units: int) -> list[float]:
     bias = np.zeros(units) if isinstance(node, (nir.Linear, nir.Scale)) else np.asarray(node.bias, np.float64)
     if bias.shape != (units,) or not np.isfinite(bias).all():
         raise ConversionError(f"{label} needs one finite bias for each of {units} units")
-    return bias.tolist()
+    values: list[float] = bias.tolist()
+    return values
 
 
 def _window(label: str, node: Any, kernel: Sequence[int]) -> Window:

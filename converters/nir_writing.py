@@ -92,7 +92,8 @@ def centring(units: int) -> NDArray[Any]:
 
 def sums_of_weights(layer: ConvLayer) -> NDArray[Any]:
     """Of each position's window, (channels, down, across): padding has no weights."""
-    return layer.convolve(np.ones((1, layer.n_in)), np.where(layer.weight, 1.0, -1.0))[0]
+    sums: NDArray[Any] = layer.convolve(np.ones((1, layer.n_in)), np.where(layer.weight, 1.0, -1.0))[0]
+    return sums
 
 
 def pool_limits(pool: Pool, shape: tuple[int, int, int]) -> NDArray[Any]:

@@ -170,7 +170,8 @@ def _within_rounding(values: NDArray[Any], signs: NDArray[Any]) -> NDArray[Any]:
     """
     if values.shape != signs.shape:
         return np.zeros(signs.shape, bool)
-    return np.abs(values) <= 1e-12 * np.abs(values).max(axis=0)
+    within: NDArray[Any] = np.abs(values) <= 1e-12 * np.abs(values).max(axis=0)
+    return within
 
 
 def ties_within_rounding(

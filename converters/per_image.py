@@ -27,7 +27,7 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
     if not places:
         return None
     label, norm = stage.before[places[0]]
-    _check_norm(label, norm)
+    eps = _checked_eps(label, norm)
     if type(stage.sign) is not Sign:
         raise ConversionError(f"{label} stands before another sign than lava_meta.nn.Sign (+1 where x >= 0)")
     if not isinstance(sums.divisor, int):
@@ -49,19 +49,20 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
     origin = Fraction(0) if sums.scale is None else sums.scale.offset[0]
     row = np.broadcast_to(sums.row, shape).reshape(-1) if origin else np.zeros(0, np.int64)
     try:
-        return GroupNorm(groups, gain, bias, Fraction(norm.eps) / scale**2, origin, np.ascontiguousarray(row))
+        return GroupNorm(groups, gain, bias, Fraction(eps) / scale**2, origin, np.ascontiguousarray(row))
     except ValueError as error:
         raise ConversionError(f"{label}: {error}") from error
 
 
-def _check_norm(label: str, norm: Any) -> None:
-    """Raises `ConversionError` for a norm that gives NaN."""
+def _checked_eps(label: str, norm: Any) -> float:
+    """The norm's eps. Raises `ConversionError` for a norm that gives NaN."""
     check_numbers(label, norm)
     if not 0 < norm.eps < math.inf:
         raise ConversionError(
             f"{label} has eps={norm.eps:g}, with which equal sums give NaN (0 / 0): give it a positive eps, such as "
             "1e-5"
         )
+    return float(norm.eps)
 
 
 def _parameters(label: str, norm: nn.Module, shape: tuple[int, ...]) -> tuple[int, NDArray[Any], NDArray[Any]]:
@@ -118,7 +119,7 @@ def check_numbers(label: str, module: nn.Module) -> None:
 
 def check_readout_norm(label: str, norm: Any) -> None:
     """Raises `ConversionError` unless the norm keeps the order of the classes: one group, no affine of its own."""
-    _check_norm(label, norm)
+    _checked_eps(label, norm)
     if isinstance(norm, SampleNorm):
         return
     gain, bias = (getattr(norm, name, None) for name in ("weight", "bias"))

@@ -102,8 +102,8 @@ def _scaled(layer: nn.Linear | nn.Conv2d, binary: BinaryLinear | BinaryConv2d) -
 _PARTS: dict[type[nn.Module], Parts] = {nn.Linear: _linear, nn.Conv2d: _convolution}
 # Kinds of packages that need not be installed.
 _BY_NAME: dict[str, Parts] = {
-    "brevitas.nn.quant_linear.QuantLinear": lambda layer: _linear(brevitas.plain(layer)),
-    "brevitas.nn.quant_conv.QuantConv2d": lambda layer: _convolution(brevitas.plain(layer)),
+    "brevitas.nn.quant_linear.QuantLinear": lambda layer: _linear(brevitas.linear(layer)),
+    "brevitas.nn.quant_conv.QuantConv2d": lambda layer: _convolution(brevitas.convolution(layer)),
     "brevitas.nn.quant_activation.QuantIdentity": brevitas.activation,
     "brevitas.nn.quant_activation.QuantHardTanh": brevitas.activation,
 }

@@ -79,7 +79,8 @@ class Feed:
             return images
         shape = (-1, *(1 for _ in images.shape[2:]))
         mean, std = (value.astype(images.dtype).reshape(shape) for value in (self.mean, self.std))
-        return (images / self.max_level - mean) / std
+        scaled: NDArray[Any] = (images / self.max_level - mean) / std
+        return scaled
 
 
 @dataclass(frozen=True)
@@ -151,12 +152,12 @@ class InputScale:
         """
         every = np.broadcast_to([float(value) for value in _repeated(self.offset, layer.n_in)], layer.n_in)
         offsets = np.unique(every)
-        total: Any = 0.0
+        total: NDArray[Any] = np.zeros(())
         for begin in range(0, len(offsets), _CHUNK):
             chunk = offsets[begin : begin + _CHUNK]
             for value, rows in zip(chunk, layer.sums((every == chunk[:, None]).astype(np.int64)), strict=True):
                 total = total + value * rows
-        return total  # type: ignore[no-any-return]
+        return total
 
 
 def feed_of(

@@ -57,7 +57,8 @@ class SpikingNetwork:
 
     def counts(self, images: Any, steps: int | None = None, lanes: int = 64) -> NDArray[Any]:
         """Spikes of each class, int64 (n, classes)."""
-        return self.spikes(images, steps, lanes, ["output"])["output"].sum(axis=0, dtype=np.int64)
+        counts: NDArray[Any] = self.spikes(images, steps, lanes, ["output"])["output"].sum(axis=0, dtype=np.int64)
+        return counts
 
     def spikes(
         self, images: Any, steps: int | None = None, lanes: int = 64, layers: Sequence[str] | None = None

@@ -217,7 +217,7 @@ def _padding(conv: BinaryConv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     """Rows and columns of zeros on both sides, and those further below and right; as `padding="same"` has them."""
     if conv.padding == "valid":
         return (0, 0), (0, 0)
-    if conv.padding == "same":
+    if isinstance(conv.padding, str):
         total = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
         return (total[0] // 2, total[1] // 2), (total[0] % 2, total[1] % 2)
     return pair(conv.padding), (0, 0)
@@ -284,7 +284,8 @@ def _falling(stage: Stage, sums: Sums, place: int) -> tuple[int, ...]:
 
 def _through(origin: str, norms: Sequence[tuple[str, nn.Module]], values: NDArray[Any]) -> NDArray[Any]:
     """The values (units, ...) that `origin` gives as the norms make them, in float64."""
-    return through(origin, norms, values[None])[0]
+    outputs: NDArray[Any] = through(origin, norms, values[None])[0]
+    return outputs
 
 
 @torch.no_grad()

@@ -97,15 +97,15 @@ def _autograd_functions_entered() -> Iterator[None]:
         if not any(isinstance(argument, fx.Proxy) for argument in arguments):
             return original.__func__(cls, *arguments, **options)
         if cls.setup_context is not torch.autograd.Function.setup_context:
-            return cls.forward(*arguments, **options)  # type: ignore[call-arg]
+            return cls.forward(*arguments, **options)
         context = SimpleNamespace(save_for_backward=lambda *_: None, mark_non_differentiable=lambda *_: None)
         return cls.forward(context, *arguments, **options)
 
-    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment, method-assign]
+    torch.autograd.Function.apply = classmethod(apply)
     try:
         yield
     finally:
-        torch.autograd.Function.apply = original  # type: ignore[method-assign]
+        torch.autograd.Function.apply = original
 
 
 def _is_constant(model: nn.Module, node: fx.Node, constants: dict[fx.Node, Any], place: str) -> bool:

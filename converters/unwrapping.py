@@ -129,7 +129,7 @@ def _evaluate_weights(place: str, module: nn.Module) -> None:
             for weight in module.parametrizations:  # type: ignore[union-attr]
                 values[weight] = getattr(module, weight)
             del module._modules["parametrizations"]
-            module.__class__ = kind  # type: ignore[assignment]
+            module.__class__ = kind
             for weight, value in values.items():
                 module.register_parameter(weight, nn.Parameter(value.clone(), requires_grad=False))
     except Exception as error:
@@ -145,12 +145,11 @@ def _weight_hooks(module: nn.Module) -> list[tuple[int, Any]]:
 
 def _inside(module: nn.Module) -> nn.Module | None:
     """What a wrapper wraps; None where `module` is no wrapper."""
-    inner: Any = None
     if isinstance(module, _WRAPPERS):
-        inner = module.module
-    elif type(module).__name__ == "OptimizedModule":  # torch.compile's, whose class is not public
-        inner = module._orig_mod
-    return inner
+        return module.get_submodule("module")
+    if type(module).__name__ == "OptimizedModule":  # torch.compile's, whose class is not public
+        return module.get_submodule("_orig_mod")
+    return None
 
 
 def _kind(model: object) -> str:

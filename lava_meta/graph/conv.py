@@ -98,7 +98,8 @@ class Pool(Window):
         # All are true where none is false, so AND is OR of what is turned, turned back.
         turned = np.zeros((fires.shape[1], 1, 1), dtype=bool)
         turned[list(self.every)] = True
-        return self.views(fires ^ turned).any(axis=(4, 5)) ^ turned
+        pooled: NDArray[Any] = self.views(fires ^ turned).any(axis=(4, 5)) ^ turned
+        return pooled
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +202,7 @@ class ConvLayer:
         return shape if self.sum_window is None else (self.channels, *self.sum_window.positions(*shape[1:]))
 
     @property
-    def output_shape(self) -> tuple[int, ...]:
+    def output_shape(self) -> tuple[int, int, int]:
         """(channels, rows, columns) of what comes out."""
         rows, columns = self.sums_shape[1:]
         for pool in self.pools:
@@ -257,8 +258,10 @@ class ConvLayer:
         views = self.window.views(x.reshape(len(x), *self.input_shape))
         shares = zip(np.split(views, self.groups, axis=1), np.split(weight, self.groups), strict=True)
         products = [seen.transpose(0, 2, 3, 1, 4, 5).reshape(-1, self.fan_in) @ of_group.T for seen, of_group in shares]
-        sums = np.concatenate(products, axis=1).reshape(len(x), down, across, -1).transpose(0, 3, 1, 2)
-        return sums if self.sum_window is None else self.sum_window.views(sums).sum(axis=(4, 5))
+        sums: NDArray[Any] = np.concatenate(products, axis=1).reshape(len(x), down, across, -1).transpose(0, 3, 1, 2)
+        if self.sum_window is not None:
+            sums = self.sum_window.views(sums).sum(axis=(4, 5))
+        return sums
 
     def fires(self, sums: NDArray[Any]) -> NDArray[Any]:
         """Booleans (n, n_out), True for +1, from the integer sums (n, *sums_shape)."""

@@ -44,7 +44,8 @@ class _Synapses:
 
     def row_sums(self) -> NDArray[Any]:
         """`R_j`, the sum of unit j's weights, int64 (n_out,)."""
-        return 2 * self.weight.sum(axis=1, dtype=np.int64) - self.n_in
+        sums: NDArray[Any] = 2 * self.weight.sum(axis=1, dtype=np.int64) - self.n_in
+        return sums
 
     def sums(self, x: NDArray[Any]) -> NDArray[Any]:
         """The oracle's `W x`, int64 (n, n_out), of integers x (n, n_in)."""
@@ -108,7 +109,8 @@ class DenseLayer(_Synapses):
         """Booleans (n, n_out), True for +1, from the integer sums `W x` (n, n_out)."""
         if self.norm is not None:
             return self.norm.fires(sums)
-        return self.polarity * self.centre(sums.astype(np.int64, copy=False)) >= self.threshold
+        reached: NDArray[Any] = self.polarity * self.centre(sums.astype(np.int64, copy=False)) >= self.threshold
+        return reached
 
     def ties(self, sums: NDArray[Any]) -> NDArray[Any] | None:
         """Where sums tie with a threshold that is a statistic of the image, booleans (n, n_out); None without one."""
@@ -153,16 +155,19 @@ class Readout(_Synapses):
 
     def values(self, sums: NDArray[Any]) -> NDArray[Any]:
         """`scale * sums + offset`, float64 (n, classes)."""
-        return self.scale * sums + self.offset
+        values: NDArray[Any] = self.scale * sums + self.offset
+        return values
 
     def classes(self, sums: NDArray[Any]) -> NDArray[Any]:
         """int64 (n,): argmax of the values, lowest index on ties."""
-        return np.argmax(self.values(sums), axis=1).astype(np.int64)
+        classes: NDArray[Any] = np.argmax(self.values(sums), axis=1).astype(np.int64)
+        return classes
 
 
 def exact_product(x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
     """`W x`, int64 (n, outputs); float64 sums of integers below 2**53 are exact in any order of summation."""
-    return (x.astype(np.float64) @ np.where(weight, 1.0, -1.0).T).astype(np.int64)
+    sums: NDArray[Any] = (x.astype(np.float64) @ np.where(weight, 1.0, -1.0).T).astype(np.int64)
+    return sums
 
 
 def positive_weights(weight: NDArray[Any]) -> NDArray[Any]:
@@ -216,7 +221,7 @@ def reach(name: str, layer: Any, largest: int) -> int:
             f"{name} can sum to {sums:,}; sums of up to {MOST_SUM:,} (53 bits) are exact. Use fewer inputs or levels"
         )
     over = 0 if isinstance(layer, Readout) else layer.mean_over
-    d = max(1, 2 * over) * sums
+    d: int = max(1, 2 * over) * sums
     if d > REACH:
         raise ValueError(
             f"{name} subtracts the mean of {over:,} sums of up to {sums:,}, which can make {d:,}; up to {REACH:,} "

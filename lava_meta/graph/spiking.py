@@ -104,7 +104,7 @@ class _LIF:
         v = self.leak(v) + self.current(sums)
         if self.reset == "subtract":
             v = v - fired * threshold
-        spikes = v - threshold > 0
+        spikes: NDArray[Any] = v - threshold > 0
         if not self.reset_delay:
             now = spikes.astype(self.dtype) - fired
             if self.reset == "subtract":
@@ -131,7 +131,8 @@ class FloatLIF(_LIF):
         self.beta, self.threshold, self.gain = layer.beta, layer.threshold, np.float32(layer.gain)
 
     def leak(self, v: NDArray[Any]) -> NDArray[Any]:
-        return self.beta * v
+        kept: NDArray[Any] = self.beta * v
+        return kept
 
     def current(self, sums: NDArray[Any]) -> NDArray[Any]:
         return sums.astype(np.float32) * self.gain
@@ -151,7 +152,8 @@ class FixedLIF(_LIF):
 
     def leak(self, v: NDArray[Any]) -> NDArray[Any]:
         v = np.clip(v, -_SATURATION, _SATURATION)
-        return np.sign(v) * (np.abs(v) * self.beta >> DECAY_BITS)
+        kept: NDArray[Any] = np.sign(v) * (np.abs(v) * self.beta >> DECAY_BITS)
+        return kept
 
     def current(self, sums: NDArray[Any]) -> NDArray[Any]:
         return sums.astype(np.int64) << FRACTION_BITS
@@ -241,11 +243,13 @@ class SpikingGraph:
 
 def classes_by_rate(spikes: NDArray[Any]) -> NDArray[Any]:
     """int64 (n,): the class with the most spikes in (steps, n, classes), lowest index on ties."""
-    return np.argmax(spikes.sum(axis=0, dtype=np.int64), axis=1)
+    classes: NDArray[Any] = np.argmax(spikes.sum(axis=0, dtype=np.int64), axis=1)
+    return classes
 
 
 def classes_by_latency(spikes: NDArray[Any]) -> NDArray[Any]:
     """int64 (n,): the class that fires first in (steps, n, classes), lowest index on ties and where none fires."""
     never = len(spikes)
     first = np.where(spikes.any(axis=0), np.argmax(spikes != 0, axis=0), never)
-    return np.argmin(first, axis=1)
+    classes: NDArray[Any] = np.argmin(first, axis=1)
+    return classes

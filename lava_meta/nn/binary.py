@@ -61,16 +61,16 @@ class BinaryLayer(nn.Module):
         self._mark()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch gives it no types
         self._mark()  # a deep copy has new parameters
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch gives it no types
         self._mark()  # where parameters cannot be moved in place, new ones stand in their places
         return result
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(*args, **kwargs)
         self._mark()  # a loaded tensor may be swapped in
 
     def _mark(self) -> None:

@@ -42,12 +42,14 @@ class _BinaryWeight(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Tensor:
-        return grads[0]
+        grad: Tensor = grads[0]
+        return grad
 
 
 def sign_ste(x: Tensor, window: float = 1.0) -> Tensor:
     """`sign(x)` with a straight-through gradient where `|x| <= window`; see `SignSTE`."""
-    return SignSTE.apply(x, window)
+    signs: Tensor = SignSTE.apply(x, window)
+    return signs
 
 
 class Sign(nn.Module):
@@ -82,7 +84,8 @@ class BinaryLinear(BinaryLayer, nn.Linear):
     @property
     def binary_weight(self) -> Tensor:
         """`sign(h)`, +1 and -1, through which gradients reach `h` unchanged."""
-        return _BinaryWeight.apply(self.weight)
+        signs: Tensor = _BinaryWeight.apply(self.weight)
+        return signs
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.binary_weight)
@@ -116,10 +119,12 @@ class BinaryConv2d(BinaryLayer, nn.Conv2d):
     @property
     def binary_weight(self) -> Tensor:
         """`sign(h)`, +1 and -1, through which gradients reach `h` unchanged."""
-        return _BinaryWeight.apply(self.weight)
+        signs: Tensor = _BinaryWeight.apply(self.weight)
+        return signs
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.binary_weight, None)
+        sums: Tensor = self._conv_forward(x, self.binary_weight, None)
+        return sums
 
 
 class Pixels(nn.Module):
@@ -176,7 +181,7 @@ class Pixels(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Pixels:
         exact = {name: self._exact(name) for name in self._given}
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch gives it no types
         for name, value in exact.items():
             getattr(self, name).fill_(value)
         self._given = exact

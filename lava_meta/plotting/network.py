@@ -77,7 +77,8 @@ def _heights(graph: BinaryGraph) -> list[float]:
     """0.3 .. 1, on a logarithmic scale of units; of maps the square root of their places."""
     shapes = [graph.input_shape, *(layer.output_shape for _, layer in graph.named_layers())]
     counts = np.log([max(2.0, np.prod(shape[-2:]) ** 0.5 if len(shape) == 3 else shape[0] ** 0.5) for shape in shapes])
-    return (0.3 + 0.7 * counts / counts.max()).tolist()
+    sizes: list[float] = (0.3 + 0.7 * counts / counts.max()).tolist()
+    return sizes
 
 
 def _draw(axis: Axes, place: int, shape: tuple[int, ...], height: float, colour: str) -> tuple[float, float, float]:

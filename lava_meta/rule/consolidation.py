@@ -30,11 +30,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import torch
 
-Array = TypeVar("Array", np.ndarray, "torch.Tensor")
+Array = TypeVar("Array", NDArray[Any], "torch.Tensor")
 
 
 def sign(x: Array) -> Array:
@@ -43,7 +44,8 @@ def sign(x: Array) -> Array:
     x: numpy array or torch tensor of any shape and any signed dtype; the result has the same kind, shape and dtype.
     """
     one = _library(x).ones_like(x)
-    return _library(x).where(x >= 0, one, -one)
+    signs: Array = _library(x).where(x >= 0, one, -one)
+    return signs
 
 
 def metaplastic_update(hidden: Array, step: Array, f: Consolidation) -> Array:
@@ -63,7 +65,8 @@ def metaplastic_update(hidden: Array, step: Array, f: Consolidation) -> Array:
     if hidden.shape != step.shape:
         raise ValueError(f"hidden and step must have one shape, not {tuple(hidden.shape)} and {tuple(step.shape)}")
     shrinks = sign(hidden) * step > 0
-    return hidden - xp.where(shrinks, step * f(hidden), step)
+    updated: Array = hidden - xp.where(shrinks, step * f(hidden), step)
+    return updated
 
 
 UNREGISTERED = "unregistered"  # the kind of a function that cannot be made again, in records of what was learned
@@ -93,7 +96,8 @@ class Consolidation(ABC):
         if not _is_floating(hidden, xp):
             raise TypeError(f"hidden weights must be floating-point numbers, not {hidden.dtype}")
         # One flat axis, because numpy promotes an array without axes to float64 when it meets a Python float.
-        return self._of(xp.abs(hidden.reshape(-1)), xp).reshape(hidden.shape)
+        gates: Array = self._of(xp.abs(hidden.reshape(-1)), xp).reshape(hidden.shape)
+        return gates
 
     @abstractmethod
     def _of(self, distance: Any, xp: Any) -> Any:
@@ -366,9 +370,10 @@ def as_consolidation(f: Any, like: Array) -> Consolidation:
                 f"consolidation must be a Consolidation such as Linear(2.0), or a function of |h|, not {f!r}"
             )
         f = PlainFunction(f)
-    if type(f) not in BUILT_IN:
-        _check_promises(f, like)
-    return f
+    function: Consolidation = f
+    if type(function) not in BUILT_IN:
+        _check_promises(function, like)
+    return function
 
 
 def _check_promises(f: Consolidation, like: Any) -> None:

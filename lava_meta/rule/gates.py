@@ -15,7 +15,7 @@ of the user's own. `tests/test_gates.py` holds each form to the equations for ea
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from lava_meta.rule.consolidation import Consolidation, Constant, Exponential, Linear, Quadratic, Tanh2
 
@@ -44,6 +44,6 @@ def closed_form(f: Consolidation) -> ClosedForm | None:
     return None if number is None else ClosedForm(f.kind, number(f))
 
 
-def is_polynomial(f: Consolidation) -> bool:
+def is_polynomial(f: Consolidation) -> TypeGuard[Linear | Quadratic]:
     """Whether `f` is a polynomial of |h| up to its T, as Lava's learning engine can express: linear or quadratic."""
     return type(f) in (Linear, Quadratic)

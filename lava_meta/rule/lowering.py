@@ -290,7 +290,7 @@ def _engine_rule(
 ) -> EngineRule:
     T = math.inf
     if is_polynomial(expressed):
-        T = expressed.T * scale  # type: ignore[attr-defined]
+        T = expressed.T * scale
         known = _tag_ranges(precision, expressed.kind)
         if not any(math.isclose(T, one, rel_tol=1e-9) for one in known):
             raise ConversionError(
@@ -427,9 +427,9 @@ def _reach(rule: Consolidation) -> float:
     if rule.is_plain:
         return 1.0
     if is_polynomial(rule):
-        return rule.T  # type: ignore[attr-defined]
-    if type(rule) in (Tanh2, Exponential):
-        h = np.linspace(0.0, 10.0, 10001) / rule.m  # type: ignore[attr-defined]
+        return rule.T
+    if type(rule) is Tanh2 or type(rule) is Exponential:
+        h = np.linspace(0.0, 10.0, 10001) / rule.m
         return float(h[np.argmax(rule(h) <= _GONE)])
     h = np.geomspace(1e-9, 1e9, 18001)  # a function of the user's own has no unit that we know
     fallen = rule(h) <= _GONE

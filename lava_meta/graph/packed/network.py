@@ -101,7 +101,8 @@ class PackedNetwork:
 
     def classes(self, sums: NDArray[Any]) -> NDArray[Any]:
         """int64 (n,): argmax of `scale * sums + offset`, lowest index on ties."""
-        return np.argmax(self.scale * sums + self.offset, axis=1).astype(np.int64)
+        classes: NDArray[Any] = np.argmax(self.scale * sums + self.offset, axis=1).astype(np.int64)
+        return classes
 
     def predict(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """The classes, int64 (n,)."""
@@ -185,4 +186,4 @@ def classify(graph: BinaryGraph, images: Any, batch: int = 256) -> NDArray[Any]:
     """Classes int64 (n,) of images (n, ...) of the graph's domain, by the compiled kernels, without Lava."""
     network, x = PackedNetwork(graph), graph.check_images(images)
     parts = [network.predict(x[start : start + batch]) for start in range(0, len(x), batch)]
-    return np.concatenate(parts).astype(np.int64)
+    return np.concatenate(parts)

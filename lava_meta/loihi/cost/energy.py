@@ -83,7 +83,7 @@ def traffic(populations: Sequence[Population], cores: Sequence[Core], workload: 
 def nanojoules(counts: Operations) -> Operations:
     """Energy per image of each kind of operation: its count times its `PICOJOULES`."""
     each = {kind.name: (getattr(counts, kind.name), getattr(PICOJOULES, kind.name)) for kind in fields(counts)}
-    return Operations(**{name: None if n is None else n * pico / 1000 for name, (n, pico) in each.items()})
+    return Operations(**{name: n * pico / 1000 for name, (n, pico) in each.items() if n is not None})
 
 
 def _tile(core: int) -> tuple[int, int]:

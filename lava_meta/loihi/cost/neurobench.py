@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from lava_meta.graph import BinaryGraph
 from lava_meta.graph.conv import ConvLayer
+from lava_meta.graph.dense import DenseLayer, Readout
 
 _BATCH = 64  # images at once
 
@@ -69,7 +70,7 @@ def metrics(graph: BinaryGraph, pixels: NDArray[Any], labels: NDArray[Any] | Non
     return found
 
 
-def connections(layer: Any, on: NDArray[Any]) -> int:
+def connections(layer: DenseLayer | ConvLayer | Readout, on: NDArray[Any]) -> int:
     """Connections of a layer whose input is on, over all images: booleans (n, n_in)."""
     if isinstance(layer, ConvLayer):
         seen = layer.window.views(on.reshape(len(on), *layer.input_shape))

@@ -68,7 +68,8 @@ class Population:
         arguments = self.part.arguments
         if self.part.kind == "LIF":  # without memory: v = current + bias
             bias = np.broadcast_to(arguments["bias_mant"], self.shape).astype(np.int64) << arguments["bias_exp"]
-            return ((received << 6) + _flat(bias, self.shape) > arguments["vth"] << 6).astype(np.int64)
+            fires: NDArray[Any] = (received << 6) + _flat(bias, self.shape) > arguments["vth"] << 6
+            return fires.astype(np.int64)
         return np.maximum(received, 0) if self.part.kind == "GradedReluVec" else received
 
     def operations(self, values: dict[str, NDArray[Any]]) -> NDArray[Any]:
@@ -111,7 +112,7 @@ def _senders(layer: StockLayer, neurons: str) -> list[str]:
     return [source for source, target in layer.links if target in before]
 
 
-def _flat(values: NDArray[Any], shape: tuple[int, ...]) -> Any:
+def _flat(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """(..., rows, columns, channels) to (..., channels * rows * columns)."""
     if len(shape) == 3:
         values = np.moveaxis(values, -1, -3)

@@ -84,10 +84,10 @@ def check_labels(labels: Any, images: int) -> NDArray[Any] | None:
     """Labels (images,), or None for none. Raises `ValueError` for others."""
     if labels is None:
         return None
-    labels = np.asarray(labels)
-    if labels.shape != (images,):
-        raise ValueError(f"labels have shape {labels.shape}; expected one for each of {images} images")
-    return labels
+    known = np.asarray(labels)
+    if known.shape != (images,):
+        raise ValueError(f"labels have shape {known.shape}; expected one for each of {images} images")
+    return known
 
 
 class Placed:

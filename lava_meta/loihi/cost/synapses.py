@@ -6,6 +6,7 @@ order (channels, rows, columns), as they are between layers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ class Synapses:
     @property
     def fan_in(self) -> NDArray[Any]:
         """Synapses of each unit, int64 (units,)."""
-        return self._product(np.ones((1, self.n_in)), binary=True)[0]
+        counts: NDArray[Any] = self._product(np.ones((1, self.n_in)), binary=True)[0]
+        return counts
 
     def stored_a_unit(self) -> NDArray[Any]:
         """Weights in the memory of each unit, int64 (units,)."""
@@ -100,10 +102,11 @@ class Kernel(Synapses):
         views = views.reshape(n, self.groups, -1, down, across, *self.window.kernel)
         views = views.transpose(1, 0, 3, 4, 2, 5, 6).reshape(self.groups, n * down * across, -1)
         sums = (views @ kernel.transpose(0, 2, 1)).reshape(self.groups, n, down, across, -1)
-        return sums.transpose(1, 0, 4, 2, 3).reshape(n, -1).astype(np.int64)
+        flat: NDArray[Any] = sums.transpose(1, 0, 4, 2, 3).reshape(n, -1).astype(np.int64)
+        return flat
 
 
 def read(part: Part) -> Synapses:
     """The synapses of a stock Process that has some."""
-    forms: dict[str, Any] = {"Dense": Matrix, "Sparse": Matrix, "Conv": Kernel}
+    forms: dict[str, Callable[[Part], Synapses]] = {"Dense": Matrix, "Sparse": Matrix, "Conv": Kernel}
     return forms[part.kind](part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from lava_meta.errors import ConversionError
@@ -12,7 +13,11 @@ from lava_meta.loihi.stock.conv import conv_layer
 from lava_meta.loihi.stock.dense import Levels, binarized_inputs, dense_layer, readout
 from lava_meta.loihi.stock.parts import StockLayer
 
-_PLANS = {DenseLayer: dense_layer, ConvLayer: conv_layer, Readout: readout}
+_PLANS: dict[type, Callable[[str, Any, Levels], StockLayer]] = {
+    DenseLayer: dense_layer,
+    ConvLayer: conv_layer,
+    Readout: readout,
+}
 
 
 def plan(graph: BinaryGraph) -> list[StockLayer]:
@@ -39,7 +44,7 @@ def plan_layer(name: str, layer: Any, levels: Levels) -> StockLayer:
             f"{name} has a norm with biases, whose thresholds depend on each image's spread; those of stock neurons "
             "are constant. Train with lava_meta.nn.SampleNorm (layer norm without affine), FixedNorm, or batch norm"
         )
-    return _PLANS[type(layer)](name, layer, levels)  # type: ignore[operator]
+    return _PLANS[type(layer)](name, layer, levels)
 
 
 def latencies(layers: list[StockLayer]) -> dict[str, int]:
