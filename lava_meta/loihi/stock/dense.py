@@ -149,5 +149,5 @@ def message_bits(levels: Levels) -> int:
 
 
 def half_up(threshold: NDArray[Any], weight_sum: NDArray[Any]) -> NDArray[Any]:
-    """theta of spikes: the ceiling of (threshold + sum(w)) / 2."""
+    """Threshold theta in spikes: the ceiling of (threshold + sum(w)) / 2."""
     return -((-reachable(threshold) - weight_sum) // 2)
