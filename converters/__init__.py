@@ -52,18 +52,23 @@ def convert(
         model: `lava_meta.nn.BinaryMLP`, `BinaryConvNet`, or a chain of the modules in `converters.reading.SUPPORTED`,
             as an `nn.Sequential` or in a forward of its own; compiled, data-parallel, pruned and parametrized ones too.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
-        mean, std: as given to torchvision's `Normalize`: a number, or one for each channel, in a tuple, list, array or
-            tensor. Fractions of max_level: the mean within min_level / max_level .. 1, std > 0 and the same for all
-            channels. `mean=0, std=1` for `ToTensor` alone.
-        max_level, min_level: the greatest and least level: 255 and 0 for pixels of 8 bits, 127 and -128 for signed
-            features. `Pixels` says its own.
+        mean: as given to torchvision's `Normalize`: a number, or one per channel, in a tuple, list, array or tensor, in
+            fractions of max_level: min_level / max_level .. 1. `mean=0, std=1` for `ToTensor` alone.
+        std: likewise, > 0 and the same for all channels.
+        max_level: the greatest level: 255 for pixels of 8 bits, 127 for signed features. `Pixels` has its own.
+        min_level: the least level: 0 for pixels, -128 for signed features. `Pixels` has its own.
         raw: the model takes the levels as they are.
         signs: the model's inputs are +1 and -1.
         input_shape: of one image, kept with the network; by default flat. A model that begins with a convolution
             needs it, (channels, rows, columns); `BinaryConvNet` knows its own.
         strict: raise when the self-check finds a mismatch; False leaves the figure in `net.parity`.
 
-    Raises `ConversionError` naming what cannot be converted, or the layers that differ; `TypeError` for no module.
+    Returns:
+        The network, with its self-check in `net.parity`.
+
+    Raises:
+        ConversionError: something cannot be converted, or layers differ; the message names them.
+        TypeError: `model` is no `nn.Module`.
     """
     from lava_meta.converters.calling import rng_kept
     from lava_meta.converters.parity import check
@@ -94,7 +99,12 @@ def convert(
 def register(kind: type[nn.Module], parts: Callable[[Any], Sequence[nn.Module]]) -> None:
     """Let modules of exactly `kind` convert: as the supported modules that `parts(module)` gives, one after the other.
 
-    Raises `TypeError` for something that is not a class of modules.
+    Args:
+        kind: the class of the layer; subclasses are not included.
+        parts: makes the supported modules of one layer.
+
+    Raises:
+        TypeError: `kind` is not a class of modules.
     """
     from lava_meta.converters.registry import register as add
 

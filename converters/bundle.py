@@ -63,16 +63,20 @@ def bundle(
     Args:
         network: what `lava_meta.convert` or `lava_meta.load` returns, or a network's graph. Of a learner, the network
             that it is now.
-        images, labels: for acceptance, the first hundred of them; by default random inputs of seed 0.
+        folder: where to write.
+        images: for acceptance, the first hundred of them; by default random inputs of seed 0.
+        labels: their classes, if known.
         accuracies: shares of right classes, 0 to 1, by the name of what was tested, for the README: of a network that
             learned several tasks, one per task.
         rule: the consolidation function to lower; by default the one with which the network was trained, or the learner
             learns. Where the file does not say, or each layer had its own: the paper's, 1 - tanh(1.35 h)**2.
-        overwrite: whether a bundle that is there gives way.
+        overwrite: replace a bundle that is there.
 
-    Raises `ConversionError` where the network does not fit Loihi's ranges or the rule cannot be lowered, `TypeError`
-    and `ValueError` for images or labels that do not fit, `RunFolderError` where the folder holds something else, or a
-    bundle without `overwrite`.
+    Raises:
+        ConversionError: the network does not fit Loihi's ranges, or the rule cannot be lowered.
+        TypeError: images or labels are of another type.
+        ValueError: images or labels do not fit the network.
+        RunFolderError: the folder holds something else, or a bundle and `overwrite` is False.
     """
     learner = network if isinstance(network, Learner) else None
     graph = _graph_of(network)

@@ -130,8 +130,10 @@ def from_nir(
     min_level: int | None = None,
     input_shape: tuple[int, ...] | None = None,
 ) -> LavaNetwork:
-    """The network of an NIR graph, exactly; its `graph` saves to the same bytes as that of the `network` written
-    (thresholds that no sum reaches may come back nearer, at 2**51). NIR has no place for a network's self-check and for
+    """Read the network of an NIR graph, exactly.
+
+    Its `graph` saves to the same bytes as that of the `network` written (thresholds that no sum reaches may come back
+    nearer, at 2**51). NIR has no place for a network's self-check and for
     what it has learned.
 
     Other programs' graphs are taken where they are one chain from raw pixels, of these nodes:

@@ -218,8 +218,10 @@ def check(
         graph: What it was converted into.
         images: Integers (n, ...) of the network's domain.
         task: Whose batch-norm statistics and affine to take.
-        mean, std: The model takes `(images / max_level - mean) / std`.
-        count, seed: How many random images to draw, and with which seed.
+        mean: The model takes `(images / max_level - mean) / std`.
+        std: See `mean`.
+        count: How many random images to draw.
+        seed: Of these images.
 
     Returns:
         What was compared, and what differs; see `Parity`.

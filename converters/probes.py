@@ -66,7 +66,8 @@ def probe(graph: BinaryGraph, front: Front, stages: Sequence[Stage], feed: Feed,
 
     Args:
         graph: the network.
-        front, stages: the model in float64, as `reading.read` gives it.
+        front: what precedes the first layer of the model in float64, as `reading.read` gives it.
+        stages: its layers, likewise.
         feed: how levels become the model's input.
         seed: of the order in which the inputs of a sum are raised.
     """

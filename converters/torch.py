@@ -90,12 +90,17 @@ def to_graph(
     Args:
         model: a chain of the modules in `reading.SUPPORTED`, as an `nn.Sequential` or in a forward of its own.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
-        mean, std, raw, max_level, min_level: what the model is fed; see `lava_meta.convert`.
+        mean: of the model's inputs; see `lava_meta.convert`.
+        std: likewise.
+        max_level: the greatest level.
+        min_level: the least level.
+        raw: the model takes the levels as they are.
         signs: the model's inputs are +1 and -1.
         input_shape: of one image, kept with the network; by default flat. A network that begins with a convolution
             needs it, (channels, rows, columns); `BinaryConvNet` knows its own.
 
-    Raises `ConversionError` naming the module that cannot be converted, and why.
+    Raises:
+        ConversionError: a module cannot be converted; the message names it and says why.
     """
     clone = prepare(model, task)
     front, stages = read(clone)

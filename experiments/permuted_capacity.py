@@ -63,7 +63,7 @@ def measure(settings: CapacitySettings, seed: int, folder: Path, progress: bool)
 
 
 def _groups(results: Results) -> dict[str, dict[int, str]]:
-    """rule -> width -> arm."""
+    """Arms by rule, then by width."""
     found: dict[str, dict[int, str]] = {}
     for label in results.arms:
         width, rule = label.split(" units, ", 1)

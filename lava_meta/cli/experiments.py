@@ -92,8 +92,10 @@ def _run(one: Any, scale: str, texts: list[str], folder: Path, resume: bool, ove
 
 
 def _all(names: list[str], scale: str, texts: list[str], out: Path, resume: bool, overwrite: bool) -> list[str]:
-    """Run all, each with those of the settings that it has. Returns the names of those that failed, as for a data set
-    that is missing; the others are run all the same."""
+    """Run all experiments, each with those of the settings that it has.
+
+    Returns the names of those that failed, for example because a data set is missing; the others still run.
+    """
     from lava_meta.errors import LavaMetaError
     from lava_meta.experiments.common.experiment import find
 

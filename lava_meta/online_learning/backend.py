@@ -25,8 +25,10 @@ class Engine(Protocol):
     """What a learner drives: an oracle, its compiled form, or a network in Lava."""
 
     def learn(self, x: NDArray[Any], labels: NDArray[Any]) -> int:
-        """Learn inputs (n, n_in) with labels int64 (n,), n a multiple of the lanes. Returns how many were
-        classified right before they were learned."""
+        """Learn inputs (n, n_in) with labels int64 (n,), n a multiple of the lanes.
+
+        Returns how many were classified correctly before they were learned.
+        """
 
     def close(self) -> None:
         """Free what is held. Repeatable."""

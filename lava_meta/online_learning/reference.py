@@ -102,7 +102,7 @@ class Layer:
         raise NotImplementedError
 
     def _distance(self, u: NDArray[Any]) -> Any:
-        """u - threshold, in the form's own units."""
+        """The difference u - threshold, in the form's own units."""
         raise NotImplementedError
 
     def integer_thresholds(self) -> NDArray[Any]:
@@ -284,8 +284,10 @@ def state_shapes(settings: LayerSettings) -> dict[str, tuple[int, ...]]:
 
 
 def initial_state(settings: LayerSettings, generator: np.random.Generator) -> dict[str, NDArray[Any]]:
-    """Hidden weights uniform in +-init_width (in fixed point at least one level to each side), deviations as random
-    weights would give them."""
+    """Draw hidden weights uniform in +-init_width, deviations as random weights would give them.
+
+    In fixed point, hidden weights take at least one level to each side.
+    """
     types, shapes = state_types(settings.precision), state_shapes(settings)
     state: dict[str, NDArray[Any]] = {name: np.zeros(shapes[name], types[name]) for name in STATE}
     start = generator.uniform(-1.0, 1.0, shapes["hidden"])

@@ -83,8 +83,10 @@ def gate_of(f: Consolidation) -> Gate | None:
 
 
 def can_pass(*tensors: Tensor) -> bool:
-    """Whether the compiled pass takes these: on the CPU, in one row each, float32 (the second, the gradient, bfloat16
-    too)."""
+    """Whether the compiled pass takes these: contiguous float32 tensors on the CPU.
+
+    The second tensor, the gradient, may also be bfloat16.
+    """
     kinds = (torch.float32, torch.bfloat16)
     return all(
         tensor.device.type == "cpu" and tensor.is_contiguous() and tensor.dtype in kinds[: 2 if i == 1 else 1]
@@ -136,7 +138,7 @@ def sgd(
 
 
 def take_signs(hidden: Tensor, signs: Tensor) -> None:
-    """signs <- sign(hidden). Tensors on the CPU; a hidden weight that does not lie in one row takes torch's way."""
+    """Write sign(hidden) to `signs`. Tensors on the CPU; torch computes those that are not contiguous."""
     if can_pass(hidden):
         rows = _row(hidden), _row(signs)
         in_parts(lambda start, end: _take_signs(*(row[start:end] for row in rows)), hidden.numel())
@@ -261,7 +263,7 @@ _SHARES: dict[type, Any] = {
 
 @njit(inline="always", **_options)
 def _gated(gate, h, u):  # type: ignore[no-untyped-def]
-    """h after the step u."""
+    """Hidden weight h after the step u."""
     share = _share(gate, h)  # also where it is not needed: a branch would keep the loop from becoming vectors
     return h - u * (share if (u > _ZERO) == (h >= _ZERO) else _ONE)
 

@@ -29,7 +29,7 @@ BLOCK = 1024
 
 @triton.jit
 def _after(h, u, shares, place, inside, number, GATE: tl.constexpr):  # type: ignore[no-untyped-def]
-    """h after the step u. number: the parameter of the gate, as `_gate_of` gives it."""
+    """Hidden weight h after the step u. number: the parameter of the gate, as `_gate_of` gives it."""
     size = tl.abs(h)
     if GATE == "tanh2":
         e = tl.exp(size * number)

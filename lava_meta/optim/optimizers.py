@@ -474,8 +474,10 @@ def _take(hidden: Tensor, step: Tensor, f: Consolidation) -> None:
 
 
 def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Matching flat views of tensors of one shape, each small enough for the cache. One view of everything where there
-    is no such cache (a GPU) or the elements do not lie in one row."""
+    """Matching flat views of tensors of one shape, each small enough for the cache.
+
+    One view of everything if there is no such cache (a GPU) or a tensor is not contiguous.
+    """
     if all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors):
         size = BLOCK * torch.get_num_threads()
         yield from zip(*(tensor.view(-1).split(size) for tensor in tensors), strict=True)
@@ -490,7 +492,12 @@ def _name_of(group: dict[str, Any], index: int) -> str:
 
 
 def _consolidation_of(options: dict[str, Any]) -> Consolidation:
-    """f of a group, whose options may be set at any time. Raises ValueError or TypeError for those that are wrong."""
+    """The consolidation function f of a group, whose options may be set at any time.
+
+    Raises:
+        ValueError: `m` and `consolidation` are both given, or one is out of range.
+        TypeError: one is of another type.
+    """
     f, m = options["consolidation"], options["m"]
     if f is None:
         return Tanh2(m)

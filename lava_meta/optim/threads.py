@@ -112,7 +112,7 @@ def threads_for(model: nn.Module, batch_size: int, places: int = 1) -> int:
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """torch computes on so many threads inside the block, and on as many as before after it."""
+    """Let torch use `number` threads inside the block, and as many as before after it."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

@@ -101,7 +101,7 @@ class Consolidation(ABC):
 
     @abstractmethod
     def _of(self, distance: Any, xp: Any) -> Any:
-        """f at `distance` = |h|, a flat array of the library `xp` (numpy or torch)."""
+        """Compute f at `distance` = |h|, a flat array of the library `xp` (numpy or torch)."""
 
     def described(self) -> dict[str, Any]:
         """What a record of a training says of the function: as `to_dict`, or its name if no file can hold it."""
@@ -410,8 +410,11 @@ def _check_promises(f: Consolidation, like: Any) -> None:
 
 
 def consolidation_from_dict(record: Mapping[str, Any]) -> Consolidation:
-    """The function that `to_dict` described. Raises ValueError for an unknown kind or wrong parameter names, and what
-    the function itself raises for wrong values."""
+    """Make the function that `to_dict` described.
+
+    Raises:
+        ValueError: the kind is unknown, a parameter name is wrong, or the function itself refuses a value.
+    """
     parameters = dict(record)
     kind = parameters.pop("kind", None)
     if kind not in CONSOLIDATIONS:

@@ -22,7 +22,7 @@ _options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "cache": True
 
 @njit(**_options)
 def signs_of_sums(sums, scale, y, signs):  # type: ignore[no-untyped-def]
-    """y = scale * sums and its signs. sums: int32 (n, units); y: float32; signs: +1 and -1 in any type."""
+    """Compute y = scale * sums and its signs. sums: int32 (n, units); y: float32; signs: +1 and -1 in any type."""
     for i in range(sums.shape[0]):
         for j in range(sums.shape[1]):
             value = _F(sums[i, j]) * scale

@@ -46,10 +46,12 @@ class Graphs:
         return result
 
     def capture(self, function: Callable[[], T]) -> Callable[[], T]:
-        """What launches the work of `function` on the current stream and returns what it returned: tensors that keep
-        their addresses and are written anew each time. Nothing of it is done now.
+        """Capture `function`: the result launches its work on the current stream and returns its tensors.
 
-        Raises RuntimeError where something in it cannot be captured, as a look at a value.
+        The tensors keep their addresses and are overwritten at each launch. Capturing itself computes nothing.
+
+        Raises:
+            RuntimeError: something in it cannot be captured, such as reading a value.
         """
         graph = torch.cuda.CUDAGraph()
         # The first of the two puts the current stream back where a capture fails; the second then does not.
@@ -111,8 +113,11 @@ def _is_pure(module: nn.Module) -> bool:
 
 
 def exact_in_tf32(model: nn.Module) -> bool:
-    """Whether every product of the forward pass has operands that TF32 holds: a sequence whose weights are all binary,
-    each layer of them behind a `Sign`, or the first behind raw levels or `Pixels` that take off a whole number."""
+    """Whether every product of the forward pass has operands that TF32 holds.
+
+    That is a sequence whose weights are all binary, each of its layers behind a `Sign`, except the first, which may
+    follow raw levels or `Pixels` with a whole offset.
+    """
     exact = True  # what comes in are raw levels
     for module in _in_order(model):
         if isinstance(module, BinaryLinear | BinaryConv2d):

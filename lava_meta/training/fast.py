@@ -41,8 +41,11 @@ class _Layer:
 
 
 class FastNetwork:
-    """A model's forward and backward pass. Its hidden weights are the model's own; `refresh` after they changed
-    otherwise than by an optimizer step that writes `signs`."""
+    """A model's forward and backward pass.
+
+    Its hidden weights are the model's own; call `refresh` after anything but an optimizer step that writes `signs`
+    has changed them.
+    """
 
     def __init__(self, layers: list[_Layer], offset: int, flattens: bool) -> None:
         self.layers, self.offset, self.flattens = layers, offset, flattens

@@ -367,7 +367,7 @@ def _derived(seed: int, use: int) -> int:
 
 @contextmanager
 def _own_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
-    """torch's global generators seeded inside the block (for models that draw at random), and put back after it."""
+    """Seed torch's global generators inside the block (for models that draw at random), and restore them after it."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(_derived(seed, 1))
         yield

@@ -54,7 +54,10 @@ class Floats:
         return x @ self.signs.T
 
     def back(self, d: Tensor, y: Tensor, window: float, factor: float) -> Tensor:
-        """factor * (d W) where |y| <= window, else 0. d: float32 (n, units); y and the result: float32 (n, inputs)."""
+        """Compute factor * (d W) where |y| <= window, else 0.
+
+        d: float32 (n, units); y and the result: float32 (n, inputs).
+        """
         return torch.where(y.abs() <= window, (d @ self.signs) * factor, 0.0)
 
     def outer(self, d: Tensor, x: Tensor, offset: int | None = None) -> None:

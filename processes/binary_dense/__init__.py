@@ -1,0 +1,1 @@
+"""A dense layer of binary weights, and the readout."""

@@ -1,0 +1,1 @@
+"""Signs of raw inputs."""

@@ -1,0 +1,1 @@
+"""Binary weights in front of leaky integrate-and-fire neurons."""

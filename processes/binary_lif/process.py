@@ -9,8 +9,9 @@ from lava_meta.graph.spiking import LIFLayer
 
 
 class BinaryLIF(AbstractProcess):
-    """One layer of `lava_meta.graph.spiking`, for `lanes` inputs at once; its neurons start anew every `steps` time
-    steps.
+    """One layer of `lava_meta.graph.spiking`, for `lanes` inputs at once.
+
+    Its neurons start again from rest every `steps` time steps.
 
     Ports, int32, answered within the same time step:
 

@@ -1,0 +1,1 @@
+"""Relay and neurons around Lava's `LearningDense`."""

@@ -1,0 +1,1 @@
+"""The error of the readout, from sums and labels."""

@@ -1,0 +1,1 @@
+"""Images and labels from an array, one batch per time step."""

@@ -1,0 +1,1 @@
+"""A dense layer that learns on-line."""

@@ -22,8 +22,10 @@ from lava_meta.rule.lowering import WEIGHT
 
 @implements(proc=MetaplasticDense, protocol=LoihiProtocol)
 class MetaplasticDenseEngine(AbstractSubProcessModel):
-    """Relay, `LearningDense` with the lowered rule, neurons. Chosen by a run configuration with
-    `select_sub_proc_model=True`; the tag chooses integers or floating point, as it does for stock Processes.
+    """Relay, `LearningDense` with the lowered rule, neurons.
+
+    Chosen by a run configuration with `select_sub_proc_model=True`; the tag chooses integers or floating point,
+    as it does for stock Processes.
 
     An image takes `settings.engine_steps` time steps (`lava_meta.online_learning.learning_engine.layer`).
     """

@@ -1,0 +1,1 @@
+"""A whole network that learns on-line, as one Process."""

@@ -1,0 +1,1 @@
+"""Arrays into and out of a running network through shared memory."""

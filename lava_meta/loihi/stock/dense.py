@@ -149,6 +149,6 @@ def message_bits(levels: Levels) -> int:
 
 
 def half_up(threshold: NDArray[Any], weight_sum: NDArray[Any]) -> NDArray[Any]:
-    """theta of spikes: the ceiling of (threshold + sum(w)) / 2."""
+    """Threshold theta in spikes: the ceiling of (threshold + sum(w)) / 2."""
     theta: NDArray[Any] = -((-reachable(threshold) - weight_sum) // 2)
     return theta

@@ -20,7 +20,7 @@ TRACES = ((1, 7), (8, 31), (32, TRACE_LIMIT))
 
 
 def distances(rule: EngineRule, given_back: bool = True) -> list[dict[str, float | str]]:
-    """One row a range of traces |y1|, for a rule in fixed point:
+    """One row per range of traces |y1|, for a rule in fixed point.
 
     step: mean size, in tag units. bias: mean of the engine's step less the declared one, in tag units. error: mean
     |difference| over the mean size of a declared step. signs: share of tags that move the declared way, or rest where

@@ -15,12 +15,14 @@ from lava_meta.training.methods.fisher import diagonal_fisher
 
 @dataclass(frozen=True)
 class EWC(Method):
-    """EWC (Kirkpatrick et al. 2017): after each part k its Fisher information F_k and its weights a_k are kept, and
+    """Elastic weight consolidation: springs to the weights after each task k, as stiff as the Fisher information F_k.
 
         loss + strength / 2 * sum over k of F_k (a - a_k)^2
 
-    is trained. The sum over parts is kept as one, exactly: its gradient is strength * (sum F_k * a - sum F_k a_k), so
-    memory does not grow with the parts. It needs to be told where a part ends.
+    is trained. The sum over tasks is kept as one, exactly: its gradient is strength * (sum F_k * a - sum F_k a_k), so
+    memory does not grow with the tasks. It needs task boundaries.
+
+    Source: Kirkpatrick et al., PNAS 114:3521 (2017).
 
     strength: lambda, at least 0; the paper's is 5000 on its own scale of F. anchor: what `a` is, the `"hidden"` weight
     (the public code's choice) or the `"binary"` one, whose gradient passes straight through to the hidden weight.
