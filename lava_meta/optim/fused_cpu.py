@@ -3,15 +3,19 @@
 A plain sequence of torch calls moves every temporary through memory, or at best through the second-level cache. Here
 weights, gradients and moments are read once and written once, and what lies between stays in registers; the binary
 weights leave in the form in which products take them. The equations and the order of operations are
-those of `lava_meta.optim`, which is the oracle; roundings differ (a fused multiply-add, an exponential of its own), so
-steps agree within a few units in the last place and not bit for bit. Results do not depend on the number of threads.
+those of `lava_meta.optim.clear`, the reference implementation; roundings differ (a fused multiply-add, an exponential
+of its own), so steps agree within a few units in the last place and not bit for bit. Results do not depend on the
+number of threads.
 
 Each consolidation function has a pass compiled for it, so that the loop has no branch and runs on vectors. Integers are
 cut to 32 bits wherever numba would widen them: one value of 64 bits in a loop halves the width of all its vectors.
+
+Which functions the expressions below are for is said once, in `lava_meta/rule/gates.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +26,7 @@ from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lava_meta.optim.form import AdamNumbers, SgdNumbers, Weight
 from lava_meta.optim.threads import in_parts
 from lava_meta.rule import Consolidation, Table, sign
 from lava_meta.rule.gates import closed_form
@@ -82,76 +87,53 @@ def gate_of(f: Consolidation) -> Gate | None:
     return None
 
 
-def can_pass(*tensors: Tensor) -> bool:
-    """Whether the compiled pass takes these: contiguous float32 tensors on the CPU.
-
-    The second tensor, the gradient, may also be bfloat16.
-    """
+def takes(weight: Weight, *kept: Tensor) -> bool:
+    """Whether the pass does this step: contiguous float32 on the CPU (or a bfloat16 gradient), a gate that it has."""
     kinds = (torch.float32, torch.bfloat16)
-    return all(
-        tensor.device.type == "cpu" and tensor.is_contiguous() and tensor.dtype in kinds[: 2 if i == 1 else 1]
-        for i, tensor in enumerate(tensors)
+    return (
+        (type(weight.f) is Table or closed_form(weight.f) is not None)
+        and _in_a_row(weight.hidden, *kept)
+        and _in_a_row(weight.gradient, kinds=kinds)
     )
 
 
-def adam(
-    hidden: Tensor,
-    gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    gate: Gate,
-    *,
-    decay: float,
-    betas: tuple[float, float],
-    step_size: float,
-    root_correction: float,
-    eps: float,
-    signs: Tensor | None = None,
-) -> bool:
-    """One step of Adam in place; returns whether all new weights are finite.
+def adam(weight: Weight, moments: tuple[Tensor, Tensor], corrections: tuple[Any, Any], numbers: AdamNumbers) -> bool:
+    """One step of Adam in place; whether all new weights are finite. See `lava_meta.optim.form.Form`.
 
-    signs: int8 or float32 of the same shape, gets +1 and -1. Tensors as `can_pass` says.
+    Signs may be int8 or float32.
     """
-    arrays = [_row(hidden), _row(gradient), _row(mean), _row(square), None if signs is None else _row(signs)]
-    numbers = (decay, 1 - betas[0], betas[1], 1 - betas[1], step_size, 1 / root_correction, eps)
-    return _in_parts(_adam, arrays, numbers, gate)
+    step_size, root_correction = float(numbers.lr / corrections[0]), float(corrections[1] ** 0.5)
+    beta1, beta2 = numbers.betas
+    scalars = (numbers.decay, 1 - beta1, beta2, 1 - beta2, step_size, 1 / root_correction, numbers.eps)
+    return _in_parts(_adam, (weight.hidden, weight.gradient, *moments, weight.signs), scalars, weight.f)
 
 
-def sgd(
-    hidden: Tensor,
-    gradient: Tensor,
-    buffer: Tensor | None,
-    gate: Gate,
-    *,
-    decay: float,
-    momentum: float,
-    keep: float,
-    lr: float,
-    signs: Tensor | None = None,
-) -> bool:
-    """One step of SGD in place: buffer <- momentum * buffer + keep * g; the rest as for `adam`.
-
-    buffer: None without momentum.
-    """
-    arrays = [None if tensor is None else _row(tensor) for tensor in (hidden, gradient, buffer, signs)]
-    return _in_parts(_sgd, arrays, (decay, momentum, keep, lr), gate)
+def sgd(weight: Weight, buffer: Tensor | None, numbers: SgdNumbers) -> bool:
+    """One step of SGD in place; the rest as for `adam`."""
+    return _in_parts(_sgd, (weight.hidden, weight.gradient, buffer, weight.signs), numbers, weight.f)
 
 
 def take_signs(hidden: Tensor, signs: Tensor) -> None:
-    """Write sign(hidden) to `signs`. Tensors on the CPU; torch computes those that are not contiguous."""
-    if can_pass(hidden):
+    """signs <- sign(hidden). Tensors on the CPU; a hidden weight that does not lie in one row takes torch's way."""
+    if _in_a_row(hidden):
         rows = _row(hidden), _row(signs)
         in_parts(lambda start, end: _take_signs(*(row[start:end] for row in rows)), hidden.numel())
     else:
         signs.copy_(sign(hidden))
 
 
-def _in_parts(compiled: Any, arrays: list[NDArray[Any] | None], numbers: tuple[float, ...], gate: Gate) -> bool:
+def _in_a_row(*tensors: Tensor, kinds: Sequence[torch.dtype] = (torch.float32,)) -> bool:
+    """Whether the elements of each lie in one row on the CPU, and are of one of these kinds."""
+    return all(t.device.type == "cpu" and t.is_contiguous() and t.dtype in kinds for t in tensors)
+
+
+def _in_parts(compiled: Any, tensors: Sequence[Tensor | None], numbers: Sequence[float], f: Consolidation) -> bool:
+    arrays, gate = [None if tensor is None else _row(tensor) for tensor in tensors], gate_of(f)
     with np.errstate(over="ignore"):  # a rate beyond float32 is infinite: the run will say that it diverges
         scalars = tuple(map(_F, numbers))
 
     def part(start: int, end: int) -> bool:
-        return compiled(*(None if array is None else array[start:end] for array in arrays), scalars, gate)
+        return bool(compiled(*(None if array is None else array[start:end] for array in arrays), scalars, gate))
 
     assert arrays[0] is not None
     return in_parts(part, arrays[0].size)

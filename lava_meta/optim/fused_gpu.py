@@ -2,17 +2,19 @@
 
 A sequence of torch calls moves every temporary through the GPU's memory: some 100 bytes a weight. Here weight, gradient
 and moments are read once and written once, 28 bytes with Adam. The equations and the order of operations are those of
-`lava_meta.optim`, which is the oracle; roundings differ (fused multiply-adds, the GPU's own exp, sqrt and division), so
-steps agree within some units in the last place.
+`lava_meta.optim.clear`, the reference implementation; roundings differ (fused multiply-adds, the GPU's own exp, sqrt
+and division), so steps agree within some units in the last place.
 
 The consolidation functions of closed form are part of the kernel, one compilation each; for a table, or a function of
 the user's own, the shares f(h) are computed by torch before the kernel, which reads them: 12 more bytes at least.
+Which functions the expressions below are for is said once, in `lava_meta/rule/gates.py`.
 
 Importing this file needs Triton, which torch brings along where it is built for CUDA; see `lava_meta.optim.gpu`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lava_meta.optim.form import AdamNumbers, SgdNumbers, Weight
 from lava_meta.rule import Consolidation, sign
 from lava_meta.rule.gates import closed_form
 
@@ -111,59 +114,28 @@ def _sgd(  # type: ignore[no-untyped-def]
     tl.store(hidden + place, _after(h, lr * g, shares, place, inside, number, GATE), mask=inside)
 
 
-def can_pass(*tensors: Tensor) -> bool:
-    """Whether the kernels take these: float32, in one row each, fewer than 2**31 elements."""
+def takes(weight: Weight, *kept: Tensor) -> bool:
+    """Whether the kernels do this step: contiguous float32, fewer than 2**31 elements. They take any gate."""
+    tensors = (weight.hidden, weight.gradient, *kept)
     return all(t.dtype == torch.float32 and t.is_contiguous() and t.numel() < 2**31 for t in tensors)
 
 
 def adam(
-    hidden: Tensor,
-    gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    f: Consolidation,
-    corrections: tuple[Tensor, Tensor],
-    *,
-    decay: float,
-    betas: tuple[float, float],
-    lr: float,
-    eps: float,
-    signs: Tensor | None = None,
-) -> None:
-    """One step of Adam in place. corrections: 1 - beta**t of both moments, float64 () on the device.
+    weight: Weight, moments: tuple[Tensor, Tensor], corrections: tuple[Tensor, Tensor], numbers: AdamNumbers
+) -> bool:
+    """One step of Adam in place. See `lava_meta.optim.form.Form`; signs may be of any type.
 
-    signs: any type, the same shape, gets +1 and -1. Tensors as `can_pass` says.
+    corrections: float64 () on the device.
     """
-    gate, number, shares = _gate_of(f, hidden)
-    # Whole numbers would be another type, and compile another kernel.
-    numbers = map(float, (decay, 1 - betas[0], betas[1], 1 - betas[1], lr, eps, number))
-    _launch(_adam, hidden, gradient, mean, square, *corrections, shares, hidden.numel(), *numbers, GATE=gate)
-    if signs is not None:
-        signs.copy_(sign(hidden))
+    decay, (beta1, beta2), lr, eps = numbers
+    tensors = (weight.gradient, *moments, *corrections)
+    return _launch(_adam, weight, tensors, (decay, 1 - beta1, beta2, 1 - beta2, lr, eps))
 
 
-def sgd(
-    hidden: Tensor,
-    gradient: Tensor,
-    buffer: Tensor | None,
-    f: Consolidation,
-    *,
-    decay: float,
-    momentum: float,
-    keep: float,
-    lr: float,
-    signs: Tensor | None = None,
-) -> None:
-    """One step of SGD in place: buffer <- momentum * buffer + keep * g; the rest as for `adam`.
-
-    buffer: None without momentum.
-    """
-    gate, number, shares = _gate_of(f, hidden)
-    moving = hidden if buffer is None else buffer  # something must stand in its place
-    numbers = map(float, (decay, momentum, keep, lr, number))
-    _launch(_sgd, hidden, gradient, moving, shares, hidden.numel(), *numbers, MOVING=buffer is not None, GATE=gate)
-    if signs is not None:
-        signs.copy_(sign(hidden))
+def sgd(weight: Weight, buffer: Tensor | None, numbers: SgdNumbers) -> bool:
+    """One step of SGD in place; the rest as for `adam`."""
+    moving = weight.hidden if buffer is None else buffer  # something must stand in its place
+    return _launch(_sgd, weight, (weight.gradient, moving), numbers, MOVING=buffer is not None)
 
 
 def _gate_of(f: Consolidation, hidden: Tensor) -> tuple[str, float, Tensor]:
@@ -172,6 +144,14 @@ def _gate_of(f: Consolidation, hidden: Tensor) -> tuple[str, float, Tensor]:
     return (*form, hidden) if form else ("given", 0.0, f(hidden))
 
 
-def _launch(kernel: Any, hidden: Tensor, *arguments: Any, **options: Any) -> None:
+def _launch(kernel: Any, weight: Weight, tensors: Sequence[Tensor], numbers: Sequence[float], **options: Any) -> bool:
+    """Run a kernel on all elements, then write the signs. True: nothing here looks whether weights are finite."""
+    hidden, n = weight.hidden, weight.hidden.numel()
+    gate, number, shares = _gate_of(weight.f, hidden)
+    # Whole numbers would be another type, and compile another kernel.
+    scalars = map(float, (*numbers, number))
     with torch.cuda.device_of(hidden):
-        kernel[(triton.cdiv(hidden.numel(), BLOCK),)](hidden, *arguments, **options, BLOCK=BLOCK)
+        kernel[(triton.cdiv(n, BLOCK),)](hidden, *tensors, shares, n, *scalars, **options, GATE=gate, BLOCK=BLOCK)
+    if weight.signs is not None:
+        weight.signs.copy_(sign(hidden))
+    return True

@@ -15,11 +15,9 @@ weight is gated only if its own parameter group gives `m` or `consolidation`; pa
 `m` and `consolidation` are options of a parameter group, so that each layer can have its own; `parameter_groups` makes
 such groups. A new task can go on with the moments of the last one, or start again: `optimizer.state.clear()`.
 
-Speed: at 4096 x 4096 a step costs what it moves through memory, and a plain sequence of torch calls moves every
-temporary through it. Here a tensor is walked in blocks that stay in the cache, so that only the weights, gradients and
-moments themselves come and go. Results do not depend on the blocks. With `fused=True` float32 parameters take one
-compiled pass instead, several times faster still, whose steps differ by roundings: `lava_meta.optim.fused_cpu` on the
-CPU, `update_gpu` on a GPU.
+A step is computed in one of several forms (`lava_meta.optim.form`): in torch's operations (`clear`), or with
+`fused=True` in one compiled pass over float32 parameters, several times faster, whose steps differ by roundings
+(`fused_cpu` on the CPU, `fused_gpu` on a GPU).
 
 Source: Laborieux et al., Nature Communications 12:2549 (2021); Kingma and Ba, "Adam" (2015).
 """
@@ -29,7 +27,7 @@ from __future__ import annotations
 import math
 import numbers
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -37,11 +35,10 @@ from torch import Tensor, nn
 
 from lava_meta.nn.binary import hidden_weights, is_binary, mark_binary
 from lava_meta.optim import fused_cpu
-from lava_meta.optim.gpu import gpu_pass
-from lava_meta.rule import BUILT_IN, Consolidation, Constant, Tanh2, as_consolidation, consolidation_from_dict, sign
-
-BLOCK = 65536
-"""Elements that a thread works on at a time: 256 KiB of float32 for each tensor in play."""
+from lava_meta.optim.clear import Clear
+from lava_meta.optim.form import AdamNumbers, Form, SgdNumbers, Weight
+from lava_meta.optim.gpu import OnGpu
+from lava_meta.rule import BUILT_IN, Consolidation, Constant, Tanh2, as_consolidation, consolidation_from_dict
 
 FORM = ("fused", "capturable")
 """Options that say how a step is computed, and not which: a loaded state leaves them as they are."""
@@ -52,6 +49,8 @@ NOT_HERE = ("amsgrad", "maximize", "nesterov", "decoupled_weight_decay")
 class _Metaplastic(torch.optim.Optimizer):
     """What the metaplastic optimizers share: group options, the gate, and the walk over the parameters."""
 
+    clear_form: ClassVar[Form] = Clear()
+    fused_forms: ClassVar[tuple[Form, ...]] = (OnGpu(), fused_cpu)  # tried in this order by groups with fused=True
     options: ClassVar[tuple[str, ...]]  # those that torch's optimizer of this kind has too
     kept: ClassVar[tuple[str, ...]]  # the names of a parameter's state
     _told = False  # of weights that are not gated
@@ -84,8 +83,13 @@ class _Metaplastic(torch.optim.Optimizer):
         Not so if steps are counted on the host, nor with a gate of the user's own, which may do anything.
         """
         return all(
-            group.get("capturable", True) and type(_consolidation_of(group)) in BUILT_IN for group in self.param_groups
+            type(_consolidation_of(group)) in BUILT_IN and all(self._counts_there(p, group) for p in group["params"])
+            for group in self.param_groups
         )
+
+    def _counts_there(self, hidden: Tensor, group: dict[str, Any]) -> bool:
+        """Whether nothing of a parameter's steps is counted on the host."""
+        return True
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -119,6 +123,7 @@ class _Metaplastic(torch.optim.Optimizer):
         free: list[str] = []  # weights that a gate was asked for, but not by their name
         for group in self.param_groups:
             f = _consolidation_of(group)
+            forms = (*self.fused_forms, self.clear_form) if group["fused"] else (self.clear_form,)
             for index, parameter in enumerate(group["params"]):
                 gradient = gradients.get(parameter, parameter.grad)
                 if gradient is None:
@@ -127,17 +132,15 @@ class _Metaplastic(torch.optim.Optimizer):
                 gated = weight and (group["gated"] == "all" or is_binary(parameter))
                 if weight and not gated and not f.is_plain:
                     free.append(_name_of(group, index))
-                own = f if gated else Constant()
-                finite &= self._update(parameter, gradient, group, own, signs.get(parameter))
+                task = Weight(parameter, gradient, f if gated else Constant(), signs.get(parameter))
+                finite &= self._update(task, group, forms)
         if free and not self._told:
             self._told = True
             warn_of_free(free)
         return finite
 
-    def _update(
-        self, hidden: Tensor, gradient: Tensor, group: dict[str, Any], f: Consolidation, signs: Tensor | None
-    ) -> bool:
-        """One step of one parameter, in place; False where it is known not to be finite any more."""
+    def _update(self, weight: Weight, group: dict[str, Any], forms: Sequence[Form]) -> bool:
+        """One step of a parameter, in the first form that takes it; False if it is known not to be finite any more."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
@@ -275,10 +278,9 @@ class MetaplasticAdam(_Metaplastic):
         }
         super().__init__(params, options)
 
-    def _update(
-        self, hidden: Tensor, gradient: Tensor, group: dict[str, Any], f: Consolidation, signs: Tensor | None
-    ) -> bool:
-        state, there = self.state[hidden], _counts_there(hidden, group)
+    def _update(self, weight: Weight, group: dict[str, Any], forms: Sequence[Form]) -> bool:
+        hidden = weight.hidden
+        state, there = self.state[hidden], self._counts_there(hidden, group)
         if not state:
             state["step"] = torch.zeros((), dtype=torch.int64, device=hidden.device if there else "cpu")
             state["exp_avg"] = torch.zeros_like(hidden, memory_format=torch.preserve_format)
@@ -286,54 +288,19 @@ class MetaplasticAdam(_Metaplastic):
         state["step"] += 1
         t = state["step"].double() if there else state["step"].item()  # the same formulas, in float64
         beta1, beta2 = group["betas"]
-        corrections = 1 - beta1**t, 1 - beta2**t
         moments = state["exp_avg"], state["exp_avg_sq"]
-        if gpu := _gpu_pass(group, hidden, gradient, *moments):
-            gpu.adam(
-                hidden,
-                gradient,
-                *moments,
-                f,
-                corrections,
-                decay=group["weight_decay"],
-                betas=group["betas"],
-                lr=group["lr"],
-                eps=group["eps"],
-                signs=signs,
-            )
-            return True
-        step_size = group["lr"] / corrections[0]
-        root_correction = corrections[1] ** 0.5
-        if gate := _gate(group, f, hidden, gradient, *moments):
-            return fused_cpu.adam(
-                hidden,
-                gradient,
-                *moments,
-                gate,
-                decay=group["weight_decay"],
-                betas=group["betas"],
-                step_size=float(step_size),
-                root_correction=float(root_correction),
-                eps=group["eps"],
-                signs=signs,
-            )
-        for h, g, mean, square in _blocks(hidden, gradient.to(hidden.dtype), *moments):
-            if group["weight_decay"] != 0:
-                g = g.add(h, alpha=group["weight_decay"])
-            mean.lerp_(g, 1 - beta1)
-            square.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-            u = (mean * step_size).div_(square.sqrt().div_(root_correction).add_(group["eps"]))
-            _take(h, u, f)
-        if signs is not None:
-            signs.copy_(sign(hidden))
-        return True
+        numbers = AdamNumbers(group["weight_decay"], group["betas"], group["lr"], group["eps"])
+        return _first(forms, weight, *moments).adam(weight, moments, (1 - beta1**t, 1 - beta2**t), numbers)
+
+    def _counts_there(self, hidden: Tensor, group: dict[str, Any]) -> bool:
+        return bool(group["capturable"]) or (group["fused"] and hidden.is_cuda)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             for hidden in group["params"]:
                 if state := self.state.get(hidden):
-                    place = hidden.device if _counts_there(hidden, group) else "cpu"
+                    place = hidden.device if self._counts_there(hidden, group) else "cpu"
                     # torch counts in float32, and older ones in Python; a copy, because steps are counted in place.
                     state["step"] = torch.as_tensor(state["step"]).to(place, torch.int64, copy=True)
 
@@ -383,38 +350,20 @@ class MetaplasticSGD(_Metaplastic):
         }
         super().__init__(params, options)
 
-    def _update(
-        self, hidden: Tensor, gradient: Tensor, group: dict[str, Any], f: Consolidation, signs: Tensor | None
-    ) -> bool:
-        momentum, decay = group["momentum"], group["weight_decay"]
+    def _update(self, weight: Weight, group: dict[str, Any], forms: Sequence[Form]) -> bool:
+        hidden, momentum = weight.hidden, group["momentum"]
         state = self.state[hidden] if momentum != 0 else {}
         first = "momentum_buffer" not in state
         if momentum != 0 and first:
             state["momentum_buffer"] = torch.zeros_like(hidden, memory_format=torch.preserve_format)
-        moving = state.get("momentum_buffer")
-        tensors = hidden, gradient, *(() if moving is None else (moving,))
-        numbers = {
-            "decay": decay,
-            "momentum": 0.0 if first else momentum,
-            "keep": 1.0 if first else 1 - group["dampening"],
-            "lr": group["lr"],
-        }
-        if gpu := _gpu_pass(group, *tensors):
-            gpu.sgd(hidden, gradient, moving, f, **numbers, signs=signs)
-            return True
-        if gate := _gate(group, f, *tensors):
-            return fused_cpu.sgd(hidden, gradient, moving, gate, **numbers, signs=signs)
-        gradient = gradient.to(hidden.dtype)
-        # Without momentum there is no buffer, and the gradient only fills its place.
-        for h, g, buffer in _blocks(hidden, gradient, gradient if moving is None else moving):
-            if decay != 0:
-                g = g.add(h, alpha=decay)
-            if momentum != 0:
-                g = buffer.copy_(g) if first else buffer.mul_(momentum).add_(g, alpha=1 - group["dampening"])
-            _take(h, g * group["lr"], f)
-        if signs is not None:
-            signs.copy_(sign(hidden))
-        return True
+        buffer = state.get("momentum_buffer")
+        numbers = SgdNumbers(
+            decay=group["weight_decay"],
+            momentum=0.0 if first else momentum,
+            keep=1.0 if first else 1 - group["dampening"],
+            lr=group["lr"],
+        )
+        return _first(forms, weight, *(() if buffer is None else (buffer,))).sgd(weight, buffer, numbers)
 
 
 def parameter_groups(model: nn.Module, m: float | Sequence[float]) -> list[dict[str, Any]]:
@@ -460,31 +409,6 @@ def warn_of_free(weights: Sequence[str]) -> None:
     )
 
 
-def _take(hidden: Tensor, step: Tensor, f: Consolidation) -> None:
-    """`metaplastic_update` in place, bit for bit; `step` is used up.
-
-    The gate is chosen by a maximum, because f <= 1 and a selection by a mask is ten times slower: it is f where
-    `grows` is 0, and 1 where it is 1. What torch takes the sign of 0 to be does not matter here, since f(0) = 1.
-    """
-    if not f.is_plain:
-        grows = torch.sign(hidden).mul_(step)
-        torch.le(grows, 0, out=grows)
-        step.mul_(torch.maximum(f(hidden), grows))
-    hidden.sub_(step)
-
-
-def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Matching flat views of tensors of one shape, each small enough for the cache.
-
-    One view of everything if there is no such cache (a GPU) or a tensor is not contiguous.
-    """
-    if all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors):
-        size = BLOCK * torch.get_num_threads()
-        yield from zip(*(tensor.view(-1).split(size) for tensor in tensors), strict=True)
-    else:
-        yield tensors
-
-
 def _name_of(group: dict[str, Any], index: int) -> str:
     """What to call a parameter of a group in a message."""
     names = group.get("param_names")
@@ -506,19 +430,9 @@ def _consolidation_of(options: dict[str, Any]) -> Consolidation:
     return f if isinstance(f, Consolidation) else as_consolidation(f, torch.zeros(0))
 
 
-def _gate(group: dict[str, Any], f: Consolidation, *tensors: Tensor) -> fused_cpu.Gate | None:
-    """`f` for the pass compiled for the CPU; None if that is not to do it."""
-    return fused_cpu.gate_of(f) if group["fused"] and fused_cpu.can_pass(*tensors) else None
-
-
-def _gpu_pass(group: dict[str, Any], *tensors: Tensor) -> Any:
-    """The pass compiled for a GPU; None if that is not to do it."""
-    return gpu_pass(*tensors) if group["fused"] else None
-
-
-def _counts_there(hidden: Tensor, group: dict[str, Any]) -> bool:
-    """Whether a parameter's steps are counted on its device, and not on the host."""
-    return group["capturable"] or (group["fused"] and hidden.is_cuda)
+def _first(forms: Sequence[Form], weight: Weight, *kept: Tensor) -> Form:
+    """The first form that takes a weight; the clear one, which is last, takes them all."""
+    return next(form for form in forms if form.takes(weight, *kept))
 
 
 def _loaded(own: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ The two terms of a gate add where the step shrinks |t|, and cancel where it does
 the tag; the unit is free: a hidden weight h has the tag t = scale * h. Where inputs are spikes, 0 or 1, every product
 depends on x0; where they are signs, sent as spikes for +1, e stands for (2 x0 - 1) e, which takes five products.
 
+Which functions the expressions above are for is said once, in `lava_meta/rule/gates.py`.
+
 In floating point nothing rounds and nothing clamps a tag: past T the gate turns negative. In fixed point
 
     traces have 7 bits, tags 8 and weights 8, each with a sign; a product is shifted right until the widths of its

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -15,8 +16,10 @@ from fused_steps import both
 from torch import nn
 
 from lava_meta.nn import mark_binary
-from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, gpu, optimizers
-from lava_meta.rule import Consolidation, Linear
+from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, gpu
+from lava_meta.optim.clear import Clear
+from lava_meta.optim.form import Weight
+from lava_meta.rule import Consolidation, Constant, Linear
 
 pytest.importorskip("triton", reason="triton comes with torch where that is built for CUDA")
 
@@ -46,7 +49,7 @@ OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def kernels() -> ModuleType:
-    """`update_gpu`, its kernels run by Triton's interpreter: the same source, on the CPU, block by block."""
+    """`fused_gpu`, its kernels run by Triton's interpreter: the same source, on the CPU, block by block."""
     spec = importlib.util.find_spec("lava_meta.optim.fused_gpu")
     assert spec is not None
     assert spec.loader is not None
@@ -58,77 +61,82 @@ def kernels() -> ModuleType:
 
 
 @pytest.fixture
-def on_gpu(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fused optimizers take the kernels, as if the parameters were on a GPU."""
-    monkeypatch.setattr(optimizers, "gpu_pass", lambda *tensors: kernels if kernels.can_pass(*tensors) else None)
+def on_gpu(kernels: ModuleType) -> Callable[[Any], Any]:
+    """The optimizer whose fused steps take the kernels, as if the parameters were on a GPU."""
+    return lambda make: type(make.__name__, (make,), {"fused_forms": (kernels,)})
 
 
-@pytest.mark.usefixtures("on_gpu")
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.kind)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_kernels_take_the_clear_steps(name: str, f: Consolidation) -> None:
+def test_the_kernels_take_the_clear_steps(name: str, f: Consolidation, on_gpu: Callable[[Any], Any]) -> None:
     make, options = OPTIMIZERS[name]
     h = torch.rand((31, 67), generator=torch.Generator().manual_seed(0)) - 0.5  # two blocks and a part of a third
     h.view(-1)[:2] = torch.tensor([0.0, -0.0])
-    clear, fused = both(make, {**options, "consolidation": f, "weight_decay": 1e-3}, h, 4, 1)
+    clear, fused = both(on_gpu(make), {**options, "consolidation": f, "weight_decay": 1e-3}, h, 4, 1)
     torch.testing.assert_close(fused, clear, rtol=1e-6, atol=1e-7)
     assert not torch.equal(fused, h)
 
 
-@pytest.mark.usefixtures("on_gpu")
 @pytest.mark.parametrize("size", [1e-30, 1.0, 30.0, 1e20])
-def test_gates_of_any_size_of_weight(size: float) -> None:
+def test_gates_of_any_size_of_weight(size: float, on_gpu: Callable[[Any], Any]) -> None:
     h = (torch.rand((40, 50), generator=torch.Generator().manual_seed(0)) - 0.5) * size
     for f in FUNCTIONS[1:]:
-        clear, fused = both(MetaplasticSGD, {"lr": size, "consolidation": f}, h, 1, 1)
+        clear, fused = both(on_gpu(MetaplasticSGD), {"lr": size, "consolidation": f}, h, 1, 1)
         torch.testing.assert_close(fused, clear, rtol=2e-6, atol=size * 1e-7)
         shrinks = (h - clear) * h > 0
         torch.testing.assert_close((h - fused)[shrinks], (h - clear)[shrinks], rtol=1e-5, atol=size * 1e-7)
 
 
-@pytest.mark.usefixtures("on_gpu")
 @pytest.mark.filterwarnings("ignore:invalid value")
-def test_weights_that_are_not_finite_stay_so_and_no_others() -> None:
+def test_weights_that_are_not_finite_stay_so_and_no_others(on_gpu: Callable[[Any], Any]) -> None:
     h = torch.rand((3, 8), generator=torch.Generator().manual_seed(0)) - 0.5
     h[0, 0], h[1, 1], h[2, 2] = math.nan, math.inf, -math.inf
     for f in FUNCTIONS:
-        clear, fused = both(MetaplasticAdam, {"consolidation": f, "capturable": True}, h, 2, 1)
+        clear, fused = both(on_gpu(MetaplasticAdam), {"consolidation": f, "capturable": True}, h, 2, 1)
         assert torch.equal(torch.isfinite(fused), torch.isfinite(h))
         torch.testing.assert_close(fused[torch.isfinite(h)], clear[torch.isfinite(h)], rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.usefixtures("on_gpu")
-def test_what_the_kernels_do_not_take_is_done_in_the_clear_form() -> None:
+def test_what_the_kernels_do_not_take_is_done_in_the_clear_form(on_gpu: Callable[[Any], Any]) -> None:
     h = torch.rand((20, 30), generator=torch.Generator().manual_seed(0)) - 0.5
     for other in (h.double(), h.T):
         results = []
         for fused in (False, True):
             parameter = mark_binary(nn.Parameter(other.clone(memory_format=torch.preserve_format)))
             parameter.grad = torch.ones_like(other)
-            MetaplasticAdam([parameter], m=4.0, fused=fused).step()
+            on_gpu(MetaplasticAdam)([parameter], m=4.0, fused=fused).step()
             results.append(parameter.detach())
         torch.testing.assert_close(*results, rtol=1e-6, atol=1e-8)
 
 
-def test_the_kernels_prove_themselves_before_they_are_used(
-    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Ungated(Clear):
+    """Kernels that forget the gate."""
+
+    def sgd(self, weight: Weight, buffer: Any, numbers: Any) -> bool:
+        return super().sgd(weight._replace(f=Constant()), buffer, numbers)
+
+
+def test_the_kernels_prove_themselves_before_they_are_used(kernels: Any) -> None:
     gpu.check(kernels, torch.device("cpu"))
-    monkeypatch.setattr(kernels, "_gate_of", lambda f, hidden: ("plain", 0.0, hidden))
+    assert gpu.OnGpu(lambda: kernels).kernels(torch.device("cpu")) is kernels
     with pytest.raises(RuntimeError, match="a step of sgd came out wrong"):
-        gpu.check(kernels, torch.device("cpu"))
+        gpu.check(Ungated(), torch.device("cpu"))
 
 
-def test_without_triton_or_a_compiler_there_is_a_warning_and_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: Any) -> None:
+def test_without_triton_or_a_compiler_there_is_one_warning_and_no_pass() -> None:
+    loaded: list[str] = []
+
+    def fails() -> None:
+        loaded.append("tried")
         raise RuntimeError("Failed to find C compiler.\nmore")
 
-    monkeypatch.setattr(gpu, "check", fails)
-    gpu._kernels.cache_clear()
+    form = gpu.OnGpu(fails)
+    assert not form.takes(Weight(torch.zeros(2), torch.zeros(2), Constant()))
+    assert loaded == []  # on the CPU nothing is asked
     with pytest.warns(UserWarning, match=r"does not work on cuda:7 \(Failed to find C compiler.\); torch's operations"):
-        assert gpu._kernels(torch.device("cuda:7")) is None
-    gpu._kernels.cache_clear()
-    assert gpu.gpu_pass(torch.zeros(2)) is None  # on the CPU nothing is asked
+        assert form.kernels(torch.device("cuda:7")) is None
+    assert form.kernels(torch.device("cuda:7")) is None
+    assert loaded == ["tried"]
 
 
 @pytest.mark.parametrize(

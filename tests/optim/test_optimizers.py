@@ -11,9 +11,11 @@ import pytest
 import torch
 from own_function import Soft
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lava_meta.nn import BinaryConv2d, BinaryLinear, mark_binary
-from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, optimizers, parameter_groups
+from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, parameter_groups
+from lava_meta.optim.clear import Clear
 from lava_meta.rule import (
     Consolidation,
     Constant,
@@ -155,19 +157,22 @@ def test_a_hidden_weight_of_zero_moves_freely_both_ways() -> None:
 
 @pytest.mark.parametrize("block", [1, 7, 1000, 10**6])
 @pytest.mark.parametrize("m", [0.0, 4.0])
-def test_results_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch, block: int, m: float) -> None:
+def test_results_do_not_depend_on_the_blocks(block: int, m: float) -> None:
     expected = hidden_weights(23, 31)
     grads = gradients(expected, 5)
     run(MetaplasticAdam([expected], m=m), expected, grads)
     h = hidden_weights(23, 31)
-    monkeypatch.setattr(optimizers, "BLOCK", block)
-    assert torch.equal(run(MetaplasticAdam([h], m=m), h, grads), expected)
+
+    class InBlocks(MetaplasticAdam):
+        clear_form = Clear(block)
+
+    assert torch.equal(run(InBlocks([h], m=m), h, grads), expected)
 
 
 def test_larger_than_a_block_and_not_in_one_row() -> None:
     """A tensor of several blocks, and a transposed one that cannot be walked in blocks."""
     h = hidden_weights(401, 399)
-    assert h.numel() > optimizers.BLOCK * 2
+    assert h.numel() > Clear().block * 2
     grads = gradients(h, 4)
     expected = adam_reference(h.detach().clone(), grads, Tanh2(4.0), 0.0)
     transposed = mark_binary(nn.Parameter(h.detach().clone().T))
@@ -375,6 +380,15 @@ def test_what_can_be_captured(registry: dict[str, type[Consolidation]]) -> None:
     for f in FUNCTIONS:
         assert MetaplasticAdam([h], consolidation=f, capturable=True).can_be_captured
     assert not MetaplasticAdam([h], consolidation=Soft(0.1), capturable=True).can_be_captured
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="this torch knows no CUDA")
+def test_fused_steps_on_a_gpu_are_counted_there_and_can_be_captured() -> None:
+    assert not MetaplasticAdam([hidden_weights(2, 2)], fused=True).can_be_captured
+    with FakeTensorMode(), torch.device("cuda"):  # a tensor that is said to lie on a GPU, and has no content
+        there = nn.Parameter(torch.zeros(2, 2))
+    assert MetaplasticAdam([there], fused=True).can_be_captured
+    assert not MetaplasticAdam([there]).can_be_captured
 
 
 def test_the_state_is_tensors_and_plain_values() -> None:
