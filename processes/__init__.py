@@ -1,4 +1,4 @@
-"""Lava Processes and what runs them. Whoever imports from here can import Lava, see `lava_meta.processes.lava_import`."""
+"""Lava Processes and what runs them. Importing from here adapts Lava first: `lava_meta.processes.lava_import`."""
 
 from __future__ import annotations
 

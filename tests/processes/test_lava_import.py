@@ -1,4 +1,4 @@
-"""Lava is adapted while it is imported: only its own modules, only where needed, and the user's process stays as it was."""
+"""Lava is adapted while it is imported: only its own modules, and the user's process stays as it was."""
 
 from __future__ import annotations
 
