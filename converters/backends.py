@@ -16,11 +16,13 @@ def run(
 ) -> NDArray[Any]:
     """Classes int64 (n,) of `images` (n, ...), unsigned pixels, computed on `backend`; equal on all of them.
 
-    `lanes` images pass in one time step of the backend `cpu`, one on the others. `progress` shows a bar, but on a chip.
+    `lanes` images are computed at once on "cpu" and "kernels", one on the others. `progress` shows a bar, except on a
+    chip.
+    "cpu" is Lava's simulator; without Lava, the compiled kernels run instead, as with "kernels".
 
     Before anything starts, raises `ValueError` for another backend, `TypeError` for another kind of network, both for
-    images that do not fit, `ConversionError` where the network does not fit Loihi's ranges, `LavaMissingError` without
-    Lava, or without Intel's extension for "loihi".
+    images that do not fit, `ConversionError` where the network does not fit Loihi's ranges, `LavaMissingError` for
+    "loihi-sim" without Lava, or without Intel's extension for "loihi".
     """
     check_backend(backend)
     if not isinstance(net, LavaNetwork):
@@ -28,6 +30,8 @@ def run(
         raise TypeError(f"run takes a LavaNetwork, as lava_meta.convert gives it, not a {type(net).__name__}{hint}")
     if backend == "cpu":
         return net.predict(images, lanes=lanes, progress=progress)
+    if backend == "kernels":
+        return LavaNetwork(net.graph, backend="kernels").predict(images, lanes=lanes, progress=progress)
     if backend == "loihi-sim":
         return LavaNetwork(net.graph, form="stock").predict(images, progress=progress)
     graph = net.graph

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.errors import RunError, require_lava
+from lava_meta.errors import RunError, available, require_lava
 from lava_meta.graph import BinaryGraph
 from lava_meta.io.learned import Learned, from_header, to_header
 
@@ -28,19 +28,23 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lava_meta.converters.comparison import Agreement
+    from lava_meta.converters.kernels import KernelsRun
     from lava_meta.data import Images
     from lava_meta.loihi.cost import Report
     from lava_meta.processes.layered_network.process import LayeredNetwork
     from lava_meta.processes.streaming import StreamingRun
 
 _FORMS = ("packed", "floating_pt", "fixed_pt", "stock")
+_BACKENDS = (None, "lava", "kernels")
 _BLOCK_BYTES = 2**22  # of pixels that are read, checked and run together
 
 
 class LavaNetwork:
     """A binarized network that runs in Lava's simulator, and computes the same integers as `graph`, its oracle.
 
-    `graph` and `save` work without Lava; everything that runs needs it. `form` says what runs, with equal results:
+    `backend` is "lava", which runs Lava's processes, or "kernels", which computes the same in the calling process
+    without Lava; None takes Lava where it can be imported, and otherwise the kernels, and says so. `form` says what
+    runs in Lava, with equal results:
 
     - `packed`: the whole network on packed bits in one Process, the fastest.
     - `floating_pt`, `fixed_pt`: always one Process a layer, with the ProcessModels of this tag.
@@ -51,8 +55,8 @@ class LavaNetwork:
     of the converter's check against the model the network came from, or None; `learned` is what that model learned, the
     oldest first (`lava_meta.io.learned`). Files keep both.
 
-    Methods that run raise `LavaMissingError` without Lava, `TypeError` or `ValueError` for images or lanes that do not
-    fit, `RunError` with the failing model's traceback, and `RunTimeout`.
+    Methods that run raise `LavaMissingError` where Lava is asked for and missing, `TypeError` or `ValueError` for
+    images or lanes that do not fit, `RunError` with the failing model's traceback, and `RunTimeout`.
     """
 
     def __init__(
@@ -62,10 +66,15 @@ class LavaNetwork:
         parity: Any = None,
         learned: Sequence[Learned] = (),
         form: str = "packed",
+        backend: str | None = None,
         timeout: float = 60.0,
     ) -> None:
         if form not in _FORMS:
             raise ValueError(f"form is {form!r}; a network runs in one of the forms {', '.join(_FORMS)}")
+        if backend not in _BACKENDS:
+            raise ValueError(f"backend is {backend!r}; a network runs on 'lava' or 'kernels', or None chooses")
+        if backend == "kernels" and form != "packed":
+            raise ValueError(f"the form {form!r} is made of Lava's Processes; the kernels have the form 'packed' alone")
         if form == "stock":
             from lava_meta.loihi.stock import plan
 
@@ -74,9 +83,10 @@ class LavaNetwork:
         self._parity = parity
         self.learned = tuple(learned)
         self._form = form
+        self._backend = backend
         self._timeout = timeout
         self._depth = 0  # of `with` blocks
-        self._running: StreamingRun | None = None
+        self._running: StreamingRun | KernelsRun | None = None
         self._streaming = False
 
     @property
@@ -124,7 +134,7 @@ class LavaNetwork:
         (`RunError`); closing the iterator, as leaving a `for` loop does, ends it.
         """
         names, lanes = self._names(layers), self._lanes(lanes)
-        require_lava("Running a LavaNetwork")
+        self._chosen_backend()
         rows = max(1, _BLOCK_BYTES // (self.graph.n_in * lanes)) * lanes
         if hasattr(images, "shape"):
             parts: Iterator[Any] = (images[start : start + rows] for start in range(0, max(1, len(images)), rows))
@@ -219,7 +229,7 @@ class LavaNetwork:
             running.close()
 
     def __enter__(self) -> LavaNetwork:
-        require_lava("Running a LavaNetwork")
+        self._chosen_backend()
         self._depth += 1
         return self
 
@@ -233,6 +243,14 @@ class LavaNetwork:
     def __repr__(self) -> str:
         sizes = [self.graph.n_in, *(layer.n_out for _, layer in self.graph.named_layers())]
         return f"LavaNetwork({'-'.join(map(str, sizes))})"
+
+    def _chosen_backend(self) -> str:
+        """Where the network runs. Raises `LavaMissingError` if only Lava will do and it is missing."""
+        if self._backend is None and self._form == "packed":
+            return available("lava")
+        if self._backend != "kernels":
+            require_lava(f"Running a LavaNetwork in the form {self._form!r}")
+        return self._backend or "lava"
 
     def _lanes(self, lanes: int) -> int:
         lanes = check_lanes(lanes)
@@ -263,7 +281,7 @@ class LavaNetwork:
     def _outputs(self, images: Any, lanes: int, progress: bool, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         pixels = self.graph.check_images(images)
         lanes = self._lanes(lanes)
-        require_lava("Running a LavaNetwork")
+        self._chosen_backend()
         parts = list(self._run(iter([pixels]), len(pixels), lanes, progress, names))
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
@@ -289,16 +307,24 @@ class LavaNetwork:
             if self._depth > 0:
                 stack.pop_all()
 
-    def _started(self, lanes: int, names: tuple[str, ...]) -> StreamingRun:
+    def _started(self, lanes: int, names: tuple[str, ...]) -> StreamingRun | KernelsRun:
         """The running network if it has these lanes and gives these layers; else a new one in its place."""
-        from lava_meta.processes.streaming import StreamingRun
-
         if self._running is not None and (self._running.lanes != lanes or not {*names} <= {*self._running.names}):
             self.stop()
         if self._running is None:
-            self._running = StreamingRun(self.graph, lanes, names, self._form, self._timeout)
-            self._running.start()
+            self._running = self._start(lanes, names)
         return self._running
+
+    def _start(self, lanes: int, names: tuple[str, ...]) -> StreamingRun | KernelsRun:
+        if self._chosen_backend() == "kernels":
+            from lava_meta.converters.kernels import KernelsRun
+
+            return KernelsRun(self.graph, lanes, names)
+        from lava_meta.processes.streaming import StreamingRun
+
+        run = StreamingRun(self.graph, lanes, names, self._form, self._timeout)
+        run.start()
+        return run
 
 
 def check_lanes(lanes: int) -> int:

@@ -21,7 +21,7 @@ import torch
 from lava_meta.converters import LavaNetwork, convert
 from lava_meta.data import load_dataset
 from lava_meta.data.scenarios import Scenario, permuted_tasks
-from lava_meta.errors import OutputError
+from lava_meta.errors import OutputError, lava_missing
 from lava_meta.io.files import write_json
 from lava_meta.nn import BinaryMLP
 from lava_meta.plotting import figures
@@ -192,12 +192,13 @@ def describe(result: DemoResult, out: Path) -> str:
     """What the command line prints."""
     plain, ours = result.plain.matrix, result.metaplastic.matrix
     table = side_by_side({"plain": plain, "metaplastic": ours})
+    where = "compiled kernels" if lava_missing() else "Lava"
     return (
         f"Test accuracy (%) on task t after each task:\n\n{table}\n\n"
         f"ACC         plain {100 * plain.acc():5.1f}   metaplastic {100 * ours.acc():5.1f}\n"
         f"forgetting  plain {100 * plain.forgetting():5.1f}   metaplastic {100 * ours.forgetting():5.1f}\n\n"
         f"self-check: {result.network.parity}\n"
-        f"Lava: {result.images} test images of all tasks, {result.images_per_second:,.0f} images/s\n"
+        f"{where}: {result.images} test images of all tasks, {result.images_per_second:,.0f} images/s\n"
         f"mismatches: {result.mismatches}\n\n"
         f"figures, metrics and the network are in {out}"
     )

@@ -6,7 +6,11 @@ Every error of the library that is not a plain `ValueError` or `TypeError` about
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import logging
+import os
+import sys
 
 
 class LavaMetaError(Exception):
@@ -62,21 +66,54 @@ _EXTRAS = {"nir": "nir", "sklearn": "vision", "snntorch": "snntorch", "torchvisi
 
 def require(package: str, what: str) -> None:
     """Raise `PackageMissingError` unless the optional `package` is installed; `what` names the call that needs it."""
-    if importlib.util.find_spec(package) is None:
+    if not importable(package):
         raise PackageMissingError(
             f"{what} needs the package {package}, which is not installed: pip install 'lava-meta[{_EXTRAS[package]}]', "
             "or 'lava-meta[all]' for everything"
         )
 
 
+LAVA_INSTALL = "pip install --no-deps --ignore-requires-python lava-nc==0.10.0 networkx==3.4.2 asteval==0.9.33"
+_LAVA_NEEDS = {"lava.magma": "lava-nc", "networkx": "networkx", "asteval": "asteval"}  # module -> package
+
+
+def importable(module: str) -> bool:
+    """Whether `module` is there to be imported; it is not imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # its package is missing too, or blocked
+        return False
+
+
+def lava_missing() -> str | None:
+    """Why Lava cannot run here, or None if it can."""
+    if not hasattr(os, "fork"):
+        return f"{sys.platform} cannot fork processes, as each of Lava's is"
+    missing = [package for module, package in _LAVA_NEEDS.items() if not importable(module)]
+    return f"not installed: {', '.join(missing)}" if missing else None
+
+
 def require_lava(what: str) -> None:
     """Raise `LavaMissingError` unless Lava can be imported; `what` names the call that needs it."""
-    try:
-        found = importlib.util.find_spec("lava.magma") is not None
-    except (ImportError, ValueError):
-        found = False
-    if not found:
+    reason = lava_missing()
+    if reason is not None:
         raise LavaMissingError(
-            f"{what} needs Intel's Lava, which is not importable here. Lava 0.10.0 runs on Python 3.10 only: "
-            "use Python 3.10 and install lava-nc==0.10.0. Training, the numpy oracle and files work without it."
+            f"{what} needs Intel's Lava, which cannot be imported here ({reason}). On any Python from 3.10 on: "
+            f"{LAVA_INSTALL}. The compiled kernels compute the same without it"
         )
+
+
+def available(backend: str) -> str:
+    """`backend`; for "lava" where Lava cannot run, "kernels", which compute the same. Says so, once a process."""
+    reason = lava_missing() if backend == "lava" else None
+    if reason is None:
+        return backend
+    _tell_of_kernels(reason)
+    return "kernels"
+
+
+@functools.cache
+def _tell_of_kernels(reason: str) -> None:
+    logging.getLogger("lava_meta").warning(
+        "Lava cannot be imported here (%s): the compiled kernels run instead, with equal results", reason
+    )

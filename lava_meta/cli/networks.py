@@ -141,7 +141,11 @@ def run(
     layer: Annotated[str | None, typer.Option(help="Give the signs of a hidden layer, such as hidden1.")] = None,
     sums: Annotated[bool, typer.Option("--sums", help="Give the integer sums of the classes.")] = False,
     backend: Annotated[
-        str, typer.Option(help="cpu; loihi-sim (stock Processes, one image a step); loihi (a chip; classes only).")
+        str,
+        typer.Option(
+            help="cpu (Lava's simulator; without Lava, kernels); kernels (the same without Lava); "
+            "loihi-sim (stock Processes, one image per step); loihi (a chip; classes only)."
+        ),
     ] = "cpu",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this .npy file.")] = None,
     overwrite: Overwrite = False,
@@ -190,7 +194,7 @@ def run(
     form = "stock" if backend == "loihi-sim" else "packed"
     with (
         when_stopped(stopped),
-        LavaNetwork(graph, form=form) as net,
+        LavaNetwork(graph, form=form, backend="kernels" if backend == "kernels" else None) as net,
         _sink(out, total, quiet=bool(names)) as put,
     ):
         for pixels, labels in sets:
@@ -207,7 +211,7 @@ def run(
                 done += len(part[wanted])
             right.append(hits / len(pixels))
     seconds = time.perf_counter() - begin
-    print(f"{total} images in {seconds:.2f} s, start of Lava included", file=sys.stderr)
+    print(f"{total} images in {seconds:.2f} s, the start included", file=sys.stderr)
     if names:
         print(accuracy_lines(dict(zip(names, right, strict=True)), [len(pixels) for pixels, _ in sets]))
 

@@ -42,7 +42,9 @@ def online(
     lr: Annotated[float | None, typer.Option(help="100 / images is a start; docs/online.md.")] = None,
     bits: Annotated[int, typer.Option(min=3, max=16, help="Of a hidden weight.")] = 8,
     plastic: Annotated[str | None, typer.Option(help="Layers that learn, separated by commas; by default all.")] = None,
-    backend: Annotated[str, typer.Option(help="lava, or kernels: the same bits without Lava.")] = "lava",
+    backend: Annotated[
+        str | None, typer.Option(help="lava, or kernels: the same bits without Lava. By default Lava if it is there.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Fixes everything.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the learner in --out that was stopped.")] = False,
     overwrite: Overwrite = False,
@@ -71,8 +73,8 @@ def online(
         "rule": OnlineRule(lr=lr if lr is not None else min(0.1, 100 / count)),
         "precision": bits,
         "plastic": plastic.split(",") if plastic else None,
-        "backend": backend,
         "seed": seed,
+        **({} if backend is None else {"backend": backend}),
     }
     known = None if source is None or goes_on else lava_meta.load(source)
     if goes_on:

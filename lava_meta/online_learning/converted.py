@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.errors import ConversionError
+from lava_meta.errors import ConversionError, available
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
 from lava_meta.io.learned import learned_of
 from lava_meta.online_learning.backend import Front, make_layer
@@ -50,12 +50,13 @@ def online(
     plastic: names of the layers that learn; by default all. The others compute what they always have.
     model: where the network came from; its hidden weights come along. A model as `source` is converted first.
     strength: without a model, where hidden weights of a network start, as a share of their limit, 0 to 1.
-    settings: as for `Learner`.
+    settings: as for `Learner`; without a backend, "lava" where Lava can be imported, and otherwise "kernels".
 
     Raises ConversionError for layers that cannot learn, by name; TypeError and ValueError for other arguments.
     """
     if (source is None) == (sizes is None):
         raise TypeError("give sizes, or a network or model to go on from")
+    settings.setdefault("backend", available("lava"))
     if sizes is not None or (isinstance(source, Sequence) and not isinstance(source, str)):
         return Learner(sizes if sizes is not None else source, plastic=plastic, **settings)
     if hasattr(source, "named_modules"):

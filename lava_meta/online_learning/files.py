@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.errors import FormatError
+from lava_meta.errors import FormatError, available
 from lava_meta.graph import BinaryGraph
 from lava_meta.graph.dense import check_array
 from lava_meta.io.file_kinds import LEARNING, require_kind
@@ -70,6 +70,8 @@ def is_learner(path: str | os.PathLike[str]) -> bool:
 def load_learner(path: str | os.PathLike[str], backend: str | None = None) -> Learner:
     """The learner that `save` wrote, in the identical state; `backend` replaces the one it was saved with.
 
+    By default, one that learned in Lava goes on in the compiled kernels where Lava cannot be imported.
+
     Raises:
         FormatError: the file is not one, not as it was written, or its header declares what its tensors are not.
         TooLargeError: it does not fit in memory.
@@ -86,8 +88,7 @@ def load_learner(path: str | os.PathLike[str], backend: str | None = None) -> Le
             settings["front"] = Front(BinaryGraph.load(tensors["network"].tobytes()), header["depth"])
         if "device" in header:
             settings["device"] = Device(**header["device"])
-        if backend is not None:
-            settings["backend"] = backend
+        settings["backend"] = backend or available(settings["backend"])
         learner = Learner(rule=OnlineRule.from_dict(header["rule"]), **settings)
         learner.parts_learned = _count("parts_learned", header["parts_learned"])
         learner.learned = from_header(header.get("learned"))
