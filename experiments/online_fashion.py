@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from lava_meta.data.scenarios import Scenario, dataset_sequence
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Results
 from lava_meta.experiments.common.online import PLAIN, OnlineSettings, dataset_of, keeps, stream_experiment
 
-ROWS = {
+ROWS: dict[str, dict[str, Any]] = {
     "metaplastic": {},
     "plain": PLAIN,
     "linear gate": {"gate": "linear", "gate_at": 1.0},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -22,7 +23,12 @@ from lava_meta.experiments.common.online import PLAIN, OnlineSettings, dataset_o
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import arm_styles
 
-ROWS = {"metaplastic": {}, "memory": {"memory": 3_000}, "long memory": {"memory": 10_000}, "plain": PLAIN}
+ROWS: dict[str, dict[str, Any]] = {
+    "metaplastic": {},
+    "memory": {"memory": 3_000},
+    "long memory": {"memory": 10_000},
+    "plain": PLAIN,
+}
 _SETTINGS = OnlineSettings(tasks=50, images=5_000, rules=tuple(ROWS), every_part=False)
 SCALES = {
     "small": replace(_SETTINGS, tasks=10, images=600, lr=0.02),

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import torch
 from matplotlib.figure import Figure
@@ -102,9 +103,10 @@ def measure(settings: SpikingSettings, seed: int, folder: Path, progress: bool) 
     """Train one arm on the sequence of tasks."""
     scenario = permuted_tasks(load(settings, settings.data, seed), settings.tasks, seed)
     model, result = train_arm(settings, scenario, seed, folder, progress, spiking_network)
+    spiking = cast(SpikingMLP, model)
     with torch.inference_mode():
-        model(scenario.tests[0].x[:500].float().to(settings.device))
-    return measured(result, **{"units that fire a step (%)": round(100 * float(model.rate), 2)})
+        spiking(scenario.tests[0].x[:500].float().to(settings.device))
+    return measured(result, **{"units that fire a step (%)": round(100 * float(spiking.rate), 2)})
 
 
 def figures(settings: SpikingSettings, results: Results) -> Mapping[str, Figure]:

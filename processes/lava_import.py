@@ -124,7 +124,7 @@ def _wide_clamp(module: ModuleType) -> Iterator[None]:
             x = x.astype(np.promote_types(x.dtype, np.int32), copy=False)
         return original(x, bits)
 
-    module.signed_clamp = signed_clamp
+    vars(module)["signed_clamp"] = signed_clamp
 
 
 @contextlib.contextmanager
@@ -139,7 +139,7 @@ def _no_start_method(module: ModuleType) -> Iterator[None]:
     with _replaced(multiprocessing, "set_start_method", set_start_method):
         yield
     fork = multiprocessing.get_context("fork")
-    module.mp = fork
+    vars(module)["mp"] = fork
     module.SystemProcess._Popen = staticmethod(fork.Process._Popen)
 
 

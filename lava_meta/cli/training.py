@@ -39,7 +39,9 @@ def demo(
 
     if data not in experiment.PRESETS:
         raise typer.BadParameter(f"{data!r}; choose one of {', '.join(experiment.PRESETS)}", param_hint="--data")
-    given = {name: value for name, value in (("m", m), ("tasks", tasks), ("epochs", epochs)) if value is not None}
+    given: dict[str, Any] = {
+        name: value for name, value in (("m", m), ("tasks", tasks), ("epochs", epochs)) if value is not None
+    }
     if online:
         if data != "digits" or {"m", "epochs"} & {*given}:
             raise typer.BadParameter("learns digits in one pass, with its own gate: leave out --data, --m and --epochs")

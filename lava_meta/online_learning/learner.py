@@ -259,7 +259,7 @@ class Learner:
             history.images += len(chosen)
             if probes:
                 began = time.perf_counter()
-                values = {probe.__name__: probe(self) for probe in probes}  # type: ignore[attr-defined]
+                values = {probe.__name__: probe(self) for probe in probes}
                 history.probes.append({"images": history.images, "part": self.parts_learned, **values})
                 history.probe_seconds += time.perf_counter() - began
         history.online.append(right / len(order) if len(order) else float("nan"))

@@ -57,8 +57,10 @@ class Clear:
         return _signed(weight)
 
     def _blocks(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Matching flat views of tensors of one shape, each small enough for the cache. One view of everything where
-        there is no such cache (a GPU) or the elements do not lie in one row."""
+        """Matching flat views of tensors of one shape, each small enough for the cache.
+
+        One view of everything if there is no such cache (a GPU) or the elements do not lie in one row.
+        """
         if all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors):
             size = self.block * torch.get_num_threads()
             yield from zip(*(tensor.view(-1).split(size) for tensor in tensors), strict=True)

@@ -41,8 +41,10 @@ class SgdNumbers(NamedTuple):
 
 
 class Form(Protocol):
-    """One way to compute the steps. Both steps are taken in place, and return False if a new weight is known not to be
-    finite; `takes` is asked first."""
+    """One way to compute the steps.
+
+    Both steps are taken in place, and return False if a new weight is known not to be finite; `takes` is asked first.
+    """
 
     def takes(self, weight: Weight, *kept: Tensor) -> bool:
         """Whether it can do a step of this weight with these moments or this buffer."""
@@ -50,8 +52,10 @@ class Form(Protocol):
     def adam(
         self, weight: Weight, moments: tuple[Tensor, Tensor], corrections: tuple[Any, Any], numbers: AdamNumbers
     ) -> bool:
-        """One step of Adam. corrections: 1 - beta**t of both moments, floats, or float64 () if steps are counted on
-        the device."""
+        """One step of Adam.
+
+        corrections: 1 - beta**t of both moments, floats, or float64 () if steps are counted on the device.
+        """
 
     def sgd(self, weight: Weight, buffer: Tensor | None, numbers: SgdNumbers) -> bool:
         """One step of SGD. buffer: None without momentum."""

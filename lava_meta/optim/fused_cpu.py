@@ -114,7 +114,7 @@ def sgd(weight: Weight, buffer: Tensor | None, numbers: SgdNumbers) -> bool:
 
 
 def take_signs(hidden: Tensor, signs: Tensor) -> None:
-    """signs <- sign(hidden). Tensors on the CPU; a hidden weight that does not lie in one row takes torch's way."""
+    """Signs <- sign(hidden). Tensors on the CPU; a hidden weight that does not lie in one row takes torch's way."""
     if _in_a_row(hidden):
         rows = _row(hidden), _row(signs)
         in_parts(lambda start, end: _take_signs(*(row[start:end] for row in rows)), hidden.numel())

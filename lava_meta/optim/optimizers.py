@@ -92,7 +92,7 @@ class _Metaplastic(torch.optim.Optimizer):
         return True
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step on every parameter that has a gradient; returns the closure's loss, or None without one.
 
         Raises TypeError for a sparse or complex gradient; no parameter has changed then.

@@ -161,11 +161,12 @@ def _through(norm: nn.Module, output: Tensor, sums: Tensor, gradient: Tensor | N
 
 def _first(modules: list[Any]) -> _Layer | None:
     """Take a layer off the front, or give None where that is none of the known form."""
-    if len(modules) < 2 or type(modules[0]) is not BinaryLinear:
+    kinds = [type(module) for module in modules[:3]]
+    if len(kinds) < 2 or kinds[0] is not BinaryLinear:
         return None
     linear, norm = modules.pop(0), modules.pop(0)
     if linear.weight.device.type != "cpu" or linear.weight.dtype != torch.float32:
         return None
-    sign = modules.pop(0) if modules and type(modules[0]) is Sign else None
+    sign = modules.pop(0) if kinds[2:] == [Sign] else None
     made = products.form()(linear.out_features, linear.in_features)
     return _Layer(linear, norm, 0.0 if sign is None else sign.window, made)
