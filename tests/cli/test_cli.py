@@ -326,7 +326,7 @@ def test_what_is_wrong_with_a_model_of_ones_own_is_told_in_one_line(
         (("run", "NETWORK", "floats.npy", "--layer", "hidden1", "--sums"), 2, "give one of them"),
         (("info", "NETWORK", "--picture", "net.txt"), 1, "a picture is a .png, .pdf or .svg file; got 'net.txt'"),
         (("run", "NETWORK"), 2, "give an .npy file of images, or --data"),
-        (("run", "NETWORK", "floats.npy", "--backend", "gpu"), 1, "choose one of cpu, loihi-sim, loihi"),
+        (("run", "NETWORK", "floats.npy", "--backend", "gpu"), 1, "choose one of cpu, kernels, loihi-sim, loihi"),
         (("run", "NETWORK", "--data", "digits", "--lanes", "0"), 2, "lanes"),
         (("report", "NETWORK"), 2, "give --data with the name of a data set, or --images"),
         (("report", "NETWORK", "--data", "digits", "--weight-bits", "9"), 2, "weight-bits"),

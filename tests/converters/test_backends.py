@@ -147,7 +147,7 @@ def test_layers_have_stock_forms_of_their_own(net):
 
 def test_unknown_backends(net):
     for call in (lambda: lava_meta.run(net, images(1), backend="gpu"), lambda: net.run_config("gpu")):
-        with pytest.raises(ValueError, match=r"backend is 'gpu'; choose one of cpu, loihi-sim, loihi"):
+        with pytest.raises(ValueError, match=r"backend is 'gpu'; choose one of cpu, kernels, loihi-sim, loihi"):
             call()
 
 

@@ -18,7 +18,7 @@ from lava_meta.data.scenarios import Scenario
 from lava_meta.experiments.common.training import TrainingSettings
 from lava_meta.experiments.spiking import SpikingMLP, SpikingSettings
 from lava_meta.nn import BinaryConvNet, BinaryLinear, BinaryMLP, FixedNorm, Pixels, RealMLP, Sign, layers, mark_binary
-from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, fused_cpu
+from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
 from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Table, Tanh2
 from lava_meta.rule.consolidation import _torch_row
 from lava_meta.training import TrainSettings, cuda, settings, steps, train
@@ -47,7 +47,8 @@ def tapes(monkeypatch: pytest.MonkeyPatch) -> list[tape.Tape]:
     monkeypatch.setattr(steps.FastNetwork, "of", lambda model: None)
     monkeypatch.setattr(cuda, "graphs_on", graphs_on)
     monkeypatch.setattr(settings, "MetaplasticAdam", lambda **o: MetaplasticAdam(**{**o, "capturable": o["fused"]}))
-    monkeypatch.setattr(fused_cpu, "can_pass", lambda *tensors: False)
+    for kind in (MetaplasticAdam, MetaplasticSGD):
+        monkeypatch.setattr(kind, "fused_forms", ())
     return made
 
 
