@@ -190,7 +190,7 @@ class _Run:
             tensors, state = self.folder.load()
             self._load(tensors, state)
             self._take_threads(state.get("threads"))
-            self.folder.save_metrics(self.matrix(), state["history"])
+            self.folder.save_metrics(self.matrix(), self._records())
         else:
             self._take_threads(None)
             self.history.append(EpochRecord(0, 0, None, self._accuracies()))
@@ -331,10 +331,13 @@ class _Run:
         tensors |= {"random.order": self.order.get_state(), "random.torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        history = [asdict(record) for record in self.history]
-        self.folder.save(tensors, {"done": self.done, "history": history, "threads": torch.get_num_threads()})
+        self.folder.save(tensors, {"done": self.done, "history": self._records(), "threads": torch.get_num_threads()})
         self.kept, self.saved_at = self.done, time.monotonic()
-        self.folder.save_metrics(self.matrix(), history)
+        self.folder.save_metrics(self.matrix(), self._records())
+
+    def _records(self) -> list[dict[str, Any]]:
+        """The epochs as JSON holds them, in one order whoever writes them."""
+        return [asdict(record) for record in self.history]
 
     def _load(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         def under(prefix: str) -> dict[str, Tensor]:

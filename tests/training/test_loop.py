@@ -486,6 +486,15 @@ class TestResume:
         assert same(hidden(model), hidden(again))
         assert first.history == second.history
 
+    def test_metrics_lost_behind_a_checkpoint_come_back_to_the_byte(self, tmp_path):
+        quiet(net(), out=tmp_path)
+        names = ("metrics.csv", "accuracy.csv", "metrics.json")
+        before = {name: (tmp_path / name).read_bytes() for name in names}
+        for name in names:
+            (tmp_path / name).unlink()
+        quiet(net(), out=tmp_path, resume=True)
+        assert {name: (tmp_path / name).read_bytes() for name in names} == before
+
     def test_resume_begins_where_nothing_was_begun(self, tmp_path):
         assert len(quiet(net(), out=tmp_path / "new", resume=True).history) == 5
 
