@@ -14,7 +14,6 @@ message infrastructures, and nothing in Lava is patched:
 
 from __future__ import annotations
 
-import contextlib
 import math
 import mmap
 import multiprocessing
@@ -25,7 +24,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from types import FrameType
@@ -57,23 +55,6 @@ def _close_lifelines() -> None:
 
 
 os.register_at_fork(after_in_child=_close_lifelines)
-
-
-@contextlib.contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Let Ctrl-C wait until the block has ended, so that no actor is forked and forgotten, or left half-stopped."""
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or previous is None:
-        yield
-        return
-    held: list[Any] = []
-    signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        if held and callable(previous):
-            previous(*held[0])
 
 
 class AnonymousMemory:

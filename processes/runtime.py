@@ -41,7 +41,8 @@ from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enu
 from lava.magma.runtime.runtime import Runtime
 
 from lava_meta.errors import LavaMissingError, RunError, RunTimeout
-from lava_meta.processes.actors import POLL_SECONDS, Actors, interrupts_held
+from lava_meta.processes.actors import POLL_SECONDS, Actors
+from lava_meta.processes.interrupts import interrupts_held, interrupts_kept
 
 _GRACE_SECONDS = 2.0  # for models that were told to stop; then they are killed
 _REPORT_SECONDS = 2.0  # for the traceback of a model that has already said that it failed
@@ -82,6 +83,15 @@ class Supervised:
                 f"{type(self._run_config).__name__} needs Intel's Loihi extension of Lava, which is not installed; "
                 "Loihi2SimCfg runs the same network on the CPU"
             )
+        try:
+            with interrupts_kept():
+                self._start()
+            return self
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
         with loggers_unchanged():
             executable = self._compile()
         runtime = _Runtime(executable, self._timeout)
@@ -89,7 +99,6 @@ class Supervised:
         self._process.runtime = runtime
         self._runtime = runtime
         runtime.initialize()
-        return self
 
     def _compile(self) -> Executable:
         try:
@@ -291,8 +300,8 @@ class _Runtime(Runtime):
         # A forked child holds a copy of this object; the actors are not its own to stop.
         if self._ended is not None or os.getpid() != self._owner:
             return
-        self._ended = reason
         with interrupts_held():
+            self._ended = reason
             try:
                 idle = self._is_initialized and not self._is_running and self._actors.failure() is None
                 if idle:
@@ -318,11 +327,12 @@ class _RecvPort:
 
     def recv(self) -> np.ndarray:
         while True:
-            self._news.clear()
-            if self._port.probe():
-                return self._port.recv()
-            if not self._news.wait(POLL_SECONDS):
-                self._check()
+            with interrupts_kept():
+                self._news.clear()
+                if self._port.probe():
+                    return self._port.recv()
+                if not self._news.wait(POLL_SECONDS):
+                    self._check()
 
 
 class _SendPort:

@@ -147,6 +147,51 @@ def test_control_c_at_any_moment_of_the_start():
             os.killpg(process.pid, 0)
 
 
+# Python prints and drops an exception that leaves a weak reference's callback (every import runs one), `__del__` or a
+# callback of the garbage collector; Ctrl-C raises its own there if that is what the main thread is doing.
+def test_control_c_that_python_drops_while_the_network_compiles():
+    process = begin("""
+        class Dropping:
+            def __del__(self):
+                signal.raise_signal(signal.SIGINT)
+
+        class Config(Loihi2SimCfg):
+            def select(self, *arguments):
+                Dropping()
+                return super().select(*arguments)
+
+        _, taker = toys.pair()
+        with Supervised(taker, Config()) as run:
+            run.steps(10**6)
+    """)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert "Exception ignored in: <function Dropping.__del__" in errors
+
+
+def test_control_c_that_python_drops_while_steps_run():
+    process = begin("""
+        import gc, threading
+
+        def drop(phase, info):
+            if threading.current_thread() is threading.main_thread():
+                signal.raise_signal(signal.SIGINT)
+
+        _, taker = toys.pair()
+        with Supervised(taker, Loihi2SimCfg()) as run:
+            run.start(10**6)
+            gc.callbacks.append(drop)
+            gc.set_threshold(1)
+            try:
+                run.wait()
+            finally:
+                gc.callbacks.clear()
+    """)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert "Exception ignored in: <function drop" in errors
+
+
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("trouble", ["", "spin"])
 def test_a_parent_that_is_killed_takes_its_actors_along(signum, trouble):
