@@ -21,7 +21,7 @@ FOLDERS = {
     "experiments": "lava_meta.experiments",
 }
 FLOORS = (
-    {"errors", "moved", "version"},
+    {"errors", "html", "moved", "version"},
     {"io"},
     {"rule"},
     {"data", "graph"},

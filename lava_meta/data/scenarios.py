@@ -79,6 +79,10 @@ class Scenario:
         """Number of classes, the width of the readout."""
         return self.tests[0].classes
 
+    def __repr__(self) -> str:
+        parts, tests = len(self.train), len(self.tests)
+        return f"Scenario({self.name!r}, {parts} parts, {tests} tests, {self.classes} classes)"
+
     def checksum(self) -> str:
         """CRC-32 of the test images and labels, 8 hexadecimal digits."""
         crc = 0

@@ -28,7 +28,7 @@ from lava_meta.loihi.cost.figure import draw
 from lava_meta.loihi.cost.placement import place
 from lava_meta.loihi.cost.populations import INPUT, Population, populations
 from lava_meta.loihi.cost.record import LayerCost, Record, Totals
-from lava_meta.loihi.cost.tables import as_text
+from lava_meta.loihi.cost.tables import as_html, as_text
 from lava_meta.loihi.cost.workload import Workload, measure
 from lava_meta.loihi.stock import StockLayer, latencies, plan
 from lava_meta.plotting import figures
@@ -45,6 +45,16 @@ class Report(Record):
 
     def __str__(self) -> str:
         return as_text(self)
+
+    def __repr__(self) -> str:
+        totals = self.totals
+        return (
+            f"Report({self.chip.name}, {totals.neurons:,} neurons, {totals.synapses:,} synapses, "
+            f"{len(self.cores)} cores, {self.nanojoules.total:,.3g} nJ per image by Loihi 1's coefficients)"
+        )
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
 
 def report(
