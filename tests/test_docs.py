@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -162,5 +163,5 @@ def unknown_settings(words: list[str]) -> list[str]:
     if name not in EXPERIMENTS:
         return [words[0]]
     known = {field.name for field in dataclasses.fields(experiment.find(name).scales["small"])}
-    given = [word.split("=")[0] for before, word in zip(words, words[1:], strict=False) if before == "--set"]
+    given = [word.split("=")[0] for before, word in pairwise(words) if before == "--set"]
     return [key for key in given if key not in known and key != "KEY"]
