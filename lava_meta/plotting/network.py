@@ -27,7 +27,7 @@ _PLANES = 4  # of a map, at most
 def picture(graph: BinaryGraph) -> Figure:
     """Layers from the inputs to the classes, and under each hidden layer a histogram of its thresholds.
 
-    The shades between layers tell how many synapses lie there, on a logarithmic scale.
+    The shades between layers show how many synapses lie there, on a logarithmic scale.
     """
     layers = graph.named_layers()
     columns = len(layers) + 1
