@@ -59,6 +59,10 @@ def test_networks_and_reports_are_tables_and_one_line_in_a_terminal() -> None:
     assert rows[1][1:4] == ["64", "32", "2,048"]
     report = net.report("loihi2", torch.zeros(3, 64, dtype=torch.uint8))
     rows = Cells(report._repr_html_()).rows
-    assert [row[0] for row in rows[: len(report.layers) + 2]] == ["layer", *(layer.layer for layer in report.layers), "total"]
+    assert [row[0] for row in rows[: len(report.layers) + 2]] == [
+        "layer",
+        *(layer.layer for layer in report.layers),
+        "total",
+    ]
     for shown in (net, net.graph, *net.graph.layers, net.graph.readout, report):
         assert len(repr(shown)) < 120

@@ -13,11 +13,11 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 from numpy.typing import NDArray
 
 from lava_meta.io.files import write_atomically
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.palette import PALETTE, arm_styles, task_styles
 from lava_meta.training.metrics import AccuracyMatrix, task_name
 
