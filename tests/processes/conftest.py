@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import sys
@@ -12,18 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from children import children
 
 TOYS = Path(__file__).parent / "toys"
 sys.path.insert(0, str(TOYS))
-
-
-def children() -> set[int]:
-    """The process ids of this process's living children."""
-    found: set[int] = set()
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends meanwhile
-            found |= {int(pid) for pid in (task / "children").read_text().split()}
-    return found
 
 
 def leftovers() -> dict[str, set]:

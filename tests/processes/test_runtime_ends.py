@@ -24,15 +24,15 @@ import multiprocessing, os, signal, time
 # A shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import lava_toys as toys
+from children import actors
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava_meta.errors import RunError
 from lava_meta.processes.runtime import Supervised
 from shared_memory import named
 
 def announce():
-    pids = [child.pid for child in multiprocessing.active_children()]
-    assert not any(map(named, pids))  # looked at here, where they surely run still
-    print(*pids, flush=True)
+    assert not any(map(named, actors()))  # looked at here, where they surely run still
+    print(*actors(), flush=True)
 """
 
 
@@ -113,7 +113,7 @@ def test_control_c_that_the_parent_answers_otherwise_does_not_disturb_the_run(st
         _, taker = toys.pair("slow", at=-1)
         run = Supervised(taker, Loihi2SimCfg())
         {start}
-        while len(multiprocessing.active_children()) < 3:
+        while len(actors()) < 3:
             time.sleep(0.1)
         announce()
         time.sleep(0.5)
