@@ -69,15 +69,16 @@ class LavaEngine:
         right = 0
         for start in range(0, len(x), self._block):
             count = len(x[start : start + self._block])
-            self._images[:count] = x[start : start + count]
-            self._labels[:count] = labels[start : start + count]
-            self._network.rewind()
-            self._run.steps(count // self._lanes * self._network.steps)
-            right += self._network.right()
-            self._network.collect()
-            for shared, state in zip(self._shared, self._states, strict=True):
-                for name in STATE:
-                    state[name][:] = shared[name]
+            with self._run.calls("learn"):
+                self._images[:count] = x[start : start + count]
+                self._labels[:count] = labels[start : start + count]
+                self._network.rewind()
+                self._run.steps(count // self._lanes * self._network.steps)
+                right += self._network.right()
+                self._network.collect()
+                for shared, state in zip(self._shared, self._states, strict=True):
+                    for name in STATE:
+                        state[name][:] = shared[name]
         return right
 
     def close(self) -> None:

@@ -120,7 +120,7 @@ class Supervised:
 
     def steps(self, number: int) -> None:
         """Run `number` time steps and wait for their end. May be called again. Raises `RunError`, `RunTimeout`."""
-        with self._running_network().calls("run"):
+        with self.calls("run"):
             self.start(number)
             self.wait()
 
@@ -133,6 +133,13 @@ class Supervised:
     def wait(self) -> None:
         """Wait for the end of the steps that were started. Raises `RunError`, `RunTimeout`."""
         self._running_network().wait()
+
+    def calls(self, action: str) -> contextlib.AbstractContextManager[None]:
+        """The block has the network to itself among the threads of the process that started it.
+
+        Raises `RunError`, which says what could not be done (`action`), in a forked child of that process.
+        """
+        return self._running_network().calls(action)
 
     def check(self) -> None:
         """To be called again and again by who waits for something else than the end of the steps.
@@ -214,7 +221,6 @@ class _Runtime(Runtime):
 
     @contextlib.contextmanager
     def calls(self, action: str) -> Iterator[None]:
-        """The block has the network to itself: of the threads that share it, and of a process with its forks."""
         self._owner.require(action)
         with self._calls:
             yield

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from children import children
+from interpreters import end_what_was_begun
 
 TOYS = Path(__file__).parent / "toys"
 sys.path.insert(0, str(TOYS))
@@ -40,3 +41,10 @@ def nothing_left() -> Iterator[None]:
             break
         time.sleep(0.05)
     assert not new
+
+
+@pytest.fixture(autouse=True)
+def nothing_begun_stays() -> Iterator[None]:
+    """Ends the interpreters that a failed test leaves."""
+    yield
+    end_what_was_begun()
