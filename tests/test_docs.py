@@ -17,6 +17,7 @@ import pytest
 import typer
 
 from lava_meta.cli import app
+from lava_meta.errors import LAVA_INSTALL
 from lava_meta.experiments.common import experiment
 from lava_meta.moved import MOVED
 
@@ -85,6 +86,16 @@ def test_dotted_names_exist(page: Path) -> None:
 def test_commands_exist(page: Path) -> None:
     wrong = [f"{line}: {what}" for line in code(page) for what in unknown(line)]
     assert wrong == []
+
+
+def test_the_page_on_installing_has_every_extra_and_lavas_line() -> None:
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = re.search(r"\[project.optional-dependencies\]\n(.*?)\n\[", project, re.DOTALL)
+    assert extras is not None
+    for extra in re.findall(r"^(\w+) = \[", extras[1], re.MULTILINE):
+        assert f"| `lava-meta[{extra}]` |" in page
+    assert LAVA_INSTALL in page
 
 
 @pytest.mark.parametrize(
