@@ -1,4 +1,4 @@
-"""One call for every place where a network runs; `lava_meta.processes.backends` says what runs there."""
+"""One call for every backend of a network; `lava_meta.processes.backends` says what runs there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(
     "cpu" is Lava's simulator; without Lava, the compiled kernels run instead, as with "kernels".
 
     Before anything starts, raises `ValueError` for another backend, `TypeError` for another kind of network, both for
-    images that do not fit, `ConversionError` where the network does not fit Loihi's ranges, `LavaMissingError` for
+    images that do not fit, `ConversionError` if the network does not fit Loihi's ranges, `LavaMissingError` for
     "loihi-sim" without Lava, or without Intel's extension for "loihi".
     """
     check_backend(backend)

@@ -6,7 +6,7 @@
     processes.json, .npz  the stock Processes: structure and integers
     acceptance.npz        test images, the sums and classes they must give, their labels if known
     network.safetensors   the network, for `lava_meta.load`
-    network.nir           the network in the exchange format, where it can express it
+    network.nir           the network in the exchange format, if it can express it
     learner.safetensors   a network that learns, for `lava_meta.load`
     rule.json             a plasticity rule as the strings of Lava's learning engine
     report.json           what the network takes of a Loihi 2, counted on the test images (`lava_meta.loihi.cost`)
@@ -63,13 +63,13 @@ def bundle(
     Args:
         network: what `lava_meta.convert` or `lava_meta.load` returns, or a network's graph. Of a learner, the network
             that it is now.
-        folder: where to write.
+        folder: the folder to write.
         images: for acceptance, the first hundred of them; by default random inputs of seed 0.
         labels: their classes, if known.
         accuracies: shares of right classes, 0 to 1, by the name of what was tested, for the README: of a network that
             learned several tasks, one per task.
         rule: the consolidation function to lower; by default the one with which the network was trained, or the learner
-            learns. Where the file does not say, or each layer had its own: the paper's, 1 - tanh(1.35 h)**2.
+            learns. If the file does not say, or each layer had its own: the paper's, 1 - tanh(1.35 h)**2.
         overwrite: replace a bundle that is there.
 
     Raises:

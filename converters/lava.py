@@ -241,8 +241,10 @@ class LavaNetwork:
             self.stop()
 
     def __repr__(self) -> str:
-        sizes = [self.graph.n_in, *(layer.n_out for _, layer in self.graph.named_layers())]
-        return f"LavaNetwork({'-'.join(map(str, sizes))})"
+        return f"LavaNetwork({self.graph.sizes})"
+
+    def _repr_html_(self) -> str:
+        return self.graph._repr_html_()
 
     def _chosen_backend(self) -> str:
         """Where the network runs. Raises `LavaMissingError` if only Lava will do and it is missing."""

@@ -12,7 +12,6 @@ from lava_meta.online_learning.encoding import Front
 from lava_meta.online_learning.neurons import State
 from lava_meta.online_learning.reference import STATE
 from lava_meta.online_learning.settings import LayerSettings
-from lava_meta.processes.actors import shared_array
 from lava_meta.processes.binary_network.models import BinaryNetworkModel
 from lava_meta.processes.binary_network.process import BinaryNetwork
 from lava_meta.processes.error_neurons.process import ErrorNeurons
@@ -20,6 +19,7 @@ from lava_meta.processes.labelled_source.process import LabelledSource
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 from lava_meta.processes.metaplastic_network.process import MetaplasticNetwork
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
+from lava_meta.processes.shared_memory import shared_array
 
 
 class LavaEngine:
@@ -70,15 +70,16 @@ class LavaEngine:
         right = 0
         for start in range(0, len(x), self._block):
             count = len(x[start : start + self._block])
-            self._images[:count] = x[start : start + count]
-            self._labels[:count] = labels[start : start + count]
-            self._network.rewind()
-            self._run.steps(count // self._lanes * self._network.steps)
-            right += self._network.right()
-            self._network.collect()
-            for shared, state in zip(self._shared, self._states, strict=True):
-                for name in STATE:
-                    state[name][:] = shared[name]
+            with self._run.calls("learn"):
+                self._images[:count] = x[start : start + count]
+                self._labels[:count] = labels[start : start + count]
+                self._network.rewind()
+                self._run.steps(count // self._lanes * self._network.steps)
+                right += self._network.right()
+                self._network.collect()
+                for shared, state in zip(self._shared, self._states, strict=True):
+                    for name in STATE:
+                        state[name][:] = shared[name]
         return right
 
     def close(self) -> None:

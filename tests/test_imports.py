@@ -21,7 +21,7 @@ FOLDERS = {
     "experiments": "lava_meta.experiments",
 }
 FLOORS = (
-    {"errors", "moved", "providers", "version"},
+    {"errors", "html", "moved", "providers", "version"},
     {"io"},
     {"rule"},
     {"data", "graph"},

@@ -32,14 +32,14 @@ def convert(
     weights: Annotated[
         Path | None, typer.Option(help="For FILE.py:FUNCTION: its state dict, a safetensors file.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the network.")] = Path("net.safetensors"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The network file to write.")] = Path("net.safetensors"),
     overwrite: Overwrite = False,
     task: Annotated[int, typer.Option(min=0, help="Whose statistics and affine a batch-norm net takes.")] = 0,
     mean: Annotated[
         str | None,
         typer.Option(
-            help="The model takes (p / max_level - mean) / std, as by torchvision's Normalize: 0.1307, or a number for "
-            "each channel, 0.485,0.456,0.406."
+            help="The model takes (p / max_level - mean) / std, as by torchvision's Normalize: 0.1307, or one per "
+            "channel, 0.485,0.456,0.406."
         ),
     ] = None,
     std: Annotated[str | None, typer.Option(help="See --mean; the same for all channels.")] = None,
@@ -152,9 +152,9 @@ def run(
 ) -> None:
     """Classify images in Lava's simulator, or without images all tests of what the network has learned.
 
-    Of images, prints a line each: the class, or with --layer or --sums the integers asked for. Of tests, prints the
-    accuracy per task and the mean. Files may be larger than memory: images are read as they are needed, and what comes
-    out goes to the file at once.
+    For images, prints one line per image: the class, or with --layer or --sums the integers asked for. For tests,
+    prints the accuracy per task and the mean. Files may be larger than memory: images are read as
+    they are needed, and results are written at once.
     """
     import time
 
@@ -275,7 +275,7 @@ def _numbers(text: str | None, option: str) -> list[float] | None:
         return None if text is None else [float(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r}; give a number, or one for each channel as 0.485,0.456,0.406", param_hint=option
+            f"{text!r}; give a number, or one per channel as 0.485,0.456,0.406", param_hint=option
         ) from None
 
 
@@ -293,9 +293,9 @@ def _pieces(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 @contextmanager
 def _sink(out: Path | None, total: int, quiet: bool) -> Iterator[Callable[[NDArray[Any]], None]]:
-    """Where parts of the output go, one after the other: a file (whole or not at all), or else standard output.
+    """Where blocks of the output go, one after the other: a file (whole or not at all), or else standard output.
 
-    The file's place on the disk is taken before the first part is written: a disk that is too full says so at once.
+    The file's place on the disk is taken before the first block is written: a disk that is too full says so at once.
     """
     import numpy as np
 

@@ -30,6 +30,7 @@ from lava_meta.graph.conv import LARGEST_MAP, ConvLayer
 from lava_meta.graph.dense import DenseLayer, Readout, reach
 from lava_meta.graph.inputs import Binarize, check_levels, check_range, level_dtype
 from lava_meta.graph.norm import GroupNorm
+from lava_meta.html import table
 from lava_meta.io.file_kinds import NETWORK, require_kind
 from lava_meta.io.files import reading
 from lava_meta.io.memory import require_memory
@@ -271,6 +272,18 @@ class BinaryGraph:
         }
 
     # Summary.
+
+    def __repr__(self) -> str:
+        return f"BinaryGraph({self.sizes})"
+
+    def _repr_html_(self) -> str:
+        rows = self.summary()
+        return table([*rows[0]], [[*row.values()] for row in rows], repr(self))
+
+    @property
+    def sizes(self) -> str:
+        """Inputs and units per layer, such as "784-512-10"."""
+        return "-".join(map(str, (self.n_in, *(layer.n_out for _, layer in self.named_layers()))))
 
     def summary(self) -> list[dict[str, Any]]:
         """One row a layer: name, inputs, units, synapses, bits kept, and operations an image.

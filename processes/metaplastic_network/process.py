@@ -20,7 +20,7 @@ class MetaplasticNetwork(AbstractProcess):
     time step of ports costs Lava's simulator more than the step of learning. It follows Lava's asynchronous protocol:
     a run of N steps learns the next N groups of `lanes` images.
 
-    All of it lies in memory that the user's process shares (`processes.actors.shared_array`): `images` (n, n_in) int16
+    All of it lies in memory that the user's process shares (`shared_memory.shared_array`): `images` (n, n_in) int16
     and `labels` (n,) int32, from which groups are taken in order; `states`, one a layer; `progress` int64 (2,), the
     next image and how many were classified right before they were learned. A step past the last whole group ends the
     run with a `DataError`.

@@ -16,12 +16,12 @@ from lava_meta.online_learning import LayerSettings, OnlineRule
 from lava_meta.online_learning.backend import LocalEngine
 from lava_meta.online_learning.network import PlasticNetwork
 from lava_meta.online_learning.reference import STATE, initial_state
-from lava_meta.processes.actors import shared_array
 from lava_meta.processes.error_neurons.process import ErrorNeurons
 from lava_meta.processes.labelled_source.process import LabelledSource
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 from lava_meta.processes.metaplastic_network.process import MetaplasticNetwork
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
+from lava_meta.processes.shared_memory import shared_array
 
 pytestmark = pytest.mark.lava
 RULE = OnlineRule(lr=0.05)
