@@ -78,7 +78,7 @@ class Learner:
         rule: an `OnlineRule`, or a consolidation function of |h| / limit for a rule with defaults.
         backend: "lava" learns inside Lava's simulator; "oracle" runs the reference implementation in numpy, "kernels"
             the compiled one; in fixed point all three end in identical states. In floating point "kernels" equals the
-            oracle within rounding.
+            reference within rounding.
         front: frozen layers of a converted network before the first of `sizes` (see `lava_meta.online`).
         options: the fields of `LearnerOptions`, by name; all can be read on the learner.
 
