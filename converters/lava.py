@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from lava_meta.errors import RunError, available, require_lava
 from lava_meta.graph import BinaryGraph
 from lava_meta.io.learned import Learned, from_header, to_header
+from lava_meta.progress import ImagesProgress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -298,12 +299,13 @@ class LavaNetwork:
         with contextlib.ExitStack() as stack:
             self._streaming = True
             stack.callback(self.stop)
-            with _bar(total, enabled=progress) as advance:
+            with ImagesProgress(progress) as bar:
+                bar.begin("images", total)
                 for pixels in blocks:
                     for part in self._started(lanes, layers).stream(pixels):
                         if "classes" in names:
                             part["classes"] = self.graph.readout.classes(part["readout"])
-                        advance(len(part[layers[0]]))
+                        bar.advance(len(part[layers[0]]))
                         yield {name: part[name] for name in names}
             self._streaming = False
             if self._depth > 0:
@@ -336,18 +338,3 @@ def check_lanes(lanes: int) -> int:
     if lanes < 1:
         raise ValueError(f"lanes is {lanes}; a time step takes at least one image")
     return int(lanes)
-
-
-@contextlib.contextmanager
-def _bar(total: int | None, enabled: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar over `total` images on standard error, a counter where None; yields what advances it."""
-    if not enabled:
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("images", total=total)
-        yield lambda count: bar.update(task, advance=count)

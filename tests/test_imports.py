@@ -21,7 +21,7 @@ FOLDERS = {
     "experiments": "lava_meta.experiments",
 }
 FLOORS = (
-    {"errors", "html", "moved", "version"},
+    {"errors", "html", "moved", "progress", "version"},
     {"io"},
     {"rule"},
     {"data", "graph"},

@@ -35,9 +35,9 @@ from lava_meta.online_learning.device import Device
 from lava_meta.online_learning.history import History, Probe
 from lava_meta.online_learning.reference import initial_state
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule, Precision, check_precision
+from lava_meta.progress import ImagesProgress
 from lava_meta.rule import Consolidation
 from lava_meta.training.metrics import AccuracyMatrix
-from lava_meta.training.progress import ImagesProgress
 
 if TYPE_CHECKING:
     from lava_meta.converters.lava import LavaNetwork

@@ -34,12 +34,12 @@ from lava_meta.errors import DivergenceError, FormatError
 from lava_meta.io.learned import Learned, added, learned_of
 from lava_meta.nn import learning_shares
 from lava_meta.optim.threads import BusyCores, threads_for, torch_threads
+from lava_meta.progress import TrainingProgress
 from lava_meta.training.checkpoint import load_optimizer, optimizer_tensors
 from lava_meta.training.divergence import broken_parameter, broken_sums
 from lava_meta.training.evaluation import device_of, evaluate, has_statistics
 from lava_meta.training.methods import Hooks, Method
 from lava_meta.training.metrics import AccuracyMatrix
-from lava_meta.training.progress import TrainingProgress
 from lava_meta.training.run_folder import RunFolder, describe, m_in_folder, open_run
 from lava_meta.training.settings import TrainSettings
 from lava_meta.training.steps import step_for
