@@ -13,7 +13,7 @@ QUIET_SECONDS = 10.0  # without a terminal: time between lines inside a part
 class TrainingProgress:
     """Reports on standard error; a context manager. `enabled=False` says nothing at all."""
 
-    def __init__(self, parts: int, epochs: int, enabled: bool) -> None:
+    def __init__(self, parts: int, epochs: int, *, enabled: bool) -> None:
         self.parts, self.epochs = parts, epochs
         self._console = Console(stderr=True)
         self._lines = enabled and not self._console.is_terminal
