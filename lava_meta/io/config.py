@@ -89,8 +89,17 @@ def override(settings: S, texts: Iterable[str]) -> S:
         name, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"{text!r}: give KEY=VALUE")
-        values[name.strip().replace("-", "_")] = value.strip()
+        values[_name(name)] = value.strip()
     return changed(settings, values, from_text=True)
+
+
+def knows(settings: Any, text: str) -> bool:
+    """Whether there is a setting of this name or path, as `override` takes it."""
+    try:
+        outer, _, inner = _path(settings, _name(text)).partition(".")
+    except ValueError:
+        return False
+    return not inner or knows(getattr(settings, outer), inner)
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
@@ -99,11 +108,19 @@ def to_dict(settings: Any) -> dict[str, Any]:
     return dict(_adapter(kind).dump_python(settings, mode="json"))
 
 
+def lines(settings: Any) -> list[str]:
+    """Every setting as "training.lr = 0.01"."""
+    return [f"{path} = {value}" for path, value in _leaves(to_dict(settings)).items()]
+
+
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The mapping in a YAML or JSON file. Raises `FormatError` for a file that is not one."""
     with reading(path):
         with open_regular(path) as file:
-            found = yaml.load(file, _Loader)
+            try:
+                found = yaml.load(file, _Loader)
+            except yaml.YAMLError as error:
+                raise FormatError(" ".join(str(error).split())) from error
         if not isinstance(found, dict):
             raise FormatError("it holds no settings: give lines such as epochs: 3")
         return found
@@ -128,6 +145,10 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _name(text: str) -> str:
+    return text.strip().replace("-", "_")
+
+
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
@@ -147,14 +168,14 @@ def _adapters_of(kind: Any) -> dict[str, TypeAdapter[Any]]:
 
 def _path(settings: Any, name: str) -> str:
     """The path of a setting that is given by its name or by its path."""
-    own = {field.name for field in fields(settings)}
+    own = [field.name for field in fields(settings)]
     if name.partition(".")[0] in own:
         return name
     holders = [outer for outer in own if is_dataclass(getattr(settings, outer)) and _knows(settings, outer, name)]
     if len(holders) == 1:
         return f"{holders[0]}.{name}"
     if holders:
-        raise ValueError(f"{name} is a setting of {' and of '.join(sorted(holders))}: give one, as {holders[0]}.{name}")
+        raise ValueError(f"{name} is a setting of {' and of '.join(holders)}: give one, as {holders[0]}.{name}")
     raise ValueError(f"there is no setting {name!r}; there are {_keys(settings)}")
 
 
@@ -163,14 +184,15 @@ def _knows(settings: Any, outer: str, name: str) -> bool:
 
 
 def _keys(settings: Any) -> str:
-    """Every setting's path, for messages."""
-    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    paths = [
-        f"{name}.{inner.name}" if inner else name
-        for name, value in values.items()
-        for inner in (fields(value) if is_dataclass(value) else (None,))
-    ]
-    return ", ".join(paths)
+    return ", ".join(_leaves(to_dict(settings)))
+
+
+def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Every value by its path."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _leaves(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
+    return found
 
 
 def _valid(name: str, adapter: TypeAdapter[Any], value: Any, *, strict: bool) -> Any:
