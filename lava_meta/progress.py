@@ -19,7 +19,7 @@ def _draws_bars(console: Console) -> bool:
 class TrainingProgress:
     """Reports on standard error; a context manager. `enabled=False` says nothing at all."""
 
-    def __init__(self, parts: int, epochs: int, enabled: bool) -> None:
+    def __init__(self, parts: int, epochs: int, *, enabled: bool) -> None:
         self.parts, self.epochs = parts, epochs
         self._console = Console(stderr=True)
         self._lines = enabled and not _draws_bars(self._console)

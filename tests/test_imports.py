@@ -112,8 +112,6 @@ def circle(arrows: dict[str, list[tuple[int, str]]]) -> list[str]:
 STILL_UP = {"lava_meta.online_learning.converted", "lava_meta.online_learning.learner"}
 STILL_IN_A_CIRCLE = {
     "lava_meta.converters",
-    "lava_meta.experiments.common.rules",
-    "lava_meta.experiments.common.training",
     "lava_meta.online_learning",
     "lava_meta.online_learning.converted",
     "lava_meta.online_learning.files",

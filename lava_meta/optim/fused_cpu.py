@@ -79,7 +79,8 @@ _GATES: dict[str, Any] = {
 def gate_of(f: Consolidation) -> Gate | None:
     """The compiled form of `f`; None if there is none, as for a function of the user's own."""
     if form := closed_form(f):
-        return _GATES[form.name](_F(form.number))
+        gate: Gate = _GATES[form.name](_F(form.number))
+        return gate
     if type(f) is Table:
         points, values = np.array(f.points), np.array(f.values)
         slopes = np.append(np.diff(values) / np.diff(points), 0)
