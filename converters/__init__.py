@@ -26,7 +26,7 @@ __all__ = ["LavaNetwork", "convert", "load", "register"]
 
 
 def convert(
-    model: nn.Module,
+    model: nn.Module | Learner,
     *,
     task: int = 0,
     mean: Any = None,
@@ -49,7 +49,8 @@ def convert(
     does to x before the first layer (`2 * x - 1`) comes on top.
 
     Args:
-        model: `lava_meta.nn.BinaryMLP`, `BinaryConvNet`, or a chain of the modules in `converters.reading.SUPPORTED`,
+        model: a `Learner`, of which the network that it is now is taken and to which no other argument applies; or
+            `lava_meta.nn.BinaryMLP`, `BinaryConvNet`, or a chain of the modules in `converters.reading.SUPPORTED`,
             as an `nn.Sequential` or in a forward of its own; compiled, data-parallel, pruned and parametrized ones too.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
         mean: as given to torchvision's `Normalize`: a number, or one per channel, in a tuple, list, array or tensor, in
@@ -68,8 +69,12 @@ def convert(
 
     Raises:
         ConversionError: something cannot be converted, or layers differ; the message names them.
-        TypeError: `model` is no `nn.Module`.
+        TypeError: `model` is neither an `nn.Module` nor a `Learner`.
     """
+    from lava_meta.online_learning import Learner
+
+    if isinstance(model, Learner):
+        return LavaNetwork(model.graph(), learned=model.learned, timeout=model.timeout)
     from lava_meta.converters.calling import rng_kept
     from lava_meta.converters.parity import check
     from lava_meta.converters.torch import to_graph

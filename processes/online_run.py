@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from lava.magma.core.run_configs import Loihi2SimCfg
 
-from lava_meta.online_learning.backend import Front, State
-from lava_meta.online_learning.learner import SNAPSHOT
+from lava_meta.online_learning.backend import SNAPSHOT
+from lava_meta.online_learning.encoding import Front
+from lava_meta.online_learning.neurons import State
 from lava_meta.online_learning.reference import STATE
 from lava_meta.online_learning.settings import LayerSettings
 from lava_meta.processes.binary_network.models import BinaryNetworkModel

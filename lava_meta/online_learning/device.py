@@ -75,23 +75,24 @@ class Device:
     @property
     def up(self) -> int:
         """Factor of a step up, with 12 fraction bits."""
-        return round((1 + self.asymmetry) * 2**FACTOR_BITS)
+        return round((1 + self.asymmetry) * (1 << FACTOR_BITS))
 
     @property
     def down(self) -> int:
         """Factor of a step down, with 12 fraction bits."""
-        return round((1 - self.asymmetry) * 2**FACTOR_BITS)
+        return round((1 - self.asymmetry) * (1 << FACTOR_BITS))
 
     @property
     def relative(self) -> int:
         """What a unit of the sum of bytes adds to a write, as a share of it, with 16 fraction bits."""
-        return round(self.relative_noise / NOISE_DEVIATION * 2**NOISE_BITS)
+        return round(self.relative_noise / NOISE_DEVIATION * (1 << NOISE_BITS))
 
     def absolute(self, full_range: int) -> int:
         """What a unit of the sum of bytes adds to a write, in stored units, with 16 fraction bits."""
-        return round(self.absolute_noise * full_range / NOISE_DEVIATION * 2**NOISE_BITS)
+        return round(self.absolute_noise * full_range / NOISE_DEVIATION * (1 << NOISE_BITS))
 
     @property
     def loss(self) -> int:
         """Share of the stored value lost every `DRIFT_EVERY` images, with 24 fraction bits."""
-        return round((1 - (1 - self.drift) ** (DRIFT_EVERY / 1000)) * 2**DRIFT_BITS)
+        kept = math.pow(1 - self.drift, DRIFT_EVERY / 1000)
+        return round((1 - kept) * (1 << DRIFT_BITS))

@@ -53,4 +53,6 @@ def bell(image_key: NDArray[Any], inputs: NDArray[Any], units: int) -> NDArray[A
     """int64 (inputs, units): sums of the four bytes of a draw, less their mean of 510; near to normal."""
     rows = mix(image_key + inputs.astype(np.uint32))
     word = mix(rows[:, None] + np.arange(units, dtype=np.uint32) * np.uint32(GOLDEN))
-    return np.ascontiguousarray(word).view(np.uint8).reshape(*word.shape, 4).sum(axis=-1, dtype=np.int64) - 510
+    four = np.ascontiguousarray(word).view(np.uint8).reshape(*word.shape, 4)
+    sums: NDArray[Any] = four.sum(axis=-1, dtype=np.int64) - 510
+    return sums

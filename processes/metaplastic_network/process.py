@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from lava.magma.core.process.process import AbstractProcess
 
-from lava_meta.online_learning.backend import Front, State
+from lava_meta.online_learning.encoding import Front
+from lava_meta.online_learning.network import PlasticNetwork
+from lava_meta.online_learning.neurons import State
 from lava_meta.online_learning.settings import LayerSettings
 
 
@@ -23,7 +25,7 @@ class MetaplasticNetwork(AbstractProcess):
     next image and how many were classified right before they were learned. A step past the last whole group ends the
     run with a `DataError`.
 
-    settings, feedback, front: as for `online_learning.engine.LocalEngine`.
+    settings, feedback, front: as for `online_learning.network.PlasticNetwork`.
     """
 
     def __init__(
@@ -40,7 +42,8 @@ class MetaplasticNetwork(AbstractProcess):
         name: str | None = None,
     ) -> None:
         super().__init__(
-            engine=(tuple(settings), tuple(states), tuple(feedback), lanes, True, front),
+            network=PlasticNetwork(list(settings), list(states), list(feedback), front),
+            lanes=lanes,
             images=images,
             labels=labels,
             progress=progress,

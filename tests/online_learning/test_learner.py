@@ -8,6 +8,7 @@ import torch
 from online_oracle import readout_step
 from own_function import Soft
 
+from lava_meta.converters.online import online
 from lava_meta.data import Dataset, Images, load_dataset
 from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.errors import DataError, DivergenceError, FormatError
@@ -20,14 +21,13 @@ from lava_meta.online_learning import (
     hidden_histogram,
     is_learner,
     load_learner,
-    online,
     saturation,
     threshold_drift,
 )
 from lava_meta.online_learning import draws as random_draws
-from lava_meta.online_learning.backend import make_layer
 from lava_meta.online_learning.class_errors import ClassError
 from lava_meta.online_learning.compiled.fixed import CompiledLayer
+from lava_meta.online_learning.forms import make_layer
 from lava_meta.online_learning.reference import STATE, FixedLayer, FloatLayer, initial_state
 from lava_meta.rule import (
     Constant,
@@ -99,7 +99,7 @@ def test_errors_pass_down_as_autograd_passes_them_through_binary_weights_and_the
     inputs = torch.tensor(x, dtype=torch.float32, requires_grad=True)
     w = torch.tensor(weight, dtype=torch.float32)
     distance = inputs @ w - 0.1 * w.sum(0)
-    window = (distance.abs() <= 5 / 8 * torch.tensor(layer.deviation)).float()
+    window = (distance.abs() <= 5 / 8 * torch.tensor(layer.state["deviation"])).float()
     assert 0 < window.sum() < 16
     (distance * window * torch.tensor(error)).sum().backward()
 
@@ -182,8 +182,8 @@ def test_levels_forgetting_and_frozen_synapses_equal_the_twin_to_the_bit(bits, c
         form(settings, state) for form, state in zip((FixedLayer, CompiledLayer), copies(settings, 2), strict=True)
     )
     for layer in (twin, compiled):
-        layer.set_thresholds(np.arange(23) - 11)
-        np.testing.assert_array_equal(layer.integer_thresholds(), np.arange(23) - 11)
+        layer.neurons.set_thresholds(np.arange(23) - 11)
+        np.testing.assert_array_equal(layer.neurons.integer_thresholds(), np.arange(23) - 11)
     before = twin.hidden.copy()
     for _ in range(100):
         x = generator.integers(0, settings.max_level + 1, (2, 37)) * (generator.random((2, 37)) < 0.5)
@@ -217,7 +217,8 @@ def test_the_compiled_float_layer_equals_its_twin_within_rounding(consolidation,
     rule = OnlineRule(lr=0.05, consolidation=consolidation, memory=300 if readout else None)
     settings = LayerSettings(37, 23, readout, "float", rule, input_mean=0.0 if readout else 0.3, max_level=16)
     twin, compiled = (
-        make_layer(settings, state, fast) for fast, state in zip((False, True), copies(settings, 2), strict=True)
+        make_layer(settings, state, compiled=fast)
+        for fast, state in zip((False, True), copies(settings, 2), strict=True)
     )
     assert (type(twin) is type(compiled)) == (consolidation.kind == "table")  # which the kernels do not know
     for _ in range(100):

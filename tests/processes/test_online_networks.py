@@ -10,9 +10,11 @@ import pytest
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.io.source import RingBuffer
 
+from lava_meta.converters.online import online
 from lava_meta.errors import ConversionError, RunError
-from lava_meta.online_learning import LayerSettings, OnlineRule, online
+from lava_meta.online_learning import LayerSettings, OnlineRule
 from lava_meta.online_learning.backend import LocalEngine
+from lava_meta.online_learning.network import PlasticNetwork
 from lava_meta.online_learning.reference import STATE, initial_state
 from lava_meta.processes.error_neurons.process import ErrorNeurons
 from lava_meta.processes.labelled_source.process import LabelledSource
@@ -79,7 +81,7 @@ def twin(count: int) -> list[dict[str, np.ndarray]]:
     images, labels = grey(60)
     spikes = (images > images.mean(axis=1, keepdims=True)).astype(np.int8)
     states = states_of(layer_settings())
-    LocalEngine(layer_settings(), states, [None, None]).learn(spikes[:count], labels[:count])
+    LocalEngine(PlasticNetwork(layer_settings(), states, [None, None])).learn(spikes[:count], labels[:count])
     return states
 
 

@@ -1,4 +1,4 @@
-"""The learning engine's integers, compiled: the same tags as those of `online_learning.engine_synapses`.
+"""The learning engine's integers, compiled: the same tags as those of `online_learning.learning_engine.synapses`.
 
 One thread, and compiled for fixed types when this module is imported, as the other kernels.
 """
