@@ -367,14 +367,14 @@ class Learner:
 
     def predict(self, images: Any) -> NDArray[Any]:
         """Classes int64 (n,) of raw images, by the network as it is now: in Lava where the backend is "lava"."""
-        from lava_meta.graph.packed.network import classify
+        from lava_meta.graph.packed.compiled import classify
 
         spikes = self.encode(images)
         return self.network().predict(spikes) if self.backend == "lava" else classify(self.graph(), spikes)
 
     def accuracy(self, images: Images) -> float:
         """Share of `images` classified right, by the compiled kernels."""
-        from lava_meta.graph.packed.network import classify
+        from lava_meta.graph.packed.compiled import classify
 
         self._check_images(images)
         return float((classify(self.graph(), self.encode(images.x)) == images.y.numpy()).mean())
