@@ -302,7 +302,7 @@ class Learner:
 
     def accuracy(self, images: Images) -> float:
         """Share of `images` classified right, by the compiled kernels."""
-        from lava_meta.graph.packed.network import classify
+        from lava_meta.graph.packed.compiled import classify
 
         self._check_images(images)
         return float((classify(self.graph(), self.encode(images.x)) == images.y.numpy()).mean())
