@@ -18,7 +18,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from lava_meta.converters import convert
 from lava_meta.converters.online import online
@@ -30,6 +29,7 @@ from lava_meta.experiments.common.online import PLAIN, OnlineSettings, arms_of, 
 from lava_meta.experiments.common.settings import changed
 from lava_meta.nn import BinaryMLP
 from lava_meta.online_learning import hidden_histogram, saturation
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import arm_styles
 from lava_meta.training import TrainSettings, train

@@ -25,6 +25,7 @@ from lava_meta.graph.dense import check_array
 from lava_meta.graph.inputs import Domain
 from lava_meta.graph.network_file import name_of, read_network
 from lava_meta.graph.nodes import KINDS, BinaryWeight, Bounds, Conv, Linear, Node, Shape, Weight, WideWeight
+from lava_meta.html import Summarised
 from lava_meta.io.files import reading
 from lava_meta.io.memory import require_memory
 from lava_meta.io.sealed import GRAPH, sealed_bytes, write_sealed
@@ -85,8 +86,8 @@ class Placed:
         return np.dtype(np.int8 if self.low >= -128 and self.high < 128 else np.int64)
 
 
-@dataclass(frozen=True, eq=False)
-class AcyclicGraph(Domain):
+@dataclass(frozen=True, eq=False, repr=False)
+class AcyclicGraph(Domain, Summarised):
     """A whole network.
 
     Raises `ValueError` when nodes do not fit each other, name one that does not stand before them, or could pass 62
@@ -256,6 +257,11 @@ class AcyclicGraph(Domain):
         return header, tensors
 
     # Summary.
+
+    @property
+    def sizes(self) -> str:
+        """Inputs, nodes and classes: "3x32x32, 45 nodes, 10 classes"."""
+        return f"{'x'.join(map(str, self.input_shape))}, {len(self.nodes)} nodes, {self.n_out} classes"
 
     def summary(self) -> list[dict[str, Any]]:
         """One row a node, and the readout: name, kind, inputs, units, synapses, bits kept, and operations an image."""

@@ -29,7 +29,7 @@ from lava_meta.graph.dense import DenseLayer, Readout, reach
 from lava_meta.graph.inputs import Binarize, Domain
 from lava_meta.graph.network_file import name_of, read_network
 from lava_meta.graph.norm import GroupNorm
-from lava_meta.html import table
+from lava_meta.html import Summarised
 from lava_meta.io.files import reading
 from lava_meta.io.memory import require_memory
 from lava_meta.io.sealed import GRAPH, sealed_bytes, write_sealed
@@ -41,8 +41,8 @@ _ORACLE_BYTES = 32  # a value of one image, as integers, as float64, and as what
 _ORACLE_BATCH = {False: 256, True: 16}  # images at once, without and with convolutions
 
 
-@dataclass(frozen=True, eq=False)
-class BinaryGraph(Domain):
+@dataclass(frozen=True, eq=False, repr=False)
+class BinaryGraph(Domain, Summarised):
     """A whole network: hidden layers, the readout, and the input convention.
 
     Raises `ValueError` when layers do not fit each other or the input, or could sum to more than int64 holds.
@@ -219,13 +219,6 @@ class BinaryGraph(Domain):
         }
 
     # Summary.
-
-    def __repr__(self) -> str:
-        return f"BinaryGraph({self.sizes})"
-
-    def _repr_html_(self) -> str:
-        rows = self.summary()
-        return table([*rows[0]], [[*row.values()] for row in rows], repr(self))
 
     @property
     def sizes(self) -> str:
