@@ -21,7 +21,7 @@ FOLDERS = {
     "experiments": "lava_meta.experiments",
 }
 FLOORS = (
-    {"errors", "moved", "version"},
+    {"errors", "jit", "moved", "version"},
     {"io"},
     {"rule"},
     {"data", "graph"},
