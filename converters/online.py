@@ -76,15 +76,7 @@ class LavaBackend:
         """The network in Lava, in the form that the options have."""
         from lava_meta.processes.online_run import LavaEngine
 
-        return LavaEngine(
-            network.settings,
-            network.states,
-            network.feedback,
-            options.lanes,
-            options.timeout,
-            options.form,
-            network.front,
-        )
+        return LavaEngine(network, lanes=options.lanes, timeout=options.timeout, form=options.form)
 
     def classes(self, graph: BinaryGraph, inputs: NDArray[Any], options: LearnerOptions) -> NDArray[np.int64]:
         """By a `LavaNetwork`."""

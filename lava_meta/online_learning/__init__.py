@@ -28,6 +28,7 @@ from lava_meta.online_learning.history import (
     threshold_drift,
 )
 from lava_meta.online_learning.learner import Learner, load_learner
+from lava_meta.online_learning.options import LearnerOptions
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "History",
     "LayerSettings",
     "Learner",
+    "LearnerOptions",
     "OnlineRule",
     "accuracy_on",
     "flip_rate",

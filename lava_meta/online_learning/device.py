@@ -12,8 +12,8 @@ and a device that rounds a synapse at a time is, to the bit, the memory of whole
     h <- h * (1 - drift)                    over 1,000 images
 
 n and n' are new for every synapse and write: each the sum of four uniform bytes of a hash, of mean 0 and deviation 1,
-near to a normal distribution and never beyond 3.46. Everything is integers: the twin, its compiled form and Lava agree
-to the bit.
+near to a normal distribution and never beyond 3.46. Everything is integers: the reference, its compiled form and Lava
+agree to the bit.
 
 Sources of the forms: up and down steps of different size with noise from write to write, after Gokmen and Vlasov,
 "Acceleration of deep neural network training with resistive cross-point devices", Front. Neurosci. 10:333 (2016); one

@@ -1,4 +1,4 @@
-"""A metaplastic layer whose hidden weights lie in a real memory: the clear form of `Device`'s equations."""
+"""A metaplastic layer whose hidden weights lie in a real memory: the reference of `Device`'s equations."""
 
 from __future__ import annotations
 

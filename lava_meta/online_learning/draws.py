@@ -2,7 +2,7 @@
 
 Stochastic rounding needs a draw for every synapse and image. Here a draw is a hash of (seed, image, input, unit): it
 does not depend on the order of updates, on which inputs were active, or on where a run was interrupted, so a run in
-Lava, a run of the twin and a run that was resumed all draw the same bits.
+Lava, a run of the reference implementation and a run that was resumed all draw the same bits.
 
     key       = mix(seed ^ mix(image))
     row_j     = mix(key + j)                                  j: input

@@ -160,7 +160,7 @@ class Front:
         return self
 
     def signs(self, *, compiled: bool) -> Callable[[NDArray[Any]], NDArray[Any]]:
-        """The function from pixels (n, pixels) to signs int8 (n, units): the graph's oracle, or its compiled form."""
+        """From pixels (n, pixels) to signs int8 (n, units): the graph's reference, or its compiled form."""
         if not compiled:
             return lambda pixels: self.graph.activations(pixels)[self.name]
         from lava_meta.graph.packed.network import PackedNetwork

@@ -5,6 +5,7 @@ A probe is any function of the learner. It is called between groups of images, o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -44,6 +45,35 @@ class History:
     seconds: float = 0.0  # spent learning, evaluation and probes left out
     probe_seconds: float = 0.0  # spent in probes
     probes: list[dict[str, Any]] = field(default_factory=list)  # {"images": learned so far, probe name: value, ...}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of `fit`."""
+
+    images: int | None  # of each part, at most
+    every: int | None  # images between two looks
+    probes: tuple[Probe, ...]
+    history: History = field(default_factory=History)
+
+    def __post_init__(self) -> None:
+        for name in ("images", "every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it is at least 1, or None for all")
+
+    def count(self, images: int, seconds: float) -> None:
+        """So many more are learned."""
+        self.history.images += images
+        self.history.seconds += seconds
+
+    def look(self, learner: Any) -> None:
+        """Ask the probes."""
+        if self.probes:
+            began = time.perf_counter()
+            values = {probe.__name__: probe(learner) for probe in self.probes}
+            self.history.probes.append({"images": self.history.images, "part": learner.parts_learned, **values})
+            self.history.probe_seconds += time.perf_counter() - began
 
 
 def hidden_histogram(bins: int = 16) -> Probe:

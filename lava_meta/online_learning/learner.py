@@ -15,12 +15,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lava_meta import providers
@@ -35,7 +36,7 @@ from lava_meta.online_learning import files
 from lava_meta.online_learning.backend import BACKEND, SNAPSHOT, Backend, Engine
 from lava_meta.online_learning.device import Device
 from lava_meta.online_learning.encoding import Front, encoding_of
-from lava_meta.online_learning.history import History, Probe
+from lava_meta.online_learning.history import History, Probe, Run
 from lava_meta.online_learning.network import PlasticNetwork, check_sizes
 from lava_meta.online_learning.neurons import State
 from lava_meta.online_learning.options import LearnerOptions, as_rule
@@ -47,6 +48,7 @@ from lava_meta.training.metrics import AccuracyMatrix
 if TYPE_CHECKING:
     from lava_meta.loihi.cost import Report
 
+OWN = "images of the user's own"
 _SAVED = (
     "sizes",
     "precision",
@@ -76,24 +78,9 @@ class Learner:
         rule: an `OnlineRule`, or a consolidation function of |h| / limit for a rule with defaults.
         backend: "lava" learns inside Lava's simulator; "oracle" runs the reference implementation in numpy, "kernels"
             the compiled one; in fixed point all three end in identical states. In floating point "kernels" equals the
-            oracle within rounding.
+            reference within rounding.
         front: frozen layers of a converted network before the first of `sizes` (see `lava_meta.online`).
-        options: the fields of `LearnerOptions`:
-
-            - precision: "float", or the bits of a hidden weight, 3 to 16: then no step uses a floating-point number.
-            - feedback: "symmetric" passes errors down through the binary weights; "direct" through fixed random signs.
-            - seed: of everything that is drawn.
-            - lanes: images a time step. They see the same weights; then their steps are taken in order.
-            - device: the memory that holds the hidden weights, a `Device`; None is an ideal one of whole levels.
-            - inputs: what the first layer sees of an image, "spikes" or "pixels" (graded spikes of up to 8 bits).
-            - input_mean: mean of the first layer's inputs, 0 to 1, which sets its thresholds; by default that of the
-              first images. max_level: the brightest level; by default that of the first images.
-            - plastic: names of the layers that learn, of `hidden1`, `hidden2`, ..., `readout`; by default all. The
-              synapses of the others stay as they are.
-            - form: how it runs in Lava: "fused", one Process; "layers", a Process per layer. Both end in identical
-              states. "engine" learns in Lava's own learning engine, as a chip would (docs/engine.md): precision 9 or
-              "float", one lane, feedback "direct" if there are hidden layers; `hidden` are then its tags.
-            - timeout: seconds without a finished time step after which a run in Lava is given up.
+        options: the fields of `LearnerOptions`, by name; all can be read on the learner.
 
     Raises:
         ValueError, TypeError: arguments that do not fit.
@@ -156,28 +143,24 @@ class Learner:
     ) -> History:
         """Learn each part of `stream` once, in order, its images shuffled by (seed, parts learned before).
 
-        What is learned is added to `learned` (`lava_meta.io.learned`), which files keep.
+        What is learned is added to `learned`, which files keep. A failure in Lava (`RunError`) and Ctrl-C leave what
+        was learned up to the last snapshot, 1,000 images ago or less, and `under_way` says where: `fit` with the same
+        part goes on from there, to the identical state.
 
         Args:
             stream: a scenario, images, or several of them.
             probes: called after each part, and after every `every` images.
-            images: of each part, at most this many.
+            images: of each part, at most this many. Of several lanes, a last group that is not full is left out.
             every: images between two calls of the probes.
             evaluate: measure a scenario's tests before learning and after each part; False measures only at the end.
             progress: show a bar, or elsewhere than in a terminal a line now and then.
-
-        With several lanes, a last group of a part that is not full is left out.
-
-        A failure in Lava (`RunError`) and Ctrl-C leave what was learned up to the last snapshot, 1,000 images ago or
-        less, and `under_way` says where: `fit` with the same part goes on from there, to the identical state.
 
         Raises:
             DataError: an empty stream, or a part with fewer images than lanes.
             ValueError: images that do not fit the network.
         """
-        scenario = stream if isinstance(stream, Scenario) else None
-        tests = [] if scenario is None else list(scenario.tests)
-        run = _Run(images, every, tuple(probes))
+        tests = list(stream.tests) if isinstance(stream, Scenario) else []
+        run = Run(images, every, tuple(probes))
         rows = [self._accuracies(tests, measure=evaluate)]
         self.learned = added(self.learned, self._account(stream))
         with self, ImagesProgress(progress) as bar:
@@ -186,24 +169,65 @@ class Learner:
                 rows.append(self._accuracies(tests, measure=evaluate))
         if len(rows) == 1:
             raise DataError("the stream has no images to learn")
-        if scenario is not None:
+        if isinstance(stream, Scenario):
             rows[-1] = self._accuracies(tests, measure=True)
-            names = tuple(test.name for test in tests)
-            run.history.accuracy = AccuracyMatrix(np.array(rows), scenario.task_of, names)
+            run.history.accuracy = AccuracyMatrix(np.array(rows), stream.task_of, tuple(test.name for test in tests))
         return run.history
+
+    def partial_fit(self, x: Any, y: Any) -> Learner:
+        """Learn images once, in the order in which they come, and return the learner.
+
+        The first images that a learner sees set its `input_mean`; `max_level` is that of its options, or of the images
+        that `fit` saw. Inside a `with` block, Lava's processes stay for the next call.
+
+        Args:
+            x: raw images, uint8 (n, ...), numpy or torch, n a multiple of the lanes; or one image (...).
+            y: their classes, integers (n,); or one class.
+
+        Raises:
+            DataError, TypeError, ValueError: images or classes that do not fit.
+        """
+        part = self._own_images(x, y)
+        self._check_images(part)
+        self._meet(part)
+        inputs, labels = self.encode(part.x), part.y.numpy()
+        self.learned = added(self.learned, self._account(part))
+        with self:
+            engine = self._started()
+            for some in _groups(np.arange(len(part)), SNAPSHOT, self.lanes):
+                with self.net.unchanged_on_failure():
+                    engine.learn(inputs[some], labels[some])
+        return self
+
+    def _own_images(self, x: Any, y: Any) -> Images:
+        """Images (n, ...) and classes (n,), or one of each, checked."""
+        images, classes = np.asarray(x), np.asarray(y)
+        if classes.ndim == 0:
+            images, classes = images[None], classes[None]
+        if classes.dtype.kind not in "ui" or len(classes) % self.lanes:
+            raise ValueError(
+                f"y is {classes.dtype} of shape {classes.shape}; give one class per image, integers, and a multiple of "
+                f"the {self.lanes} lanes"
+            )
+        if images.ndim < 2 or not images.size:
+            raise DataError(
+                f"there are no images in x of shape {images.shape}; give images (n, ...), or one with one y"
+            )
+        flat = torch.from_numpy(np.ascontiguousarray(images.reshape(len(images), -1)))
+        return Images(flat, torch.from_numpy(classes.astype(np.int64)), OWN, self.sizes[-1], self.max_level)
 
     def _account(self, stream: Scenario | Images | Iterable[Images]) -> Learned:
         """What the learner's file will say of this training."""
         known = stream if isinstance(stream, Scenario) else None
         return Learned(
-            scenario=getattr(stream, "name", "images of the user's own"),
+            scenario=getattr(stream, "name", OWN),
             recipe=None if known is None else known.recipe,
             checksum=None if known is None else known.checksum(),
             rule=self.rule.consolidation.described(),
             seed=self.seed,
         )
 
-    def _learn_part(self, part: Images, run: _Run, bar: ImagesProgress) -> None:
+    def _learn_part(self, part: Images, run: Run, bar: ImagesProgress) -> None:
         self._check_images(part)
         self._meet(part)
         x, labels = self.encode(part.x), part.y.numpy()
@@ -215,7 +239,8 @@ class Learner:
         for chosen in _groups(order, run.every or len(order), self.lanes):
             started = time.perf_counter()
             for some in _groups(chosen, SNAPSHOT, self.lanes):
-                right += self._learn_or_restore(engine, x[some], labels[some])
+                with self.net.unchanged_on_failure():
+                    right += engine.learn(x[some], labels[some])
                 begun += len(some)
                 self.under_way = (part.name, begun)
                 bar.advance(len(some))
@@ -240,15 +265,6 @@ class Learner:
         if len(order) < self.lanes:
             raise DataError(f"{part.name} has {len(order)} images to learn, fewer than the {self.lanes} lanes")
         return order[: len(order) // self.lanes * self.lanes]
-
-    def _learn_or_restore(self, engine: Engine, x: NDArray[Any], labels: NDArray[Any]) -> int:
-        """Learn a snapshot's images: what stops this leaves the network as it was before."""
-        before = self.net.snapshot()
-        try:
-            return engine.learn(x, labels)
-        except BaseException:
-            self.net.restore(before)
-            raise
 
     def _meet(self, images: Images) -> None:
         """Take the levels and the mean of the first images for the first layer's own."""
@@ -382,35 +398,6 @@ def load_learner(path: str | os.PathLike[str], backend: str | None = None) -> Le
             part, images = header["under_way"]
             learner.under_way = (str(part), files.check_count("under_way", images))
         return learner
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One call of `fit`."""
-
-    images: int | None  # of each part, at most
-    every: int | None  # images between two looks
-    probes: tuple[Probe, ...]
-    history: History = field(default_factory=History)
-
-    def __post_init__(self) -> None:
-        for name in ("images", "every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it is at least 1, or None for all")
-
-    def count(self, images: int, seconds: float) -> None:
-        """So many more are learned."""
-        self.history.images += images
-        self.history.seconds += seconds
-
-    def look(self, learner: Learner) -> None:
-        """Ask the probes."""
-        if self.probes:
-            began = time.perf_counter()
-            values = {probe.__name__: probe(learner) for probe in self.probes}
-            self.history.probes.append({"images": self.history.images, "part": learner.parts_learned, **values})
-            self.history.probe_seconds += time.perf_counter() - began
 
 
 def _parts(stream: Scenario | Images | Iterable[Images]) -> Iterable[Images]:

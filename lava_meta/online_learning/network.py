@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -107,15 +108,17 @@ class PlasticNetwork:
             return replace(graph, layers=(*graph.layers[: self.front.depth], *hidden), readout=readout)
         return BinaryGraph(hidden, readout, self.settings[0].max_level, (self.settings[0].n_in,))
 
-    def snapshot(self) -> list[State]:
-        """A copy of what was learned, for `restore`."""
-        return [{name: values.copy() for name, values in state.items()} for state in self.states]
-
-    def restore(self, states: Sequence[State]) -> None:
-        """Go back to a snapshot, in place."""
-        for state, before in zip(self.states, states, strict=True):
-            for name, values in before.items():
-                state[name][:] = values
+    @contextmanager
+    def unchanged_on_failure(self) -> Iterator[None]:
+        """A block that learns: what stops it leaves the states as they were before."""
+        before = [{name: values.copy() for name, values in state.items()} for state in self.states]
+        try:
+            yield
+        except BaseException:
+            for state, values in zip(self.states, before, strict=True):
+                for name, value in values.items():
+                    state[name][:] = value
+            raise
 
 
 def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:

@@ -20,9 +20,28 @@ CHOICES = {
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerOptions:
-    """How a `Learner` is made and runs; `Learner` says what each option means.
+    """How a `Learner` is made and how it runs.
 
-    Raises ValueError or TypeError for values that do not fit.
+    Args:
+        rule: what each synapse does.
+        precision: "float", or the bits of a hidden weight, 3 to 16: then no step uses a floating-point number.
+        feedback: "symmetric" passes errors down through the binary weights; "direct" through fixed random signs.
+        seed: of everything that is drawn.
+        lanes: images per time step. They see the same weights; then their steps are taken in order.
+        input_mean: mean of the first layer's inputs, 0 to 1, which sets its thresholds; by default that of the first
+            images.
+        max_level: the brightest level of images; those of `fit` bring their own.
+        timeout: seconds without a finished time step after which a run in Lava is given up.
+        device: the memory that holds the hidden weights, a `Device`; None is an ideal one of whole levels.
+        inputs: what the first layer sees of an image, "spikes" or "pixels" (graded spikes of up to 8 bits).
+        plastic: names of the layers that learn, of `hidden1`, `hidden2`, ..., `readout`; by default all. The synapses
+            of the others stay as they are.
+        form: how it runs in Lava: "fused", one Process; "layers", a Process per layer. Both end in identical states.
+            "engine" learns in Lava's own learning engine, as a chip would (docs/engine.md): precision 9 or "float", one
+            lane, feedback "direct" if there are hidden layers; `hidden` are then its tags.
+
+    Raises:
+        ValueError, TypeError: values that do not fit.
     """
 
     rule: OnlineRule = field(default_factory=OnlineRule)

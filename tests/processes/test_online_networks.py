@@ -132,12 +132,10 @@ def test_a_network_in_one_process_says_that_its_images_are_exhausted(nothing_lef
     )
     with loggers_unchanged():
         process = MetaplasticNetwork(
-            settings=settings,
-            states=shared_states(settings),
+            network=PlasticNetwork(settings, shared_states(settings), []),
             images=images,
             labels=labels,
             progress=progress,
-            feedback=[],
             lanes=2,
         )
     with Supervised(process, Loihi2SimCfg(select_tag="fixed_pt")) as run:

@@ -1,6 +1,6 @@
 """The on-line rule in floating point, compiled: `online_learning.reference.FloatLayer` at speed.
 
-Every operation on a synapse is the clear form's own, in float32 and in its order, so that with the constant, linear and
+Every operation on a synapse is the reference's own, in float32 and in its order, so that with the constant, linear and
 quadratic gates the bits are equal; exponentials, and the sums of errors that are passed down, differ in their last one.
 Serial, for Lava's actors, and compiled when this module is imported, as `lava_meta.online_learning.compiled.fixed` is.
 Which functions the expressions below are for is said once, in `lava_meta/rule/gates.py`.

@@ -11,7 +11,7 @@ from online_oracle import readout_step
 
 from lava_meta.converters.online import online
 from lava_meta.data import load_dataset
-from lava_meta.errors import ConversionError
+from lava_meta.errors import ConversionError, FormatError
 from lava_meta.online_learning import Device, LayerSettings, Learner, OnlineRule, load_learner
 from lava_meta.online_learning.class_errors import ClassError
 from lava_meta.online_learning.forms import make_layer
@@ -126,6 +126,18 @@ def test_digits_are_learned_in_the_engine_form_and_tags_do_not_drift(precision, 
         one.backend = "oracle"
         one.fit(digits.train, images=20)
     np.testing.assert_array_equal(again.hidden[0], learner.hidden[0])
+
+
+@pytest.mark.parametrize(("tag", "whole"), [(-257, True), (255, True), (-258, False), (256, False)])
+def test_a_file_holds_all_tags_that_the_engine_can_reach(tag: int, whole: bool, tmp_path) -> None:
+    learner = Learner([6, 3], precision=9, form="engine", backend="oracle")
+    learner.states[0]["hidden"][2, 1] = tag
+    learner.save(tmp_path / "learner.safetensors")
+    if whole:
+        assert load_learner(tmp_path / "learner.safetensors").hidden[0][1, 2] == tag
+        return
+    with pytest.raises(FormatError, match=f"hidden weight of {tag}, beyond"):
+        load_learner(tmp_path / "learner.safetensors")
 
 
 def test_the_readout_of_a_converted_network_learns_in_the_engine_form() -> None:
