@@ -61,7 +61,7 @@ from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.nn import BinaryMLP
 from lava_meta.optim.threads import threads_for
 from lava_meta.training import TrainSettings, products, train
-from lava_meta.training.steps import step_for
+from lava_meta.training.steps import step_factory
 from lava_meta.training.torch_device import usable_device
 
 M, DECAY, BATCH = 1.35, 1e-7, 100
@@ -99,8 +99,8 @@ class Ours:
     def __init__(self, width: int, fast: bool, norm: Any = "batch", device: str = "cpu") -> None:
         self.model = BinaryMLP(sizes(width), norm, pixel_mean=33.3, pixel_std=78.6, seed=0).to(device)
         self.settings = TrainSettings(epochs=1, batch_size=BATCH, m=M, weight_decay=DECAY, fast=fast)
-        self._step = step_for(self.model, fast, shown=False)
-        self.optimizer = self.settings.make_optimizer(self.model)
+        self._step = step_factory(fast=fast)(self.model, shown=False)
+        self.optimizer = self.settings.make_optimizer(self.model, **self._step.optimizer_form)
 
     def step(self, x: torch.Tensor, y: torch.Tensor) -> None:
         self._step.loss(x, y)

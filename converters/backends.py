@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lava_meta.converters.lava import LavaNetwork
+from lava_meta.graph import require_chain
 from lava_meta.loihi.stock import plan
 from lava_meta.processes.backends import check_backend
 
@@ -34,7 +35,7 @@ def run(
         return LavaNetwork(net.graph, backend="kernels").predict(images, lanes=lanes, progress=progress)
     if backend == "loihi-sim":
         return LavaNetwork(net.graph, form="stock").predict(images, progress=progress)
-    graph = net.graph
+    graph = require_chain(net.graph, f"The backend {backend!r}")
     pixels = graph.check_images(images)
     layers = plan(graph)
     # A chip's runtime is Intel's, so the run is Lava's own and not supervised.

@@ -32,7 +32,7 @@ from lava_meta.converters.bundle_readme import readme
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.nir import to_nir
 from lava_meta.errors import ConversionError, FormatError, RunFolderError
-from lava_meta.graph import BinaryGraph
+from lava_meta.graph import BinaryGraph, require_chain
 from lava_meta.io.files import read_json, write_folder_atomically
 from lava_meta.io.learned import Learned
 from lava_meta.loihi.cost import report
@@ -133,7 +133,7 @@ def bundle(
 def _graph_of(network: LavaNetwork | BinaryGraph | Learner) -> BinaryGraph:
     if isinstance(network, Learner):
         return network.graph()
-    return network.graph if isinstance(network, LavaNetwork) else network
+    return require_chain(network.graph, "A bundle") if isinstance(network, LavaNetwork) else network
 
 
 def _rule_of(learner: Learner | None, learned: Sequence[Learned]) -> tuple[Consolidation, str]:

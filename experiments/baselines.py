@@ -2,25 +2,27 @@
 
 For each rule the same budget: `values` of its one hyperparameter are tried with seed 0 on training images alone, a
 share of which is held out, and the one with the best mean accuracy after the last task is taken. The network is then
-trained anew on all training images, with every seed, and meets the test images. What was tried is kept in the results.
+trained again on all training images, with every seed, and meets the test images. What was tried is kept in the results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Annotated
 
-from matplotlib.figure import Figure
+from pydantic import Field, PositiveInt
 
 from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.experiments.common.claims import Claim, both, opposite
-from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
 from lava_meta.experiments.common.figures import bars, final_accuracies
 from lava_meta.experiments.common.runner import read_measurement
-from lava_meta.experiments.common.settings import at_least, changed
+from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import load, measured, train_arm
-from lava_meta.experiments.permuted_mnist import PermutedSettings
+from lava_meta.experiments.permuted import PermutedSettings
+from lava_meta.io.config import Several
+from lava_meta.plotting.figure import Figure
 from lava_meta.training.metrics import task_name
 
 _M = (2.0, 4.0, 8.0, 16.0, 32.0)
@@ -41,7 +43,7 @@ REAL_PLAIN = "real, plain"
 class BaselineSettings(PermutedSettings):
     """`m` and the strengths are chosen, not set; `values` of each are tried."""
 
-    rules: tuple[str, ...] = (
+    rules: Several[str] = (
         "plain",
         "random",
         "si",
@@ -53,23 +55,26 @@ class BaselineSettings(PermutedSettings):
         "together",
         "real",
     )
-    m: tuple[float, ...] = (0.0,)
-    values: int = 5  # tried for each rule, at most five
-    share: float = 0.2  # of the training images that is held out
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, values=1)
-        if not 0 < self.share < 1:
-            raise ValueError(f"share is {self.share}; it must lie strictly between 0 and 1")
+    m: Several[float] = (0.0,)
+    values: PositiveInt = 5  # tried for each rule, at most five
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of the training images that is held out
 
 
 SCALES = {
-    "small": BaselineSettings(
-        data="digits", tasks=4, hidden=(128, 128), epochs=6, batch_size=50, values=3, evaluate="task"
+    "small": changed(
+        BaselineSettings(),
+        data="digits",
+        tasks=4,
+        hidden=(128, 128),
+        epochs=6,
+        batch_size=50,
+        values=3,
+        evaluate="task",
     ),
-    "medium": BaselineSettings(tasks=5, hidden=(512, 512), epochs=2, train_images=20000, seeds=3, evaluate="task"),
-    "paper": BaselineSettings(norm="batch", hidden=(4096, 4096), epochs=40, seeds=5, evaluate="task"),
+    "medium": changed(
+        BaselineSettings(), tasks=5, hidden=(512, 512), epochs=2, train_images=20000, seeds=3, evaluate="task"
+    ),
+    "paper": changed(BaselineSettings(), norm="batch", hidden=(4096, 4096), epochs=40, seeds=5, evaluate="task"),
 }
 
 
@@ -79,10 +84,10 @@ def arms(settings: BaselineSettings) -> dict[str, BaselineSettings]:
     return made | ({REAL_PLAIN: replace(made["real"], values=1)} if "real" in made else {})
 
 
-def measure(settings: BaselineSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+def measure(run: Run[BaselineSettings]) -> Measurement:
     """Choose with seed 0, then train and test."""
-    rule = settings.rules[0]
-    name, grid = TUNED.get(rule, ("", ()))
+    settings, seed, folder = run.settings, run.seed, run.folder
+    name, grid = TUNED.get(settings.rules[0], ("", ()))
     # An arm that tries one value is one that keeps what it was given.
     tried: dict[str, float] = {}
     if name and settings.values > 1:
@@ -90,13 +95,11 @@ def measure(settings: BaselineSettings, seed: int, folder: Path, progress: bool)
         if seed != 0 and first.exists():
             tried = dict(read_measurement(first).data["tried"])
         else:  # another process may be about to find the same
-            tried = {
-                str(value): _held_out(settings, name, value, folder, progress) for value in _spread(grid, settings)
-            }
+            tried = {str(value): _held_out(run, name, value) for value in _spread(grid, settings)}
     chosen = float(max(tried, key=lambda value: tried[value])) if tried else 0.0
     final = _with(settings, name, chosen) if tried else settings
     scenario = permuted_tasks(load(final, final.data, seed), final.tasks, seed)
-    result = measured(train_arm(final, scenario, seed, folder, progress)[1], **({name: chosen} if tried else {}))
+    result = measured(train_arm(replace(run, settings=final), scenario)[1], **({name: chosen} if tried else {}))
     return replace(result, data={**result.data, "tried": tried})
 
 
@@ -111,11 +114,12 @@ def _with(settings: BaselineSettings, name: str, value: float) -> BaselineSettin
     return changed(settings, **{name: (value,) if name == "m" else value})
 
 
-def _held_out(settings: BaselineSettings, name: str, value: float, folder: Path, progress: bool) -> float:
+def _held_out(run: Run[BaselineSettings], name: str, value: float) -> float:
     """Mean accuracy (%) after the last task on training images that were held out."""
-    candidate = _with(changed(settings, held_out=settings.share), name, value)
+    candidate = _with(changed(run.settings, held_out=run.settings.share), name, value)
     scenario = permuted_tasks(load(candidate, candidate.data, 0), candidate.tasks, 0)
-    result = train_arm(candidate, scenario, 0, folder / "tuning" / f"{name} {value:g}", progress)[1]
+    folder = run.folder / "tuning" / f"{name} {value:g}"
+    result = train_arm(Run(candidate, 0, folder, run.progress), scenario)[1]
     return measured(result).metrics["ACC"]
 
 

@@ -7,57 +7,79 @@ The paper takes features of CIFAR images from a trained network. Any classifier 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Annotated
 
-from matplotlib.figure import Figure
+from pydantic import Field, PositiveInt
 
 from lava_meta.data.scenarios import split_classes
 from lava_meta.experiments.common.claims import Claim
-from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
 from lava_meta.experiments.common.features import feature_dataset
 from lava_meta.experiments.common.figures import task_curves
-from lava_meta.experiments.common.settings import at_least
-from lava_meta.experiments.common.training import TrainingSettings, best_m, load, measured, rule_arms, train_arm
+from lava_meta.experiments.common.settings import changed
+from lava_meta.experiments.common.training import (
+    TRAINING,
+    TrainingSettings,
+    best_m,
+    load,
+    measured,
+    rule_arms,
+    train_arm,
+)
+from lava_meta.io.config import Several
+from lava_meta.plotting.figure import Figure
+from lava_meta.training import TrainSettings
 
 
 @dataclass(frozen=True)
 class ClassSettings(TrainingSettings):
     """Where features come from, and how many classes a part learns."""
 
-    rules: tuple[str, ...] = ("metaplastic", "together")
-    m: tuple[float, ...] = (0.0, 1.8)
+    rules: Several[str] = ("metaplastic", "together")
+    m: Several[float] = (0.0, 1.8)
     data: str = "cifar10"
     backbone: str = "resnet18"  # or "random"
     weights: str = "DEFAULT"  # of torchvision's backbone; "none": untrained
-    features: int = 512  # of random convolutions
-    classes: int = 1  # a part
-    hidden: tuple[int, ...] = (2048,)
-    epochs: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, features=4, classes=1)
+    features: Annotated[int, Field(ge=4)] = 512  # of random convolutions
+    classes: PositiveInt = 1  # a part
+    hidden: Several[PositiveInt] = (2048,)
+    training: TrainSettings = replace(TRAINING, epochs=10)
 
 
 SCALES = {
-    "small": ClassSettings(
-        data="digits", backbone="random", m=(0.0, 4.0, 16.0), classes=5, hidden=(512,), batch_size=20, epochs=4
+    "small": changed(
+        ClassSettings(),
+        data="digits",
+        backbone="random",
+        m=(0.0, 4.0, 16.0),
+        classes=5,
+        hidden=(512,),
+        batch_size=20,
+        epochs=4,
     ),
-    "medium": ClassSettings(
-        data="mnist", backbone="random", seeds=1, m=(0.0, 4.0, 16.0), classes=5, hidden=(1024,), train_images=20000
+    "medium": changed(
+        ClassSettings(),
+        data="mnist",
+        backbone="random",
+        seeds=1,
+        m=(0.0, 4.0, 16.0),
+        classes=5,
+        hidden=(1024,),
+        train_images=20000,
     ),
-    "paper": ClassSettings(seeds=5, norm="batch"),
+    "paper": changed(ClassSettings(), seeds=5, norm="batch"),
 }
 
 
-def measure(settings: ClassSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+def measure(run: Run[ClassSettings]) -> Measurement:
     """Train one arm, some classes after the other."""
+    settings, seed = run.settings, run.seed
     images = load(settings, settings.data, seed)
     dataset = feature_dataset(images, settings.backbone, settings.features, seed, settings.weights)
     count = dataset.train.classes
     groups = [range(first, min(first + settings.classes, count)) for first in range(0, count, settings.classes)]
-    return measured(train_arm(settings, split_classes(dataset, groups), seed, folder, progress)[1])
+    return measured(train_arm(run, split_classes(dataset, groups))[1])
 
 
 def figures(settings: ClassSettings, results: Results) -> Mapping[str, Figure]:
@@ -65,7 +87,11 @@ def figures(settings: ClassSettings, results: Results) -> Mapping[str, Figure]:
     sequences = [label for label in results.arms if label != "together"]
     count = len(results.arms[sequences[0]][0].data["accuracies"][0]) if sequences else 0
     names = [f"group {group + 1}" for group in range(count)]
-    return {"class_incremental": task_curves(results, settings.epochs, names, only=sequences)} if sequences else {}
+    return (
+        {"class_incremental": task_curves(results, settings.training.epochs, names, only=sequences)}
+        if sequences
+        else {}
+    )
 
 
 def claims(settings: ClassSettings, results: Results) -> Sequence[Claim]:

@@ -7,23 +7,26 @@ with PyTorch image by image.
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 
 from lava_meta.converters import LavaNetwork, convert
 from lava_meta.data import load_dataset
 from lava_meta.data.scenarios import Scenario, permuted_tasks
-from lava_meta.errors import OutputError, lava_missing
-from lava_meta.io.files import write_json
+from lava_meta.errors import FormatError, OutputError, lava_missing
+from lava_meta.io import config
+from lava_meta.io.config import Several
+from lava_meta.io.files import read_json, write_json
 from lava_meta.nn import BinaryMLP
+from lava_meta.optim.threads import torch_threads
 from lava_meta.plotting import figures
 from lava_meta.training import TrainResult, TrainSettings, train
 from lava_meta.training.metrics import AccuracyMatrix
@@ -35,23 +38,23 @@ SUMMARY = "summary.json"  # written last: what has it is complete
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the demonstration runs. `m` was chosen on held-out training images (docs/training.md)."""
+    """What the demonstration runs. `training.m` was chosen on held-out training images (docs/training.md)."""
 
     data: str = "digits"
-    tasks: int = 5
-    hidden: tuple[int, ...] = (512, 512)
-    m: float = 20.0  # of the metaplastic network; the plain one has 0
-    epochs: int = 20  # a task
-    batch_size: int = 50
-    lr: float = 0.0025
-    seed: int = 0  # of the permutations, the initial weights and the order of the images
-    lanes: int = 64  # images a Lava time step
-    threads: int = 1  # of torch: products this small lose more than they gain from a second one
+    tasks: PositiveInt = 5
+    hidden: Several[PositiveInt] = (512, 512)
+    # Of the metaplastic network; the plain one has m = 0. The seed is that of the permutations and initial weights too.
+    training: TrainSettings = TrainSettings(m=20.0, lr=0.0025)
+    lanes: PositiveInt = 64  # images per Lava time step
+    threads: PositiveInt = 1  # of torch: products this small lose more than they gain from a second one
+
+    def __post_init__(self) -> None:
+        config.check(self)
 
 
 PRESETS = {
     "digits": DemoSettings(),
-    "mnist": DemoSettings(data="mnist", m=8.0, epochs=3, batch_size=100, threads=2),
+    "mnist": config.changed(DemoSettings(), {"data": "mnist", "m": 8.0, "epochs": 3, "batch_size": 100, "threads": 2}),
 }
 
 
@@ -67,32 +70,31 @@ class DemoResult:
     images_per_second: float  # in Lava, once started
 
 
-def run(settings: DemoSettings, out: Path, progress: bool = True, overwrite: bool = False) -> DemoResult:
+def run(settings: DemoSettings, out: Path, *, progress: bool = True, overwrite: bool = False) -> DemoResult:
     """Run the demonstration and leave runs, figures, metrics and the network in `out`.
 
-    One of the same settings that was stopped there goes on; a complete one is made anew, its own files replaced. Raises
-    `OutputError` for a folder with anything else under these names, unless `overwrite`.
+    One of the same settings that was stopped there goes on; a complete one is made again, its own files replaced.
+    Raises `OutputError` for a folder with anything else under these names, unless `overwrite`.
     """
     files = ("model.safetensors", "network.safetensors", SUMMARY, "figures", "plain", "metaplastic")
-    resume = open_folder(out, asdict(settings), files, overwrite) and not (out / SUMMARY).exists()
+    resume = open_folder(out, settings, files, overwrite=overwrite) and not (out / SUMMARY).exists()
     (out / SUMMARY).unlink(missing_ok=True)
-    scenario = permuted_tasks(load_dataset(settings.data), settings.tasks, settings.seed)
+    seed = settings.training.seed
+    scenario = permuted_tasks(load_dataset(settings.data), settings.tasks, seed)
     results: dict[str, TrainResult] = {}
     models: dict[str, BinaryMLP] = {}
-    torch.set_num_threads(settings.threads)
-    for name, m in (("plain", 0.0), ("metaplastic", settings.m)):
-        models[name] = BinaryMLP.for_images(scenario.train[0], settings.hidden, seed=settings.seed)
-        results[name] = train(
-            models[name],
-            scenario,
-            TrainSettings(
-                epochs=settings.epochs, batch_size=settings.batch_size, lr=settings.lr, m=m, seed=settings.seed
-            ),
-            out / name,
-            resume=resume,
-            overwrite=not resume,
-            progress=progress,
-        )
+    for name, training in (("plain", replace(settings.training, m=0.0)), ("metaplastic", settings.training)):
+        models[name] = BinaryMLP.for_images(scenario.train[0], settings.hidden, seed=seed)
+        with torch_threads(settings.threads):
+            results[name] = train(
+                models[name],
+                scenario,
+                training,
+                out / name,
+                resume=resume,
+                overwrite=not resume,
+                progress=progress,
+            )
         models[name].eval()
     _draw(settings, results, models, scenario, out / "figures")
     save_model(models["metaplastic"], out / "model.safetensors")
@@ -104,27 +106,34 @@ def run(settings: DemoSettings, out: Path, progress: bool = True, overwrite: boo
     return result
 
 
-def open_folder(out: Path, settings: dict[str, Any], files: Sequence[str], overwrite: bool) -> bool:
-    """Make `out` the folder of a demonstration with these settings; whether it was that already.
+def open_folder(out: Path, settings: Any, files: Sequence[str], *, overwrite: bool, **more: int) -> bool:
+    """Make `out` the folder of a demonstration with these settings and `more`; whether it was that already.
 
-    Raises `OutputError` where settings.json tells of others, or one of `files` is there without it, unless `overwrite`.
+    Raises `OutputError` if settings.json names others, or one of `files` is there without it, unless `overwrite`.
     """
-    wanted = json.loads(json.dumps(settings))
+    wanted = config.to_dict(settings) | more
     held = [name for name in (SETTINGS, *files) if (out / name).exists()]
-    try:
-        saved = json.loads((out / SETTINGS).read_text(encoding="utf-8")) if SETTINGS in held else None
-    except ValueError:
-        saved = None
+    saved = _saved(out / SETTINGS, settings, more)
     if held and saved == wanted:
         return True
     if held and not overwrite:
-        told = list(differences(saved, wanted)) if isinstance(saved, dict) else held
+        told = held if saved is None else list(differences(saved, wanted))
         raise OutputError(
             f"{out} holds something else than this demonstration ({'; '.join(told[:4])}): choose another folder, or "
             "overwrite it (--overwrite)"
         )
-    write_json(out / SETTINGS, settings)
+    write_json(out / SETTINGS, wanted)
     return False
+
+
+def _saved(file: Path, settings: Any, more: Mapping[str, int]) -> dict[str, Any] | None:
+    """What the file says, as this version would; None if it is not the settings of a demonstration."""
+    try:
+        saved = read_json(file)
+        own = {name: value for name, value in saved.items() if name not in more}
+        return config.to_dict(config.changed(settings, own)) | {name: saved.get(name) for name in more}
+    except (OSError, FormatError, AttributeError, TypeError, ValueError):
+        return None
 
 
 def summary(result: DemoResult) -> dict[str, Any]:
@@ -154,10 +163,11 @@ def _draw(
     scenario: Scenario,
     folder: Path,
 ) -> None:
-    titles = {"plain": "plain (m = 0)", "metaplastic": f"metaplastic (m = {settings.m:g})"}
+    titles = {"plain": "plain (m = 0)", "metaplastic": f"metaplastic (m = {settings.training.m:g})"}
     rows = {titles[name]: [record.accuracies for record in result.history] for name, result in results.items()}
     figures.save(
-        figures.accuracy_over_time(rows, settings.epochs, chance=1 / scenario.classes), folder / "accuracy_over_time"
+        figures.accuracy_over_time(rows, settings.training.epochs, chance=1 / scenario.classes),
+        folder / "accuracy_over_time",
     )
     weights = {
         titles[name]: {layer: module.weight.detach().numpy() for layer, module in model.binary_layers().items()}

@@ -13,13 +13,13 @@ Lava an image of this size takes about a second.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from lava_meta.data.scenarios import Scenario, permuted_tasks
 from lava_meta.experiments.common.claims import Claim, between
-from lava_meta.experiments.common.experiment import Results
-from lava_meta.experiments.common.online import PLAIN, OnlineSettings, dataset_of, keeps, stream_experiment
+from lava_meta.experiments.common.experiment import Experiment, Results
+from lava_meta.experiments.common.online import PLAIN, OnlineSettings, arms_of, keeps, learning, part_curves
+from lava_meta.experiments.common.settings import changed
+from lava_meta.experiments.online import permuted
 
 FORMS: dict[str, dict[str, Any]] = {
     "engine": {"form": "engine", "bits": 9},
@@ -27,19 +27,18 @@ FORMS: dict[str, dict[str, Any]] = {
     "ours": {},
 }
 ROWS = {**FORMS, "plain": {**FORMS["engine"], **PLAIN}}
-_SETTINGS = OnlineSettings(
-    data="digits", images=None, hidden=(100,), lr=0.01, feedback="direct", rules=("engine", "ours")
+_SETTINGS = changed(
+    OnlineSettings(),
+    data="digits",
+    images=None,
+    hidden=(100,),
+    lr=0.01,
+    feedback="direct",
+    rules=("engine", "ours"),
 )
-_MNIST = replace(
+_MNIST = changed(
     _SETTINGS, data="mnist", images=20_000, hidden=(512,), lr=0.005, backend="kernels", rules=("engine", "plain")
 )
-# Every phase of a step is a message in Lava: at this many images a run takes two minutes at most.
-SCALES = {"small": replace(_SETTINGS, images=200), "medium": _MNIST, "paper": _MNIST}
-
-
-def scenario(settings: OnlineSettings, seed: int) -> Scenario:
-    """The tasks."""
-    return permuted_tasks(dataset_of(settings, settings.data), settings.tasks, seed)
 
 
 def claims(settings: OnlineSettings, results: Results) -> Sequence[Claim]:
@@ -54,12 +53,14 @@ def claims(settings: OnlineSettings, results: Results) -> Sequence[Claim]:
     ]
 
 
-EXPERIMENT = stream_experiment(
-    "engine_layers",
-    "Permuted {data} learned in Lava's learning engine: {tasks} tasks",
-    "Ours: docs/engine.md.",
-    SCALES,
-    scenario,
-    claims,
-    ROWS,
+EXPERIMENT = Experiment(
+    name="engine_layers",
+    title="Permuted {data} learned in Lava's learning engine: {tasks} tasks",
+    source="Ours: docs/engine.md.",
+    # Every phase of a step is a message in Lava: at this many images a run takes two minutes at most.
+    scales={"small": changed(_SETTINGS, images=200), "medium": _MNIST, "paper": _MNIST},
+    arms=arms_of(ROWS),
+    measure=learning(permuted),
+    figures=lambda settings, results: {"accuracy_after_each_part": part_curves(results)},
+    claims=claims,
 )

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import torch
-from matplotlib.figure import Figure
 
 from lava_meta.converters import convert
 from lava_meta.converters.online import online
 from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.experiments.common.claims import Claim, between, both
-from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
 from lava_meta.experiments.common.figures import error_bars, spread_note
 from lava_meta.experiments.common.online import OnlineSettings, arms_of, dataset_of
-from lava_meta.experiments.common.settings import at_least
+from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.engine_layers import FORMS
 from lava_meta.nn import BinaryMLP
 from lava_meta.online_learning.reference import initial_state
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import arm_styles
 from lava_meta.training import TrainSettings, train
@@ -36,17 +34,13 @@ TASKS = ("known images", "permuted anew")
 
 @dataclass(frozen=True)
 class ReadoutSettings(OnlineSettings):
-    """What is trained in PyTorch before."""
+    """What is trained in PyTorch before, and how."""
 
-    epochs: int = 10
-    m: float = 8.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, epochs=1, m=0)
+    training: TrainSettings = TrainSettings(epochs=10, m=8.0, evaluate="task")
 
 
-_SETTINGS = ReadoutSettings(
+_SETTINGS = changed(
+    ReadoutSettings(),
     data="digits",
     tasks=2,
     images=None,
@@ -56,18 +50,15 @@ _SETTINGS = ReadoutSettings(
     plastic=("readout",),
     rules=tuple(FORMS),
 )
-_SMALL = replace(_SETTINGS, images=400)  # type: ignore[call-arg]
-SCALES = {"small": _SMALL, "medium": _SETTINGS, "paper": _SETTINGS}
 
 
-def measure(settings: ReadoutSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+def measure(run: Run[ReadoutSettings]) -> Measurement:
     """Train, convert, and learn a new readout for each of the two tasks."""
-    torch.set_num_threads(1)
+    settings, seed = run.settings, run.seed
     scenario = permuted_tasks(dataset_of(settings, settings.data), len(TASKS), seed)
     known = replace(scenario, train=scenario.train[:1], task_of=(0,), tests=scenario.tests[:1])
     model = BinaryMLP.for_images(scenario.train[0], settings.hidden, seed=seed)
-    options = TrainSettings(epochs=settings.epochs, batch_size=50, m=settings.m, seed=seed, evaluate="task")
-    train(model, known, options)
+    train(model, known, replace(settings.training, seed=seed))
     network = convert(model.eval())
     found = {}
     for name, images, test in zip(TASKS, scenario.train, scenario.tests, strict=True):
@@ -77,7 +68,7 @@ def measure(settings: ReadoutSettings, seed: int, folder: Path, progress: bool) 
             learner.states[0][part][:] = value
         learner.fit(images, images=settings.images)
         found[name] = 100 * learner.accuracy(test)
-        learner.save(folder / f"{name.replace(' ', '_')}.safetensors")
+        learner.save(run.folder / f"{name.replace(' ', '_')}.safetensors")
     return Measurement(found)
 
 
@@ -111,12 +102,12 @@ def claims(settings: ReadoutSettings, results: Results) -> Sequence[Claim]:
     ]
 
 
-EXPERIMENT: Experiment[ReadoutSettings] = Experiment(
+EXPERIMENT = Experiment(
     name="engine_readout",
     title="A readout of {data} learned in Lava's learning engine, on a converted network's hidden signs",
     source="Ours: docs/engine.md.",
-    scales=SCALES,
-    arms=arms_of(FORMS),  # type: ignore[arg-type]
+    scales={"small": changed(_SETTINGS, images=400), "medium": _SETTINGS, "paper": _SETTINGS},
+    arms=arms_of(FORMS),
     measure=measure,
     figures=figures,
     claims=claims,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
+from pydantic import PositiveInt
 
 from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.experiments.common.claims import Claim, Verdict, both, judge
-from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
-from lava_meta.experiments.common.settings import at_least
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
+from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import TrainingSettings, best_m, load, measured, rule_arms, train_arm
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import arm_styles
 from lava_meta.training.methods import synapses
@@ -27,24 +27,23 @@ class HistogramSettings(TrainingSettings):
     """The permuted tasks after which the weights are looked at."""
 
     data: str = "mnist"
-    tasks: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, tasks=1)
+    tasks: PositiveInt = 1
 
 
 SCALES = {
-    "small": HistogramSettings(data="digits", tasks=3, m=(0.0, 12.0), hidden=(256, 256), epochs=10, batch_size=50),
-    "medium": HistogramSettings(seeds=1, m=(0.0, 4.0), evaluate="task"),
-    "paper": HistogramSettings(seeds=1, norm="batch", hidden=(4096, 4096), epochs=40, tasks=6),
+    "small": changed(
+        HistogramSettings(), data="digits", tasks=3, m=(0.0, 12.0), hidden=(256, 256), epochs=10, batch_size=50
+    ),
+    "medium": changed(HistogramSettings(), seeds=1, m=(0.0, 4.0), evaluate="task"),
+    "paper": changed(HistogramSettings(), seeds=1, norm="batch", hidden=(4096, 4096), epochs=40, tasks=6),
 }
 
 
-def measure(settings: HistogramSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+def measure(run: Run[HistogramSettings]) -> Measurement:
     """Train, and take histograms of h in every layer."""
+    settings, seed = run.settings, run.seed
     scenario = permuted_tasks(load(settings, settings.data, seed), settings.tasks, seed)
-    model, result = train_arm(settings, scenario, seed, folder, progress)
+    model, result = train_arm(run, scenario)
     metrics, layers = {"ACC": measured(result).metrics["ACC"]}, {}
     for place, (name, weight) in enumerate(synapses(model).items(), 1):
         hidden = weight.detach().cpu().numpy().ravel()

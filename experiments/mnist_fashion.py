@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
-
-from matplotlib.figure import Figure
 
 from lava_meta.data.scenarios import dataset_sequence
 from lava_meta.experiments.common.claims import Claim
-from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
 from lava_meta.experiments.common.figures import task_curves
 from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import TrainingSettings, load, measured, rule_arms, train_arm
+from lava_meta.io.config import Several
+from lava_meta.plotting.figure import Figure
 
 _ORDERS = {"MNIST first": ("mnist", "fashion-mnist"), "Fashion first": ("fashion-mnist", "mnist")}
 
@@ -23,16 +22,22 @@ _ORDERS = {"MNIST first": ("mnist", "fashion-mnist"), "Fashion first": ("fashion
 class PairSettings(TrainingSettings):
     """Which order; `"both"` makes two arms of each rule."""
 
-    m: tuple[float, ...] = (0.0, 1.5)
+    m: Several[float] = (0.0, 1.5)
     order: Literal["both", "MNIST first", "Fashion first"] = "both"
 
 
 SCALES = {
-    "small": PairSettings(
-        m=(0.0, 8.0, 24.0), hidden=(256, 256), epochs=2, train_images=4000, test_images=2000, batch_size=50
+    "small": changed(
+        PairSettings(),
+        m=(0.0, 8.0, 24.0),
+        hidden=(256, 256),
+        epochs=2,
+        train_images=4000,
+        test_images=2000,
+        batch_size=50,
     ),
-    "medium": PairSettings(seeds=1, m=(0.0, 2.0, 4.0), hidden=(512, 512)),
-    "paper": PairSettings(seeds=5, norm="batch", hidden=(4096, 4096), epochs=50),
+    "medium": changed(PairSettings(), seeds=1, m=(0.0, 2.0, 4.0), hidden=(512, 512)),
+    "paper": changed(PairSettings(), seeds=5, norm="batch", hidden=(4096, 4096), epochs=50),
 }
 
 
@@ -44,10 +49,11 @@ def arms(settings: PairSettings) -> Mapping[str, PairSettings]:
     }
 
 
-def measure(settings: PairSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+def measure(run: Run[PairSettings]) -> Measurement:
     """Train one arm in its order."""
-    scenario = dataset_sequence([load(settings, name, seed) for name in _ORDERS[settings.order]])
-    return measured(train_arm(settings, scenario, seed, folder, progress)[1])
+    settings = run.settings
+    scenario = dataset_sequence([load(settings, name, run.seed) for name in _ORDERS[settings.order]])
+    return measured(train_arm(run, scenario)[1])
 
 
 def figures(settings: PairSettings, results: Results) -> Mapping[str, Figure]:
@@ -56,7 +62,7 @@ def figures(settings: PairSettings, results: Results) -> Mapping[str, Figure]:
     for order, names in _ORDERS.items():
         labels = [label for label in results.arms if label.startswith(order)]
         if labels:
-            found[order.replace(" ", "_").lower()] = task_curves(results, settings.epochs, names, 0.1, labels)
+            found[order.replace(" ", "_").lower()] = task_curves(results, settings.training.epochs, names, 0.1, labels)
     return found
 
 

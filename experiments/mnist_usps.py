@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-from matplotlib.figure import Figure
+from dataclasses import dataclass, replace
 
 from lava_meta.data.scenarios import dataset_sequence
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.conv import ConvSettings, conv_network
-from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
 from lava_meta.experiments.common.figures import task_curves
-from lava_meta.experiments.common.training import best_m, load, measured, rule_arms, train_arm
+from lava_meta.experiments.common.settings import changed
+from lava_meta.experiments.common.training import TRAINING, best_m, load, measured, rule_arms, train_arm
+from lava_meta.io.config import Several
+from lava_meta.plotting.figure import Figure
+from lava_meta.training import TrainSettings
 
 _NAMES = ("mnist", "usps")
 
@@ -22,26 +23,28 @@ _NAMES = ("mnist", "usps")
 class UspsSettings(ConvSettings):
     """USPS's 16x16 images are centred on a black field of 28x28."""
 
-    m: tuple[float, ...] = (0.0, 1.2)
-    weight_decay: float = 1e-8
+    m: Several[float] = (0.0, 1.2)
+    training: TrainSettings = replace(TRAINING, weight_decay=1e-8)
 
 
 SCALES = {
-    "small": UspsSettings(m=(0.0, 8.0), channels=(8, 16), epochs=4, train_images=3000, test_images=1000, batch_size=50),
-    "medium": UspsSettings(seeds=1, m=(0.0, 4.0), epochs=3, train_images=20000),
-    "paper": UspsSettings(seeds=5, norm="batch", channels=(32, 64), hidden=(512,), epochs=240),
+    "small": changed(
+        UspsSettings(), m=(0.0, 8.0), channels=(8, 16), epochs=4, train_images=3000, test_images=1000, batch_size=50
+    ),
+    "medium": changed(UspsSettings(), seeds=1, m=(0.0, 4.0), epochs=3, train_images=20000),
+    "paper": changed(UspsSettings(), seeds=5, norm="batch", channels=(32, 64), hidden=(512,), epochs=240),
 }
 
 
-def measure(settings: UspsSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+def measure(run: Run[UspsSettings]) -> Measurement:
     """Train one arm on MNIST and then on USPS."""
-    scenario = dataset_sequence([load(settings, name, seed) for name in _NAMES], pad_to=(28, 28))
-    return measured(train_arm(settings, scenario, seed, folder, progress, conv_network)[1])
+    datasets = [load(run.settings, name, run.seed) for name in _NAMES]
+    return measured(train_arm(run, dataset_sequence(datasets, pad_to=(28, 28)), conv_network)[1])
 
 
 def figures(settings: UspsSettings, results: Results) -> Mapping[str, Figure]:
     """Both accuracies over the epochs, a panel an arm."""
-    return {"mnist_usps": task_curves(results, settings.epochs, _NAMES, chance=0.1)}
+    return {"mnist_usps": task_curves(results, settings.training.epochs, _NAMES, chance=0.1)}
 
 
 def claims(settings: UspsSettings, results: Results) -> Sequence[Claim]:

@@ -14,22 +14,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import torch
-from matplotlib.figure import Figure
 
 from lava_meta.converters import convert
 from lava_meta.converters.online import online
 from lava_meta.data.scenarios import Scenario, permuted_tasks
 from lava_meta.experiments.common.claims import Claim
-from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
 from lava_meta.experiments.common.figures import error_bars, spread_note
 from lava_meta.experiments.common.online import PLAIN, OnlineSettings, arms_of, dataset_of, keeps, measurement
-from lava_meta.experiments.common.settings import at_least
+from lava_meta.experiments.common.settings import changed
 from lava_meta.nn import BinaryMLP
 from lava_meta.online_learning import hidden_histogram, saturation
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import arm_styles
 from lava_meta.training import TrainSettings, train
@@ -38,32 +38,25 @@ from lava_meta.training.model_file import load_model, save_model
 
 @dataclass(frozen=True)
 class AfterTorchSettings(OnlineSettings):
-    """What is trained in PyTorch before."""
+    """What is trained in PyTorch before, and how."""
 
-    epochs: int = 3  # of each of the first two tasks
-    m: float = 4.0
+    training: TrainSettings = TrainSettings(epochs=3, batch_size=100, m=4.0, evaluate="task")  # the first two tasks
     start: str = "model"  # hidden weights of the "model", or of the "network": signs alone
     strength: float = 0.5  # of hidden weights that start from signs, a share of their limit
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, epochs=1, m=0)
 
-
-ROWS = {
+ROWS: dict[str, dict[str, Any]] = {
     "metaplastic": {},
     "plain": PLAIN,
     "bare network": {"start": "network"},
     "readout": {"plastic": ("readout",)},
 }
-_SETTINGS = AfterTorchSettings(tasks=3, rules=tuple(ROWS), inputs="pixels")
-_SMALL = AfterTorchSettings(tasks=3, rules=tuple(ROWS), inputs="pixels", epochs=1, images=2000)
-SCALES = {"small": _SMALL, "medium": _SETTINGS, "paper": _SETTINGS}
+_SETTINGS = changed(AfterTorchSettings(), tasks=3, rules=tuple(ROWS), inputs="pixels")
 
 
-def measure(settings: AfterTorchSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+def measure(run: Run[AfterTorchSettings]) -> Measurement:
     """Train, convert, and learn the last task."""
-    torch.set_num_threads(1)
+    settings, seed, folder = run.settings, run.seed, run.folder
     scenario = permuted_tasks(dataset_of(settings, settings.data), settings.tasks, seed)
     before = replace(scenario, train=scenario.train[:-1], task_of=scenario.task_of[:-1])
     model = _trained(settings, before, seed, folder.parents[1] / "trained" / f"seed{seed}.safetensors")
@@ -92,8 +85,7 @@ def _trained(settings: AfterTorchSettings, scenario: Scenario, seed: int, file: 
     """The model that has learned the first tasks, which all arms of a seed share."""
     if not file.exists():
         model = BinaryMLP.for_images(scenario.train[0], settings.hidden, seed=seed)
-        options = TrainSettings(epochs=settings.epochs, batch_size=100, m=settings.m, seed=seed, evaluate="task")
-        train(model, scenario, options)
+        train(model, scenario, replace(settings.training, seed=seed))
         save_model(model, file)
     model = load_model(file)
     assert isinstance(model, BinaryMLP)
@@ -130,12 +122,12 @@ def claims(settings: AfterTorchSettings, results: Results) -> Sequence[Claim]:
     return [keeps(results, "a converted network learns a third task and keeps two, with the gate")]
 
 
-EXPERIMENT: Experiment[AfterTorchSettings] = Experiment(
+EXPERIMENT = Experiment(
     name="online_after_torch",
     title="Permuted {data}: trained in PyTorch, goes on inside Lava",
     source="Ours: docs/online.md.",
-    scales=SCALES,
-    arms=arms_of(ROWS),  # type: ignore[arg-type]
+    scales={"small": changed(_SETTINGS, epochs=1, images=2000), "medium": _SETTINGS, "paper": _SETTINGS},
+    arms=arms_of(ROWS),
     measure=measure,
     figures=figures,
     claims=claims,

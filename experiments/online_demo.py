@@ -5,17 +5,19 @@ lava-meta demo --online
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lava_meta.experiments.common.experiment import Measurement, Results
-from lava_meta.experiments.common.online import OnlineSettings, part_curves
+from lava_meta.experiments.common.experiment import Measurement, Results, Run
+from lava_meta.experiments.common.online import part_curves
+from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.demo import open_folder, side_by_side
-from lava_meta.experiments.online_digits import EXPERIMENT, scenario
+from lava_meta.experiments.online import DIGITS, permuted
 from lava_meta.io.files import write_json
 from lava_meta.online_learning import load_learner
+from lava_meta.optim.threads import torch_threads
 from lava_meta.plotting import figures
 from lava_meta.training.metrics import AccuracyMatrix
 
@@ -37,14 +39,15 @@ def run(
 
     Raises `OutputError` for a folder with anything else under these names, unless `overwrite`.
     """
-    settings: OnlineSettings = replace(EXPERIMENT.scales["small"], **changes)  # type: ignore[arg-type]
-    arms = EXPERIMENT.arms(settings)
-    open_folder(out, {**settings.to_dict(), "seed": seed}, ("metrics.json", "figures", *arms), overwrite)
-    measurements = {label: EXPERIMENT.measure(arm, seed, out / label, progress) for label, arm in arms.items()}
+    settings = changed(DIGITS.scales["small"], **changes)
+    arms = DIGITS.arms(settings)
+    open_folder(out, settings, ("metrics.json", "figures", *arms), overwrite=overwrite, seed=seed)
+    with torch_threads(settings.threads):
+        measurements = {label: DIGITS.measure(Run(arm, seed, out / label, progress)) for label, arm in arms.items()}
     write_json(out / "metrics.json", {label: dict(found.metrics) for label, found in measurements.items()})
     results = Results({label: [found] for label, found in measurements.items()})
     figures.save(part_curves(results), out / "figures" / "accuracy_after_each_task")
-    tasks = scenario(settings, seed)
+    tasks = permuted(settings, seed)
     names = tuple(test.name for test in tasks.tests)
     matrices = {
         label: AccuracyMatrix(np.array(found.data["accuracies"], dtype=float), tasks.task_of, names)

@@ -8,21 +8,23 @@ training images of the task under the final weights.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import numpy as np
-from matplotlib.figure import Figure
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from lava_meta.data.scenarios import Scenario, permuted_tasks
 from lava_meta.experiments.common.claims import Claim, between, judge, opposite
-from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
 from lava_meta.experiments.common.figures import bars
-from lava_meta.experiments.common.settings import at_least, changed
-from lava_meta.experiments.common.training import TrainingSettings, load, measured, rule_arms, train_arm
+from lava_meta.experiments.common.settings import changed
+from lava_meta.experiments.common.training import TRAINING, TrainingSettings, load, measured, rule_arms, train_arm
+from lava_meta.io.config import Several
 from lava_meta.nn import recalibrate, select_task, use_statistics
+from lava_meta.plotting.figure import Figure
+from lava_meta.training import TrainSettings
 from lava_meta.training.evaluation import evaluate
 
 # Measured before at the scale "medium": the first value of the first two arms by the paper's public code, seed 0, the
@@ -35,30 +37,38 @@ _ANCHORS = {
 }
 
 
+_Two = Annotated[int, Field(ge=2)]
+
+
 @dataclass(frozen=True)
 class ChoiceSettings(TrainingSettings):
     """Permuted tasks under batch norm; the choices are tried at the largest m."""
 
     data: str = "mnist"
-    tasks: int = 3
+    tasks: PositiveInt = 3
     norm: Literal["fixed", "batch", "layer"] = "batch"
-    evaluate: Literal["epoch", "task"] = "task"
-    batches: tuple[int, ...] = (1000, 100, 10)  # images a batch in tests
-    recalibrated_on: int = 5000  # training images of each task
+    training: TrainSettings = replace(TRAINING, evaluate="task")
+    batches: Several[_Two] = (1000, 100, 10)  # images a batch in tests
+    recalibrated_on: _Two = 5000  # training images of each task
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, tasks=1, batches=2, recalibrated_on=2)
         if self.norm != "batch":
             raise ValueError(f"norm is {self.norm!r}; this experiment is about 'batch'")
 
 
 SCALES = {
-    "small": ChoiceSettings(
-        data="digits", m=(0.0, 4.0), hidden=(128, 128), epochs=5, batch_size=50, batches=(360, 100, 10)
+    "small": changed(
+        ChoiceSettings(),
+        data="digits",
+        m=(0.0, 4.0),
+        hidden=(128, 128),
+        epochs=5,
+        batch_size=50,
+        batches=(360, 100, 10),
     ),
-    "medium": ChoiceSettings(seeds=1),
-    "paper": ChoiceSettings(seeds=3, hidden=(4096, 4096), epochs=40, tasks=6),
+    "medium": changed(ChoiceSettings(), seeds=1),
+    "paper": changed(ChoiceSettings(), seeds=3, hidden=(4096, 4096), epochs=40, tasks=6),
 }
 
 
@@ -73,17 +83,18 @@ def arms(settings: ChoiceSettings) -> Mapping[str, ChoiceSettings]:
     }
 
 
-def measure(settings: ChoiceSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+def measure(run: Run[ChoiceSettings]) -> Measurement:
     """Train one arm, and test it in every way."""
+    settings, seed = run.settings, run.seed
     scenario = permuted_tasks(load(settings, settings.data, seed), settings.tasks, seed)
-    model, result = train_arm(settings, scenario, seed, folder, progress)
+    model, result = train_arm(run, scenario)
     trained = measured(result)
     metrics = {f"batches of {size}": _acc(model, scenario, "batch", size) for size in settings.batches}
-    metrics["stored"] = _acc(model, scenario, "stored", settings.eval_batch)
+    metrics["stored"] = _acc(model, scenario, "stored", settings.training.eval_batch)
     for task, images in enumerate(scenario.train):
         some = images.x[: settings.recalibrated_on].float()
         recalibrate(model, some.to(settings.device), task)
-    metrics["recalibrated"] = _acc(model, scenario, "stored", settings.eval_batch)
+    metrics["recalibrated"] = _acc(model, scenario, "stored", settings.training.eval_batch)
     return Measurement({**metrics, "forgetting": trained.metrics["forgetting"]}, trained.data)
 
 
@@ -106,7 +117,7 @@ def figures(settings: ChoiceSettings, results: Results) -> Mapping[str, Figure]:
 def claims(settings: ChoiceSettings, results: Results) -> Sequence[Claim]:
     """What other implementations gave, and that the choices matter."""
     metric = f"batches of {settings.batches[0]}"
-    same = (settings.data, settings.tasks, settings.epochs, settings.hidden) == ("mnist", 3, 3, (1024, 1024))
+    same = (settings.data, settings.tasks, settings.training.epochs, settings.hidden) == ("mnist", 3, 3, (1024, 1024))
     found = []
     for label, known in _ANCHORS.items() if same else ():
         near = between(results.values(label, metric), min(known) - 2, max(known) + 2)

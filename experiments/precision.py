@@ -24,21 +24,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from pydantic import PositiveInt
 
 from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.experiments.common.claims import Claim, opposite
-from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
 from lava_meta.experiments.common.online import OnlineSettings, dataset_of
-from lava_meta.experiments.common.settings import Settings, at_least
+from lava_meta.experiments.common.settings import Settings, changed
+from lava_meta.io.config import OrNone, Several
 from lava_meta.online_learning import Device, Learner, OnlineRule, saturation
 from lava_meta.online_learning.device import ROUNDINGS
 from lava_meta.online_learning.settings import check_precision
 from lava_meta.plotting import figures as drawing
+from lava_meta.plotting.figure import Figure
 from lava_meta.rule import Linear
 from lava_meta.rule.measured import consolidation_from_csv
 
@@ -59,23 +60,22 @@ class PrecisionSettings(Settings):
     """What is learned, and the values of each sweep; a fault of 0 is none."""
 
     data: str = "mnist"
-    tasks: int = 5
-    images: int = 20_000  # a task
-    hidden: tuple[int, ...] = (256,)
+    tasks: PositiveInt = 5
+    images: PositiveInt = 20_000  # per task
+    hidden: Several[PositiveInt] = (256,)
     lr: float = 0.005
-    curve: str | None = None  # a file of conductance over pulses, smoothed: the gate in the place of Linear(1)
+    curve: OrNone[str] = None  # a file of conductance over pulses, smoothed: the gate instead of Linear(1)
     held_out: bool = False  # measure on training images that are not learned: to choose settings
-    bits: tuple[int, ...] = (3, 4, 5, 6, 8, 12, 16)
-    rounding: tuple[str, ...] = ROUNDINGS
-    relative_noise: tuple[float, ...] = (0.3, 1.0, 3.0)
-    absolute_noise: tuple[float, ...] = (0.01, 0.03, 0.1)
-    asymmetry: tuple[float, ...] = (0.05, 0.1, 0.3)
-    soft_bounds: tuple[float, ...] = (0.5, 1.0)
-    drift: tuple[float, ...] = (0.001, 0.01, 0.1)
+    bits: Several[int] = (3, 4, 5, 6, 8, 12, 16)
+    rounding: Several[str] = ROUNDINGS
+    relative_noise: Several[float] = (0.3, 1.0, 3.0)
+    absolute_noise: Several[float] = (0.01, 0.03, 0.1)
+    asymmetry: Several[float] = (0.05, 0.1, 0.3)
+    soft_bounds: Several[float] = (0.5, 1.0)
+    drift: Several[float] = (0.001, 0.01, 0.1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, tasks=1, images=1, hidden=1)
         for bits in self.bits:
             check_precision(bits)
         for name in ("rounding", *FAULTS):
@@ -85,7 +85,8 @@ class PrecisionSettings(Settings):
 
 # 1,437 harder images a task need larger steps: docs/online.md, "Choosing settings".
 SCALES = {
-    "small": PrecisionSettings(
+    "small": changed(
+        PrecisionSettings(),
         data="digits",
         images=1_437,
         hidden=(128,),
@@ -97,8 +98,8 @@ SCALES = {
         soft_bounds=(1.0,),
         drift=(0.1,),
     ),
-    "medium": PrecisionSettings(seeds=1),
-    "paper": PrecisionSettings(hidden=(512,), seeds=5),
+    "medium": changed(PrecisionSettings(), seeds=1),
+    "paper": changed(PrecisionSettings(), hidden=(512,), seeds=5),
 }
 
 
@@ -119,8 +120,9 @@ def arms(settings: PrecisionSettings) -> Mapping[str, PrecisionSettings]:
     return found
 
 
-def measure(settings: PrecisionSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+def measure(run: Run[PrecisionSettings]) -> Measurement:
     """Learn the five tasks on the memory of this arm, by the compiled kernels."""
+    settings, seed = run.settings, run.seed
     device = Device(settings.rounding[0], **{fault: getattr(settings, fault)[0] for fault in FAULTS})
     gate = Linear(1.0) if settings.curve is None else consolidation_from_csv(settings.curve, smooth="isotonic")
     dataset = dataset_of(OnlineSettings(held_out=settings.held_out), settings.data)

@@ -14,18 +14,20 @@ and |h_i| grows by -lr * w_i g_i a step. So over any stretch of n steps in which
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Annotated
 
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+from pydantic import Field, NonNegativeFloat
 
 from lava_meta.experiments.common.claims import Claim, between, both, judge
-from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
-from lava_meta.experiments.common.settings import Settings, at_least
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
+from lava_meta.experiments.common.settings import Settings, changed
+from lava_meta.io.config import Several
 from lava_meta.optim import MetaplasticSGD
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import BLUE, VERMILION, arm_styles
 from lava_meta.rule import sign
@@ -37,19 +39,18 @@ _TWO = "2 dimensions"
 class QuadraticSettings(Settings):
     """The problem: H has eigenvalues uniform in `eigenvalue` +- `half_range` in random directions."""
 
-    dimensions: tuple[int, ...] = (2, 500)
-    steps: int = 1000
-    lr_two: float = 0.35  # in two dimensions, where H = ((1, coupling), (coupling, 1)) and w* = (1.5, 0.5)
+    dimensions: Several[Annotated[int, Field(ge=2)]] = (2, 500)
+    steps: Annotated[int, Field(ge=10)] = 1000
+    lr_two: NonNegativeFloat = 0.35  # in two dimensions, where H = ((1, coupling), (coupling, 1)) and w* = (1.5, 0.5)
     coupling: float = 0.3
-    lr: float = 0.01  # in more
-    eigenvalue: float = 20.0
-    half_range: float = 9.5
+    lr: NonNegativeFloat = 0.01  # in more
+    eigenvalue: NonNegativeFloat = 20.0
+    half_range: NonNegativeFloat = 9.5
     optimum: float = 1.5  # in more than two dimensions, w* is uniform in (-optimum, optimum)
-    bins: int = 15
+    bins: Annotated[int, Field(ge=2)] = 15
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, dimensions=2, steps=10, lr=0, lr_two=0, eigenvalue=0, half_range=0, bins=2)
         if not abs(self.coupling) < 1:
             raise ValueError(f"coupling is {self.coupling}; H is positive only where it lies between -1 and 1")
         if not self.half_range < self.eigenvalue:
@@ -89,11 +90,12 @@ def descend(
 
 def arms(settings: QuadraticSettings) -> Mapping[str, QuadraticSettings]:
     """One arm a dimension."""
-    return {f"{d} dimensions": replace(settings, dimensions=(d,)) for d in settings.dimensions}
+    return {f"{d} dimensions": changed(settings, dimensions=(d,)) for d in settings.dimensions}
 
 
-def measure(settings: QuadraticSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+def measure(run: Run[QuadraticSettings]) -> Measurement:
     """Descend, and compare with theory."""
+    settings, seed = run.settings, run.seed
     dimension = settings.dimensions[0]
     hessian, optimum = problem(settings, dimension, seed)
     lr = settings.lr_two if dimension == 2 else settings.lr

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lava_meta.data import Images
 from lava_meta.data.scenarios import dataset_sequence
 from lava_meta.experiments.common.claims import Claim, both, judge
-from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
-from lava_meta.experiments.common.settings import at_least
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
+from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import TrainingSettings, load, measured, rule_arms, train_arm
+from lava_meta.io.config import Several
 from lava_meta.nn import SampleNorm
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import arm_styles
 from lava_meta.training.methods import synapses
@@ -34,34 +35,41 @@ from lava_meta.training.methods import synapses
 class SwitchSettings(TrainingSettings):
     """How many signs are switched in each layer, in how many bins, how often, and on how many images."""
 
-    m: tuple[float, ...] = (1.35,)
+    m: Several[float] = (1.35,)
     data: str = "mnist"
-    flips: tuple[int, ...] = (1000, 2000, 100)  # one for each layer
-    bins: int = 15
-    runs: int = 100
-    images: int = 1000  # on which the loss is measured
+    flips: Several[PositiveInt] = (1000, 2000, 100)  # one for each layer
+    bins: Annotated[int, Field(ge=2)] = 15
+    runs: PositiveInt = 100
+    images: Annotated[int, Field(ge=10)] = 1000  # on which the loss is measured
     on: Literal["train", "test"] = "train"  # which images: hidden weights grow by what training is about
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, flips=1, bins=2, runs=1, images=10)
         if len(self.flips) != len(self.hidden) + 1:
             raise ValueError(f"flips has {len(self.flips)} values for {len(self.hidden) + 1} layers: give one a layer")
 
 
 SCALES = {
-    "small": SwitchSettings(
-        data="digits", hidden=(256, 256), epochs=10, batch_size=50, flips=(400, 2000, 60), runs=20, images=1400
+    "small": changed(
+        SwitchSettings(),
+        data="digits",
+        hidden=(256, 256),
+        epochs=10,
+        batch_size=50,
+        flips=(400, 2000, 60),
+        runs=20,
+        images=1400,
     ),
-    "medium": SwitchSettings(seeds=1, norm="batch", runs=20, images=500, evaluate="task"),
-    "paper": SwitchSettings(seeds=1, norm="batch", epochs=40),
+    "medium": changed(SwitchSettings(), seeds=1, norm="batch", runs=20, images=500, evaluate="task"),
+    "paper": changed(SwitchSettings(), seeds=1, norm="batch", epochs=40),
 }
 
 
-def measure(settings: SwitchSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+def measure(run: Run[SwitchSettings]) -> Measurement:
     """Train on one task, then switch signs."""
+    settings, seed = run.settings, run.seed
     scenario = dataset_sequence([load(settings, settings.data, seed)])
-    model, result = train_arm(settings, scenario, seed, folder, progress)
+    model, result = train_arm(run, scenario)
     for module in model.modules():  # the loss is that of training, whose logits are normed
         if isinstance(module, SampleNorm):
             module.train()

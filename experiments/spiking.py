@@ -14,22 +14,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
 import torch
-from matplotlib.figure import Figure
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from lava_meta.data import Images
 from lava_meta.data.scenarios import Scenario, permuted_tasks
 from lava_meta.errors import require
 from lava_meta.experiments.common.claims import Claim
-from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
 from lava_meta.experiments.common.figures import permuted_task_figures
-from lava_meta.experiments.common.settings import at_least
+from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import TrainingSettings, best_m, load, measured, rule_arms, train_arm
 from lava_meta.nn import BinaryLinear, FixedNorm, Pixels, SampleNorm
+from lava_meta.plotting.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,25 @@ class SpikingSettings(TrainingSettings):
     """The network's units: T steps an image, the share of the membrane that stays, the threshold of a spike."""
 
     data: str = "mnist"
-    tasks: int = 3
-    steps: int = 10
-    beta: float = 0.9
-    threshold: float = 1.0
+    tasks: PositiveInt = 3
+    steps: PositiveInt = 10
+    beta: Annotated[float, Field(ge=0, le=1)] = 0.9
+    threshold: PositiveFloat = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, tasks=1, steps=1, beta=0, threshold=0)
-        if self.norm != "fixed" or self.beta > 1 or self.threshold == 0:
-            raise ValueError("a spiking network takes norm = fixed, beta of at most 1 and a threshold above 0")
+        if self.norm != "fixed":
+            raise ValueError(f"norm is {self.norm!r}; a spiking network takes norm = fixed")
 
 
 SCALES = {
-    "small": SpikingSettings(data="digits", tasks=4, m=(0.0, 8.0), hidden=(200, 200), epochs=6, batch_size=50, steps=5),
-    "medium": SpikingSettings(seeds=1, m=(0.0, 4.0), hidden=(512, 512), epochs=2, train_images=20000, evaluate="task"),
-    "paper": SpikingSettings(seeds=3, m=(0.0, 4.0), hidden=(1024, 1024), steps=20),
+    "small": changed(
+        SpikingSettings(), data="digits", tasks=4, m=(0.0, 8.0), hidden=(200, 200), epochs=6, batch_size=50, steps=5
+    ),
+    "medium": changed(
+        SpikingSettings(), seeds=1, m=(0.0, 4.0), hidden=(512, 512), epochs=2, train_images=20000, evaluate="task"
+    ),
+    "paper": changed(SpikingSettings(), seeds=3, m=(0.0, 4.0), hidden=(1024, 1024), steps=20),
 }
 
 
@@ -99,10 +102,11 @@ def spiking_network(settings: SpikingSettings, scenario: Scenario, seed: int) ->
         return SpikingMLP(settings, scenario.train[0])
 
 
-def measure(settings: SpikingSettings, seed: int, folder: Path, progress: bool) -> Measurement:
+def measure(run: Run[SpikingSettings]) -> Measurement:
     """Train one arm on the sequence of tasks."""
+    settings, seed = run.settings, run.seed
     scenario = permuted_tasks(load(settings, settings.data, seed), settings.tasks, seed)
-    model, result = train_arm(settings, scenario, seed, folder, progress, spiking_network)
+    model, result = train_arm(run, scenario, spiking_network)
     spiking = cast(SpikingMLP, model)
     with torch.inference_mode():
         spiking(scenario.tests[0].x[:500].float().to(settings.device))
@@ -111,7 +115,7 @@ def measure(settings: SpikingSettings, seed: int, folder: Path, progress: bool) 
 
 def figures(settings: SpikingSettings, results: Results) -> Mapping[str, Figure]:
     """As for the other permuted tasks."""
-    return permuted_task_figures(results, settings.tasks, settings.epochs)
+    return permuted_task_figures(results, settings.tasks, settings.training.epochs)
 
 
 def claims(settings: SpikingSettings, results: Results) -> Sequence[Claim]:

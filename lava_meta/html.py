@@ -26,6 +26,26 @@ class Shaded(str):
         return cell
 
 
+class Summarised:
+    """A network that shows itself by its sizes in a line, and in a notebook by its summary as a table."""
+
+    @property
+    def sizes(self) -> str:
+        """Its sizes in one line."""
+        raise NotImplementedError
+
+    def summary(self) -> list[dict[str, Any]]:
+        """One row per layer, each with the same columns."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.sizes})"
+
+    def _repr_html_(self) -> str:
+        rows = self.summary()
+        return table([*rows[0]], [[*row.values()] for row in rows], repr(self))
+
+
 def number(value: Any) -> str:
     """A value for people: thousands parted by commas, three digits of what is below a thousand."""
     if isinstance(value, float):

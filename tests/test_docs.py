@@ -5,7 +5,6 @@ The Python blocks of each page run in turn, as one script. The changelog is hist
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import re
 import shlex
@@ -17,8 +16,10 @@ import pytest
 import typer
 
 from lava_meta.cli import app
+from lava_meta.cli.app import LATE
 from lava_meta.errors import LAVA_INSTALL
 from lava_meta.experiments.common import experiment
+from lava_meta.io.config import knows
 from lava_meta.moved import MOVED
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +31,7 @@ FOLDERS = ("lava_meta", "processes", "converters", "experiments", "tests", "benc
 USERS_FILES = {"run.py", "script.py", "model.py"}  # a bundle's, and those of a reader
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS |= {name: made() for name, made in LATE.items()}
 OPTIONS = {
     name: {"-h", "--help"}.union(*([*one.opts, *one.secondary_opts] for one in command.params))
     for name, command in COMMANDS.items()
@@ -173,6 +175,6 @@ def unknown_settings(words: list[str]) -> list[str]:
         return []
     if name not in EXPERIMENTS:
         return [words[0]]
-    known = {field.name for field in dataclasses.fields(experiment.find(name).scales["small"])}
+    settings = experiment.find(name).scales["small"]
     given = [word.split("=")[0] for before, word in pairwise(words) if before == "--set"]
-    return [key for key in given if key not in known and key != "KEY"]
+    return [key for key in given if key != "KEY" and not knows(settings, key)]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import nn
 
 from lava_meta.data.scenarios import Scenario
-from lava_meta.experiments.common.settings import at_least
 from lava_meta.experiments.common.training import TrainingSettings
+from lava_meta.io.config import OrNone, Several
 from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm
 from lava_meta.nn import select_task as select_in
 
@@ -21,14 +22,14 @@ from lava_meta.nn import select_task as select_in
 class ConvSettings(TrainingSettings):
     """`hidden` are the dense layers between the last block and the readout; `norm` is fixed or batch."""
 
-    hidden: tuple[int, ...] | None = None  # type: ignore[assignment]
-    channels: tuple[int, ...] = (16, 32)  # of each block
-    convolutions: int = 1  # in a block, before its 2x2 max pooling
-    init_std: float | None = None  # hidden weights start normal with this deviation; None: uniform in (-0.05, 0.05)
+    hidden: OrNone[Several[PositiveInt]] = None  # type: ignore[assignment]
+    channels: Several[PositiveInt] = (16, 32)  # of each block
+    convolutions: PositiveInt = 1  # in a block, before its 2x2 max pooling
+    # Hidden weights start normal with this deviation; None: uniform in (-0.05, 0.05).
+    init_std: OrNone[NonNegativeFloat] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, channels=1, convolutions=1, init_std=0)
         if self.norm == "layer":
             raise ValueError("norm is 'layer', which is for dense layers; a convolutional network takes fixed or batch")
 
@@ -45,45 +46,49 @@ def conv_network(settings: ConvSettings, scenario: Scenario, seed: int) -> ConvN
     """The network of an arm. Its pixel offset and scale are those of the first part's images.
 
     conv, norm, sign, ..., conv, norm, 2x2 max pooling, sign for each block; flatten; dense, norm, sign; readout, norm.
-    Raises `ValueError` where the poolings leave nothing of the images.
+    Raises `ValueError` if the poolings leave nothing of the images.
     """
     images = scenario.train[0]
-    depth, height, width = images.shape
+    _, height, width = images.shape
     if min(height, width) >> len(settings.channels) < 1:
         raise ValueError(f"{len(settings.channels)} poolings leave nothing of images of {height}x{width}")
-    layers: list[nn.Module] = [Pixels(offset=round(images.mean_level), max_level=images.max_level)]
-    scale = 1 / images.std_level  # of the first layer's inputs; signs need none
-
-    def norm(features: int, fan_in: int) -> nn.Module:
-        if settings.norm == "fixed":
-            return FixedNorm(scale / math.sqrt(fan_in))
-        return TaskBatchNorm(
-            features,
-            len(scenario.tests),
-            settings.affine,
-            settings.statistics,
-            settings.gain,  # type: ignore[arg-type]
-        )
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for channels in settings.channels:
-            for place in range(settings.convolutions):
-                layers += [BinaryConv2d(depth, channels, 3, padding=1), norm(channels, 9 * depth)]
-                if place == settings.convolutions - 1:
-                    layers.append(nn.MaxPool2d(2))
-                layers.append(Sign())
-                depth, scale = channels, 1.0
-            height, width = height // 2, width // 2
-        sizes: Sequence[int] = (depth * height * width, *(settings.hidden or ()), scenario.classes)
-        layers.append(nn.Flatten())
-        for fan_in, fan_out in pairwise(sizes):
-            layers += [BinaryLinear(fan_in, fan_out), norm(fan_out, fan_in), Sign()]
+        layers = list(_layers(settings, scenario))
         layers.pop()  # no sign behind the readout
         if settings.norm == "fixed":
             layers[-1] = SampleNorm(training_only=True)
-        net = ConvNet(*layers)
+        pixels = Pixels(offset=round(images.mean_level), max_level=images.max_level)
+        net = ConvNet(pixels, *layers)
         if settings.init_std is not None:
             for weight in (p for p in net.parameters() if p.dim() >= 2):
                 nn.init.normal_(weight, std=settings.init_std)
     return net
+
+
+def _layers(settings: ConvSettings, scenario: Scenario) -> Iterator[nn.Module]:
+    """The layers behind the pixels, a sign behind each."""
+    depth, height, width = scenario.train[0].shape
+    scale = 1 / scenario.train[0].std_level  # of the first layer's inputs; signs need none
+    for channels in settings.channels:
+        for place in range(settings.convolutions):
+            yield BinaryConv2d(depth, channels, 3, padding=1)
+            yield _norm(settings, scenario, channels, scale / math.sqrt(9 * depth))
+            if place == settings.convolutions - 1:
+                yield nn.MaxPool2d(2)
+            yield Sign()
+            depth, scale = channels, 1.0
+        height, width = height // 2, width // 2
+    yield nn.Flatten()
+    for fan_in, fan_out in pairwise((depth * height * width, *(settings.hidden or ()), scenario.classes)):
+        yield BinaryLinear(fan_in, fan_out)
+        yield _norm(settings, scenario, fan_out, scale / math.sqrt(fan_in))
+        yield Sign()
+
+
+def _norm(settings: ConvSettings, scenario: Scenario, features: int, scale: float) -> nn.Module:
+    """scale: of the fixed norm."""
+    if settings.norm == "fixed":
+        return FixedNorm(scale)
+    tasks = len(scenario.tests)
+    return TaskBatchNorm(features, tasks, settings.affine, settings.statistics, settings.gain)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """What an experiment is: scales, arms, a measurement of one arm with one seed, figures, and the paper's claims.
 
-An *arm* is one way of doing it (a metaplasticity, a baseline, a width); every arm is run with every seed. Each file of
-an experiment ends with `EXPERIMENT = Experiment(...)`, by which the command line finds it under the file's name.
+An *arm* is one way of doing it (a metaplasticity, a baseline, a width); every arm is run with every seed. A file
+beside this folder ends with `EXPERIMENT = Experiment(...)`, or `EXPERIMENTS` for several: the command line finds them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,23 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from lava_meta.experiments.common.claims import Claim, Verdict, interval, judge
 from lava_meta.experiments.common.settings import Settings
+from lava_meta.plotting.figure import Figure
 
 S = TypeVar("S", bound=Settings)
+S_co = TypeVar("S_co", bound=Settings, covariant=True)
+
+
+@dataclass(frozen=True)
+class Run(Generic[S_co]):
+    """One arm with one seed."""
+
+    settings: S_co  # the arm's
+    seed: int
+    folder: Path  # of its own
+    progress: bool = False  # to be shown
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,7 @@ class Experiment(Generic[S]):
     source: str  # where it is published: figure, protocol
     scales: Mapping[str, S]
     arms: Callable[[S], Mapping[str, S]]  # label -> the settings of that arm alone
-    measure: Callable[[S, int, Path, bool], Measurement]  # (arm's settings, seed, folder of its own, show progress)
+    measure: Callable[[Run[S]], Measurement]
     figures: Callable[[S, Results], Mapping[str, Figure]]
     claims: Callable[[S, Results], Sequence[Claim]]
     headline: tuple[str, ...] = ("ACC", "forgetting")  # metrics that a line on the screen shows
@@ -127,14 +138,15 @@ def data_name(data: str) -> str:
 
 
 def names() -> list[str]:
-    """The experiments that the command line knows: the files beside this folder that define `EXPERIMENT`."""
-    return [name for name in _modules() if _load(name) is not None]
+    """The experiments that the command line knows."""
+    return sorted(one.name for module in _modules() for one in _defined(module))
 
 
 def find(name: str) -> Experiment[Any]:
-    """The experiment of the file `name`.py. Raises `ValueError` that lists the known ones."""
+    """The experiment of this name. Raises `ValueError` that lists the known ones."""
     wanted = name.replace("-", "_")
-    found = _load(wanted) if wanted in _modules() else None
+    modules = sorted(_modules(), key=lambda module: not wanted.startswith(module))  # the likely file first
+    found = next((one for module in modules for one in _defined(module) if one.name == wanted), None)
     if found is None:
         raise ValueError(f"no experiment {name!r}; there are {', '.join(names())}")
     return found
@@ -143,9 +155,9 @@ def find(name: str) -> Experiment[Any]:
 def _modules() -> list[str]:
     import lava_meta.experiments as package
 
-    return sorted(info.name for info in pkgutil.iter_modules(package.__path__) if not info.ispkg)
+    return [info.name for info in pkgutil.iter_modules(package.__path__) if not info.ispkg]
 
 
-def _load(name: str) -> Experiment[Any] | None:
-    found = getattr(importlib.import_module(f"lava_meta.experiments.{name}"), "EXPERIMENT", None)
-    return found if found is not None and found.name == name else None  # not one that the file imports
+def _defined(module: str) -> tuple[Experiment[Any], ...]:
+    found = importlib.import_module(f"lava_meta.experiments.{module}")
+    return getattr(found, "EXPERIMENTS", (found.EXPERIMENT,) if hasattr(found, "EXPERIMENT") else ())

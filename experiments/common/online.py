@@ -6,22 +6,23 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import matplotlib as mpl
 import numpy as np
-import torch
-from matplotlib.figure import Figure
+from pydantic import PositiveInt
 
 from lava_meta.data import Dataset, load_dataset
 from lava_meta.data.scenarios import Scenario
 from lava_meta.experiments.common.claims import Claim
-from lava_meta.experiments.common.experiment import Experiment, Measurement, Results
+from lava_meta.experiments.common.experiment import Measurement, Results, Run
 from lava_meta.experiments.common.figures import band, horizontal_bars, spread_note, stack
-from lava_meta.experiments.common.settings import Settings, at_least
+from lava_meta.experiments.common.settings import Settings
+from lava_meta.io.config import OrNone, Several
 from lava_meta.io.files import write_json
 from lava_meta.online_learning import History, Learner, OnlineRule, hidden_histogram, saturation
 from lava_meta.online_learning.history import Probe
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import BLUE, VERMILION, task_styles
 from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Tanh2
@@ -43,31 +44,27 @@ class OnlineSettings(Settings):
     Everything else is the reference, from which an arm differs in what its name says.
     """
 
-    rules: tuple[str, ...] = ("metaplastic", "plain")
+    rules: Several[str] = ("metaplastic", "plain")
     data: str = "mnist"
-    tasks: int = 5
-    images: int | None = 20_000  # of each part, in one pass; None for all
-    hidden: tuple[int, ...] = (512,)
+    tasks: PositiveInt = 5
+    images: OrNone[PositiveInt] = 20_000  # of each part, in one pass; None for all
+    hidden: Several[PositiveInt] = (512,)
     lr: float = 0.005
-    bits: int | None = 8  # of a hidden weight; None is floating point
+    bits: OrNone[int] = 8  # of a hidden weight; None is floating point
     gate: Literal["linear", "quadratic", "exponential", "tanh2", "none"] = "linear"
     gate_at: float = 1.0  # T of linear and quadratic, m of the others, in units of the limit
-    memory: int | None = None  # images of an active input after which a synapse has forgotten
+    memory: OrNone[int] = None  # images of an active input after which a synapse has forgotten
     centring: bool = True
     thresholds: Literal["balanced", "homeostatic"] = "balanced"
     error: Literal["softmax", "margin", "ternary"] = "softmax"
     readout_limit: float = 0.5
     feedback: Literal["symmetric", "direct"] = "symmetric"
     inputs: Literal["spikes", "pixels"] = "spikes"
-    plastic: tuple[str, ...] | None = None  # layers that learn; None for all
+    plastic: OrNone[Several[str]] = None  # layers that learn; None for all
     every_part: bool = True  # test after each part; False only at the end
     held_out: bool = False  # test on training images that are then not learned, to choose settings honestly
     backend: Literal["lava", "kernels", "oracle"] = "lava"
     form: Literal["fused", "layers", "engine"] = "fused"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, tasks=1, images=1, hidden=1)
 
     def rule(self) -> OnlineRule:
         """The on-line rule. Raises ValueError for values out of range."""
@@ -96,11 +93,11 @@ class OnlineSettings(Settings):
 
 
 PLAIN = {"gate": "none"}
-ARMS: dict[str, dict[str, Any]] = {"metaplastic": {}, "plain": PLAIN}
+OS = TypeVar("OS", bound=OnlineSettings)
 
 
 def dataset_of(settings: OnlineSettings, name: str) -> Dataset:
-    """The data set; with `held_out`, its last training images in the place of its test images."""
+    """The data set; with `held_out`, its last training images instead of its test images."""
     dataset = load_dataset(name)
     if not settings.held_out:
         return dataset
@@ -109,11 +106,18 @@ def dataset_of(settings: OnlineSettings, name: str) -> Dataset:
     return Dataset(f"{name} held out", dataset.train.take(order[:kept]), dataset.train.take(order[kept:]))
 
 
-def measure_stream(settings: OnlineSettings, scenario: Scenario, seed: int, folder: Path) -> Measurement:
-    """Learn the parts once, in order, and test on all. The learner is kept in `folder`."""
-    torch.set_num_threads(1)
+def learning(scenario: Callable[[OS, int], Scenario]) -> Callable[[Run[OS]], Measurement]:
+    """A measurement that learns the parts of `scenario(settings, seed)` once, in order, and tests on all.
+
+    The learner is kept in the run's folder.
+    """
+    return lambda run: _learned(run, scenario(run.settings, run.seed))
+
+
+def _learned(run: Run[OnlineSettings], scenario: Scenario) -> Measurement:
+    settings = run.settings
     sizes = [int(np.prod(scenario.shape)), *settings.hidden, scenario.classes]
-    learner = Learner(sizes, **settings.learner_settings(seed))
+    learner = Learner(sizes, **settings.learner_settings(run.seed))
 
     def newest(learner: Learner) -> float:
         """Accuracy on the task that has just been learned."""
@@ -121,8 +125,8 @@ def measure_stream(settings: OnlineSettings, scenario: Scenario, seed: int, fold
 
     probes: list[Probe] = [hidden_histogram(), saturation, *([] if settings.every_part else [newest])]
     history = learner.fit(scenario, probes, images=settings.images, evaluate=settings.every_part)
-    learner.save(folder / "learner.safetensors")
-    return measurement(learner, history, folder)
+    learner.save(run.folder / "learner.safetensors")
+    return measurement(learner, history, run.folder)
 
 
 def measurement(learner: Learner, history: History, folder: Path) -> Measurement:
@@ -152,10 +156,10 @@ def measurement(learner: Learner, history: History, folder: Path) -> Measurement
     return Measurement(metrics, data)
 
 
-def arms_of(rows: Mapping[str, Mapping[str, Any]]) -> Callable[[OnlineSettings], Mapping[str, OnlineSettings]]:
+def arms_of(rows: Mapping[str, Mapping[str, Any]]) -> Callable[[OS], Mapping[str, OS]]:
     """The arms that `settings.rules` name, or all of them. Raises ValueError for an unknown one."""
 
-    def arms(settings: OnlineSettings) -> Mapping[str, OnlineSettings]:
+    def arms(settings: OS) -> Mapping[str, OS]:
         chosen = list(rows) if settings.rules == ("all",) else settings.rules
         unknown = [name for name in chosen if name not in rows]
         if unknown:
@@ -163,33 +167,6 @@ def arms_of(rows: Mapping[str, Mapping[str, Any]]) -> Callable[[OnlineSettings],
         return {name: replace(settings, **rows[name]) for name in chosen}
 
     return arms
-
-
-def stream_experiment(
-    name: str,
-    title: str,
-    source: str,
-    scales: Mapping[str, OnlineSettings],
-    scenario: Callable[[OnlineSettings, int], Scenario],
-    claims: Callable[[OnlineSettings, Results], Sequence[Claim]],
-    rows: Mapping[str, Mapping[str, Any]] = ARMS,
-    figures: Callable[[OnlineSettings, Results], Mapping[str, Figure]] | None = None,
-) -> Experiment[OnlineSettings]:
-    """An experiment that learns `scenario(settings, seed)` once, with each arm."""
-
-    def measure(settings: OnlineSettings, seed: int, folder: Path, progress: bool) -> Measurement:
-        return measure_stream(settings, scenario(settings, seed), seed, folder)
-
-    return Experiment(
-        name=name,
-        title=title,
-        source=source,
-        scales=scales,
-        arms=arms_of(rows),
-        measure=measure,
-        figures=figures or (lambda settings, results: {"accuracy_after_each_part": part_curves(results)}),
-        claims=claims,
-    )
 
 
 def part_curves(results: Results, only: Sequence[str] | None = None, chance: float = 0.1) -> Figure:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Experiment, Results, S
-from lava_meta.io.files import write_checked_json, write_text
+from lava_meta.io import config
+from lava_meta.io.files import write_checked_json
 from lava_meta.training.metrics import write_csv
 
 
@@ -35,12 +36,8 @@ def write_tables(results: Results, out: Path) -> None:
     write_csv(out / "summary.csv", ["arm", "metric", "mean", "sd", "seeds"], summary)
 
 
-def write_report(
-    experiment: Experiment[S], settings: S, scale: str, results: Results, figures: Sequence[str], out: Path
-) -> None:
-    """report.md."""
-    claims = experiment.claims(settings, results)
-    metrics = results.metrics()
+def report(experiment: Experiment[S], settings: S, scale: str, results: Results, figures: Sequence[str]) -> str:
+    """report.md, with the figures of these names."""
     seconds = sum(run.seconds for runs in results.arms.values() for run in runs)
     lines = [
         f"# {experiment.titled(settings)}",
@@ -52,24 +49,27 @@ def write_report(
         "",
         "## Claimed and measured",
         "",
-        *claim_table(claims),
+        *claim_table(experiment.claims(settings, results)),
         "",
         "## Every arm",
         "",
-        *markdown_table(
-            ["", *metrics, "s"],
-            [
-                [label, *(results.text(label, name, experiment.digits) for name in metrics), _seconds(results, label)]
-                for label in results.arms
-            ],
-        ),
+        *_arm_table(results, experiment.digits),
         "",
         *(line for name in figures for line in (f"![{name.replace('_', ' ')}](figures/{name}.png)", "")),
         "## Settings",
         "",
-        *(f"    {name} = {value}" for name, value in settings.to_dict().items()),
+        *(f"    {line}" for line in config.lines(settings)),
     ]
-    write_text(out / "report.md", "\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
+
+
+def _arm_table(results: Results, digits: int) -> list[str]:
+    metrics = results.metrics()
+    rows = [
+        [label, *(results.text(label, name, digits) for name in metrics), _seconds(results, label)]
+        for label in results.arms
+    ]
+    return markdown_table(["", *metrics, "s"], rows)
 
 
 def claim_table(claims: Sequence[Claim]) -> list[str]:

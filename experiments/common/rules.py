@@ -8,14 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from lava_meta.data.scenarios import Scenario, all_together
+from lava_meta.io.config import check
 from lava_meta.rule import Consolidation, Constant, Exponential
 from lava_meta.training.methods import EWC, SI, Beakers, Levels, Method, Replay
 
-if TYPE_CHECKING:
-    from lava_meta.experiments.common.training import TrainingSettings
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """The options of methods, each of which its own rule looks at."""
+
+    ewc_strength: NonNegativeFloat = 5000.0  # also of random consolidation
+    ewc_anchor: Literal["hidden", "binary"] = "hidden"
+    si_strength: NonNegativeFloat = 1.0
+    replay_images: PositiveInt = 1000  # kept in all
+    level_bits: Annotated[int, Field(ge=2)] = 5  # probabilistic metaplasticity: bits of a hidden weight
+    level_limit: float = 1.0  # and the largest |h|
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -24,9 +39,9 @@ class Rule:
 
     about: str
     uses_m: bool = False
-    method: Callable[[TrainingSettings], Method | None] = lambda settings: None
+    method: Callable[[MethodSettings, float], Method | None] = lambda options, m: None
     scenario: Callable[[Scenario], Scenario] = lambda scenario: scenario
-    consolidation: Callable[[float], Consolidation] | None = None  # of m, in the place of Tanh2
+    consolidation: Callable[[float], Consolidation] | None = None  # of m, instead of Tanh2
     real: bool = False  # a network of real weights
     one_task: bool = False  # all tests are one task to the network's norms
 
@@ -34,26 +49,25 @@ class Rule:
 RULES: dict[str, Rule] = {
     "plain": Rule("m = 0: ordinary training"),
     "metaplastic": Rule("steps that shrink |h| are scaled by 1 - tanh(m h)^2", uses_m=True),
-    "ewc": Rule("plain, and EWC: told where a task ends", method=lambda s: _ewc(s, shuffle=False)),
-    "random": Rule("EWC with shuffled importances: random consolidation", method=lambda s: _ewc(s, shuffle=True)),
-    "si": Rule("plain, and synaptic intelligence: told where a task ends", method=lambda s: SI(s.si_strength)),
-    "replay": Rule("plain, with stored images in every batch", method=lambda s: Replay(s.replay_images)),
+    "ewc": Rule("plain, and EWC: told where a task ends", method=lambda o, m: EWC(o.ewc_strength, anchor=o.ewc_anchor)),
+    "random": Rule(
+        "EWC with shuffled importances: random consolidation",
+        method=lambda o, m: EWC(o.ewc_strength, anchor=o.ewc_anchor, shuffle=True),
+    ),
+    "si": Rule("plain, and synaptic intelligence: told where a task ends", method=lambda o, m: SI(o.si_strength)),
+    "replay": Rule("plain, with stored images in every batch", method=lambda o, m: Replay(o.replay_images)),
     "beakers": Rule(
         "each hidden weight leaks into slower ones, the last metaplastic",
         uses_m=True,
-        method=lambda s: Beakers(m=s.m[0]),
+        method=lambda o, m: Beakers(m=m),
         consolidation=lambda m: Constant(),
     ),
     "probabilistic": Rule(
         "whole levels, moved with probability exp(-m |h|) where |h| would shrink",
         uses_m=True,
-        method=lambda s: Levels(s.level_bits, s.level_limit),
+        method=lambda o, m: Levels(o.level_bits, o.level_limit),
         consolidation=Exponential,
     ),
     "real": Rule("the metaplastic rule on real weights that compute themselves", uses_m=True, real=True),
     "together": Rule("plain, all tasks at once: the upper bound", scenario=all_together, one_task=True),
 }
-
-
-def _ewc(settings: TrainingSettings, shuffle: bool) -> EWC:
-    return EWC(strength=settings.ewc_strength, anchor=settings.ewc_anchor, shuffle=shuffle)

@@ -1,6 +1,6 @@
 """Running an experiment: every arm with every seed, each in a folder of its own, and what is made of them.
 
-    settings.json            the experiment, its scale and settings, library versions
+    settings.json            the experiment, its scale and settings, library versions; `--config` takes it
     runs/ARM/seedN/          what that run keeps, and result.json once it is complete
     results.json, .csv       every measurement; a line an arm and seed
     summary.csv              mean, spread and number of seeds, a line an arm and metric
@@ -27,10 +27,12 @@ import numpy as np
 import torch
 
 from lava_meta.errors import DivergenceError, FormatError, RunFolderError
-from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, S
-from lava_meta.experiments.common.report import write_report, write_tables
-from lava_meta.io.files import read_checked_json, read_json, reading, write_checked_json, write_json
+from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run, S
+from lava_meta.experiments.common.report import report, write_tables
+from lava_meta.experiments.common.settings import Settings, changed
+from lava_meta.io.files import read_checked_json, read_json, reading, write_checked_json, write_json, write_text
 from lava_meta.io.locks import HeldError, held
+from lava_meta.optim.threads import torch_threads
 from lava_meta.plotting import figures
 from lava_meta.training.run_folder import CHECKPOINT, differences
 
@@ -59,44 +61,49 @@ def run_experiment(
     Raises `RunFolderError` for a folder that holds something else, and whatever a measurement raises: a
     `DataError` for a data set that is missing, a `DivergenceError` with arm and seed named.
     """
+    _open(out, _description(experiment, settings, scale), settings, resume=resume, overwrite=overwrite)
     arms = experiment.arms(settings)
-    description = {
+    cells = [(seed, label) for seed in range(settings.seeds) for label in arms]
+    found: dict[tuple[int, str], Measurement] = {}
+    # Seed by seed, so that a run stopped half way has whole comparisons.
+    for seed, label in cells:
+        run = Run(arms[label], seed, out / "runs" / slug(label) / f"seed{seed}", progress)
+        measurement, how = _measured(experiment, run, label)
+        if measurement is None:
+            continue  # under way in another process
+        found[seed, label] = measurement
+        say(f"[{len(found)}/{len(cells)}] {label}, seed {seed}: {_shown(experiment, measurement)} ({how})")
+    if len(found) < len(cells):
+        say(f"{len(cells) - len(found)} runs are under way in other processes: resume once more for the report")
+        return None
+    results = Results({label: [found[seed, label] for seed in range(settings.seeds)] for label in arms})
+    _conclude(experiment, settings, scale, results, out)
+    return results
+
+
+def _description(experiment: Experiment[S], settings: S, scale: str) -> dict[str, Any]:
+    """What settings.json says; `--config` reads it too."""
+    return {
         "experiment": experiment.name,
         "scale": scale,
         "settings": settings.to_dict(),
         "libraries": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
-    _open(out, description, resume, overwrite)
-    cells = [(seed, label) for seed in range(settings.seeds) for label in arms]
-    found: dict[tuple[int, str], Measurement] = {}
-    # Seed by seed, so that a run stopped half way has whole comparisons.
-    for seed, label in cells:
-        folder = out / "runs" / slug(label) / f"seed{seed}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(held(folder / LOCK))
-            except HeldError:
-                continue  # under way in another process
-            measurement, fresh = _one(experiment, arms[label], label, seed, folder, progress)
-        found[seed, label] = measurement
-        shown = ", ".join(
-            f"{name} {measurement.metrics[name]:.{experiment.digits}f}"
-            for name in experiment.headline
-            if name in measurement.metrics
-        )
-        how = f"{measurement.seconds:.0f} s" if fresh else "read back"
-        say(f"[{len(found)}/{len(cells)}] {label}, seed {seed}: {shown} ({how})")
-    if len(found) < len(cells):
-        say(f"{len(cells) - len(found)} runs are under way in other processes: resume once more for the report")
-        return None
-    results = Results({label: [found[seed, label] for seed in range(settings.seeds)] for label in arms})
+
+
+def _shown(experiment: Experiment[S], measurement: Measurement) -> str:
+    """The metrics that a line on the screen shows."""
+    known = [name for name in experiment.headline if name in measurement.metrics]
+    return ", ".join(f"{name} {measurement.metrics[name]:.{experiment.digits}f}" for name in known)
+
+
+def _conclude(experiment: Experiment[S], settings: S, scale: str, results: Results, out: Path) -> None:
+    """Write tables, figures and the report."""
     write_tables(results, out)
     drawn = experiment.figures(settings, results)
     for name, figure in drawn.items():
         figures.save(figure, out / "figures" / name)
-    write_report(experiment, settings, scale, results, list(drawn), out)
-    return results
+    write_text(out / "report.md", report(experiment, settings, scale, results, list(drawn)))
 
 
 def load_results(out: Path) -> tuple[dict[str, Any], Results]:
@@ -124,49 +131,59 @@ def slug(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", label).strip("_")
 
 
-def _one(
-    experiment: Experiment[S], arm: S, label: str, seed: int, folder: Path, progress: bool
-) -> tuple[Measurement, bool]:
-    file = folder / "result.json"
-    if file.exists():
-        return read_measurement(file), False
-    begin = time.monotonic()
-    try:
-        measurement = experiment.measure(arm, seed, folder, progress)
-    except DivergenceError as error:
-        raise DivergenceError(f"{label}, seed {seed}: {error}") from error
-    measurement = replace(measurement, seconds=round(time.monotonic() - begin, 2))
-    write_checked_json(file, asdict(measurement))
-    # With its moments it takes three times the network; what is complete needs it no more.
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    return measurement, True
+def _measured(experiment: Experiment[S], run: Run[S], label: str) -> tuple[Measurement | None, str]:
+    """What a run gave and how it was had; None while another process is at it."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    file = run.folder / "result.json"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(run.folder / LOCK))
+        except HeldError:
+            return None, ""
+        if file.exists():
+            return read_measurement(file), "read back"
+        begin = time.monotonic()
+        stack.enter_context(torch_threads(run.settings.threads))
+        try:
+            measurement = experiment.measure(run)
+        except DivergenceError as error:
+            raise DivergenceError(f"{label}, seed {run.seed}: {error}") from error
+        measurement = replace(measurement, seconds=round(time.monotonic() - begin, 2))
+        write_checked_json(file, asdict(measurement))
+        # With its moments it takes three times the network; what is complete needs it no more.
+        (run.folder / CHECKPOINT).unlink(missing_ok=True)
+    return measurement, f"{measurement.seconds:.0f} s"
 
 
-def _open(out: Path, description: dict[str, Any], resume: bool, overwrite: bool) -> None:
+def _open(out: Path, description: dict[str, Any], settings: Settings, *, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise ValueError("resume goes on with the experiment in the folder, overwrite removes it: choose one")
     try:
         held = sorted(path.name for path in out.iterdir()) if out.exists() else []
-        if not held:
-            write_json(out / SETTINGS, description)
-            return
-        saved = _saved(out, held)
-        if overwrite:
-            for name in _FILES:
-                path = out / name
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
-        elif not resume:
-            raise RunFolderError(
-                f"{out} holds the experiment {saved['experiment']!r}: resume it, overwrite it, or choose another folder"
-            )
-        else:
-            _compare(out, saved, description)
+        if held:
+            saved = _saved(out, held)
+            if overwrite:
+                _remove(out)
+            elif resume:
+                _compare(out, saved, description, settings)
+            else:
+                name = saved["experiment"]
+                raise RunFolderError(
+                    f"{out} holds the experiment {name!r}: resume it, overwrite it, or choose another folder"
+                )
         write_json(out / SETTINGS, description)
     except OSError as error:
         raise RunFolderError(f"{out} cannot be written: {error}") from error
+
+
+def _remove(out: Path) -> None:
+    """An experiment's own files, and no others."""
+    for name in _FILES:
+        path = out / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _saved(out: Path, held: list[str]) -> dict[str, Any]:
@@ -179,11 +196,26 @@ def _saved(out: Path, held: list[str]) -> dict[str, Any]:
         ) from None
 
 
-def _compare(out: Path, saved: dict[str, Any], description: dict[str, Any]) -> None:
-    def fixed(one: dict[str, Any]) -> dict[str, Any]:
-        settings = {name: value for name, value in one["settings"].items() if name not in _MAY_GROW}
-        return {"experiment": one["experiment"], "settings": settings}
+def _compare(out: Path, saved: dict[str, Any], description: dict[str, Any], settings: Settings) -> None:
+    """Raise `RunFolderError` if the folder's experiment is another one; seeds, arms and rules may have been added."""
 
-    different = list(differences(fixed(saved), fixed(json.loads(json.dumps(description)))))
+    def fixed(name: str, values: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "experiment": name,
+            "settings": {key: value for key, value in values.items() if key not in _MAY_GROW},
+        }
+
+    if saved["experiment"] != description["experiment"]:
+        there: dict[str, Any] = saved["settings"]
+    else:
+        try:  # older versions kept the settings of the training among the others, and not all of them
+            there = changed(settings, **saved["settings"]).to_dict()
+        except (TypeError, ValueError) as error:
+            raise RunFolderError(
+                f"{out / SETTINGS} has settings of another version, so it cannot be resumed: {error}. Choose another "
+                "folder, or overwrite it"
+            ) from error
+    now = fixed(description["experiment"], json.loads(json.dumps(description["settings"])))
+    different = list(differences(fixed(saved["experiment"], there), now))
     if different:
         raise RunFolderError(f"{out} holds another run, which this one cannot resume: {'; '.join(different)}")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-import torch
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import nn
 
 from lava_meta.data import Dataset, load_dataset
 from lava_meta.data.scenarios import Scenario
-from lava_meta.experiments.common.experiment import Measurement, Results
-from lava_meta.experiments.common.rules import RULES
-from lava_meta.experiments.common.settings import Settings, at_least
+from lava_meta.experiments.common.experiment import Measurement, Results, Run
+from lava_meta.experiments.common.rules import RULES, MethodSettings
+from lava_meta.experiments.common.settings import Settings
+from lava_meta.io.config import OrNone, Several
 from lava_meta.nn import BinaryMLP, RealMLP
-from lava_meta.rule import Consolidation
 from lava_meta.training import TrainResult, TrainSettings, train
 from lava_meta.training.model_file import save_model
 from lava_meta.training.torch_device import usable_device
@@ -25,68 +24,40 @@ from lava_meta.training.torch_device import usable_device
 T = TypeVar("T", bound="TrainingSettings")
 
 
+TRAINING = TrainSettings(epochs=3, batch_size=100, m=0.0, fast=True)
+
+
 @dataclass(frozen=True)
 class TrainingSettings(Settings):
     """What experiments that train have in common. `rules` and `m` make the arms; an arm has one of each."""
 
-    rules: tuple[str, ...] = ("metaplastic",)  # see common/rules.py
-    m: tuple[float, ...] = (0.0, 1.35)  # of the rule "metaplastic"; 0 is plain
+    rules: Several[str] = ("metaplastic",)  # see common/rules.py
+    m: Several[float] = (0.0, 1.35)  # of the rule "metaplastic"; 0 is plain
     norm: Literal["fixed", "batch", "layer"] = "fixed"
-    hidden: tuple[int, ...] = (1024, 1024)
-    epochs: int = 3  # a part
-    batch_size: int = 100
-    lr: float = 0.005
-    weight_decay: float = 1e-7
-    reset_moments: bool = True  # a new optimizer with each part
+    hidden: Several[PositiveInt] = (1024, 1024)
+    training: TrainSettings = TRAINING  # its m, consolidation and seed are those of an arm and a seed
+    methods: MethodSettings = MethodSettings()
     gain: Literal["ones", "uniform"] = "ones"  # batch norm: where its gains start
     affine: Literal["task", "shared", "none"] = "task"  # batch norm: gains and offsets
     statistics: Literal["batch", "stored"] = "batch"  # batch norm: what tests use
-    ewc_strength: float = 5000.0  # also of random consolidation
-    ewc_anchor: Literal["hidden", "binary"] = "hidden"
-    si_strength: float = 1.0
-    replay_images: int = 1000  # kept in all
-    level_bits: int = 5  # probabilistic metaplasticity: bits of a hidden weight
-    level_limit: float = 1.0  # and the largest |h|
-    train_images: int | None = None  # the first so many; None for all
-    test_images: int | None = None
-    held_out: float = 0.0  # test on this share of the training images, to choose settings honestly
-    evaluate: Literal["epoch", "task"] = "epoch"
-    eval_batch: int = 1000
-    fast: bool = True  # compiled steps where they fit; False is the clear form (see lava_meta.training.fast)
-    threads: int = 1  # of torch
-    checkpoint_seconds: float = 20.0  # at least between two checkpoints: an epoch of a small subset takes less
+    train_images: OrNone[PositiveInt] = None  # the first so many; None for all
+    test_images: OrNone[PositiveInt] = None
+    # Test on this share of the training images, to choose settings honestly.
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    checkpoint_seconds: NonNegativeFloat = 20.0  # at least between two: an epoch of a small subset takes less
     device: str = "cpu"  # cuda for a GPU
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(
-            self, checkpoint_seconds=0, hidden=1, train_images=1, test_images=1, held_out=0, ewc_strength=0, threads=1
-        )
-        at_least(self, si_strength=0, replay_images=1, level_bits=2)
-        if not self.held_out < 1:
-            raise ValueError(f"held_out is {self.held_out}; it must be below 1")
         unknown = [rule for rule in self.rules if rule not in RULES]
         if unknown:
             raise ValueError(f"there is no rule {unknown[0]!r}; there are {', '.join(RULES)}")
+        own = {"m": self.training.m, "seed": self.training.seed, "consolidation": self.training.consolidation}
+        if tuple(own.values()) != (TRAINING.m, TRAINING.seed, TRAINING.consolidation):
+            raise ValueError(f"training has {own}, which the arms and seeds choose: give m, rules and seeds instead")
         usable_device(self.device)
         for m in self.m:
-            self.for_training(m, seed=0)  # raises what is out of range
-
-    def for_training(self, m: float, seed: int, consolidation: Consolidation | None = None) -> TrainSettings:
-        """These settings as the training loop takes them."""
-        return TrainSettings(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            m=m,
-            consolidation=consolidation,
-            weight_decay=self.weight_decay,
-            reset_moments=self.reset_moments,
-            seed=seed,
-            evaluate=self.evaluate,
-            eval_batch=self.eval_batch,
-            fast=self.fast,
-        )
+            replace(self.training, m=m)  # raises what is out of range
 
 
 def rule_arms(settings: T) -> dict[str, T]:
@@ -117,7 +88,7 @@ def load(settings: TrainingSettings, name: str, seed: int) -> Dataset:
 def dense_network(settings: TrainingSettings, scenario: Scenario, seed: int) -> BinaryMLP | RealMLP:
     """The dense network of an arm; its pixel offset and scale are those of the first part's images.
 
-    A network of real weights has no fixed norm: it takes batch norm in its place.
+    A network of real weights has no fixed norm: it takes batch norm instead.
     """
     rule = RULES[settings.rules[0]]
     norm = "batch" if rule.real and settings.norm == "fixed" else settings.norm
@@ -135,29 +106,25 @@ def dense_network(settings: TrainingSettings, scenario: Scenario, seed: int) -> 
 
 
 def train_arm(
-    settings: TrainingSettings,
-    scenario: Scenario,
-    seed: int,
-    folder: Path,
-    progress: bool,
-    make: Callable[..., nn.Module] = dense_network,
+    run: Run[TrainingSettings], scenario: Scenario, make: Callable[..., nn.Module] = dense_network
 ) -> tuple[nn.Module, TrainResult]:
-    """Train one arm, or go on with it. Leaves the trained network in `folder`, and no checkpoint."""
+    """Train one arm, or go on with it. Leaves the trained network in the run's folder, and no checkpoint."""
+    settings = run.settings
     rule, m = RULES[settings.rules[0]], settings.m[0]
-    torch.set_num_threads(settings.threads)
-    model = make(settings, scenario, seed).to(settings.device)
+    model = make(settings, scenario, run.seed).to(settings.device)
+    gate = None if rule.consolidation is None else rule.consolidation(m)
     result = train(
         model,
         rule.scenario(scenario),
-        settings.for_training(m, seed, rule.consolidation and rule.consolidation(m)),
-        folder,
-        method=rule.method(settings),
+        replace(settings.training, m=m, seed=run.seed, consolidation=gate),
+        run.folder,
+        method=rule.method(settings.methods, m),
         resume=True,
-        progress=progress,
+        progress=run.progress,
         checkpoint_seconds=settings.checkpoint_seconds,
     )
     if isinstance(model, BinaryMLP):
-        save_model(model, folder / "model.safetensors")
+        save_model(model, run.folder / "model.safetensors")
     return model.eval(), result
 
 

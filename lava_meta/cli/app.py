@@ -17,7 +17,16 @@ class Stopped(Exception):
     """Ctrl-C. Not a `KeyboardInterrupt`, on which the command-line library exits without a word."""
 
 
+LATE: dict[str, Callable[[], Any]] = {}
+"""Commands whose flags are known only once torch is imported; help lists them without them."""
+
+
 class _Commands(TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        late = LATE.get(name or "")
+        return name, command if late is None else late(), rest
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -53,6 +62,9 @@ DEBUG = {"on": False}
 
 Data = Annotated[str, typer.Option(help="digits (embedded), mnist, fashion-mnist or usps.")]
 Out = Annotated[Path, typer.Option(help="Folder for settings, metrics, figures and the network.")]
+Config = Annotated[
+    Path | None, typer.Option(help="A YAML or JSON file of settings, which flags override.", show_default=False)
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote there.")]
 Lanes = Annotated[int, typer.Option(min=1, help="Images that pass in one Lava time step; 1 as on a chip.")]
 
@@ -65,6 +77,7 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    *,
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lava_meta.cli.app import Overwrite, app, when_stopped
+from lava_meta.cli.app import Config, Overwrite, app, when_stopped
 from lava_meta.cli.outputs import check_outputs, figure_files
 
 
 @app.command()
 def experiment(
+    *,
     name: Annotated[str | None, typer.Argument(help="Which one; --list shows all.")] = None,
-    scale: Annotated[str, typer.Option(help="small (under 2 minutes), medium (under 30) or paper.")] = "small",
+    scale: Annotated[
+        str | None, typer.Option(help="small (under 2 minutes, the default), medium (under 30) or paper.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Run with seeds 0 to N - 1.")] = None,
     m: Annotated[str | None, typer.Option(help="Metaplasticities, separated by commas; 0 is plain.")] = None,
     rule: Annotated[str | None, typer.Option(help="plain, metaplastic, ewc, ...: separated by commas.")] = None,
     norm: Annotated[str | None, typer.Option(help="fixed, batch or layer.")] = None,
-    given: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE: any other setting; repeat it.")] = None,
+    config: Config = None,
+    given: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE: any setting, as training.lr=0.01; repeat it.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of results; by default results/NAME-SCALE.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the experiment in the folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the experiment in the folder.")] = False,
@@ -30,7 +36,8 @@ def experiment(
 ) -> None:
     """Run an experiment of the paper, and report what came out beside what the paper claims.
 
-    Leaves settings, tables, figures and report.md in the folder. A run that was stopped goes on with --resume.
+    Leaves settings, tables, figures and report.md in the folder. A run that was stopped goes on with --resume. --config
+    takes a file of settings, or the settings.json of a folder.
     """
     from lava_meta.experiments.common import experiment as known
 
@@ -40,20 +47,57 @@ def experiment(
         return
     if every == (name is not None):
         raise typer.BadParameter("give the name of one experiment, or --all; --list shows them")
-    texts = [*(given or ())]
     short = (("seeds", seeds), ("m", m), ("rules", rule), ("norm", norm))
-    texts += [f"{key}={value}" for key, value in short if value is not None]
-    if not every:
-        assert name is not None
-        folder = out or Path("results") / f"{name}-{scale}"
+    texts = [*(given or ()), *(f"{key}={value}" for key, value in short if value is not None)]
+    chosen = _Choice(scale, texts, config, resume, overwrite)
+    if name is not None:
+        one = known.find(name)
+        folder = out or Path("results") / f"{name}-{chosen.scale_of(one)}"
         with when_stopped(lambda: _kept(folder)):
-            _run(known.find(name), scale, texts, folder, resume, overwrite)
+            _run(one, chosen, folder)
         return
+    if config is not None:
+        raise typer.BadParameter("--config is of one experiment: leave out --all")
     results = out or Path("results")
     with when_stopped(lambda: _kept(results)):
-        failed = _all(known.names(), scale, texts, results, resume, overwrite)
+        failed = _all(known.names(), chosen, results)
     if failed:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What was asked for on the command line."""
+
+    scale: str | None
+    texts: list[str]
+    config: Path | None
+    resume: bool
+    overwrite: bool
+
+    def scale_of(self, one: Any) -> str:
+        """The scale from which settings differ: small, unless the command line or the file names another."""
+        scale = self.scale or self._file(one).get("scale") or "small"
+        if scale not in one.scales:
+            raise typer.BadParameter(f"{scale!r}; choose {', '.join(one.scales)}", param_hint="--scale")
+        return str(scale)
+
+    def settings(self, one: Any) -> Any:
+        """The experiment's settings: its scale's, the file's, and those of the command line."""
+        from lava_meta.io.config import changed, override
+
+        return override(changed(one.scales[self.scale_of(one)], self._file(one)["settings"]), self.texts)
+
+    def _file(self, one: Any) -> dict[str, Any]:
+        """The file as a run's settings.json is: "experiment", "scale" and "settings"; it may be the last alone."""
+        from lava_meta.io.config import read_config
+
+        found = {} if self.config is None else read_config(self.config)
+        if not isinstance(found.get("settings"), dict):
+            found = {"settings": found}
+        if found.get("experiment", one.name) != one.name:
+            raise ValueError(f"{self.config} is of the experiment {found['experiment']}, not of {one.name}")
+        return found
 
 
 def _kept(folder: Path) -> str:
@@ -63,24 +107,19 @@ def _kept(folder: Path) -> str:
     )
 
 
-def _run(one: Any, scale: str, texts: list[str], folder: Path, resume: bool, overwrite: bool) -> None:
+def _run(one: Any, chosen: _Choice, folder: Path) -> None:
     from lava_meta.experiments.common.runner import run_experiment
-    from lava_meta.experiments.common.settings import override
+    from lava_meta.io.config import lines
 
-    if scale not in one.scales:
-        raise typer.BadParameter(f"{scale!r}; choose {', '.join(one.scales)}", param_hint="--scale")
-    settings = override(one.scales[scale], texts)
-    print(
-        f"{one.titled(settings)}\n" + "\n".join(f"    {key} = {value}" for key, value in settings.to_dict().items()),
-        flush=True,
-    )
+    settings = chosen.settings(one)
+    print(f"{one.titled(settings)}\n" + "\n".join(f"    {line}" for line in lines(settings)), flush=True)
     results = run_experiment(
         one,
         settings,
         folder,
-        scale=scale,
-        resume=resume,
-        overwrite=overwrite,
+        scale=chosen.scale_of(one),
+        resume=chosen.resume,
+        overwrite=chosen.overwrite,
         progress=sys.stderr.isatty(),
         say=lambda line: print(line, flush=True),
     )
@@ -91,21 +130,22 @@ def _run(one: Any, scale: str, texts: list[str], folder: Path, resume: bool, ove
     print(f"report, tables and figures are in {folder}")
 
 
-def _all(names: list[str], scale: str, texts: list[str], out: Path, resume: bool, overwrite: bool) -> list[str]:
+def _all(names: list[str], chosen: _Choice, out: Path) -> list[str]:
     """Run all experiments, each with those of the settings that it has.
 
     Returns the names of those that failed, for example because a data set is missing; the others still run.
     """
     from lava_meta.errors import LavaMetaError
     from lava_meta.experiments.common.experiment import find
+    from lava_meta.io.config import knows
 
     failed = []
     for name in names:
         one = find(name)
-        has = {field.name for field in fields(one.scales[scale])} if scale in one.scales else set()
-        fitting = [text for text in texts if text.partition("=")[0].strip().replace("-", "_") in has]
+        scale = chosen.scale_of(one)
+        fitting = [text for text in chosen.texts if knows(one.scales[scale], text.partition("=")[0])]
         try:
-            _run(one, scale, fitting, out / f"{name}-{scale}", resume, overwrite)
+            _run(one, replace(chosen, texts=fitting), out / f"{name}-{scale}")
         except LavaMetaError as error:
             print(f"{name} failed: {error}", file=sys.stderr)
             failed.append(name)
@@ -116,6 +156,7 @@ def _all(names: list[str], scale: str, texts: list[str], out: Path, resume: bool
 
 @app.command()
 def compare(
+    *,
     folders: Annotated[list[Path], typer.Argument(help="Folders of experiments or of training runs.")],
     out: Annotated[Path, typer.Option(help="Folder for the table and the figure.")] = Path("results/compare"),
     overwrite: Overwrite = False,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from lava_meta.graph import BinaryGraph
+    from lava_meta.graph import Graph
 
 
 @app.command()
@@ -238,14 +238,15 @@ def info(
     if isinstance(loaded, LavaNetwork) and loaded.parity is not None:
         print(f"self-check: {loaded.parity}")
     if picture is not None:
+        from lava_meta.graph import require_chain
         from lava_meta.plotting.network import picture as draw
         from lava_meta.plotting.network import save
 
-        save(draw(graph), picture)
+        save(draw(require_chain(graph, "The picture")), picture)
         print(f"wrote {picture}")
 
 
-def _table(graph: BinaryGraph, name: str) -> Any:
+def _table(graph: Graph, name: str) -> Any:
     from rich import box
     from rich.table import Table
 

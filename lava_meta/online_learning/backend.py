@@ -63,7 +63,7 @@ class LocalBackend:
 
     def classes(self, graph: BinaryGraph, inputs: NDArray[Any], options: LearnerOptions) -> NDArray[np.int64]:
         """By the graph's compiled form."""
-        from lava_meta.graph.packed.network import classify
+        from lava_meta.graph.packed.compiled import classify
 
         return classify(graph, inputs)
 

@@ -41,9 +41,9 @@ from lava_meta.online_learning.network import PlasticNetwork, check_sizes
 from lava_meta.online_learning.neurons import State
 from lava_meta.online_learning.options import LearnerOptions, as_rule
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule, Precision
+from lava_meta.progress import ImagesProgress
 from lava_meta.rule import Consolidation
 from lava_meta.training.metrics import AccuracyMatrix
-from lava_meta.training.progress import ImagesProgress
 
 if TYPE_CHECKING:
     from lava_meta.loihi.cost import Report
@@ -318,7 +318,7 @@ class Learner:
 
     def accuracy(self, images: Images) -> float:
         """Share of `images` classified right, by the compiled kernels."""
-        from lava_meta.graph.packed.network import classify
+        from lava_meta.graph.packed.compiled import classify
 
         self._check_images(images)
         return float((classify(self.graph(), self.encode(images.x)) == images.y.numpy()).mean())

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lava_meta.jit import njit
 from lava_meta.optim.form import AdamNumbers, SgdNumbers, Weight
 from lava_meta.optim.threads import in_parts
 from lava_meta.rule import Consolidation, Table, sign
@@ -79,7 +80,8 @@ _GATES: dict[str, Any] = {
 def gate_of(f: Consolidation) -> Gate | None:
     """The compiled form of `f`; None if there is none, as for a function of the user's own."""
     if form := closed_form(f):
-        return _GATES[form.name](_F(form.number))
+        gate: Gate = _GATES[form.name](_F(form.number))
+        return gate
     if type(f) is Table:
         points, values = np.array(f.points), np.array(f.values)
         slopes = np.append(np.diff(values) / np.diff(points), 0)

@@ -71,7 +71,7 @@ def graphs_on(device: torch.device) -> Graphs | None:
 
 
 @contextmanager
-def tf32(on: bool = True) -> Iterator[None]:
+def tf32(*, on: bool = True) -> Iterator[None]:
     """Products of float32 matrices on a GPU take operands in TF32 inside the block, if `on`; else nothing changes."""
     if not on:
         yield

@@ -47,7 +47,7 @@ class FastNetwork:
     has changed them.
     """
 
-    def __init__(self, layers: list[_Layer], offset: int, flattens: bool) -> None:
+    def __init__(self, layers: list[_Layer], offset: int, *, flattens: bool) -> None:
         self.layers, self.offset, self.flattens = layers, offset, flattens
         self.refresh()
 
@@ -78,7 +78,7 @@ class FastNetwork:
                 return None
             layers.append(layer)
         distinct = len({id(layer.linear) for layer in layers}) == len(layers)
-        return cls(layers, offset, flattens) if layers and distinct else None
+        return cls(layers, offset, flattens=flattens) if layers and distinct else None
 
     @property
     def signs(self) -> dict[Tensor, Tensor]:
@@ -107,21 +107,22 @@ class FastNetwork:
     @torch.no_grad()
     def logits(self, pixels: Tensor) -> Tensor:
         """The model's logits in its present mode, (n, classes)."""
-        return self.layers[-1].norm(self._forward(pixels, learning=False))
+        logits: Tensor = self.layers[-1].norm(self._forward(pixels, learning=False))
+        return logits
 
     @torch.no_grad()
-    def _forward(self, pixels: Tensor, learning: bool) -> Tensor:
+    def _forward(self, pixels: Tensor, *, learning: bool) -> Tensor:
         x = pixels.flatten(1) if self.flattens else pixels
         for i, layer in enumerate(self.layers):
             sums = layer.products.sums_of_pixels(x, self.offset) if i == 0 else layer.products.sums(x)
             layer.x = x
             if layer.window:
-                x = self._activate(layer, sums, learning)
+                x = self._activate(layer, sums, learning=learning)
             else:
                 layer.sums = sums.to(torch.float32).requires_grad_(learning)
         return layer.sums
 
-    def _activate(self, layer: _Layer, sums: Tensor, learning: bool) -> Tensor:
+    def _activate(self, layer: _Layer, sums: Tensor, *, learning: bool) -> Tensor:
         signs = torch.empty(sums.shape, dtype=layer.products.signs_type)
         if isinstance(layer.norm, FixedNorm):
             layer.y = torch.empty(sums.shape)

@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator
 from torch import nn
 
 from lava_meta.data.scenarios import Scenario
+from lava_meta.io.config import OrNone, check, to_dict
 from lava_meta.nn import mark_binary
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, parameter_groups
-from lava_meta.rule import Consolidation, as_consolidation
-from lava_meta.training.evaluation import device_of
+from lava_meta.rule import Consolidation, as_consolidation, consolidation_from_dict
 from lava_meta.training.proposal import propose_m
+
+
+def _one_or_several(value: Any) -> Any:
+    """A text such as "2,4" as its numbers, a list as a tuple."""
+    if isinstance(value, str) and "," in value:
+        value = value.split(",")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _gate(value: Any) -> Consolidation | None:
+    """None, a consolidation function or a plain one, or what `Consolidation.to_dict` gave."""
+    if value is None or (isinstance(value, str) and value.lower() == "none"):
+        return None
+    return consolidation_from_dict(value) if isinstance(value, Mapping) else as_consolidation(value, torch.zeros(0))
+
+
+_Gate = Annotated[
+    Consolidation | None,
+    PlainValidator(_gate),
+    PlainSerializer(lambda gate: None if gate is None else gate.to_dict()),
+]
+_M = Annotated[float | tuple[float, ...], BeforeValidator(_one_or_several)]
 
 
 @dataclass(frozen=True)
@@ -23,44 +47,44 @@ class TrainSettings:
 
     `m` is the metaplasticity: one value, or one per layer; 0 is plain training. None, the default, proposes a value
     from the number of steps and `lr` (`propose_m`); `train` prints it, and `TrainResult.settings.m` has it.
+
+    The fields are the one place of these settings: the command line's flags, configuration files and the experiments'
+    settings are made of them (`lava_meta.io.config`).
     """
 
-    epochs: int = 20  # a part
-    batch_size: int = 50
-    lr: float = 0.005
-    m: float | tuple[float, ...] | None = None  # 1/(units of the hidden weight); None: proposed; 0: plain
-    consolidation: Consolidation | None = None  # any other gate; replaces m
-    optimizer: Literal["adam", "sgd"] = "adam"
-    momentum: float = 0.0  # of sgd
-    weight_decay: float = 1e-7
-    reset_moments: bool = True  # a new optimizer with each part; False: one throughout
-    seed: int = 0  # of the order of the images, and of models that draw at random
-    evaluate: Literal["epoch", "task"] = "epoch"  # test after each epoch, or after each part only
-    eval_batch: int = 1000  # images a batch in tests: matters where a norm takes the batch's own statistics
-    fast: bool = False  # compiled passes and narrow products where they fit: the same in distribution, not bit for bit
+    epochs: Annotated[int, Field(ge=1, description="Epochs per task.")] = 20
+    batch_size: Annotated[int, Field(ge=1, description="Images per step.")] = 50
+    lr: Annotated[float, Field(description="Learning rate.")] = 0.005
+    m: Annotated[
+        OrNone[_M],
+        Field(
+            description="Metaplasticity: one value, or one per layer separated by commas; 0 is plain. "
+            "By default proposed from the number of steps and lr."
+        ),
+    ] = None  # 1/(units of the hidden weight)
+    consolidation: Annotated[_Gate, Field(description="Any other gate instead of m.")] = None
+    optimizer: Annotated[Literal["adam", "sgd"], Field(description="adam or sgd.")] = "adam"
+    momentum: Annotated[float, Field(description="Of sgd.")] = 0.0
+    weight_decay: Annotated[float, Field(description="Coupled weight decay.")] = 1e-7
+    reset_moments: Annotated[bool, Field(description="A new optimizer per task, or one throughout.")] = True
+    seed: Annotated[int, Field(ge=0, description="Fixes everything.")] = 0  # of models that draw at random too
+    evaluate: Annotated[
+        Literal["epoch", "task"], Field(description="Test after each epoch, or after each task only.")
+    ] = "epoch"
+    eval_batch: Annotated[
+        int, Field(ge=1, description="Images per batch in tests, for norms that take the batch's own statistics.")
+    ] = 1000
+    fast: Annotated[
+        bool,
+        Field(description="Compiled steps and narrow products, the same in distribution only, or torch's in float32."),
+    ] = False
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("eval_batch", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} is {value!r}; it must be an integer")
-            if value < least:
-                raise ValueError(f"{name} is {value}; it must be at least {least}")
-        for name in ("reset_moments", "fast"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} is {getattr(self, name)!r}; it must be True or False")
-        if self.optimizer not in ("adam", "sgd"):
-            raise ValueError(f"optimizer is {self.optimizer!r}; choose 'adam' or 'sgd'")
-        if self.evaluate not in ("epoch", "task"):
-            raise ValueError(f"evaluate is {self.evaluate!r}; choose 'epoch' or 'task'")
+        check(self)
         if self.momentum and self.optimizer != "sgd":
             raise ValueError("momentum is an option of sgd; adam has its own")
         if self.m is None and self.consolidation is None and self.optimizer == "sgd":
             raise ValueError("m is not given, and a value is proposed for adam only: give m (0 is plain training)")
-        if isinstance(self.m, list):
-            object.__setattr__(self, "m", tuple(self.m))
-        if self.consolidation is not None:  # a plain function too
-            object.__setattr__(self, "consolidation", as_consolidation(self.consolidation, torch.zeros(0)))
         # The optimizer knows the ranges of its own options.
         layers = len(self.m) if isinstance(self.m, tuple) else 1
         checked = replace(self, m=0.0) if self.m is None and self.consolidation is None else self
@@ -73,8 +97,12 @@ class TrainSettings:
         steps = [self.epochs * math.ceil(len(part) / self.batch_size) for part in scenario.train]
         return replace(self, m=propose_m(sum(steps), self.lr))
 
-    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+    def make_optimizer(self, model: nn.Module, **form: bool) -> MetaplasticAdam | MetaplasticSGD:
         """A new optimizer for `model`.
+
+        Args:
+            model: the network.
+            form: how steps are computed: options such as `fused` (`lava_meta.optim.optimizers.FORM`).
 
         Raises:
             ValueError: `m` is None, or does not have one value per layer.
@@ -85,14 +113,15 @@ class TrainSettings:
             options: dict[str, Any] = {"params": parameter_groups(model, self.m)}
         else:
             options = {"params": list(model.parameters()), "consolidation": self.consolidation}
-        options |= {"lr": self.lr, "weight_decay": self.weight_decay, "fused": self.fast}
+        options |= {"lr": self.lr, "weight_decay": self.weight_decay, **form}
         if self.optimizer == "sgd":
+            options.pop("capturable", None)  # it counts nothing, and is capturable as it is
             return MetaplasticSGD(**options, momentum=self.momentum)
-        return MetaplasticAdam(**options, capturable=self.fast and device_of(model).type == "cuda")
+        return MetaplasticAdam(**options)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.consolidation is not None:
-            values |= {"m": None, "consolidation": self.consolidation.to_dict()}
-        return values
+        if self.consolidation is None:
+            return to_dict(self)
+        self.consolidation.to_dict()  # says itself what no file can hold
+        return to_dict(self) | {"m": None}

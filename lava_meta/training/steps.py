@@ -15,7 +15,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,9 @@ T = TypeVar("T")
 class ClearStep:
     """The model's own forward and autograd's backward pass."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, fused: bool = False) -> None:
         self.model = model
+        self.optimizer_form = {"fused": fused}  # options of the optimizer for this step
 
     def begin_part(self) -> None:
         """Forget what held for the part before."""
@@ -52,7 +53,7 @@ class ClearStep:
             parameter.grad = None
         self._loss.backward()
 
-    def update(self, optimizer: torch.optim.Optimizer) -> bool:
+    def update(self, optimizer: Any) -> bool:
         """One step with these gradients; False where weights were seen that are not finite."""
         optimizer.step()
         return True
@@ -65,8 +66,8 @@ class ClearStep:
 class FastStep(ClearStep):
     """The same by `FastNetwork`. shown: whether gradients must be in each parameter's `grad`, in float32."""
 
-    def __init__(self, model: nn.Module, network: FastNetwork, shown: bool) -> None:
-        super().__init__(model)
+    def __init__(self, model: nn.Module, network: FastNetwork, *, shown: bool) -> None:
+        super().__init__(model, fused=True)
         self.network, self.shown = network, shown
 
     def refresh(self) -> None:
@@ -85,8 +86,8 @@ class FastStep(ClearStep):
                     parameter.grad = torch.empty_like(parameter)
                 parameter.grad.copy_(gradient)
 
-    def update(self, optimizer: torch.optim.Optimizer) -> bool:
-        return optimizer.step_with({} if self.shown else self.network.gradients, self.network.signs)  # type: ignore[attr-defined]
+    def update(self, optimizer: Any) -> bool:
+        return bool(optimizer.step_with({} if self.shown else self.network.gradients, self.network.signs))
 
     def accuracy(self, images: Images, batch_size: int) -> float:
         self.refresh()
@@ -109,8 +110,9 @@ class CapturedStep(ClearStep):
 
     WARM_UP = 3
 
-    def __init__(self, model: nn.Module, graphs: cuda.Graphs) -> None:
+    def __init__(self, model: nn.Module, graphs: cuda.Graphs, *, fused: bool = True) -> None:
         super().__init__(model)
+        self.optimizer_form = {"fused": fused, "capturable": True}
         self.graphs, self.exact = graphs, cuda.exact_in_tf32(model)
         self.begin_part()
 
@@ -148,23 +150,23 @@ class CapturedStep(ClearStep):
     def backward(self) -> None:
         """Nothing is left to do."""
 
-    def update(self, optimizer: torch.optim.Optimizer) -> bool:
+    def update(self, optimizer: Any) -> bool:
         eagerly = partial(self.graphs.run, optimizer.step)
         if not self.replays or any(parameter.grad is not own for parameter, own in self.gradients.items()):
             eagerly()
             return True
         if self.take_step is None:
-            can = optimizer.can_be_captured  # type: ignore[attr-defined]
+            can = optimizer.can_be_captured
             self.take_step = (self._captured(optimizer.step) if can else None) or eagerly
         self.take_step()
         return True
 
     def accuracy(self, images: Images, batch_size: int) -> float:
-        with cuda.tf32(self.exact):
+        with cuda.tf32(on=self.exact):
             return super().accuracy(images, batch_size)
 
     def _learn(self, x: Tensor, y: Tensor) -> Tensor:
-        with cuda.tf32(self.exact):
+        with cuda.tf32(on=self.exact):
             loss = super().loss(x, y)
         super().backward()
         del self._loss  # with it autograd forgets on which stream it was
@@ -180,10 +182,26 @@ class CapturedStep(ClearStep):
             return None
 
 
-def step_for(model: nn.Module, fast: bool, shown: bool) -> ClearStep:
-    """A fast step where it is asked for and the model has one, else the clear one."""
-    network = FastNetwork.of(model) if fast else None
+class StepFactory(Protocol):
+    """Makes the step of a run."""
+
+    def __call__(self, model: nn.Module, *, shown: bool) -> ClearStep:
+        """shown: whether gradients must be in each parameter's `grad`."""
+
+
+def step_factory(*, fast: bool) -> StepFactory:
+    """Where `TrainSettings.fast` is decided: everything else is what the step and its `optimizer_form` say."""
+    return _fast_step if fast else _clear_step
+
+
+def _clear_step(model: nn.Module, *, shown: bool) -> ClearStep:
+    return ClearStep(model)
+
+
+def _fast_step(model: nn.Module, *, shown: bool) -> ClearStep:
+    """The fast step that the model has; for any other model the optimizer alone is fast."""
+    network = FastNetwork.of(model)
     if network is not None:
-        return FastStep(model, network, shown)
-    graphs = cuda.graphs_on(device_of(model)) if fast and cuda.can_capture(model) else None
-    return ClearStep(model) if graphs is None else CapturedStep(model, graphs)
+        return FastStep(model, network, shown=shown)
+    graphs = cuda.graphs_on(device_of(model)) if cuda.can_capture(model) else None
+    return ClearStep(model, fused=True) if graphs is None else CapturedStep(model, graphs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,12 @@ from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.errors import OutputError
 from lava_meta.experiments import demo, online_demo
 from lava_meta.graph import BinaryGraph
+from lava_meta.io.config import changed
 
 
 @pytest.mark.lava
 def test_demo_short(tmp_path: Path) -> None:
-    settings = replace(demo.PRESETS["digits"], hidden=(256,), tasks=3, epochs=6, m=30.0)
+    settings = changed(demo.PRESETS["digits"], {"hidden": (256,), "tasks": 3, "epochs": 6, "m": 30.0})
     result = demo.run(settings, tmp_path, progress=False)
     assert result.mismatches == 0
     assert result.images == 3 * 360
@@ -35,7 +35,7 @@ def test_demo_short(tmp_path: Path) -> None:
     assert kept["plain"]["acc"] == result.plain.matrix.acc()
 
     # The file alone computes what was reported for the last row of the matrix.
-    scenario = permuted_tasks(load_dataset("digits"), 3, settings.seed)
+    scenario = permuted_tasks(load_dataset("digits"), 3, settings.training.seed)
     graph = BinaryGraph.load(tmp_path / "network.safetensors")
     for task, test in enumerate(scenario.tests):
         accuracy = (graph.predict(test.x) == test.y.numpy()).mean()
@@ -58,15 +58,15 @@ def test_online_demo_short(tmp_path: Path) -> None:
 @pytest.mark.lava
 def test_a_demo_is_made_anew_in_its_folder_and_another_is_refused(tmp_path: Path) -> None:
     """Run twice, it replaces its own files and no others; with other settings it needs `overwrite`."""
-    settings = replace(demo.PRESETS["digits"], hidden=(16,), tasks=1, epochs=1)
+    settings = changed(demo.PRESETS["digits"], {"hidden": (16,), "tasks": 1, "epochs": 1})
     first = demo.run(settings, tmp_path, progress=False)
     (tmp_path / "notes.txt").write_text("mine")
     before = (tmp_path / "plain" / "metrics.csv").stat().st_mtime_ns
     again = demo.run(settings, tmp_path, progress=False)
     assert (again.metaplastic.matrix.values == first.metaplastic.matrix.values).all()
     assert (tmp_path / "plain" / "metrics.csv").stat().st_mtime_ns > before
-    other = replace(settings, m=3.0)
-    with pytest.raises(OutputError, match=r"m is 20\.0 there, 3\.0 here"):
+    other = changed(settings, {"m": 3.0})
+    with pytest.raises(OutputError, match=r"training\.m is 20\.0 there, 3\.0 here"):
         demo.run(other, tmp_path, progress=False)
     demo.run(other, tmp_path, progress=False, overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"

@@ -14,13 +14,13 @@ from lava_meta.data.scenarios import dataset_sequence
 from lava_meta.errors import DataError
 from lava_meta.experiments import quadratic_binary_task as quadratic
 from lava_meta.experiments.common.conv import ConvSettings, conv_network
-from lava_meta.experiments.common.experiment import find
+from lava_meta.experiments.common.experiment import Run, find
 from lava_meta.experiments.common.features import feature_dataset
 from lava_meta.experiments.common.runner import load_results, run_experiment
-from lava_meta.experiments.common.settings import override
 from lava_meta.experiments.open_choices import ChoiceSettings
 from lava_meta.experiments.sign_switch import SwitchSettings, switch
 from lava_meta.experiments.spiking import SpikingSettings, spiking_network
+from lava_meta.io.config import override
 from lava_meta.optim import MetaplasticAdam
 from lava_meta.training import evaluate
 
@@ -76,7 +76,7 @@ def test_it_runs_reports_and_draws(name, image_files, tmp_path):
     assert figures == sorted(experiment.figures(settings, results))
     assert len(figures) >= 1
     label, arm = list(experiment.arms(settings).items())[-1]  # equal settings and seed give equal numbers
-    assert experiment.measure(arm, 0, tmp_path / "again", False).metrics == results.arms[label][0].metrics
+    assert experiment.measure(Run(arm, 0, tmp_path / "again")).metrics == results.arms[label][0].metrics
 
 
 def test_a_run_stopped_in_the_middle_of_a_training_goes_on(tmp_path, monkeypatch):
@@ -108,7 +108,7 @@ def test_a_seed_whose_first_one_is_under_way_elsewhere_chooses_alike(tmp_path):
     experiment = find("baselines")
     settings = override(experiment.scales["small"], [*DENSE, "m=0", "tasks=2", "values=2", "rules=metaplastic"])
     (arm,) = experiment.arms(settings).values()
-    alone = experiment.measure(arm, 1, tmp_path / "alone" / "seed1", False)
+    alone = experiment.measure(Run(arm, 1, tmp_path / "alone" / "seed1"))
     run_experiment(experiment, override(settings, ["seeds=2"]), tmp_path / "out")
     assert alone.data["tried"].keys() == {"4.0", "8.0"}
     assert alone.metrics == load_results(tmp_path / "out")[1].arms["metaplastic"][1].metrics

@@ -4,10 +4,11 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from matplotlib.figure import Figure
+from pydantic import Field, PositiveInt
 
 from lava_meta.errors import DivergenceError, FormatError, RunFolderError
 from lava_meta.experiments.common.claims import Claim
@@ -15,31 +16,30 @@ from lava_meta.experiments.common.compare import compare_folders
 from lava_meta.experiments.common.experiment import Experiment, Measurement, find, names
 from lava_meta.experiments.common.rules import RULES
 from lava_meta.experiments.common.runner import load_results, run_experiment
-from lava_meta.experiments.common.settings import Settings, at_least, override
+from lava_meta.experiments.common.settings import Settings
 from lava_meta.experiments.common.training import TrainingSettings
+from lava_meta.io.config import OrNone, Several, override
 from lava_meta.io.files import write_json
+
+TINY = ["epochs=1", "hidden=8", "train_images=60", "test_images=60"]
 
 
 @dataclass(frozen=True)
 class Dice(Settings):
-    m: tuple[float, ...] = (0.0, 1.0)
-    sides: int = 6
+    m: Several[Annotated[float, Field(ge=0)]] = (0.0, 1.0)
+    sides: Annotated[int, Field(ge=2)] = 6
     bias: float = 0.5
     loaded: bool = False
-    limit: int | None = None
+    limit: OrNone[PositiveInt] = None
     colour: Literal["red", "blue"] = "red"
-
-    def __post_init__(self):
-        super().__post_init__()
-        at_least(self, sides=2, limit=1, m=0)
 
 
 def toy(calls, fail_at=None):
-    def measure(settings, seed, folder, progress):
+    def measure(run):
         if len(calls) == fail_at:
             raise KeyboardInterrupt
-        calls.append((settings.m[0], seed))
-        return Measurement({"score": 10 * settings.m[0] + seed}, {"rolls": [seed]})
+        calls.append((run.settings.m[0], run.seed))
+        return Measurement({"score": 10 * run.settings.m[0] + run.seed}, {"rolls": [run.seed]})
 
     def arms(settings):
         return {f"m = {m:g}": override(settings, [f"m={m}"]) for m in settings.m}
@@ -60,54 +60,27 @@ def toy(calls, fail_at=None):
 
 
 class TestSettings:
-    def test_values_from_text(self):
-        got = override(Dice(), ["sides=8", "bias=2", "loaded=yes", "limit=3", "colour=blue", "m=0,1.5", "seeds=2"])
-        assert got == Dice(seeds=2, m=(0.0, 1.5), sides=8, bias=2.0, loaded=True, limit=3, colour="blue")
-        assert override(got, ["limit=none", "loaded=off"]).limit is None
-        assert json.loads(json.dumps(got.to_dict()))["m"] == [0.0, 1.5]
-
-    @pytest.mark.parametrize(
-        ("text", "says"),
-        [
-            ("sides", "KEY=VALUE"),
-            ("sizes=3", "no setting 'sizes'; there are seeds, m, sides"),
-            ("sides=six", "sides is 'six'; it must be a whole number"),
-            ("sides=1", "sides is 1; it must be at least 2"),
-            ("bias=x", "bias is 'x'; it must be a number"),
-            ("loaded=maybe", "loaded is 'maybe'; it must be true or false"),
-            ("limit=some", "limit is 'some'; it must be a whole number or none"),
-            ("colour=green", "colour is 'green'; it must be one of red, blue"),
-            ("m=", "m is empty"),
-            ("m=1,x", r"m\[1\] is 'x'; it must be a number"),
-            ("m=1,nan", "m is nan"),
-            ("seeds=0", "seeds is 0"),
-        ],
-    )
-    def test_names_what_is_wrong(self, text, says):
-        with pytest.raises(ValueError, match=says):
-            override(Dice(), [text])
-
-    def test_a_value_of_another_type(self):
-        with pytest.raises(TypeError, match=r"sides is 2\.5; it must be a whole number"):
-            Dice(sides=2.5)
-        with pytest.raises(TypeError, match="sides is True"):
-            Dice(sides=True)
-
     @pytest.mark.parametrize(
         ("text", "says"),
         [
             ("rules=hope", "no rule 'hope'; there are plain"),
             ("lr=-1", "lr must"),
             ("m=-1", "m must"),
-            ("epochs=0", "epochs is 0"),
-            ("hidden=8,0", "hidden is 0"),
-            ("held_out=1", "held_out is 1"),
-            ("norm=group", "norm is 'group'"),
+            ("epochs=0", "epochs is '0'; it must be greater than or equal to 1"),
+            ("hidden=8,0", r"hidden\[1\] is '0'; it must be greater than 0"),
+            ("held_out=1", "held_out is '1'; it must be less than 1"),
+            ("norm=group", "norm is 'group'; it must be 'fixed', 'batch' or 'layer'"),
+            ("training.m=2", r"training has \{'m': 2.0.*: give m, rules and seeds instead"),
         ],
     )
     def test_settings_of_trainings(self, text, says):
         with pytest.raises(ValueError, match=says):
             override(TrainingSettings(), [text])
+
+    def test_a_name_alone_is_that_of_the_training_unless_the_experiment_has_it_too(self):
+        got = override(TrainingSettings(), ["lr=0.01", "ewc_strength=7", "m=2,4"])
+        assert (got.training.lr, got.methods.ewc_strength, got.m) == (0.01, 7.0, (2.0, 4.0))
+        assert got == override(TrainingSettings(), ["training.lr=0.01", "methods.ewc-strength=7", "m=2,4"])
 
 
 class TestFolder:
@@ -170,6 +143,30 @@ class TestFolder:
         run_experiment(toy(calls), Dice(sides=8), tmp_path, overwrite=True)
         assert len(calls) == 6
 
+    def test_a_folder_of_an_earlier_version_goes_on(self, tmp_path):
+        """Its settings of the training stood among the others, and not all of today's were there."""
+        from lava_meta.experiments.permuted import EXPERIMENTS
+
+        experiment = EXPERIMENTS[0]
+        settings = override(experiment.scales["small"], ["seeds=1", "m=0", "rules=metaplastic", "tasks=2", *TINY])
+        run_experiment(experiment, settings, tmp_path)
+        file = tmp_path / "settings.json"
+        now = json.loads(file.read_text())
+        flat = {**now["settings"], **now["settings"]["methods"], **now["settings"]["training"], "m": [0.0]}
+        for name in ("training", "methods", "optimizer", "momentum", "seed", "consolidation"):
+            flat.pop(name)
+        file.write_text(json.dumps({**now, "settings": flat}))
+        lines = []
+        run_experiment(experiment, settings, tmp_path, resume=True, say=lines.append)
+        assert lines[0].endswith("(read back)")
+        assert json.loads(file.read_text()) == now
+        file.write_text(json.dumps({**now, "settings": {**flat, "lr": 0.5}}))
+        with pytest.raises(RunFolderError, match=r"settings\.training\.lr is 0\.5 there, 0\.005 here"):
+            run_experiment(experiment, settings, tmp_path, resume=True)
+        file.write_text(json.dumps({**now, "settings": {**flat, "dropout": 0.5}}))
+        with pytest.raises(RunFolderError, match=r"of another version, so .*no setting 'dropout'"):
+            run_experiment(experiment, settings, tmp_path, resume=True)
+
     def test_a_folder_of_something_else_is_never_touched(self, tmp_path):
         (tmp_path / "thesis.tex").write_text("years of work")
         for options in ({}, {"resume": True}, {"overwrite": True}):
@@ -207,11 +204,11 @@ class TestFolder:
             load_results(tmp_path)
 
     def test_a_diverging_run_names_its_arm(self, tmp_path):
-        from lava_meta.experiments.permuted_mnist import EXPERIMENT, PermutedSettings
+        from lava_meta.experiments.permuted import EXPERIMENTS, PermutedSettings
 
-        wild = PermutedSettings(data="digits", lr=1e38, m=(0.0,), rules=("metaplastic",), hidden=(8,), train_images=60)
+        wild = override(PermutedSettings(), ["data=digits", "lr=1e38", "m=0", "rules=metaplastic", *TINY])
         with pytest.raises(DivergenceError, match=r"m = 0, seed 0: .*part 1, epoch 1, step \d+.*layer"):
-            run_experiment(EXPERIMENT, wild, tmp_path)
+            run_experiment(EXPERIMENTS[0], wild, tmp_path)
 
 
 class TestCompare:

@@ -10,7 +10,7 @@ import pytest
 from lava_meta.errors import DataError
 from lava_meta.experiments.common.experiment import find
 from lava_meta.experiments.common.runner import run_experiment
-from lava_meta.experiments.common.settings import override
+from lava_meta.io.config import override
 from lava_meta.online_learning import load_learner
 
 SMALL = ("seeds=1", "data=digits", "hidden=30", "lr=0.03", "images=100", "backend=kernels")

@@ -10,12 +10,11 @@ import pytest
 
 from lava_meta.data import load_dataset
 from lava_meta.data.scenarios import permuted_tasks
-from lava_meta.experiments import online_permuted_mnist as online
-from lava_meta.experiments import precision
+from lava_meta.experiments import online, precision
 from lava_meta.experiments.common.claims import Verdict
-from lava_meta.experiments.common.experiment import Measurement, Results
+from lava_meta.experiments.common.experiment import Measurement, Results, Run
 from lava_meta.experiments.common.runner import run_experiment
-from lava_meta.experiments.common.settings import override
+from lava_meta.io.config import override
 from lava_meta.online_learning import Learner, OnlineRule
 from lava_meta.rule.measured import consolidation_from_csv
 
@@ -47,8 +46,8 @@ def test_it_runs_and_resumes_and_an_ideal_memory_is_the_learner_of_so_many_bits(
     again = run_experiment(precision.EXPERIMENT, few, tmp_path / "study", resume=True)
     assert again == results
     changes = ["data=digits", "tasks=2", "images=60", "hidden=12", "bits=5", f"lr={few.lr}", "backend=kernels"]
-    settings = override(online.SCALES["medium"], changes)
-    final = online.EXPERIMENT.measure(settings, 0, tmp_path / "online", False).data["final"]
+    settings = override(online.PERMUTED.scales["medium"], changes)
+    final = online.PERMUTED.measure(Run(settings, 0, tmp_path / "online")).data["final"]
     assert results.arms["5 bits, synapse"][0].data["final"] == pytest.approx(final, abs=0.01)
     # At 5 bits no step reaches half a level: nothing is ever written, and the accuracy stays that of the start.
     assert results.arms["5 bits, nearest"][0].metrics["ACC"] < 20
@@ -61,7 +60,7 @@ def test_it_runs_and_resumes_and_an_ideal_memory_is_the_learner_of_so_many_bits(
 def test_held_out_images_are_tested_and_not_learned(tmp_path: Path) -> None:
     arm = replace(precision.arms(TINY)["8 bits, synapse"], tasks=1, images=5)
     measured = [
-        precision.EXPERIMENT.measure(replace(arm, held_out=held_out), 0, tmp_path, False).metrics["ACC"]
+        precision.EXPERIMENT.measure(Run(replace(arm, held_out=held_out), 0, tmp_path)).metrics["ACC"]
         for held_out in (True, False)
     ]
     assert measured[0] != measured[1]
@@ -72,14 +71,14 @@ def test_the_gate_can_be_a_measured_curve(tmp_path: Path) -> None:
     rows = [f"{p},{g}" for p, g in zip(pulse, 1 - np.exp(-pulse / 5), strict=True)]
     (tmp_path / "curve.csv").write_text("\n".join(["pulse,conductance", *rows]))
     arm = replace(precision.arms(TINY)["8 bits, synapse"], curve=str(tmp_path / "curve.csv"))
-    measured = precision.EXPERIMENT.measure(arm, 0, tmp_path, False)
+    measured = precision.EXPERIMENT.measure(Run(arm, 0, tmp_path))
     rule = OnlineRule(lr=TINY.lr, consolidation=consolidation_from_csv(tmp_path / "curve.csv", smooth="isotonic"))
     learner = Learner([64, 12, 10], rule, precision=8, backend="kernels", seed=0)
     history = learner.fit(permuted_tasks(load_dataset("digits"), 2, seed=0), images=60)
     assert history.accuracy is not None
     assert measured.data["final"] == pytest.approx(100 * history.accuracy.values[-1], abs=0.01)
     with pytest.raises(FileNotFoundError):
-        precision.EXPERIMENT.measure(replace(arm, curve="missing.csv"), 0, tmp_path, False)
+        precision.EXPERIMENT.measure(Run(replace(arm, curve="missing.csv"), 0, tmp_path))
 
 
 def test_claims_follow_the_figures() -> None:

@@ -8,12 +8,11 @@ import textwrap
 
 import pytest
 from interpreters import begin
+from namespaces import OWN_MOUNTS, require_own_mounts
 
 pytest.importorskip("lava.magma")
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
-
-OWN_MOUNTS = ["unshare", "--map-root-user", "--mount"]  # a namespace of its own, in which /dev/shm may be replaced
 
 RUN = """
 import os, sys
@@ -30,10 +29,7 @@ net = LavaNetwork(BinaryGraph((), Readout.from_weights(np.array([[1.0] * 8, [-1.
 
 def with_little_shared_memory(code: str) -> str:
     """What `code` prints where /dev/shm has 1 MB."""
-    try:
-        subprocess.run([*OWN_MOUNTS, "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"this machine gives no mount namespace: {error}")
+    require_own_mounts()
     mounted = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"'
     program = [sys.executable, "-c", RUN + textwrap.dedent(code)]
     done = subprocess.run([*OWN_MOUNTS, "sh", "-c", mounted, "sh", *program], capture_output=True, text=True)

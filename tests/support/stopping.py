@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lava_meta.training import loop
+from lava_meta.training.run_folder import RunFolder
 
 
 @contextmanager
@@ -19,16 +19,16 @@ def stopped_after(saves: int) -> Iterator[None]:
         pass
 
     calls = 0
-    save = loop._Run._save
+    save_metrics = RunFolder.save_metrics  # what follows a checkpoint
 
-    def save_and_stop(run: Any) -> None:
+    def save_and_stop(*args: Any) -> None:
         nonlocal calls
-        save(run)
+        save_metrics(*args)
         calls += 1
         if calls == saves:
             raise Stopped
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "_save", save_and_stop)
+        patch.setattr(RunFolder, "save_metrics", save_and_stop)
         with pytest.raises(Stopped):
             yield

@@ -21,7 +21,7 @@ from lava_meta.nn import BinaryConvNet, BinaryLinear, BinaryMLP, FixedNorm, Pixe
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
 from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Table, Tanh2
 from lava_meta.rule.consolidation import _torch_row
-from lava_meta.training import TrainSettings, cuda, settings, steps, train
+from lava_meta.training import TrainSettings, cuda, steps, train
 from lava_meta.training.methods import EWC, SI, Beakers, Hooks, Levels, Replay
 
 
@@ -35,21 +35,15 @@ class Own(Consolidation):
         return {"kind": self.kind}
 
 
-@pytest.fixture
-def tapes(monkeypatch: pytest.MonkeyPatch) -> list[tape.Tape]:
-    """`fast=True` takes the captured step, here, and the clear form of the optimizer; the tapes that were made."""
-    made: list[tape.Tape] = []
+class Captured:
+    """A factory of captured steps on tapes, with the clear form of the optimizer; keeps the tapes that it made."""
 
-    def graphs_on(device: torch.device) -> Any:
-        made.append(tape.Tape())
-        return made[-1]
+    def __init__(self, *refuses: str) -> None:
+        self.refuses, self.tapes = refuses, list[tape.Tape]()
 
-    monkeypatch.setattr(steps.FastNetwork, "of", lambda model: None)
-    monkeypatch.setattr(cuda, "graphs_on", graphs_on)
-    monkeypatch.setattr(settings, "MetaplasticAdam", lambda **o: MetaplasticAdam(**{**o, "capturable": o["fused"]}))
-    for kind in (MetaplasticAdam, MetaplasticSGD):
-        monkeypatch.setattr(kind, "fused_forms", ())
-    return made
+    def __call__(self, model: nn.Module, *, shown: bool) -> steps.CapturedStep:
+        self.tapes.append(tape.Tape(self.refuses))
+        return steps.CapturedStep(model, self.tapes[-1], fused=False)  # type: ignore[arg-type]
 
 
 class Rebinding(Hooks):
@@ -122,9 +116,9 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
 }
 
 
-def run_of(norm: str, method: Any, options: dict[str, Any], fast: bool, **more: Any) -> Any:
+def run_of(norm: str, method: Any, options: dict[str, Any], **more: Any) -> Any:
     model = network(norm)
-    setting = TrainSettings(**{"epochs": 3, "batch_size": 32, "m": 2.0, **options}, fast=fast)
+    setting = TrainSettings(**{"epochs": 3, "batch_size": 32, "m": 2.0, **options})
     scenario = three_parts((1, 4, 4) if norm == "conv" else (16,))
     result = train(model, scenario, setting, method=method, progress=False, **more)
     return result.history, model.state_dict()
@@ -137,9 +131,10 @@ def assert_same(one: Any, two: Any) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_captured_run_is_the_clear_one_to_the_bit(case: str, tapes: list[tape.Tape]) -> None:
-    assert_same(run_of(*CASES[case], fast=True), run_of(*CASES[case], fast=False))
-    (used,) = tapes
+def test_a_captured_run_is_the_clear_one_to_the_bit(case: str) -> None:
+    captured = Captured()
+    assert_same(run_of(*CASES[case], steps=captured), run_of(*CASES[case]))
+    (used,) = captured.tapes
     # Each part: 9 batches of 32, of which 3 warm up, and 3 of 24; each two graphs, unless the gate is one's own.
     graphs = 1 if case == "a gate of one's own" else 2
     assert used.captures == 3 * graphs
@@ -147,37 +142,34 @@ def test_a_captured_run_is_the_clear_one_to_the_bit(case: str, tapes: list[tape.
     assert used.runs == 3 * (9 + 3) * 2 - used.replays
 
 
-def test_other_tensors_in_the_places_of_weights_and_gradients(tapes: list[tape.Tape]) -> None:
-    captured = run_of("batch", Rebinding(), {}, fast=True)
-    assert_same(captured, run_of("batch", Rebinding(), {}, fast=False))
-    assert tapes[0].captures > 2
-    assert tapes[0].replays > 5
+def test_other_tensors_in_the_places_of_weights_and_gradients() -> None:
+    captured = Captured()
+    assert_same(run_of("batch", Rebinding(), {}, steps=captured), run_of("batch", Rebinding(), {}))
+    assert captured.tapes[0].captures > 2
+    assert captured.tapes[0].replays > 5
 
 
 @pytest.mark.parametrize("case", ["EWC", "momentum"])
-def test_a_captured_run_resumes_to_the_bit(case: str, tapes: list[tape.Tape], tmp_path: Any) -> None:
+def test_a_captured_run_resumes_to_the_bit(case: str, tmp_path: Any) -> None:
     with stopped_after(6):  # after the second epoch of the second part
-        run_of(*CASES[case], fast=True, out=tmp_path)
-    resumed = run_of(*CASES[case], fast=True, out=tmp_path, resume=True)
-    assert_same(resumed, run_of(*CASES[case], fast=False))
+        run_of(*CASES[case], steps=Captured(), out=tmp_path)
+    resumed = run_of(*CASES[case], steps=Captured(), out=tmp_path, resume=True)
+    assert_same(resumed, run_of(*CASES[case]))
 
 
 @pytest.mark.parametrize("refused", ["_learn", "step"])
-def test_what_cannot_be_captured_runs_as_it_is(
-    refused: str, tapes: list[tape.Tape], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cuda, "graphs_on", lambda device: tape.Tape(refuses=(refused,)))
+def test_what_cannot_be_captured_runs_as_it_is(refused: str) -> None:
     with pytest.warns(
         UserWarning, match="runs uncaptured, which is slower: operation not permitted when stream is cap"
     ):
-        captured = run_of(*CASES["batch"], fast=True)
-    assert_same(captured, run_of(*CASES["batch"], fast=False))
+        captured = run_of(*CASES["batch"], steps=Captured(refused))
+    assert_same(captured, run_of(*CASES["batch"]))
 
 
-def test_a_small_part_is_never_captured(tapes: list[tape.Tape]) -> None:
-    options = {"batch_size": 500, "epochs": 2}
-    assert_same(run_of("fixed", None, options, fast=True), run_of("fixed", None, options, fast=False))
-    assert tapes[0].captures == 0
+def test_a_small_part_is_never_captured() -> None:
+    captured, options = Captured(), {"batch_size": 500, "epochs": 2}
+    assert_same(run_of("fixed", None, options, steps=captured), run_of("fixed", None, options))
+    assert captured.tapes[0].captures == 0
 
 
 def test_the_tape_keeps_the_rules_of_graphs() -> None:
@@ -284,16 +276,33 @@ def test_which_models_can_be_captured() -> None:
     assert not cuda.can_capture(model)
 
 
-def test_other_models_take_the_clear_step(tapes: list[tape.Tape]) -> None:
+def test_fast_is_decided_once() -> None:
+    """The step that a model gets on the CPU, and what the step asks of its optimizer."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.Dropout(0.1))
-    assert type(steps.step_for(model, fast=True, shown=False)) is steps.ClearStep
-    assert type(steps.step_for(network("fixed"), fast=False, shown=False)) is steps.ClearStep
-    assert type(steps.step_for(network("fixed"), fast=True, shown=False)) is steps.CapturedStep
+    for fast, given, kind in (
+        (False, network("fixed"), steps.ClearStep),
+        (True, network("fixed"), steps.FastStep),
+        (True, network("conv"), steps.ClearStep),  # of which the optimizer alone is fast
+        (True, model, steps.ClearStep),
+    ):
+        step = steps.step_factory(fast=fast)(given, shown=False)
+        assert type(step) is kind
+        assert step.optimizer_form == {"fused": fast}
+        optimizer = TrainSettings(m=0.0).make_optimizer(given, **step.optimizer_form)
+        assert (optimizer.defaults["fused"], optimizer.defaults["capturable"]) == (fast, False)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_on_a_gpu_a_fast_step_is_captured_if_the_model_allows_it() -> None:
+    factory = steps.step_factory(fast=True)
+    step = factory(network("fixed").cuda(), shown=False)
+    assert type(step) is steps.CapturedStep
+    assert step.optimizer_form == {"fused": True, "capturable": True}
+    assert type(factory(nn.Sequential(nn.Linear(16, 3), nn.Dropout(0.1)).cuda(), shown=False)) is steps.ClearStep
 
 
 def test_on_the_cpu_there_are_no_graphs() -> None:
     assert cuda.graphs_on(torch.device("cpu")) is None
-    assert TrainSettings(fast=True, m=0.0).make_optimizer(network("fixed")).defaults["capturable"] is False
     assert TrainingSettings().device == "cpu"
 
 
@@ -348,7 +357,7 @@ def test_tf32_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="inside"):
         fails()
     assert matmul.allow_tf32 is False
-    with cuda.tf32(False):
+    with cuda.tf32(on=False):
         assert matmul.allow_tf32 is False
 
     class Before:  # as torch had it before 2.9

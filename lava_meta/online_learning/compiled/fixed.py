@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lava_meta.jit import njit
 from lava_meta.online_learning import draws
 from lava_meta.online_learning.neurons import FixedNeurons
 from lava_meta.online_learning.reference import FixedLayer

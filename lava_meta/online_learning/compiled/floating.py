@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lava_meta.jit import njit
 from lava_meta.online_learning.compiled.fixed import sums
 from lava_meta.online_learning.reference import FloatLayer
 from lava_meta.rule.gates import closed_form
