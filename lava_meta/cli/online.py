@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lava_meta.cli.app import Data, Overwrite, app, numbers, when_stopped
 from lava_meta.cli.outputs import check_outputs
+
+if TYPE_CHECKING:
+    from lava_meta.data.scenarios import Scenario
+    from lava_meta.online_learning import History, Learner
 
 
 def demo_online(out: Path, seed: int, given: dict[str, Any], overwrite: bool) -> None:
@@ -53,37 +58,56 @@ def online(
 
     Ctrl-C leaves what was learned so far in --out; the same command with --resume goes on to the identical result.
     """
-    import lava_meta
-    from lava_meta.data.scenarios import dataset_sequence, one_part, permuted_tasks
-    from lava_meta.errors import LavaMetaError
-    from lava_meta.online_learning import Learner, OnlineRule
+    from lava_meta.online_learning import OnlineRule
 
     if resume and overwrite:
         raise typer.BadParameter("--resume goes on with the learner in --out, --overwrite replaces it: choose one")
     goes_on = resume and out.exists()
     check_outputs([out], inputs=[source], overwrite=overwrite or goes_on)
-    dataset = lava_meta.load_dataset(data)
-    task = dataset_sequence([dataset])
-    if permutation is not None:
-        task = one_part(permuted_tasks(dataset, permutation + 1, seed), permutation)
-    train, test = task.train[0], task.tests[0]
+    task = _task(data, permutation, seed)
+    train = task.train[0]
     count = min(images or len(train), len(train))
-    settings: dict[str, Any] = {
-        "rule": OnlineRule(lr=lr if lr is not None else min(0.1, 100 / count)),
-        "precision": bits,
-        "plastic": plastic.split(",") if plastic else None,
-        "seed": seed,
-        **({} if backend is None else {"backend": backend}),
-    }
-    known = None if source is None or goes_on else lava_meta.load(source)
     if goes_on:
         learner = _stopped_learner(out, task.name)
-    elif isinstance(known, Learner):
-        learner = known
-    elif known is not None:
-        learner = lava_meta.online(known, **settings)
     else:
-        learner = lava_meta.online([train.features, *numbers(hidden, int, "--hidden"), train.classes], **settings)
+        options: dict[str, Any] = {
+            "rule": OnlineRule(lr=lr if lr is not None else min(0.1, 100 / count)),
+            "precision": bits,
+            "plastic": plastic.split(",") if plastic else None,
+            "seed": seed,
+            **({} if backend is None else {"backend": backend}),
+        }
+        sizes = [train.features, *numbers(hidden, int, "--hidden"), train.classes]
+        learner = _new_learner(source, sizes, options)
+    history = _fit(learner, task, count, out)
+    learner.save(out)
+    print(f"{_described(history, train.name, task.tests[0].name)}\nwrote {out}")
+
+
+def _task(data: str, permutation: int | None, seed: int) -> Scenario:
+    """The data set as one task, as it is or with its pixels permuted."""
+    from lava_meta.data import load_dataset
+    from lava_meta.data.scenarios import dataset_sequence, one_part, permuted_tasks
+
+    dataset = load_dataset(data)
+    if permutation is None:
+        return dataset_sequence([dataset])
+    return one_part(permuted_tasks(dataset, permutation + 1, seed), permutation)
+
+
+def _new_learner(source: Path | None, sizes: Sequence[int], options: dict[str, Any]) -> Learner:
+    """A learner of these sizes, or from the file at `source`; one that is in that file stays as it is."""
+    import lava_meta
+
+    if source is None:
+        return lava_meta.online(sizes, **options)
+    known = lava_meta.load(source)
+    return known if isinstance(known, lava_meta.Learner) else lava_meta.online(known, **options)
+
+
+def _fit(learner: Learner, task: Scenario, count: int, out: Path) -> History:
+    """Learn `count` images. What stops this leaves what was learned in `out`, and says so."""
+    from lava_meta.errors import LavaMetaError
 
     def keep() -> str:
         begun = learner.under_way[1] if learner.under_way else 0
@@ -94,20 +118,24 @@ def online(
 
     try:
         with when_stopped(keep), learner:
-            history = learner.fit(task, images=images, progress=True)
+            return learner.fit(task, images=count, progress=True)
     except LavaMetaError:
         print(f"lava-meta: {keep()}", file=sys.stderr)
         raise
-    learner.save(out)
+
+
+def _described(history: History, train: str, test: str) -> str:
+    """What was learned of `train`, and how accuracy on `test` changed."""
     assert history.accuracy is not None
     before, after = 100 * history.accuracy.values[0, 0], 100 * history.accuracy.values[-1, 0]
     rate = history.images / max(history.seconds, 1e-9)
-    print(f"{history.images} images of {train.name}, {rate:,.0f} images/s; right before they were learned ", end="")
-    print(f"{100 * history.online[0]:.1f} %\naccuracy on {test.name}: {before:.1f} % before, {after:.1f} % after")
-    print(f"wrote {out}")
+    return (
+        f"{history.images} images of {train}, {rate:,.0f} images/s; right before they were learned "
+        f"{100 * history.online[0]:.1f} %\naccuracy on {test}: {before:.1f} % before, {after:.1f} % after"
+    )
 
 
-def _stopped_learner(out: Path, task: str) -> Any:
+def _stopped_learner(out: Path, task: str) -> Learner:
     """The learner that was stopped while it learned `task`. Raises `OutputError` for one that was not."""
     from lava_meta.errors import OutputError
     from lava_meta.online_learning import load_learner
