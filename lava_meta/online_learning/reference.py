@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from lava_meta.online_learning import draws
 from lava_meta.online_learning.neurons import NEURON_STATE, FixedNeurons, FloatNeurons, Neurons, State
-from lava_meta.online_learning.settings import ERROR_LIMIT, GATE_ONE, NEURON_BITS, LayerSettings
+from lava_meta.online_learning.settings import ERROR_LIMIT, GATE_ONE, NEURON_BITS, LayerSettings, Precision
 
 STATE = ("hidden", *NEURON_STATE)
 
@@ -181,7 +181,7 @@ class FloatLayer(ReferenceLayer):
         self._store(active, np.clip(new, -s.limit, s.limit).astype(np.float32))
 
 
-def state_types(precision: Any) -> dict[str, type]:
+def state_types(precision: Precision) -> dict[str, type]:
     """The array type of each part of the state."""
     number = np.float32 if precision == "float" else np.int32
     return {

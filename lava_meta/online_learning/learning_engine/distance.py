@@ -19,7 +19,7 @@ from lava_meta.rule.lowering import TRACE_LIMIT, EngineRule
 TRACES = ((1, 7), (8, 31), (32, TRACE_LIMIT))
 
 
-def distances(rule: EngineRule, given_back: bool = True) -> list[dict[str, float | str]]:
+def distances(rule: EngineRule, *, given_back: bool = True) -> list[dict[str, float | str]]:
     """One row per range of traces |y1|, for a rule in fixed point.
 
     step: mean size, in tag units. bias: mean of the engine's step less the declared one, in tag units. error: mean
@@ -31,7 +31,7 @@ def distances(rule: EngineRule, given_back: bool = True) -> list[dict[str, float
         size = np.arange(low, high + 1)
         y = np.concatenate([-size, size])
         tags = np.broadcast_to(np.arange(-255, 256), (len(y), 511))
-        got = np.concatenate([_steps(rule, tags, y, x, given_back) for x in _inputs(rule)])
+        got = np.concatenate([_steps(rule, tags, y, x, given_back=given_back) for x in _inputs(rule)])
         plain = np.concatenate([x * rule.step * y[:, None] * np.ones(tags.shape) for x in _inputs(rule)])
         start = np.concatenate([tags] * len(_inputs(rule))).astype(np.float64)
         wanted = metaplastic_update(start / rule.scale, plain / rule.scale, rule.consolidation) * rule.scale - start
@@ -52,7 +52,7 @@ def distances(rule: EngineRule, given_back: bool = True) -> list[dict[str, float
 def engine_gate(rule: EngineRule, trace: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """|h| of the tags 0 .. 255, and the share of a shrinking step of `trace` that the engine's integers take."""
     tags = np.arange(256)[None, :]
-    taken = _steps(rule, tags, np.array([trace]), 1, True)
+    taken = _steps(rule, tags, np.array([trace]), 1, given_back=True)
     return tags[0] / rule.scale, taken[0] / (-rule.step * trace)
 
 
@@ -60,7 +60,7 @@ def _inputs(rule: EngineRule) -> tuple[int, ...]:
     return (1,) if rule.inputs == "spikes" else (1, -1)
 
 
-def _steps(rule: EngineRule, tags: NDArray[Any], y: NDArray[Any], x: int, given_back: bool) -> NDArray[Any]:
+def _steps(rule: EngineRule, tags: NDArray[Any], y: NDArray[Any], x: int, *, given_back: bool) -> NDArray[Any]:
     """Mean steps of tags (traces, tags), in tag units, for an input of x."""
     synapses = EngineSynapses(rule, tags)
     spikes, silent = np.full(tags.shape[1], x > 0), np.zeros(len(y), bool)
