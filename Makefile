@@ -7,12 +7,14 @@ DEFAULT := $(shell cat .python-version)
 PYTHON := $(DEFAULT)
 VENV := .venv$(addprefix -, $(filter-out $(DEFAULT), $(PYTHON)))
 RUN := $(VENV)/bin/python
-UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
+# One version for everyone: what it resolves and how it installs changes with it.
+UV_VERSION := 0.13.9
+UV := $(TOOLS)/uv-$(UV_VERSION)/bin/uv
 STAMP := $(VENV)/.installed
 # Files of tests in two processes: products use one thread, and most of a Lava test is waiting.
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: demo test test-core test-slow lint types setup clean
+.PHONY: demo test test-core test-slow lint types setup requirements clean
 
 demo: setup
 	$(RUN) -m lava_meta demo $(ARGS)
@@ -40,15 +42,22 @@ types: setup
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml .python-version $(UV)
-	# Bytecode once, at installation: torch and Lava take far longer to import without it.
-	UV_PYTHON=$(PYTHON) UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --compile-bytecode
+# Exact versions, checked by their hashes. Bytecode once, at installation: torch and Lava take far longer to import
+# without it.
+$(STAMP): requirements.txt pyproject.toml .python-version $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	$(UV) pip sync --quiet --python $(VENV) --require-hashes --compile-bytecode requirements.txt
+	$(UV) pip install --quiet --python $(VENV) --no-deps --editable .
 	@touch $@
 
-# Only when uv is not on the PATH: a private copy in a folder that git ignores.
-$(TOOLS)/bin/uv:
-	python3 -m venv $(TOOLS)
-	$(TOOLS)/bin/python -m pip install --quiet uv
+# After a change of the dependencies in pyproject.toml: resolves them for every Python and writes their hashes.
+requirements: $(UV)
+	$(UV) export --quiet --all-extras --group dev --no-emit-project --no-header --no-annotate --output-file requirements.txt
+
+# A private copy in a folder that git ignores.
+$(UV):
+	python3 -m venv $(TOOLS)/uv-$(UV_VERSION)
+	$(TOOLS)/uv-$(UV_VERSION)/bin/python -m pip install --quiet uv==$(UV_VERSION)
 
 clean:
 	rm -rf .venv .venv-3.* $(TOOLS) .pytest_cache .types .mypy_cache .ruff_cache results

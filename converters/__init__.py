@@ -7,6 +7,7 @@ net = lava_meta.load("digits.safetensors")
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ __all__ = ["LavaNetwork", "convert", "load", "register"]
 
 
 def convert(
-    model: nn.Module,
+    model: nn.Module | Learner,
     *,
     task: int = 0,
     mean: Any = None,
@@ -36,6 +37,7 @@ def convert(
     raw: bool = False,
     signs: bool = False,
     input_shape: Sequence[int] | None = None,
+    output: str | int | None = None,
     strict: bool = True,
 ) -> LavaNetwork:
     """Convert a binarized network, in eval mode, into a Lava network that computes the same, to the bit.
@@ -49,7 +51,8 @@ def convert(
     does to x before the first layer (`2 * x - 1`) comes on top.
 
     Args:
-        model: `lava_meta.nn.BinaryMLP`, `BinaryConvNet`, or a chain of the modules in `converters.reading.SUPPORTED`,
+        model: a `Learner`, of which the network that it is now is taken and to which no other argument applies; or
+            `lava_meta.nn.BinaryMLP`, `BinaryConvNet`, or a chain of the modules in `converters.reading.SUPPORTED`,
             as an `nn.Sequential` or in a forward of its own; compiled, data-parallel, pruned and parametrized ones too.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
         mean: as given to torchvision's `Normalize`: a number, or one per channel, in a tuple, list, array or tensor, in
@@ -61,6 +64,7 @@ def convert(
         signs: the model's inputs are +1 and -1.
         input_shape: of one image, kept with the network; by default flat. A model that begins with a convolution
             needs it, (channels, rows, columns); `BinaryConvNet` knows its own.
+        output: which of several outputs, by its key, its place or the name of the module that gives it.
         strict: raise when the self-check finds a mismatch; False leaves the figure in `net.parity`.
 
     Returns:
@@ -68,32 +72,43 @@ def convert(
 
     Raises:
         ConversionError: something cannot be converted, or layers differ; the message names them.
-        TypeError: `model` is no `nn.Module`.
+        TypeError: `model` is neither an `nn.Module` nor a `Learner`.
     """
+    from lava_meta.online_learning import Learner
+
+    if isinstance(model, Learner):
+        return LavaNetwork(model.graph(), learned=model.learned, timeout=model.timeout)
     from lava_meta.converters.calling import rng_kept
-    from lava_meta.converters.parity import check
-    from lava_meta.converters.torch import to_graph
     from lava_meta.converters.unwrapping import unwrap
 
+    options: dict[str, Any] = {"raw": raw, "signs": signs, "max_level": max_level, "min_level": min_level}
+    options |= {"task": task, "mean": mean, "std": std, "input_shape": input_shape}
     with rng_kept(unwrap(model)):
-        graph = to_graph(
-            model,
-            task=task,
-            mean=mean,
-            std=std,
-            max_level=max_level,
-            min_level=min_level,
-            raw=raw,
-            signs=signs,
-            input_shape=input_shape,
-        )
-        parity = check(model, graph, task=task, mean=mean, std=std)
+        graph, parity = _converted(model, options, output)
     if strict and not parity.exact:
         raise ConversionError(
             f"the converted network differs from the model: {parity}; by layer {parity.mismatches}. Sums that tie with "
             "a threshold within float64 rounding do this; strict=False converts all the same"
         )
     return LavaNetwork(graph, parity=parity, learned=learned_of(model))
+
+
+def _converted(model: nn.Module, options: dict[str, Any], output: str | int | None) -> tuple[Any, Any]:
+    """The network of a chain of binary layers, or of any other acyclic model, and its self-check."""
+    from lava_meta.converters.refusals import NotAChain
+
+    if output is None:
+        from lava_meta.converters.parity import check
+        from lava_meta.converters.torch import to_graph
+
+        with contextlib.suppress(NotAChain):
+            graph = to_graph(model, **options)
+            return graph, check(model, graph, task=options["task"], mean=options["mean"], std=options["std"])
+    from lava_meta.converters.acyclic import to_acyclic
+    from lava_meta.converters.acyclic_parity import check_acyclic
+
+    read = to_acyclic(model, **options, output=output)
+    return read.lowered.graph, check_acyclic(model, read)
 
 
 def register(kind: type[nn.Module], parts: Callable[[Any], Sequence[nn.Module]]) -> None:

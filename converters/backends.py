@@ -1,4 +1,4 @@
-"""One call for every place where a network runs; `lava_meta.processes.backends` says what runs there."""
+"""One call for every backend of a network; `lava_meta.processes.backends` says what runs there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lava_meta.converters.lava import LavaNetwork
+from lava_meta.graph import require_chain
 from lava_meta.loihi.stock import plan
 from lava_meta.processes.backends import check_backend
 
@@ -21,7 +22,7 @@ def run(
     "cpu" is Lava's simulator; without Lava, the compiled kernels run instead, as with "kernels".
 
     Before anything starts, raises `ValueError` for another backend, `TypeError` for another kind of network, both for
-    images that do not fit, `ConversionError` where the network does not fit Loihi's ranges, `LavaMissingError` for
+    images that do not fit, `ConversionError` if the network does not fit Loihi's ranges, `LavaMissingError` for
     "loihi-sim" without Lava, or without Intel's extension for "loihi".
     """
     check_backend(backend)
@@ -34,7 +35,7 @@ def run(
         return LavaNetwork(net.graph, backend="kernels").predict(images, lanes=lanes, progress=progress)
     if backend == "loihi-sim":
         return LavaNetwork(net.graph, form="stock").predict(images, progress=progress)
-    graph = net.graph
+    graph = require_chain(net.graph, f"The backend {backend!r}")
     pixels = graph.check_images(images)
     layers = plan(graph)
     # A chip's runtime is Intel's, so the run is Lava's own and not supervised.

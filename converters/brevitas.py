@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from lava_meta.errors import ConversionError
+from lava_meta.converters.refusals import NotAChain
 from lava_meta.nn import Sign
 
 Plain = TypeVar("Plain", nn.Linear, nn.Conv2d)
@@ -36,7 +36,7 @@ def convolution(layer: Any) -> nn.Conv2d:
 def _with_weights_of(layer: Any, same: Plain) -> Plain:
     for name in ("input_quant", "output_quant", "bias_quant"):
         if getattr(layer, name).is_quant_enabled:
-            raise ConversionError(f"has an {name} of its own; leave it out, and put a QuantIdentity in front or behind")
+            raise NotAChain(f"has an {name} of its own; leave it out, and put a QuantIdentity in front or behind")
     _check_plain_tensors(layer)
     with torch.no_grad():
         weight = layer.quant_weight()
@@ -58,12 +58,10 @@ def activation(layer: Any) -> list[nn.Module]:
     if torch.equal(found, signs):
         return [Sign()]
     if size > 0 and torch.equal(found / size, signs):
-        raise ConversionError(
-            f"gives +-{float(size):g}; only +-1 is supported: SignedBinaryActPerTensorConst of scale 1"
-        )
-    raise ConversionError("is no binary activation: use act_quant=SignedBinaryActPerTensorConst")
+        raise NotAChain(f"gives +-{float(size):g}; only +-1 is supported: SignedBinaryActPerTensorConst of scale 1")
+    raise NotAChain("is no binary activation: use act_quant=SignedBinaryActPerTensorConst")
 
 
 def _check_plain_tensors(layer: Any) -> None:
     if getattr(layer, "return_quant_tensor", False):
-        raise ConversionError("has return_quant_tensor=True; only plain tensors go on")
+        raise NotAChain("has return_quant_tensor=True; only plain tensors go on")

@@ -6,7 +6,7 @@
     processes.json, .npz  the stock Processes: structure and integers
     acceptance.npz        test images, the sums and classes they must give, their labels if known
     network.safetensors   the network, for `lava_meta.load`
-    network.nir           the network in the exchange format, where it can express it
+    network.nir           the network in the exchange format, if it can express it
     learner.safetensors   a network that learns, for `lava_meta.load`
     rule.json             a plasticity rule as the strings of Lava's learning engine
     report.json           what the network takes of a Loihi 2, counted on the test images (`lava_meta.loihi.cost`)
@@ -32,7 +32,7 @@ from lava_meta.converters.bundle_readme import readme
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.nir import to_nir
 from lava_meta.errors import ConversionError, FormatError, RunFolderError
-from lava_meta.graph import BinaryGraph
+from lava_meta.graph import BinaryGraph, require_chain
 from lava_meta.io.files import read_json, write_folder_atomically
 from lava_meta.io.learned import Learned
 from lava_meta.loihi.cost import report
@@ -63,13 +63,13 @@ def bundle(
     Args:
         network: what `lava_meta.convert` or `lava_meta.load` returns, or a network's graph. Of a learner, the network
             that it is now.
-        folder: where to write.
+        folder: the folder to write.
         images: for acceptance, the first hundred of them; by default random inputs of seed 0.
         labels: their classes, if known.
         accuracies: shares of right classes, 0 to 1, by the name of what was tested, for the README: of a network that
             learned several tasks, one per task.
         rule: the consolidation function to lower; by default the one with which the network was trained, or the learner
-            learns. Where the file does not say, or each layer had its own: the paper's, 1 - tanh(1.35 h)**2.
+            learns. If the file does not say, or each layer had its own: the paper's, 1 - tanh(1.35 h)**2.
         overwrite: replace a bundle that is there.
 
     Raises:
@@ -133,7 +133,7 @@ def bundle(
 def _graph_of(network: LavaNetwork | BinaryGraph | Learner) -> BinaryGraph:
     if isinstance(network, Learner):
         return network.graph()
-    return network.graph if isinstance(network, LavaNetwork) else network
+    return require_chain(network.graph, "A bundle") if isinstance(network, LavaNetwork) else network
 
 
 def _rule_of(learner: Learner | None, learned: Sequence[Learned]) -> tuple[Consolidation, str]:

@@ -56,7 +56,7 @@ def readme(
     python run.py                     Lava's simulation of Loihi 2
     python run.py --backend loihi     a chip, with Intel's extension of Lava (lava-loihi)
 
-`run.py` needs Python 3.10 with `lava-nc==0.10.0`, and nothing of lava_meta. It runs {n} {kind}, one a time step, and
+`run.py` needs Python 3.10 with `lava-nc==0.10.0`, and nothing of lava_meta. It runs {n} {kind}, one per time step, and
 compares the readout's integer sums with those in `acceptance.npz`. Expected: `0 of {acceptance["sums"].size} sums
 differ`, exit code 0.{known}
 

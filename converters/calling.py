@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from lava_meta.errors import ConversionError
 
@@ -47,10 +47,11 @@ def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def call(model: nn.Module, inputs: Tensor) -> Tensor:
+def call(model: nn.Module, inputs: Tensor, place: int | None = None) -> Tensor:
     """What an unwrapped `model` gives for `inputs` (n, ...), cast to its type and device: (n, classes), on the CPU.
 
     The model is called as it is (`computed`), compiled parts by their Python code, and left as it was (`untouched`).
+    `place` chooses one of the tensors that it returns.
 
     Raises:
         ConversionError: The model fails, or gives anything but one row of numbers per image.
@@ -66,6 +67,8 @@ def call(model: nn.Module, inputs: Tensor) -> Tensor:
                 f"the model itself fails on {name_of(x.dtype)} inputs of shape {tuple(x.shape)}: "
                 f"{type(error).__name__}: {error}"
             ) from error
+    if place is not None:
+        found = [leaf for leaf in tree_leaves(found) if leaf is not None][place]
     if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(inputs):
         what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise ConversionError(f"the model gives {what} for {len(inputs)} images; it must give (images, classes)")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lava_meta.converters.calling import call, float_types, name_of
 from lava_meta.converters.unwrapping import check_given, unwrap
 from lava_meta.errors import ConversionError
-from lava_meta.graph import BinaryGraph
+from lava_meta.graph import Graph
 
 _TOGETHER = 256  # images that the model takes at a time
 
@@ -42,7 +42,7 @@ class Agreement:
 
 
 def compare(
-    graph: BinaryGraph, model: nn.Module, images: Any, preprocess: Callable[[Tensor], Any] | None = None
+    graph: Graph, model: nn.Module, images: Any, preprocess: Callable[[Tensor], Any] | None = None
 ) -> Agreement:
     """Compare the classes of `graph` and `model`; see `lava_meta.converters.LavaNetwork.compare`."""
     model = unwrap(model)

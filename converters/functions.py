@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine
-from lava_meta.errors import ConversionError
 from lava_meta.nn import Sign, sign_ste
 
 
@@ -75,7 +75,7 @@ class FunctionalBatchNorm(nn.BatchNorm1d):
 
 def _dropout(p: float = 0.5, training: bool = True, inplace: bool = False) -> nn.Module:
     if training:
-        raise ConversionError("drops inputs in eval mode too: call it with training=self.training")
+        raise NotAChain("drops inputs in eval mode too: call it with training=self.training")
     return nn.Identity()
 
 
@@ -132,9 +132,9 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> nn.Module:
     if training or running_mean is None or running_var is None:
-        raise ConversionError("norms by the statistics of each batch: call it with training=self.training")
+        raise NotAChain("norms by the statistics of each batch: call it with training=self.training")
     if (weight is None) != (bias is None):
-        raise ConversionError("has a weight or a bias alone; give both or none")
+        raise NotAChain("has a weight or a bias alone; give both or none")
     norm = FunctionalBatchNorm(len(running_mean), eps, affine=weight is not None)
     norm.num_batches_tracked = torch.ones((), dtype=torch.int64)
     return _with(norm, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
@@ -151,7 +151,7 @@ def _group_norm(
     num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> nn.Module:
     if weight is None or bias is None:
-        raise ConversionError("has no weight or no bias; use nn.GroupNorm")
+        raise NotAChain("has no weight or no bias; use nn.GroupNorm")
     return _with(nn.GroupNorm(num_groups, len(weight), eps), weight=weight, bias=bias)
 
 
@@ -196,16 +196,14 @@ def _flat(value: Any) -> Tensor:
         tensor.ndim in (3, 4) and tensor.shape[-2:] == (1, 1) and tensor.shape[: tensor.ndim - 3] in ((), (1,))
     )
     if wide and not (len(wide) == 1 and (at_channels or (units and tensor.shape[-1] == wide[0]))):
-        raise ConversionError(
-            f"takes numbers of shape {tuple(tensor.shape)}; one for each unit or channel is supported"
-        )
+        raise NotAChain(f"takes numbers of shape {tuple(tensor.shape)}; one for each unit or channel is supported")
     return tensor.reshape(-1)
 
 
 def _compare(strict: bool) -> Callable[..., nn.Module]:
     def make(threshold: Any) -> nn.Module:
         if isinstance(threshold, Tensor) or threshold != 0:
-            raise ConversionError("compares with another number than 0; add an offset before")
+            raise NotAChain("compares with another number than 0; add an offset before")
         return Bits(strict)
 
     return make

@@ -113,7 +113,7 @@ def as_text(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8")
     if not isinstance(value, str):
-        raise ValueError(f"a {type(value).__name__} stands where a string should")
+        raise ValueError(f"a {type(value).__name__} stands there instead of a string")
     return value
 
 

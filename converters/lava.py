@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.errors import RunError, available, require_lava
-from lava_meta.graph import BinaryGraph
+from lava_meta.graph import Graph, load_graph, require_chain
 from lava_meta.io.learned import Learned, from_header, to_header
+from lava_meta.progress import ImagesProgress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,7 +62,7 @@ class LavaNetwork:
 
     def __init__(
         self,
-        graph: BinaryGraph,
+        graph: Graph,
         *,
         parity: Any = None,
         learned: Sequence[Learned] = (),
@@ -75,10 +76,12 @@ class LavaNetwork:
             raise ValueError(f"backend is {backend!r}; a network runs on 'lava' or 'kernels', or None chooses")
         if backend == "kernels" and form != "packed":
             raise ValueError(f"the form {form!r} is made of Lava's Processes; the kernels have the form 'packed' alone")
+        if form in ("floating_pt", "fixed_pt"):
+            require_chain(graph, f"The form {form!r}, a Process for each layer,")
         if form == "stock":
             from lava_meta.loihi.stock import plan
 
-            plan(graph)
+            plan(require_chain(graph, "The form 'stock'"))
         self.graph = graph
         self._parity = parity
         self.learned = tuple(learned)
@@ -143,7 +146,7 @@ class LavaNetwork:
 
     def accuracy(self, images: Images) -> float:
         """Share of labelled images classified right, by the compiled kernels; needs no Lava."""
-        from lava_meta.graph.packed.network import classify
+        from lava_meta.graph.packed.compiled import classify
 
         return float((classify(self.graph, images.x) == images.y.numpy()).mean())
 
@@ -156,7 +159,7 @@ class LavaNetwork:
         require_lava("LavaNetwork.process")
         from lava_meta.processes.layered_network.process import LayeredNetwork
 
-        return LayeredNetwork(graph=self.graph, lanes=check_lanes(lanes))
+        return LayeredNetwork(graph=require_chain(self.graph, "A Process for each layer"), lanes=check_lanes(lanes))
 
     def run_config(self, backend: str = "cpu") -> Any:
         """The run configuration of Lava with which `process()` runs on `backend`: "cpu", "loihi-sim" or "loihi".
@@ -166,7 +169,7 @@ class LavaNetwork:
         """
         from lava_meta.processes.backends import run_config
 
-        return run_config(self.graph, backend)
+        return run_config(require_chain(self.graph, "A Process for each layer"), backend)
 
     def compare(self, model: nn.Module, images: Any, *, preprocess: Callable[[Tensor], Any] | None = None) -> Agreement:
         """How many images get the same class from the network and from `model`, the user's own, called as it is.
@@ -198,7 +201,7 @@ class LavaNetwork:
         """
         from lava_meta.loihi.cost import report
 
-        return report(self.graph, images, target, **options)
+        return report(require_chain(self.graph, "The report"), images, target, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network, its parity and what it has learned to one safetensors file, atomically."""
@@ -212,14 +215,14 @@ class LavaNetwork:
 
         Raises `FormatError` if the file is not one, or not as it was written.
         """
-        graph, notes = BinaryGraph.load_with_notes(path)
+        graph, notes = load_graph(path)
         return cls(graph, parity=notes.get("parity"), learned=from_header(notes.get("learned")))
 
     def picture(self) -> Figure:
         """The network drawn layer by layer, a matplotlib figure; `plotting.network.save` writes it to a file."""
         from lava_meta.plotting.network import picture
 
-        return picture(self.graph)
+        return picture(require_chain(self.graph, "The picture"))
 
     def stop(self) -> None:
         """End Lava's processes, if there are any; the next call starts them again."""
@@ -241,8 +244,10 @@ class LavaNetwork:
             self.stop()
 
     def __repr__(self) -> str:
-        sizes = [self.graph.n_in, *(layer.n_out for _, layer in self.graph.named_layers())]
-        return f"LavaNetwork({'-'.join(map(str, sizes))})"
+        return f"LavaNetwork({self.graph.sizes})"
+
+    def _repr_html_(self) -> str:
+        return self.graph._repr_html_()
 
     def _chosen_backend(self) -> str:
         """Where the network runs. Raises `LavaMissingError` if only Lava will do and it is missing."""
@@ -296,12 +301,13 @@ class LavaNetwork:
         with contextlib.ExitStack() as stack:
             self._streaming = True
             stack.callback(self.stop)
-            with _bar(total, enabled=progress) as advance:
+            with ImagesProgress(progress) as bar:
+                bar.begin("images", total)
                 for pixels in blocks:
                     for part in self._started(lanes, layers).stream(pixels):
                         if "classes" in names:
                             part["classes"] = self.graph.readout.classes(part["readout"])
-                        advance(len(part[layers[0]]))
+                        bar.advance(len(part[layers[0]]))
                         yield {name: part[name] for name in names}
             self._streaming = False
             if self._depth > 0:
@@ -334,18 +340,3 @@ def check_lanes(lanes: int) -> int:
     if lanes < 1:
         raise ValueError(f"lanes is {lanes}; a time step takes at least one image")
     return int(lanes)
-
-
-@contextlib.contextmanager
-def _bar(total: int | None, enabled: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar over `total` images on standard error, a counter where None; yields what advances it."""
-    if not enabled:
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("images", total=total)
-        yield lambda count: bar.update(task, advance=count)

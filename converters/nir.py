@@ -1,7 +1,7 @@
 """Networks to and from NIR, the exchange format of neuromorphic frameworks.
 
-In a `BinaryGraph` signals are +1 and -1 and a unit fires where it *reaches* its integer threshold. In NIR signals are 0
-and 1 and a unit fires where it *exceeds* its threshold. With `a = 2 z - 1` and `R_j`, the sum of unit j's weights,
+In a `BinaryGraph` signals are +1 and -1 and a unit fires if it *reaches* its integer threshold. In NIR signals are 0
+and 1 and a unit fires if it *exceeds* its threshold. With `a = 2 z - 1` and `R_j`, the sum of unit j's weights,
 
     u_j = sum_k W_jk a_k = 2 sum_k W_jk z_k - R_j              hidden inputs; on raw pixels u_j = sum_k W_jk p_k
     polarity_j * u_j >= T_j    becomes    polarity_j * u_j + 1/2 - T_j > 0
@@ -13,7 +13,7 @@ they stay half a unit away from the threshold: whether a reader compares with > 
     centred hidden layer   Affine(2W, -R), Affine(P (n I - 1), 1/2 - T), Threshold(0)
     readout                Affine(2W, -R); Affine(diag(scale), offset) unless all scales are 1 and all offsets 0
     convolution            Conv2d(P 2W, -q), Threshold(0); first layer: Conv2d(P W, -q)    q = T - 1/2 + P R
-                           Conv2d(P 2W, 0), Threshold(q)         where q differs from position to position
+                           Conv2d(P 2W, 0), Threshold(q)         if q differs from position to position
     sums over a window     Conv2d(P 2W, 0), SumPool2d, Threshold(q)
     max pooling of signs   SumPool2d, Threshold(1/2): one spike of the window is enough
                            SumPool2d, Threshold(n - 1/2)         in channels whose norm falls: all n must be there
@@ -63,7 +63,7 @@ def to_nir(
 ) -> nir.NIRGraph:
     """The network as an NIR graph of the nodes above, from raw pixels to the readout's values (classes,).
 
-    Pixels are flat (n_in,), or (channels, rows, columns) where the network has convolutions.
+    Pixels are flat (n_in,), or (channels, rows, columns) if the network has convolutions.
 
     Write it with `nir.write(path, graph)`; the class is the argmax of the output, lowest index on ties.
 
@@ -136,13 +136,13 @@ def from_nir(
     nearer, at 2**51). NIR has no place for a network's self-check and for
     what it has learned.
 
-    Other programs' graphs are taken where they are one chain from raw pixels, of these nodes:
+    Other programs' graphs are taken if they are one chain from raw pixels, of these nodes:
 
     - `Affine` or `Linear` whose weights are +c and -c, each unit with a positive c of its own; behind a `Threshold` its
       inputs are 0 and 1.
     - directly behind it, `Scale` or an `Affine` with a diagonal matrix: a factor for each unit.
     - `Conv2d` whose weights are +c and -c, a c for each channel; directly behind it `SumPool2d` or `AvgPool2d`.
-    - `Threshold`: z = 1 where its input exceeds its threshold.
+    - `Threshold`: z = 1 if its input exceeds its threshold.
     - behind a convolution's `Threshold`, `SumPool2d` or `AvgPool2d` and a `Threshold` that asks for one spike of each
       window, or for all.
     - `Flatten` of all dimensions, in front or behind a threshold.
@@ -154,7 +154,7 @@ def from_nir(
     Args:
         graph: the path of a file, which is read so that a damaged or hostile one harms nothing
             (`lava_meta.converters.nir_file`); or a graph, as `nir.read(path)` gives it.
-        max_level: of the pixels, 0 .. max_level (1 for spikes); needed where the graph's metadata do not have it.
+        max_level: of the pixels, 0 .. max_level (1 for spikes); needed if the graph's metadata do not have it.
         min_level: negative for signed features, min_level .. max_level; by default the metadata's, or 0.
         input_shape: of one image; by default the metadata's, or that of the input node.
 

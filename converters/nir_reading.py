@@ -97,7 +97,7 @@ class DenseSums:
         self.centred, self.scale, self.offset = True, [float(p) for p in polarity], bias
 
     def layer(self, label: str, node: nir.NIRNode, thresholds: NDArray[Any]) -> DenseLayer:
-        """The layer that fires where `scale * d + offset > threshold`."""
+        """The layer that fires if `scale * d + offset > threshold`."""
         if thresholds.shape != (len(self.scale),) or not np.isfinite(thresholds).all():
             raise ConversionError(f"{label} needs one finite threshold for each of {len(self.scale)} units")
         if not all(self.scale):
@@ -151,7 +151,7 @@ class ConvSums:
             self.bias = [b / terms for b in self.bias]
 
     def layer(self, label: str, node: nir.NIRNode, thresholds: NDArray[Any]) -> ConvLayer:
-        """The layer that fires where `scale * d + offset > threshold`."""
+        """The layer that fires if `scale * d + offset > threshold`."""
 
         def with_thresholds(threshold: NDArray[Any]) -> ConvLayer:
             return ConvLayer.from_weights(
@@ -213,7 +213,7 @@ class Spikes:
         raise ConversionError(f"{label} follows {self.label} without a threshold between them")
 
     def layer(self, label: str, node: nir.NIRNode, thresholds: NDArray[Any]) -> ConvLayer:
-        """The convolution with this pooling behind it: OR of spikes, AND where all of a window must be there."""
+        """The convolution with this pooling behind it: OR of spikes, AND if all of a window must be there."""
         old = self._layer
         fields: dict[str, Any] = {
             name: getattr(self._window, name) for name in ("kernel", "stride", "padding", "dilation", "after")

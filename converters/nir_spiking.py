@@ -1,9 +1,9 @@
 """Spiking networks as NIR: binary synapses and `nir.LIF`.
 
-    NIR      tau dv/dt = (v_leak - v) + r I;  a spike where v > v_threshold, after which v is v_reset
-    here     v = beta v + gain (W x);         a spike where v > threshold, after which v is 0
+    NIR      tau dv/dt = (v_leak - v) + r I;  a spike if v > v_threshold, after which v is v_reset
+    here     v = beta v + gain (W x);         a spike if v > threshold, after which v is 0
 
-are equal in a simulation with steps of dt by Euler's method, where `tau = dt / (1 - beta)`, `r = gain tau / dt`,
+are equal in a simulation with steps of dt by Euler's method, if `tau = dt / (1 - beta)`, `r = gain tau / dt`,
 `v_leak = v_reset = 0`, and I = W x, an integer. Of the resets of `lava_meta.graph.spiking`, NIR has "zero" without a
 delay.
 """

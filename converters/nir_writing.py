@@ -39,7 +39,7 @@ def dense_nodes(name: str, layer: DenseLayer, pixels: bool, time_step: float | N
 
 
 def readout_nodes(name: str, layer: Readout, pixels: bool) -> Nodes:
-    """The readout's sums, and its values where these are not the sums."""
+    """The readout's sums, and its values if these are not the sums."""
     weight, bias = _on_spikes(layer, pixels)
     yield name, nir.Affine(_stored(weight), bias)
     # An offset of -0.0 is written too: a network read back is equal to the byte.

@@ -11,7 +11,7 @@ Random images of the network's domain go through three forms of the model:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from lava_meta.converters.torch import prepare
 from lava_meta.converters.unwrapping import plain_copy, unwrap
 from lava_meta.errors import ConversionError, FormatError
 from lava_meta.graph import BinaryGraph
+from lava_meta.graph.inputs import Domain
 from lava_meta.nn import TaskBatchNorm, select_task
 
 
@@ -44,6 +45,8 @@ class Parity:
     own_classes: int  # images to which the user's own module, called as it is, gives another class
     ties: dict[str, int]  # sums that tie with a threshold, and classes with each other, where float64 rounds otherwise
     probes: int  # inputs made for one unit, whose sum is its threshold, or the greatest below; in the counts above too
+    # Of real streams, by node: the greatest difference to the model in float64, and the bound that was carried along.
+    bounds: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:
@@ -58,7 +61,7 @@ class Parity:
     def from_dict(cls, record: dict[str, Any]) -> Parity:
         """What `to_dict` gave. Fields of other versions are left out. Raises `FormatError` for anything else."""
         try:
-            found = cls(**{field.name: record[field.name] for field in fields(cls) if field.name in record})
+            found = cls(**{own.name: record[own.name] for own in fields(cls) if own.name in record})
             str(found)
         except (TypeError, ValueError, AttributeError) as error:
             raise FormatError(f"the file's record of its self-check cannot be read: {error}") from error
@@ -70,6 +73,11 @@ class Parity:
         text += f"{wrong} mismatches with the float64 model"
         if tied := sum(self.ties.values()):
             text += f"; in {tied} exact ties float64 rounds to the other side"
+        if self.bounds:
+            largest, bound = (max(pair[i] for pair in self.bounds.values()) for i in (0, 1))
+            text += (
+                f"; {len(self.bounds)} real streams within their bounds (differences to {largest:.2g} of {bound:.2g})"
+            )
         if rounded:
             layers = ", ".join(f"{name} {count}" for name, count in self.own.items() if count)
             text += f"; {self.own_type} rounds {rounded} sums across a threshold ({layers})"
@@ -78,7 +86,7 @@ class Parity:
         return text
 
 
-def domain_images(graph: BinaryGraph, count: int, seed: int) -> NDArray[Any]:
+def domain_images(graph: Domain, count: int, seed: int) -> NDArray[Any]:
     """Random images (count, n_in) of the network's domain: uniform, sparse, two-valued and constant ones."""
     rng = np.random.default_rng(seed)
     shape, low, high = (count, graph.n_in), graph.min_level, graph.max_level
@@ -278,7 +286,7 @@ def check(
     )
 
 
-def model_inputs(graph: BinaryGraph, images: NDArray[Any], dtype: torch.dtype, feed: Feed) -> torch.Tensor:
+def model_inputs(graph: Domain, images: NDArray[Any], dtype: torch.dtype, feed: Feed) -> torch.Tensor:
     """Images as users feed them to a model of type `dtype`: (n, *input_shape), scaled in float32 or wider."""
     levels = graph.check_images(images).reshape(-1, *graph.input_shape)
     return torch.from_numpy(feed(levels.astype(np.float64 if dtype == torch.float64 else np.float32))).to(dtype)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lava_meta.converters.reading import AVERAGES, MAXIMA, Stage, is_per_image
+from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.sums import Sums
 from lava_meta.errors import ConversionError
 from lava_meta.graph.norm import GroupNorm
@@ -29,23 +30,23 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
     label, norm = stage.before[places[0]]
     eps = _checked_eps(label, norm)
     if type(stage.sign) is not Sign:
-        raise ConversionError(f"{label} stands before another sign than lava_meta.nn.Sign (+1 where x >= 0)")
+        raise NotAChain(f"{label} stands before another sign than lava_meta.nn.Sign (+1 where x >= 0)")
     if not isinstance(sums.divisor, int):
-        raise ConversionError(f"{label} stands behind means whose windows at the border are divided by less")
+        raise NotAChain(f"{label} stands behind means whose windows at the border are divided by less")
     scale = Fraction(1) if sums.scale is None else sums.scale.gain
     scale /= sums.divisor
     for i, (other, module) in enumerate(stage.before):
         if i < places[0] and isinstance(module, FixedNorm):
             scale *= Fraction(module.scale)
         elif i < places[0] and isinstance(module, MAXIMA):
-            raise ConversionError(f"{label} norms what {other} has pooled; put it before the pooling")
+            raise NotAChain(f"{label} norms what {other} has pooled; put it before the pooling")
         elif i > places[0] and not _keeps_signs(module):
-            raise ConversionError(f"{other} and {label} stand in one layer: one norm a layer is supported")
+            raise NotAChain(f"{other} and {label} stand in one layer: one norm a layer is supported")
         elif i < places[0] and not isinstance(module, AVERAGES):
-            raise ConversionError(f"{label} norms what {other} gives: one norm a layer is supported")
+            raise NotAChain(f"{label} norms what {other} gives: one norm a layer is supported")
     groups, gain, bias = _parameters(label, norm, shape)
     if sums.scale is not None and len(sums.scale.offset) > 1:
-        raise ConversionError(f"{label} norms sums of inputs with a mean for each channel; give all the same mean")
+        raise NotAChain(f"{label} norms sums of inputs with a mean for each channel; give all the same mean")
     origin = Fraction(0) if sums.scale is None else sums.scale.offset[0]
     row = np.broadcast_to(sums.row, shape).reshape(-1) if origin else np.zeros(0, np.int64)
     try:
@@ -74,14 +75,14 @@ def _parameters(label: str, norm: nn.Module, shape: tuple[int, ...]) -> tuple[in
     if isinstance(norm, nn.LayerNorm):
         own = tuple(norm.normalized_shape)
         if shape[len(shape) - len(own) :] != own:
-            raise ConversionError(f"{label} norms {own}, but the layer before it gives {shape}")
+            raise NotAChain(f"{label} norms {own}, but the layer before it gives {shape}")
         groups = math.prod(shape) // math.prod(own)
     else:
         assert isinstance(norm, (nn.GroupNorm, nn.InstanceNorm2d))
         channels = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
         groups = norm.num_groups if isinstance(norm, nn.GroupNorm) else channels
         if channels != shape[0] or (isinstance(norm, nn.InstanceNorm2d) and len(shape) != 3):
-            raise ConversionError(f"{label} takes {channels} channels, but the layer before it gives {shape}")
+            raise NotAChain(f"{label} takes {channels} channels, but the layer before it gives {shape}")
         if isinstance(norm, nn.InstanceNorm2d) and shape[1:] == (1, 1):
             raise ConversionError(
                 f"{label} norms each channel by itself, but a channel has one value here (1x1), which PyTorch refuses "

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lava_meta.converters.functions import Cast, StrictSign, TorchSign
+from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine, parts_of
 from lava_meta.converters.tracing import FUNCTION_NAMES, has_own_forward, trace
-from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm
 
 BINARY: dict[type[nn.Module], str] = {
@@ -189,7 +189,7 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
     final: str | None = None
     for place, label, module, parts in _parts(model):
         if final is not None and not isinstance(module, (*IDENTITIES, *FINAL, Cast)):
-            raise ConversionError(f"{label} stands behind {final}, which only the end of a network may have")
+            raise NotAChain(f"{label} stands behind {final}, which only the end of a network may have")
         if isinstance(module, nn.Flatten):
             _check_flatten(label, module, stages)
             flattened = True
@@ -197,13 +197,13 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
                 front.before.append((label, module))
         elif isinstance(module, Pixels):
             if stages or front.pixels or front.sign or norms_of(front.before):
-                raise ConversionError(f"{label} must be the first module and stand once")
+                raise NotAChain(f"{label} must be the first module and stand once")
             front.pixels = module
         elif isinstance(module, BinaryLinear | BinaryConv2d):
             _check_layer(label, module, stages, flattened)
             others = [place for place, norm in norms_of(front.before) if not isinstance(norm, Affine)]
             if not stages and front.sign is None and others:
-                raise ConversionError(
+                raise NotAChain(
                     f"{others[-1]} stands before the first binary layer; without a sign behind it, only Flatten, "
                     "Pixels and numbers may"
                 )
@@ -212,7 +212,7 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
             _read_front(front, place, label, module)
         elif isinstance(module, Cast):
             if stages[-1].sign is None and module.dtype is not None and not module.dtype.is_floating_point:
-                raise ConversionError(f"{label} makes {module.dtype} of sums; only signs may become integers")
+                raise NotAChain(f"{label} makes {module.dtype} of sums; only signs may become integers")
         elif isinstance(module, SIGNS):
             _add_sign(stages[-1], module, place if parts == 1 else -1)
         elif isinstance(module, tuple(IDENTITIES)):
@@ -223,31 +223,31 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
             continue
         elif isinstance(module, tuple(POOLS)):
             if flattened or isinstance(stages[-1].layer, BinaryLinear):
-                raise ConversionError(f"{label} stands where images are flat; pooling goes before Flatten")
+                raise NotAChain(f"{label} stands where images are flat; pooling goes before Flatten")
             _check_pool(label, module, stages[-1])
             (stages[-1].before if stages[-1].sign is None else stages[-1].behind).append((label, module))
         elif isinstance(module, (*MONOTONE, *PER_IMAGE)):
             if stages[-1].sign is not None:
-                raise ConversionError(f"{label} stands behind a sign activation; norms go before it")
+                raise NotAChain(f"{label} stands behind a sign activation; norms go before it")
             if flattened and isinstance(stages[-1].layer, BinaryConv2d) and not _is_elementwise(module):
-                raise ConversionError(f"{label} norms every position behind Flatten; put it before, for each channel")
+                raise NotAChain(f"{label} norms every position behind Flatten; put it before, for each channel")
             if isinstance(module, SampleNorm) and isinstance(stages[-1].layer, BinaryConv2d):
-                raise ConversionError(f"{label} norms rows of an image behind {stages[-1].name}; use FixedNorm")
+                raise NotAChain(f"{label} norms rows of an image behind {stages[-1].name}; use FixedNorm")
             stages[-1].before.append((label, module))
         else:
             for kind, advice in REFUSED.items():
                 if isinstance(module, kind):
-                    raise ConversionError(f"{label} is not supported: {advice}")
+                    raise NotAChain(f"{label} is not supported: {advice}")
             known = ", ".join(sorted(kind.__name__ for kind in SUPPORTED if kind is not nn.Module))
-            raise ConversionError(f"{label} is not supported; supported are {known}")
+            raise NotAChain(f"{label} is not supported; supported are {known}")
         if stages and not isinstance(module, nn.Flatten):
             stages[-1].end = place
     if not stages:
-        raise ConversionError(f"{type(model).__name__} has no BinaryLinear: there is nothing to convert")
+        raise NotAChain(f"{type(model).__name__} has no BinaryLinear: there is nothing to convert")
     if isinstance(stages[-1].layer, BinaryConv2d):
-        raise ConversionError(f"{stages[-1].name} is the last binary layer; a network ends with BinaryLinear")
+        raise NotAChain(f"{stages[-1].name} is the last binary layer; a network ends with BinaryLinear")
     if stages[-1].sign is not None:
-        raise ConversionError(f"{stages[-1].name} is the readout, but a sign activation follows it")
+        raise NotAChain(f"{stages[-1].name} is the readout, but a sign activation follows it")
     return front, stages
 
 
@@ -260,7 +260,7 @@ def _read_front(front: Front, place: int, label: str, module: nn.Module) -> None
     elif is_monotone(module) and front.sign is None:
         front.before.append((label, module))
     elif not isinstance(module, (*IDENTITIES, Cast)):
-        raise ConversionError(
+        raise NotAChain(
             f"{label} stands before the first binary layer; only Flatten, Pixels, and norms with a sign behind them may"
         )
 
@@ -279,21 +279,21 @@ def _parts(model: nn.Module) -> Iterator[tuple[int, str, nn.Module, int]]:
 
 def _check_layer(label: str, module: nn.Module, stages: Sequence[Stage], flattened: bool) -> None:
     if stages and stages[-1].sign is None:
-        raise ConversionError(f"{label} follows {stages[-1].name} without a sign activation between them")
+        raise NotAChain(f"{label} follows {stages[-1].name} without a sign activation between them")
     after_conv = stages and isinstance(stages[-1].layer, BinaryConv2d)
     if isinstance(module, BinaryLinear):
         if after_conv and not flattened:
-            raise ConversionError(f"{label} follows {stages[-1].name} without a Flatten between them")
+            raise NotAChain(f"{label} follows {stages[-1].name} without a Flatten between them")
         return
     if flattened or (stages and not after_conv):
-        raise ConversionError(f"{label} takes images, but what comes before it is flat")
+        raise NotAChain(f"{label} takes images, but what comes before it is flat")
     if module.padding_mode != "zeros":
-        raise ConversionError(f"{label} pads with {module.padding_mode}; only zeros are supported")
+        raise NotAChain(f"{label} pads with {module.padding_mode}; only zeros are supported")
 
 
 def _check_flatten(label: str, module: nn.Flatten, stages: Sequence[Stage]) -> None:
     if module.start_dim != 1 or module.end_dim not in (-1, 3):
-        raise ConversionError(f"{label} has start_dim={module.start_dim}, end_dim={module.end_dim}; use nn.Flatten()")
+        raise NotAChain(f"{label} has start_dim={module.start_dim}, end_dim={module.end_dim}; use nn.Flatten()")
 
 
 def _add_sign(stage: Stage, sign: nn.Module, place: int) -> None:
@@ -304,9 +304,9 @@ def _add_sign(stage: Stage, sign: nn.Module, place: int) -> None:
 
 def _check_final(label: str, module: nn.Module, stage: Stage) -> None:
     if stage.sign is not None:
-        raise ConversionError(f"{label} stands behind a sign activation; it goes behind the last layer")
+        raise NotAChain(f"{label} stands behind a sign activation; it goes behind the last layer")
     if getattr(module, "dim", None) not in (None, 1, -1):
-        raise ConversionError(f"{label} has dim={module.dim}, which mixes images; use dim=1")
+        raise NotAChain(f"{label} has dim={module.dim}, which mixes images; use dim=1")
 
 
 def _is_elementwise(module: nn.Module) -> bool:
@@ -317,13 +317,11 @@ def _is_elementwise(module: nn.Module) -> bool:
 def _check_pool(label: str, module: nn.Module, stage: Stage) -> None:
     if isinstance(module, MAXIMA):
         if module.return_indices:
-            raise ConversionError(f"{label} has return_indices=True; only the values go on")
+            raise NotAChain(f"{label} has return_indices=True; only the values go on")
         return
     if stage.sign is not None:
-        raise ConversionError(
-            f"{label} stands behind a sign activation: its means are no signs; put it before the sign"
-        )
+        raise NotAChain(f"{label} stands behind a sign activation: its means are no signs; put it before the sign")
     if stage.before:
-        raise ConversionError(
+        raise NotAChain(
             f"{label} stands behind {stage.before[-1][0]}: means of rounded values; put it directly behind {stage.name}"
         )

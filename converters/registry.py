@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lava_meta.converters import brevitas
+from lava_meta.converters.refusals import NotAChain
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryConv2d, BinaryLinear
 
@@ -71,7 +72,7 @@ def parts_of(label: str, module: nn.Module) -> list[nn.Module]:
         parts = _PARTS.get(type(module)) or _BY_NAME[_full_name(module)]
         return [part.double().eval() for part in parts(module)]
     except ConversionError as error:
-        raise ConversionError(f"{label} {error}") from error
+        raise NotAChain(f"{label} {error}") from error
 
 
 def _linear(layer: nn.Linear) -> list[nn.Module]:
@@ -91,7 +92,7 @@ def _scaled(layer: nn.Linear | nn.Conv2d, binary: BinaryLinear | BinaryConv2d) -
     sizes = layer.weight.detach().abs().flatten(1)
     scale = sizes[:, 0]
     if not torch.equal(sizes, scale[:, None].expand_as(sizes)) or not (scale > 0).all():
-        raise ConversionError(
+        raise NotAChain(
             "has weights other than +c and -c, with one c for each unit; train with lava_meta.nn."
             f"{type(binary).__name__}, or register your own layer"
         )

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from lava_meta.converters.functions import Quotient
 from lava_meta.converters.reading import Front, norms_of
+from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine
 from lava_meta.errors import ConversionError
 from lava_meta.graph.inputs import check_levels
@@ -121,16 +122,16 @@ class InputScale:
             assert isinstance(module, Affine)  # others need a sign behind them
             scaling, own, further = label, _factor(label, module), _fractions(label, module.offset)
             if len(own) not in (1, channels):
-                raise ConversionError(
+                raise NotAChain(
                     f"{label} takes {len(own)} numbers, but inputs of shape {tuple(shape)} have {channels} there; pass "
                     "input_shape=(channels, rows, columns) for one number a channel"
                 )
             factor, addend = _each(mul, factor, own), _each(add, _each(mul, addend, own), further)
             if min(factor) <= 0:
-                raise ConversionError(f"{label} turns the inputs round; scale them by a positive number")
+                raise NotAChain(f"{label} turns the inputs round; scale them by a positive number")
             exact = exact and _is_exact(factor, addend)
         if min(factor) != max(factor):
-            raise ConversionError(
+            raise NotAChain(
                 f"{scaling} scales each channel by a number of its own, {float(min(factor)):g} to "
                 f"{float(max(factor)):g}: with several scales the first layer's sums are no integers. Train with the "
                 "same std for all channels (means may differ), or binarize the inputs"

@@ -21,16 +21,16 @@ READOUTS = {"rate": classes_by_rate, "latency": classes_by_latency}
 
 
 class SpikingNetwork:
-    """Binary layers of leaky integrate-and-fire neurons that run in Lava's simulator; `graph` is their oracle.
+    """Binary layers of leaky integrate-and-fire neurons that run in Lava's simulator.
 
-    `form` says which ProcessModels run: `floating_pt`, float32 as snnTorch computes; `fixed_pt`, integers, quantised as
-    `lava_meta.graph.spiking` states; `stock`, the same integers by Lava's own Processes within Loihi's ranges, one
-    input at a time whatever `lanes`, where these can express the neurons (`lava_meta.loihi.stock.spiking`). `timeout`
-    is the time in seconds without a finished time step after which a run is given up. `parity` is the converter's check
-    against the model the network came from, or None.
+    `graph` is their reference implementation. `form` says which ProcessModels run: `floating_pt`, float32 as snnTorch
+    computes; `fixed_pt`, integers, quantised as `lava_meta.graph.spiking` states; `stock`, the same integers by Lava's
+    own Processes within Loihi's ranges, one input at a time whatever `lanes`, if these can express the neurons
+    (`lava_meta.loihi.stock.spiking`). `timeout` is the time in seconds without a finished time step after which a run
+    is given up. `parity` is the converter's check against the model the network came from, or None.
 
     All methods take `images` (n, ...) of integers 0 .. `graph.max_level`, each held for `steps` time steps; or, without
-    `steps`, one frame a time step, (steps, n, ...). `lanes` images run at once. Every image meets neurons at rest.
+    `steps`, one frame per time step, (steps, n, ...). `lanes` images run at once. Every image meets neurons at rest.
 
     Methods raise `ConversionError` for neurons without a stock form, `LavaMissingError` without Lava, `TypeError` or
     `ValueError` for arguments that do not fit, `RunError` with the failing model's traceback, and `RunTimeout`.
@@ -49,7 +49,7 @@ class SpikingNetwork:
     def predict(self, images: Any, steps: int | None = None, readout: str = "rate", lanes: int = 64) -> NDArray[Any]:
         """Classes int64 (n,): by `rate`, the class with the most spikes; by `latency`, the one that fires first.
 
-        Ties go to the lowest index, and so does `latency` where no class fires.
+        Ties go to the lowest index, and so does `latency` if no class fires.
         """
         if readout not in READOUTS:
             raise ValueError(f"readout is {readout!r}; it is one of {', '.join(READOUTS)}")

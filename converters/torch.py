@@ -30,6 +30,7 @@ from lava_meta.converters.functions import StrictSign, TorchSign
 from lava_meta.converters.per_image import check_numbers, check_readout_norm, per_image_norm
 from lava_meta.converters.pooling import MAXIMA, Average, fixed_pools, pair
 from lava_meta.converters.reading import Front, Stage, is_per_image, norms_of, read
+from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine
 from lava_meta.converters.scale import Feed, InputScale, feed_of
 from lava_meta.converters.sums import Sums
@@ -146,7 +147,7 @@ def _binarize(front: Front, feed: Feed, shape: tuple[int, ...]) -> Binarize:
     inverted = plus(values(low)) & ~plus(values(high))
     threshold = _reached(lambda levels: plus(values(levels)), low, high, inverted)
     if isinstance(front.sign, TorchSign) and (values(np.where(inverted, -1, 1) * threshold) == 0).any():
-        raise ConversionError("torch.sign gives 0 for an input that is 0; use lava_meta.nn.Sign")
+        raise NotAChain("torch.sign gives 0 for an input that is 0; use lava_meta.nn.Sign")
     return Binarize(threshold, np.where(inverted, -1, 1).astype(np.int8))
 
 
@@ -204,7 +205,7 @@ def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], scale
                 layer = replace(layer, bits=pack(~layer.weight))
         layer = replace(layer, pools=tuple(pool for pool in pools if isinstance(pool, Pool)))
     except ValueError as error:
-        raise ConversionError(f"{stage.name} does not fit its input {shape}: {error}") from error
+        raise NotAChain(f"{stage.name} does not fit its input {shape}: {error}") from error
     sums = Sums.of(stage, layer, scale)
     norm = per_image_norm(stage, sums, layer.sums_shape)
     if norm is not None:
@@ -257,7 +258,7 @@ def _check_no_zero(stage: Stage, sums: Sums, reached: NDArray[Any], polarity: ND
     s = polarity * candidates
     zero = _through(stage.name, stage.norms, sums.values(s)) == 0
     if (zero & (s >= sums.low) & (s <= sums.high)).any():
-        raise ConversionError(
+        raise NotAChain(
             f"torch.sign behind {stage.name} gives 0 for sums that its norm makes 0; use lava_meta.nn.Sign, or a "
             "comparison"
         )
@@ -302,7 +303,7 @@ def through(origin: str, modules: Sequence[tuple[str, nn.Module]], values: NDArr
     """
     x = torch.from_numpy(np.array(values, dtype=np.float64))
     for label, module in modules:
-        _check_statistics(label, module)
+        check_statistics(label, module)
         try:
             x = module(x)
         except (RuntimeError, ValueError) as error:
@@ -313,7 +314,8 @@ def through(origin: str, modules: Sequence[tuple[str, nn.Module]], values: NDArr
     return x.numpy()
 
 
-def _check_statistics(label: str, module: nn.Module) -> None:
+def check_statistics(label: str, module: nn.Module) -> None:
+    """Raises `ConversionError` for a batch norm that has no statistics, or norms by each batch."""
     if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
         if module.running_mean is None or module.running_var is None:
             raise ConversionError(
@@ -356,7 +358,7 @@ def _readout(stage: Stage, first: InputScale | None) -> Readout:
         if any(not is_per_image(module) for _, module in stage.norms):
             scale, offset = float(first.gain) * scale, float(first.gain) * offset
     for label, module in stage.norms:
-        _check_statistics(label, module)
+        check_statistics(label, module)
         if is_per_image(module):
             check_readout_norm(label, module)
             continue  # monotone within a sample: the argmax is the same
@@ -370,7 +372,7 @@ def _readout(stage: Stage, first: InputScale | None) -> Readout:
             with np.errstate(invalid="ignore"):  # what is not finite is refused below, by name
                 scale, offset = a * scale, a * offset + b
         else:
-            raise ConversionError(f"{label} stands behind the readout; classes would depend on where it clips")
+            raise NotAChain(f"{label} stands behind the readout; classes would depend on where it clips")
         if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
             check_numbers(label, module)
             raise ConversionError(f"{label} gives values that are not finite: its variance plus eps must be positive")

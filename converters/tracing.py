@@ -28,6 +28,7 @@ from lava_meta.converters.functions import (
     Cast,
     operator_of,
 )
+from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine, is_registered
 from lava_meta.errors import ConversionError
 from lava_meta.nn import sign_ste
@@ -61,10 +62,10 @@ def trace(model: nn.Module, prefix: str) -> list[tuple[str, nn.Module]]:
         with _autograd_functions_entered():
             graph = _Tracer().trace(model)
     except Exception as error:
-        raise ConversionError(f"{own} has a forward of its own that cannot be traced: {error}") from error
+        raise NotAChain(f"{own} has a forward of its own that cannot be traced: {error}") from error
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     if len(inputs) != 1:
-        raise ConversionError(f"{own} takes {len(inputs)} inputs; one is supported")
+        raise NotAChain(f"{own} takes {len(inputs)} inputs; one is supported")
     value: fx.Node = inputs[0]
     constants: dict[fx.Node, Any] = {}
     found: list[tuple[str, nn.Module]] = []
@@ -74,12 +75,12 @@ def trace(model: nn.Module, prefix: str) -> list[tuple[str, nn.Module]]:
             continue
         used = [other for other in _used(node) if not _is_shape(other) and other not in constants]
         if used != [value]:
-            raise ConversionError(
+            raise NotAChain(
                 f"{place} does not take the value before it alone: sums, joins and branches of paths are not supported"
             )
         if node.op == "output":
             if node.args[0] is not value:
-                raise ConversionError(f"{own} gives more than one tensor")
+                raise NotAChain(f"{own} gives more than one tensor")
             _check_bits_are_signs(found)
             return found
         name = _join(prefix, node.target if node.op == "call_module" else node.name)
@@ -131,7 +132,7 @@ def _is_constant(model: nn.Module, node: fx.Node, constants: dict[fx.Node, Any],
             else:
                 constants[node] = node.target(*arguments, **options)  # type: ignore[operator]
     except Exception as error:
-        raise ConversionError(f"{place} fails on the model's parameters: {error}") from error
+        raise NotAChain(f"{place} fails on the model's parameters: {error}") from error
     return True
 
 
@@ -178,15 +179,15 @@ def _module(model: nn.Module, node: fx.Node, value: fx.Node, constants: dict[fx.
         # (-1, n) is that too: a layer of n inputs follows, and finds out if an image has another number.
         if len(shape) == 2 and ((_is_batch(shape[0]) and shape[1] == -1) or _is_rows(shape)):
             return nn.Flatten()
-        raise ConversionError(f"{place} may change more than the shape of one image; use x.flatten(1)")
+        raise NotAChain(f"{place} may change more than the shape of one image; use x.flatten(1)")
     known: dict[Any, Any] = METHODS if node.op == "call_method" else FUNCTIONS | REFUSED_FUNCTIONS
     make = OPERATORS[kind] if kind is not None else known.get(node.target)
     if make is None or "input" in options or not every or every[0] is not value:
-        raise ConversionError(f"{place} is not supported; supported functions are {FUNCTION_NAMES}")
+        raise NotAChain(f"{place} is not supported; supported functions are {FUNCTION_NAMES}")
     try:
         return make(*arguments, **options)
     except (TypeError, ConversionError) as error:
-        raise ConversionError(f"{place} {error}") from error
+        raise NotAChain(f"{place} {error}") from error
 
 
 def _is_rows(shape: list[Any]) -> bool:
@@ -198,7 +199,7 @@ def _where(chosen: Any, other: Any, place: str) -> nn.Module:
     try:
         high, low = float(_number(chosen)), float(_number(other))
     except (TypeError, ValueError) as error:
-        raise ConversionError(f"{place} chooses between tensors; numbers are supported") from error
+        raise NotAChain(f"{place} chooses between tensors; numbers are supported") from error
     return Affine(torch.tensor([high - low]), torch.tensor([low]))
 
 
@@ -220,7 +221,7 @@ def _append(found: list[tuple[str, nn.Module]], name: str, module: nn.Module) ->
 def _check_bits_are_signs(found: list[tuple[str, nn.Module]]) -> None:
     if found and isinstance(found[-1][1], Bits):
         bits = found[-1][1]
-        raise ConversionError(
+        raise NotAChain(
             f"{found[-1][0]} passes on {bits.offset:g} and {bits.offset + bits.scale:g}, not -1 and +1: make signs of "
             "bits as 2 * bits - 1"
         )

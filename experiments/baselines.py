@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from matplotlib.figure import Figure
 from pydantic import Field, PositiveInt
 
 from lava_meta.data.scenarios import permuted_tasks
@@ -23,6 +22,7 @@ from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import load, measured, train_arm
 from lava_meta.experiments.permuted import PermutedSettings
 from lava_meta.io.config import Several
+from lava_meta.plotting.figure import Figure
 from lava_meta.training.metrics import task_name
 
 _M = (2.0, 4.0, 8.0, 16.0, 32.0)

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from matplotlib.figure import Figure
 from pydantic import Field, PositiveInt
 
 from lava_meta.data.scenarios import split_classes
@@ -29,6 +28,7 @@ from lava_meta.experiments.common.training import (
     train_arm,
 )
 from lava_meta.io.config import Several
+from lava_meta.plotting.figure import Figure
 from lava_meta.training import TrainSettings
 
 

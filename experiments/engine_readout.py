@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from lava_meta.converters import convert
+from lava_meta.converters.online import online
 from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.experiments.common.claims import Claim, between, both
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
@@ -23,8 +23,8 @@ from lava_meta.experiments.common.online import OnlineSettings, arms_of, dataset
 from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.engine_layers import FORMS
 from lava_meta.nn import BinaryMLP
-from lava_meta.online_learning import online
 from lava_meta.online_learning.reference import initial_state
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import arm_styles
 from lava_meta.training import TrainSettings, train

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from pydantic import PositiveInt
 
 from lava_meta.data.scenarios import permuted_tasks
@@ -15,6 +14,7 @@ from lava_meta.experiments.common.claims import Claim, Verdict, both, judge
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
 from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import TrainingSettings, best_m, load, measured, rule_arms, train_arm
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import arm_styles
 from lava_meta.training.methods import synapses

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from matplotlib.figure import Figure
-
 from lava_meta.data.scenarios import dataset_sequence
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
@@ -15,6 +13,7 @@ from lava_meta.experiments.common.figures import task_curves
 from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import TrainingSettings, load, measured, rule_arms, train_arm
 from lava_meta.io.config import Several
+from lava_meta.plotting.figure import Figure
 
 _ORDERS = {"MNIST first": ("mnist", "fashion-mnist"), "Fashion first": ("fashion-mnist", "mnist")}
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from matplotlib.figure import Figure
-
 from lava_meta.data.scenarios import dataset_sequence
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.conv import ConvSettings, conv_network
@@ -15,6 +13,7 @@ from lava_meta.experiments.common.figures import task_curves
 from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import TRAINING, best_m, load, measured, rule_arms, train_arm
 from lava_meta.io.config import Several
+from lava_meta.plotting.figure import Figure
 from lava_meta.training import TrainSettings
 
 _NAMES = ("mnist", "usps")

@@ -21,7 +21,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from pydantic import PositiveInt
 
 from lava_meta.data.scenarios import (
@@ -45,6 +44,7 @@ from lava_meta.experiments.common.online import (
     part_curves,
 )
 from lava_meta.experiments.common.settings import changed
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import arm_styles
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from lava_meta.converters import convert
+from lava_meta.converters.online import online
 from lava_meta.data.scenarios import Scenario, permuted_tasks
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
@@ -28,7 +28,8 @@ from lava_meta.experiments.common.figures import error_bars, spread_note
 from lava_meta.experiments.common.online import PLAIN, OnlineSettings, arms_of, dataset_of, keeps, measurement
 from lava_meta.experiments.common.settings import changed
 from lava_meta.nn import BinaryMLP
-from lava_meta.online_learning import hidden_histogram, online, saturation
+from lava_meta.online_learning import hidden_histogram, saturation
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import arm_styles
 from lava_meta.training import TrainSettings, train

@@ -14,11 +14,11 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from lava_meta.io.files import write_atomically
 from lava_meta.online_learning import LayerSettings, OnlineRule
 from lava_meta.online_learning.reference import FixedLayer, initial_state
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import BLACK, BLUE, GREEN, VERMILION
 from lava_meta.rule import Consolidation, Constant, Linear, Quadratic

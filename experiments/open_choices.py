@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
-from matplotlib.figure import Figure
 from pydantic import Field, PositiveInt
 from torch import nn
 
@@ -24,6 +23,7 @@ from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import TRAINING, TrainingSettings, load, measured, rule_arms, train_arm
 from lava_meta.io.config import Several
 from lava_meta.nn import recalibrate, select_task, use_statistics
+from lava_meta.plotting.figure import Figure
 from lava_meta.training import TrainSettings
 from lava_meta.training.evaluation import evaluate
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from pydantic import PositiveInt
 
 from lava_meta.data.scenarios import permuted_tasks
@@ -26,6 +25,7 @@ from lava_meta.experiments.common.training import (
     train_arm,
 )
 from lava_meta.io.config import Several
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import arm_styles, task_styles
 from lava_meta.training import TrainSettings

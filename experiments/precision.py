@@ -27,7 +27,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from pydantic import PositiveInt
 
 from lava_meta.data.scenarios import permuted_tasks
@@ -40,6 +39,7 @@ from lava_meta.online_learning import Device, Learner, OnlineRule, saturation
 from lava_meta.online_learning.device import ROUNDINGS
 from lava_meta.online_learning.settings import check_precision
 from lava_meta.plotting import figures as drawing
+from lava_meta.plotting.figure import Figure
 from lava_meta.rule import Linear
 from lava_meta.rule.measured import consolidation_from_csv
 

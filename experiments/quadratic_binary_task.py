@@ -20,7 +20,6 @@ from typing import Annotated
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from pydantic import Field, NonNegativeFloat
 
 from lava_meta.experiments.common.claims import Claim, between, both, judge
@@ -28,6 +27,7 @@ from lava_meta.experiments.common.experiment import Experiment, Measurement, Res
 from lava_meta.experiments.common.settings import Settings, changed
 from lava_meta.io.config import Several
 from lava_meta.optim import MetaplasticSGD
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import BLUE, VERMILION, arm_styles
 from lava_meta.rule import sign

@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,6 +25,7 @@ from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import TrainingSettings, load, measured, rule_arms, train_arm
 from lava_meta.io.config import Several
 from lava_meta.nn import SampleNorm
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import arm_styles
 from lava_meta.training.methods import synapses

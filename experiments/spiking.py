@@ -17,7 +17,6 @@ from itertools import pairwise
 from typing import Annotated, cast
 
 import torch
-from matplotlib.figure import Figure
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -30,6 +29,7 @@ from lava_meta.experiments.common.figures import permuted_task_figures
 from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import TrainingSettings, best_m, load, measured, rule_arms, train_arm
 from lava_meta.nn import BinaryLinear, FixedNorm, Pixels, SampleNorm
+from lava_meta.plotting.figure import Figure
 
 
 @dataclass(frozen=True)

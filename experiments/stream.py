@@ -17,7 +17,6 @@ from typing import TypeVar
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from pydantic import NonNegativeFloat, PositiveInt
 
 from lava_meta.data import Dataset, Images
@@ -38,6 +37,7 @@ from lava_meta.experiments.common.training import (
     train_arm,
 )
 from lava_meta.io.config import OrNone, Several
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import arm_styles
 from lava_meta.training import TrainSettings

@@ -9,15 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from lava_meta.moved import install
+from lava_meta.providers import provide
 from lava_meta.version import __version__
 
 install()
+provide("backend", "lava", "lava_meta.converters.online:LAVA")
+provide("backend", "kernels", "lava_meta.online_learning.backend:KERNELS")
+provide("backend", "oracle", "lava_meta.online_learning.backend:ORACLE")
 
 if TYPE_CHECKING:
     from lava_meta.converters import LavaNetwork, convert, load
     from lava_meta.converters.backends import run
     from lava_meta.converters.bundle import bundle
     from lava_meta.converters.nir import from_nir, to_nir
+    from lava_meta.converters.online import online
     from lava_meta.converters.snntorch import from_snntorch
     from lava_meta.converters.spiking import SpikingNetwork
     from lava_meta.data import Dataset, Images, load_dataset
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
     from lava_meta.errors import LavaMetaError
     from lava_meta.graph import BinaryGraph
     from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLayer, BinaryLinear, BinaryMLP, mark_binary
-    from lava_meta.online_learning import Learner, OnlineRule, online
+    from lava_meta.online_learning import Learner, OnlineRule
     from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
     from lava_meta.rule import register_consolidation
     from lava_meta.rule.lowering import EngineRule, lower
@@ -39,6 +44,7 @@ _HOME = {
     "converters.backends": ("run",),
     "converters.bundle": ("bundle",),
     "converters.nir": ("from_nir", "to_nir"),
+    "converters.online": ("online",),
     "converters.snntorch": ("from_snntorch",),
     "converters.spiking": ("SpikingNetwork",),
     "data": ("Dataset", "Images", "load_dataset"),
@@ -48,7 +54,7 @@ _HOME = {
     "rule.lowering": ("EngineRule", "lower"),
     "training.metrics": ("AccuracyMatrix",),
     "nn": ("BinaryConv2d", "BinaryConvNet", "BinaryLayer", "BinaryLinear", "BinaryMLP", "mark_binary"),
-    "online_learning": ("Learner", "OnlineRule", "online"),
+    "online_learning": ("Learner", "OnlineRule"),
     "optim": ("MetaplasticAdam", "MetaplasticSGD"),
     "rule": ("register_consolidation",),
     "training.proposal": ("propose_m",),

@@ -1,4 +1,4 @@
-"""Modules that moved in version 0.2 are still imported by their old names, with a warning, until 0.3.
+"""What moved in version 0.2 is still found by its old name, with a warning, until 0.3.
 
 `import lava_meta` puts `OldNames` at the end of Python's finders: it is asked only for names that no file has.
 """
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 MOVED = {
     "checkpoint": "training.checkpoint",
@@ -35,6 +36,11 @@ MOVED = {
     "streams": "data",
 }
 
+NAMES = {  # old name -> module and name
+    "lava_meta.online_learning.online": ("lava_meta.converters.online", "online"),
+    "Learner.network": ("lava_meta.converters", "convert"),
+}
+
 
 class OldNames(MetaPathFinder, Loader):
     """Finds `lava_meta.streams` as `lava_meta.data`, and so on: the very same module object."""
@@ -50,6 +56,13 @@ class OldNames(MetaPathFinder, Loader):
         new = f"lava_meta.{MOVED[old.partition('.')[2]]}"
         warnings.warn(f"{old} moved to {new}; the old name goes away in 0.3", DeprecationWarning, stacklevel=2)
         sys.modules[old] = importlib.import_module(new)
+
+
+def by_old_name(old: str) -> Any:
+    """What is found elsewhere by now, by `NAMES`. Warns."""
+    module, name = NAMES[old]
+    warnings.warn(f"{old} is {module}.{name} now; the old name goes away in 0.3", DeprecationWarning, stacklevel=3)
+    return getattr(importlib.import_module(module), name)
 
 
 def install() -> None:

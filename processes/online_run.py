@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from lava.magma.core.run_configs import Loihi2SimCfg
 
-from lava_meta.online_learning.backend import Front, State
-from lava_meta.online_learning.learner import SNAPSHOT
+from lava_meta.online_learning.backend import SNAPSHOT
+from lava_meta.online_learning.network import PlasticNetwork
 from lava_meta.online_learning.reference import STATE
-from lava_meta.online_learning.settings import LayerSettings
-from lava_meta.processes.actors import shared_array
 from lava_meta.processes.binary_network.models import BinaryNetworkModel
 from lava_meta.processes.binary_network.process import BinaryNetwork
 from lava_meta.processes.error_neurons.process import ErrorNeurons
@@ -19,42 +17,34 @@ from lava_meta.processes.labelled_source.process import LabelledSource
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 from lava_meta.processes.metaplastic_network.process import MetaplasticNetwork
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
+from lava_meta.processes.shared_memory import shared_array
 
 
 class LavaEngine:
-    """Learns in Lava, in blocks of up to a thousand images, after each of which `states` gets a copy of the layers.
+    """Learns in Lava, in blocks of up to a thousand images, after each of which the network gets a copy of its states.
 
     form: "fused" runs a `MetaplasticNetwork`; "layers" wires a Process a layer, between which spikes and errors pass;
     "engine" does the same with Lava's learning engine, in several time steps an image.
-    A failure in a block leaves `states` as they were before it. Raises `RunError` and `RunTimeout`.
+    A failure in a block leaves the states as they were before it. Raises `RunError` and `RunTimeout`.
     """
 
-    def __init__(
-        self,
-        settings: Sequence[LayerSettings],
-        states: Sequence[State],
-        feedback: Sequence[np.ndarray | None],
-        lanes: int,
-        timeout: float,
-        form: str = "fused",
-        front: Front | None = None,
-    ) -> None:
+    def __init__(self, network: PlasticNetwork, *, lanes: int, timeout: float, form: str = "fused") -> None:
         self._lanes = lanes
-        self._states = states
+        self._states = network.states
         self._block = max(1, SNAPSHOT // lanes) * lanes
-        n_in = settings[0].n_in if front is None else front.graph.n_in
+        n_in = network.sizes[0] if network.front is None else network.front.n_in
         self._images = shared_array((self._block, n_in), np.int32)
         self._labels = shared_array((self._block,), np.int32)
         self._shared = [
-            {name: shared_array(state[name].shape, state[name].dtype) for name in STATE} for state in states
+            {name: shared_array(state[name].shape, state[name].dtype) for name in STATE} for state in network.states
         ]
-        for shared, state in zip(self._shared, states, strict=True):
+        for shared, state in zip(self._shared, network.states, strict=True):
             for name in STATE:
                 shared[name][:] = state[name]
         build: type[_Fused] | type[_Layers] = _Fused if form == "fused" else _Layers
         with loggers_unchanged():
-            self._network = build(settings, self._shared, self._images, self._labels, feedback, lanes, front)
-        tag = "floating_pt" if settings[-1].precision == "float" else "fixed_pt"
+            self._network = build(replace(network, states=self._shared), self._images, self._labels, lanes)
+        tag = "floating_pt" if network.settings[-1].precision == "float" else "fixed_pt"
         config = Loihi2SimCfg(
             select_tag=tag,
             select_sub_proc_model=form == "engine",
@@ -69,15 +59,16 @@ class LavaEngine:
         right = 0
         for start in range(0, len(x), self._block):
             count = len(x[start : start + self._block])
-            self._images[:count] = x[start : start + count]
-            self._labels[:count] = labels[start : start + count]
-            self._network.rewind()
-            self._run.steps(count // self._lanes * self._network.steps)
-            right += self._network.right()
-            self._network.collect()
-            for shared, state in zip(self._shared, self._states, strict=True):
-                for name in STATE:
-                    state[name][:] = shared[name]
+            with self._run.calls("learn"):
+                self._images[:count] = x[start : start + count]
+                self._labels[:count] = labels[start : start + count]
+                self._network.rewind()
+                self._run.steps(count // self._lanes * self._network.steps)
+                right += self._network.right()
+                self._network.collect()
+                for shared, state in zip(self._shared, self._states, strict=True):
+                    for name in STATE:
+                        state[name][:] = shared[name]
         return right
 
     def close(self) -> None:
@@ -90,26 +81,14 @@ class _Fused:
 
     steps = 1  # time steps an image
 
-    def __init__(
-        self,
-        settings: Sequence[LayerSettings],
-        states: Sequence[State],
-        images: np.ndarray,
-        labels: np.ndarray,
-        feedback: Sequence[np.ndarray | None],
-        lanes: int,
-        front: Front | None,
-    ) -> None:
+    def __init__(self, network: PlasticNetwork, images: np.ndarray, labels: np.ndarray, lanes: int) -> None:
         self._progress = shared_array((2,), np.int64)
         self.process = MetaplasticNetwork(
-            settings=settings,
-            states=states,
+            network=network,
             images=images,
             labels=labels,
             progress=self._progress,
-            feedback=feedback,
             lanes=lanes,
-            front=front,
             name="network",
         )
 
@@ -128,17 +107,8 @@ class _Fused:
 class _Layers:
     """Source, frozen front, layers and error neurons, each a Process."""
 
-    def __init__(
-        self,
-        settings: Sequence[LayerSettings],
-        states: Sequence[State],
-        images: np.ndarray,
-        labels: np.ndarray,
-        feedback: Sequence[np.ndarray | None],
-        lanes: int,
-        front: Front | None,
-    ) -> None:
-        last = settings[-1]
+    def __init__(self, network: PlasticNetwork, images: np.ndarray, labels: np.ndarray, lanes: int) -> None:
+        last, front = network.settings[-1], network.front
         in_engine = last.engine_steps > 0
         self.steps = last.engine_steps or 1
         self._source = LabelledSource(images=images, labels=labels, lanes=lanes, steps=self.steps, name="source")
@@ -155,9 +125,11 @@ class _Layers:
         place = "state" if in_engine else "shared"  # a LearningDense keeps its Vars to itself
         layers = [
             MetaplasticDense(settings=s, lanes=lanes, feedback=direct, name=f"layer {i}", **{place: state})
-            for i, (s, state, direct) in enumerate(zip(settings, states, [*feedback, None], strict=True), 1)
+            for i, (s, state, direct) in enumerate(
+                zip(network.settings, network.states, [*network.feedback, None], strict=True), 1
+            )
         ]
-        self._to_read = list(zip(layers, states, strict=True)) if in_engine else []
+        self._to_read = list(zip(layers, network.states, strict=True)) if in_engine else []
         spikes = self._source.s_out
         if front is not None:
             frozen = BinaryNetwork(graph=front.graph, lanes=lanes, output=front.name, name="front")
@@ -169,7 +141,7 @@ class _Layers:
         spikes.connect(self._error.s_in)
         self._source.label_out.connect(self._error.label_in)
         self._error.e_out.connect(layers[-1].e_in)
-        for i, direct in enumerate(feedback):
+        for i, direct in enumerate(network.feedback):
             (layers[i + 1] if direct is None else self._error).e_out.connect(layers[i].e_in)
         self.process = self._error
         self._used = False

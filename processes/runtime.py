@@ -14,7 +14,10 @@ waits for an answer. Lava waits without end; here each wait looks at the actors 
 on the processes (`Var.get`, `Process.run`, `Process.stop`) therefore are supervised too, inside the block.
 
 A network runs once: Lava's processes cannot be started again after a stop (it crashes the interpreter), so a second
-start is refused. Build the network anew; its Processes are cheap.
+start is refused. Build a new network; its Processes are cheap.
+
+Threads may start networks at the same time, and may share a running one, which serves their calls one after the other.
+A forked child may not use its parent's (`lava_meta.processes.ownership`).
 """
 
 from __future__ import annotations
@@ -22,7 +25,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +43,12 @@ from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enu
 from lava.magma.runtime.runtime import Runtime
 
 from lava_meta.errors import LavaMissingError, RunError, RunTimeout
-from lava_meta.processes.actors import POLL_SECONDS, Actors, interrupts_held
+from lava_meta.processes.actor import POLL_SECONDS
+from lava_meta.processes.actors import Actors
+from lava_meta.processes.interrupts import interrupts_held, interrupts_kept
+from lava_meta.processes.one_at_a_time import one_at_a_time
+from lava_meta.processes.ownership import Owner
+from lava_meta.processes.shared_memory import explained
 
 _GRACE_SECONDS = 2.0  # for models that were told to stop; then they are killed
 _REPORT_SECONDS = 2.0  # for the traceback of a model that has already said that it failed
@@ -82,6 +89,15 @@ class Supervised:
                 f"{type(self._run_config).__name__} needs Intel's Loihi extension of Lava, which is not installed; "
                 "Loihi2SimCfg runs the same network on the CPU"
             )
+        try:
+            with interrupts_kept():
+                self._start()
+            return self
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
         with loggers_unchanged():
             executable = self._compile()
         runtime = _Runtime(executable, self._timeout)
@@ -89,7 +105,6 @@ class Supervised:
         self._process.runtime = runtime
         self._runtime = runtime
         runtime.initialize()
-        return self
 
     def _compile(self) -> Executable:
         try:
@@ -105,8 +120,9 @@ class Supervised:
 
     def steps(self, number: int) -> None:
         """Run `number` time steps and wait for their end. May be called again. Raises `RunError`, `RunTimeout`."""
-        self.start(number)
-        self.wait()
+        with self.calls("run"):
+            self.start(number)
+            self.wait()
 
     def start(self, number: int) -> None:
         """Start `number` time steps and return at once; `wait` waits for their end."""
@@ -117,6 +133,13 @@ class Supervised:
     def wait(self) -> None:
         """Wait for the end of the steps that were started. Raises `RunError`, `RunTimeout`."""
         self._running_network().wait()
+
+    def calls(self, action: str) -> contextlib.AbstractContextManager[None]:
+        """The block has the network to itself among the threads of the process that started it.
+
+        Raises `RunError`, which says what could not be done (`action`), in a forked child of that process.
+        """
+        return self._running_network().calls(action)
 
     def check(self) -> None:
         """To be called again and again by who waits for something else than the end of the steps.
@@ -151,7 +174,9 @@ class _Runtime(Runtime):
         }
         self._actors = Actors(labels)
         self._timeout = timeout
-        self._owner = os.getpid()
+        self._owner = Owner()
+        self._calls = threading.RLock()
+        self._end_lock = threading.RLock()  # its own: a run is ended while another thread waits for its steps
         self._ended: str | None = None  # why, once it has
         self._seen: tuple[int, ...] = ()
         self._last_look = 0.0
@@ -168,7 +193,7 @@ class _Runtime(Runtime):
     def initialize(self, node_cfg_idx: int = 0) -> None:
         """Fork the actors and wait until each has built its model."""
         try:
-            with interrupts_held():
+            with one_at_a_time(), interrupts_held():
                 self._build_watchdog_manager()
                 self._build_message_infrastructure()
                 self._build_channels()
@@ -188,35 +213,44 @@ class _Runtime(Runtime):
         except BaseException as error:
             self._end("its start failed")
             if isinstance(error, Exception):
-                raise RunError(f"Lava could not start the network: {error}") from error
+                raise RunError(f"Lava could not start the network: {explained(error)}") from error
             raise
         self._is_initialized = True
 
     # The run.
 
+    @contextlib.contextmanager
+    def calls(self, action: str) -> Iterator[None]:
+        self._owner.require(action)
+        with self._calls:
+            yield
+
     def start(self, run_condition: AbstractRunCondition) -> None:
         """Start a number of steps."""
-        self._require_idle("run")
-        if not isinstance(run_condition, RunSteps):
-            raise RunError("a supervised run takes RunSteps; Lava hangs when a continuous run is paused")
-        self._reset_clock()
-        super().start(run_condition)
+        with self.calls("run"):
+            self._require_idle("run")
+            if not isinstance(run_condition, RunSteps):
+                raise RunError("a supervised run takes RunSteps; Lava hangs when a continuous run is paused")
+            self._reset_clock()
+            super().start(run_condition)
 
     def _get_resp_for_run(self) -> None:
-        if self._ended is not None:
-            self._require_idle("wait")
-        if not self._is_running:
-            return
-        for port in self.service_to_runtime:
-            answer = port.recv()
-            if enum_equal(answer, MGMT_RESPONSE.ERROR):
-                self._report_failure()
-            if not enum_equal(answer, MGMT_RESPONSE.DONE):
-                self._fail("a ProcessModel asked Lava to pause or stop the run, which a supervised run does not do")
-        self._is_running = False
+        with self.calls("wait"):
+            if self._ended is not None:
+                self._require_idle("wait")
+            if not self._is_running:
+                return
+            for port in self.service_to_runtime:
+                answer = port.recv()
+                if enum_equal(answer, MGMT_RESPONSE.ERROR):
+                    self._report_failure()
+                if not enum_equal(answer, MGMT_RESPONSE.DONE):
+                    self._fail("a ProcessModel asked Lava to pause or stop the run, which a supervised run does not do")
+            self._is_running = False
 
     def check(self) -> None:
         """Raise `RunError` if an actor failed, `RunTimeout` if calls of this function saw no progress for long."""
+        self._owner.require("continue")
         if self._ended is not None:
             self._require_idle("continue")
         failure = self._actors.failure()
@@ -264,13 +298,15 @@ class _Runtime(Runtime):
 
     def get_var(self, var_id: int, idx: np.ndarray | None = None) -> np.ndarray:
         """Lava's `Var.get`; refused during a run, where Lava would return None."""
-        self._require_idle("read a Var")
-        return super().get_var(var_id, idx)
+        with self.calls("read a Var"):
+            self._require_idle("read a Var")
+            return super().get_var(var_id, idx)
 
     def set_var(self, var_id: int, value: np.ndarray, idx: np.ndarray | None = None) -> None:
         """Lava's `Var.set`; refused during a run, where Lava would do nothing."""
-        self._require_idle("write a Var")
-        super().set_var(var_id, value, idx)
+        with self.calls("write a Var"):
+            self._require_idle("write a Var")
+            super().set_var(var_id, value, idx)
 
     def _require_idle(self, action: str) -> None:
         if self._ended is not None:
@@ -289,10 +325,12 @@ class _Runtime(Runtime):
 
     def _end(self, reason: str) -> None:
         # A forked child holds a copy of this object; the actors are not its own to stop.
-        if self._ended is not None or os.getpid() != self._owner:
+        if not self._owner.is_here():
             return
-        self._ended = reason
-        with interrupts_held():
+        with interrupts_held(), self._end_lock:
+            if self._ended is not None:
+                return
+            self._ended = reason
             try:
                 idle = self._is_initialized and not self._is_running and self._actors.failure() is None
                 if idle:
@@ -318,11 +356,12 @@ class _RecvPort:
 
     def recv(self) -> np.ndarray:
         while True:
-            self._news.clear()
-            if self._port.probe():
-                return self._port.recv()
-            if not self._news.wait(POLL_SECONDS):
-                self._check()
+            with interrupts_kept():
+                self._news.clear()
+                if self._port.probe():
+                    return self._port.recv()
+                if not self._news.wait(POLL_SECONDS):
+                    self._check()
 
 
 class _SendPort:
@@ -350,19 +389,24 @@ def _forget(processes: list[AbstractProcess]) -> None:
         while process is not None:
             ended.add(id(process))
             process = process.parent_proc
-    server = ProcessServer()
-    server.processes = [process for process in server.processes if id(process) not in ended]
-    var_server = VarServer()
-    var_server.vars = [var for var in var_server.vars if id(var.process) not in ended]
+    # In place and one by one: meanwhile other threads may append theirs.
+    for kept in [process for process in ProcessServer().processes if id(process) in ended]:
+        ProcessServer().processes.remove(kept)
+    for var in [var for var in VarServer().vars if id(var.process) in ended]:
+        VarServer().vars.remove(var)
 
 
 @contextlib.contextmanager
 def loggers_unchanged() -> Iterator[None]:
-    """Undo what Lava does to the loggers: each Process adds a handler to the root logger, each compiler to its own."""
+    """Undo what Lava does to the loggers: each Process adds a handler to the root logger, each compiler to its own.
+
+    Threads take turns.
+    """
     loggers = [logging.getLogger(), logging.getLogger("lava.magma.compiler.compiler")]
-    handlers = [list(logger.handlers) for logger in loggers]
-    try:
-        yield
-    finally:
-        for logger, before in zip(loggers, handlers, strict=True):
-            logger.handlers[:] = before
+    with one_at_a_time():
+        handlers = [list(logger.handlers) for logger in loggers]
+        try:
+            yield
+        finally:
+            for logger, before in zip(loggers, handlers, strict=True):
+                logger.handlers[:] = before

@@ -11,8 +11,11 @@ all sums are equal, 3 some differ, 1 the files are not as they were written or t
 from __future__ import annotations
 
 import argparse
+import ctypes
 import hashlib
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,6 +122,22 @@ def _value(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     return csr_matrix(tuple(parts), shape=value["shape"]).astype(np.int32)
 
 
+def end_with_this_process() -> None:
+    """Have the kernel kill the children that this process forks from now on, Lava's actors, if it is killed (Linux)."""
+    parent, set_death_signal = os.getpid(), 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
+
+    def in_child() -> None:
+        nonlocal parent
+        if parent:  # what a child forks is the child's
+            ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+        parent = 0
+
+    if sys.platform == "linux":
+        os.register_at_fork(after_in_child=in_child)
+
+
 def main() -> int:
     """See above."""
     parser = argparse.ArgumentParser(description="Run this network's stock Lava Processes on its test images.")
@@ -147,4 +166,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    end_with_this_process()
     sys.exit(main())

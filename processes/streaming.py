@@ -9,7 +9,8 @@ import numpy as np
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_configs import Loihi2SimCfg
 
-from lava_meta.graph import BinaryGraph
+from lava_meta.graph import BinaryGraph, Graph, require_chain
+from lava_meta.graph.packed.compiled import output_types
 from lava_meta.io.memory import require_memory
 from lava_meta.loihi.stock import latencies, plan
 from lava_meta.processes.binary_network.process import StreamedNetwork
@@ -31,25 +32,26 @@ class StreamingRun:
     a source and sinks; in the form `stock` each is made of stock Processes, and `lanes` is 1.
     """
 
-    def __init__(self, graph: BinaryGraph, lanes: int, names: tuple[str, ...], form: str, timeout: float) -> None:
+    def __init__(self, graph: Graph, lanes: int, names: tuple[str, ...], form: str, timeout: float) -> None:
         stock = form == "stock"
         if stock and lanes != 1:
             raise ValueError(f"lanes is {lanes}; stock Processes take one image a time step")
         self.lanes = lanes
         self.names = names
         # How many time steps after its image each layer answers.
-        delays = latencies(plan(graph)) if stock else {}
+        delays = latencies(plan(require_chain(graph, "The form 'stock'"))) if stock else {}
         self._delays = {name: delays.get(name, 0) for name in names}
         self._spikes = {name for name in names if stock and name != "readout"}  # sent in place of signs
         self._takes_spikes = stock and graph.signs
         units = {name: layer.n_out for name, layer in graph.named_layers()}
+        types = output_types(graph)
         pixels = graph.dtype if form == "packed" or graph.dtype == np.uint8 else np.dtype(np.int32)
         self._rows = lanes * (_steps_a_message(graph, lanes) if form == "packed" else 1)
         _check_memory(graph, self._rows, [units[name] for name in names], form)
         self._inlet = Ring((self._rows, graph.n_in), pixels)
         self._outlets = {
             # A stock neuron's spike may be any value above 0.
-            name: Ring((self._rows, units[name]), np.int64 if name == "readout" else np.int32 if stock else np.int8)
+            name: Ring((self._rows, units[name]), np.int32 if stock and name != "readout" else types[name])
             for name in names
         }
         with loggers_unchanged():
@@ -58,7 +60,7 @@ class StreamingRun:
                     graph=graph, lanes=lanes, inlet=self._inlet, outlets=self._outlets, name="network"
                 )
             else:
-                network = self._layered(graph)
+                network = self._layered(require_chain(graph, f"The form {form!r}"))
         # Every step is awaited by all models, so a channel never holds more than one batch.
         tag = "fixed_pt" if form in ("fixed_pt", "stock") else "floating_pt"
         config = Loihi2SimCfg(select_tag=tag, select_sub_proc_model=stock)
@@ -115,12 +117,12 @@ class StreamingRun:
         return np.where(array > 0, 1, -1).astype(np.int8) if name in self._spikes else array
 
 
-def _check_memory(graph: BinaryGraph, rows: int, outputs: list[int], form: str) -> None:
+def _check_memory(graph: Graph, rows: int, outputs: list[int], form: str) -> None:
     """Raises `TooLargeError` where the rings and the weights of this form do not fit."""
     layers = [layer for _, layer in graph.named_layers()]
     synapses = sum(row["synapses"] for row in graph.summary())
     # Packed bits once more as the kernels have them; else a weight is 4 bytes, and a bit on its way to them.
-    weights = sum(layer.bits.nbytes for layer in layers) if form == "packed" else 5 * synapses
+    weights = sum(row["bits"] for row in graph.summary()) // 8 if form == "packed" else 5 * synapses
     widest = max(layer.n_in + layer.n_out for layer in layers)
     rings = 4 * rows * (4 * graph.n_in + 4 * sum(outputs)) + 8 * min(rows, 256) * widest
     require_memory(
@@ -128,8 +130,8 @@ def _check_memory(graph: BinaryGraph, rows: int, outputs: list[int], form: str) 
     )
 
 
-def _steps_a_message(graph: BinaryGraph, lanes: int) -> int:
+def _steps_a_message(graph: Graph, lanes: int) -> int:
     """How many time steps' images travel together, so that waking an actor costs little beside computing them."""
     operations = sum(row["operations"] for row in graph.summary())
-    widest = max(2 * graph.n_in, 8 * graph.n_out, *(layer.n_out for layer in graph.layers), 0)
-    return max(1, min(MESSAGE_OPERATIONS // operations, MESSAGE_BYTES // widest) // lanes)
+    widest = max(2 * graph.n_in, 8 * graph.n_out, *(layer.n_out for _, layer in graph.named_layers()))
+    return max(1, min(MESSAGE_OPERATIONS // max(1, operations), MESSAGE_BYTES // widest) // lanes)

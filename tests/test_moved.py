@@ -27,6 +27,18 @@ def test_names_of_the_old_modules_are_there() -> None:
     assert streams.permuted_tasks is lava_meta.permuted_tasks
 
 
+def test_names_that_moved_are_found_with_a_warning() -> None:
+    import lava_meta
+
+    with pytest.warns(DeprecationWarning, match=r"lava_meta\.online_learning\.online is lava_meta\.converters\.online"):
+        from lava_meta.online_learning import online
+    assert online is lava_meta.online
+    learner = online([6, 3], backend="oracle", seed=1, input_mean=0.2)
+    with pytest.warns(DeprecationWarning, match=r"Learner\.network is lava_meta\.converters\.convert"):
+        network = learner.network()
+    assert network.graph.to_bytes() == lava_meta.convert(learner).graph.to_bytes()
+
+
 def test_a_name_that_never_was_is_not_found() -> None:
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("lava_meta.nowhere")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from lava_meta.errors import FormatError
 from lava_meta.experiments.common.experiment import Measurement, Results
@@ -17,6 +16,7 @@ from lava_meta.experiments.common.report import markdown_table
 from lava_meta.experiments.common.runner import load_results
 from lava_meta.io.files import read_json, write_text
 from lava_meta.plotting import figures
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.palette import BLUE
 from lava_meta.training.metrics import AccuracyMatrix
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from lava_meta.experiments.common.claims import Claim, Verdict, interval, judge
 from lava_meta.experiments.common.settings import Settings
+from lava_meta.plotting.figure import Figure
 
 S = TypeVar("S", bound=Settings)
 S_co = TypeVar("S_co", bound=Settings, covariant=True)

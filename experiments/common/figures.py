@@ -11,9 +11,9 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from lava_meta.experiments.common.experiment import Results
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE, after_each_task, chance_line
 from lava_meta.plotting.palette import arm_styles, task_styles
 from lava_meta.training.metrics import task_name

@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeVar
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from pydantic import PositiveInt
 
 from lava_meta.data import Dataset, load_dataset
@@ -23,6 +22,7 @@ from lava_meta.io.config import OrNone, Several
 from lava_meta.io.files import write_json
 from lava_meta.online_learning import History, Learner, OnlineRule, hidden_histogram, saturation
 from lava_meta.online_learning.history import Probe
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import BLUE, VERMILION, task_styles
 from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Tanh2

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from lava_meta.version import __version__
+
 
 class Stopped(Exception):
     """Ctrl-C. Not a `KeyboardInterrupt`, on which the command-line library exits without a word."""
@@ -67,10 +69,19 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an ea
 Lanes = Annotated[int, typer.Option(min=1, help="Images that pass in one Lava time step; 1 as on a chip.")]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     *,
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     DEBUG["on"] = debug
 

@@ -25,7 +25,7 @@ def make_model(source: str, weights: str | os.PathLike[str] | None = None) -> nn
     The file is run as Python runs it, with its folder on the path. `weights`, a safetensors file, must hold exactly
     the tensors of the module's state dict; without it the module stays as the function made it.
 
-    Raises `ConversionError` where the file does not import, has no such function, or the function does not give a
+    Raises `ConversionError` if the file does not import, has no such function, or the function does not give a
     module; `FormatError` for weights that are no safetensors file or do not fit; `FileNotFoundError`.
     """
     path, _, name = source.rpartition(":")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from lava_meta.graph import BinaryGraph
+    from lava_meta.graph import Graph
 
 
 @app.command()
@@ -32,14 +32,14 @@ def convert(
     weights: Annotated[
         Path | None, typer.Option(help="For FILE.py:FUNCTION: its state dict, a safetensors file.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the network.")] = Path("net.safetensors"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The network file to write.")] = Path("net.safetensors"),
     overwrite: Overwrite = False,
     task: Annotated[int, typer.Option(min=0, help="Whose statistics and affine a batch-norm net takes.")] = 0,
     mean: Annotated[
         str | None,
         typer.Option(
-            help="The model takes (p / max_level - mean) / std, as by torchvision's Normalize: 0.1307, or a number for "
-            "each channel, 0.485,0.456,0.406."
+            help="The model takes (p / max_level - mean) / std, as by torchvision's Normalize: 0.1307, or one per "
+            "channel, 0.485,0.456,0.406."
         ),
     ] = None,
     std: Annotated[str | None, typer.Option(help="See --mean; the same for all channels.")] = None,
@@ -152,9 +152,9 @@ def run(
 ) -> None:
     """Classify images in Lava's simulator, or without images all tests of what the network has learned.
 
-    Of images, prints a line each: the class, or with --layer or --sums the integers asked for. Of tests, prints the
-    accuracy per task and the mean. Files may be larger than memory: images are read as they are needed, and what comes
-    out goes to the file at once.
+    For images, prints one line per image: the class, or with --layer or --sums the integers asked for. For tests,
+    prints the accuracy per task and the mean. Files may be larger than memory: images are read as
+    they are needed, and results are written at once.
     """
     import time
 
@@ -238,14 +238,15 @@ def info(
     if isinstance(loaded, LavaNetwork) and loaded.parity is not None:
         print(f"self-check: {loaded.parity}")
     if picture is not None:
+        from lava_meta.graph import require_chain
         from lava_meta.plotting.network import picture as draw
         from lava_meta.plotting.network import save
 
-        save(draw(graph), picture)
+        save(draw(require_chain(graph, "The picture")), picture)
         print(f"wrote {picture}")
 
 
-def _table(graph: BinaryGraph, name: str) -> Any:
+def _table(graph: Graph, name: str) -> Any:
     from rich import box
     from rich.table import Table
 
@@ -275,7 +276,7 @@ def _numbers(text: str | None, option: str) -> list[float] | None:
         return None if text is None else [float(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r}; give a number, or one for each channel as 0.485,0.456,0.406", param_hint=option
+            f"{text!r}; give a number, or one per channel as 0.485,0.456,0.406", param_hint=option
         ) from None
 
 
@@ -293,9 +294,9 @@ def _pieces(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 @contextmanager
 def _sink(out: Path | None, total: int, quiet: bool) -> Iterator[Callable[[NDArray[Any]], None]]:
-    """Where parts of the output go, one after the other: a file (whole or not at all), or else standard output.
+    """Where blocks of the output go, one after the other: a file (whole or not at all), or else standard output.
 
-    The file's place on the disk is taken before the first part is written: a disk that is too full says so at once.
+    The file's place on the disk is taken before the first block is written: a disk that is too full says so at once.
     """
     import numpy as np
 

@@ -57,7 +57,6 @@ def online(
     from lava_meta.data.scenarios import dataset_sequence, one_part, permuted_tasks
     from lava_meta.errors import LavaMetaError
     from lava_meta.online_learning import Learner, OnlineRule
-    from lava_meta.online_learning import online as learner_of
 
     if resume and overwrite:
         raise typer.BadParameter("--resume goes on with the learner in --out, --overwrite replaces it: choose one")
@@ -82,9 +81,9 @@ def online(
     elif isinstance(known, Learner):
         learner = known
     elif known is not None:
-        learner = learner_of(known, **settings)
+        learner = lava_meta.online(known, **settings)
     else:
-        learner = learner_of([train.features, *numbers(hidden, int, "--hidden"), train.classes], **settings)
+        learner = lava_meta.online([train.features, *numbers(hidden, int, "--hidden"), train.classes], **settings)
 
     def keep() -> str:
         begun = learner.under_way[1] if learner.under_way else 0

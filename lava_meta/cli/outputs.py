@@ -1,4 +1,4 @@
-"""What a command may write: nothing that is an input, and nothing that an earlier run left, unless told so."""
+"""What a command may write: nothing that is an input, nothing that an earlier run left without `--overwrite`."""
 
 from __future__ import annotations
 

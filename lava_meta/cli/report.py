@@ -26,7 +26,7 @@ def report(
     target: Annotated[str, typer.Option(help="The chip.")] = "loihi2",
     weight_bits: Annotated[int, typer.Option(min=2, max=8, help="Of a stored weight.")] = 8,
     own_kernels: Annotated[
-        bool, typer.Option("--own-kernels", help="Store a convolution's weights for every synapse.")
+        bool, typer.Option("--own-kernels", help="Store a convolution's weights per synapse.")
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for report.json, .txt, .png, .pdf.")] = None,
     overwrite: Overwrite = False,

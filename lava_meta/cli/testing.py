@@ -51,7 +51,7 @@ class Testing:
 
 
 def accuracy_lines(accuracies: dict[str, float], counts: Sequence[int]) -> str:
-    """Per test a line, and the mean over the tests."""
+    """One line per test, and the mean over the tests."""
     rows = list(zip(accuracies.items(), counts, strict=True))
     if len(rows) == 1:
         return f"accuracy {100 * rows[0][0][1]:.2f} % of {counts[0]}"
@@ -84,9 +84,9 @@ def read_images(path: Path) -> NDArray[Any]:
 
 
 def tests_for(path: Path, learned: Sequence[Learned], data: str | None, as_is: bool) -> Testing:
-    """The tests of the tasks that the file at `path` has learned, of the data set `data` or, where None, of all.
+    """The tests of the tasks that the file at `path` has learned, of the data set `data` or, if None, of all.
 
-    Where it learned no task of `data`, or `as_is`, the test set of `data` as it is, and a warning on standard error
+    If it learned no task of `data`, or `as_is`, the test set of `data` as it is, and a warning on standard error
     that says what was learned.
     """
     from lava_meta.data import load_dataset

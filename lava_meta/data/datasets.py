@@ -171,9 +171,9 @@ class Images:
         return replace(self, x=torch.nn.functional.pad(self.x, sides))
 
     def split(self, fraction: float, seed: int) -> tuple[Images, Images]:
-        """Two parts, (the rest, held out); of every class the rounded `fraction` is held out, drawn from `seed`.
+        """Two sets, (the rest, held out); of every class the rounded `fraction` is held out, drawn from `seed`.
 
-        Raises `ValueError` unless 0 < fraction < 1 and both parts have images.
+        Raises `ValueError` unless 0 < fraction < 1 and both have images.
         """
         if not 0 < fraction < 1:
             raise ValueError(f"fraction is {fraction}; it must lie strictly between 0 and 1")
@@ -184,7 +184,7 @@ class Images:
             members = rng.permutation(np.flatnonzero(y == label))
             held[members[: round(fraction * len(members))]] = True
         if held.all() or not held.any():
-            raise ValueError(f"{self.name}: holding out {fraction:g} of {len(self)} images leaves one part empty")
+            raise ValueError(f"{self.name}: holding out {fraction:g} of {len(self)} images leaves one set empty")
         rest, out = np.flatnonzero(~held), np.flatnonzero(held)
         return self.take(rest, f"{self.name} training"), self.take(out, f"{self.name} held out")
 
@@ -215,7 +215,7 @@ class Dataset:
 def batches(images: Images, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Every image once, in an order drawn from `generator`: x uint8 (b, ...), y int64 (b,).
 
-    The last batch is smaller where `batch_size` does not divide the number of images. Raises `ValueError` for a
+    The last batch is smaller if `batch_size` does not divide the number of images. Raises `ValueError` for a
     `batch_size` below 1.
     """
     if batch_size < 1:

@@ -1,8 +1,9 @@
 """Sequences in which data are learned: permuted tasks, split classes, data sets in a row, streams of subsets.
 
-A `Scenario` is what the training loop runs through and what the accuracy matrix is measured on. The parts are learned
-in order; each belongs to one test. Everything drawn at random comes from one seed, and what is drawn for a part
-depends on that seed and the part's index alone: the first five of ten permuted tasks are the five of five.
+A `Scenario` is what the training loop runs through and what the accuracy matrix is measured on. Its experiences are
+learned in order, each of one task, which has one test. Everything drawn at random comes from one seed, and what is
+drawn for an experience depends on that seed and its index only: the first five of ten permuted tasks
+are the five of five.
 
 Sources: permuted pixels, Goodfellow et al. 2013 (arXiv 1312.6211); split classes, Zenke et al. 2017
 (arXiv 1703.04200); data sets in a row and a stream of subsets, Laborieux et al. 2021 (arXiv 2003.03533).
@@ -48,23 +49,23 @@ class Parts(Sequence[Images]):
 
 @dataclass(frozen=True)
 class Scenario:
-    """Parts learned one after the other, the tests, and which test belongs to each part.
+    """Experiences learned one after the other, a test per task, and the task of each experience.
 
-    `name` tells the whole recipe, seed included. Raises `ValueError` when there is no part or no test, when `task_of`
-    does not name one test a part, or when the tests differ in shape, classes or levels.
+    `name` holds the whole recipe, seed included. Raises `ValueError` if there is no experience or no test, if `task_of`
+    does not name one test per experience, or if the tests differ in shape, classes or levels.
     """
 
     name: str
-    train: Sequence[Images]  # in the order in which they are learned; take an item once a part, it may be made anew
+    train: Sequence[Images]  # in the order in which they are learned; take an item once: it may be made again
     tests: Sequence[Images]
-    task_of: tuple[int, ...]  # (parts,), index into tests
-    recipe: dict[str, Any] | None = None  # JSON-ready, for `rebuild`; None where a data set is the user's own
+    task_of: tuple[int, ...]  # (experiences,), index into tests
+    recipe: dict[str, Any] | None = None  # JSON-ready, for `rebuild`; None if a data set is the user's own
 
     def __post_init__(self) -> None:
         if not len(self.train) or not len(self.tests):
-            raise ValueError(f"{self.name}: a scenario needs at least one part to learn and one test")
+            raise ValueError(f"{self.name}: a scenario needs at least one experience to learn and one test")
         if len(self.task_of) != len(self.train):
-            raise ValueError(f"{self.name}: {len(self.train)} parts, but task_of names {len(self.task_of)} tests")
+            raise ValueError(f"{self.name}: {len(self.train)} experiences, but task_of names {len(self.task_of)} tests")
         if not all(0 <= task < len(self.tests) for task in self.task_of):
             raise ValueError(f"{self.name}: task_of is {self.task_of}; it must name tests 0..{len(self.tests) - 1}")
         _same_kind(self.name, self.tests)
@@ -78,6 +79,10 @@ class Scenario:
     def classes(self) -> int:
         """Number of classes, the width of the readout."""
         return self.tests[0].classes
+
+    def __repr__(self) -> str:
+        parts, tests = len(self.train), len(self.tests)
+        return f"Scenario({self.name!r}, {parts} parts, {tests} tests, {self.classes} classes)"
 
     def checksum(self) -> str:
         """CRC-32 of the test images and labels, 8 hexadecimal digits."""
@@ -115,7 +120,7 @@ def permuted_tasks(dataset: Dataset, tasks: int, seed: int, *, first_identity: b
 
 
 def split_classes(dataset: Dataset, groups: Sequence[Sequence[int]]) -> Scenario:
-    """One part for each group of classes, as ((0, 1), (2, 3), ...); labels stay, and all groups share one readout.
+    """One task per group of classes, as ((0, 1), (2, 3), ...); labels stay, and all groups share one readout.
 
     Raises `ValueError` for no group, an empty group, a label that is not a class, or one named twice.
     """
@@ -181,10 +186,10 @@ def stream_of_subsets(dataset: Dataset, subsets: int, seed: int) -> Scenario:
 
 
 def all_together(scenario: Scenario) -> Scenario:
-    """All parts of a scenario as one, their images to be shuffled with each other: the upper bound of every comparison.
+    """All experiences of a scenario as one, their images shuffled: the upper bound of every comparison.
 
-    The tests stay. A network must serve all of them as one task: where its norm keeps an affine or statistics a task,
-    take `affine="shared"` and one task. Memory holds the images of all parts at once.
+    The tests stay. A network must serve all of them as one task: if its norm keeps an affine or statistics per task,
+    take `affine="shared"` and one task. Memory holds the images of all experiences at once.
     """
 
     def together(index: int) -> Images:
@@ -197,9 +202,9 @@ def all_together(scenario: Scenario) -> Scenario:
 
 
 def one_part(scenario: Scenario, index: int) -> Scenario:
-    """Part `index` of a scenario and its test, alone. Raises `IndexError` where there is no such part."""
+    """Experience `index` of a scenario and its test, alone. Raises `IndexError` if there is none."""
     if not 0 <= index < len(scenario.train):
-        raise IndexError(f"{scenario.name} has parts 0..{len(scenario.train) - 1}, not {index}")
+        raise IndexError(f"{scenario.name} has experiences 0..{len(scenario.train) - 1}, not {index}")
     return Scenario(
         f"part {index} of {scenario.name}",
         Parts(1, lambda _: scenario.train[index]),
@@ -212,7 +217,7 @@ def one_part(scenario: Scenario, index: int) -> Scenario:
 def rebuild(recipe: dict[str, Any]) -> Scenario:
     """The scenario whose `recipe` this is, from data sets that `load_dataset` finds here.
 
-    Raises `FormatError` for a recipe of another form, `DataError` for a data set that is missing, `TooLargeError` where
+    Raises `FormatError` for a recipe of another form, `DataError` for a data set that is missing, `TooLargeError` if
     the tests do not fit in memory.
     """
     try:

@@ -109,11 +109,13 @@ class ConvLayer:
     Raises `ValueError` when a field's shape, type or range does not fit the others.
     """
 
-    bits: NDArray[Any]  # uint64 (channels, words(fan_in)): 1 is a weight of +1; a row is (inputs, rows, columns)
+    bits: NDArray[Any] = field(
+        repr=False
+    )  # uint64 (channels, words(fan_in)): 1 is +1; a row is (inputs, rows, columns)
     input_shape: tuple[int, ...]  # (channels, rows, columns)
     window: Window
-    threshold: NDArray[Any]  # int64 (channels, 1, 1), or (channels, down, across) for one a position; in units of d
-    polarity: NDArray[Any]  # int8 (channels,), +1 or -1: -1 where the norm falls
+    threshold: NDArray[Any] = field(repr=False)  # int64 (channels, 1, 1), or (channels, down, across); in units of d
+    polarity: NDArray[Any] = field(repr=False)  # int8 (channels,), +1 or -1: -1 where the norm falls
     groups: int = 1  # channels of one group see the inputs of that group only
     sum_window: Window | None = None
     pools: tuple[Pool, ...] = ()

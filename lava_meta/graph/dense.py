@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -62,10 +62,10 @@ class DenseLayer(_Synapses):
     Raises `ValueError` when a field's shape, type or range does not fit the others.
     """
 
-    bits: NDArray[Any]  # uint64 (n_out, words(n_in)): 1 is a weight of +1
+    bits: NDArray[Any] = field(repr=False)  # uint64 (n_out, words(n_in)): 1 is a weight of +1
     n_in: int  # inputs
-    threshold: NDArray[Any]  # int64 (n_out,), in units of d
-    polarity: NDArray[Any]  # int8 (n_out,), +1 or -1: -1 where the norm's gain is negative
+    threshold: NDArray[Any] = field(repr=False)  # int64 (n_out,), in units of d
+    polarity: NDArray[Any] = field(repr=False)  # int8 (n_out,), +1 or -1: -1 where the norm's gain is negative
     centred: bool = False
     norm: GroupNorm | None = None
 
@@ -127,10 +127,10 @@ class DenseLayer(_Synapses):
 class Readout(_Synapses):
     """The last layer: integer sums `u = W a` and the affine map `scale * u + offset` whose argmax is the class."""
 
-    bits: NDArray[Any]  # uint64 (classes, words(n_in))
+    bits: NDArray[Any] = field(repr=False)  # uint64 (classes, words(n_in))
     n_in: int  # inputs
-    scale: NDArray[Any]  # float64 (classes,)
-    offset: NDArray[Any]  # float64 (classes,)
+    scale: NDArray[Any] = field(repr=False)  # float64 (classes,)
+    offset: NDArray[Any] = field(repr=False)  # float64 (classes,)
 
     def __post_init__(self) -> None:
         check_bits(self.bits, self.n_in)

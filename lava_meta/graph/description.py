@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from lava_meta.graph.acyclic import Placed
 from lava_meta.graph.conv import ConvLayer, Pair
 from lava_meta.graph.dense import DenseLayer, Readout
+from lava_meta.graph.nodes import Conv, Curve, Linear, Pool, Threshold
 
 
-def kind(layer: DenseLayer | ConvLayer | Readout) -> str:
+def kind(layer: DenseLayer | ConvLayer | Readout | Placed) -> str:
     """Its sort and options, such as "conv 3x3, padding 1, pool 2x2"."""
     if isinstance(layer, Readout):
         return "readout"
+    if isinstance(layer, Placed):
+        return _node(layer)
     words = ["dense"]
     if isinstance(layer, ConvLayer):
         window = layer.window
@@ -32,9 +36,28 @@ def kind(layer: DenseLayer | ConvLayer | Readout) -> str:
     return ", ".join(words)
 
 
-def spread(layer: DenseLayer | ConvLayer | Readout) -> str:
+def _node(layer: Placed) -> str:
+    node = layer.node
+    words = [node.kind]
+    if isinstance(node, (Linear, Conv)):
+        each = node.weight.bits_each
+        words[0] = f"{'binary' if each == 1 else f'{each}-bit'} {node.kind}"
+    if isinstance(node, Pool):
+        words[0] = f"{node.how} {node.kind}"
+    if isinstance(node, (Conv, Pool)):
+        words[0] += f" {_extents(node.window.kernel)}"
+    if isinstance(node, Conv) and node.groups > 1:
+        words.append(f"{node.groups} groups")
+    if isinstance(node, Threshold):
+        words.append(f"{len(node.codes)} levels")
+    if isinstance(node, Curve):
+        words.append(f"{len(node.start)} pieces")
+    return ", ".join([*words, f"of {', '.join(node.sources)}"])
+
+
+def spread(layer: DenseLayer | ConvLayer | Readout | Placed) -> str:
     """Least, median and greatest threshold, or the only one; nothing where a layer has none of its own."""
-    if isinstance(layer, Readout) or layer.norm is not None:
+    if isinstance(layer, (Placed, Readout)) or layer.norm is not None:
         return ""
     low, middle, high = np.quantile(layer.threshold, (0, 0.5, 1), method="lower")
     return f"{low}" if low == high else f"{low} .. {middle} .. {high}"

@@ -1,4 +1,4 @@
-"""What a `BinaryGraph` takes: integers of a range, or signs; and signs made of integers in front of the first layer.
+"""What a network takes: integers of a range, or signs; and signs made of integers in front of the first layer.
 
 levels      p in min_level .. max_level: unsigned pixels, or signed features
 signs       p is +1 or -1; there is no 0
@@ -7,6 +7,7 @@ binarized   a_i = +1 where polarity_i * p_i >= threshold_i, else -1: the first l
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,66 @@ class Binarize:
     def fires(self, p: NDArray[Any]) -> NDArray[Any]:
         """Booleans (n, n_in), True for +1, of integers (n, n_in)."""
         return self.polarity * p.astype(np.int64) >= self.threshold
+
+
+class Domain:
+    """The inputs of a network: integers min_level .. max_level, or +1 and -1, in images of `input_shape`."""
+
+    max_level: int
+    input_shape: tuple[int, ...]
+    min_level: int
+    signs: bool
+
+    def check_domain(self) -> None:
+        """Raises `ValueError` or `TypeError` for a domain that no network has; makes a tuple of the shape."""
+        object.__setattr__(self, "input_shape", tuple(int(operator.index(extent)) for extent in self.input_shape))
+        check_levels(self.min_level, self.max_level, self.signs)
+        if not isinstance(self.signs, bool):
+            raise TypeError(f"signs is {self.signs!r}; it is True or False")
+        if not self.input_shape or min(self.input_shape) < 1:
+            raise ValueError(f"input_shape is {self.input_shape}; every extent must be positive")
+
+    @property
+    def n_in(self) -> int:
+        """Inputs: pixels an image."""
+        return math.prod(self.input_shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What `check_images` gives: the narrowest integer type that holds the inputs."""
+        return level_dtype(self.min_level, self.max_level)
+
+    @property
+    def domain(self) -> str:
+        """The inputs that the network takes, in words."""
+        if self.signs:
+            return "the integers +1 and -1"
+        return f"{'unsigned' if self.min_level == 0 else 'signed'} integers {self.min_level} to {self.max_level}"
+
+    def check_images(self, images: Any) -> NDArray[Any]:
+        """Images (n, ...) of `n_in` inputs, as an array (n, n_in) of `dtype` within the network's levels.
+
+        Takes numpy arrays and torch tensors of any integer type. Raises `TypeError` for floats and booleans and
+        `ValueError` for a wrong shape, no images, or inputs out of range.
+        """
+        array = np.asarray(images)
+        if array.dtype.kind not in "ui":
+            raise TypeError(
+                f"images are {array.dtype}; this network takes {self.domain} "
+                "(raw ones: its own thresholds hold the normalisation)"
+            )
+        # Dense networks read pixels in C order whatever the shape; others need theirs. One channel may go unsaid.
+        dense = len(self.input_shape) == 1 and array.ndim >= 2 and math.prod(array.shape[1:]) == self.n_in
+        one_channel = len(self.input_shape) == 3 and (1, *array.shape[1:]) == self.input_shape
+        if not dense and not one_channel and array.shape[1:] not in (self.input_shape, (self.n_in,)):
+            raise ValueError(
+                f"images have shape {array.shape}; expected (n, {', '.join(map(str, self.input_shape))}): "
+                f"{self.n_in} pixels an image"
+            )
+        if len(array) == 0:
+            raise ValueError("no images were given")
+        check_range(array, self.min_level, self.max_level, self.signs)
+        return np.ascontiguousarray(array.reshape(len(array), -1).astype(self.dtype, copy=False))
 
 
 def check_levels(min_level: int, max_level: int, signs: bool) -> None:

@@ -17,7 +17,6 @@ file is a single safetensors file; its JSON header carries the structure and a c
 from __future__ import annotations
 
 import math
-import operator
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -25,15 +24,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.errors import FormatError
 from lava_meta.graph.conv import LARGEST_MAP, ConvLayer
 from lava_meta.graph.dense import DenseLayer, Readout, reach
-from lava_meta.graph.inputs import Binarize, check_levels, check_range, level_dtype
+from lava_meta.graph.inputs import Binarize, Domain
+from lava_meta.graph.network_file import name_of, read_network
 from lava_meta.graph.norm import GroupNorm
-from lava_meta.io.file_kinds import NETWORK, require_kind
+from lava_meta.html import Summarised
 from lava_meta.io.files import reading
 from lava_meta.io.memory import require_memory
-from lava_meta.io.sealed import GRAPH, read_sealed, sealed_bytes, write_sealed
+from lava_meta.io.sealed import GRAPH, sealed_bytes, write_sealed
 
 VERSION = (
     3  # of files with other inputs than pixels, or norms; with convolutions 2, of dense layers 1, as they always were
@@ -42,8 +41,8 @@ _ORACLE_BYTES = 32  # a value of one image, as integers, as float64, and as what
 _ORACLE_BATCH = {False: 256, True: 16}  # images at once, without and with convolutions
 
 
-@dataclass(frozen=True, eq=False)
-class BinaryGraph:
+@dataclass(frozen=True, eq=False, repr=False)
+class BinaryGraph(Domain, Summarised):
     """A whole network: hidden layers, the readout, and the input convention.
 
     Raises `ValueError` when layers do not fit each other or the input, or could sum to more than int64 holds.
@@ -58,12 +57,7 @@ class BinaryGraph:
     binarize: Binarize | None = None  # the first layer takes signs of the inputs
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "input_shape", tuple(int(operator.index(extent)) for extent in self.input_shape))
-        check_levels(self.min_level, self.max_level, self.signs)
-        if not isinstance(self.signs, bool):
-            raise TypeError(f"signs is {self.signs!r}; it is True or False")
-        if not self.input_shape or min(self.input_shape) < 1:
-            raise ValueError(f"input_shape is {self.input_shape}; every extent must be positive")
+        self.check_domain()
         if self.binarize is not None and (self.signs or self.binarize.threshold.size != self.n_in):
             raise ValueError(f"{self.binarize.threshold.size} thresholds for {self.n_in} inputs ({self.domain})")
         shape = self.input_shape
@@ -75,23 +69,6 @@ class BinaryGraph:
                 raise ValueError(f"{name} takes {layer.n_in} inputs, but what comes before it has {width}")
             shape = layer.output_shape
         self.reach()
-
-    @property
-    def n_in(self) -> int:
-        """Inputs: pixels an image."""
-        return math.prod(self.input_shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """What `check_images` gives: the narrowest integer type that holds the inputs."""
-        return level_dtype(self.min_level, self.max_level)
-
-    @property
-    def domain(self) -> str:
-        """The inputs that the network takes, in words."""
-        if self.signs:
-            return "the integers +1 and -1"
-        return f"{'unsigned' if self.min_level == 0 else 'signed'} integers {self.min_level} to {self.max_level}"
 
     @property
     def first_levels(self) -> tuple[int, int] | None:
@@ -122,31 +99,6 @@ class BinaryGraph:
         return found
 
     # The oracle: clear, exact, and slow.
-
-    def check_images(self, images: Any) -> NDArray[Any]:
-        """Images (n, ...) of `n_in` inputs, as an array (n, n_in) of `dtype` within the network's levels.
-
-        Takes numpy arrays and torch tensors of any integer type. Raises `TypeError` for floats and booleans and
-        `ValueError` for a wrong shape, no images, or inputs out of range.
-        """
-        array = np.asarray(images)
-        if array.dtype.kind not in "ui":
-            raise TypeError(
-                f"images are {array.dtype}; this network takes {self.domain} "
-                "(raw ones: its own thresholds hold the normalisation)"
-            )
-        # Dense networks read pixels in C order whatever the shape; others need theirs. One channel may go unsaid.
-        dense = len(self.input_shape) == 1 and array.ndim >= 2 and math.prod(array.shape[1:]) == self.n_in
-        one_channel = len(self.input_shape) == 3 and (1, *array.shape[1:]) == self.input_shape
-        if not dense and not one_channel and array.shape[1:] not in (self.input_shape, (self.n_in,)):
-            raise ValueError(
-                f"images have shape {array.shape}; expected (n, {', '.join(map(str, self.input_shape))}): "
-                f"{self.n_in} pixels an image"
-            )
-        if len(array) == 0:
-            raise ValueError("no images were given")
-        check_range(array, self.min_level, self.max_level, self.signs)
-        return np.ascontiguousarray(array.reshape(len(array), -1).astype(self.dtype, copy=False))
 
     def activations(self, images: Any) -> dict[str, NDArray[Any]]:
         """Every layer's output: int8 signs (n, n_out) of each hidden layer, int64 sums (n, classes) of the readout."""
@@ -198,14 +150,9 @@ class BinaryGraph:
     @classmethod
     def load_with_notes(cls, source: str | os.PathLike[str] | bytes) -> tuple[BinaryGraph, dict[str, Any]]:
         """The network as `load` reads it, and the notes it was saved with; none in files of earlier versions."""
-        if not isinstance(source, bytes):
-            require_kind(source, NETWORK)
-        header, tensors = read_sealed(source, GRAPH, range(1, VERSION + 1))
-        with reading("its content" if isinstance(source, bytes) else source):
-            notes = header.get("notes", {})
-            if not isinstance(notes, dict):
-                raise FormatError(f"the notes in its header are {type(notes).__name__}")
-            return cls._from_parts(header, tensors), notes
+        header, tensors, notes = read_network(source, range(1, VERSION + 1))
+        with reading(name_of(source)):
+            return cls.from_parts(header, tensors), notes
 
     def _header(self) -> dict[str, Any]:
         norms = {name: layer.norm.to_dict() for name, layer in self.named_layers()[:-1] if layer.norm is not None}
@@ -230,7 +177,8 @@ class BinaryGraph:
         return header
 
     @classmethod
-    def _from_parts(cls, header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> BinaryGraph:
+    def from_parts(cls, header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> BinaryGraph:
+        """The network that a file's header and tensors describe. Raises what making its layers raises."""
         hidden: list[DenseLayer | ConvLayer] = []
         for i, centred in enumerate(header["centred"], 1):
             name, n_in = f"hidden{i}", header["n_in"][i - 1]
@@ -271,6 +219,11 @@ class BinaryGraph:
         }
 
     # Summary.
+
+    @property
+    def sizes(self) -> str:
+        """Inputs and units per layer, such as "784-512-10"."""
+        return "-".join(map(str, (self.n_in, *(layer.n_out for _, layer in self.named_layers()))))
 
     def summary(self) -> list[dict[str, Any]]:
         """One row a layer: name, inputs, units, synapses, bits kept, and operations an image.

@@ -22,7 +22,7 @@ from lava_meta.io.sealed import GRAPH, LEARNER
 NETWORK, LEARNING, MODEL, CHECKPOINT, TENSORS, ARRAY = "network", "learner", "model", "checkpoint", "tensors", "array"
 _LONGEST_HEADER = 2**24  # bytes; a longer one is not read here
 _NO_PICKLE = (
-    "it is not opened, because a pickle can run any code. Where you trust it: safetensors.torch.save_file("
+    "it is not opened, because a pickle can run any code. If you trust it: safetensors.torch.save_file("
     'torch.load("{path}", weights_only=True), "w.safetensors"), and then `lava-meta convert FILE.py:FUNCTION '
     "--weights w.safetensors`, or `lava_meta.convert(model)` in Python"
 )

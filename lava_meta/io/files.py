@@ -97,7 +97,7 @@ def remove_leftovers(path: str | os.PathLike[str], unchanged_for: float = 0.0) -
 
     Args:
         path: the file or folder that they wrote.
-        unchanged_for: seconds since the last write; 0 where the caller holds a lock that keeps other writers out.
+        unchanged_for: seconds since the last write; 0 if the caller holds a lock that keeps other writers out.
     """
     target = Path(path)
     named = re.compile(rf"\.{re.escape(target.name)}\.{_TOKEN}\.(?:part|old)")
@@ -108,7 +108,7 @@ def remove_leftovers(path: str | os.PathLike[str], unchanged_for: float = 0.0) -
 
 
 def reserve(file: BinaryIO, size: int) -> None:
-    """Take the room for `size` bytes on the disk, where the file system can. Raises `OSError` if there is less."""
+    """Take the room for `size` bytes on the disk, if the file system can. Raises `OSError` if there is less."""
     file.flush()
     try:
         os.posix_fallocate(file.fileno(), 0, size)
@@ -160,7 +160,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a file for reading, without ever waiting.
 
-    Raises `FormatError` for a folder, a pipe, a socket or a device, `OSError` where there is nothing to open.
+    Raises `FormatError` for a folder, a pipe, a socket or a device, `OSError` if there is nothing to open.
     """
     _check_regular(path, os.stat(path).st_mode)  # before it is opened: opening a device may do something
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -174,7 +174,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """The value that a JSON file holds. Raises `FormatError` for any other file, `OSError` where there is none."""
+    """The value that a JSON file holds. Raises `FormatError` for any other file, `OSError` if there is none."""
     with reading(path), open_regular(path) as file:
         content = file.read(_LARGEST_JSON + 1)
         if len(content) > _LARGEST_JSON:
@@ -183,7 +183,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def read_checked_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `write_checked_json` was given. Raises `FormatError` where the content does not fit its checksum."""
+    """What `write_checked_json` was given. Raises `FormatError` if the content does not fit its checksum."""
     with reading(path):
         value = dict(read_json(path))
         if _DIGEST not in value:
@@ -268,7 +268,7 @@ def _flush(path: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a rename in `folder` outlive a loss of power, where the file system can."""
+    """Make a rename in `folder` outlive a loss of power, if the file system can."""
     try:
         _flush(folder.resolve())
     except OSError:

@@ -25,7 +25,7 @@ class Learned:
         None  # the same for `lava_meta.data.scenarios.rebuild`; None for images of the user's own
     )
     checksum: str | None = None  # CRC-32 of the test images and labels
-    rule: dict[str, Any] | None = None  # consolidation function and its parameters; m is a list where layers differ
+    rule: dict[str, Any] | None = None  # consolidation function and its parameters; m is a list if layers differ
     method: dict[str, Any] | None = None  # beside the rule, such as EWC
     norm: str | None = None  # fixed, batch or layer; None for a model of the user's own
     seed: int | None = None  # of the training

@@ -1,4 +1,4 @@
-"""One writer at a time, among all processes of a machine (and of others, where the file system locks across them).
+"""One writer at a time, among all processes of a machine (and of others, if the file system locks across them).
 
 A lock is a file that a process holds locked; the system frees it when the process ends, however it ends. The file says
 who holds it, and is removed when the holder is done.
@@ -27,7 +27,7 @@ class HeldError(RunFolderError):
 def held(path: str | os.PathLike[str]) -> Iterator[None]:
     """Hold the lock file `path` while the block runs. A link that lies there is not followed.
 
-    Where the file system has no locks the block runs all the same, with a warning.
+    If the file system has no locks the block runs all the same, with a warning.
 
     Raises:
         HeldError: another process, or another thread of this one, holds it.
@@ -47,7 +47,7 @@ def held(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Whether the open file is now locked for this process alone; False also where the file system has no locks."""
+    """Whether the open file is now locked for this process alone; False also if the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

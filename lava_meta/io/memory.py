@@ -13,7 +13,7 @@ _GROUPS = (  # of control groups, version 2 and 1: limit, what is used, and the 
 
 
 def available_memory() -> int | None:
-    """Bytes that can still be taken, as Linux and the control group have it; None where neither says."""
+    """Bytes that can still be taken, as Linux and the control group have it; None if neither says."""
     found = [_meminfo()]
     for limit, used, dropped in _GROUPS:
         folder = Path("/sys/fs/cgroup")
@@ -28,7 +28,7 @@ def available_memory() -> int | None:
 
 
 def require_memory(needed: int, what: str, advice: str) -> None:
-    """Raise `TooLargeError` where `what` needs more bytes than there are; `advice` says what to do."""
+    """Raise `TooLargeError` if `what` needs more bytes than there are; `advice` says what to do."""
     available = available_memory()
     if available is not None and needed > available:
         raise TooLargeError(

@@ -1,7 +1,7 @@
 """Sealed files: numpy arrays and a JSON header in one safetensors file, with a checksum of both.
 
 What is read is what was written, or it is refused. Equal content gives equal bytes. Anyone can compute the checksum:
-it tells that a file is whole, and not who wrote it, so what a header declares is checked against its tensors before
+it shows that a file is whole, not who wrote it, so what a header declares is checked against its tensors before
 anything is made of it (`lava_meta.io.files.reading` and each reader).
 """
 
@@ -47,7 +47,7 @@ def write_sealed(path: str | os.PathLike[str], header: dict[str, Any], tensors: 
     """Write both to `path`, whole or not at all.
 
     Args:
-        path: where to.
+        path: the file to write.
         header: JSON-ready; its "format" says what the file holds, its "version" in which form.
         tensors: arrays by name, of booleans, integers, float32 or float64.
 

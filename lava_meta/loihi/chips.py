@@ -10,10 +10,10 @@ class Chip:
     """The public limits of a chip."""
 
     name: str
-    cores: int  # neurocores a chip
-    neurons: int  # a core, memory permitting
-    synaptic_bytes: int  # a core
-    synapses: int  # a chip, stored
+    cores: int  # neurocores per chip
+    neurons: int  # per core, memory permitting
+    synaptic_bytes: int  # per core
+    synapses: int  # per chip, stored
     source: str
 
 
@@ -24,7 +24,7 @@ LOIHI2 = Chip(
     synaptic_bytes=128 * 1024,
     synapses=120_000_000,
     source='Intel Labs, "Taking Neuromorphic Computing to the Next Level with Loihi 2", technology brief (2021); that '
-    "synapses can take 128 of a core's 192 KB is said by users of the chip, not by Intel",
+    "synapses can take 128 of a core's 192 KB is stated by users of the chip, not by Intel",
 )
 CHIPS = {"loihi2": LOIHI2}
 

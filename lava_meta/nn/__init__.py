@@ -14,7 +14,7 @@ Three norms are offered for `BinaryMLP`:
     by a constant integer. The logits are normed within each sample, in training only. No statistics, no label, no
     state: what is trained is what is deployed, in exact integers.
 `batch`
-    the paper's: batch norm with an affine and statistics a task (`TaskBatchNorm`).
+    the paper's: batch norm with an affine and statistics per task (`TaskBatchNorm`).
 `layer`
     each sample normed over its units, no affine (`SampleNorm`).
 """

@@ -1,7 +1,7 @@
 """Which parameters are hidden weights: those whose sign is what a layer computes with.
 
 An optimizer sees parameters and not the layers that use them, so a hidden weight carries a mark. The metaplastic
-optimizers gate marked weights, and a real-valued weight only where its parameter group names the gate itself.
+optimizers gate marked weights, and a real-valued weight only if its parameter group names the gate itself.
 
 A class that derives from `BinaryLayer` marks its own weights, whatever happens to them: copies, moves to another
 device, loaded states. A weight of any other layer is marked by hand, with `mark_binary`.

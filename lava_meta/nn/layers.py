@@ -14,9 +14,9 @@ from lava_meta.nn.binary import BinaryLayer
 
 
 class SignSTE(torch.autograd.Function):
-    """`sign(x)` with `sign(0) = +1`, and a straight-through gradient inside a window.
+    """`sign(x)` with `sign(0) = +1`, and a straight-through gradient inside the straight-through window.
 
-    Forward: `y = +1 where x >= 0, else -1`. Backward: `dx = dy where |x| <= window, else 0`.
+    Forward: `y = +1 if x >= 0, else -1`. Backward: `dx = dy if |x| <= window, else 0`.
 
     Source: Courbariaux et al., Binarized Neural Networks, 2016 (arXiv 1602.02830).
     """
@@ -47,13 +47,13 @@ class _BinaryWeight(torch.autograd.Function):
 
 
 def sign_ste(x: Tensor, window: float = 1.0) -> Tensor:
-    """`sign(x)` with a straight-through gradient where `|x| <= window`; see `SignSTE`."""
+    """`sign(x)` with a straight-through gradient if `|x| <= window`; see `SignSTE`."""
     signs: Tensor = SignSTE.apply(x, window)
     return signs
 
 
 class Sign(nn.Module):
-    """The sign activation: +1 where `x >= 0`, else -1, with the gradient of `SignSTE`."""
+    """The sign activation: +1 if `x >= 0`, else -1, with the gradient of `SignSTE`."""
 
     def __init__(self, window: float = 1.0) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class BinaryLinear(BinaryLayer, nn.Linear):
         super().__init__(in_features, out_features, bias=False)
 
     def reset_parameters(self) -> None:
-        """Draw the hidden weights anew, uniform in (-init_width, init_width)."""
+        """Draw new hidden weights, uniform in (-init_width, init_width)."""
         nn.init.uniform_(self.weight, -self.init_width, self.init_width)
 
     @property
@@ -113,7 +113,7 @@ class BinaryConv2d(BinaryLayer, nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False)
 
     def reset_parameters(self) -> None:
-        """Draw the hidden weights anew, uniform in (-init_width, init_width)."""
+        """Draw new hidden weights, uniform in (-init_width, init_width)."""
         nn.init.uniform_(self.weight, -self.init_width, self.init_width)
 
     @property
@@ -135,7 +135,7 @@ class Pixels(nn.Module):
     A network that begins with it carries its own input convention. With an integer offset and a gain of 1 the products
     of the first layer are exact integers; `standardize` gives torchvision's `ToTensor` and `Normalize(mean, std)`.
 
-    The numbers given are kept as they are beside the buffers, whose type they get anew: `model.float().double()`
+    The numbers given are kept as they are beside the buffers, whose type they take on: `model.float().double()`
     computes with 33.3184, not with its float32 rounding.
     """
 

@@ -90,7 +90,7 @@ class BinaryMLP(_Network):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments that build this network anew, JSON-ready; what eval mode uses as statistics is as it is now."""
+        """The arguments that rebuild this network, JSON-ready, with the statistics that eval mode uses now."""
         norms = [module for module in self if isinstance(module, TaskBatchNorm)]
         return self._settings | ({"statistics": norms[0].statistics} if norms else {})
 

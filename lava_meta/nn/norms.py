@@ -50,7 +50,7 @@ class SampleNorm(nn.Module):
 
 
 class TaskBatchNorm(nn.Module):
-    """Batch norm with gains, offsets and statistics a task: `y = gain * (x - mean) / sqrt(var + eps) + offset`.
+    """Batch norm with gains, offsets and statistics per task: `y = gain * (x - mean) / sqrt(var + eps) + offset`.
 
     Takes (n, features) or (n, features, height, width). Three choices that change results more than most do:
 
@@ -59,11 +59,11 @@ class TaskBatchNorm(nn.Module):
         paper's runs). `"shared"`: one pair for all tasks. `"none"`: gain 1, offset 0.
     statistics
         what eval mode uses. `"batch"`: those of the batch at hand (the paper; needs a large batch of one task).
-        `"stored"`: running averages kept a task, as in `torch.nn.BatchNorm1d`. Training always uses the batch's.
+        `"stored"`: running averages per task, as in `torch.nn.BatchNorm1d`. Training always uses the batch's.
     gain
         where gains start: `"ones"` (PyTorch since 1.2) or `"uniform"` in (0, 1) (before).
 
-    Source: Ioffe and Szegedy 2015; a gain and an offset a task as in Laborieux et al. 2021.
+    Source: Ioffe and Szegedy 2015; a gain and an offset per task as in Laborieux et al. 2021.
     """
 
     running_mean: Tensor

@@ -1,4 +1,4 @@
-"""The full-precision counterpart of `BinaryMLP`: what the rule does where no weight is binary."""
+"""The full-precision counterpart of `BinaryMLP`: what the rule does if no weight is binary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a network's units can learn: the share of values inside the window of their sign's gradient."""
+"""Whether a network's units can learn: the share of values inside their sign's straight-through window."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lava_meta.nn.layers import Sign
 def learning_shares(model: nn.Module, pixels: Tensor) -> dict[str, float]:
     """For each `Sign` of `model`, by module name: the share of `|y| <= window` over `pixels` (n, ...), 0 to 1.
 
-    Where a value lies outside the window its gradient is 0. A healthy fixed-norm network has 0.15 to 0.5; far less
-    means that the input's offset or scale does not fit the images, and the layer hardly learns. The model's state and
+    The gradient of a value outside the window is 0. A healthy fixed-norm network has 0.15 to 0.5; far less means
+    that the input's offset or scale does not fit the images, and the layer hardly learns. The model's state and
     statistics are left as they are: the pass runs in eval mode.
     """
     shares: dict[str, float] = {}

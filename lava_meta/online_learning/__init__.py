@@ -1,16 +1,24 @@
 """Learning on-line: one image at a time, locally, in few bits.
 
-The rule's settings (`settings`), its clear numpy twin (`layers`, `class_errors`, `draws`), and the learner that runs
-them, inside Lava or without it (`learner`, `converted`). The compiled form is
-`lava_meta.online_learning.compiled.fixed`. The Processes are `metaplastic_dense`, `error_neurons` and `labelled_source`
-of `lava_meta.processes`, and all of them in one, `metaplastic_network`.
+From the ground up:
+
+settings, device, draws     the rule, its integers, real memories, random bits
+neurons, reference          the equations of a layer; `device_layer`, `learning_engine`, `compiled`: its other forms
+forms                       the form that a layer's settings ask for
+options, encoding           what a learner is told; what its network sees of an image
+network                     settings and states of all layers
+backend                     where it learns; Lava's is `lava_meta.converters.online`
+history, files              what is kept of a run, and of a network
+learner, converted          what users hold; one that goes on from a converted network
 """
 
 from __future__ import annotations
 
-from lava_meta.online_learning.converted import online
+from typing import TYPE_CHECKING, Any
+
+from lava_meta.moved import by_old_name
 from lava_meta.online_learning.device import Device
-from lava_meta.online_learning.files import is_learner, load_learner
+from lava_meta.online_learning.files import is_learner
 from lava_meta.online_learning.history import (
     History,
     accuracy_on,
@@ -19,7 +27,8 @@ from lava_meta.online_learning.history import (
     saturation,
     threshold_drift,
 )
-from lava_meta.online_learning.learner import Learner
+from lava_meta.online_learning.learner import Learner, load_learner
+from lava_meta.online_learning.options import LearnerOptions
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule
 
 __all__ = [
@@ -27,13 +36,21 @@ __all__ = [
     "History",
     "LayerSettings",
     "Learner",
+    "LearnerOptions",
     "OnlineRule",
     "accuracy_on",
     "flip_rate",
     "hidden_histogram",
     "is_learner",
     "load_learner",
-    "online",
     "saturation",
     "threshold_drift",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Names that moved, with a warning."""
+        if name == "online":
+            return by_old_name("lava_meta.online_learning.online")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

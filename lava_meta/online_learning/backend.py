@@ -1,28 +1,29 @@
-"""Learning steps without Lava: the layers in order, forward and back, one group of images after the other."""
+"""Where a network learns: in the calling process, or wherever else a backend was provided for.
+
+`lava_meta.providers` knows the backends by name: "kernels" and "oracle" are here, "lava" is in `converters.online`.
+"""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.errors import DivergenceError
 from lava_meta.graph import BinaryGraph
 from lava_meta.online_learning.class_errors import ClassError
-from lava_meta.online_learning.device_layer import DeviceLayer
-from lava_meta.online_learning.learning_engine.layer import make_engine_layer
-from lava_meta.online_learning.reference import FixedLayer, FloatLayer, Layer
-from lava_meta.online_learning.settings import LayerSettings
-from lava_meta.rule.gates import closed_form
+from lava_meta.online_learning.forms import make_layer
+from lava_meta.online_learning.network import PlasticNetwork
+from lava_meta.online_learning.options import LearnerOptions
 
-State = dict[str, NDArray[Any]]
+BACKEND = "backend"  # the kind of provider
+SNAPSHOT = 1000  # images between two copies of what was learned
 
 
 class Engine(Protocol):
-    """What a learner drives: an oracle, its compiled form, or a network in Lava."""
+    """A network that is ready to learn."""
 
     def learn(self, x: NDArray[Any], labels: NDArray[Any]) -> int:
         """Learn inputs (n, n_in) with labels int64 (n,), n a multiple of the lanes.
@@ -34,84 +35,54 @@ class Engine(Protocol):
         """Free what is held. Repeatable."""
 
 
-@dataclass(frozen=True, eq=False)
-class Front:
-    """The first `depth` layers of a converted network, frozen: they compute what the graph computes.
+class Backend(Protocol):
+    """What starts engines, and classifies with what was learned."""
 
-    Raises `ValueError` for a depth that the graph does not have.
-    """
+    def check(self) -> None:
+        """Raise LavaMetaError if it cannot run here."""
 
-    graph: BinaryGraph
-    depth: int
+    def start(self, network: PlasticNetwork, options: LearnerOptions) -> Engine:
+        """An engine that learns in place in `network.states`."""
 
-    def __post_init__(self) -> None:
-        if not 1 <= operator.index(self.depth) <= len(self.graph.layers):
-            raise ValueError(f"depth is {self.depth}; the network has {len(self.graph.layers)} hidden layers to freeze")
-
-    @property
-    def name(self) -> str:
-        """Of the layer whose signs come out."""
-        return f"hidden{self.depth}"
-
-    def signs(self, compiled: bool) -> Callable[[NDArray[Any]], NDArray[Any]]:
-        """The function from pixels (n, pixels) to signs int8 (n, units): the graph's oracle, or its compiled form."""
-        if not compiled:
-            return lambda pixels: self.graph.activations(pixels)[self.name]
-        from lava_meta.graph.packed.network import PackedNetwork
-
-        packed = PackedNetwork(self.graph)
-        return lambda pixels: packed.activations(pixels.astype(packed.dtype), [self.name])[self.name]
+    def classes(self, graph: BinaryGraph, inputs: NDArray[Any], options: LearnerOptions) -> NDArray[np.int64]:
+        """Classes int64 (n,) of encoded images."""
 
 
-def make_layer(settings: LayerSettings, state: State, compiled: bool) -> Layer:
-    """The layer in its form: floating point or integers, clear or compiled; or the twin of Lava's learning engine.
+@dataclass(frozen=True)
+class LocalBackend:
+    """The calling process: the reference implementation, or the compiled kernels."""
 
-    It works in place on `state`.
-    """
-    if settings.engine_steps:
-        return make_engine_layer(settings, state, compiled)
-    if settings.precision == "float":
-        return _float_layer(settings, state, compiled)
-    if not compiled:
-        return FixedLayer(settings, state) if settings.device is None else DeviceLayer(settings, state)
-    if settings.device is None:
-        from lava_meta.online_learning.compiled.fixed import CompiledLayer
+    compiled: bool
 
-        return CompiledLayer(settings, state)
-    from lava_meta.online_learning.compiled.device import CompiledDeviceLayer
+    def check(self) -> None:
+        """It runs everywhere."""
 
-    return CompiledDeviceLayer(settings, state)
+    def start(self, network: PlasticNetwork, options: LearnerOptions) -> Engine:
+        """The layers in order."""
+        return LocalEngine(network, options.lanes, compiled=self.compiled)
+
+    def classes(self, graph: BinaryGraph, inputs: NDArray[Any], options: LearnerOptions) -> NDArray[np.int64]:
+        """By the graph's compiled form."""
+        from lava_meta.graph.packed.compiled import classify
+
+        return classify(graph, inputs)
 
 
-def _float_layer(settings: LayerSettings, state: State, compiled: bool) -> FloatLayer:
-    if compiled and closed_form(settings.rule.consolidation):
-        from lava_meta.online_learning.compiled.floating import CompiledFloatLayer
-
-        return CompiledFloatLayer(settings, state)
-    return FloatLayer(settings, state)
+KERNELS, ORACLE = LocalBackend(compiled=True), LocalBackend(compiled=False)
 
 
 class LocalEngine:
-    """The oracle (`compiled=False`), or the same integers at speed. Works in place on `states`.
+    """The layers in order, forward and back, one group of `lanes` images after the other."""
 
-    `feedback`: for each hidden layer a matrix (classes, units) through which it sees the readout's error directly, or
-    None to pass errors down through the binary weights. `front`: frozen layers of a converted network below the first.
-    """
-
-    def __init__(
-        self,
-        settings: Sequence[LayerSettings],
-        states: Sequence[State],
-        feedback: Sequence[NDArray[Any] | None],
-        lanes: int = 1,
-        compiled: bool = False,
-        front: Front | None = None,
-    ) -> None:
-        self.layers = [make_layer(s, state, compiled) for s, state in zip(settings, states, strict=True)]
-        self.feedback = list(feedback)
+    def __init__(self, network: PlasticNetwork, lanes: int = 1, *, compiled: bool = False) -> None:
+        self.layers = [
+            make_layer(settings, state, compiled=compiled)
+            for settings, state in zip(network.settings, network.states, strict=True)
+        ]
+        self.feedback = network.feedback
         self.lanes = lanes
-        self._front = None if front is None else front.signs(compiled)
-        last = settings[-1]
+        self._front = None if network.front is None else network.front.signs(compiled=compiled)
+        last = network.settings[-1]
         self.error = ClassError(last.rule.error, last.n_out, last.n_in, last.precision, last.rule.dead_zone)
 
     def learn(self, x: NDArray[Any], labels: NDArray[Any]) -> int:

@@ -60,14 +60,14 @@ class ClassError:
     def _softmax(self, sums: NDArray[Any], labels: NDArray[Any], lanes: NDArray[Any]) -> NDArray[Any]:
         below = sums.max(axis=1, keepdims=True).astype(np.int64) - sums
         if self.fixed:
-            power = self._exp[np.minimum(below, len(self._exp) - 1)]
-            total = power.sum(axis=1, keepdims=True)
-            error = (power * ERROR_ONE + total // 2) // total
-            error[lanes, labels] -= ERROR_ONE
-            error[np.abs(error) < self._dead_zone] = 0
-            return np.clip(error, -_ONE, _ONE)
+            exponentials = self._exp[np.minimum(below, len(self._exp) - 1)]
+            total = exponentials.sum(axis=1, keepdims=True)
+            whole: NDArray[Any] = (exponentials * ERROR_ONE + total // 2) // total
+            whole[lanes, labels] -= ERROR_ONE
+            whole[np.abs(whole) < self._dead_zone] = 0
+            return whole.clip(-_ONE, _ONE)
         power = np.exp(-below / self._root)
-        error = power / power.sum(axis=1, keepdims=True)
+        error: NDArray[Any] = power / power.sum(axis=1, keepdims=True)
         error[lanes, labels] -= 1.0
         error[np.abs(error) < self._dead_zone] = 0.0
         return error

@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.errors import ConversionError, available
+from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
-from lava_meta.io.learned import learned_of
-from lava_meta.online_learning.backend import Front, make_layer
-from lava_meta.online_learning.learner import Learner, check_plastic
+from lava_meta.online_learning.encoding import Front
+from lava_meta.online_learning.forms import make_layer
+from lava_meta.online_learning.learner import Learner
+from lava_meta.online_learning.network import PlasticNetwork
+from lava_meta.online_learning.options import check_plastic
 from lava_meta.online_learning.settings import LayerSettings
 
 if TYPE_CHECKING:
@@ -36,93 +38,50 @@ if TYPE_CHECKING:
 _FIRM = 0.9  # the quantile of a layer's |h| that becomes its limit
 
 
-def online(
-    source: Any = None,
+def from_graph(
+    graph: BinaryGraph,
     *,
-    sizes: Sequence[int] | None = None,
-    plastic: Sequence[str] | None = None,
     model: nn.Module | None = None,
     strength: float = 0.5,
-    **settings: Any,
+    plastic: Sequence[str] | None = None,
+    **options: Any,
 ) -> Learner:
-    """A `Learner` from `sizes`, from a `LavaNetwork` or `BinaryGraph`, or from a model that `convert` takes.
+    """A learner that computes what `graph` computes until it learns.
 
-    plastic: names of the layers that learn; by default all. The others compute what they always have.
-    model: where the network came from; its hidden weights come along. A model as `source` is converted first.
-    strength: without a model, where hidden weights of a network start, as a share of their limit, 0 to 1.
-    settings: as for `Learner`; without a backend, "lava" where Lava can be imported, and otherwise "kernels".
+    Args:
+        graph: the converted network.
+        model: where it came from; its hidden weights come along.
+        strength: without a model, where hidden weights start, as a share of their limit, 0 to 1.
+        plastic: names of the layers that learn; by default all.
+        options: as for `Learner`.
 
-    Raises ConversionError for layers that cannot learn, by name; TypeError and ValueError for other arguments.
+    Raises:
+        ConversionError: layers that cannot learn, by name; a model that is another one.
+        ValueError: other arguments that do not fit.
     """
-    if (source is None) == (sizes is None):
-        raise TypeError("give sizes, or a network or model to go on from")
-    settings.setdefault("backend", available("lava"))
-    if sizes is not None or (isinstance(source, Sequence) and not isinstance(source, str)):
-        return Learner(sizes if sizes is not None else source, plastic=plastic, **settings)
-    if hasattr(source, "named_modules"):
-        from lava_meta.converters import convert
-
-        source, model = convert(source), source
-    graph = getattr(source, "graph", source)
-    if not isinstance(graph, BinaryGraph):
-        raise TypeError(f"cannot learn from a {type(source).__name__}; give sizes, a LavaNetwork, or a model")
-    if settings.get("inputs", "pixels") != "pixels":
-        raise ValueError(
-            f"inputs is {settings['inputs']!r}; a converted network takes pixels, which its thresholds fit"
-        )
+    if options.get("inputs", "pixels") != "pixels":
+        raise ValueError(f"inputs is {options['inputs']!r}; a converted network takes pixels, which its thresholds fit")
     if not 0 < strength <= 1:
         raise ValueError(f"strength is {strength}; it is a share of the limit, above 0 and up to 1")
-    learner = _from_graph(graph, plastic, None if model is None else _hidden_weights(model), strength, settings)
-    learner.learned = learned_of(source)
-    return learner
-
-
-def _from_graph(
-    graph: BinaryGraph,
-    plastic: Sequence[str] | None,
-    weights: list[NDArray[Any]] | None,
-    strength: float,
-    settings: dict[str, Any],
-) -> Learner:
-    layers = dict(graph.named_layers())
-    names = list(layers)
+    names = [name for name, _ in graph.named_layers()]
     plastic = check_plastic(plastic, names)
     depth = names.index(plastic[0])
-    for name in names[depth:]:
-        _check(name, layers[name])
-    if weights is not None and len(weights) != len(names):
-        raise ConversionError(f"the model has {len(weights)} binary layers and the network {len(names)}")
-    learning = [layers[name] for name in names[depth:]]
-    if depth:
-        fixed: dict[str, Any] = {"front": Front(graph, depth)}
-    elif graph.first_levels is None or graph.min_level < 0 or graph.max_level > 255:
-        raise ConversionError(
-            f"{names[0]} learns from pixels of up to 8 bits, and this network takes {graph.domain}"
-            + (", binarized" if graph.binarize is not None else "")
-            + ": freeze it"
-        )
-    else:
-        fixed = {"input_mean": _explained_mean(learning[0], graph.max_level)}
-    sizes = [learning[0].n_in, *(layer.n_out for layer in learning)]
-    learner = Learner(sizes, plastic=plastic, **{**fixed, "inputs": "pixels", "max_level": graph.max_level, **settings})
-    for i, layer in enumerate(learning):
-        state, layer_settings = learner.states[i], learner.settings[i]
-        polarity = np.ones(layer.n_out, np.int8) if isinstance(layer, Readout) else layer.polarity
-        positive = (layer.weight ^ (polarity < 0)[:, None]).T
-        if weights is None:
-            share = np.full(positive.shape, strength)
-        else:
-            share = _shares(names[depth + i], weights[depth + i], layer.weight).T
-        state["hidden"][:] = _place(share * learner.limits[i], positive, layer_settings)
-        twin = make_layer(layer_settings, state, False)  # also sums the weights anew
-        if isinstance(layer, DenseLayer):
-            # No sum reaches beyond these; a unit whose gain was 0 never fires, or always.
-            reach = layer.n_in * layer_settings.max_level + 1
-            twin.set_thresholds(np.clip(layer.threshold, -reach, reach))
+    learning = {name: _learnable(name, layer) for name, layer in graph.named_layers()[depth:]}
+    weights = None if model is None else _hidden_weights(model, names)
+    first, *_ = learning.values()
+    learner = Learner(
+        [first.n_in, *(layer.n_out for layer in learning.values())],
+        plastic=plastic,
+        **{**_inputs(graph, depth, first), "inputs": "pixels", "max_level": graph.max_level, **options},
+    )
+    for i, (name, layer) in enumerate(learning.items()):
+        share = np.full(layer.weight.shape, strength) if weights is None else _shares(name, weights[name], layer.weight)
+        _take_over(learner.net, i, layer, share)
     return learner
 
 
-def _check(name: str, layer: Any) -> None:
+def _learnable(name: str, layer: Any) -> DenseLayer | Readout:
+    """`layer`. Raises ConversionError for one that cannot learn."""
     if not isinstance(layer, (DenseLayer, Readout)):
         raise ConversionError(f"{name} is a convolution, which does not learn on-line: let layers above it be plastic")
     if isinstance(layer, DenseLayer) and layer.centred:
@@ -132,6 +91,20 @@ def _check(name: str, layer: Any) -> None:
             f"the {name} has a scale or an offset for each class (a batch norm); what learns takes the largest sum: "
             'train with norm="fixed" or "layer"'
         )
+    return layer
+
+
+def _inputs(graph: BinaryGraph, depth: int, first: DenseLayer | Readout) -> dict[str, Any]:
+    """Of the first layer that learns. Raises ConversionError for inputs that it cannot take."""
+    if depth:
+        return {"front": Front(graph, depth)}
+    if graph.first_levels is None or graph.min_level < 0 or graph.max_level > 255:
+        raise ConversionError(
+            f"{graph.named_layers()[0][0]} learns from pixels of up to 8 bits, and this network takes {graph.domain}"
+            + (", binarized" if graph.binarize is not None else "")
+            + ": freeze it"
+        )
+    return {"input_mean": _explained_mean(first, graph.max_level)}
 
 
 def _explained_mean(layer: DenseLayer | Readout, max_level: int) -> float:
@@ -146,11 +119,15 @@ def _explained_mean(layer: DenseLayer | Readout, max_level: int) -> float:
     return min(1.0, max(0.0, mean / max_level))
 
 
-def _hidden_weights(model: nn.Module) -> list[NDArray[Any]]:
+def _hidden_weights(model: nn.Module, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Of each layer, by name."""
     from lava_meta.nn import BinaryConv2d, BinaryLinear
 
     kinds = (BinaryLinear, BinaryConv2d)
-    return [module.weight.detach().cpu().numpy() for module in model.modules() if isinstance(module, kinds)]
+    found = [module.weight.detach().cpu().numpy() for module in model.modules() if isinstance(module, kinds)]
+    if len(found) != len(names):
+        raise ConversionError(f"the model has {len(found)} binary layers and the network {len(names)}")
+    return dict(zip(names, found, strict=True))
 
 
 def _shares(name: str, hidden: NDArray[Any], positive: NDArray[Any]) -> NDArray[Any]:
@@ -159,8 +136,21 @@ def _shares(name: str, hidden: NDArray[Any], positive: NDArray[Any]) -> NDArray[
         raise ConversionError(
             f"{name}: the model's hidden weights do not have the network's signs; it is another model"
         )
-    size = np.abs(hidden).astype(np.float64)
-    return np.minimum(1.0, size / max(float(np.quantile(size, _FIRM)), 1e-30))
+    size: NDArray[Any] = np.abs(hidden).astype(np.float64)
+    return (size / max(float(np.quantile(size, _FIRM)), 1e-30)).clip(max=1.0)
+
+
+def _take_over(network: PlasticNetwork, i: int, layer: DenseLayer | Readout, share: NDArray[Any]) -> None:
+    """Let layer `i` of the network compute what `layer` does, with hidden weights of these shares of their limit."""
+    settings, state = network.settings[i], network.states[i]
+    polarity = np.ones(layer.n_out, np.int8) if isinstance(layer, Readout) else layer.polarity
+    positive = (layer.weight ^ (polarity < 0)[:, None]).T
+    state["hidden"][:] = _place(share.T * network.limits[i], positive, settings)
+    reference = make_layer(settings, state)  # also sums the weights again
+    if isinstance(layer, DenseLayer):
+        # No sum reaches beyond these; a unit whose gain was 0 never fires, or always.
+        reach = layer.n_in * settings.max_level + 1
+        reference.neurons.set_thresholds(np.clip(layer.threshold, -reach, reach))
 
 
 def _place(size: NDArray[Any], positive: NDArray[Any], settings: LayerSettings) -> NDArray[Any]:

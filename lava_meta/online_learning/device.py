@@ -12,8 +12,8 @@ and a device that rounds a synapse at a time is, to the bit, the memory of whole
     h <- h * (1 - drift)                    over 1,000 images
 
 n and n' are new for every synapse and write: each the sum of four uniform bytes of a hash, of mean 0 and deviation 1,
-near to a normal distribution and never beyond 3.46. Everything is integers: the twin, its compiled form and Lava agree
-to the bit.
+near to a normal distribution and never beyond 3.46. Everything is integers: the reference, its compiled form and Lava
+agree to the bit.
 
 Sources of the forms: up and down steps of different size with noise from write to write, after Gokmen and Vlasov,
 "Acceleration of deep neural network training with resistive cross-point devices", Front. Neurosci. 10:333 (2016); one
@@ -75,23 +75,24 @@ class Device:
     @property
     def up(self) -> int:
         """Factor of a step up, with 12 fraction bits."""
-        return round((1 + self.asymmetry) * 2**FACTOR_BITS)
+        return round((1 + self.asymmetry) * (1 << FACTOR_BITS))
 
     @property
     def down(self) -> int:
         """Factor of a step down, with 12 fraction bits."""
-        return round((1 - self.asymmetry) * 2**FACTOR_BITS)
+        return round((1 - self.asymmetry) * (1 << FACTOR_BITS))
 
     @property
     def relative(self) -> int:
         """What a unit of the sum of bytes adds to a write, as a share of it, with 16 fraction bits."""
-        return round(self.relative_noise / NOISE_DEVIATION * 2**NOISE_BITS)
+        return round(self.relative_noise / NOISE_DEVIATION * (1 << NOISE_BITS))
 
     def absolute(self, full_range: int) -> int:
         """What a unit of the sum of bytes adds to a write, in stored units, with 16 fraction bits."""
-        return round(self.absolute_noise * full_range / NOISE_DEVIATION * 2**NOISE_BITS)
+        return round(self.absolute_noise * full_range / NOISE_DEVIATION * (1 << NOISE_BITS))
 
     @property
     def loss(self) -> int:
         """Share of the stored value lost every `DRIFT_EVERY` images, with 24 fraction bits."""
-        return round((1 - (1 - self.drift) ** (DRIFT_EVERY / 1000)) * 2**DRIFT_BITS)
+        kept = math.pow(1 - self.drift, DRIFT_EVERY / 1000)
+        return round((1 - kept) * (1 << DRIFT_BITS))

@@ -1,4 +1,4 @@
-"""A metaplastic layer whose hidden weights lie in a real memory: the clear form of `Device`'s equations."""
+"""A metaplastic layer whose hidden weights lie in a real memory: the reference of `Device`'s equations."""
 
 from __future__ import annotations
 
@@ -56,16 +56,20 @@ class DeviceLayer(FixedLayer):
     def _with_asymmetry(self, step: NDArray[Any]) -> NDArray[Any]:
         """Steps before their gate, int32: up and down steps by their factors, within the width of a step."""
         factor = np.where(step > 0, self.device.up, self.device.down)
-        return np.clip(step.astype(np.int64) * factor >> FACTOR_BITS, -AMOUNT_LIMIT, AMOUNT_LIMIT).astype(np.int32)
+        scaled: NDArray[Any] = step.astype(np.int64) * factor >> FACTOR_BITS
+        return scaled.clip(-AMOUNT_LIMIT, AMOUNT_LIMIT).astype(np.int32)
 
     def _whole_levels(self, step: NDArray[Any], active: NDArray[Any]) -> NDArray[Any]:
         """Steps in levels with `step_bits` fraction bits, rounded to whole levels as the device does it."""
         bits = self.settings.step_bits
         if self.device.rounding == "nearest":
-            return np.sign(step) * (np.abs(step) + (1 << (bits - 1)) >> bits)  # halves away from 0
+            whole: NDArray[Any] = np.sign(step) * (np.abs(step) + (1 << (bits - 1)) >> bits)  # halves away from 0
+            return whole
         if self.device.rounding == "step":
-            return step + (int(self._key(STEP)[0]) >> (32 - bits)) >> bits
-        return step + draws.draws(self._key(0), active, self.settings.n_out, bits) >> bits
+            step = step + (int(self._key(STEP)[0]) >> (32 - bits))
+        else:
+            step = step + draws.draws(self._key(0), active, self.settings.n_out, bits)
+        return step >> bits
 
     def _drift_if_due(self) -> None:
         if self.device.loss and int(self.images[0] + 1) % DRIFT_EVERY == 0:

@@ -2,7 +2,7 @@
 
 Stochastic rounding needs a draw for every synapse and image. Here a draw is a hash of (seed, image, input, unit): it
 does not depend on the order of updates, on which inputs were active, or on where a run was interrupted, so a run in
-Lava, a run of the twin and a run that was resumed all draw the same bits.
+Lava, a run of the reference implementation and a run that was resumed all draw the same bits.
 
     key       = mix(seed ^ mix(image))
     row_j     = mix(key + j)                                  j: input
@@ -53,4 +53,6 @@ def bell(image_key: NDArray[Any], inputs: NDArray[Any], units: int) -> NDArray[A
     """int64 (inputs, units): sums of the four bytes of a draw, less their mean of 510; near to normal."""
     rows = mix(image_key + inputs.astype(np.uint32))
     word = mix(rows[:, None] + np.arange(units, dtype=np.uint32) * np.uint32(GOLDEN))
-    return np.ascontiguousarray(word).view(np.uint8).reshape(*word.shape, 4).sum(axis=-1, dtype=np.int64) - 510
+    four = np.ascontiguousarray(word).view(np.uint8).reshape(*word.shape, 4)
+    sums: NDArray[Any] = four.sum(axis=-1, dtype=np.int64) - 510
+    return sums

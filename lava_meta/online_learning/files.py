@@ -1,4 +1,4 @@
-"""A learner as one safetensors file: every layer's whole state, and its settings in the JSON header.
+"""A network that learns as one safetensors file: every layer's whole state, and a JSON header.
 
 The frozen layers of a converted network, where there are any, lie in it as the file of that network.
 """
@@ -12,54 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.errors import FormatError, available
+from lava_meta.errors import FormatError
 from lava_meta.graph import BinaryGraph
 from lava_meta.graph.dense import check_array
 from lava_meta.io.file_kinds import LEARNING, require_kind
-from lava_meta.io.files import reading
-from lava_meta.io.learned import from_header, to_header
 from lava_meta.io.sealed import LEARNER, read_sealed, sealed_format, write_sealed
-from lava_meta.online_learning.backend import Front, State
-from lava_meta.online_learning.device import Device
-from lava_meta.online_learning.learner import BACKENDS, Learner
+from lava_meta.online_learning.encoding import Front
+from lava_meta.online_learning.learning_engine.synapses import TAG_RANGE
+from lava_meta.online_learning.network import PlasticNetwork
+from lava_meta.online_learning.neurons import State
 from lava_meta.online_learning.reference import STATE
-from lava_meta.online_learning.settings import ENGINE_LEVELS, LayerSettings, OnlineRule
+from lava_meta.online_learning.settings import LayerSettings
 
 VERSION = 2
-_FIELDS = (
-    "sizes",
-    "precision",
-    "feedback",
-    "seed",
-    "backend",
-    "lanes",
-    "input_mean",
-    "max_level",
-    "timeout",
-    "inputs",
-    "plastic",
-    "form",
-)
-
-
-def save_learner(learner: Learner, path: str | os.PathLike[str]) -> None:
-    """Write `learner`, whole or not at all."""
-    tensors = {
-        f"layer{i}.{name}": np.ascontiguousarray(state[name])
-        for i, state in enumerate(learner.states, 1)
-        for name in STATE
-    }
-    header: dict[str, Any] = {name: getattr(learner, name) for name in _FIELDS}
-    if learner.front is not None:
-        header["depth"] = learner.front.depth
-        tensors["network"] = np.frombuffer(learner.front.graph.to_bytes(), np.uint8)
-    if learner.device is not None:
-        header["device"] = learner.device.to_dict()
-    header |= {"format": LEARNER, "version": VERSION, "rule": learner.rule.to_dict()}
-    header |= {"parts_learned": learner.parts_learned, "learned": to_header(learner.learned)}
-    if learner.under_way is not None:
-        header["under_way"] = list(learner.under_way)
-    write_sealed(path, header, tensors)
+Tensors = dict[str, NDArray[Any]]
 
 
 def is_learner(path: str | os.PathLike[str]) -> bool:
@@ -67,44 +33,34 @@ def is_learner(path: str | os.PathLike[str]) -> bool:
     return sealed_format(path) == LEARNER
 
 
-def load_learner(path: str | os.PathLike[str], backend: str | None = None) -> Learner:
-    """The learner that `save` wrote, in the identical state; `backend` replaces the one it was saved with.
+def write_network(path: str | os.PathLike[str], network: PlasticNetwork, header: dict[str, Any]) -> None:
+    """Write `network` with what its learner adds in `header`, whole or not at all."""
+    tensors = {
+        f"layer{i}.{name}": np.ascontiguousarray(state[name])
+        for i, state in enumerate(network.states, 1)
+        for name in STATE
+    }
+    if network.front is not None:
+        header = header | {"depth": network.front.depth}
+        tensors["network"] = np.frombuffer(network.front.graph.to_bytes(), np.uint8)
+    write_sealed(path, header | {"format": LEARNER, "version": VERSION}, tensors)
 
-    By default, one that learned in Lava goes on in the compiled kernels where Lava cannot be imported.
 
-    Raises:
-        FormatError: the file is not one, not as it was written, or its header declares what its tensors are not.
-        TooLargeError: it does not fit in memory.
-        ValueError: there is no such backend.
-    """
-    if backend is not None and backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}")
+def read_network(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Tensors]:
+    """Header and tensors of a file. Raises FormatError for one that is no learner's, or not as it was written."""
     require_kind(path, LEARNING)
-    header, tensors = read_sealed(path, LEARNER, range(VERSION, VERSION + 1))
-    with reading(path):
-        settings = {name: header[name] for name in _FIELDS}
-        _check_sizes(settings["sizes"], tensors)  # before anything of these sizes is made
-        if "depth" in header:
-            settings["front"] = Front(BinaryGraph.load(tensors["network"].tobytes()), header["depth"])
-        if "device" in header:
-            settings["device"] = Device(**header["device"])
-        settings["backend"] = backend or available(settings["backend"])
-        learner = Learner(rule=OnlineRule.from_dict(header["rule"]), **settings)
-        learner.parts_learned = _count("parts_learned", header["parts_learned"])
-        learner.learned = from_header(header.get("learned"))
-        if header.get("under_way") is not None:
-            part, images = header["under_way"]
-            learner.under_way = (str(part), _count("under_way", images))
-        for i, (state, of_layer) in enumerate(zip(learner.states, learner.settings, strict=True), 1):
-            for name in STATE:
-                value = tensors[f"layer{i}.{name}"]
-                check_array(f"layer{i}.{name}", value, state[name].dtype.type, state[name].shape)
-                state[name][:] = value
-            _check_state(f"layer{i}", state, of_layer)
-        return learner
+    return read_sealed(path, LEARNER, range(VERSION, VERSION + 1))
 
 
-def _check_sizes(sizes: Any, tensors: dict[str, NDArray[Any]]) -> None:
+def front_of(header: dict[str, Any], tensors: Tensors) -> Front | None:
+    """The frozen layers in a file, or None."""
+    if "depth" not in header:
+        return None
+    return Front(BinaryGraph.load(tensors["network"].tobytes()), header["depth"])
+
+
+def check_declared_sizes(sizes: Any, tensors: Tensors) -> None:
+    """Raise FormatError unless the weights have these sizes: before anything of them is made."""
     for i, pair in enumerate(pairwise(sizes), 1):
         value = tensors[f"layer{i}.hidden"]
         if value.shape != pair:
@@ -113,20 +69,39 @@ def _check_sizes(sizes: Any, tensors: dict[str, NDArray[Any]]) -> None:
             )
 
 
+def restore(network: PlasticNetwork, tensors: Tensors) -> None:
+    """Put a file's states into the network. Raises FormatError for those that learning never gives."""
+    for i, (state, settings) in enumerate(zip(network.states, network.settings, strict=True), 1):
+        for name in STATE:
+            value = tensors[f"layer{i}.{name}"]
+            check_array(f"layer{i}.{name}", value, state[name].dtype.type, state[name].shape)
+            state[name][:] = value
+        _check_state(f"layer{i}", state, settings)
+
+
+def check_count(name: str, value: Any) -> int:
+    """`value`, a number of things. Raises FormatError for anything else."""
+    if type(value) is not int or value < 0:
+        raise FormatError(f"{name} is {value!r}; it counts from 0")
+    return value
+
+
 def _check_state(layer: str, state: State, settings: LayerSettings) -> None:
-    """Raises `FormatError` for numbers that learning never gives: compiled code looks them up in tables."""
+    """Compiled code looks these numbers up in tables."""
     if not all(np.isfinite(value).all() for value in state.values()):
         raise FormatError(f"{layer} has a number in its state that is not finite")
-    largest = np.abs(state["hidden"].astype(np.float64)).max()
-    fixed, engine = settings.precision != "float", settings.engine_steps > 0
-    limit = ENGINE_LEVELS if engine else settings.limit_stored if fixed else float(np.float32(settings.limit))
-    if largest > limit and (fixed or not engine):  # float tags of the learning engine are not clamped
-        raise FormatError(f"{layer} has a hidden weight of {largest:g}, beyond its limit of {limit:g}")
+    limits = _range(settings)
+    for found in (float(state["hidden"].min()), float(state["hidden"].max())):
+        if limits is not None and not limits[0] <= found <= limits[1]:
+            limit = limits[0] if found < 0 else limits[1]
+            raise FormatError(f"{layer} has a hidden weight of {found:g}, beyond its limit of {limit:g}")
     if state["images"][0] < 0:
         raise FormatError(f"{layer} has learned {state['images'][0]} images")
 
 
-def _count(name: str, value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise FormatError(f"{name} is {value!r}; it counts from 0")
-    return value
+def _range(settings: LayerSettings) -> tuple[float, float] | None:
+    """Least and largest hidden weight; None for float tags of the learning engine, which are not clamped."""
+    if settings.engine_steps:
+        return None if settings.precision == "float" else TAG_RANGE
+    limit = float(np.float32(settings.limit)) if settings.precision == "float" else settings.limit_stored
+    return -limit, limit

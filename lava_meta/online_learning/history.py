@@ -5,20 +5,34 @@ A probe is any function of the learner. It is called between groups of images, o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.data import Images
+from lava_meta.graph import BinaryGraph
+from lava_meta.online_learning.neurons import State
 from lava_meta.training.metrics import AccuracyMatrix
 
-if TYPE_CHECKING:
-    from lava_meta.online_learning.learner import Learner
+Probe = Callable[[Any], Any]  # of a `Learner`
 
-Probe = Callable[["Learner"], Any]
+
+class Observed(Protocol):
+    """What the probes here read of a learner."""
+
+    @property
+    def states(self) -> Sequence[State]: ...
+
+    @property
+    def limits(self) -> Sequence[float]: ...
+
+    def graph(self) -> BinaryGraph: ...
+
+    def accuracy(self, images: Images) -> float: ...
 
 
 @dataclass
@@ -33,10 +47,39 @@ class History:
     probes: list[dict[str, Any]] = field(default_factory=list)  # {"images": learned so far, probe name: value, ...}
 
 
+@dataclass(frozen=True)
+class Run:
+    """One call of `fit`."""
+
+    images: int | None  # of each part, at most
+    every: int | None  # images between two looks
+    probes: tuple[Probe, ...]
+    history: History = field(default_factory=History)
+
+    def __post_init__(self) -> None:
+        for name in ("images", "every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it is at least 1, or None for all")
+
+    def count(self, images: int, seconds: float) -> None:
+        """So many more are learned."""
+        self.history.images += images
+        self.history.seconds += seconds
+
+    def look(self, learner: Any) -> None:
+        """Ask the probes."""
+        if self.probes:
+            began = time.perf_counter()
+            values = {probe.__name__: probe(learner) for probe in self.probes}
+            self.history.probes.append({"images": self.history.images, "part": learner.parts_learned, **values})
+            self.history.probe_seconds += time.perf_counter() - began
+
+
 def hidden_histogram(bins: int = 16) -> Probe:
     """Counts (layers, bins) of |h| over each layer's range: the last bin holds what is saturated."""
 
-    def hidden_histogram(learner: Learner) -> list[list[int]]:
+    def hidden_histogram(learner: Observed) -> list[list[int]]:
         return [
             np.histogram(np.abs(state["hidden"]), bins, (0, limit))[0].tolist()
             for state, limit in zip(learner.states, learner.limits, strict=True)
@@ -45,7 +88,7 @@ def hidden_histogram(bins: int = 16) -> Probe:
     return hidden_histogram
 
 
-def saturation(learner: Learner) -> list[float]:
+def saturation(learner: Observed) -> list[float]:
     """Share of each layer's hidden weights at their limit."""
     return [
         float((np.abs(state["hidden"]) >= limit).mean())
@@ -57,7 +100,7 @@ def flip_rate() -> Probe:
     """Share of each layer's binary weights that changed since this probe was last called (nan the first time)."""
     last: list[NDArray[Any]] = []
 
-    def flip_rate(learner: Learner) -> list[float]:
+    def flip_rate(learner: Observed) -> list[float]:
         now = [state["hidden"] >= 0 for state in learner.states]
         rates = [float((a != b).mean()) for a, b in zip(last, now, strict=True)] if last else [float("nan")] * len(now)
         last[:] = now
@@ -70,7 +113,7 @@ def threshold_drift() -> Probe:
     """Mean absolute change of each hidden layer's thresholds since the last call, in sums (nan the first time)."""
     last: list[NDArray[Any]] = []
 
-    def threshold_drift(learner: Learner) -> list[float]:
+    def threshold_drift(learner: Observed) -> list[float]:
         now = [layer.threshold for layer in learner.graph().layers]
         drift = [float(np.abs(a - b).mean()) for a, b in zip(last, now, strict=True)] if last else [np.nan] * len(now)
         last[:] = now
@@ -82,7 +125,7 @@ def threshold_drift() -> Probe:
 def accuracy_on(images: Images, name: str | None = None) -> Probe:
     """Accuracy on `images`, a fraction."""
 
-    def probe(learner: Learner) -> float:
+    def probe(learner: Observed) -> float:
         return learner.accuracy(images)
 
     probe.__name__ = name or f"accuracy on {images.name}"

@@ -176,7 +176,7 @@ class LayerSettings:
     @property
     def mean_input(self) -> float:
         """`input_mean` in these units."""
-        return self.input_mean * self.max_level / 2**self.level_bits
+        return self.input_mean * self.max_level / (1 << self.level_bits)
 
     @property
     def homeostatic(self) -> bool:
@@ -201,7 +201,7 @@ class LayerSettings:
     @property
     def levels(self) -> int:
         """Levels of the full range: 127 for 8 bits."""
-        return 2 ** (int(self.precision) - 1) - 1
+        return (1 << (int(self.precision) - 1)) - 1
 
     @property
     def limit_levels(self) -> int:
@@ -227,7 +227,7 @@ class LayerSettings:
     @property
     def mean_fixed(self) -> int:
         """`mean_input` with 12 fraction bits."""
-        return round(self.mean_input * 2**NEURON_BITS)
+        return round(self.mean_input * (1 << NEURON_BITS))
 
     @property
     def step_bits(self) -> int:
@@ -241,19 +241,21 @@ class LayerSettings:
 
     def rate_fixed(self, lr: float) -> int:
         """Levels a unit error moves a synapse, with 12 fraction bits; in the learning engine, the trace that it is."""
-        return round(self.full_range / (self.engine_rule.step if self.engine_steps else 1) * lr * 2**RATE_BITS)
+        return round(self.full_range / (self.engine_rule.step if self.engine_steps else 1) * lr * (1 << RATE_BITS))
 
     def gate_table(self, consolidation_range: float) -> NDArray[Any]:
         """int32 (limit_stored + 1,): 256 * f(|h| / (limit * consolidation_range)) for every stored |h|."""
         distance = np.arange(self.limit_stored + 1) / (self.limit_stored * consolidation_range)
-        return np.rint(GATE_ONE * self.rule.consolidation(distance)).astype(np.int32)
+        gates: NDArray[Any] = np.rint(GATE_ONE * self.rule.consolidation(distance)).astype(np.int32)
+        return gates
 
     def forgetting_table(self) -> NDArray[Any]:
         """int32 (limit_levels + 1,): |h| / memory for every level of |h|, in units of a step."""
         level = np.arange(self.limit_levels + 1)
         if self.rule.memory is None:
             return np.zeros(len(level), np.int32)
-        return np.rint(level * 2**self.step_bits / self.rule.memory).astype(np.int32)
+        forgets: NDArray[Any] = np.rint(level * (1 << self.step_bits) / self.rule.memory).astype(np.int32)
+        return forgets
 
 
 @lru_cache(maxsize=64)

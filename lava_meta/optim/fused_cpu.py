@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lava_meta.jit import njit
 from lava_meta.optim.form import AdamNumbers, SgdNumbers, Weight
 from lava_meta.optim.threads import in_parts
 from lava_meta.rule import Consolidation, Table, sign

@@ -13,11 +13,11 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 from numpy.typing import NDArray
 
 from lava_meta.io.files import write_atomically
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.palette import PALETTE, arm_styles, task_styles
 from lava_meta.training.metrics import AccuracyMatrix, task_name
 
@@ -70,7 +70,7 @@ def accuracy_over_time(
     """Test accuracy of each task after each epoch, one panel a run.
 
     `runs` maps a run's name to its rows (epochs in all + 1, tasks), fractions 0 to 1, the first row before training.
-    `epochs` is the number a task; a task's own training time is shaded in its colour.
+    `epochs` is the number per task; a task's own training time is shaded in its colour.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.4 * len(runs), 2.6), layout="constrained")
@@ -96,7 +96,7 @@ def accuracy_over_time(
 
 
 def hidden_weight_histograms(runs: Mapping[str, Mapping[str, NDArray[Any]]], bins: int = 101) -> Figure:
-    """Histograms of the hidden weights, one row a run, one column a layer; `runs` maps run -> layer -> weights."""
+    """Histograms of the hidden weights, one row per run, one column per layer; `runs` maps run -> layer -> weights."""
     layers = list(next(iter(runs.values())))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.3 * len(layers), 1.9 * len(runs)), layout="constrained")

@@ -8,7 +8,6 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 
 from lava_meta.graph import BinaryGraph
@@ -16,6 +15,7 @@ from lava_meta.graph.conv import ConvLayer
 from lava_meta.graph.dense import DenseLayer
 from lava_meta.graph.description import kind, short, spread
 from lava_meta.io.files import write_atomically
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import BLUE, VERMILION
 
@@ -27,7 +27,7 @@ _PLANES = 4  # of a map, at most
 def picture(graph: BinaryGraph) -> Figure:
     """Layers from the inputs to the classes, and under each hidden layer a histogram of its thresholds.
 
-    The shades between layers tell how many synapses lie there, on a logarithmic scale.
+    The shades between layers show how many synapses lie there, on a logarithmic scale.
     """
     layers = graph.named_layers()
     columns = len(layers) + 1

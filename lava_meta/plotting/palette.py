@@ -1,4 +1,4 @@
-"""Colours and marks of figures: what a reader must tell apart differs in both, for colour-blind readers too.
+"""Colours and marks of figures: what a reader must distinguish differs in both, for colour-blind readers too.
 
 A rule has one colour and one mark in every figure; the values of `m` of one figure are shades of one blue, which a
 colour-blind reader sees as lighter and darker. Ordered things (tasks, widths, layers) are steps of one scale from dark
@@ -47,7 +47,7 @@ def arm_styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
 
     An arm that names a rule ("ewc", "m = 8", "plain (m = 0)", "beakers, m = 4") has the rule's own; several of the
     metaplastic rule are shades in the order of their `m`; whatever else is there takes what is left, in order.
-    With more arms than colours (11) they are told apart by their marks.
+    With more arms than colours (11) their marks distinguish them.
     """
     labels = list(dict.fromkeys(labels))
     rules = {label: _rule(label) for label in labels}

@@ -4,15 +4,15 @@ A synapse has a hidden weight h and a binary weight sign(h). An ordinary optimiz
 subtracted from h. A step that takes h away from zero strengthens a decision already made and is taken whole. A step
 that takes h towards zero threatens it, and is scaled by a consolidation function f:
 
-    gate = f(h)   where the step shrinks |h|:  sign(h) * u > 0,  with sign(0) = +1
+    gate = f(h)   if the step shrinks |h|:  sign(h) * u > 0,  with sign(0) = +1
            1      elsewhere
     h   <- h - u * gate
 
 f is 1 at h = 0 and falls with |h|: the further a weight has been driven, the better it is kept. The functions below
 differ in how they fall. With f = 1 everywhere the rule is the ordinary, plain one.
 
-This file only declares: `metaplastic_update` is the oracle to which the optimizers, the fused kernels and the Lava
-Processes are held. Everything works alike on numpy arrays and torch tensors, and importing it does not load torch.
+This file only declares: `metaplastic_update` is the reference implementation for the optimizers, the fused kernels and
+the Lava Processes. Everything works alike on numpy arrays and torch tensors, and importing it does not load torch.
 
 Source: Laborieux, Ernoult, Hirtzlin, Querlioz, "Synaptic metaplasticity in binarized neural networks", Nature
 Communications 12:2549 (2021).
@@ -39,7 +39,7 @@ Array = TypeVar("Array", NDArray[Any], "torch.Tensor")
 
 
 def sign(x: Array) -> Array:
-    """Binary weight of a hidden weight: +1 where x >= 0, else -1. Zero, of either sign, gives +1.
+    """Binary weight of a hidden weight: +1 if x >= 0, else -1. Zero, of either sign, gives +1.
 
     x: numpy array or torch tensor of any shape and any signed dtype; the result has the same kind, shape and dtype.
     """
@@ -49,12 +49,12 @@ def sign(x: Array) -> Array:
 
 
 def metaplastic_update(hidden: Array, step: Array, f: Consolidation) -> Array:
-    """The hidden weights after one step: h - u*f(h) where sign(h)*u > 0, else h - u.
+    """The hidden weights after one step: h - u*f(h) if sign(h)*u > 0, else h - u.
 
     hidden: h, any shape. step: u, what an ordinary optimizer would subtract (learning rate included), of the same
     kind, shape and dtype. f: the consolidation function. Returns a new array and changes neither argument.
 
-    Raises TypeError where hidden and step differ in kind or dtype, ValueError where they differ in shape.
+    Raises TypeError if hidden and step differ in kind or dtype, ValueError if they differ in shape.
     """
     xp = _library(hidden)
     if _library(step) is not xp or hidden.dtype != step.dtype:
@@ -84,7 +84,7 @@ class Consolidation(ABC):
 
     @property
     def is_plain(self) -> bool:
-        """True where f = 1 everywhere, so that no step needs gating."""
+        """True if f = 1 everywhere, so that no step needs gating."""
         return False
 
     def __call__(self, hidden: Array) -> Array:

@@ -1,15 +1,15 @@
 """What compiled forms know of the consolidation functions: one table for all of them.
 
     form                                       knows                 any other function
-    fused, CPU: kernels.update                 closed forms, Table   the clear form: torch's operations
-    fused, GPU: kernels.update_gpu             closed forms          shares that torch computes before
+    fused, CPU: optim.fused_cpu                closed forms, Table   the reference form: torch's operations
+    fused, GPU: optim.fused_gpu                closed forms          shares that torch computes before
     CUDA graph: optim.can_be_captured          built-in functions    the optimizer's step is not captured
-    on-line, float: kernels.online_float       closed forms          the clear form: numpy
-    on-line, integers: kernels.online, device  every function, as a table of 8-bit gates
-    learning engine: lowering                  linear, quadratic     the nearest of these, or a refusal
+    on-line, float: compiled.floating          closed forms          the reference form: numpy
+    on-line, integers: compiled.fixed, device  every function, as a table of 8-bit gates
+    learning engine: rule.lowering             linear, quadratic     the nearest of these, or a refusal
 
 A function is known by its exact type. A subclass may compute something else, so it is any other function, as are those
-of the user's own. `tests/test_gates.py` holds each form to the equations for each function.
+of the user's own. `tests/rule/test_gates.py` holds each form to the equations for each function.
 """
 
 from __future__ import annotations

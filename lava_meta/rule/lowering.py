@@ -1,4 +1,4 @@
-"""The declared rule in the language of Lava's learning engine, where the engine can express it.
+"""The declared rule in the language of Lava's learning engine, if the engine can express it.
 
 The engine adds products. Each has one dependency (x0: the input spiked; y0: the neuron spiked; u0: always), a scale
 2**k with k from -7 to 8, and factors: the traces y1 and y2 that the neuron sends, the weight w, the tag t, sgn(.) of
@@ -9,11 +9,11 @@ weight, the weight its sign times 128. With y1 = e, what a synapse with an activ
     quadratic   f = 1 - (t/T)**2     dt = -e + e t**2/(2T**2) + |e| t|t|/(2T**2)
     plain       f = 1                dt = -e
 
-The two terms of a gate add where the step shrinks |t|, and cancel where it does not. T is a power of two, in units of
-the tag; the unit is free: a hidden weight h has the tag t = scale * h. Where inputs are spikes, 0 or 1, every product
-depends on x0; where they are signs, sent as spikes for +1, e stands for (2 x0 - 1) e, which takes five products.
+The two terms of a gate add if the step shrinks |t|, and cancel if it does not. T is a power of two, in units of
+the tag; the unit is free: a hidden weight h has the tag t = scale * h. If inputs are spikes, 0 or 1, every product
+depends on x0; if they are signs, sent as spikes for +1, e stands for (2 x0 - 1) e, which takes five products.
 
-Which functions the expressions above are for is said once, in `lava_meta/rule/gates.py`.
+Which functions the expressions above are for stands once, in `lava_meta/rule/gates.py`.
 
 In floating point nothing rounds and nothing clamps a tag: past T the gate turns negative. In fixed point
 
@@ -23,7 +23,7 @@ In floating point nothing rounds and nothing clamps a tag: past T the gate turns
 
 |t| is therefore written as t*w/128, which keeps the bits that t*sgn(t) would lose; a step of 1 in e moves a tag by
 `step`, a power of two; and tags saturate at 256, where T should be. A shift to the right rounds down, whatever the
-sign, which would push all tags below zero by and by: the trace y3 gives back what is lost in the mean. A weight
+sign, which would gradually push all tags below zero: the trace y3 gives back what is lost in the mean. A weight
 follows its tag in two steps, because sgn(0) = 0 and the declared sign of 0 is +1: when the neuron spikes (y0) it
 becomes 64 (sgn(t) + sgn(t+1)), which is never 0, and in the next step 128 times its own sign.
 
@@ -128,12 +128,12 @@ class EngineRule:
 
     declared: the consolidation function asked for, of h. consolidation: the one expressed, of h as well.
     scale: tag units of a unit of h. T: where the expressed gate reaches 0, in units of the tag (inf without a gate).
-    step: tag units by which a trace y1 of 1 lowers a synapse. rounding: mean of the trace y3 where y1 is not 0 (0: none
+    step: tag units by which a trace y1 of 1 lowers a synapse. rounding: mean of the trace y3 if y1 is not 0 (0: none
     is needed). tags, weights: the products of dt and dw.
     mean_distance, max_distance: of the expressed from the declared gate, from h = 0 to `reach`, where the declared
     gate has fallen to 0.01 or its table ends; the expressed gate counts as 0 past T.
 
-    Raises ConversionError where a product can leave 32 bits: the engine would go on with garbage.
+    Raises ConversionError if a product can leave 32 bits: the engine would go on with garbage.
     """
 
     declared: Consolidation
@@ -197,7 +197,7 @@ class EngineRule:
         ]
         if self.rounding:
             lines.insert(
-                -1, f"          y3 = {self.rounding:g} in the mean where e is not 0: what is lost by rounding down"
+                -1, f"          y3 = {self.rounding:g} in the mean if e is not 0: what is lost by rounding down"
             )
         return "\n".join(lines)
 
@@ -234,7 +234,7 @@ def lower(
     "nearest" in the mean over h, "linear" or "quadratic", with the T that is nearest (with a given scale, among the T
     that are a power of two of tag units); "refuse" raises instead.
 
-    Raises ConversionError naming the part that cannot be lowered, ValueError for an unknown word, TypeError or
+    Raises ConversionError naming what cannot be lowered, ValueError for an unknown word, TypeError or
     ValueError for a rule that is no consolidation function.
     """
     rule = as_consolidation(rule, np.zeros(0))
@@ -364,7 +364,7 @@ def _fixed(gate: Consolidation, T: float) -> tuple[float, list[Product]]:
 
 
 def _of_signs(products: list[Product]) -> list[Product]:
-    """(2 x0 - 1) in place of x0 where e stands; |e| acts whatever the input."""
+    """(2 x0 - 1) instead of x0 where e stands; |e| acts whatever the input."""
     found: list[Product] = []
     for product in products:
         if "y2" in product.factors:
@@ -378,7 +378,7 @@ def _of_signs(products: list[Product]) -> list[Product]:
 def _given_back(products: list[Product]) -> tuple[float, list[Product]]:
     """The mean of y3, and its products: half of the last bit of each product that is shifted, as near as scales allow.
 
-    The unit is 2^-7 of a tag. Beside u0, the products of x0 drop more where the input spiked.
+    The unit is 2^-7 of a tag. Beside u0, the products of x0 drop more if the input spiked.
     """
     lost = {
         dependency: sum(2.0 ** (p.exponent + 6) for p in products if p.shift and p.dependency == dependency)

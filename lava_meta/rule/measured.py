@@ -42,7 +42,7 @@ def consolidation_from_csv(path: str | os.PathLike[str], reach: float = 1.0, smo
     are never negative.
 
     Raises `FormatError` naming the file, the line or pulse, and what to do; `ValueError` for a reach or smoothing that
-    is none; `OSError` where there is no file.
+    is none; `OSError` if there is no file.
     """
     if isinstance(reach, bool) or not isinstance(reach, (int, float)) or not 0 < reach < math.inf:
         raise ValueError(f"reach is {reach!r}; it is the positive |h| that the last conductance stands for")

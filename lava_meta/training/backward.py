@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from lava_meta.jit import njit
 
 LARGEST = 127 * 128 + 63
 _F = np.float32

@@ -24,11 +24,11 @@ from torch import nn
 from lava_meta.data.scenarios import Scenario
 from lava_meta.io.learned import Learned, added, learned_of
 from lava_meta.optim.threads import torch_threads
+from lava_meta.progress import TrainingProgress
 from lava_meta.training.evaluation import device_of, evaluate
 from lava_meta.training.history import EpochRecord
 from lava_meta.training.methods import Method
 from lava_meta.training.metrics import AccuracyMatrix
-from lava_meta.training.progress import TrainingProgress
 from lava_meta.training.random_numbers import own_random_numbers
 from lava_meta.training.run import Run, Task
 from lava_meta.training.run_folder import RunFolder, describe, m_in_folder, open_run
@@ -47,6 +47,9 @@ class TrainResult:
     matrix: AccuracyMatrix
     history: list[EpochRecord] = field(repr=False)
     out: Path | None = None
+
+    def _repr_html_(self) -> str:
+        return self.matrix._repr_html_()
 
 
 def train(

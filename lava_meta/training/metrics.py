@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.errors import FormatError
+from lava_meta.html import Shaded, table
 from lava_meta.io.files import read_json, reading, write_json, write_text
 
 
@@ -154,6 +155,20 @@ class AccuracyMatrix:
             acc = self.acc(part) if part else math.nan
             lines.append(f"{part:5}  {cells}" + ("" if math.isnan(acc) else f"  {100 * acc:5.1f}"))
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        parts, tests = self.parts, len(self.names)
+        return f"AccuracyMatrix({parts} parts, {tests} tests, ACC {100 * self.acc():.1f} %)"
+
+    def _repr_html_(self) -> str:
+        """As `str`, with the accuracies shaded."""
+        rows = []
+        for part, row in enumerate(self.values.tolist()):
+            cells = ["-" if math.isnan(v) else Shaded(f"{100 * v:.1f}", v) for v in row]
+            acc = self.acc(part) if part else math.nan
+            rows.append([part, *cells, "" if math.isnan(acc) else f"{100 * acc:.1f}"])
+        heads = [task_name(task) for task in range(len(self.names))]
+        return table(["after", *heads, "ACC"], rows, "Test accuracy (%)")
 
     def columns(self) -> list[str]:
         """The tests as columns of a table: "task 1: digits test, permutation 1"."""

@@ -13,11 +13,11 @@ from lava_meta.data import Images
 from lava_meta.data.datasets import batches
 from lava_meta.data.scenarios import Scenario
 from lava_meta.optim.threads import BusyCores, threads_for
+from lava_meta.progress import TrainingProgress
 from lava_meta.training.divergence import check_losses, check_weights, warn_of_closed_layers
 from lava_meta.training.evaluation import device_of, has_statistics
 from lava_meta.training.history import EpochRecord, History
 from lava_meta.training.methods import Hooks, Method
-from lava_meta.training.progress import TrainingProgress
 from lava_meta.training.random_numbers import order_of_images
 from lava_meta.training.settings import TrainSettings
 from lava_meta.training.state import Checkpoints, RunState

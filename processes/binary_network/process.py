@@ -5,8 +5,8 @@ from __future__ import annotations
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 
-from lava_meta.graph import BinaryGraph
-from lava_meta.graph.packed.network import PackedNetwork
+from lava_meta.graph import Graph
+from lava_meta.graph.packed.compiled import compiled
 from lava_meta.processes.ring import Ring
 
 
@@ -28,13 +28,13 @@ class BinaryNetwork(AbstractProcess):
 
     _runtime = None  # Lava's `__del__` reads it, even where `__init__` has raised
 
-    def __init__(self, *, graph: BinaryGraph, lanes: int = 1, output: str = "readout", name: str | None = None) -> None:
+    def __init__(self, *, graph: Graph, lanes: int = 1, output: str = "readout", name: str | None = None) -> None:
         if lanes < 1:
             raise ValueError(f"lanes is {lanes}; a time step takes at least one image")
         shapes = {name: (lanes, layer.n_out) for name, layer in graph.named_layers()} | {"classes": (lanes,)}
         if output not in shapes:
             raise ValueError(f"output is {output!r}; this network has {', '.join(shapes)}")
-        super().__init__(graph=graph, network=PackedNetwork(graph), output=output, name=name)
+        super().__init__(graph=graph, network=compiled(graph), output=output, name=name)
         self.s_in = InPort(shape=(lanes, graph.n_in))
         self.out = OutPort(shape=shapes[output])
 
@@ -57,9 +57,9 @@ class StreamedNetwork(AbstractProcess):
     _runtime = None  # Lava's `__del__` reads it, even where `__init__` has raised
 
     def __init__(
-        self, *, graph: BinaryGraph, lanes: int, inlet: Ring, outlets: dict[str, Ring], name: str | None = None
+        self, *, graph: Graph, lanes: int, inlet: Ring, outlets: dict[str, Ring], name: str | None = None
     ) -> None:
-        network = PackedNetwork(graph)
+        network = compiled(graph)
         images = inlet.shape[0]
         shapes = {name: (images, layer.n_out) for name, layer in graph.named_layers()}
         if lanes < 1 or images % lanes:

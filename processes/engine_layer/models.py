@@ -72,7 +72,7 @@ class _Neurons(PyLoihiProcessModel):
             self.balance[:] = sums
         self.s_out.send(neurons.fire(sums if s.engine_rule.inputs == "spikes" else 2 * sums - self.balance))
         error = self.e_in.recv()
-        traces = dict.fromkeys(("y1", "y2", "y3"), np.zeros(s.n_out, np.int64))
+        traces = form.no_traces(s.n_out)
         if moment == s.engine_steps and self.learning[0]:
             traces = neurons.learn(error if self.feedback is None else error @ self.feedback)
         self.bap_out.send(np.full(s.n_out, moment == form.SPIKE_BACK))
@@ -87,7 +87,7 @@ class _Neurons(PyLoihiProcessModel):
     def _ready(self) -> form.EngineNeurons:
         """The neurons, which work in place on this model's Vars. Lava sets these only after the model is made."""
         if self.neurons is None:
-            self.neurons = form.make_neurons(self.settings, {name: getattr(self, name) for name in NEURON_STATE})
+            self.neurons = form.EngineNeurons(self.settings, {name: getattr(self, name) for name in NEURON_STATE})
         return self.neurons
 
 

@@ -11,7 +11,7 @@ from lava.magma.core.process.process import ProcessParameters
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lava_meta.online_learning.backend import make_layer
+from lava_meta.online_learning.forms import make_layer
 from lava_meta.online_learning.reference import STATE, Layer
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 

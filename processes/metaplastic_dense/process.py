@@ -38,7 +38,7 @@ class MetaplasticDense(AbstractProcess):
     settings: sizes, rule, precision and seed. The tag of the run configuration must fit: "fixed_pt" for bits,
     "floating_pt" for "float". state: where it starts, by default drawn from the seed. feedback: fixed matrix
     (classes, n_out) of signs through which the layer sees the readout's error directly. shared: arrays from
-    `processes.actors.shared_array`, in the shapes of the state, which the running layer then uses as its own.
+    `shared_memory.shared_array`, in the shapes of the state, which the running layer then uses as its own.
     """
 
     def __init__(

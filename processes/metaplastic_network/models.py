@@ -20,7 +20,7 @@ class MetaplasticNetworkModel(PyAsyncProcessModel):
 
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
-        self.engine = LocalEngine(*proc_params["engine"])
+        self.engine = LocalEngine(proc_params["network"], proc_params["lanes"], compiled=True)
         self.images, self.labels = proc_params["images"], proc_params["labels"]
         self.progress = proc_params["progress"]
         self.time_step = 0  # for the supervisor, which watches its progress

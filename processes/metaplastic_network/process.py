@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from lava.magma.core.process.process import AbstractProcess
 
-from lava_meta.online_learning.backend import Front, State
-from lava_meta.online_learning.settings import LayerSettings
+from lava_meta.online_learning.network import PlasticNetwork
 
 
 class MetaplasticNetwork(AbstractProcess):
@@ -18,31 +15,22 @@ class MetaplasticNetwork(AbstractProcess):
     time step of ports costs Lava's simulator more than the step of learning. It follows Lava's asynchronous protocol:
     a run of N steps learns the next N groups of `lanes` images.
 
-    All of it lies in memory that the user's process shares (`processes.actors.shared_array`): `images` (n, n_in) int16
-    and `labels` (n,) int32, from which groups are taken in order; `states`, one a layer; `progress` int64 (2,), the
+    All of it lies in memory that the user's process shares (`shared_memory.shared_array`): `images` (n, n_in) int16
+    and `labels` (n,) int32, from which groups are taken in order; the network's states; `progress` int64 (2,), the
     next image and how many were classified right before they were learned. A step past the last whole group ends the
     run with a `DataError`.
 
-    settings, feedback, front: as for `online_learning.engine.LocalEngine`.
+    network: whose states lie in shared memory.
     """
 
     def __init__(
         self,
         *,
-        settings: Sequence[LayerSettings],
-        states: Sequence[State],
+        network: PlasticNetwork,
         images: np.ndarray,
         labels: np.ndarray,
         progress: np.ndarray,
-        feedback: Sequence[np.ndarray | None],
         lanes: int = 1,
-        front: Front | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(
-            engine=(tuple(settings), tuple(states), tuple(feedback), lanes, True, front),
-            images=images,
-            labels=labels,
-            progress=progress,
-            name=name,
-        )
+        super().__init__(network=network, images=images, labels=labels, progress=progress, lanes=lanes, name=name)

@@ -239,7 +239,7 @@ def test_the_scale_of_the_inputs_on_the_command_line(own_model: Path) -> None:
     for words, code, message in (
         ((), 1, "pass raw=True"),
         (("--mean", "33", "--std", "78"), 1, "mean=33 lies outside"),
-        (("--mean", "0.1,x", "--std", "1"), 2, "give a number, or one for each channel"),
+        (("--mean", "0.1,x", "--std", "1"), 2, "give a number, or one per channel"),
     ):
         done = lava_meta(*command, *words, cwd=own_model)
         assert done.returncode == code

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.machinery
-import multiprocessing
 import sys
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+from children import actors
 
 pytest.importorskip("lava.magma")
 
@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
 @pytest.fixture(autouse=True)
 def _nothing_runs_afterwards():
     yield
-    assert multiprocessing.active_children() == []
+    assert actors() == []
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,10 @@ import ast
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,24 @@ def test_the_script_without_a_chip_says_so(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["run.py", "--backend", "loihi"])
     assert stock_script.main() == 1
     assert "needs a Loihi 2 chip and Intel's extension of Lava" in capsys.readouterr().err
+
+
+def test_the_script_that_is_killed_leaves_no_actors(folder):
+    process = subprocess.Popen([sys.executable, str(folder / "run.py")], start_new_session=True)
+    forked = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while len(forked.read_text().split()) < 5:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    try:
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+    except ProcessLookupError:  # nothing of its group is left
+        return
+    os.killpg(process.pid, signal.SIGKILL)
+    pytest.fail("actors stayed")
 
 
 def test_the_script_imports_lava_numpy_and_scipy_only(folder):

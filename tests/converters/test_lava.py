@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 import tracemalloc
@@ -11,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from children import actors
 
 pytest.importorskip("lava.magma")
 
@@ -55,7 +55,7 @@ def graph() -> BinaryGraph:
 @pytest.fixture(autouse=True)
 def _nothing_runs_afterwards():
     yield
-    assert multiprocessing.active_children() == []
+    assert actors() == []
 
 
 @pytest.mark.parametrize("form", ["packed", "floating_pt", "fixed_pt"])
@@ -87,7 +87,7 @@ def test_lanes_and_sets_follow_one_another_without_a_restart(graph, message, mon
             pids = set()
             for n in (1, 6, 7, 8, 40):  # less than, exactly and more than one batch, several rings full
                 assert np.array_equal(net.predict(images[:n], lanes=lanes), expected[:n])
-                pids.add(tuple(sorted(child.pid for child in multiprocessing.active_children())))
+                pids.add(tuple(actors()))
             assert len(pids) == 1
 
 
@@ -96,7 +96,7 @@ def test_without_a_block_each_call_starts_and_ends_its_own(graph):
     net = LavaNetwork(graph)
     assert np.array_equal(net.sums(images), graph.sums(images))
     assert net.sums(images).dtype == np.int64
-    assert multiprocessing.active_children() == []
+    assert actors() == []
 
 
 def test_one_hidden_layer(graph):
@@ -158,7 +158,7 @@ def test_a_dead_actor_is_an_error_and_the_next_call_works(graph):
     images = random_images(graph, 5)
     with LavaNetwork(graph) as net:
         net.predict(images)
-        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        os.kill(actors()[0], signal.SIGKILL)
         with pytest.raises(RunError, match="killed by SIGKILL"):
             net.predict(images)
         assert np.array_equal(net.predict(images), graph.predict(images))
@@ -182,7 +182,7 @@ def test_an_interrupt_in_the_middle_leaves_nothing_half_done(graph, monkeypatch)
     with LavaNetwork(graph) as net:
         with pytest.raises(KeyboardInterrupt):
             net.predict(images, lanes=2)
-        assert multiprocessing.active_children() == []
+        assert actors() == []
         assert np.array_equal(net.predict(images, lanes=2), graph.predict(images))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import snntorch as snn
 import torch
+from children import actors
 from torch import nn
 
 import lava_meta
@@ -114,7 +114,7 @@ def test_lava_gives_snntorchs_spikes_in_every_layer(mechanism):
         assert np.array_equal(net.predict(images[:70], 12), counts[:70].argmax(axis=1))
         trains = rng.integers(0, max_level, (7, 3, sizes[0]), endpoint=True)
         assert np.array_equal(net.spikes(trains, layers=["output"])["output"], model_spikes(model, trains)["output"])
-    assert multiprocessing.active_children() == []
+    assert actors() == []
 
 
 @pytest.mark.lava

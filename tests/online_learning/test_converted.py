@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import lava_meta
+from lava_meta.converters.online import online
 from lava_meta.data import Dataset, load_dataset
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
 from lava_meta.nn import BinaryConvNet, BinaryMLP
-from lava_meta.online_learning import Learner, OnlineRule, load_learner, online
+from lava_meta.online_learning import Learner, OnlineRule, load_learner
 from lava_meta.online_learning.reference import STATE
 
 

@@ -8,6 +8,8 @@ import torch
 from online_oracle import readout_step
 from own_function import Soft
 
+import lava_meta
+from lava_meta.converters.online import online
 from lava_meta.data import Dataset, Images, load_dataset
 from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.errors import DataError, DivergenceError, FormatError
@@ -20,14 +22,13 @@ from lava_meta.online_learning import (
     hidden_histogram,
     is_learner,
     load_learner,
-    online,
     saturation,
     threshold_drift,
 )
 from lava_meta.online_learning import draws as random_draws
-from lava_meta.online_learning.backend import make_layer
 from lava_meta.online_learning.class_errors import ClassError
 from lava_meta.online_learning.compiled.fixed import CompiledLayer
+from lava_meta.online_learning.forms import make_layer
 from lava_meta.online_learning.reference import STATE, FixedLayer, FloatLayer, initial_state
 from lava_meta.rule import (
     Constant,
@@ -99,7 +100,7 @@ def test_errors_pass_down_as_autograd_passes_them_through_binary_weights_and_the
     inputs = torch.tensor(x, dtype=torch.float32, requires_grad=True)
     w = torch.tensor(weight, dtype=torch.float32)
     distance = inputs @ w - 0.1 * w.sum(0)
-    window = (distance.abs() <= 5 / 8 * torch.tensor(layer.deviation)).float()
+    window = (distance.abs() <= 5 / 8 * torch.tensor(layer.state["deviation"])).float()
     assert 0 < window.sum() < 16
     (distance * window * torch.tensor(error)).sum().backward()
 
@@ -182,8 +183,8 @@ def test_levels_forgetting_and_frozen_synapses_equal_the_twin_to_the_bit(bits, c
         form(settings, state) for form, state in zip((FixedLayer, CompiledLayer), copies(settings, 2), strict=True)
     )
     for layer in (twin, compiled):
-        layer.set_thresholds(np.arange(23) - 11)
-        np.testing.assert_array_equal(layer.integer_thresholds(), np.arange(23) - 11)
+        layer.neurons.set_thresholds(np.arange(23) - 11)
+        np.testing.assert_array_equal(layer.neurons.integer_thresholds(), np.arange(23) - 11)
     before = twin.hidden.copy()
     for _ in range(100):
         x = generator.integers(0, settings.max_level + 1, (2, 37)) * (generator.random((2, 37)) < 0.5)
@@ -217,7 +218,8 @@ def test_the_compiled_float_layer_equals_its_twin_within_rounding(consolidation,
     rule = OnlineRule(lr=0.05, consolidation=consolidation, memory=300 if readout else None)
     settings = LayerSettings(37, 23, readout, "float", rule, input_mean=0.0 if readout else 0.3, max_level=16)
     twin, compiled = (
-        make_layer(settings, state, fast) for fast, state in zip((False, True), copies(settings, 2), strict=True)
+        make_layer(settings, state, compiled=fast)
+        for fast, state in zip((False, True), copies(settings, 2), strict=True)
     )
     assert (type(twin) is type(compiled)) == (consolidation.kind == "table")  # which the kernels do not know
     for _ in range(100):
@@ -342,6 +344,75 @@ def test_a_saved_learner_resumes_to_the_identical_state(digits, precision, tmp_p
     whole.save(tmp_path / "b.safetensors")
     a, b = (load_learner(tmp_path / name) for name in ("a.safetensors", "b.safetensors"))
     np.testing.assert_array_equal(a.predict(digits.test.x), b.predict(digits.test.x))
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("inputs", ["spikes", "pixels"])
+def test_partial_fit_is_fit_without_its_shuffling(digits, lanes, inputs) -> None:
+    """`fit` shuffles by (seed, 1, parts learned before): the same images by hand, in one call and in several."""
+    settings = {"backend": "kernels", "seed": 5, "lanes": lanes, "inputs": inputs, "max_level": 16}
+    mean = {"spikes": 0.4, "pixels": 0.3}[inputs]
+    whole, one_call, several = (Learner([64, 30, 10], input_mean=mean, **settings) for _ in range(3))
+    whole.fit(digits.train, images=60)
+    order = np.random.default_rng([5, 1, 0]).permutation(len(digits.train))[:60]
+    x, y = digits.train.x[order], digits.train.y[order]
+    assert one_call.partial_fit(x, y) is one_call
+    with several:
+        for start in range(0, 60, lanes):
+            several.partial_fit(x[start : start + lanes].numpy(), y[start : start + lanes].tolist())
+    for learner in (one_call, several):
+        for a, b in zip(whole.states, learner.states, strict=True):
+            assert_same(a, b)
+
+
+def test_partial_fit_takes_one_image_and_the_first_sets_the_mean(digits, tmp_path) -> None:
+    learner = Learner([64, 30, 10], backend="oracle", max_level=16)
+    learner.partial_fit(digits.train.x[0], digits.train.y[0]).partial_fit(digits.train.x[1].numpy(), 3)
+    assert learner.input_mean == float((digits.train.x[0] > 8).numpy().mean())
+    assert [state["images"][0] for state in learner.states] == [2, 2]
+    assert [one.scenario for one in learner.learned] == ["images of the user's own"]
+    learner.save(tmp_path / "learner.safetensors")
+    again = load_learner(tmp_path / "learner.safetensors")
+    for one in (learner, again):
+        one.partial_fit(digits.train.x[2:9], digits.train.y[2:9])
+    for a, b in zip(learner.states, again.states, strict=True):
+        assert_same(a, b)
+
+
+@pytest.mark.lava
+def test_partial_fit_in_lava(digits) -> None:
+    twin, lava = (Learner([64, 12, 10], backend=backend, max_level=16) for backend in ("oracle", "lava"))
+    with lava:
+        for learner in (twin, lava):
+            for i in range(3):
+                learner.partial_fit(digits.train.x[10 * i : 10 * i + 10], digits.train.y[10 * i : 10 * i + 10])
+    for a, b in zip(twin.states, lava.states, strict=True):
+        assert_same(a, b)
+
+
+def test_what_partial_fit_refuses_is_named(digits) -> None:
+    learner = Learner([64, 10], backend="oracle", max_level=16, lanes=2)
+    x, y = digits.train.x[:4], digits.train.y[:4]
+    for images, classes, error, message in (
+        (x[:3], y[:3], ValueError, "a multiple of the 2 lanes"),
+        (x, y.float(), ValueError, "y is float32"),
+        (x[:0], y[:0], DataError, "no images in x of shape"),
+        (x, y[:2], DataError, "4 images but 2 labels"),
+        (x.float(), y, TypeError, "x is torch.float32"),
+        (x + 7, y, DataError, "above max_level = 16"),
+        (x, y + 9, DataError, "labels run from"),
+        (x.flatten(1)[:, :60], y, ValueError, "takes 64 pixels"),
+    ):
+        with pytest.raises(error, match=message):
+            learner.partial_fit(images, classes)
+
+
+def test_convert_gives_the_network_that_a_learner_is_now(digits) -> None:
+    learner = Learner([64, 30, 10], backend="kernels", timeout=7.0)
+    learner.fit(digits.train, images=100)
+    network = lava_meta.convert(learner)
+    assert network.learned == learner.learned
+    np.testing.assert_array_equal(network.predict(learner.encode(digits.test.x)), learner.predict(digits.test.x))
 
 
 @pytest.mark.parametrize("precision", ["float", 8])

@@ -21,8 +21,8 @@ from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.nn import BinaryMLP
 from lava_meta.optim import threads
 from lava_meta.optim.threads import LEAST_PRODUCT, SHARE_OF_PRODUCT, BusyCores, in_parts, threads_for
+from lava_meta.progress import TrainingProgress
 from lava_meta.training import TrainResult, TrainSettings, train
-from lava_meta.training.progress import TrainingProgress
 
 
 @pytest.fixture(autouse=True)

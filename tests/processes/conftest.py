@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import sys
@@ -12,18 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from children import children
+from interpreters import end_what_was_begun
 
 TOYS = Path(__file__).parent / "toys"
 sys.path.insert(0, str(TOYS))
-
-
-def children() -> set[int]:
-    """The process ids of this process's living children."""
-    found: set[int] = set()
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends meanwhile
-            found |= {int(pid) for pid in (task / "children").read_text().split()}
-    return found
 
 
 def leftovers() -> dict[str, set]:
@@ -49,3 +41,10 @@ def nothing_left() -> Iterator[None]:
             break
         time.sleep(0.05)
     assert not new
+
+
+@pytest.fixture(autouse=True)
+def nothing_begun_stays() -> Iterator[None]:
+    """Ends the interpreters that a failed test leaves."""
+    yield
+    end_what_was_begun()

@@ -12,10 +12,11 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.dense.process import LearningDense
 from lava.proc.io.source import RingBuffer
 
+from lava_meta.converters.online import online
 from lava_meta.data import load_dataset
 from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.errors import RunError
-from lava_meta.online_learning import LayerSettings, Learner, OnlineRule, online
+from lava_meta.online_learning import LayerSettings, Learner, OnlineRule
 from lava_meta.online_learning.learning_engine.synapses import EngineSynapses
 from lava_meta.online_learning.reference import STATE
 from lava_meta.processes.error_neurons.process import ErrorNeurons

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from lava.magma.core.run_configs import Loihi2SimCfg
 
+from lava_meta.converters.online import online
 from lava_meta.data import load_dataset
 from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.errors import DataError, RunError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
-from lava_meta.online_learning import LayerSettings, Learner, OnlineRule, online
+from lava_meta.online_learning import LayerSettings, Learner, OnlineRule
 from lava_meta.online_learning.backend import LocalEngine
+from lava_meta.online_learning.network import PlasticNetwork
 from lava_meta.online_learning.reference import STATE, initial_state
 from lava_meta.processes.error_neurons.process import ErrorNeurons
 from lava_meta.processes.labelled_source.process import LabelledSource
@@ -125,7 +127,7 @@ def test_a_network_of_ones_own_in_ten_lines(nothing_left) -> None:
 
     settings = [hidden.proc_params["settings"], readout.proc_params["settings"]]
     states = [initial_state(s, np.random.default_rng(s.seed)) for s in settings]
-    twin = LocalEngine(settings, states, [None])
+    twin = LocalEngine(PlasticNetwork(settings, states, [None]))
     assert correct == twin.learn(images, labels)
     np.testing.assert_array_equal(learned, states[0]["hidden"])
 

@@ -10,16 +10,18 @@ import pytest
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.io.source import RingBuffer
 
+from lava_meta.converters.online import online
 from lava_meta.errors import ConversionError, RunError
-from lava_meta.online_learning import LayerSettings, OnlineRule, online
+from lava_meta.online_learning import LayerSettings, OnlineRule
 from lava_meta.online_learning.backend import LocalEngine
+from lava_meta.online_learning.network import PlasticNetwork
 from lava_meta.online_learning.reference import STATE, initial_state
-from lava_meta.processes.actors import shared_array
 from lava_meta.processes.error_neurons.process import ErrorNeurons
 from lava_meta.processes.labelled_source.process import LabelledSource
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 from lava_meta.processes.metaplastic_network.process import MetaplasticNetwork
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
+from lava_meta.processes.shared_memory import shared_array
 
 pytestmark = pytest.mark.lava
 RULE = OnlineRule(lr=0.05)
@@ -79,7 +81,7 @@ def twin(count: int) -> list[dict[str, np.ndarray]]:
     images, labels = grey(60)
     spikes = (images > images.mean(axis=1, keepdims=True)).astype(np.int8)
     states = states_of(layer_settings())
-    LocalEngine(layer_settings(), states, [None, None]).learn(spikes[:count], labels[:count])
+    LocalEngine(PlasticNetwork(layer_settings(), states, [None, None])).learn(spikes[:count], labels[:count])
     return states
 
 
@@ -130,12 +132,10 @@ def test_a_network_in_one_process_says_that_its_images_are_exhausted(nothing_lef
     )
     with loggers_unchanged():
         process = MetaplasticNetwork(
-            settings=settings,
-            states=shared_states(settings),
+            network=PlasticNetwork(settings, shared_states(settings), []),
             images=images,
             labels=labels,
             progress=progress,
-            feedback=[],
             lanes=2,
         )
     with Supervised(process, Loihi2SimCfg(select_tag="fixed_pt")) as run:

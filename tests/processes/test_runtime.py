@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ import pytest
 pytest.importorskip("lava.magma")
 
 import lava_toys as toys
+from children import actors
 from lava.magma.core.process.process import ProcessServer
 from lava.magma.core.run_conditions import RunContinuous, RunSteps
 from lava.magma.core.run_configs import Loihi2HwCfg, Loihi2SimCfg
@@ -73,7 +73,7 @@ def test_channels_are_memory_without_a_name():
     _, taker = toys.pair()
     with supervised(taker) as run:
         run.steps(1)
-        for pid in ["self", *(child.pid for child in multiprocessing.active_children())]:
+        for pid in ["self", *actors()]:
             assert not named(pid)
 
 
@@ -153,7 +153,7 @@ def test_an_actor_killed_between_runs_is_noticed():
     _, taker = toys.pair()
     with supervised(taker) as run:
         run.steps(1)
-        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        os.kill(actors()[0], signal.SIGKILL)
         with pytest.raises(RunError, match="killed by SIGKILL"):
             run.steps(1)
 

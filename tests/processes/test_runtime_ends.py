@@ -2,89 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
-from pathlib import Path
 
 import pytest
+from interpreters import actors, assert_gone, begin
 
 pytest.importorskip("lava.magma")
 
 pytestmark = [pytest.mark.lava, pytest.mark.timeout(120)]
-
-PRELUDE = f"""
-import sys
-sys.path[:0] = {[str(Path(__file__).parent / "toys"), str(Path(__file__).parents[1] / "support")]!r}
-import multiprocessing, os, signal, time
-# A shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-import lava_toys as toys
-from lava.magma.core.run_configs import Loihi2SimCfg
-from lava_meta.errors import RunError
-from lava_meta.processes.runtime import Supervised
-from shared_memory import named
-
-def announce():
-    pids = [child.pid for child in multiprocessing.active_children()]
-    assert not any(map(named, pids))  # looked at here, where they surely run still
-    print(*pids, flush=True)
-"""
-
-
-begun: list[subprocess.Popen] = []
-
-
-@pytest.fixture(autouse=True)
-def _end_what_was_begun():
-    """Should a test fail, its actors must not stay and spin."""
-    yield
-    while begun:
-        process = begun.pop()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-def begin(code: str, **environment: str) -> subprocess.Popen:
-    """Run `code` after the prelude, in a process group of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + textwrap.dedent(code)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, **environment},
-    )
-    begun.append(process)
-    return process
-
-
-def actors(process: subprocess.Popen) -> list[int]:
-    """The process ids that `announce` printed; they may have ended since."""
-    assert process.stdout is not None
-    pids = [int(pid) for pid in process.stdout.readline().split()]
-    assert len(pids) == 3, process.communicate()
-    return pids
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits for its parent to notice does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):  # the latter when it ends between open and read
-        return False
-
-
-def assert_gone(pids: list[int]) -> None:
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and any(map(alive, pids)):
-        time.sleep(0.02)
-    assert not [pid for pid in pids if alive(pid)]
 
 
 @pytest.mark.parametrize("trouble", ["", "spin", "sleep"])
@@ -113,7 +40,7 @@ def test_control_c_that_the_parent_answers_otherwise_does_not_disturb_the_run(st
         _, taker = toys.pair("slow", at=-1)
         run = Supervised(taker, Loihi2SimCfg())
         {start}
-        while len(multiprocessing.active_children()) < 3:
+        while len(actors()) < 3:
             time.sleep(0.1)
         announce()
         time.sleep(0.5)
@@ -145,6 +72,51 @@ def test_control_c_at_any_moment_of_the_start():
         assert process.returncode == -signal.SIGINT
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, 0)
+
+
+# Python prints and drops an exception that leaves a weak reference's callback (every import runs one), `__del__` or a
+# callback of the garbage collector; Ctrl-C raises its own there if that is what the main thread is doing.
+def test_control_c_that_python_drops_while_the_network_compiles():
+    process = begin("""
+        class Dropping:
+            def __del__(self):
+                signal.raise_signal(signal.SIGINT)
+
+        class Config(Loihi2SimCfg):
+            def select(self, *arguments):
+                Dropping()
+                return super().select(*arguments)
+
+        _, taker = toys.pair()
+        with Supervised(taker, Config()) as run:
+            run.steps(10**6)
+    """)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert "Exception ignored in: <function Dropping.__del__" in errors
+
+
+def test_control_c_that_python_drops_while_steps_run():
+    process = begin("""
+        import gc, threading
+
+        def drop(phase, info):
+            if threading.current_thread() is threading.main_thread():
+                signal.raise_signal(signal.SIGINT)
+
+        _, taker = toys.pair()
+        with Supervised(taker, Loihi2SimCfg()) as run:
+            run.start(10**6)
+            gc.callbacks.append(drop)
+            gc.set_threshold(1)
+            try:
+                run.wait()
+            finally:
+                gc.callbacks.clear()
+    """)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert "Exception ignored in: <function drop" in errors
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])

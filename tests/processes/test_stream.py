@@ -12,9 +12,9 @@ pytest.importorskip("lava.magma")
 from lava.magma.core.run_configs import Loihi2SimCfg
 
 from lava_meta.errors import RunError
-from lava_meta.processes.actors import shared_array
 from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised
+from lava_meta.processes.shared_memory import shared_array
 from lava_meta.processes.stream.process import PixelSource, Sink, Source
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("nothing_left")]

@@ -13,7 +13,7 @@ from own_function import Soft
 from torch import nn
 
 from lava_meta.nn import mark_binary
-from lava_meta.online_learning.backend import make_layer
+from lava_meta.online_learning.forms import make_layer
 from lava_meta.online_learning.reference import initial_state
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule
 from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, fused_cpu
@@ -126,7 +126,7 @@ def layer_of(case: Case, precision: Any, compiled: bool, limit: float) -> Any:
     """A readout of 50 units and 40 inputs whose limit is `limit`; f is of |h| / limit."""
     rule = OnlineRule(lr=1.0, consolidation=case.f, readout_limit=limit)
     settings = LayerSettings(40, 50, readout=True, precision=precision, rule=rule)
-    return make_layer(settings, initial_state(settings, np.random.default_rng(0)), compiled)
+    return make_layer(settings, initial_state(settings, np.random.default_rng(0)), compiled=compiled)
 
 
 @every_case

@@ -32,10 +32,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+
+from lava_meta.jit import njit
 
 BLOCK = 64  # units counted together: their signs make one word of output
 MOST_PRODUCTS = (2**32 - 1) // 255  # bytes that _count_products adds up without wrapping

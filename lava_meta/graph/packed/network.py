@@ -180,10 +180,3 @@ class PackedNetwork:
         if not self._convs:
             return pack(positive)[:, None]
         return pack(positive.reshape(-1, *self._convs[0].input_shape).transpose(0, 2, 3, 1))
-
-
-def classify(graph: BinaryGraph, images: Any, batch: int = 256) -> NDArray[Any]:
-    """Classes int64 (n,) of images (n, ...) of the graph's domain, by the compiled kernels, without Lava."""
-    network, x = PackedNetwork(graph), graph.check_images(images)
-    parts = [network.predict(x[start : start + batch]) for start in range(0, len(x), batch)]
-    return np.concatenate(parts)

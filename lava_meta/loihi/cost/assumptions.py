@@ -31,16 +31,16 @@ def assumptions(
     """All that the report takes for granted; `steps` is how long an image is held, in networks with time."""
     if steps is None:
         pace = (
-            "An image enters each time step, so that each neuron is updated once an image. Who waits for an answer "
-            "before the next image has as many updates of each neuron as the latency has steps."
+            "An image enters each time step, so each neuron is updated once per image. Waiting for an answer before "
+            "the next image takes as many updates of each neuron as the latency has steps."
         )
     else:
         pace = f"An image is held for {steps} time steps. Counts are sums over them; every neuron is updated in each."
     found = [
         Assumption(
-            f"{chip.name}: {chip.cores} cores a chip, up to {chip.neurons:,} neurons and "
-            f"{chip.synaptic_bytes // 1024} KB of synaptic memory a core, {chip.synapses:,} synapses a chip. Limits on "
-            "axons and on the memory of neuron programs are not public and not counted.",
+            f"{chip.name}: {chip.cores} cores per chip, up to {chip.neurons:,} neurons and "
+            f"{chip.synaptic_bytes // 1024} KB of synaptic memory per core, {chip.synapses:,} synapses per chip. "
+            "Limits on axons and on the memory of neuron programs are not public and not counted.",
             chip.source,
         ),
         Assumption(
@@ -48,7 +48,7 @@ def assumptions(
             f"weights of up to 8 bits, one of them for mixed signs: {LAVA}; headers: {OURS}",
         ),
         Assumption(
-            "A layer begins on a new core; neurons follow in order, and a new core begins where the next would pass a "
+            "A layer begins on a new core; neurons follow in order, and a new core begins when the next would pass a "
             "limit. A neuron lies on one core with all synapses before it.",
             OURS,
         ),
@@ -73,13 +73,13 @@ def assumptions(
     if weight_bits < 8:
         found.append(
             Assumption(
-                "Fewer than 8 bits a weight hold +128 and -128, not the stock form's +2 and -2: the same network with "
-                "all thresholds 64 times as large. The synapses of constant units need all 8 and are counted alike.",
+                "Fewer than 8 bits per weight hold +128 and -128, not the stock form's +2 and -2: the same network "
+                "with all thresholds 64 times as large. The synapses of constant units need all 8, counted alike.",
                 f"weights that Lava truncates to 2 bits of mixed sign keep +128 and -128: {LAVA}",
             )
         )
     if convolutional:
-        says = "once a core for each channel that lies there" if share_kernels else "for every synapse"
+        says = "once per core for each channel that lies there" if share_kernels else "per synapse"
         found.append(Assumption(f"A convolution's weights are stored {says}.", OURS))
     if plastic:
         found.append(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from lava_meta.loihi.cost.record import Record, named
+from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 
 

@@ -3,10 +3,10 @@
     Footprint                     bytes of all parameters and buffers, weights of 0 included
     Connection Sparsity           share of weights that are 0: there are none in a network of +1 and -1
     Activation Sparsity           share of neuron outputs that are 0, over hidden neurons and images
-    Synaptic Operations           an image; Dense: every connection; Effective_MACs and Effective_ACs: those whose
-                                  input and weight are not 0, MACs where a layer's inputs take other values than -1, 0
+    Synaptic Operations           per image; Dense: every connection; Effective_MACs and Effective_ACs: those whose
+                                  input and weight are not 0, MACs if a layer's inputs take other values than -1, 0
                                   and 1, else ACs
-    Classification Accuracy       share of right classes, where labels are given
+    Classification Accuracy       share of right classes, if labels are given
 
 Signs are counted as they are deployed, spikes of 0 and 1: in the PyTorch model the same outputs are -1 and +1, and none
 is 0. As in NeuroBench, pooling, biases and padding are no synaptic operations.

@@ -1,7 +1,7 @@
 """Neurons placed on cores, with the memory of the synapses before them.
 
 The rule: a layer begins on a new core; its populations follow each other, their neurons in order (channel by channel);
-a new core begins where the next neuron would pass a limit. A neuron lies on one core with all synapses before it. With
+a new core begins when the next neuron would pass a limit. A neuron lies on one core with all synapses before it. With
 shared kernels a core holds the kernel of a channel once, however many of its positions lie there.
 """
 
@@ -56,7 +56,7 @@ def place(
 ) -> list[Core]:
     """Cores in order. `bits`: of a stored synapse, by layer.
 
-    Raises `ConversionError` where one neuron's synapses exceed a core's memory.
+    Raises `ConversionError` if one neuron's synapses exceed a core's memory.
     """
     cores: list[Core] = []
     for population in populations:
@@ -72,7 +72,7 @@ def place(
         if heaviest > room:
             raise ConversionError(
                 f"one neuron of {population.name} needs {-(-heaviest // 8):,} bytes of synaptic memory; a core of "
-                f"{chip.name} has {chip.synaptic_bytes:,}. Take fewer inputs, or fewer bits a weight"
+                f"{chip.name} has {chip.synaptic_bytes:,}. Take fewer inputs, or fewer bits per weight"
             )
         start = 0
         while start < population.units:

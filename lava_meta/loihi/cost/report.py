@@ -28,7 +28,7 @@ from lava_meta.loihi.cost.figure import draw
 from lava_meta.loihi.cost.placement import place
 from lava_meta.loihi.cost.populations import INPUT, Population, populations
 from lava_meta.loihi.cost.record import LayerCost, Record, Totals
-from lava_meta.loihi.cost.tables import as_text
+from lava_meta.loihi.cost.tables import as_html, as_text
 from lava_meta.loihi.cost.workload import Workload, measure
 from lava_meta.loihi.stock import StockLayer, latencies, plan
 from lava_meta.plotting import figures
@@ -45,6 +45,16 @@ class Report(Record):
 
     def __str__(self) -> str:
         return as_text(self)
+
+    def __repr__(self) -> str:
+        totals = self.totals
+        return (
+            f"Report({self.chip.name}, {totals.neurons:,} neurons, {totals.synapses:,} synapses, "
+            f"{len(self.cores)} cores, {self.nanojoules.total:,.3g} nJ per image by Loihi 1's coefficients)"
+        )
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
 
 def report(
@@ -63,7 +73,7 @@ def report(
     share_kernels: whether a core stores a convolution's kernel once, or every synapse. plastic: layers that learn, by
     name, and the bits of their hidden weights.
 
-    Raises `ValueError` for an unknown target, or arguments out of range; `ConversionError` where a layer has no stock
+    Raises `ValueError` for an unknown target, or arguments out of range; `ConversionError` if a layer has no stock
     form or a neuron no room; and what `graph.check_images` raises.
     """
     pixels = graph.check_images(images)
@@ -72,10 +82,10 @@ def report(
     layers = dict(graph.named_layers())
     if not {*plastic} <= {*layers}:
         raise ValueError(f"plastic is {', '.join(plastic)}; this network has {', '.join(layers)}")
-    planned = plan(graph)
-    people = populations(planned)
-    placed = Placed(planned, people, find_chip(target), weight_bits, plastic, share_kernels=share_kernels)
-    workload = measure(people, pixels > 0 if graph.signs else pixels)  # signs enter as spikes
+    mapped = plan(graph)
+    groups = populations(mapped)
+    placed = Placed(mapped, groups, find_chip(target), weight_bits, plastic, share_kernels=share_kernels)
+    workload = measure(groups, pixels > 0 if graph.signs else pixels)  # signs enter as spikes
     learning = {name: layers[name] for name in plastic}
     return placed.report(workload, neurobench.metrics(graph, pixels, labels), learning)
 
@@ -91,15 +101,15 @@ def check_labels(labels: Any, images: int) -> NDArray[Any] | None:
 
 
 class Placed:
-    """A planned network on its cores, waiting for what it does; in networks with time an image is held for `steps`.
+    """A mapped network on its cores, waiting for what it does; in networks with time an image is held for `steps`.
 
-    Raises `ValueError` for `weight_bits` out of range, `ConversionError` where a neuron has no room.
+    Raises `ValueError` for `weight_bits` out of range, `ConversionError` if a neuron has no room.
     """
 
     def __init__(
         self,
-        planned: Sequence[StockLayer],
-        people: Sequence[Population],
+        mapped: Sequence[StockLayer],
+        groups: Sequence[Population],
         chip: Chip,
         weight_bits: int,
         plastic: Mapping[str, int],
@@ -109,10 +119,10 @@ class Placed:
     ) -> None:
         if isinstance(weight_bits, bool) or not isinstance(weight_bits, int) or not 2 <= weight_bits <= 8:
             raise ValueError(f"weight_bits is {weight_bits!r}; a stored weight of both signs has 2 to 8 bits")
-        self.planned, self.people, self.chip = planned, people, chip
-        self.bits = {layer.name: weight_bits + (TAG_BITS if layer.name in plastic else 0) for layer in planned}
-        self.cores = place(people, chip, self.bits, share_kernels)
-        convolutional = any(len(population.shape) == 3 for population in people)
+        self.mapped, self.groups, self.chip = mapped, groups, chip
+        self.bits = {layer.name: weight_bits + (TAG_BITS if layer.name in plastic else 0) for layer in mapped}
+        self.cores = place(groups, chip, self.bits, share_kernels)
+        convolutional = any(len(population.shape) == 3 for population in groups)
         self.assumptions = assumptions(chip, weight_bits, share_kernels, convolutional, plastic, steps)
         self.steps = steps or 1
 
@@ -120,17 +130,17 @@ class Placed:
         """Counts, cores and energy. learning: the layers that learn, by name."""
         layers = []
         entering = INPUT
-        for stock in self.planned:
+        for stock in self.mapped:
             layers.append(self._row(stock, workload, entering, learning.get(stock.name)))
             entering = f"{stock.name}.{stock.output}"
-        latency = latencies([*self.planned])[self.planned[-1].name] + self.steps - 1
+        latency = latencies([*self.mapped])[self.mapped[-1].name] + self.steps - 1
         totals = Totals.of(layers, self.steps, latency)
         counts = energy.Operations(
             synaptic_operation=totals.synaptic_operations,
             active_neuron_update=totals.active_neurons,
             inactive_neuron_update=totals.neuron_updates - totals.active_neurons,
             synaptic_update=totals.synaptic_updates,
-            **energy.traffic(self.people, self.cores, workload),
+            **energy.traffic(self.groups, self.cores, workload),
         )
         stored = sum(core.bits / self.bits[core.layer] for core in self.cores)
         return Report(
@@ -148,7 +158,7 @@ class Placed:
 
     def _row(self, stock: StockLayer, workload: Workload, entering: str, learning: Any) -> LayerCost:
         """What a layer takes and does; `entering` sends to it, `learning` is the layer if it learns, else None."""
-        own = [workload.work[population.name] for population in self.people if population.layer == stock.name]
+        own = [workload.work[population.name] for population in self.groups if population.layer == stock.name]
         on = [core for core in self.cores if core.layer == stock.name]
         spikes_in = workload.work[entering].spikes
         return LayerCost(

@@ -27,19 +27,19 @@ def spiking_report(
 ) -> Report:
     """As `lava_meta.loihi.cost.report`, of the network's stock form in integers; counts are sums over an image's steps.
 
-    images (n, ...), each held for `steps` time steps, or a frame a step, (steps, n, ...). Raises `ConversionError`
-    where neurons have no stock form, and what `graph.frames` and `lava_meta.loihi.cost.report` raise.
+    images (n, ...), each held for `steps` time steps, or one frame per step, (steps, n, ...). Raises `ConversionError`
+    if neurons have no stock form, and what `graph.frames` and `lava_meta.loihi.cost.report` raise.
     """
     chip = find_chip(target)
     frames = graph.frames(images, steps)
     labels = check_labels(labels, frames.shape[1])
-    planned = plan_spiking(graph, len(frames))
-    people = populations(planned)
-    placed = Placed(planned, people, chip, weight_bits, {}, steps=len(frames))
+    mapped = plan_spiking(graph, len(frames))
+    groups = populations(mapped)
+    placed = Placed(mapped, groups, chip, weight_bits, {}, steps=len(frames))
     spikes = graph.spikes(images, steps, "fixed_pt")
-    sent = {f"{layer.name}.{layer.output}": spikes[layer.name] for layer in planned}
+    sent = {f"{layer.name}.{layer.output}": spikes[layer.name] for layer in mapped}
     passing = ({INPUT: frames[t], **{name: values[t] for name, values in sent.items()}} for t in range(len(frames)))
-    workload = count(people, passing, frames.shape[1])
+    workload = count(groups, passing, frames.shape[1])
     return placed.report(workload, metrics(graph, frames, spikes, labels), {})
 
 

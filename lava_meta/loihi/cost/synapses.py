@@ -45,7 +45,7 @@ class Synapses:
         return self.fan_in
 
     def stored_a_channel(self) -> int:
-        """Weights that all units of a channel share; 0 where each has its own."""
+        """Weights that all units of a channel share; 0 if each has its own."""
         return 0
 
     def _product(self, values: NDArray[Any], binary: bool) -> NDArray[Any]:

@@ -10,11 +10,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from lava_meta import html
 from lava_meta.loihi.cost.energy import PICOJOULES
 from lava_meta.loihi.cost.record import Record, named
 
 WIDTH = 118
 _CORES_SHOWN = 24
+_ENERGY_TITLE = "Energy by Loihi 1 coefficients (Davies et al. 2018): not Loihi 2, not measured"
+_ENERGY = ("operation", "per image", "pJ each", "nJ")
 
 
 def as_text(report: Record) -> str:
@@ -23,6 +26,19 @@ def as_text(report: Record) -> str:
     console = Console(file=out, width=WIDTH, color_system=None, highlight=False)
     show(report, console)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def as_html(report: Record) -> str:
+    """Layers and energy, as a notebook shows them; the text has all."""
+    rows = [*map(named, report.layers), {**named(report.totals), "layer": "total"}]
+    learning = report.totals.synaptic_updates is not None
+    parts = [(title, columns, rows) for title, columns in _layer_tables(learning=learning)]
+    parts.append((_ENERGY_TITLE, list(_ENERGY), _energy_rows(report)))
+    head = f"<p>Resources on {report.chip.name}, counted on {report.images:,} images. Not verified on a chip.</p>"
+    return head + "".join(
+        html.table(columns, [[row.get(column, "") for column in columns] for row in rows], title)
+        for title, columns, rows in parts
+    )
 
 
 def show(report: Record, console: Console) -> None:
@@ -40,8 +56,8 @@ def show(report: Record, console: Console) -> None:
         f"{totals.neuron_updates:,} neuron updates per image\n"
     )
     _show_cores(report, console)
-    console.print("Energy by Loihi 1 coefficients (Davies et al. 2018): not Loihi 2, not measured")
-    console.print(_table(("operation", "per image", "pJ each", "nJ"), _energy_rows(report), last_apart=True))
+    console.print(_ENERGY_TITLE)
+    console.print(_table(_ENERGY, _energy_rows(report), last_apart=True))
     metrics = {**report.neurobench, **report.neurobench["Synaptic Operations"]}
     del metrics["Synaptic Operations"]
     console.print("NeuroBench (Yik et al. 2025)")
@@ -94,11 +110,5 @@ def _table(columns: Sequence[str], rows: Sequence[dict[str, Any]], *, last_apart
     for i, row in enumerate(rows):
         if last_apart and i == len(rows) - 1:
             table.add_section()
-        table.add_row(*(_number(row.get(column, "")) for column in columns))
+        table.add_row(*(html.number(row.get(column, "")) for column in columns))
     return table
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if value >= 1000 else f"{value:,.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

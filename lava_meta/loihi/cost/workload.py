@@ -16,7 +16,7 @@ _BATCH_VALUES = 4_000_000  # received by the largest population at once: bounds 
 
 @dataclass(frozen=True)
 class Work:
-    """Means an image of one population."""
+    """Means per image of one population."""
 
     spikes: float  # sent: values that are not 0
     operations: float  # synaptic operations before its neurons
@@ -25,7 +25,7 @@ class Work:
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """Means an image of a network; `sent` holds the spikes of each population, by neuron, (units,)."""
+    """Means per image of a network; `sent` holds the spikes of each population, by neuron, (units,)."""
 
     images: int
     work: dict[str, Work]  # by population
@@ -33,7 +33,7 @@ class Workload:
 
 
 def measure(populations: Sequence[Population], pixels: NDArray[Any]) -> Workload:
-    """Run `pixels`, integers (n, inputs), through the populations, one image a step, and count."""
+    """Run `pixels`, integers (n, inputs), through the populations, one image per step, and count."""
     widest = max(int(population.fan_in.max()) if len(population.shape) == 3 else 1 for population in populations)
     units = max(population.units * widest for population in populations)
     batch = max(1, min(512, _BATCH_VALUES // units))

@@ -63,7 +63,7 @@ def _add_conv(
     groups: int,
     bits: int,
 ) -> str:
-    """A stock `Conv` of the weights (channels, inputs a group, rows, columns), doubled.
+    """A stock `Conv` of the weights (channels, inputs per group, rows, columns), doubled.
 
     Lava's convolution turns the kernel round, as mathematics does and networks do not.
     """
@@ -118,7 +118,7 @@ def _add_pool(
 
 
 def _kernel(layer: ConvLayer, weight: NDArray[Any]) -> tuple[NDArray[Any], Window]:
-    """The weights (channels, inputs a group, rows, columns) and their window; with those of `sum_window`, if any."""
+    """The weights (channels, inputs per group, rows, columns) and their window; with those of `sum_window`, if any."""
     window, summed = layer.window, layer.sum_window
     kernel = weight.reshape(layer.channels, -1, *window.kernel).astype(np.int64)
     if summed is None:

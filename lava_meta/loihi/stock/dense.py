@@ -14,13 +14,13 @@ from lava_meta.loihi.stock.limits import MESSAGE_BITS
 from lava_meta.loihi.stock.parts import StockLayer
 from lava_meta.loihi.stock.units import add_units
 
-Levels = tuple[int, int] | None  # the least and greatest input of a layer; None where it gets spikes
+Levels = tuple[int, int] | None  # the least and greatest input of a layer; None if it gets spikes
 
 _MOST_SHIFT = 8  # a weight exponent is at least -8
 
 
 def dense_layer(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
-    """Plan a dense layer; its input is graded spikes of these levels, or spikes where they are None."""
+    """Map a dense layer; its input is graded spikes of these levels, or spikes if they are None."""
     if layer.centred:
         return _centred(name, layer, levels)
     plan = StockLayer(name)
@@ -50,10 +50,10 @@ def readout(name: str, layer: Readout, levels: Levels) -> StockLayer:
 
 
 def _centred(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
-    """Plan a layer whose mean is taken out, with n units: `n s_j - sum_k s_k` against T, in 24 bits.
+    """Map a layer whose mean is taken out, with n units: `n s_j - sum_k s_k` against T, in 24 bits.
 
     With the polarity p in the weights, a_j = 2 y_j as ever. Let U_p be -p times the sum of a_k without polarity. Unit j
-    fires where n a_j + U_p + c_j >= 0, with c_j = -2 T_j for pixels, and -T_j - p (n R_j - sum_k R_k) for spikes, R_j
+    fires if n a_j + U_p + c_j >= 0, with c_j = -2 T_j for pixels, and -T_j - p (n R_j - sum_k R_k) for spikes, R_j
     being the sum of a row of weights. Let 2**b, at most 256, divide n, and c_j = 2**b q_j + r_j. Then, since rounding
     down keeps what is below 0 there,
 
@@ -116,7 +116,7 @@ def _centred(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
 
 
 def binarized_inputs(name: str, binarize: Binarize, levels: tuple[int, int]) -> StockLayer:
-    """Plan the units that make spikes of graded ones, before a layer that takes the signs of the inputs."""
+    """Map the units that make spikes of graded ones, before a layer that takes the signs of the inputs."""
     plan = StockLayer(name)
     weight = binarize.polarity.astype(np.int64)
     low, high = bounds(weight[:, None], levels)

@@ -1,6 +1,6 @@
 """Loihi's integer ranges, as Lava 0.10.0's fixed-point models and docstrings state them, and their checks.
 
-Loihi 2's own limits are not public in this detail; where Lava's models allow more than they document, the documented
+Loihi 2's own limits are not public in this detail; if Lava's models allow more than they document, the documented
 range is taken.
 """
 

@@ -21,22 +21,22 @@ _PLANS: dict[type, Callable[[str, Any, Levels], StockLayer]] = {
 
 
 def plan(graph: BinaryGraph) -> list[StockLayer]:
-    """Every layer of `graph` in order, checked against Loihi's ranges; before them `inputs`, where it binarizes them.
+    """Every layer of `graph` in order, checked against Loihi's ranges; before them `inputs`, if it binarizes them.
 
     Raises `ConversionError` naming the layer, the value, the range, and what to do.
     """
-    planned = []
+    mapped = []
     levels = graph.first_levels
     if graph.binarize is not None:
-        planned.append(binarized_inputs("inputs", graph.binarize, (graph.min_level, graph.max_level)))
+        mapped.append(binarized_inputs("inputs", graph.binarize, (graph.min_level, graph.max_level)))
     for name, layer in graph.named_layers():
-        planned.append(plan_layer(name, layer, levels))
+        mapped.append(plan_layer(name, layer, levels))
         levels = None
-    return planned
+    return mapped
 
 
 def plan_layer(name: str, layer: Any, levels: Levels) -> StockLayer:
-    """One layer; its input is graded spikes of these levels, or spikes where they are None. See `plan`."""
+    """One layer; its input is graded spikes of these levels, or spikes if they are None. See `plan`."""
     if type(layer) not in _PLANS:
         raise ConversionError(f"{name} is a {type(layer).__name__}, which has no stock form")
     if getattr(layer, "norm", None) is not None:

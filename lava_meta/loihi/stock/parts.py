@@ -121,7 +121,7 @@ class StockLayer:
 def digits(layer: str, name: str, matrix: NDArray[Any]) -> list[tuple[NDArray[Any], int]]:
     """Integers (units, inputs) as planes of 8-bit weights and their exponents: `sum of weights * 2**exponent`.
 
-    One plane where they are even or of one sign, and small; else digits of base 128, doubled so that they are even.
+    One plane if they are even or of one sign, and small; else digits of base 128, doubled so that they are even.
     Raises `ConversionError` beyond two digits.
     """
     low, high = int(matrix.min()), int(matrix.max())

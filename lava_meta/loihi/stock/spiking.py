@@ -1,9 +1,9 @@
 """Layers of leaky integrate-and-fire neurons with time (`lava_meta.graph.spiking`, in fixed point) as stock Processes.
 
-Lava's `LIF` computes, in integers, `v = v (4096 - dv) / 4096 + 64 a + bias`, fires where v > 64 vth, and then sets v
+Lava's `LIF` computes, in integers, `v = v (4096 - dv) / 4096 + 64 a + bias`, fires if v > 64 vth, and then sets v
 to 0 at once. That is `FixedLIF` with `reset="zero"` and no delay of it, `dv = 4096 (1 - beta)`, thresholds of whole
-synapses, and one beta and one threshold for all neurons; anything else is refused. `LIFReset` starts anew every `steps`
-time steps. What is taken from each input, `offset`, is a constant current: the bias.
+synapses, and one beta and one threshold for all neurons; anything else is refused. `LIFReset` starts again every
+`steps` time steps. What is taken from each input, `offset`, is a constant current: the bias.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from lava_meta.loihi.stock.parts import StockLayer
 def lif_layer(
     name: str, layer: LIFLayer, levels: Levels, offset: int = 0, steps: int | None = None, delay: int = 0
 ) -> StockLayer:
-    """Plan a layer whose first input comes `delay` time steps after the first, and which starts anew every `steps`.
+    """Map a layer whose first input comes `delay` time steps after the first, and which starts again every `steps`.
 
-    Its input is graded spikes of these levels, or spikes where they are None. Raises `ConversionError`.
+    Its input is graded spikes of these levels, or spikes if they are None. Raises `ConversionError`.
     """
     neurons = FixedLIF(layer)
     if layer.reset != "zero" or layer.reset_delay:
@@ -43,7 +43,7 @@ def lif_layer(
     if leak[0] == 0:
         raise ConversionError(f"{name} has a beta of 0; a stock LIF neuron keeps at least a 4096th of its potential")
     if offset and steps is None:
-        raise ConversionError(f"{name} takes {offset} from its inputs, and never starts anew: give steps")
+        raise ConversionError(f"{name} takes {offset} from its inputs, and never starts again: give steps")
     sign = np.where(layer.weight > 0, 1, -1)
     low, high = bounds(sign, levels)
     check_range(name, "the sum of synapses", low, high, -ACTIVATION, ACTIVATION, "Take fewer inputs or grey levels")
@@ -54,8 +54,8 @@ def lif_layer(
     lowest = int(low.min()) * 2**FRACTION_BITS
     if lowest < 0 and lowest * most < -STATE:
         raise ConversionError(
-            f"{name}: potentials fall by {-lowest:,} a step, to {lowest * most:,.0f}; Loihi holds {-STATE:,}. Take a "
-            "smaller beta, fewer inputs, or neurons that start anew (steps)"
+            f"{name}: potentials fall by {-lowest:,} per step, to {lowest * most:,.0f}; Loihi holds {-STATE:,}. Take a "
+            "smaller beta, fewer inputs, or neurons that start again (steps)"
         )
     check_range(name, "potentials", 0, threshold + high * 2**FRACTION_BITS, -STATE, STATE)
 
@@ -87,10 +87,10 @@ def lif_layer(
 
 
 def plan_spiking(graph: SpikingGraph, steps: int) -> list[StockLayer]:
-    """Every layer of `graph`, whose neurons start anew every `steps` time steps. Raises `ConversionError`."""
+    """Every layer of `graph`, whose neurons start again every `steps` time steps. Raises `ConversionError`."""
     levels: Levels = None if graph.max_level == 1 else (0, graph.max_level)
-    offset, planned = graph.offset, []
+    offset, mapped = graph.offset, []
     for delay, (name, layer) in enumerate(graph.named_layers()):
-        planned.append(lif_layer(name, layer, levels, offset, steps, delay))
+        mapped.append(lif_layer(name, layer, levels, offset, steps, delay))
         levels, offset = None, 0
-    return planned
+    return mapped

@@ -19,7 +19,7 @@ _LOWEST = -((_REST + 1) * 2**DECAY_SHIFT - 1)
 def add_units(
     layer: StockLayer, theta: NDArray[Any], low: NDArray[Any], high: NDArray[Any], name: str = "neurons"
 ) -> str:
-    """Neurons that fire where y >= theta, of the shape of theta, for y between `low` and `high` that arrives as 2y."""
+    """Neurons that fire if y >= theta, of the shape of theta, for y between `low` and `high` that arrives as 2y."""
     theta = np.clip(theta, low, high + 1)  # never or always: one step beyond what there is
     mantissa = 1 - theta
     lowest = _STEP * (low + mantissa)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lava_meta.jit import njit
 from lava_meta.online_learning import draws
 from lava_meta.online_learning.compiled.fixed import CompiledLayer, _mix
 from lava_meta.online_learning.device import DRIFT_BITS, NOISE_BITS, ROUNDINGS

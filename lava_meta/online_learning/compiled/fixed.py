@@ -1,4 +1,4 @@
-"""The on-line rule in fixed point, compiled: the same integers as `online_learning.layers.FixedLayer`.
+"""The on-line rule in fixed point, compiled: the same integers as `online_learning.reference.FixedLayer`.
 
 A layer's hidden weights lie input by input, so both passes over an active input run along one row of memory, in the
 vectors of the CPU. Inputs of 0 cost nothing. One thread: the kernels run inside Lava's forked actors, where numba's
@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lava_meta.jit import njit
 from lava_meta.online_learning import draws
+from lava_meta.online_learning.neurons import FixedNeurons
 from lava_meta.online_learning.reference import FixedLayer
 from lava_meta.online_learning.settings import (
     AMOUNT_LIMIT,
@@ -21,8 +22,6 @@ from lava_meta.online_learning.settings import (
     ERROR_LIMIT,
     NEURON_BITS,
     SCALE_SHIFT,
-    WINDOW_DEN,
-    WINDOW_NUM,
 )
 
 _GOLDEN, _FIRST, _SECOND = np.uint32(draws.GOLDEN), np.uint32(draws.FIRST), np.uint32(draws.SECOND)
@@ -41,7 +40,7 @@ def _mix(v: Any) -> Any:
     cache=True,
     nogil=True,
 )
-def sums(hidden: Any, x: Any, u: Any) -> None:
+def _sums(hidden: Any, x: Any, u: Any) -> None:
     """u[lane, k] = sum_j sign(hidden[j, k]) x[lane, j]."""
     units = hidden.shape[1]
     for lane in range(x.shape[0]):
@@ -166,45 +165,44 @@ def _neurons(
         amount[k] = np.int32(min(np.int64(AMOUNT_LIMIT), max(np.int64(-AMOUNT_LIMIT), step)))
 
 
+class CompiledNeurons(FixedNeurons):
+    """`FixedNeurons` that follow an image in one compiled pass."""
+
+    def learn(self, distance: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
+        s = self.settings
+        amount = np.empty(s.n_out, np.int32)
+        _neurons(
+            self.mean,
+            self.deviation,
+            distance,
+            d,
+            self.trace,
+            amount,
+            self.rate,
+            s.amount_shift,
+            s.readout,
+            s.homeostatic,
+            s.centred,
+        )
+        return amount
+
+
 class CompiledLayer(FixedLayer):
     """A `FixedLayer` whose two passes are compiled."""
 
-    def forward(self, x: NDArray[Any]) -> NDArray[Any]:
-        self._x = np.ascontiguousarray(x, np.int16)
-        self._u = np.empty((len(x), self.settings.n_out), np.int32)
-        sums(self.hidden, self._x, self._u)
-        return self._u if self.settings.readout else np.where(self._distance(self._u) >= 0, 1, -1).astype(np.int32)
+    form = CompiledNeurons
 
-    def backward(self, error: NDArray[Any], *, learn: bool = True, pass_down: bool = True) -> NDArray[Any]:
-        s = self.settings
-        distance = self._distance(self._u)
-        d = error.astype(np.int64)
-        if not s.readout:
-            d *= WINDOW_DEN * np.abs(distance) <= WINDOW_NUM * self.deviation.astype(np.int64)
-        out = np.zeros((len(d), s.n_in), np.int32)
-        if pass_down:
-            for lane in range(len(d)):
-                _down(self.hidden, d[lane], s.backward_shift, out[lane])
-        if learn:
-            amount = np.empty(s.n_out, np.int32)
-            for lane in range(len(d)):
-                _neurons(
-                    self.mean,
-                    self.deviation,
-                    distance[lane],
-                    d[lane],
-                    self.trace,
-                    amount,
-                    self._rate,
-                    s.amount_shift,
-                    s.readout,
-                    s.homeostatic,
-                    s.centred,
-                )
-                if not s.frozen:
-                    self._step_synapses(self._x[lane], amount)
-                self.images += 1
-        return out
+    def forward(self, x: NDArray[Any]) -> NDArray[Any]:
+        return super().forward(np.ascontiguousarray(x, np.int16))
+
+    def _sums(self, x: NDArray[Any]) -> NDArray[Any]:
+        return sums(self.hidden, x)
+
+    def _passed_down(self, d: NDArray[Any]) -> NDArray[Any]:
+        down = np.empty((len(d), self.settings.n_in), np.int32)
+        for lane in range(len(d)):
+            _down(self.hidden, d[lane], self.settings.backward_shift, down[lane])
+        return down
 
     def _step_synapses(self, x: NDArray[Any], amount: NDArray[Any]) -> None:
         s = self.settings
@@ -222,3 +220,10 @@ class CompiledLayer(FixedLayer):
             s.step_bits,
             s.level_bits,
         )
+
+
+def sums(hidden: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
+    """int32 (lanes, units): sum_j sign(hidden[j, k]) x[lane, j] of inputs int16 (lanes, n_in)."""
+    u = np.empty((len(x), hidden.shape[1]), np.int32)
+    _sums(hidden, x, u)
+    return u

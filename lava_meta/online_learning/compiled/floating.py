@@ -1,6 +1,6 @@
-"""The on-line rule in floating point, compiled: `online_learning.layers.FloatLayer` at speed.
+"""The on-line rule in floating point, compiled: `online_learning.reference.FloatLayer` at speed.
 
-Every operation on a synapse is the clear form's own, in float32 and in its order, so that with the constant, linear and
+Every operation on a synapse is the reference's own, in float32 and in its order, so that with the constant, linear and
 quadratic gates the bits are equal; exponentials, and the sums of errors that are passed down, differ in their last one.
 Serial, for Lava's actors, and compiled when this module is imported, as `lava_meta.online_learning.compiled.fixed` is.
 Which functions the expressions below are for is said once, in `lava_meta/rule/gates.py`.
@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lava_meta.jit import njit
 from lava_meta.online_learning.compiled.fixed import sums
 from lava_meta.online_learning.reference import FloatLayer
 from lava_meta.rule.gates import closed_form
@@ -97,16 +97,16 @@ class CompiledFloatLayer(FloatLayer):
     """A `FloatLayer` whose passes over the synapses are compiled, for consolidation functions of closed form."""
 
     def forward(self, x: NDArray[Any]) -> NDArray[Any]:
-        self._x = np.ascontiguousarray(x, np.int16)
-        self._u = np.empty((len(x), self.settings.n_out), np.int32)
-        sums(self.hidden, self._x, self._u)
-        return self._u if self.settings.readout else np.where(self._distance(self._u) >= 0, 1, -1).astype(np.int32)
+        return super().forward(np.ascontiguousarray(x, np.int16))
+
+    def _sums(self, x: NDArray[Any]) -> NDArray[Any]:
+        return sums(self.hidden, x)
 
     def _passed_down(self, d: NDArray[Any]) -> NDArray[Any]:
         down = np.empty((len(d), self.settings.n_in), np.float32)
         for lane in range(len(d)):
             _down(self.hidden, np.ascontiguousarray(d[lane]), down[lane])
-        return down
+        return down / np.float32(2**self.settings.backward_shift)
 
     def _step_synapses(self, x: NDArray[Any], amount: NDArray[Any]) -> None:
         s = self.settings

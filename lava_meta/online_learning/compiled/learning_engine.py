@@ -1,4 +1,4 @@
-"""The learning engine's integers, compiled: the same tags as those of `online_learning.engine_synapses`.
+"""The learning engine's integers, compiled: the same tags as those of `online_learning.learning_engine.synapses`.
 
 One thread, and compiled for fixed types when this module is imported, as the other kernels.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lava_meta.jit import njit
 from lava_meta.rule.lowering import ACCUMULATOR_BITS, WIDTHS, Product
 
 FACTORS = ("y1", "y2", "y3", "t", "w")

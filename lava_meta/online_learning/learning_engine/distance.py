@@ -70,4 +70,5 @@ def _steps(rule: EngineRule, tags: NDArray[Any], y: NDArray[Any], x: int, given_
         synapses.wide_tags(spikes, silent, {"y1": y, "y2": np.abs(y), "y3": np.full(len(y), y3)})
         for y3 in (low, low + 1)
     )
-    return ((1 - part) * lower + part * upper) / 2**7 - tags
+    steps: NDArray[Any] = ((1 - part) * lower + part * upper) / 2**7 - tags
+    return steps

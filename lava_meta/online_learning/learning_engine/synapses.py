@@ -33,16 +33,16 @@ TRACE_DECAY = math.exp(-1 / 65535)
 _ROUNDING_SEED = 2  # Lava's own
 _LOW, _HIGH = -(2**ACCUMULATOR_BITS) - 1, 2**ACCUMULATOR_BITS - 1
 _FRACTION = 7
-_TAG_RANGE, _WEIGHT_RANGE = (-257, 255), (-256, 255)
+TAG_RANGE, WEIGHT_RANGE = (-257, 255), (-256, 255)
 
 
 class EngineSynapses:
     """Weights and tags (units, inputs) of one layer: int64 in fixed point, float64 else.
 
-    seed: of the learning rule in Lava. compiled: `learn` steps the tags of fixed point by `kernels.engine`.
+    seed: of the learning rule in Lava. compiled: `learn` steps the tags of fixed point by `compiled.learning_engine`.
     """
 
-    def __init__(self, rule: EngineRule, tags: NDArray[Any], seed: int = 0, compiled: bool = False) -> None:
+    def __init__(self, rule: EngineRule, tags: NDArray[Any], seed: int = 0, *, compiled: bool = False) -> None:
         self.rule, self.compiled = rule, compiled
         self.fixed = rule.precision == "fixed"
         self.tags = tags.astype(np.int64 if self.fixed else np.float64)
@@ -59,8 +59,8 @@ class EngineSynapses:
         arguments = self._arguments(x0, y0, {name: _decayed(y, y0, decay) for name, y in traces.items()})
         weights, tags = self._sum(self.rule.weights, "w", arguments), self._sum(self.rule.tags, "t", arguments)
         if self.fixed:
-            weights = np.clip(_rounded(weights, draw), *_WEIGHT_RANGE)
-            tags = np.clip(_rounded(tags, draw), *_TAG_RANGE)
+            weights = np.clip(_rounded(weights, draw), *WEIGHT_RANGE)
+            tags = np.clip(_rounded(tags, draw), *TAG_RANGE)
         self.weights, self.tags = weights, tags
 
     def wide_tags(self, x0: NDArray[Any], y0: NDArray[Any], traces: dict[str, NDArray[Any]]) -> NDArray[Any]:
@@ -98,20 +98,23 @@ class EngineSynapses:
         before = self.tags[chosen]
         weights = np.where(before >= 0, 128, -128).astype(before.dtype)
         tags = self._sum(self.rule.tags, "t", arguments | {"w": weights, "t": before})
-        self.tags[chosen] = np.clip(_rounded(tags, draw), *_TAG_RANGE) if self.fixed else tags
+        self.tags[chosen] = np.clip(_rounded(tags, draw), *TAG_RANGE) if self.fixed else tags
         return units, inputs
 
     def sums(self, x0: NDArray[Any]) -> NDArray[Any]:
         """int64 (units,): of the signs of the tags, over the inputs that spiked."""
-        return np.where(self.tags[:, x0] >= 0, 1, -1).sum(axis=1)
+        sums: NDArray[Any] = np.where(self.tags[:, x0] >= 0, 1, -1).sum(axis=1)
+        return sums
 
     def _sum(self, products: tuple[Product, ...], variable: str, arguments: dict[str, Any]) -> NDArray[Any]:
+        before: NDArray[Any] = arguments[variable]
         if not self.fixed:
-            total = _float_value(products[0], arguments)
+            change = _float_value(products[0], arguments)
             for product in products[1:]:
-                total = total + _float_value(product, arguments)
-            return arguments[variable] + total
-        result = arguments[variable] << _FRACTION
+                change = change + _float_value(product, arguments)
+            after: NDArray[Any] = before + change
+            return after
+        result: NDArray[Any] = before << _FRACTION
         for product in products:
             result = np.clip(result + _fixed_value(product, arguments), _LOW, _HIGH)
         return result
@@ -120,35 +123,35 @@ class EngineSynapses:
 def _fixed_value(product: Product, arguments: dict[str, Any]) -> NDArray[Any]:
     value = np.ones(arguments["t"].shape, np.int32) * np.int32(arguments[product.dependency])
     for factor in product.factors:
-        bits = WIDTHS[factor[4] if factor.startswith("sgn") else factor]
-        value *= np.clip(_factor(factor, arguments), -(2**bits), 2**bits - 1).astype(np.int32)
+        bound = 1 << WIDTHS[factor[4] if factor.startswith("sgn") else factor]
+        value *= _factor(factor, arguments).clip(-bound, bound - 1).astype(np.int32)
     value *= np.int32(product.mantissa)
-    return np.clip(value >> product.shift << product.exponent + 7, _LOW, _HIGH)
+    return (value >> product.shift << product.exponent + 7).clip(_LOW, _HIGH)
 
 
 def _float_value(product: Product, arguments: dict[str, Any]) -> NDArray[Any]:
-    value = product.mantissa * 2.0**product.exponent * arguments[product.dependency]
+    value: NDArray[Any] = product.mantissa * 2.0**product.exponent * arguments[product.dependency]
     for factor in product.factors:
         value = value * _factor(factor, arguments)
     return value
 
 
 def _factor(factor: str, arguments: dict[str, Any]) -> NDArray[Any]:
-    if not factor.startswith("sgn"):
-        return arguments[factor]
-    return np.sign(arguments[factor[4]] + int(factor[5:-1] or 0))
+    signed = factor.startswith("sgn")
+    value: NDArray[Any] = arguments[factor[4] if signed else factor]
+    return np.sign(value + int(factor[5:-1] or 0)) if signed else value
 
 
 def _decayed(trace: NDArray[Any], y0: NDArray[Any], draw: float | None) -> NDArray[Any]:
-    value = TRACE_DECAY * trace
+    value: NDArray[Any] = TRACE_DECAY * trace
     if draw is None:
         return value
     whole = np.floor(value)
-    decayed = (whole + (draw < value % 1)).astype(np.int64)
+    decayed: NDArray[Any] = (whole + (draw < value % 1)).astype(np.int64)
     return np.where(y0, np.clip(decayed, 0, TRACE_LIMIT), decayed)
 
 
 def _rounded(values: NDArray[Any], draw: float) -> NDArray[Any]:
     part = values / 2**_FRACTION
-    whole = np.floor(part)
-    return (whole + (draw < part % 1)).astype(np.int64)
+    rounded: NDArray[Any] = (np.floor(part) + (draw < part % 1)).astype(np.int64)
+    return rounded

@@ -513,7 +513,7 @@ def test_kernels_that_are_not_shared_take_a_weight_for_every_synapse() -> None:
     shared, own = report(graph, x), report(graph, x, share_kernels=False)
     assert own.layers[1].synaptic_bytes == own.layers[1].synapses
     assert shared.layers[1].synaptic_bytes == 6 * 2 * 2 * 2
-    assert any("for every synapse" in assumption.says for assumption in own.assumptions)
+    assert any("per synapse" in assumption.says for assumption in own.assumptions)
 
 
 def test_fewer_bits_a_weight_take_less_memory_and_say_what_they_hold() -> None:

@@ -88,8 +88,8 @@ def test_what_stock_neurons_cannot_do_is_refused_by_name():
         ({"threshold": some}, {}, "several betas or thresholds"),
         ({"threshold": np.full(3, 0.6, np.float32)}, {}, r"a threshold of 1\.20312 synapses"),
         ({"beta": np.zeros(3, np.float32)}, {}, "a beta of 0"),
-        ({}, {"levels": (0, 255), "offset": 3}, "never starts anew: give steps"),
-        ({"beta": np.ones(3, np.float32)}, {}, r"potentials fall by \d+ a step, to -inf"),
+        ({}, {"levels": (0, 255), "offset": 3}, "never starts again: give steps"),
+        ({"beta": np.ones(3, np.float32)}, {}, r"potentials fall by \d+ per step, to -inf"),
         ({"beta": np.ones(3, np.float32)}, {"levels": (0, 255), "steps": 10_000}, "Loihi holds -8,388,607"),
         ({}, {"levels": (0, 2**15)}, "the sum of synapses runs from"),
     ):

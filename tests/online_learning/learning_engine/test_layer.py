@@ -9,11 +9,13 @@ import pytest
 import torch
 from online_oracle import readout_step
 
+from lava_meta.converters.online import online
 from lava_meta.data import load_dataset
-from lava_meta.errors import ConversionError
-from lava_meta.online_learning import Device, LayerSettings, Learner, OnlineRule, load_learner, online
-from lava_meta.online_learning.backend import make_layer
+from lava_meta.errors import ConversionError, FormatError
+from lava_meta.online_learning import Device, LayerSettings, Learner, OnlineRule, load_learner
 from lava_meta.online_learning.class_errors import ClassError
+from lava_meta.online_learning.forms import make_layer
+from lava_meta.online_learning.learning_engine.layer import EngineNeurons
 from lava_meta.online_learning.learning_engine.synapses import EngineSynapses
 from lava_meta.online_learning.reference import FixedLayer, initial_state
 from lava_meta.rule import Constant, Exponential, Linear, Quadratic, metaplastic_update
@@ -57,7 +59,7 @@ def test_one_image_is_torch_autograd_with_the_straight_through_estimator(consoli
     generator = np.random.default_rng(4)
     rule = OnlineRule(lr=0.3, consolidation=consolidation, readout_limit=1.0, dead_zone=0.0, init_width=0.5)
     settings = LayerSettings(20, 5, readout=True, precision="float", rule=rule, engine_steps=5)
-    layer = make_layer(settings, state_of(settings), False)
+    layer = make_layer(settings, state_of(settings))
     x = generator.choice(np.array([-1, 1], np.int8), (1, 20))
     before = layer.hidden / settings.full_range
 
@@ -74,7 +76,7 @@ def test_the_neurons_are_those_of_any_other_layer() -> None:
     """Outputs and the state of the neurons over 50 images, with the hidden weights of one handed to the other."""
     generator = np.random.default_rng(2)
     settings = LayerSettings(40, 8, precision=9, rule=OnlineRule(lr=0.01), input_mean=0.3, engine_steps=6)
-    layer = make_layer(settings, state_of(settings), False)
+    layer = make_layer(settings, state_of(settings))
     other = FixedLayer(replace(settings, engine_steps=0), {n: v.copy() for n, v in layer.state.items()})
     for _ in range(50):
         x = (generator.random((1, 40)) < 0.3).astype(np.int8)
@@ -85,20 +87,20 @@ def test_the_neurons_are_those_of_any_other_layer() -> None:
         for one in (layer, other):
             one.backward(error, pass_down=False)
         for name in ("deviation", "trace", "mean", "images"):
-            np.testing.assert_array_equal(getattr(layer, name), getattr(other, name))
-    np.testing.assert_array_equal(layer.integer_thresholds().shape, (8,))
+            np.testing.assert_array_equal(layer.state[name], other.state[name])
+    np.testing.assert_array_equal(layer.neurons.integer_thresholds().shape, (8,))
     assert np.abs(layer.hidden).max() > 6
 
 
 def test_traces_are_the_declared_step_in_the_mean() -> None:
     """1,500 images with one error each: the mean of y1 within four standard errors, that of y3 of 2.5."""
     settings = LayerSettings(3, 4, readout=True, precision=9, rule=OnlineRule(lr=0.004, dead_zone=0), engine_steps=5)
-    layer = make_layer(settings, state_of(settings), False)
+    neurons = EngineNeurons(settings, state_of(settings))
     error = np.array([[64, -64, 9, 0]])
     sent = []
     for _ in range(1500):
-        layer.fire(np.zeros(4, np.int64))
-        sent.append(layer.learn(error))
+        neurons.fire(np.zeros(4, np.int64))
+        sent.append(neurons.learn(error))
     y1, y3 = (np.array([traces[name] for traces in sent]) for name in ("y1", "y3"))
     wanted = error[0] / 128 * settings.rule.lr * settings.full_range / settings.engine_rule.step
     np.testing.assert_allclose(y1.mean(axis=0), wanted, atol=4 * 0.5 / 1500**0.5)
@@ -124,6 +126,18 @@ def test_digits_are_learned_in_the_engine_form_and_tags_do_not_drift(precision, 
         one.backend = "oracle"
         one.fit(digits.train, images=20)
     np.testing.assert_array_equal(again.hidden[0], learner.hidden[0])
+
+
+@pytest.mark.parametrize(("tag", "whole"), [(-257, True), (255, True), (-258, False), (256, False)])
+def test_a_file_holds_all_tags_that_the_engine_can_reach(tag: int, whole: bool, tmp_path) -> None:
+    learner = Learner([6, 3], precision=9, form="engine", backend="oracle")
+    learner.states[0]["hidden"][2, 1] = tag
+    learner.save(tmp_path / "learner.safetensors")
+    if whole:
+        assert load_learner(tmp_path / "learner.safetensors").hidden[0][1, 2] == tag
+        return
+    with pytest.raises(FormatError, match=f"hidden weight of {tag}, beyond"):
+        load_learner(tmp_path / "learner.safetensors")
 
 
 def test_the_readout_of_a_converted_network_learns_in_the_engine_form() -> None:
@@ -158,7 +172,7 @@ def test_what_the_form_cannot_hold_is_refused_with_what_it_can() -> None:
         with pytest.raises(ValueError, match="one image at a time and passes no error down"):
             Learner([8, 5, 3], precision=9, form="engine", **changes)
     settings = LayerSettings(4, 3, **good)
-    layer = make_layer(settings, state_of(settings), False)
+    layer = make_layer(settings, state_of(settings))
     with pytest.raises(ConversionError, match="one image at a time, not 2 lanes"):
         layer.forward(np.ones((2, 4), np.int8))
     layer.forward(np.ones((1, 4), np.int8))

@@ -5,8 +5,11 @@ Process and models share this file, and nothing else lies in its folder: Lava ex
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -68,6 +71,8 @@ class Unmodelled(AbstractProcess):
 def misbehave(trouble: str) -> None:
     if trouble in ("raise before", "raise after"):
         raise ArithmeticError("the toy broke on purpose")
+    if trouble == "raise what has no bytes":
+        raise ArithmeticError("a lone surrogate: \udc80")
     if trouble == "exit":
         sys.exit("the toy left")
     if trouble == "vanish":
@@ -81,6 +86,15 @@ def misbehave(trouble: str) -> None:
             pass
     if trouble == "sleep":
         time.sleep(1000)
+    if trouble == "stopped":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if trouble == "in compiled code":
+        ctypes.PyDLL(None).sleep(1000)  # keeps Python's lock, so that no other thread of this process runs
+    if trouble == "workers of its own":
+        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        worker.start()
+        program = subprocess.Popen(["sleep", "60"])
+        print(worker.pid, program.pid, flush=True)
     if trouble == "torch":
         import torch
 

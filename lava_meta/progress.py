@@ -1,7 +1,8 @@
-"""What a long training run tells while it runs: a live bar in a terminal, a line now and then elsewhere."""
+"""What long work tells while it runs: a live bar in a terminal or a notebook, elsewhere a line now and then."""
 
 from __future__ import annotations
 
+import importlib.util
 import time
 
 from rich.console import Console
@@ -10,13 +11,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 QUIET_SECONDS = 10.0  # without a terminal: time between lines inside a part
 
 
+def _draws_bars(console: Console) -> bool:
+    """Whether a live bar can be drawn; rich needs ipywidgets to do so in a notebook."""
+    return console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
+
+
 class TrainingProgress:
     """Reports on standard error; a context manager. `enabled=False` says nothing at all."""
 
     def __init__(self, parts: int, epochs: int, *, enabled: bool) -> None:
         self.parts, self.epochs = parts, epochs
         self._console = Console(stderr=True)
-        self._lines = enabled and not self._console.is_terminal
+        self._lines = enabled and not _draws_bars(self._console)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -67,12 +73,13 @@ class ImagesProgress:
 
     def __init__(self, enabled: bool) -> None:
         self._console = Console(stderr=True)
-        self._lines = enabled and not self._console.is_terminal
+        self._lines = enabled and not _draws_bars(self._console)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=self._console, disable=not enabled or self._lines)
         self._task = self._bar.add_task("images", total=None)
         self._last_line = time.monotonic()
-        self._name, self._done, self._total = "", 0, 0
+        self._name, self._done = "", 0
+        self._total: int | None = 0
 
     def __enter__(self) -> ImagesProgress:
         self._bar.start()
@@ -81,16 +88,17 @@ class ImagesProgress:
     def __exit__(self, *exc: object) -> None:
         self._bar.stop()
 
-    def begin(self, name: str, total: int) -> None:
-        """`total` images of `name` are next."""
+    def begin(self, name: str, total: int | None) -> None:
+        """`total` images of `name` are next; None: nobody knows how many."""
         self._name, self._done, self._total = name, 0, total
         self._bar.reset(self._task, description=name, total=total)
 
     def advance(self, images: int) -> None:
-        """So many more are learned."""
+        """So many more are done."""
         self._done += images
         self._bar.update(self._task, advance=images, refresh=True)
         now = time.monotonic()
         if self._lines and (self._done == self._total or now - self._last_line > QUIET_SECONDS):
             self._last_line = now
-            print(f"{self._name}: {self._done} of {self._total} images", file=self._console.file, flush=True)
+            of = "" if self._total is None else f" of {self._total}"
+            print(f"{self._name}: {self._done}{of} images", file=self._console.file, flush=True)

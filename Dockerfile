@@ -1,0 +1,13 @@
+# An image that runs the demo and the tests as an unprivileged user:
+#
+#     docker build --tag lava-meta .
+#     docker run --rm --read-only --tmpfs /tmp --shm-size 64m lava-meta
+#     docker run --rm --read-only --tmpfs /tmp --shm-size 64m lava-meta make test ARGS="-p no:cacheprovider"
+FROM python:3.10-slim
+
+RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
+WORKDIR /lava_meta
+COPY . .
+RUN make setup
+USER 65534
+CMD ["make", "demo", "ARGS=--out /tmp/demo"]

@@ -1,0 +1,177 @@
+"""The self-check of an `AcyclicGraph`: each node beside the model's own value at the same place of its run.
+
+The model runs once more, in float64, on random images. After each operation whose result a node holds, the two are
+compared: levels must be equal, or tie, when float64's rounding in front of a threshold may decide; real streams must
+lie within the bound that was carried along. Where levels tie, the model goes on with the network's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
+
+from lava_meta.converters.acyclic import Read
+from lava_meta.converters.calling import call, float_types, name_of, untouched
+from lava_meta.converters.lowering import Check, Lowered
+from lava_meta.converters.parity import Parity, domain_images, model_inputs
+from lava_meta.converters.recording import Float64, counted
+from lava_meta.converters.unwrapping import unwrap
+from lava_meta.errors import ConversionError
+from lava_meta.graph.acyclic import READOUT, AcyclicGraph
+from lava_meta.graph.nodes import Threshold
+
+_VALUES = 2**22  # of the images that are compared, at most, beside a few images
+
+
+@dataclass
+class Seen:
+    """What was seen of one node."""
+
+    compared: int = 0
+    wrong: int = 0
+    tied: int = 0
+    difference: float = 0.0  # the greatest, of a stream
+    bound: float = 0.0
+
+
+class _Beside(Float64):
+    """Compares the results of a run of the model with a network's integers, operation by operation."""
+
+    def __init__(self, lowered: Lowered, ours: dict[str, NDArray[Any]], images: NDArray[Any]) -> None:
+        super().__init__()
+        self.lowered, self.ours, self.images = lowered, ours, images
+        self.number = 0
+        self.checks: dict[int, list[Check]] = {}
+        for check in lowered.checks:
+            self.checks.setdefault(check.step, []).append(check)
+        self.seen: dict[str, Seen] = {}
+        self.scores: Tensor | None = None
+
+    def done(self, func: Any, args: Any, kwargs: Any) -> Any:
+        number, self.number = self.number, self.number + counted(func)
+        result = super().done(func, args, kwargs)
+        outputs = result if isinstance(result, (tuple, list)) else (result,)
+        with _disable_current_modes():
+            for check in self.checks.get(number, ()) if counted(func) else ():
+                self._compare(check, outputs[check.output])
+            if number == self.lowered.end and counted(func):
+                self.scores = outputs[0].detach().clone()
+        return result
+
+    def _compare(self, check: Check, tensor: Tensor) -> None:
+        leaf = check.leaf
+        name, shape = leaf.source.node, leaf.source.shape
+        count = len(self.images)
+        integers = self.ours[name].reshape(count, *shape)
+        ours = leaf.gain * integers.astype(np.float64) + leaf.constant
+        if tensor.numel() != ours.size:
+            raise ConversionError(
+                f"{name}: the model does something else on {count} images than on two; what it does may not depend on "
+                "the number of images"
+            )
+        theirs = tensor.detach().double().numpy().reshape(ours.shape)
+        seen = self.seen.setdefault(name, Seen())
+        seen.compared += ours.size
+        difference = np.abs(ours - theirs)
+        if check.levels:
+            differ = difference > 1e-6 * np.abs(leaf.gain)
+            tied = differ & self._undecided(name, check, shape) if differ.any() else differ
+            seen.wrong, seen.tied = seen.wrong + int((differ & ~tied).sum()), seen.tied + int(tied.sum())
+            if differ.any():
+                tensor.copy_(torch.from_numpy(np.ascontiguousarray(ours)).reshape(tensor.shape).to(tensor.dtype))
+            return
+        seen.difference = max(seen.difference, float(difference.max()))
+        seen.bound = max(seen.bound, leaf.slack)
+        seen.wrong += int((difference > leaf.slack + 1e-300).sum())
+
+    def _undecided(self, name: str, check: Check, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Where the integer lies so near to a threshold that float64's rounding may decide."""
+        node = self.lowered.graph.nodes[name]
+        assert isinstance(node, Threshold)
+        if not check.undecided:
+            return np.zeros((len(self.images), *shape), bool)
+        source = node.sources[0]
+        x = self.ours[source].reshape(len(self.images), *shape).astype(np.int64)
+        moved = int(np.ceil(min(check.undecided, 2.0**61)))
+        undecided: NDArray[Any] = node((x - moved,)) != node((x + moved,))
+        return undecided
+
+
+def check_acyclic(model: nn.Module, read: Read, *, count: int = 64, seed: int = 0) -> Parity:
+    """Compare what `model` was read as with the model, node by node, on random images of its domain.
+
+    Args:
+        model: The user's own module, which is left as it was.
+        read: What it was read as.
+        count: How many images; fewer where they are large.
+        seed: Of these images.
+
+    Raises:
+        ConversionError: The model fails on its domain, or does not do what was recorded.
+    """
+    graph = read.lowered.graph
+    widest = max(graph.n_in, *(layer.n_out for layer in graph.placed.values()))
+    images = domain_images(graph, max(2, min(count, _VALUES // widest)), seed)
+    ours = graph.activations(images) | {"input": graph.check_images(images)}
+    beside = _Beside(read.lowered, ours, images)
+    inputs = model_inputs(graph, images, torch.float64, read.feed)
+    with untouched(read.model):
+        try:
+            with Float64():
+                read.model(inputs[:2].clone())
+            own = inputs.clone()
+            with beside:
+                read.model(own)
+        except ConversionError:
+            raise
+        except Exception as error:
+            raise ConversionError(
+                f"the model itself fails on float64 inputs of shape {tuple(inputs.shape)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    wrong, tied = _classes(read, ours[READOUT], beside.scores)
+    own_classes, own_type = _own(model, read, images, graph.readout.classes(ours[READOUT]))
+    seen = beside.seen
+    return Parity(
+        images=len(images),
+        seed=seed,
+        compared=sum(node.compared for node in seen.values()) + len(images),
+        mismatches={name: node.wrong for name, node in seen.items()} | {READOUT: wrong},
+        own={},
+        own_type=own_type,
+        own_classes=own_classes,
+        ties={name: node.tied for name, node in seen.items()} | {READOUT: tied},
+        probes=0,
+        bounds={name: [node.difference, node.bound] for name, node in seen.items() if node.bound},
+    )
+
+
+def _classes(read: Read, sums: NDArray[Any], scores: Tensor | None) -> tuple[int, int]:
+    """Classes that differ from the model's, and those of them whose values lie within the bound of each other."""
+    graph = read.lowered.graph
+    if scores is None or scores.numel() != sums.size:
+        raise ConversionError(
+            "the model does not give what it gave when it was read: its forward changes from call to call"
+        )
+    values = graph.readout.values(sums)
+    theirs = scores.double().numpy().reshape(values.shape)
+    chosen, best = theirs.argmax(axis=1), graph.readout.classes(sums)
+    rows = np.arange(len(values))
+    differ = chosen != best
+    near = values[rows, best] - values[rows, chosen] <= 2 * read.lowered.slack
+    return int((differ & ~near).sum()), int((differ & near).sum())
+
+
+def _own(model: nn.Module, read: Read, images: NDArray[Any], classes: NDArray[Any]) -> tuple[int, str]:
+    """Images to which the user's own module, in its own type, gives another class, and that type."""
+    graph: AcyclicGraph = read.lowered.graph
+    model = unwrap(model)
+    dtype = float_types(model)[0]
+    found = call(model, model_inputs(graph, images, dtype, read.feed), read.place)
+    return int((found.double().numpy().argmax(axis=1) != classes).sum()), name_of(dtype)

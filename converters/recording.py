@@ -1,0 +1,301 @@
+"""One run of a module as the list of tensor operations that it did with its input.
+
+The module is called as it is, in float64, on two images. PyTorch tells of every operation that arrives at its kernels
+(`TorchDispatchMode`), below autograd functions, hooks, parametrizations and whatever Python the forward is written in:
+tests of shapes have been decided, and what is made of parameters alone has been computed. What stays is what is done to
+the images. Values are known by the memory that they lie in, so `x.data = sign(x.data)` and writing in place are seen.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from lava_meta.converters.calling import untouched
+from lava_meta.errors import ConversionError
+
+IMAGES = 2  # images of a recorded run: enough to see which values belong to which image
+
+_READS = {  # of values, by Python: what follows may depend on them
+    "_local_scalar_dense",
+    "equal",
+    "is_nonzero",
+    "item",
+    "nonzero",
+    "masked_select",
+    "unique",
+    "_unique2",
+    "allclose",
+}
+_TORCH = os.path.dirname(torch.__file__)
+_HERE = os.path.dirname(__file__)
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A value that depends on the images, by its number; of this shape, that of a run on `IMAGES` images."""
+
+    number: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the user's code, and in the model, an operation is done."""
+
+    file: str
+    line: int
+    module: str  # its name in the model, "" for the model itself
+    kind: str  # the module's class
+
+    def __str__(self) -> str:
+        code = linecache.getline(self.file, self.line).strip()
+        where = f"{self.module} ({self.kind})" if self.module else f"the model ({self.kind})"
+        return f"{self.file}:{self.line}, in {where}" + (f": `{code}`" if code else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One operation on values that depend on the images."""
+
+    number: int  # among all operations of the run
+    op: Any  # an ATen overload; never one that writes in place
+    args: tuple[Any, ...]  # with a `Ref` for each such value; other tensors are constants, float64
+    kwargs: dict[str, Any]
+    outputs: tuple[Ref | None, ...]
+    place: Place
+
+    @property
+    def name(self) -> str:
+        """`add` for `aten.add.Tensor`."""
+        return str(self.op._schema.name).removeprefix("aten::")
+
+    @property
+    def refs(self) -> list[Ref]:
+        """The values that it takes."""
+        return [leaf for leaf in tree_flatten((self.args, self.kwargs))[0] if isinstance(leaf, Ref)]
+
+
+@dataclass
+class Recording:
+    """What a run did."""
+
+    steps: list[Step]
+    input: Ref
+    output: Any  # what the module returned, with a `Ref` for each value
+    modules: dict[int, str] = field(repr=False, default_factory=dict)
+
+
+class Float64(TorchDispatchMode):
+    """Inside, every floating value is float64, whatever the code names; subclasses see each operation."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self.done(func, args, kwargs or {})
+
+    def done(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Do the operation."""
+        return func(*tree_map(to_float64, args), **tree_map(to_float64, kwargs))
+
+
+def counted(op: Any) -> bool:
+    """Whether an operation has a number: PyTorch detaches what it makes, or not, by who else holds it."""
+    return str(op._schema.name) != "aten::detach"
+
+
+def to_float64(value: Any) -> Any:
+    """A floating tensor or type as float64; anything else as it is."""
+    if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64:
+        return value.to(torch.float64)
+    return torch.float64 if isinstance(value, torch.dtype) and value.is_floating_point else value
+
+
+@dataclass
+class _Memory:
+    """What lies in one storage: by geometry (offset, size, stride) the number of a value."""
+
+    latest: tuple[Any, int]
+    known: dict[Any, int]
+    keep: Tensor  # so that its memory is not given to another value
+
+
+class _Recorder(Float64):
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
+        super().__init__()
+        self.names = {id(module): name for name, module in model.named_modules()}
+        self.steps: list[Step] = []
+        self.done_before = 0
+        self._memory: dict[int, _Memory] = {}
+        self._values = 0
+        self._shapes: dict[int, tuple[int, ...]] = {}
+        self.input = self._note(x)
+
+    def done(self, func: Any, args: Any, kwargs: Any) -> Any:
+        number, self.done_before = self.done_before, self.done_before + counted(func)
+        name = str(func._schema.name).removeprefix("aten::")
+        refs: list[Ref] = []
+        place: list[Place] = []
+
+        def at() -> Place:
+            if not place:
+                place.append(self._place())
+            return place[0]
+
+        def seen(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            ref = self.find(leaf, at)
+            if ref is None:
+                return to_float64(leaf.detach()).clone()
+            refs.append(ref)
+            return ref
+
+        recorded = tree_map(seen, args), tree_map(seen, kwargs)
+        if refs and name in _READS:
+            raise ConversionError(
+                f"{at()} asks for values of the images ({name}): what follows depends on them, and a network of "
+                "integers has no branches. Use torch.where, or tests of shapes"
+            )
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise ConversionError(f"{at()} draws random numbers ({name}) in eval mode: call it in training mode alone")
+        result = super().done(func, args, kwargs)
+        if not refs or name == "_has_compatible_shallow_copy_type":
+            return result
+        written = func._schema.is_mutable
+        outputs = result if isinstance(result, (tuple, list)) else (result,)
+        if written:
+            func, recorded = self._out_of_place(func, recorded, at)
+        noted = tuple(self._note(output, written) if isinstance(output, Tensor) else None for output in outputs)
+        self.steps.append(Step(number, func, *recorded, noted, at()))
+        return result
+
+    def _out_of_place(self, func: Any, recorded: Any, at: Callable[[], Place]) -> tuple[Any, Any]:
+        """The operation that gives what this one writes."""
+        args, _ = recorded
+        aten = torch.ops.aten
+        name = str(func._schema.name).removeprefix("aten::")
+        if name == "copy_":
+            return aten.expand_as.default, ((args[1], args[0]), {})
+        if name == "index_put_":
+            (mask,) = args[1] if len(args[1]) == 1 else (None,)
+            if isinstance(args[0], Ref) and isinstance(mask, Ref) and mask.shape == args[0].shape:
+                return aten.masked_fill.Tensor, ((args[0], mask, args[2]), {})
+            raise ConversionError(f"{at()} writes into a part of a tensor: use torch.where, or torch.cat")
+        packet = getattr(aten, name.removesuffix("_"), None)
+        overload = getattr(packet, func._overloadname, None)
+        if not name.endswith("_") or overload is None or not isinstance(args[0], Ref):
+            raise ConversionError(f"{at()} writes into a tensor ({name}), which is not supported: make a new one")
+        return overload, recorded
+
+    def find(self, tensor: Tensor, at: Callable[[], Place]) -> Ref | None:
+        """The value that lies in a tensor's memory; None for a constant."""
+        if not tensor.numel():
+            return None
+        memory = self._memory.get(tensor.untyped_storage().data_ptr())
+        if memory is None:
+            return None
+        geometry = _geometry(tensor)
+        if geometry not in memory.known:
+            memory.known[geometry] = self._alias(memory, tensor, at())
+        return self._ref(memory.known[geometry])
+
+    def _alias(self, memory: _Memory, tensor: Tensor, place: Place) -> int:
+        """A view that was made before its memory was written: its elements are taken from what was written."""
+        latest, number = memory.latest
+        size = memory.keep.untyped_storage().nbytes() // memory.keep.element_size()
+        places = torch.arange(size).as_strided(latest[1], latest[2], latest[0]).reshape(-1)
+        index = torch.full((size,), -1)
+        index[places] = torch.arange(len(places))
+        taken = index[torch.arange(size).as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())]
+        if (taken < 0).any():
+            raise ConversionError(f"{place} writes into a part of a tensor: use torch.where, or torch.cat")
+        ref = self._new(tuple(tensor.shape))
+        self.steps.append(
+            Step(self.done_before - 1, torch.ops.aten.take.default, (self._ref(number), taken), {}, (ref,), place)
+        )
+        return ref.number
+
+    def _note(self, tensor: Tensor, written: bool = False) -> Ref:
+        ref = self._new(tuple(tensor.shape))
+        key, geometry = tensor.untyped_storage().data_ptr(), _geometry(tensor)
+        memory = self._memory.get(key)
+        if memory is None or written:
+            self._memory[key] = _Memory((geometry, ref.number), {geometry: ref.number}, tensor)
+        else:
+            memory.known[geometry] = ref.number
+        return ref
+
+    def _new(self, shape: tuple[int, ...]) -> Ref:
+        self._shapes[self._values] = shape
+        self._values += 1
+        return self._ref(self._values - 1)
+
+    def _ref(self, number: int) -> Ref:
+        return Ref(number, self._shapes[number])
+
+    def _place(self) -> Place:
+        """The innermost line that is not PyTorch's or this package's converters', and the innermost module."""
+        line: tuple[str, int] | None = None
+        module: Any = None
+        for frame in _frames():
+            file = frame.f_code.co_filename
+            own = frame.f_locals.get("self")
+            if module is None and isinstance(own, nn.Module) and id(own) in self.names:
+                module = own
+            if line is None and not file.startswith((_TORCH, _HERE, "<")):
+                line = file, frame.f_lineno
+            if line is not None and module is not None:
+                break
+        name, kind = (self.names[id(module)], type(module).__name__) if module is not None else ("", "?")
+        return Place(*(line or ("?", 0)), name, kind)
+
+
+def _frames() -> Iterator[Any]:
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _geometry(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.storage_offset(), tuple(tensor.size()), tuple(tensor.stride())
+
+
+def record(model: nn.Module, x: Tensor) -> Recording:
+    """Run `model` on x, float64 (IMAGES, ...), and say what it did. The model is a copy in float64, left as it was.
+
+    Raises:
+        ConversionError: It fails, its operations depend on the images' values, or it draws random numbers.
+    """
+    with untouched(model):
+        try:
+            with Float64():
+                model(x.clone())  # what a first call alone does, such as keeping master weights, is done
+            recorder = _Recorder(model, x)
+            with recorder:
+                result = model(x)
+                recorder.done_before = -1
+
+                def ref(leaf: Any) -> Any:
+                    place = Place("?", 0, "", type(model).__name__)
+                    return recorder.find(leaf, lambda: place) if isinstance(leaf, Tensor) else leaf
+
+                output = tree_map(ref, result)
+        except ConversionError:
+            raise
+        except Exception as error:
+            raise ConversionError(
+                f"the model itself fails on float64 inputs of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
+            ) from error
+    return Recording(recorder.steps, recorder.input, output)

@@ -1,0 +1,37 @@
+"""What every file of a network has: its kind, its versions, and notes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from numpy.typing import NDArray
+
+from lava_meta.errors import FormatError
+from lava_meta.io.file_kinds import NETWORK, require_kind
+from lava_meta.io.files import reading
+from lava_meta.io.sealed import GRAPH, read_sealed
+
+Content = tuple[dict[str, Any], dict[str, NDArray[Any]], dict[str, Any]]
+
+
+def read_network(source: str | os.PathLike[str] | bytes, versions: range) -> Content:
+    """The header, tensors and notes of a network's file, or of its content, in one of these versions.
+
+    Raises:
+        FormatError: It is not one, or not as it was written.
+        TooLargeError: It does not fit in memory.
+    """
+    if not isinstance(source, bytes):
+        require_kind(source, NETWORK)
+    header, tensors = read_sealed(source, GRAPH, versions)
+    with reading(name_of(source)):
+        notes = header.get("notes", {})
+        if not isinstance(notes, dict):
+            raise FormatError(f"the notes in its header are {type(notes).__name__}")
+        return header, tensors, notes
+
+
+def name_of(source: str | os.PathLike[str] | bytes) -> str | os.PathLike[str]:
+    """What errors call a file."""
+    return "its content" if isinstance(source, bytes) else source

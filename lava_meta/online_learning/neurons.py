@@ -1,0 +1,174 @@
+"""What each unit of a metaplastic layer knows of itself: its threshold, its scale, its mean error.
+
+These are the equations of t, a, d, s and b in `reference`. Where the sums u come from, and what becomes of the amounts
+-lr d, is up to the synapses: a layer's own (`reference`), or those of Lava's learning engine (`learning_engine`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_meta.errors import DivergenceError
+from lava_meta.online_learning.settings import (
+    AMOUNT_LIMIT,
+    CENTRE_SHIFT,
+    NEURON_BITS,
+    SCALE_SHIFT,
+    WINDOW_DEN,
+    WINDOW_NUM,
+    LayerSettings,
+)
+
+State = dict[str, NDArray[Any]]
+NEURON_STATE = ("balance", "mean", "deviation", "trace", "images")
+
+
+class Neurons(ABC):
+    """State and equations of the units. The arrays of `NEURON_STATE` are changed in place.
+
+    balance (n_out,): sum of each unit's binary weights. mean (n_out,): o, or the homeostatic threshold.
+    deviation, trace (n_out,): s and b. images (1,): how many have been learned.
+    """
+
+    balance: NDArray[Any]
+    mean: NDArray[Any]
+    deviation: NDArray[Any]
+    trace: NDArray[Any]
+    images: NDArray[Any]
+
+    def __init__(self, settings: LayerSettings, state: State) -> None:
+        self.settings = settings
+        for name in NEURON_STATE:
+            setattr(self, name, state[name])
+        self.set_rate(settings.rule.lr)
+
+    def set_rate(self, lr: float) -> None:
+        """Change the learning rate."""
+        self.lr = lr
+
+    def fire(self, u: NDArray[Any]) -> NDArray[Any]:
+        """Sums int32 (lanes, n_out) -> outputs int32: signs, or the readout's sums."""
+        return u if self.settings.readout else np.where(self.distance(u) >= 0, 1, -1).astype(np.int32)
+
+    @abstractmethod
+    def distance(self, u: NDArray[Any]) -> NDArray[Any]:
+        """The difference u - threshold, in the form's own units; of a readout, u."""
+
+    @abstractmethod
+    def windowed(self, error: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
+        """The units' own errors d (lanes, n_out): those inside the window."""
+
+    @abstractmethod
+    def learn(self, distance: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
+        """Follow one image, (n_out,) each, and return by how much the synapses of an active input step."""
+
+    @abstractmethod
+    def integer_thresholds(self) -> NDArray[np.int64]:
+        """int64 (n_out,): the smallest whole sum at which each unit fires."""
+
+    @abstractmethod
+    def set_thresholds(self, sums: NDArray[Any]) -> None:
+        """Let unit k fire from the whole sum `sums[k]` on, by the binary weights as they are now."""
+
+
+class FixedNeurons(Neurons):
+    """On integers: balance, mean, deviation, trace int32; images int64."""
+
+    def set_rate(self, lr: float) -> None:
+        super().set_rate(lr)
+        self.rate = self.settings.rate_fixed(lr)
+
+    def distance(self, u: NDArray[Any]) -> NDArray[Any]:
+        scaled = u.astype(np.int64) << self.settings.sum_bits
+        return scaled if self.settings.readout else scaled - self._thresholds()
+
+    def windowed(self, error: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
+        d = error.astype(np.int64)
+        if self.settings.readout:
+            return d
+        return np.where(WINDOW_DEN * np.abs(distance) <= WINDOW_NUM * self.deviation.astype(np.int64), d, 0)
+
+    def learn(self, distance: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
+        s = self.settings
+        d = d << NEURON_BITS
+        if not s.readout:
+            self.deviation += ((np.abs(distance) - self.deviation) >> SCALE_SHIFT).astype(np.int32)
+        if s.homeostatic:
+            self.mean += (distance >> SCALE_SHIFT).astype(np.int32)
+        if s.centred:
+            self.trace += ((d - self.trace) >> CENTRE_SHIFT).astype(np.int32)
+            d = d - self.trace
+        return np.clip(-self.rate * d >> s.amount_shift, -AMOUNT_LIMIT, AMOUNT_LIMIT)
+
+    def _thresholds(self) -> NDArray[np.int64]:
+        if self.settings.homeostatic:
+            return self.mean.astype(np.int64)
+        balanced: NDArray[np.int64] = self.mean + self.settings.mean_fixed * self.balance.astype(np.int64)
+        return balanced
+
+    def integer_thresholds(self) -> NDArray[np.int64]:
+        return -(-self._thresholds() >> self.settings.sum_bits)
+
+    def set_thresholds(self, sums: NDArray[Any]) -> None:
+        self.mean[:] = 0
+        offset = (sums.astype(np.int64) << self.settings.sum_bits) - self._thresholds()
+        self.mean[:] = offset
+
+
+class FloatNeurons(Neurons):
+    """In float32: mean, deviation, trace float32; balance int32; images int64.
+
+    Raises DivergenceError for an error that is not a finite number.
+    """
+
+    def distance(self, u: NDArray[Any]) -> NDArray[Any]:
+        scaled = u * 2.0**-self.settings.level_bits
+        return (scaled if self.settings.readout else scaled - self._thresholds()).astype(np.float32)
+
+    def windowed(self, error: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
+        s = self.settings
+        if not np.isfinite(error).all():
+            raise DivergenceError(
+                f"the error of {'the readout' if s.readout else f'a hidden layer of {s.n_out} units'} is not a finite "
+                f"number after {int(self.images[0])} images"
+            )
+        d = error.astype(np.float32)
+        if s.readout:
+            return d
+        return np.where(np.abs(distance) <= WINDOW_NUM / WINDOW_DEN * self.deviation, d, np.float32(0))
+
+    def learn(self, distance: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
+        s = self.settings
+        if not s.readout:
+            self.deviation += (np.abs(distance) - self.deviation) / np.float32(2**SCALE_SHIFT)
+        if s.homeostatic:
+            self.mean += distance / np.float32(2**SCALE_SHIFT)
+        if s.centred:
+            self.trace += (d - self.trace) / np.float32(2**CENTRE_SHIFT)
+            d = d - self.trace
+        return np.float32(-self.lr) * d
+
+    def _thresholds(self) -> NDArray[np.float64]:
+        if self.settings.homeostatic:
+            return self.mean.astype(np.float64)
+        balanced: NDArray[np.float64] = self.mean + self.settings.mean_input * self.balance.astype(np.float64)
+        return balanced
+
+    def integer_thresholds(self) -> NDArray[np.int64]:
+        sums: NDArray[np.int64] = np.ceil(self._thresholds() * 2.0**self.settings.level_bits).astype(np.int64)
+        return sums
+
+    def set_thresholds(self, sums: NDArray[Any]) -> None:
+        self.mean[:] = 0
+        # Half a level below: sums are whole, and float32 then has room to round.
+        offset = (sums.astype(np.float64) - 0.5) * 2.0**-self.settings.level_bits - self._thresholds()
+        self.mean[:] = offset
+
+
+def neurons_of(settings: LayerSettings, state: State) -> Neurons:
+    """The neurons in the form that the precision asks for. They work in place on `state`."""
+    return (FloatNeurons if settings.precision == "float" else FixedNeurons)(settings, state)
