@@ -31,7 +31,8 @@ _CHUNK = 2**21  # values computed at a time
 _SAMPLES = 1025  # of an interval, evenly; and as many again, ever closer to 0
 _MOST_LEVELS = 256
 _MOST_PIECES = 48  # of lines; a function with more is followed as a curve
-_KNOTS = 4096  # of a curve over samples
+_KNOTS = 2**16  # of a curve over samples
+_FOLLOWED = 2.0**-30  # how closely its lines follow it
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,11 @@ class Source:
     high: NDArray[Any]
     error: float = 0.0  # by how much they may differ from what exact arithmetic gives, in their units
     step: int = 1  # 2 where all that can be reached have one parity
+
+    @property
+    def largest(self) -> int:
+        """The greatest size of an integer."""
+        return max(abs(int(self.low.min())), abs(int(self.high.max())))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +64,7 @@ class Leaf:
 
 @dataclass(frozen=True, eq=False)
 class Apply:
-    """An operation on such values and constants, float64 or bool of the rank of the shape."""
+    """An operation on such values and constants, float64 or bool; these have a first extent of 1 before the shape."""
 
     op: Callable[..., Any]
     args: tuple[Any, ...]
@@ -111,7 +117,7 @@ class Function:
         self.expr = expr
         self.leaf, constants = _leaf_of(expr)
         source = self.leaf.source
-        arrays = [value.shape for value in constants] + [self.leaf.gain.shape, self.leaf.constant.shape]
+        arrays = [value.shape[1:] for value in constants] + [self.leaf.gain.shape, self.leaf.constant.shape]
         # Extents in which no constant differs are shared: one function serves all of them.
         self.shared: Shape = tuple(
             extent if any(shape[i] != 1 for shape in arrays) else 1 for i, extent in enumerate(source.shape)
@@ -158,9 +164,13 @@ class Function:
         with np.errstate(divide="ignore", invalid="ignore"):
             root = np.where(leaf.gain != 0, -leaf.constant / leaf.gain, 0.0)
         root = np.broadcast_to(np.clip(np.rint(root), -(2.0**61), 2.0**61).astype(np.int64), self.shared)
-        near = np.concatenate([-sizes[::-1], [0], sizes]).reshape(-1, *(1 for _ in self.shared))
-        around = np.clip(root.astype(np.float64) + near, -(2.0**62), 2.0**62).astype(np.int64)
-        every = np.concatenate([even, np.broadcast_to(around, (len(near), *self.shared)), low[None], high[None]])
+        # Nearer to it than this, float64's rounding hides what the function does.
+        with np.errstate(divide="ignore"):
+            blurred = np.where(leaf.gain != 0, 2**12 * EPS * self._before() / np.abs(leaf.gain), 0.0)
+        far = np.maximum(sizes.reshape(-1, *(1 for _ in self.shared)), np.broadcast_to(blurred, self.shared))
+        near = np.concatenate([-far[::-1], 0 * far[:1], far])
+        around = np.clip(root + near, -(2.0**62), 2.0**62).astype(np.int64)
+        every = np.concatenate([even, around, low[None], high[None]])
         ordered: NDArray[Any] = np.sort(np.clip(every, low, high), axis=0)
         return ordered
 
@@ -190,12 +200,17 @@ class Function:
 
     def _size(self, values: NDArray[Any]) -> NDArray[Any]:
         """What the function's values reach, before and behind what may cancel: it decides how the model rounds."""
-        ends = [self.leaf.gain * end.astype(np.float64) + self.leaf.constant for end in (self.low, self.high)]
-        before = np.maximum(np.abs(ends[0]), np.abs(ends[1]))
+        before = self._before()
         size: NDArray[Any] = np.abs(values).max(axis=0) + before * np.minimum(
             1.0, np.ptp(values, axis=0) / (before + 1e-300)
         )
         return size
+
+    def _before(self) -> NDArray[Any]:
+        """The greatest size of what the function takes."""
+        ends = [self.leaf.gain * end.astype(np.float64) + self.leaf.constant for end in (self.low, self.high)]
+        greatest: NDArray[Any] = np.maximum(np.abs(ends[0]), np.abs(ends[1]))
+        return greatest
 
     # Few levels.
 
@@ -315,14 +330,33 @@ class Function:
         """Every value, or lines between many samples."""
         if self.every:
             return self._measured(Pieces(x.astype(np.int64), np.zeros(values.shape), values.copy(), 0.0))
-        units = max(1, int(np.prod(self.shared)))
-        count = max(65, min(_KNOTS, 2**22 // units))
-        share = np.linspace(0, 1, count).reshape(-1, *(1 for _ in self.shared))
-        knots = self.low + np.rint(share * (self.high - self.low).astype(np.float64)).astype(np.int64)
+        if self.low.size > 1:
+            share = np.linspace(0, 1, max(65, _KNOTS // self.low.size)).reshape(-1, *(1 for _ in self.shared))
+            knots = self.low + np.rint(share * (self.high - self.low).astype(np.float64)).astype(np.int64)
+        else:
+            knots = self._knots(x.reshape(-1)).reshape(-1, *self.shared)
         at = self(knots)
         slope = np.zeros(at.shape)
         slope[:-1] = (at[1:] - at[:-1]) / np.maximum(knots[1:] - knots[:-1], 1).astype(np.float64)
         return self._measured(Pieces(knots, slope, at, 0.0), 4.0)
+
+    def _knots(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Integers between which lines follow the function closely: intervals are halved where they do not."""
+
+        def at(x: NDArray[Any]) -> NDArray[Any]:
+            return self(x.reshape(-1, *self.shared)).reshape(-1)
+
+        knots: NDArray[Any] = np.unique(x)
+        while len(knots) < _KNOTS:
+            values, left, right = at(knots), knots[:-1], knots[1:]
+            middle = left + (right - left) // 2
+            share = (middle - left).astype(np.float64) / (right - left).astype(np.float64)
+            line = values[:-1] + share * np.diff(values)
+            bent = (np.abs(at(middle) - line) > _FOLLOWED * max(1.0, float(np.abs(values).max()))) & (middle > left)
+            if not bent.any():
+                break
+            knots = np.unique(np.concatenate([knots, middle[bent]]))
+        return knots
 
     def _measured(self, pieces: Pieces, caution: float = 1.0) -> Pieces:
         """With the greatest difference to the function, at the samples and between them."""
@@ -476,3 +510,45 @@ def mapped(expr: Expr, leaf: Leaf, constant: Callable[[Tensor], Tensor]) -> Expr
 
     changed: Expr = change(expr)
     return changed
+
+
+def replaced(expr: Expr, inner: Expr, leaf: Leaf) -> Expr:
+    """The expression with a leaf for a part of it."""
+    done: dict[int, Any] = {id(inner): leaf}
+
+    def change(part: Any) -> Any:
+        if id(part) not in done:
+            args, kwargs = tree_map_only((Leaf, Apply), change, (part.args, part.kwargs))
+            done[id(part)] = Apply(part.op, args, kwargs)
+        return done[id(part)]
+
+    changed: Expr = change(expr)
+    return changed
+
+
+def split(expr: Expr) -> Expr | None:
+    """A part of an expression behind which only single numbers are used; None if there is no such part.
+
+    What stands behind it is one function for all units, which can be followed more closely.
+    """
+    found: dict[int, Apply] = {}
+
+    def visit(node: Any) -> None:
+        if isinstance(node, Apply) and id(node) not in found:
+            for part in _parts(node):
+                visit(part)
+            found[id(node)] = node
+
+    def stops(node: Any, at: Apply) -> bool:
+        """Whether all ways from a node to the leaf pass `at`, over single numbers alone."""
+        if node is at:
+            return True
+        if isinstance(node, Tensor):
+            return node.numel() == 1
+        return isinstance(node, Apply) and all(
+            stops(part, at) for part in _parts(node) if isinstance(part, (Leaf, Apply, Tensor))
+        )
+
+    visit(expr)
+    inner = [node for node in found.values() if node is not expr and stops(expr, node)]
+    return inner[0] if inner else None

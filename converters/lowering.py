@@ -24,7 +24,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from lava_meta.converters.elementwise import Affine, Apply, Expr, Form, Function, Leaf, Levels, Pieces, Source, mapped
+from lava_meta.converters.elementwise import (
+    Affine,
+    Apply,
+    Expr,
+    Form,
+    Function,
+    Leaf,
+    Levels,
+    Pieces,
+    Source,
+    mapped,
+    replaced,
+    split,
+)
 from lava_meta.converters.pooling import Average, pooling_window
 from lava_meta.converters.recording import IMAGES, Place, Recording, Ref, Step
 from lava_meta.converters.weights import Decomposed, decompose
@@ -49,6 +62,7 @@ from lava_meta.graph.nodes import (
 
 UNIT_ROUNDOFF = 2.0**-53
 FRACTIONS = (40, 32, 24, 16)  # binary digits behind the point of real streams: the first with which all sums fit
+_FEW_PIECES = 48  # of a curve that are lines of the function itself
 _STREAM_BITS = 28  # of a stream that is multiplied with wide weights
 
 
@@ -247,7 +261,7 @@ class _Lowering:
             return self._applied(op, tree_map_only(Value, lambda _: value, given), value, ref)
         if value.move is not None:  # of numbers alone: the function comes before the move
             rank = len(_source(value).shape)
-            args, kwargs = tree_map_only(Tensor, lambda part: part.reshape((1,) * rank), (args, kwargs))
+            args, kwargs = tree_map_only(Tensor, lambda part: part.reshape((1,) * (rank + 1)), (args, kwargs))
         inner_args, inner_kwargs = tree_map_only(Value, lambda part: part.expr, (args, kwargs))
         expr = Apply(op, tuple(inner_args), inner_kwargs)
         if value.move is not None and (value.move < 0).any() and self._at_zero(expr) != 0:
@@ -264,6 +278,18 @@ class _Lowering:
             return float(Function(inner)(np.zeros((1,), np.int64))[0])
         except (RuntimeError, ValueError):
             return math.nan
+
+    def _do__to_copy(self, step: Step) -> Any:
+        """Another type: of floats, which are all float64 here, nothing; of bits and integers, what it does."""
+        given = self._given(step.args[0])
+        kind = step.kwargs.get("dtype")
+        if kind is None or (kind.is_floating_point and isinstance(given, Value) and isinstance(given.expr, Leaf)):
+            return given
+        if isinstance(given, Tensor):
+            return given.to(kind)
+        ref = step.outputs[0]
+        assert ref is not None
+        return self._applied(lambda x: x.to(kind), ((given,), {}), given, ref)
 
     # Movement.
 
@@ -326,6 +352,15 @@ class _Lowering:
         """What the function of a value is."""
         if value.form is None:
             value.form = Function(value.expr).form()
+            inner = (
+                split(value.expr) if isinstance(value.form, Pieces) and len(value.form.start) > _FEW_PIECES else None
+            )
+            if inner is not None:  # a curve for each unit: what comes before it is made a stream, and it follows that
+                before = Value(inner, _source(value).shape, _unseen(value.ref))
+                if isinstance(self.form(before), Affine | Levels):
+                    leaf = self.streamed(before)
+                    value.expr = replaced(value.expr, inner, leaf)
+                    value.form = Function(value.expr).form()
         return value.form
 
     def exact(self, value: Value) -> Leaf:
@@ -357,6 +392,9 @@ class _Lowering:
         if value.stream is not None:
             return value.stream
         leaf, scale = _leaf(value), 2.0**self.fraction
+        if value.expr is leaf and not leaf.constant.any() and (leaf.gain == 1 / scale).all():  # it is one already
+            value.stream = self._at_places(value, leaf)
+            return value.stream
         form = self.form(value)
         unit = np.full((1,) * len(leaf.source.shape), 1 / scale)
         if isinstance(form, Levels):
@@ -383,9 +421,7 @@ class _Lowering:
         whole = pieces.error == 0 and bool((every == np.rint(every)).all()) and float(np.abs(every).max()) < 2.0**53
         gain = float(np.abs(leaf.gain).min())
         rise = pieces.steepest / gain if gain else 0.0
-        size = float(np.abs(pieces.intercept).max()) + pieces.steepest * float(
-            max(abs(int(leaf.source.low.min())), abs(int(leaf.source.high.max())))
-        )
+        size = float(np.abs(pieces.intercept).max()) + pieces.steepest * leaf.source.largest
         rounding = 0.0 if whole else 0.5 / scale + pieces.error + 4 * UNIT_ROUNDOFF * size
         return rounding + pieces.steepest * leaf.source.error, rise * leaf.slack
 
@@ -466,7 +502,7 @@ class _Lowering:
         if name == "div" and not kwargs.get("rounding_mode"):
             return self._product(a, self._function(torch.reciprocal, b), ref)
         if name in ("maximum", "minimum"):  # of two: b + relu(a - b), a - relu(a - b)
-            difference = self._sum([a, self._function(torch.neg, b)], a.ref)
+            difference = self._sum([a, self._function(torch.neg, b)], _unseen(ref))
             rest = self._function(torch.relu, difference)
             if name == "maximum":
                 return self._sum([b, rest], ref)
@@ -483,22 +519,22 @@ class _Lowering:
             bit = condition if not other else self._function(torch.logical_not, condition)
             if isinstance(chosen, Value):
                 bits = self._function(lambda x: x.double(), bit)
-                parts.append(self._product(bits, chosen, ref))
+                parts.append(self._product(bits, chosen, _unseen(ref)))
             else:
                 given: Any = ((bit, chosen, torch.zeros((), dtype=torch.float64)), {})
-                parts.append(self._applied(torch.where, given, bit, ref))
+                parts.append(self._applied(torch.where, given, bit, _unseen(ref)))
         return self._sum(parts, ref)
 
     def _function(self, op: Any, value: Value, *arguments: Any) -> Value:
         """A function of our own behind a value."""
-        return self._applied(op, ((value, *arguments), {}), value, value.ref)
+        return self._applied(op, ((value, *arguments), {}), value, _unseen(value.ref))
 
     def _sum(self, values: Sequence[Value], ref: Ref) -> Value:
         leaves = [self.streamed(value) for value in values]
         node = Add(tuple(leaf.source.node for leaf in leaves))
         error = sum(leaf.source.error for leaf in leaves)
         source = self._add(ref, node, (), error=error)
-        size = max(abs(int(source.low.min())), abs(int(source.high.max()))) * 2.0**-self.fraction
+        size = source.largest * 2.0**-self.fraction
         exact = all(leaf.slack == 0 for leaf in leaves)
         slack = 0.0 if exact else sum(leaf.slack for leaf in leaves) + UNIT_ROUNDOFF * size
         return self._made(Leaf(source, *self._unit(source.shape), slack), source.shape, ref)
@@ -509,7 +545,7 @@ class _Lowering:
         leaves = [self.streamed(a), self.streamed(b)]
         node = Multiply(tuple(leaf.source.node for leaf in leaves), self.fraction)
         unit = 2.0**-self.fraction
-        sizes = [max(abs(int(leaf.source.low.min())), abs(int(leaf.source.high.max()))) * unit for leaf in leaves]
+        sizes = [leaf.source.largest * unit for leaf in leaves]
         error = (
             sizes[0] * leaves[1].source.error
             + sizes[1] * leaves[0].source.error
@@ -597,14 +633,28 @@ class _Lowering:
     def _do_mm(self, step: Step) -> Value:
         return self._linear(step, step.args[0], step.args[1], None)
 
-    def _do_mv(self, step: Step) -> Value:
-        raise Cannot("multiplies a matrix with one vector of all images")
+    def _do_bmm(self, step: Step) -> Value:
+        """A matrix product for each image, with the same constant matrix."""
+        a, b = (self._given(part) for part in step.args)
+        value, matrix = (a, b) if isinstance(a, Value) else (b, a)
+        if not isinstance(matrix, Tensor) or not isinstance(value, Value) or not bool((matrix == matrix[:1]).all()):
+            raise Cannot("multiplies values with values, as attention does; it is supported element by element")
+        if value is a:
+            return self._linear(step, value, matrix[0], None)
+        turned = self._linear(step, self._turned(value), matrix[0].T, None)
+        return self._turned(turned)
+
+    def _turned(self, value: Value) -> Value:
+        """The last two extents exchanged."""
+        size = math.prod(value.shape)
+        numbers = torch.arange(1, IMAGES * size + 1, dtype=torch.float64).reshape(IMAGES, *value.shape)
+        return self._placed(value, numbers.transpose(-1, -2), value.ref)
 
     def _linear(self, step: Step, x: Any, weight: Any, bias: Any) -> Value:
-        weight, bias = self._given(weight), self._given(bias)
-        if isinstance(weight, Value) or isinstance(bias, Value) or not isinstance(self._given(x), Value):
+        x, weight, bias = self._given(x), self._given(weight), self._given(bias)
+        if isinstance(weight, Value) or isinstance(bias, Value) or not isinstance(x, Value):
             raise Cannot("multiplies values with values, or weights that depend on the images")
-        value = self._value(x)
+        value = x
         matrix = weight.detach().double().numpy().T
         leaf = self.exact(value)
         gain = np.broadcast_to(leaf.gain, leaf.source.shape)
@@ -700,7 +750,7 @@ class _Lowering:
         if scale != 1.0:
             one *= scale
             effective = matrix if alike else effective * scale
-        largest = max(abs(int(leaf.source.low.min())), abs(int(leaf.source.high.max())))
+        largest = leaf.source.largest
         made: Decomposed = decompose(effective, largest, MOST // 4)
         gain = made.unit * (one if alike else 1.0)
         node = node_of(weight_of(made.integers), leaf.source.node)
@@ -745,7 +795,7 @@ class _Lowering:
 
     def _narrowed(self, leaf: Leaf, weights: NDArray[Any], step: Step) -> tuple[Leaf, float]:
         """A stream with so few bits that sums of it times wide weights fit, and what its unit has grown by."""
-        largest = max(abs(int(leaf.source.low.min())), abs(int(leaf.source.high.max())))
+        largest = leaf.source.largest
         small = decompose(weights, largest, MOST // 4)
         if largest < 2**_STREAM_BITS or (small.error == 0 and small.close):
             return leaf, 1.0
@@ -839,12 +889,12 @@ class _Lowering:
 
     def _summed_window(self, value: Value, window: Window, divisor: NDArray[Any], step: Step) -> Value:
         leaf = self.exact(value)
-        if not _even(leaf):
+        taps = math.prod(window.kernel)
+        if not _even(leaf) or leaf.source.largest * taps > MOST:
             leaf = self.streamed(value)
         node = Pool((leaf.source.node,), window, "sum")
         ref = step.outputs[0]
         assert ref is not None
-        taps = math.prod(window.kernel)
         source = self._add(ref, node, (), error=leaf.source.error * taps)
         inside = window.views(np.ones((1, 1, *leaf.source.shape[1:]))).sum(axis=(4, 5))[0]
         divisor = divisor.reshape((1, 1, 1)) if divisor.ndim == 0 else divisor
@@ -855,7 +905,7 @@ class _Lowering:
             else np.zeros((1, 1, 1))
         )
         least = float(np.abs(divisor).min())
-        values = float(np.abs(leaf.gain).max()) * max(abs(int(leaf.source.low.min())), abs(int(leaf.source.high.max())))
+        values = float(np.abs(leaf.gain).max()) * leaf.source.largest
         exact = (
             leaf.slack == 0
             and not leaf.constant.any()
@@ -990,7 +1040,7 @@ class _Lowering:
             )
         except ValueError as error:
             raise ConversionError(str(error)) from error
-        size = np.abs(scale).max() * max(abs(int(leaf.source.low.min())), abs(int(leaf.source.high.max())))
+        size = np.abs(scale).max() * leaf.source.largest
         slack = leaf.slack + float(16 * UNIT_ROUNDOFF * (size + np.abs(offset).max()))
         step, _ = self.made_by[value.ref.number]
         checks = [check for check in self.checks if check.leaf.source.node in graph.nodes]
@@ -1005,7 +1055,7 @@ class _Lowering:
         return {name: node for name, node in self.nodes.items() if name in used}
 
 
-_SAME = {"detach", "clone", "alias", "lift_fresh", "contiguous", "_to_copy", "native_dropout", "dropout"}
+_SAME = {"detach", "clone", "alias", "lift_fresh", "contiguous", "native_dropout", "dropout"}
 _LIKE = {"ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full", "empty_like", "new_empty"}
 _ELEMENTWISE = {"hardswish", "_prelu_kernel", "masked_fill", "fake_quantize_per_tensor_affine", "rsub"}
 _MOVES = {
@@ -1018,12 +1068,16 @@ _MOVES = {
 _REFUSED = {
     "native_layer_norm": "norms each image by its own statistics, between layers of a graph with joins; use batch norm",
     "native_group_norm": "norms each image by its own statistics, between layers of a graph with joins; use batch norm",
-    "bmm": "multiplies values with values, as attention does; products of values are supported element by element",
     "argmax": "gives the number of a class: let the model give the values of the classes",
     "topk": "sorts values, which is not supported",
     "sort": "sorts values, which is not supported",
     "cumsum": "sums values one after the other, which is not supported",
 }
+
+
+def _unseen(ref: Ref) -> Ref:
+    """A value of this shape that the model does not have."""
+    return Ref(-1, ref.shape)
 
 
 def _source(value: Value) -> Source:
@@ -1088,7 +1142,7 @@ def _rescaled(leaf: Leaf, form: Affine) -> Leaf:
     ratio = float(np.max(np.where(gain > 0, np.abs(form.slope) / np.where(gain > 0, gain, 1), 0.0)))
     if form.slope is leaf.gain and form.offset is leaf.constant:
         return leaf
-    size = float(np.abs(form.slope).max()) * max(abs(int(leaf.source.low.min())), abs(int(leaf.source.high.max())))
+    size = float(np.abs(form.slope).max()) * leaf.source.largest
     rounding = 64 * UNIT_ROUNDOFF * (size + float(np.abs(form.offset).max()))
     slack = leaf.slack * ratio + rounding + form.error
     return Leaf(leaf.source, form.slope, form.offset, slack)

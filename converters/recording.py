@@ -127,7 +127,8 @@ class _Memory:
 
     latest: tuple[Any, int]
     known: dict[Any, int]
-    keep: Tensor  # so that its memory is not given to another value
+    keep: torch.UntypedStorage  # held, so that its memory is not given to another value
+    width: int  # bytes of an element
 
 
 class _Recorder(Float64):
@@ -190,7 +191,7 @@ class _Recorder(Float64):
         if name == "index_put_":
             (mask,) = args[1] if len(args[1]) == 1 else (None,)
             if isinstance(args[0], Ref) and isinstance(mask, Ref) and mask.shape == args[0].shape:
-                return aten.masked_fill.Tensor, ((args[0], mask, args[2]), {})
+                return aten.where.self, ((mask, args[2], args[0]), {})
             raise ConversionError(f"{at()} writes into a part of a tensor: use torch.where, or torch.cat")
         packet = getattr(aten, name.removesuffix("_"), None)
         overload = getattr(packet, func._overloadname, None)
@@ -213,7 +214,7 @@ class _Recorder(Float64):
     def _alias(self, memory: _Memory, tensor: Tensor, place: Place) -> int:
         """A view that was made before its memory was written: its elements are taken from what was written."""
         latest, number = memory.latest
-        size = memory.keep.untyped_storage().nbytes() // memory.keep.element_size()
+        size = memory.keep.nbytes() // memory.width
         places = torch.arange(size).as_strided(latest[1], latest[2], latest[0]).reshape(-1)
         index = torch.full((size,), -1)
         index[places] = torch.arange(len(places))
@@ -228,10 +229,12 @@ class _Recorder(Float64):
 
     def _note(self, tensor: Tensor, written: bool = False) -> Ref:
         ref = self._new(tuple(tensor.shape))
-        key, geometry = tensor.untyped_storage().data_ptr(), _geometry(tensor)
-        memory = self._memory.get(key)
+        storage, geometry = tensor.untyped_storage(), _geometry(tensor)
+        memory = self._memory.get(storage.data_ptr())
         if memory is None or written:
-            self._memory[key] = _Memory((geometry, ref.number), {geometry: ref.number}, tensor)
+            self._memory[storage.data_ptr()] = _Memory(
+                (geometry, ref.number), {geometry: ref.number}, storage, tensor.element_size()
+            )
         else:
             memory.known[geometry] = ref.number
         return ref

@@ -79,7 +79,7 @@ def measure(run: Run[SwitchSettings]) -> Measurement:
     draw = torch.Generator().manual_seed(seed)
     layers, correlations = {}, {}
     for (name, weight), flips in zip(synapses(model).items(), settings.flips, strict=True):
-        bins = switch(model, weight.data, images, flips, settings.bins, settings.runs, draw)
+        bins = switch(model, weight.data, images, flips=flips, bins=settings.bins, runs=settings.runs, draw=draw)
         layers[name.removesuffix(".weight")] = [[size, mean - before, spread] for size, mean, spread in bins]
         correlations[f"rank correlation, layer {len(layers)}"] = _rank_correlation([mean for _, mean, _ in bins])
     return Measurement({"ACC": measured(result).metrics["ACC"], "loss": before, **correlations}, {"layers": layers})
@@ -87,7 +87,7 @@ def measure(run: Run[SwitchSettings]) -> Measurement:
 
 @torch.no_grad()
 def switch(
-    model: nn.Module, hidden: Tensor, images: Images, flips: int, bins: int, runs: int, draw: torch.Generator
+    model: nn.Module, hidden: Tensor, images: Images, *, flips: int, bins: int, runs: int, draw: torch.Generator
 ) -> list[tuple[float, float, float]]:
     """(mean |h|, mean loss, its spread over the runs) for each bin; `hidden` is left as it was.
 

@@ -184,5 +184,5 @@ class BusyCores:
             f"other processes keep the cores busy, and each of torch's {torch.get_num_threads()} threads spins while "
             "it waits for another. Start Python with OMP_WAIT_POLICY=PASSIVE in its environment (it is read when torch "
             "is imported), or train with threads=1",
-            stacklevel=6,  # the call of `train`
+            stacklevel=8,  # the call of `train`
         )

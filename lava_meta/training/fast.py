@@ -52,8 +52,8 @@ class FastNetwork:
         self.refresh()
 
     @classmethod
-    def of(cls, model: nn.Module) -> FastNetwork | None:
-        """The fast form of `model`, or None where it does not fit."""
+    def of(cls, model: nn.Module, form: type[products.Floats] | None = None) -> FastNetwork | None:
+        """The fast form of `model`, or None if it does not fit. form: of the products; by default the processor's."""
         if (
             not isinstance(model, nn.Sequential)
             or type(model).forward is not nn.Sequential.forward
@@ -73,7 +73,7 @@ class FastNetwork:
             offset = int(level)
         layers = []
         while modules:
-            layer = _first(modules)
+            layer = _first(modules, form or products.form())
             if layer is None or (layer.window == 0) != (not modules):
                 return None
             layers.append(layer)
@@ -160,8 +160,8 @@ def _through(norm: nn.Module, output: Tensor, sums: Tensor, gradient: Tensor | N
     return d
 
 
-def _first(modules: list[Any]) -> _Layer | None:
-    """Take a layer off the front, or give None where that is none of the known form."""
+def _first(modules: list[Any], form: type[products.Floats]) -> _Layer | None:
+    """Take a layer off the front, or give None if that is none of the known form."""
     kinds = [type(module) for module in modules[:3]]
     if len(kinds) < 2 or kinds[0] is not BinaryLinear:
         return None
@@ -169,5 +169,5 @@ def _first(modules: list[Any]) -> _Layer | None:
     if linear.weight.device.type != "cpu" or linear.weight.dtype != torch.float32:
         return None
     sign = modules.pop(0) if kinds[2:] == [Sign] else None
-    made = products.form()(linear.out_features, linear.in_features)
+    made = form(linear.out_features, linear.in_features)
     return _Layer(linear, norm, 0.0 if sign is None else sign.window, made)

@@ -68,29 +68,35 @@ def train(
 ) -> TrainResult:
     """Train `model` in place on the parts of `scenario`, testing all tests before and after each.
 
-    The model takes raw levels as float32, (n, *shape), and returns logits (n, classes); the loss is the cross entropy.
-    A method `select_task(index)` of the model is called with the task's index before it is trained or tested on that
-    task. Everything runs where the model's parameters are. `method` is what is done beside plain steps against
-    forgetting, as `EWC()` (see `lava_meta.training.methods`); its own terms are not part of the losses reported.
+    The loss is the cross entropy. Everything runs where the model's parameters are. What is learned is added to
+    `model.learned` (`lava_meta.io.learned`), which files of the model and of the network converted from it keep.
 
-    What is learned is added to `model.learned` (`lava_meta.io.learned`), which files of the model and of the network
-    converted from it keep.
+    Args:
+        model: takes raw levels as float32, (n, *shape), and gives logits (n, classes). A method `select_task(index)` of
+            it is called with the task's index before it is trained or tested on that task.
+        scenario: the parts to learn and the tests.
+        settings: how. Without an `m` they take the one that is proposed for this scenario (`lava_meta.propose_m`),
+            which is printed with the progress; a run that is resumed keeps the one in its folder.
+        out: a folder in which every epoch leaves a checkpoint and the metrics (`lava_meta.training.run_folder`). One
+            process at a time trains in a folder.
+        method: what is done beside plain steps against forgetting, as `EWC()` (`lava_meta.training.methods`); its own
+            terms are not part of the losses reported.
+        resume: go on from the checkpoint in the folder, or begin if there is none.
+        overwrite: begin again in a folder that holds a run.
+        progress: whether it is shown.
+        checkpoint_seconds: at least so long between two checkpoints; the last epoch always leaves one.
+        threads: of torch, on a CPU, for the time of the call. By default they are chosen by the size of the products
+            (`lava_meta.optim.threads.threads_for`), at most as many as torch has; a run that is resumed goes on with
+            the number that it began with.
+        steps: makes what computes a step; by default `settings.fast` chooses.
 
-    With a folder `out` every epoch leaves a checkpoint and the metrics (see `lava_meta.training.run_folder`), but for
-    those that end less than `checkpoint_seconds` after the last one; the last epoch always does. `resume` goes on from
-    the checkpoint in the folder, or begins where there is none; `overwrite` begins anew.
-
-    On a CPU torch computes on `threads` threads for the time of the call. By default they are chosen by the size of the
-    products (`lava_meta.optim.threads.threads_for`), at most as many as torch has; a run that is resumed goes on with
-    the number that it began with. `steps` makes what computes a step; by default `settings.fast` chooses.
-
-    Settings without an `m` take the one that is proposed for this scenario (`lava_meta.propose_m`), which is printed
-    with the progress; a run that is resumed keeps the one in its folder.
-
-    One process at a time trains in a folder. Raises `RunFolderError` when the folder holds another run, another process
-    trains in it (which is named) or it cannot be written, `FormatError` when its checkpoint is
-    truncated or altered, `DivergenceError` when the loss or a weight is not finite, and `ValueError` when the model's
-    logits do not fit the classes. Ctrl-C raises `KeyboardInterrupt` with a message; the last checkpoint stays.
+    Raises:
+        RunFolderError: the folder holds another run, another process trains in it (which is named), or it cannot be
+            written.
+        FormatError: its checkpoint is truncated or altered.
+        DivergenceError: the loss or a weight is not finite.
+        ValueError: the model's logits do not fit the classes, or `m` its layers.
+        KeyboardInterrupt: Ctrl-C, with a message; the last checkpoint stays.
     """
     if resume and out is None:
         raise ValueError("resume needs the folder of the run: give out=")

@@ -164,7 +164,7 @@ def test_switching_signs_is_seen_and_undone():
             want = nn.functional.cross_entropy(images.x.flatten(1).float() @ switched.view(10, 64).T, images.y)
             assert loss == pytest.approx(float(want), rel=1e-5)
     with pytest.raises(ValueError, match="300 signs cannot be switched in a bin of 213"):
-        switch(model, hidden, images, 300, 3, 1, torch.Generator())
+        switch(model, hidden, images, flips=300, bins=3, runs=1, draw=torch.Generator())
 
 
 class TestFeatures:

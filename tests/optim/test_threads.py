@@ -222,7 +222,7 @@ cli.main()
 class Clocks:
     """Clocks of steps that take `wall` seconds, of which the thread computes `own`."""
 
-    def __init__(self, spin: bool = True) -> None:
+    def __init__(self, *, spin: bool = True) -> None:
         self.wall = self.own = 0.0
         self.cores = BusyCores(lambda: self.wall, lambda: self.own, lambda: spin)
 

@@ -47,13 +47,13 @@ def batches(device: str, steps: int, n: int = 50) -> Iterator[tuple[torch.Tensor
 class Learner:
     """A network, its step, captured or clear, and its optimizer."""
 
-    def __init__(self, device: str, norm: Any, captured: bool, fused: bool = False, hidden: int = 128) -> None:
+    def __init__(self, device: str, norm: Any, *, captured: bool, fused: bool = False, hidden: int = 128) -> None:
         self.model = BinaryMLP((64, hidden, hidden, 10), norm, pixel_mean=4.9, pixel_std=6.0, seed=0).to(device)
         graphs: Any = cuda.Graphs(torch.device(device)) if device == "cuda" else tape.Tape()
         self.step = CapturedStep(self.model, graphs) if captured else ClearStep(self.model)
-        self.begin(fused)
+        self.begin(fused=fused)
 
-    def begin(self, fused: bool) -> None:
+    def begin(self, *, fused: bool) -> None:
         groups = parameter_groups(self.model, 4.0)
         self.optimizer = MetaplasticAdam(groups, weight_decay=1e-7, capturable=True, fused=fused)
         self.step.begin_part()
@@ -85,10 +85,10 @@ def test_captured_steps_are_the_clear_ones_to_the_bit(norm: str, fused: bool, de
     """In TF32 too: the forward pass is exact in it, and the backward pass is not done in it."""
     results = []
     for captured in (False, True):
-        learner = Learner(device, norm, captured, fused)
+        learner = Learner(device, norm, captured=captured, fused=fused)
         losses = []
         for part in range(2):
-            learner.begin(fused)
+            learner.begin(fused=fused)
             losses += [learner.learn(x, y) for x, y in batches(device, 15 + part)]
         results.append((torch.stack(losses), learner.model.state_dict()))
     (clear, expected), (captured_losses, found) = results

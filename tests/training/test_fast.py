@@ -24,6 +24,7 @@ from lava_meta.rule import Consolidation, Tanh2, sign
 from lava_meta.training import TrainSettings, backward, products, train
 from lava_meta.training.fast import FastNetwork
 from lava_meta.training.methods import EWC
+from lava_meta.training.steps import FastStep
 
 OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "adam": (MetaplasticAdam, {"lr": 0.005}),
@@ -215,14 +216,11 @@ def batch(shape: tuple[int, ...], n: int, classes: int, seed: int) -> tuple[torc
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("norm", ["fixed", "batch", "layer"])
 @pytest.mark.parametrize(("n", "sizes"), [(20, (64, 33, 17, 5)), (3, (7, 5, 3)), (1, (4, 3)), (50, (100, 64, 64, 10))])
-def test_the_step_is_that_of_autograd(
-    monkeypatch: pytest.MonkeyPatch, form: Any, norm: Any, n: int, sizes: tuple[int, ...]
-) -> None:
+def test_the_step_is_that_of_autograd(form: Any, norm: Any, n: int, sizes: tuple[int, ...]) -> None:
     if norm == "batch" and n == 1:
         pytest.skip("a batch of one has no statistics")
-    monkeypatch.setattr(products, "form", lambda: form)
     model = BinaryMLP(sizes, norm, pixel_mean=60.0, seed=0)
-    network = FastNetwork.of(model)
+    network = FastNetwork.of(model, form)
     assert network is not None
     x, y = batch((sizes[0],), n, sizes[-1], 1)
     statistics = {name: value.clone() for name, value in model.named_buffers()}
@@ -257,15 +255,12 @@ def test_the_step_is_that_of_autograd(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_inputs_that_never_change_stay_without_gradient_under_batch_norm(
-    monkeypatch: pytest.MonkeyPatch, form: Any
-) -> None:
+def test_inputs_that_never_change_stay_without_gradient_under_batch_norm(form: Any) -> None:
     """Their gradients cancel over the batch; Adam would make full steps of whatever rounding leaves above its eps."""
-    monkeypatch.setattr(products, "form", lambda: form)
     model = BinaryMLP((64, 128, 10), "batch", pixel_mean=60.0, pixel_std=80.0, seed=0)
     x, y = batch((64,), 50, 10, 1)
     x[:, :5], x[:, 5:10] = 0, 255
-    network = FastNetwork.of(model)
+    network = FastNetwork.of(model, form)
     assert network is not None
     network.loss(x, y)
     network.backward()
@@ -361,19 +356,23 @@ def test_a_fast_run_learns_and_resumes_to_the_bit(tmp_path: Any, norm: Any, meth
 
 def test_a_diverging_run_stops_at_its_step_and_names_the_layer(tmp_path: Any) -> None:
     setting = TrainSettings(epochs=2, batch_size=32, fast=True)
-    step_with, steps = MetaplasticAdam.step_with, 0
 
-    def poisoned(optimizer: Any, gradients: Any, signs: Any) -> bool:
-        nonlocal steps
-        steps += 1
-        if steps == 4 + 2:  # four steps an epoch
-            next(iter(gradients.values()))[3, 5] = math.inf
-        return step_with(optimizer, gradients, signs)
+    class Poisoned(FastStep):
+        steps = 0
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MetaplasticAdam, "step_with", poisoned)
-        with pytest.raises(DivergenceError, match=r"part 1, epoch 2, step 2: 1 of 512 values of 2\.weight \(layer 2\)"):
-            train(fresh(), two_parts(), setting, tmp_path, progress=False)
+        def backward(self) -> None:
+            super().backward()
+            self.steps += 1
+            if self.steps == 4 + 2:  # four steps per epoch
+                next(iter(self.network.gradients.values()))[3, 5] = math.inf
+
+    def poisoned(model: nn.Module, *, shown: bool) -> FastStep:
+        network = FastNetwork.of(model)
+        assert network is not None
+        return Poisoned(model, network, shown=shown)
+
+    with pytest.raises(DivergenceError, match=r"part 1, epoch 2, step 2: 1 of 512 values of 2\.weight \(layer 2\)"):
+        train(fresh(), two_parts(), setting, tmp_path, progress=False, steps=poisoned)
     # The checkpoint of the first epoch stays, and goes on to what the run would have given.
     resumed = train(fresh(), two_parts(), setting, tmp_path, resume=True, progress=False)
     assert resumed.history == train(fresh(), two_parts(), setting, progress=False).history
