@@ -6,8 +6,8 @@
     plain           the engine's integers without the gate
 
 The error reaches the hidden layer through fixed signs in all of them. `small` is digits, 64-100-10, inside Lava;
-`medium` is MNIST, 784-512-10, 20,000 images a task, by the twin of Lava's arithmetic, which ends in the same state: in
-Lava an image of this size takes about a second.
+`medium` is MNIST, 784-512-10, 20,000 images per task, by the reference implementation of Lava's arithmetic, which ends
+in the same state: in Lava an image of this size takes about a second.
 """
 
 from __future__ import annotations

@@ -24,12 +24,12 @@ from lava_meta.training.metrics import AccuracyMatrix
 
 @dataclass(frozen=True, eq=False)
 class OnlineDemoResult:
-    """What came out: each arm's measurement and matrix, and the metaplastic network in Lava against its oracle."""
+    """What came out: measurements and matrices by arm, and the metaplastic network in Lava beside the reference."""
 
     measurements: dict[str, Measurement]
     matrices: dict[str, AccuracyMatrix]
     images: int  # classified in Lava by the network that was learned
-    mismatches: int  # with the oracle of its integers
+    mismatches: int  # with the reference implementation of its integers
 
 
 def run(

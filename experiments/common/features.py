@@ -20,7 +20,7 @@ _CELLS = 2  # random convolutions are pooled to 2x2 cells
 
 
 def feature_dataset(dataset: Dataset, backbone: str, features: int, seed: int, weights: str = "DEFAULT") -> Dataset:
-    """The data set with feature vectors, uint8 (n, features), in the place of images.
+    """The data set with feature vectors, uint8 (n, features), instead of images.
 
     Each feature is centred on level 128, one standard deviation of its own over all training images is 32 levels, and
     what lies beyond 0..255 is cut. Left with their own means, features share a pattern that fills the sums of the first

@@ -84,9 +84,14 @@ class _Choice:
 
     def settings(self, one: Any) -> Any:
         """The experiment's settings: its scale's, the file's, and those of the command line."""
-        from lava_meta.io.config import changed, override
+        from lava_meta.io.config import changed, of_file, override
 
-        return override(changed(one.scales[self.scale_of(one)], self._file(one)["settings"]), self.texts)
+        settings = one.scales[self.scale_of(one)]
+        if self.config is not None:
+            values = self._file(one)["settings"]
+            with of_file(self.config):
+                settings = changed(settings, values)
+        return override(settings, self.texts)
 
     def _file(self, one: Any) -> dict[str, Any]:
         """The file as a run's settings.json is: "experiment", "scale" and "settings"; it may be the last alone."""

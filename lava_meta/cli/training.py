@@ -78,12 +78,16 @@ def _train(
     """
     from lava_meta.cli.flags import with_flags
     from lava_meta.cli.train_config import TrainConfig, kept
-    from lava_meta.io.config import changed, read_config
+    from lava_meta.io.config import changed, of_file, read_config
     from lava_meta.training import train as run
     from lava_meta.training.model_file import save_model
     from lava_meta.training.run_folder import CHECKPOINT
 
-    settings = TrainConfig() if config is None else changed(TrainConfig(), read_config(config))
+    settings = TrainConfig()
+    if config is not None:
+        values = read_config(config)
+        with of_file(config):
+            settings = changed(settings, values)
     settings = with_flags(settings, given)
     tests = settings.tests()
     model = settings.network(tests)
@@ -105,8 +109,9 @@ def _train(
 def _draw(result: TrainResult, out: Path, chance: float) -> None:
     from lava_meta.plotting import figures
 
-    m = result.settings.m
-    name = f"m = {','.join(f'{value:g}' for value in (m if isinstance(m, tuple) else (m or 0.0,)))}"
+    m, gate = result.settings.m, result.settings.consolidation
+    values = m if isinstance(m, tuple) else (m or 0.0,)
+    name = gate.kind if gate is not None else f"m = {','.join(f'{value:g}' for value in values)}"
     rows = {name: [record.accuracies for record in result.history]}
     over_time, matrix = (out / "figures" / file for file in FIGURES)
     figures.save(figures.accuracy_over_time(rows, result.settings.epochs, chance), over_time)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -124,6 +125,15 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise FormatError("it holds no settings: give lines such as epochs: 3")
         return found
+
+
+@contextmanager
+def of_file(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let errors of settings in the block name the file that the settings are from, as `ValueError`."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
 
 
 def write_config(path: str | os.PathLike[str], settings: Any) -> None:

@@ -24,26 +24,20 @@ Source: Laborieux et al., Nature Communications 12:2549 (2021); Kingma and Ba, "
 
 from __future__ import annotations
 
-import math
-import numbers
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lava_meta.nn.binary import hidden_weights, is_binary, mark_binary
+from lava_meta.nn.binary import is_binary, mark_binary
 from lava_meta.optim import fused_cpu
 from lava_meta.optim.clear import Clear
 from lava_meta.optim.form import AdamNumbers, Form, SgdNumbers, Weight
 from lava_meta.optim.gpu import OnGpu
-from lava_meta.rule import BUILT_IN, Consolidation, Constant, Tanh2, as_consolidation, consolidation_from_dict
-
-FORM = ("fused", "capturable")
-"""Options that say how a step is computed, and not which: a loaded state leaves them as they are."""
-NOT_HERE = ("amsgrad", "maximize", "nesterov", "decoupled_weight_decay")
-"""Options of torch's optimizers that change the step, and that these optimizers do not have."""
+from lava_meta.optim.groups import warn_of_free
+from lava_meta.optim.options import FORM, checked_options, consolidation_of, loaded_options
+from lava_meta.rule import BUILT_IN, Consolidation, Constant
 
 
 class _Metaplastic(torch.optim.Optimizer):
@@ -56,7 +50,7 @@ class _Metaplastic(torch.optim.Optimizer):
     _told = False  # of weights that are not gated
 
     def __init__(self, params: Iterable[Any], options: dict[str, Any]) -> None:
-        super().__init__(params, _checked({**options, "gated": "binary"}))
+        super().__init__(params, checked_options({**options, "gated": "binary"}))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, with any options of its own.
@@ -74,7 +68,7 @@ class _Metaplastic(torch.optim.Optimizer):
             group["consolidation"] = None
         if names_gate:
             group.setdefault("gated", "all")
-        super().add_param_group(_checked({**self.defaults, **group}))
+        super().add_param_group(checked_options({**self.defaults, **group}))
 
     @property
     def can_be_captured(self) -> bool:
@@ -83,7 +77,7 @@ class _Metaplastic(torch.optim.Optimizer):
         Not so if steps are counted on the host, nor with a gate of the user's own, which may do anything.
         """
         return all(
-            type(_consolidation_of(group)) in BUILT_IN and all(self._counts_there(p, group) for p in group["params"])
+            type(consolidation_of(group)) in BUILT_IN and all(self._counts_there(p, group) for p in group["params"])
             for group in self.param_groups
         )
 
@@ -111,7 +105,7 @@ class _Metaplastic(torch.optim.Optimizer):
     def step_with(self, gradients: Mapping[Tensor, Tensor], signs: Mapping[Tensor, Tensor]) -> bool:
         """Take one step with gradients that come apart from their parameters, and write binary weights in passing.
 
-        Returns False where a compiled pass met a weight that is not finite; the clear form does not look.
+        Returns False where a compiled pass met a weight that is not finite; torch's operations do not look.
 
         gradients: by parameter, of its shape, float32 or bfloat16; a parameter without one here has it in `grad`.
         signs: by parameter, int8 of its shape; they get sign(h), +1 and -1, after the step.
@@ -122,7 +116,7 @@ class _Metaplastic(torch.optim.Optimizer):
         finite = True
         free: list[str] = []  # weights that a gate was asked for, but not by their name
         for group in self.param_groups:
-            f = _consolidation_of(group)
+            f = consolidation_of(group)
             forms = (*self.fused_forms, self.clear_form) if group["fused"] else (self.clear_form,)
             for index, parameter in enumerate(group["params"]):
                 gradient = gradients.get(parameter, parameter.grad)
@@ -179,7 +173,7 @@ class _Metaplastic(torch.optim.Optimizer):
         for number, group in enumerate(saved):
             if missing := [name for name in self.options if name not in group]:
                 raise ValueError(self._not_ours(f"group {number}", missing, group))
-        groups = [_loaded(own, group) for own, group in zip(self.param_groups, saved, strict=True)]
+        groups = [loaded_options(own, group) for own, group in zip(self.param_groups, saved, strict=True)]
         own_forms = [{name: own[name] for name in FORM if name in own} for own in self.param_groups]
         super().load_state_dict({"state": self._loaded_states(state_dict), "param_groups": groups})
         for group, form in zip(self.param_groups, own_forms, strict=True):
@@ -366,98 +360,15 @@ class MetaplasticSGD(_Metaplastic):
         return _first(forms, weight, *(() if buffer is None else (buffer,))).sgd(weight, buffer, numbers)
 
 
-def parameter_groups(model: nn.Module, m: float | Sequence[float]) -> list[dict[str, Any]]:
-    """Groups for an optimizer with one metaplasticity per layer: `MetaplasticAdam(parameter_groups(net, [2.0, 4.0]))`.
-
-    A layer here is a trainable hidden weight of the model, in its order: see `lava_meta.nn.hidden_weights`. It warns,
-    by name, of the other weights of two or more dimensions, which are not gated.
-
-    Args:
-        model: the network.
-        m: metaplasticity, one value for all layers, or a sequence with one value each.
-
-    Returns:
-        One group per layer with its m, then, if there are any, one of the other trainable parameters, with m = 0.
-
-    Raises:
-        ValueError: if the numbers of values and layers differ.
-    """
-    hidden = hidden_weights(model)
-    others = {name: p for name, p in model.named_parameters() if p.requires_grad and name not in hidden}
-    values = [m] * len(hidden) if isinstance(m, numbers.Real) else list(m)  # type: ignore[arg-type]
-    if len(values) != len(hidden):
-        raise ValueError(
-            f"m has {len(values)} values for {len(hidden)} layers with binary weights: give one value, or one each "
-            "(layers of your own derive from lava_meta.nn.BinaryLayer)"
-        )
-    free = [name for name, p in others.items() if p.dim() >= 2]
-    if free and m != 0 and (any(values) or not values):
-        warn_of_free(free)
-    groups = [{"params": [p], "m": value} for p, value in zip(hidden.values(), values, strict=True)]
-    return [*groups, {"params": [*others.values()], "m": 0.0}] if others else groups
-
-
-def warn_of_free(weights: Sequence[str]) -> None:
-    """Warn of weights that are not gated although a gate was asked for. weights: a name or description of each."""
-    more = f" and {len(weights) - 3} more" if len(weights) > 3 else ""
-    warnings.warn(
-        f"no binary layer uses {len(weights)} of the weights ({', '.join(weights[:3])}{more}): their steps are not "
-        "gated. If a layer of your own takes their signs, derive it from lava_meta.nn.BinaryLayer, or name them in a "
-        'group of their own, {"params": [...], "m": ...}; if they are meant to be real-valued, put them into a group '
-        'with "m": 0.0',
-        stacklevel=3,
-    )
-
-
 def _name_of(group: dict[str, Any], index: int) -> str:
     """What to call a parameter of a group in a message."""
     names = group.get("param_names")
     return names[index] if names else f"of shape {tuple(group['params'][index].shape)}"
 
 
-def _consolidation_of(options: dict[str, Any]) -> Consolidation:
-    """The consolidation function f of a group, whose options may be set at any time.
-
-    Raises:
-        ValueError: `m` and `consolidation` are both given, or one is out of range.
-        TypeError: one is of another type.
-    """
-    f, m = options["consolidation"], options["m"]
-    if f is None:
-        return Tanh2(m)
-    if m != 0:
-        raise ValueError(f"give m or consolidation, not both: m={m} already means Tanh2({m})")
-    return f if isinstance(f, Consolidation) else as_consolidation(f, torch.zeros(0))
-
-
 def _first(forms: Sequence[Form], weight: Weight, *kept: Tensor) -> Form:
     """The first form that takes a weight; the clear one, which is last, takes them all."""
     return next(form for form in forms if form.takes(weight, *kept))
-
-
-def _loaded(own: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
-    """The options of a group after loading: those that were saved, and its own for the others."""
-    foreign = [name for name in NOT_HERE if saved.get(name) and (name != NOT_HERE[-1] or saved.get("weight_decay"))]
-    if foreign:
-        raise ValueError(
-            f"the state is of an optimizer with {' and '.join(f'{name}=True' for name in foreign)}, which the "
-            "metaplastic ones do not have: its steps cannot be gone on with"
-        )
-    ignored = {*FORM, *NOT_HERE, "foreach", "differentiable", "params", "param_names"}
-    given = {name: _without_tensors(value) for name, value in saved.items() if name not in ignored}
-    if {"m", "consolidation"} & given.keys():
-        given = {"m": 0.0, "consolidation": None, **given}
-    if isinstance(given.get("consolidation"), Mapping):
-        given["consolidation"] = consolidation_from_dict(given["consolidation"])
-    kept = {name: value for name, value in own.items() if name not in ("params", "param_names", *FORM)}
-    return {**_checked({**kept, **given}), "params": saved["params"]}
-
-
-def _without_tensors(value: Any) -> Any:
-    """An option of torch's optimizers, some of which may be numbers in tensors."""
-    if isinstance(value, tuple | list):
-        return tuple(map(_without_tensors, value))
-    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
 
 
 def _listed(sizes: Sequence[int]) -> str:
@@ -474,38 +385,3 @@ def _check_gradient(parameter: Tensor, where: str) -> None:
             f"{where}: the parameter of shape {tuple(parameter.shape)} has a {kind} gradient; "
             "metaplastic steps need dense, real ones"
         )
-
-
-def _checked(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, a plain function as a `Consolidation`. Raises the error that names the first out of its range."""
-    Tanh2(options["m"])  # says what m may be
-    if options["consolidation"] is not None:
-        options = {**options, "consolidation": as_consolidation(options["consolidation"], torch.zeros(0))}
-    _consolidation_of(options)
-    for name in ("lr", "weight_decay", "eps"):
-        if name in options:
-            _check_range(name, options[name])
-    for name in ("momentum", "dampening"):
-        if name in options:
-            _check_range(name, options[name], below=1)
-    if "betas" in options:
-        if not isinstance(options["betas"], tuple | list) or len(options["betas"]) != 2:
-            raise ValueError(f"betas must be two numbers, not {options['betas']!r}")
-        for index, beta in enumerate(options["betas"]):
-            _check_range(f"betas[{index}]", beta, below=1)
-    if options.get("eps") == 0:
-        raise ValueError("eps must be above 0: a weight that has had no gradient yet would get 0/0")
-    for name in FORM:
-        if not isinstance(options.get(name, False), bool):
-            raise TypeError(f"{name} is {options[name]!r}; it must be True or False")
-    if options["gated"] not in ("binary", "all"):
-        raise ValueError(f'gated is {options["gated"]!r}; choose "binary" or "all"')
-    return options
-
-
-def _check_range(name: str, value: Any, below: float = math.inf) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not 0 <= float(value) < below:
-        end = "finite" if below == math.inf else f"below {below}"
-        raise ValueError(f"{name} must be at least 0 and {end}, not {value}")

@@ -92,7 +92,7 @@ class FastNetwork:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take the signs of the hidden weights anew."""
+        """Take the signs of the hidden weights again."""
         for layer in self.layers:
             fused_cpu.take_signs(layer.linear.weight, layer.products.signs)
 

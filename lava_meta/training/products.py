@@ -6,9 +6,9 @@
 
 `Bytes` multiplies signed bytes (oneDNN, on VNNI or AMX) into exact integers and gradients as pairs of bytes
 (`lava_meta.training.backward`), and the outer product in bfloat16: x (signs, or whole levels up to 256) is exact in it,
-d is rounded to 8 bits, its sum over the batch kept to 16. `Bits` is `Bytes`, but for signs from signs it packs 64 of
-them to a word and counts bits (AVX-512 VPOPCNTDQ), to the same integers. `Floats` does everything in float32. Which
-one is used depends on the processor's features alone, so that a run goes on as it began.
+d is rounded to 8 bits, its sum over the batch kept to 16. `Bits` is `Bytes`, except for signs from signs:
+it packs 64 of them to a word and counts bits (AVX-512 VPOPCNTDQ), to the same integers. `Floats` does everything in
+float32. Which one is used depends on the processor's features alone, so that a run goes on as it began.
 
 Binary weights lie in memory once, as the operand itself; the optimizer's pass writes them there.
 """

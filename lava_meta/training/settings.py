@@ -102,7 +102,7 @@ class TrainSettings:
 
         Args:
             model: the network.
-            form: how steps are computed: options such as `fused` (`lava_meta.optim.optimizers.FORM`).
+            form: how steps are computed: options such as `fused` (`lava_meta.optim.options.FORM`).
 
         Raises:
             ValueError: `m` is None, or does not have one value per layer.

@@ -1,4 +1,4 @@
-"""One step of training, in the clear form and in two fast ones: forward, backward, update.
+"""One step of training, as the reference implementation and in two fast forms: forward, backward, update.
 
     begin_part()    what is learned, the optimizer or the task may be others from here on
     loss(x, y)      the mean cross entropy of a batch of raw levels, uint8
@@ -40,7 +40,7 @@ class ClearStep:
         """Forget what held for the part before."""
 
     def refresh(self) -> None:
-        """Look at the weights anew, after something else than `update` has changed them."""
+        """Look at the weights again, after something other than `update` has changed them."""
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
         """The mean cross entropy, detached."""

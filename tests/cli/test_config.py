@@ -47,8 +47,13 @@ def test_an_experiment_is_repeated_from_its_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "text", "code", "message"),
     [
-        (("train", "--out", "x"), "epochs: many", 1, "epochs is 'many'; it must be a valid integer"),
-        (("train", "--out", "x"), "settings: {}", 1, "there is no setting 'settings'; there are data, scenario"),
+        (("train", "--out", "x"), "epochs: many", 1, "run.yaml: epochs is 'many'; it must be a valid integer"),
+        (
+            ("train", "--out", "x"),
+            "settings: {}",
+            1,
+            "run.yaml: there is no setting 'settings'; there are data, scenario",
+        ),
         (("train", "--out", "x"), "[1", 1, "run.yaml"),
         (("train", "--out", "x", "--scenario", "split", "--tasks", "3"), "tasks: 2", 1, "tasks is 3; 10 classes"),
         (("experiment", "spiking"), "experiment: sign_switch\nsettings: {}", 1, "is of the experiment sign_switch"),

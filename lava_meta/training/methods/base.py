@@ -40,7 +40,7 @@ class Hooks:
         """Before the first step of part `part` (from 0), which learns `images`."""
 
     def batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """What is trained on in the place of this batch: x uint8 (n, *shape), raw levels; y int64 (n,)."""
+        """What is trained on instead of this batch: x uint8 (n, *shape), raw levels; y int64 (n,)."""
         return x, y
 
     def gradients(self) -> None:

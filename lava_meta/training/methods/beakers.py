@@ -61,7 +61,7 @@ class _Levels(Hooks):
     def __init__(self, settings: Beakers, model: nn.Module) -> None:
         self.settings = settings
         self.weights = synapses(model)
-        # All beakers start at the level of the weight: at rest but for the leak behind the last.
+        # All beakers start at the level of the weight: at rest except for the leak behind the last.
         self.deep = {
             name: [weight.detach().clone() for _ in settings.areas[1:]] for name, weight in self.weights.items()
         }

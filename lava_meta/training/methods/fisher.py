@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from lava_meta.nn import SampleNorm, TaskBatchNorm, recalibrate
 
-_BATCH = 100  # images at a time; the result does not depend on it but for rounding
+_BATCH = 100  # images at a time; the result does not depend on it, except for rounding
 
 
 def diagonal_fisher(

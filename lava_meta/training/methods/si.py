@@ -20,7 +20,7 @@ class SI(Method):
         Omega  += max(0, path) / ((a_end - a_begin)^2 + damping)    when a part ends; then path = 0
         loss + strength * sum Omega (a - a_end)^2               is trained
 
-    A path below 0, where the loss rose along it, makes no spring: it would push away. Nothing is measured anew at the
+    A path below 0, where the loss rose along it, makes no spring: it would push away. Nothing is measured again at the
     end of a part, so SI costs no more passes over the data; but it needs to be told where a part ends.
 
     strength: c, at least 0. damping: xi > 0, in squared units of a. anchor: what `a` is: the `"hidden"` weight, or the
