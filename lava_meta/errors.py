@@ -93,6 +93,15 @@ def lava_missing() -> str | None:
     return f"not installed: {', '.join(missing)}" if missing else None
 
 
+def require_posix(what: str) -> None:
+    """Raise `LavaMetaError` on Windows, whose files have neither these locks nor these flags; `what` names the call."""
+    if not importable("fcntl"):
+        raise LavaMetaError(
+            f"{what} needs a POSIX system: Linux, macOS, or Linux inside Windows (WSL). Here ({sys.platform}) runs "
+            "what stays in memory: layers, optimizers, the conversion, and the compiled kernels"
+        )
+
+
 def require_lava(what: str) -> None:
     """Raise `LavaMissingError` unless Lava can be imported; `what` names the call that needs it."""
     reason = lava_missing()

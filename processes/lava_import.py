@@ -8,6 +8,7 @@ that the versions at hand need changed, and nothing on disk; what is imported al
 | `compiler.var_model` | Python 3.11 on | instances of unhashable dataclasses are defaults of dataclass fields |
 | `core.process.ports.ports` | numpy with `reshape(shape=)` | numpy renamed `reshape(newshape=)`, and then removed it |
 | `proc.conv.utils` | numpy 2 on | a 24-bit limit, a Python integer, no longer widens an array of int8 |
+| `core.process.interfaces` | always | two threads could get the same number for two Processes or Vars |
 | what uses `multiprocessing` | always | Lava sets the start method of the whole process, or fails where one is set |
 
 Needs the standard library and numpy only: folders that run without lava_meta hold a copy of this file.
@@ -19,6 +20,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import itertools
 import multiprocessing
 import os
 import sys
@@ -56,7 +58,7 @@ def install() -> None:
 
 def needed() -> dict[str, Adaptation]:
     """The adaptations that these versions of Python and numpy need, by the name of Lava's module."""
-    found: dict[str, Adaptation] = {}
+    found: dict[str, Adaptation] = {"lava.magma.core.process.interfaces": _one_number_each}
     if hasattr(os, "fork"):
         found |= dict.fromkeys(_CHANNELS, _forking_names) | {_MESSAGES: _no_start_method}
     if sys.version_info >= (3, 11):
@@ -90,6 +92,18 @@ class _Finder(MetaPathFinder):
 def _execute(adapted: Adaptation, exec_module: Callable[[ModuleType], None], module: ModuleType) -> None:
     with adapted(module):
         exec_module(module)
+
+
+@contextlib.contextmanager
+def _one_number_each(module: ModuleType) -> Iterator[None]:
+    """Numbers are handed out one at a time, whichever threads ask."""
+    yield
+
+    def get_next_id(server: Any) -> int:
+        # Each of the two is one step of the interpreter; a lock could be held by another thread during a fork.
+        return next(vars(server).setdefault("_numbers", itertools.count(server._next_id)))
+
+    module.IdGeneratorSingleton.get_next_id = get_next_id
 
 
 @contextlib.contextmanager

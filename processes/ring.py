@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lava_meta.processes.actor import POLL_SECONDS
+from lava_meta.processes.interrupts import interrupts_kept
 from lava_meta.processes.ownership import Owner
 from lava_meta.processes.shared_memory import semaphore, shared_array
 
@@ -74,5 +75,8 @@ def _acquire(counter: Any, check: Callable[[], None] | None) -> None:
     if check is None:
         counter.acquire()
         return
-    while not counter.acquire(timeout=POLL_SECONDS):
-        check()
+    while True:
+        with interrupts_kept():
+            if counter.acquire(timeout=POLL_SECONDS):
+                return
+            check()

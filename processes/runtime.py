@@ -151,7 +151,11 @@ class Supervised:
     def close(self) -> None:
         """Stop the network: an idle one in order, a running one at once. Repeatable; never raises for its state."""
         if self._runtime is not None:
-            self._runtime.stop()
+            try:
+                self._runtime.stop()
+            except BaseException:  # Ctrl-C, in the lines before the end holds it
+                self._runtime.stop()
+                raise
 
     def _running_network(self) -> _Runtime:
         if self._runtime is None:
@@ -298,15 +302,24 @@ class _Runtime(Runtime):
 
     def get_var(self, var_id: int, idx: np.ndarray | None = None) -> np.ndarray:
         """Lava's `Var.get`; refused during a run, where Lava would return None."""
-        with self.calls("read a Var"):
-            self._require_idle("read a Var")
+        with self._exchange("read a Var"):
             return super().get_var(var_id, idx)
 
     def set_var(self, var_id: int, value: np.ndarray, idx: np.ndarray | None = None) -> None:
         """Lava's `Var.set`; refused during a run, where Lava would do nothing."""
-        with self.calls("write a Var"):
-            self._require_idle("write a Var")
+        with self._exchange("write a Var"):
             super().set_var(var_id, value, idx)
+
+    @contextlib.contextmanager
+    def _exchange(self, action: str) -> Iterator[None]:
+        """A message per element: if Ctrl-C stops them half-way, the next answer would be the rest of this one."""
+        with self.calls(action):
+            self._require_idle(action)
+            try:
+                yield
+            except KeyboardInterrupt:
+                self._end(f"it was interrupted when it was to {action}")
+                raise
 
     def _require_idle(self, action: str) -> None:
         if self._ended is not None:

@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lava_meta.errors import ConversionError, FormatError, LavaMetaError, TooLargeError
+from lava_meta.errors import ConversionError, FormatError, LavaMetaError, TooLargeError, require_posix
 from lava_meta.io.locks import try_lock
 
 LEFT_ALONE = 3600.0  # seconds without a write after which a temporary file whose lock is free is a leftover
@@ -47,7 +47,9 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Raises:
         OSError: the folder cannot be made or written, or `path` is there and is not a file.
+        LavaMetaError: on Windows.
     """
+    require_posix("Writing a file")
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     mode = _mode_of_file(target)
@@ -71,8 +73,9 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 def write_folder_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a new folder that becomes `path` if the block succeeds, and is removed if not.
 
-    A folder that is there gives way then, whole; until then it stays as it is. Raises `OSError` as `write_atomically`.
+    A folder that is there gives way then, whole; until then it stays as it is. Raises as `write_atomically`.
     """
+    require_posix("Writing a folder")
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(target, "part")
@@ -160,8 +163,10 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a file for reading, without ever waiting.
 
-    Raises `FormatError` for a folder, a pipe, a socket or a device, `OSError` if there is nothing to open.
+    Raises `FormatError` for a folder, a pipe, a socket or a device, `OSError` if there is nothing to open,
+    `LavaMetaError` on Windows.
     """
+    require_posix("Reading a file")
     _check_regular(path, os.stat(path).st_mode)  # before it is opened: opening a device may do something
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     file = os.fdopen(descriptor, "rb")

@@ -6,7 +6,6 @@ who holds it, and is removed when the holder is done.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import sys
@@ -16,7 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lava_meta.errors import RunFolderError
+from lava_meta.errors import RunFolderError, require_posix
+
+with suppress(ImportError):  # on Windows, which `require_posix` refuses
+    import fcntl
 
 
 class HeldError(RunFolderError):
@@ -32,7 +34,9 @@ def held(path: str | os.PathLike[str]) -> Iterator[None]:
     Raises:
         HeldError: another process, or another thread of this one, holds it.
         OSError: the folder cannot be written.
+        LavaMetaError: on Windows.
     """
+    require_posix("Locking a folder")
     place = Path(path)
     descriptor = _locked(place)
     try:

@@ -58,7 +58,8 @@ def _forget() -> None:
     _enter = None
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget)
 
 
 def in_parts(function: Callable[[int, int], bool], size: int, align: int = VECTORS) -> bool:

@@ -9,6 +9,7 @@ import multiprocessing
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -64,6 +65,32 @@ class TestTheProcessOfTheUser:
     def test_it_may_choose_a_start_method_after_a_run(self) -> None:
         later = "import multiprocessing; multiprocessing.set_start_method('spawn')"
         assert printed(RUN, later, RUN) == ["[0, 0, 0]"] * 2
+
+    @pytest.mark.lava
+    @pytest.mark.timeout(200)
+    @pytest.mark.parametrize("method", ["spawn", "forkserver"])
+    def test_its_workers_start_as_it_has_chosen_before_and_after_a_run(self, method: str, tmp_path: Path) -> None:
+        script = f"""
+            import multiprocessing, sys
+            from torch.utils.data import DataLoader
+
+            def started(number):
+                return number, "lava_meta" in sys.modules  # what a fork of this process would have
+
+            if __name__ == "__main__":
+                multiprocessing.set_start_method({method!r})
+                numbers = [batch.item() for batch in DataLoader(range(4), num_workers=1)]
+                {{run}}
+                numbers += [batch.item() for batch in DataLoader(range(4), num_workers=1)]
+                with multiprocessing.Pool(1) as pool:
+                    print(numbers, pool.map(started, [7]), multiprocessing.get_start_method())
+        """
+        run = textwrap.indent(textwrap.dedent(RUN), " " * 16).strip()
+        file = tmp_path / "main.py"
+        file.write_text(textwrap.dedent(script.replace("{run}", run)))
+        done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=180)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == ["[0, 0, 0]", f"[0, 1, 2, 3, 0, 1, 2, 3] [(7, False)] {method}"]
 
     def test_the_standard_library_is_as_it_was_after_the_import(self) -> None:
         before = "import dataclasses, multiprocessing; kept = dataclasses.dataclass, multiprocessing.set_start_method"
@@ -136,6 +163,28 @@ class TestAdaptations:
         assert clamped.tolist() == extremes.tolist()
         assert clamped.dtype == np.promote_types(dtype, np.int32)
         assert utils.signed_clamp(np.array([2**23, -(2**23) - 1]), bits=24).tolist() == [-(2**23), 2**23 - 1]
+
+    def test_threads_get_a_number_each(self, toy: Any) -> None:
+        loaded = toy(
+            """
+            import time
+            class IdGeneratorSingleton:
+                _next_id = 0
+                def get_next_id(self):
+                    number = self._next_id
+                    time.sleep(0.001)
+                    self._next_id = number + 1
+                    return number
+            """,
+            lava_import._one_number_each,
+        )
+        server, numbers = loaded.IdGeneratorSingleton(), []
+        threads = [threading.Thread(target=lambda: numbers.append(server.get_next_id())) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(numbers) == list(range(20))
 
     def test_lava_forks_whatever_the_start_method(self) -> None:
         from lava.magma.compiler.channels import pypychannel

@@ -110,8 +110,8 @@ def test_a_fork_does_not_teach_its_parents_learner():
         assert "build the network in the child" in in_a_fork(lambda: shared.fit(others))
         for learner in (alone, shared):
             learner.fit(images)
-    for ours, theirs in zip(shared.hidden, alone.hidden, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    spikes = alone.encode(IMAGES)
+    assert shared.graph().sums(spikes).tolist() == alone.graph().sums(spikes).tolist()
 
 
 def test_a_fork_neither_fills_nor_empties_a_ring():

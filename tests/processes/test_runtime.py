@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import signal
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -168,6 +172,44 @@ def test_an_exception_in_the_body_is_the_users():
 
     with pytest.raises(KeyError, match="mine"):
         body()
+
+
+@contextlib.contextmanager
+def control_c_in(function: str) -> Iterator[None]:
+    """Inside the block, the first call of a function of this name is interrupted."""
+    before, interrupted = sys.gettrace(), []
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> None:
+        if frame.f_code.co_name == function and not interrupted:
+            interrupted.append(frame)
+            raise KeyboardInterrupt
+
+    sys.settrace(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        sys.settrace(before)
+    assert interrupted
+
+
+def test_control_c_in_the_first_line_of_the_end():
+    _, taker = toys.pair()
+    run = supervised(taker).__enter__()
+    run.steps(1)
+    with control_c_in("_end"):
+        run.close()
+    assert actors() == []
+
+
+def test_control_c_in_the_middle_of_a_var():
+    _, taker = toys.pair()
+    with supervised(taker) as run:
+        run.steps(2)
+        with control_c_in("recv"):
+            taker.total.get()
+        with pytest.raises(RunError, match="interrupted when it was to read a Var"):
+            taker.total.get()
 
 
 def test_an_exception_in_the_body_while_steps_run():
