@@ -83,7 +83,7 @@ Step = Callable[[Sequence[Held]], Held]
 class PackedAcyclic:
     """`sums`, `predict` and `activations` equal the graph's own, integer for integer.
 
-    Takes inputs that `AcyclicGraph.check_images` returned, (n, n_in) of type `graph.dtype`; compiles its code when made.
+    Takes inputs that `AcyclicGraph.check_images` returned, (n, n_in) of type `graph.dtype`; compiles when made.
     """
 
     def __init__(self, graph: AcyclicGraph) -> None:
