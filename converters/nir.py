@@ -48,7 +48,7 @@ from lava_meta.converters.nir_spiking import spiking_nodes
 from lava_meta.converters.nir_writing import EXACT, binarize_nodes, conv_nodes, dense_nodes, readout_nodes
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.errors import ConversionError
-from lava_meta.graph import BinaryGraph, DenseLayer
+from lava_meta.graph import AcyclicGraph, BinaryGraph, DenseLayer, require_chain
 from lava_meta.graph.conv import ConvLayer
 from lava_meta.graph.inputs import Binarize
 from lava_meta.graph.spiking import SpikingGraph
@@ -86,6 +86,8 @@ def to_nir(
             raise ValueError("a spiking network needs time_step=, seconds of a simulation's step (snnTorch: 1e-4)")
         spiking = spiking_nodes(graph, time_step)
         return nir.NIRGraph(spiking, list(pairwise(spiking)), metadata={"time_step": time_step})
+    if isinstance(graph, AcyclicGraph):
+        graph = require_chain(graph, "NIR")
     if not isinstance(graph, BinaryGraph):
         raise TypeError(f"to_nir takes a converted network or its graph; got {type(network).__name__}")
     enters = graph.input_shape if graph.convolutional else (graph.n_in,)

@@ -1,0 +1,168 @@
+"""What no network of integers can be is refused with the line of the user's code, the place in the model, and a way."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import lava_meta
+from lava_meta.errors import ConversionError
+
+RAW: dict[str, Any] = {"raw": True, "input_shape": (8,)}
+
+
+class Base(nn.Module):
+    """A real layer, a sign, and what each test puts behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def middle(self, x: Tensor) -> Any:
+        return x
+
+    def forward(self, x: Tensor) -> Any:
+        return self.last(self.middle(torch.sign(self.first(x))))
+
+
+def refused(model: nn.Module, match: str, code: str, **options: Any) -> None:
+    """Conversion is refused in these words, at the line of `model` that holds `code`."""
+    with pytest.raises(ConversionError, match=match) as caught:
+        lava_meta.convert(model.eval(), **(RAW | options))
+    lines, first = inspect.getsourcelines(type(model))
+    line = first + next(i for i, text in enumerate(lines) if code in text)
+    assert f"test_refusals.py:{line}, in " in str(caught.value)
+
+
+def test_a_branch_on_values() -> None:
+    class Branch(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    refused(Branch(), r"asks for values of the images .* Use torch\.where", "x.sum() > 0")
+
+
+def test_a_value_that_python_reads() -> None:
+    class Reads(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return x * float(x.max())
+
+    refused(Reads(), "asks for values of the images", "float(x.max())")
+
+
+def test_means_over_the_batch() -> None:
+    class OverImages(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return x - x.mean(0)
+
+    refused(OverImages(), r"over the images", "x.mean(0)")
+
+
+def test_images_that_are_mixed() -> None:
+    class Mixes(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return torch.sign(x + x.flip(0))
+
+    refused(Mixes(), "mixes the images of a batch", "x.flip(0)")
+
+
+def test_statistics_of_each_batch() -> None:
+    class OfTheBatch(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return F.batch_norm(x, None, None, training=True)
+
+    refused(OfTheBatch(), "statistics of each batch, which mixes images", "F.batch_norm")
+
+
+def test_a_softmax_within() -> None:
+    class Attends(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return x * torch.softmax(x, 1)
+
+    refused(Attends(), "softmax within the network", "torch.softmax")
+
+
+def test_weights_from_the_images() -> None:
+    class Dynamic(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return torch.mm(x, torch.outer(x[0], x[0]))
+
+    refused(Dynamic(), "mixes the images|makes tensors whose shape|multiplies values with values", "torch.outer")
+
+
+def test_random_numbers() -> None:
+    class Random(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return x + torch.rand_like(x)
+
+    refused(Random(), "draws random numbers", "torch.rand_like")
+
+
+def test_weights_that_are_not_finite() -> None:
+    model = Base()
+    with torch.no_grad():
+        model.last.weight[1, 2] = torch.inf
+    with pytest.raises(ConversionError, match=r"in last \(Linear\).*has weights that are not finite"):
+        lava_meta.convert(model.eval(), **RAW)
+
+
+def test_sums_that_do_not_fit() -> None:
+    class Grows(Base):
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = self.first(x), self.first(1 - x)
+            for _ in range(3):
+                a = 1e6 * a * b
+            return self.last(torch.sign(a))
+
+    refused(Grows(), "past 62 bits", "1e6 * a * b")
+
+
+def test_shapes_that_follow_the_batch() -> None:
+    class Shapes(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return x * float(x.shape[0])
+
+    with pytest.raises(ConversionError):
+        lava_meta.convert(Shapes().eval(), **RAW)
+
+
+def test_an_output_that_there_is_not() -> None:
+    class Heads(Base):
+        def forward(self, x: Tensor) -> Any:
+            x = torch.sign(self.first(x))
+            return {"a": self.last(x), "b": self.last(-x)}
+
+    with pytest.raises(ConversionError, match=r"gives 2 outputs \(a, b\): choose one with output="):
+        lava_meta.convert(Heads().eval(), **RAW)
+    with pytest.raises(ConversionError, match=r"no output 'c'; it gives a, b"):
+        lava_meta.convert(Heads().eval(), **RAW, output="c")
+    net = lava_meta.convert(Heads().eval(), **RAW, output="b")
+    assert net.parity.exact
+
+
+def test_nothing_is_said_of_the_inputs() -> None:
+    with pytest.raises(ConversionError, match=r"nothing says what the model takes: pass mean= and std="):
+        lava_meta.convert(Base().eval(), input_shape=(8,))
+
+
+def test_a_shape_that_does_not_fit() -> None:
+    with pytest.raises(ConversionError, match=r"fails on float64 inputs of shape \(2, 9\)"):
+        lava_meta.convert(Base().eval(), raw=True, input_shape=(9,))
+
+
+def test_forms_that_take_chains_alone() -> None:
+    net = lava_meta.convert(Base().eval(), **RAW)
+    with pytest.raises(ConversionError, match=r"The report takes chains .*; first\.linear \(linear\) is a node"):
+        net.report("loihi2", np.zeros((2, 8), np.uint8))
+    with pytest.raises(ConversionError, match=r"The form 'stock' takes chains"):
+        lava_meta.LavaNetwork(net.graph, form="stock")
+    pytest.importorskip("nir")
+    with pytest.raises(ConversionError, match=r"NIR takes chains"):
+        lava_meta.to_nir(net.graph)
