@@ -161,15 +161,16 @@ def needs(something):
 def text():
     return "a model"
 
-def make_residual():
-    class Residual(nn.Module):
+def make_branching():
+    class Branching(nn.Module):
         def __init__(self):
             super().__init__()
             self.layer = BinaryLinear(64, 64)
             self.last = BinaryLinear(64, 10)
         def forward(self, x):
-            return self.last(torch.sign(x + self.layer(x)))
-    return Residual()
+            y = self.layer(x.flatten(1))
+            return self.last(torch.sign(y if x.mean() > 0 else -y))
+    return Branching()
 """
 
 
@@ -255,11 +256,11 @@ SHAPE = ("--input-shape", "1,8,8", "--mean", "0.3", "--std", "0.4")
         (
             ("model.py:nothing", *SHAPE),
             1,
-            "model.py has no function nothing; it has make_model, needs, text, make_residual",
+            "model.py has no function nothing; it has make_model, needs, text, make_branching",
         ),
         (("model.py:needs", *SHAPE), 1, "needs() in model.py raised TypeError"),
         (("model.py:text", *SHAPE), 1, "returned str, which is not a torch.nn.Module"),
-        (("model.py:make_residual", "--mean", "0", "--std", "1"), 1, "add"),
+        (("model.py:make_branching", *SHAPE), 1, "asks for values of the images"),
         (("model.py:make-model",), 1, "expected FILE.py:FUNCTION"),
         (("missing.py:make_model",), 1, "there is no file missing.py"),
         (("w.pt:make_model",), 1, "w.pt is not a Python file"),
