@@ -1026,8 +1026,8 @@ class _Lowering:
         normed = self._normed(step, flat, Ref(-1, (IMAGES, groups, size)), [2], float(eps))
         back = self._placed(normed, numbers.reshape(x.shape), _unseen(ref))
         ones = (1,) * (len(value.shape) - 1)
-        parts = (None if part is None else part.reshape(channels, *ones) for part in (weight, bias))
-        return [self._scaled(back, *parts, ref), None, None]
+        gain, shift = (None if part is None else part.reshape(channels, *ones) for part in (weight, bias))
+        return [self._scaled(back, gain, shift, ref), None, None]
 
     def _normed(self, step: Step, value: Value, x: Ref, dims: list[int], eps: float) -> Value:
         """`(x - mean) / sqrt(variance + eps)` over dimensions of each image."""
@@ -1097,8 +1097,9 @@ class _Lowering:
             dims = list(range(2, len(value.shape) + 1))
             normed = self._normed(as_rows, value, as_rows.args[0], dims, eps)
             ones = (1,) * (len(value.shape) - 1)
-            own = (None if part is None else part[:channels].reshape(channels, *ones) for part in (weight, bias))
-            return [self._scaled(normed, *own, Ref(ref.number, (IMAGES, *value.shape))), None, None]
+            gain, shift = (None if p is None else p[:channels].reshape(channels, *ones) for p in (weight, bias))
+            whole = Ref(ref.number, (IMAGES, *value.shape))
+            return [self._scaled(normed, gain, shift, whole), None, None]
         if training or mean is None or var is None:
             raise Cannot(
                 "norms by the statistics of each batch, which mixes images: call model.eval(), and make it with "

@@ -194,7 +194,7 @@ class _Recorder(Float64):
             return None
         memory = self._memory.get(storage.data_ptr())
         if memory is None:  # a constant, as new memory is
-            flat = torch.empty(0, dtype=tensor.dtype).set_(storage, 0, (size,))
+            flat = torch.empty(0, dtype=tensor.dtype).set_(storage, 0, (size,), (1,))
             return to_float64(flat).clone(), (0, (size,), (1,))
         return self._ref(memory.latest[1]), memory.latest[0]
 
