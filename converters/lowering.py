@@ -248,6 +248,10 @@ class _Lowering:
 
     def _applied(self, op: Any, given: Any, value: Value, ref: Ref) -> Value:
         """An operation on values of one source and constants."""
+        shape = _image_shape(ref.shape, math.prod(value.shape))
+        if shape is not None and shape != value.shape:
+            wide = self._broadcast(value, shape)
+            return self._applied(op, tree_map_only(Value, lambda _: wide, given), wide, ref)
         constants: list[Tensor] = []
 
         def constant(part: Tensor) -> Tensor:
@@ -269,6 +273,14 @@ class _Lowering:
                 op, tree_map_only(Value, lambda part: self._settled(part), given), self._settled(value), ref
             )
         return Value(expr, value.shape, ref, value.move)
+
+    def _broadcast(self, value: Value, shape: Shape) -> Value:
+        """A value, settled, as it broadcasts to a larger shape."""
+        leaf = self.exact(value)
+        settled = Value(leaf, value.shape, value.ref)
+        ones = (1,) * (len(shape) - len(value.shape))
+        numbers = torch.arange(1, IMAGES * math.prod(value.shape) + 1, dtype=torch.float64)
+        return self._placed(settled, numbers.reshape(IMAGES, *ones, *value.shape).expand(IMAGES, *shape), value.ref)
 
     def _at_zero(self, expr: Expr) -> float:
         """What an expression of numbers makes of 0: padded places hold a 0 that comes after it."""
@@ -335,6 +347,8 @@ class _Lowering:
         shape = tuple(numbers.shape[1:]) if numbers.shape[0] == IMAGES else ()
         if not shape and numbers.ndim and numbers.shape[0] % IMAGES == 0:
             shape = (numbers.shape[0] // IMAGES, *numbers.shape[1:])
+        if numbers.ndim > 1 and numbers.shape[0] == 1 and numbers.shape[1] % IMAGES == 0:
+            shape = (numbers.shape[1] // IMAGES, *numbers.shape[2:])
         if math.prod(shape) != index.size:
             shape = (index.size,)
         before = np.arange(size).reshape(value.shape) if value.move is None else value.move
@@ -351,10 +365,9 @@ class _Lowering:
     def form(self, value: Value) -> Form:
         """What the function of a value is."""
         if value.form is None:
-            value.form = Function(value.expr).form()
-            inner = (
-                split(value.expr) if isinstance(value.form, Pieces) and len(value.form.start) > _FEW_PIECES else None
-            )
+            form = value.form = Function(value.expr).form()
+            curved = isinstance(form, Pieces) and len(form.start) > _FEW_PIECES and form.start[0].size > 1
+            inner = split(value.expr) if curved else None
             if inner is not None:  # a curve for each unit: what comes before it is made a stream, and it follows that
                 before = Value(inner, _source(value).shape, _unseen(value.ref))
                 if isinstance(self.form(before), Affine | Levels):
@@ -391,11 +404,11 @@ class _Lowering:
         """A node that holds the value in fixed point, with `fraction` binary digits behind the point."""
         if value.stream is not None:
             return value.stream
-        leaf, scale = _leaf(value), 2.0**self.fraction
+        form, scale = self.form(value), 2.0**self.fraction
+        leaf = _leaf(value)
         if value.expr is leaf and not leaf.constant.any() and (leaf.gain == 1 / scale).all():  # it is one already
             value.stream = self._at_places(value, leaf)
             return value.stream
-        form = self.form(value)
         unit = np.full((1,) * len(leaf.source.shape), 1 / scale)
         if isinstance(form, Levels):
             codes = np.rint(form.codes * form.unit * scale)
@@ -562,46 +575,62 @@ class _Lowering:
 
     def _made(self, leaf: Leaf, shape: Shape, ref: Ref) -> Value:
         """The value that a node holds."""
+        if ref.number < 0:
+            ref = Ref(-1, (IMAGES, *shape))
         value = Value(leaf, shape, ref)
         if leaf.source.shape != shape:
             value.move = np.arange(math.prod(shape)).reshape(shape)
         return value
 
     def _do_cat(self, step: Step) -> Value:
-        tensors = [self._given(part) for part in step.args[0]]
         axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
-        shapes = [tuple(part.shape) for part in step.args[0]]
+        ref = step.outputs[0]
+        assert ref is not None
+        for part in step.args[0]:
+            if isinstance(self._given(part), Tensor) and self._given(part).any():
+                raise Cannot("joins a value with constants other than 0")
+        return self._together(step.args[0], lambda numbers: torch.cat(numbers, axis), ref)
+
+    def _together(self, parts: Sequence[Any], arranged: Callable[[list[Tensor]], Tensor], ref: Ref) -> Value:
+        """Several values as one: as `arranged` arranges the numbers of their elements; constants count as 0."""
+        tensors = [self._given(part) for part in parts]
         values = [part for part in tensors if isinstance(part, Value)]
         starts = np.cumsum([0] + [math.prod(value.shape) for value in values])
         total = int(starts[-1])
         numbers, seen = [], 0
-        for part, shape in zip(tensors, shapes, strict=True):
-            if isinstance(part, Value):
-                each = torch.arange(1, math.prod(part.shape) + 1, dtype=torch.float64) + int(starts[seen])
-                numbers.append(torch.stack([each + i * total for i in range(IMAGES)]).reshape(shape))
+        for part, tensor in zip(parts, tensors, strict=True):
+            if isinstance(tensor, Value):
+                each = torch.arange(1, math.prod(tensor.shape) + 1, dtype=torch.float64) + int(starts[seen])
+                numbers.append(torch.stack([each + i * total for i in range(IMAGES)]).reshape(part.shape))
                 seen += 1
-            elif part.any():
-                raise Cannot("joins a value with constants other than 0")
             else:
-                numbers.append(torch.zeros(shape, dtype=torch.float64))
+                numbers.append(torch.zeros(tuple(part.shape), dtype=torch.float64))
         forms = [self.form(value) for value in values]
         units = [_one_unit(form) for form in forms]
         leveled = all(unit is not None and unit == units[0] for unit in units)
         leaves = [self.exact(value) if leveled else self.streamed(value) for value in values]
-        ref = step.outputs[0]
-        assert ref is not None
         flat = [self._flat(leaf, ref) for leaf in leaves]
         source = flat[0]
         if len(flat) > 1:
             node = Concat(tuple(part.node for part in flat))
             source = self._add(ref, node, (), error=max(part.error for part in flat))
-        leaf = Leaf(
-            source,
-            np.full((1,), float(leaves[0].gain.reshape(-1)[0])),
-            np.zeros((1,)),
-            max(leaf.slack for leaf in leaves),
-        )
-        return self._placed(Value(leaf, (total,), ref), torch.cat(numbers, axis), ref)
+        gain = np.full((1,), float(leaves[0].gain.reshape(-1)[0]))
+        leaf = Leaf(source, gain, np.zeros((1,)), max(leaf.slack for leaf in leaves))
+        return self._placed(Value(leaf, (total,), ref), arranged(numbers), ref)
+
+    def _do_put(self, step: Step) -> Value:
+        """A memory of which a part was written: what was there, and the part, each at its places."""
+        value, whole, written, part = step.args
+        ref = step.outputs[0]
+        assert ref is not None
+
+        def arranged(numbers: list[Tensor]) -> Tensor:
+            flat = torch.zeros(ref.shape, dtype=torch.float64)
+            flat[whole] = numbers[0].reshape(-1)
+            flat[part] = numbers[1].reshape(-1)
+            return flat
+
+        return self._together([value, written], arranged, ref)
 
     def _do_stack(self, step: Step) -> Value:
         axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
@@ -821,10 +850,14 @@ class _Lowering:
             bool(given.get("ceil_mode", False)),
             _extents(self._value(step.args[0]).shape),
         )
-        return [self._greatest(step, window), None]
+        ref = step.outputs[0]
+        assert ref is not None
+        return [self._greatest(self._value(step.args[0]), window, ref), None]
 
     def _do_adaptive_max_pool2d(self, step: Step) -> list[Any]:
-        return [self._greatest(step, self._adaptive(step)), None]
+        ref = step.outputs[0]
+        assert ref is not None
+        return [self._greatest(self._value(step.args[0]), self._adaptive(step), ref), None]
 
     def _adaptive(self, step: Step) -> Window:
         rows, columns = _extents(self._value(step.args[0]).shape)
@@ -836,10 +869,7 @@ class _Lowering:
         kernel = rows // int(wanted[0]), columns // int(wanted[1])
         return Window(kernel, kernel)
 
-    def _greatest(self, step: Step, window: Window) -> Value:
-        value = self._value(step.args[0])
-        ref = step.outputs[0]
-        assert ref is not None
+    def _greatest(self, value: Value, window: Window, ref: Ref) -> Value:
         leaf = _leaf(value)
         rising = value.move is None and self._is_rising(value)
         if not rising:
@@ -885,16 +915,16 @@ class _Lowering:
         return self._mean(step, window, np.asarray(float(math.prod(window.kernel))))
 
     def _mean(self, step: Step, window: Window, divisor: NDArray[Any]) -> Value:
-        return self._summed_window(self._value(step.args[0]), window, divisor, step)
+        ref = step.outputs[0]
+        assert ref is not None
+        return self._summed_window(self._value(step.args[0]), window, divisor, ref)
 
-    def _summed_window(self, value: Value, window: Window, divisor: NDArray[Any], step: Step) -> Value:
+    def _summed_window(self, value: Value, window: Window, divisor: NDArray[Any], ref: Ref) -> Value:
         leaf = self.exact(value)
         taps = math.prod(window.kernel)
         if not _even(leaf) or leaf.source.largest * taps > MOST:
             leaf = self.streamed(value)
         node = Pool((leaf.source.node,), window, "sum")
-        ref = step.outputs[0]
-        assert ref is not None
         source = self._add(ref, node, (), error=leaf.source.error * taps)
         inside = window.views(np.ones((1, 1, *leaf.source.shape[1:]))).sum(axis=(4, 5))[0]
         divisor = divisor.reshape((1, 1, 1)) if divisor.ndim == 0 else divisor
@@ -922,16 +952,102 @@ class _Lowering:
         return Value(Leaf(source, gain, constant, slack), source.shape, ref)
 
     def _do_mean(self, step: Step) -> Value:
-        return self._reduced(step, mean=True)
+        return self._reduced(step, self._value(step.args[0]), "mean")
 
     def _do_sum(self, step: Step) -> Value:
-        return self._reduced(step, mean=False)
+        return self._reduced(step, self._value(step.args[0]), "sum")
 
-    def _reduced(self, step: Step, mean: bool) -> Value:
-        """Means and sums over any extents of an image: these are moved last, and summed as one window."""
-        argument = step.args[0]
-        value = self._value(argument)
+    def _do_amax(self, step: Step) -> Value:
+        return self._reduced(step, self._value(step.args[0]), "max")
+
+    def _do_amin(self, step: Step) -> Value:
+        turned = self._reduced(step, self._function(torch.neg, self._value(step.args[0])), "max")
+        return self._function(torch.neg, turned)
+
+    def _do_max(self, step: Step) -> list[Any]:
+        return [self._do_amax(step), None]
+
+    def _do_min(self, step: Step) -> list[Any]:
+        return [self._do_amin(step), None]
+
+    def _do_linalg_vector_norm(self, step: Step) -> Value:
+        order = float(step.args[1]) if len(step.args) > 1 else 2.0
+        if order not in (1.0, 2.0):
+            raise Cannot(f"takes the norm of order {order:g}; 1 and 2 are supported")
+        value = self._value(step.args[0])
+        dims = step.args[2] if len(step.args) > 2 else step.kwargs.get("dim")
+        keep = step.args[3] if len(step.args) > 3 else step.kwargs.get("keepdim", False)
+        own = replace(step, args=(step.args[0], dims, keep), kwargs={})
+        if order == 1:
+            return self._reduced(own, self._function(torch.abs, value), "sum")
+        return self._function(torch.sqrt, self._reduced(own, self._squared(value), "sum"))
+
+    def _do_var(self, step: Step) -> Value:
         dims = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim")
+        own = replace(step, args=(step.args[0], dims, True), kwargs={})
+        value = self._value(step.args[0])
+        centred = self._centred(own, value)
+        keep = bool(step.kwargs.get("keepdim", False))
+        variance = self._reduced(replace(own, args=(step.args[0], dims, keep)), self._squared(centred), "mean")
+        size = math.prod(value.shape) // math.prod(variance.shape)
+        correction = step.kwargs.get("correction", 1)
+        correction = 1 if correction is None else correction
+        return self._function(torch.mul, variance, size / max(1e-300, size - float(correction)))
+
+    def _do_std(self, step: Step) -> Value:
+        return self._function(lambda x: torch.sqrt(x.clamp_min(0)), self._do_var(step))
+
+    def _squared(self, value: Value) -> Value:
+        """A function of integers where these are few; else a product of two streams."""
+        if isinstance(value.expr, Leaf) and not Function(value.expr).every:
+            return self._product(value, value, _unseen(value.ref))
+        return self._function(torch.square, value)
+
+    def _centred(self, step: Step, value: Value) -> Value:
+        """A value without its mean over the dimensions of a step, which are kept."""
+        mean = self._reduced(step, value, "mean")
+        return self._sum([value, self._function(torch.neg, mean)], _unseen(value.ref))
+
+    def _do_native_layer_norm(self, step: Step) -> list[Any]:
+        x, shape, weight, bias, eps = step.args
+        dims = list(range(len(x.shape) - len(shape), len(x.shape)))
+        ref = step.outputs[0]
+        assert ref is not None
+        normed = self._normed(step, self._value(x), x, dims, float(eps))
+        return [self._scaled(normed, weight, bias, ref), None, None]
+
+    def _do_native_group_norm(self, step: Step) -> list[Any]:
+        x, weight, bias, _, channels, _, groups, eps = step.args
+        value, ref = self._value(x), step.outputs[0]
+        assert ref is not None
+        size = math.prod(value.shape) // groups
+        numbers = torch.arange(1, IMAGES * groups * size + 1, dtype=torch.float64)
+        flat = self._placed(value, numbers.reshape(IMAGES, groups, size), value.ref)
+        normed = self._normed(step, flat, Ref(-1, (IMAGES, groups, size)), [2], float(eps))
+        back = self._placed(normed, numbers.reshape(x.shape), _unseen(ref))
+        ones = (1,) * (len(value.shape) - 1)
+        gain, shift = (None if part is None else part.reshape(channels, *ones) for part in (weight, bias))
+        return [self._scaled(back, gain, shift, ref), None, None]
+
+    def _normed(self, step: Step, value: Value, x: Ref, dims: list[int], eps: float) -> Value:
+        """`(x - mean) / sqrt(variance + eps)` over dimensions of each image."""
+        own = replace(step, args=(x, dims, True), kwargs={})
+        centred = self._centred(own, value)
+        variance = self._reduced(own, self._squared(centred), "mean")
+        spread = self._function(lambda v: torch.rsqrt(v.clamp_min(0) + eps), variance)
+        return self._product(centred, spread, _unseen(x))
+
+    def _scaled(self, value: Value, weight: Tensor | None, bias: Tensor | None, ref: Ref) -> Value:
+        """`weight * x + bias`."""
+        one, zero = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        parts = (one if weight is None else weight, zero if bias is None else bias)
+        return self._applied(lambda x, w, b: x * w + b, ((value, *parts), {}), value, ref)
+
+    def _reduced(self, step: Step, value: Value, how: str) -> Value:
+        """Means, sums and maxima over any extents of an image: these are moved last, and taken as one window."""
+        argument = step.args[0]
+        dims = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim")
+        dims = [dims] if isinstance(dims, int) else dims
         keep = bool(step.args[2] if len(step.args) > 2 else step.kwargs.get("keepdim", False))
         rank = len(argument.shape)
         if not dims or argument.shape[0] != IMAGES:
@@ -946,13 +1062,16 @@ class _Lowering:
         flat = numbers.permute(0, *kept, *axes).reshape(IMAGES, rows, 1, size)
         window = Window((1, size))
         moved = self._placed(value, flat, value.ref)
-        leaf_divisor = np.asarray(float(size if mean else 1))
-        total = self._summed_window(moved, window, leaf_divisor, step)
         ref = step.outputs[0]
         assert ref is not None
+        if how == "max":
+            total = self._greatest(moved, window, ref)
+        else:
+            total = self._summed_window(moved, window, np.asarray(float(size if how == "mean" else 1)), ref)
         shape = [1 if axis in axes else argument.shape[axis] for axis in range(1, rank) if keep or axis not in axes]
         back = torch.arange(1, IMAGES * rows + 1, dtype=torch.float64).reshape(IMAGES, *shape)
-        return self._placed(total, back, ref)
+        own = (IMAGES, *shape)
+        return self._placed(total, back, ref if ref.shape == own else Ref(-1, own))
 
     # Norms.
 
@@ -970,19 +1089,27 @@ class _Lowering:
     def _batch_norm(
         self, step: Step, x: Any, weight: Any, bias: Any, mean: Any, var: Any, training: bool, eps: float
     ) -> list[Any]:
+        value, ref = self._value(x), step.outputs[0]
+        assert ref is not None
+        if x.shape[0] == 1 and mean is None and x.shape[1] % IMAGES == 0:  # instance norm: images side by side
+            channels = x.shape[1] // IMAGES
+            as_rows = replace(step, args=(Ref(-1, (IMAGES, *value.shape)),), kwargs={})
+            dims = list(range(2, len(value.shape) + 1))
+            normed = self._normed(as_rows, value, as_rows.args[0], dims, eps)
+            ones = (1,) * (len(value.shape) - 1)
+            gain, shift = (None if p is None else p[:channels].reshape(channels, *ones) for p in (weight, bias))
+            whole = Ref(ref.number, (IMAGES, *value.shape))
+            return [self._scaled(normed, gain, shift, whole), None, None]
         if training or mean is None or var is None:
             raise Cannot(
                 "norms by the statistics of each batch, which mixes images: call model.eval(), and make it with "
                 "track_running_stats=True"
             )
-        value = self._value(x)
         for label, tensor in (("weight", weight), ("bias", bias), ("running mean", mean), ("running variance", var)):
             if tensor is not None and not torch.isfinite(tensor).all():
                 raise Cannot(f"has a {label} that is not finite: training diverged, or the file is damaged")
         if not bool((var + eps > 0).all()):
             raise Cannot("gives NaN: its variance plus eps must be positive")
-        ref = step.outputs[0]
-        assert ref is not None
         channels = (1, -1, *(1,) * (len(value.shape) - 1))
 
         def shaped(tensor: Any, default: float) -> Tensor:
@@ -1066,13 +1193,18 @@ _MOVES = {
     *("upsample_nearest1d", "upsample_nearest2d", "im2col", "unfold", "diagonal", "movedim", "as_strided"),
 }
 _REFUSED = {
-    "native_layer_norm": "norms each image by its own statistics, between layers of a graph with joins; use batch norm",
-    "native_group_norm": "norms each image by its own statistics, between layers of a graph with joins; use batch norm",
     "argmax": "gives the number of a class: let the model give the values of the classes",
     "topk": "sorts values, which is not supported",
     "sort": "sorts values, which is not supported",
     "cumsum": "sums values one after the other, which is not supported",
 }
+
+
+def _image_shape(actual: tuple[int, ...], size: int) -> Shape | None:
+    """The shape of one image of a larger value, of a tensor whose images lie one behind the other; else None."""
+    if not actual or actual[0] != IMAGES or math.prod(actual[1:]) <= size:
+        return None
+    return tuple(actual[1:])
 
 
 def _unseen(ref: Ref) -> Ref:

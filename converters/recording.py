@@ -106,7 +106,9 @@ class Float64(TorchDispatchMode):
 
     def done(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Do the operation."""
-        return func(*tree_map(to_float64, args), **tree_map(to_float64, kwargs))
+        result = func(*tree_map(to_float64, args), **tree_map(to_float64, kwargs))
+        # What is written in place is what was given; what is made, as by torch.zeros, is float64 too.
+        return result if func._schema.is_mutable else tree_map(to_float64, result)
 
 
 def counted(op: Any) -> bool:
@@ -177,9 +179,41 @@ class _Recorder(Float64):
         outputs = result if isinstance(result, (tuple, list)) else (result,)
         if written:
             func, recorded = self._out_of_place(func, recorded, at)
+        before = self._whole(args[0]) if written else None
         noted = tuple(self._note(output, written) if isinstance(output, Tensor) else None for output in outputs)
         self.steps.append(Step(number, func, *recorded, noted, at()))
+        if written and before is not None and noted[0] is not None:
+            self._merge(args[0], before, noted[0], at())
         return result
+
+    def _whole(self, tensor: Tensor) -> tuple[Any, Any] | None:
+        """What lies in all of the memory of which a tensor is a part, and its geometry; None if it is all of it."""
+        storage = tensor.untyped_storage()
+        size = storage.nbytes() // tensor.element_size()
+        if size == tensor.numel():
+            return None
+        memory = self._memory.get(storage.data_ptr())
+        if memory is None:  # a constant, as new memory is
+            flat = torch.empty(0, dtype=tensor.dtype).set_(storage, 0, (size,), (1,))
+            return to_float64(flat).clone(), (0, (size,), (1,))
+        return self._ref(memory.latest[1]), memory.latest[0]
+
+    def _merge(self, tensor: Tensor, before: tuple[Any, Any], written: Ref, place: Place) -> None:
+        """All of a memory, after a part of it was written."""
+        value, geometry = before
+        size = tensor.untyped_storage().nbytes() // tensor.element_size()
+        part = _places(_geometry(tensor), size)
+        whole = _places(geometry, size)
+        if len(whole) != size:
+            raise ConversionError(f"{place} writes into a part of a tensor that is a part itself: use torch.cat")
+        ref = self._new((size,))
+        arguments = (value, whole, written, part)
+        self.steps.append(Step(-1, torch.ops.aten.put.default, arguments, {}, (ref,), place))
+        flat = (0, (size,), (1,))
+        storage = tensor.untyped_storage()
+        self._memory[storage.data_ptr()] = _Memory(
+            (flat, ref.number), {flat: ref.number}, storage, tensor.element_size()
+        )
 
     def _out_of_place(self, func: Any, recorded: Any, at: Callable[[], Place]) -> tuple[Any, Any]:
         """The operation that gives what this one writes."""
@@ -195,7 +229,7 @@ class _Recorder(Float64):
             raise ConversionError(f"{at()} writes into a part of a tensor: use torch.where, or torch.cat")
         packet = getattr(aten, name.removesuffix("_"), None)
         overload = getattr(packet, func._overloadname, None)
-        if not name.endswith("_") or overload is None or not isinstance(args[0], Ref):
+        if not name.endswith("_") or overload is None:
             raise ConversionError(f"{at()} writes into a tensor ({name}), which is not supported: make a new one")
         return overload, recorded
 
@@ -215,16 +249,14 @@ class _Recorder(Float64):
         """A view that was made before its memory was written: its elements are taken from what was written."""
         latest, number = memory.latest
         size = memory.keep.nbytes() // memory.width
-        places = torch.arange(size).as_strided(latest[1], latest[2], latest[0]).reshape(-1)
+        places = _places(latest, size)
         index = torch.full((size,), -1)
         index[places] = torch.arange(len(places))
-        taken = index[torch.arange(size).as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())]
+        taken = index[_places(_geometry(tensor), size)].reshape(tensor.shape)
         if (taken < 0).any():
             raise ConversionError(f"{place} writes into a part of a tensor: use torch.where, or torch.cat")
         ref = self._new(tuple(tensor.shape))
-        self.steps.append(
-            Step(self.done_before - 1, torch.ops.aten.take.default, (self._ref(number), taken), {}, (ref,), place)
-        )
+        self.steps.append(Step(-1, torch.ops.aten.take.default, (self._ref(number), taken), {}, (ref,), place))
         return ref.number
 
     def _note(self, tensor: Tensor, written: bool = False) -> Ref:
@@ -269,6 +301,12 @@ def _frames() -> Iterator[Any]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+def _places(geometry: tuple[Any, ...], size: int) -> Tensor:
+    """Where in a memory of `size` elements those of a tensor lie, flat, in the tensor's order."""
+    offset, extents, strides = geometry
+    return torch.arange(size).as_strided(extents, strides, offset).reshape(-1)
 
 
 def _geometry(tensor: Tensor) -> tuple[Any, ...]:

@@ -230,20 +230,20 @@ class Curve(Node):
         return shapes[0]
 
     def bounds(self, bounds: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        low, high = bounds[0]
-        ends = np.concatenate([self.start[1:], np.full((1, *self.start.shape[1:]), np.iinfo(np.int64).max)])
-        begin = np.concatenate([np.full((1, *self.start.shape[1:]), np.iinfo(np.int64).min), self.start[1:]])
-        least: Any = np.inf
-        most: Any = -np.inf
-        for first, last, *piece in zip(begin, ends, self.start, self.slope, self.intercept, strict=True):
-            inside = (first <= high) & (low < last)
-            for x in (np.maximum(low, first), np.minimum(high, np.maximum(last, low + 1) - 1)):
-                value = _line(x, *piece)
-                least = np.minimum(least, np.where(inside, value, np.inf))
-                most = np.maximum(most, np.where(inside, value, -np.inf))
+        axes = tuple(i for i, extent in enumerate(self.start.shape[1:]) if extent == 1)
+        low = np.broadcast_to(bounds[0][0].min(axis=axes, keepdims=True), self.start.shape[1:])
+        high = np.broadcast_to(bounds[0][1].max(axis=axes, keepdims=True), self.start.shape[1:])
+        begin, end = self.start.copy(), np.empty_like(self.start)
+        begin[0], end[-1] = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+        end[:-1] = self.start[1:]
+        inside = (begin <= high) & (low < end)
+        ends = [np.maximum(low, begin), np.minimum(high, np.maximum(end, low + 1) - 1)]
+        values = [_line(x, self.start, self.slope, self.intercept) for x in ends]
+        least = np.where(inside, np.minimum(*values), np.inf).min(axis=0)
+        most = np.where(inside, np.maximum(*values), -np.inf).max(axis=0)
         if max(-float(np.min(least)), float(np.max(most))) > MOST:
             raise ValueError("has values past 62 bits")
-        return np.asarray(least).astype(np.int64), np.asarray(most).astype(np.int64)
+        return least.astype(np.int64), most.astype(np.int64)
 
     def __call__(self, values: Sequence[NDArray[Any]]) -> NDArray[Any]:
         x = values[0]
