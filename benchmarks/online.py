@@ -76,7 +76,7 @@ def our_layer(n_in: int, n_out: int, form: str, engine_steps: int = 0) -> Abstra
 
 
 def milliseconds_a_step(
-    build: Callable[[], AbstractProcess], form: str, steps: int, repeats: int = 3, in_engine: bool = False
+    build: Callable[[], AbstractProcess], form: str, steps: int, repeats: int = 3, *, in_engine: bool = False
 ) -> float:
     """Median over runs of `steps` time steps in a network that has warmed up."""
     with loggers_unchanged():

@@ -96,7 +96,7 @@ def synapses(width: int) -> int:
 class Ours:
     """One of our ways."""
 
-    def __init__(self, width: int, fast: bool, norm: Any = "batch", device: str = "cpu") -> None:
+    def __init__(self, width: int, *, fast: bool, norm: Any = "batch", device: str = "cpu") -> None:
         self.model = BinaryMLP(sizes(width), norm, pixel_mean=33.3, pixel_std=78.6, seed=0).to(device)
         self.settings = TrainSettings(epochs=1, batch_size=BATCH, m=M, weight_decay=DECAY, fast=fast)
         self._step = step_factory(fast=fast)(self.model, shown=False)
@@ -187,7 +187,7 @@ def make(way: str, width: int, reference: Path | None) -> Any:
     if way == "public":
         assert reference is not None
         return Public(width, reference)
-    return Ours(width, way != "clear", "fixed" if way == "fixed" else "batch")
+    return Ours(width, fast=way != "clear", norm="fixed" if way == "fixed" else "batch")
 
 
 def some_images(images: int) -> Dataset:
@@ -456,7 +456,7 @@ def on_device(arguments: argparse.Namespace) -> None:
         x, y = data.train.x[:BATCH].to(device), data.train.y[:BATCH].to(device)
         found = {}
         for name, fast, norm in (("clear", False, "batch"), ("fast", True, "batch"), ("fixed", True, "fixed")):
-            way = Ours(width, fast, norm, arguments.device)
+            way = Ours(width, fast=fast, norm=norm, device=arguments.device)
             for _ in range(10):  # compiles, and captures
                 way.step(x, y)
             # Many at a time, as in training: the host runs ahead of a GPU.

@@ -81,7 +81,7 @@ def bundle(
     learner = network if isinstance(network, Learner) else None
     graph = _graph_of(network)
     target = Path(folder)
-    _check_place(target, overwrite)
+    _check_place(target, overwrite=overwrite)
     layers = plan(graph)
     inputs = _random_inputs(graph) if images is None else images[:IMAGES]
     if learner and images is not None:
@@ -149,7 +149,7 @@ def _rule_of(learner: Learner | None, learned: Sequence[Learned]) -> tuple[Conso
         return PAPERS_RULE, f"The network was trained with {trained}, which is no single rule; this is the paper's"
 
 
-def _check_place(target: Path, overwrite: bool) -> None:
+def _check_place(target: Path, *, overwrite: bool) -> None:
     """Raises `RunFolderError` unless the folder may be written."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return

@@ -101,19 +101,19 @@ class LavaNetwork:
             self._parity = Parity.from_dict(self._parity)
         return self._parity
 
-    def predict(self, images: Any, lanes: int = 64, progress: bool = False) -> NDArray[Any]:
+    def predict(self, images: Any, lanes: int = 64, *, progress: bool = False) -> NDArray[Any]:
         """Classes int64 (n,) of images (n, ...), unsigned pixels 0 .. `graph.max_level`, numpy or torch.
 
         `lanes` images pass in one Lava time step: 1 as on a chip, more for speed. `progress` shows a bar.
         """
-        return self._outputs(images, lanes, progress, ("classes",))["classes"]
+        return self._outputs(images, lanes, ("classes",), progress=progress)["classes"]
 
-    def sums(self, images: Any, lanes: int = 64, progress: bool = False) -> NDArray[Any]:
+    def sums(self, images: Any, lanes: int = 64, *, progress: bool = False) -> NDArray[Any]:
         """The readout's integer sums, int64 (n, classes)."""
-        return self._outputs(images, lanes, progress, ("readout",))["readout"]
+        return self._outputs(images, lanes, ("readout",), progress=progress)["readout"]
 
     def activations(
-        self, images: Any, lanes: int = 64, progress: bool = False, layers: Sequence[str] | None = None
+        self, images: Any, lanes: int = 64, *, layers: Sequence[str] | None = None, progress: bool = False
     ) -> dict[str, NDArray[Any]]:
         """The outputs of `layers` (default: of all) by name, as `graph.activations` gives them.
 
@@ -121,10 +121,11 @@ class LavaNetwork:
         which are no layer but may be asked for.
         """
         known = [name for name, _ in self.graph.named_layers()]
-        return self._outputs(images, lanes, progress, self._names(known if layers is None else layers))
+        names = self._names(known if layers is None else layers)
+        return self._outputs(images, lanes, names, progress=progress)
 
     def stream(
-        self, images: Any, lanes: int = 64, layers: Sequence[str] = ("classes",), progress: bool = False
+        self, images: Any, lanes: int = 64, layers: Sequence[str] = ("classes",), *, progress: bool = False
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """Send a set of any size through and yield the outputs of `layers`, as `activations` names them, in parts.
 
@@ -141,8 +142,8 @@ class LavaNetwork:
         rows = max(1, _BLOCK_BYTES // (self.graph.n_in * lanes)) * lanes
         if hasattr(images, "shape"):
             parts: Iterator[Any] = (images[start : start + rows] for start in range(0, max(1, len(images)), rows))
-            return self._run(map(self.graph.check_images, parts), len(images), lanes, progress, names)
-        return self._run(self._regrouped(images, lanes, rows), None, lanes, progress, names)
+            return self._run(map(self.graph.check_images, parts), len(images), lanes, names, progress=progress)
+        return self._run(self._regrouped(images, lanes, rows), None, lanes, names, progress=progress)
 
     def accuracy(self, images: Images) -> float:
         """Share of labelled images classified right, by the compiled kernels; needs no Lava."""
@@ -283,15 +284,15 @@ class LavaNetwork:
         if waiting:
             yield np.concatenate(waiting)
 
-    def _outputs(self, images: Any, lanes: int, progress: bool, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    def _outputs(self, images: Any, lanes: int, names: tuple[str, ...], *, progress: bool) -> dict[str, NDArray[Any]]:
         pixels = self.graph.check_images(images)
         lanes = self._lanes(lanes)
         self._chosen_backend()
-        parts = list(self._run(iter([pixels]), len(pixels), lanes, progress, names))
+        parts = list(self._run(iter([pixels]), len(pixels), lanes, names, progress=progress))
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def _run(
-        self, blocks: Iterator[NDArray[Any]], total: int | None, lanes: int, progress: bool, names: tuple[str, ...]
+        self, blocks: Iterator[NDArray[Any]], total: int | None, lanes: int, names: tuple[str, ...], *, progress: bool
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """The outputs `names` of blocks of checked pixels, message by message."""
         if self._streaming:
@@ -301,7 +302,7 @@ class LavaNetwork:
         with contextlib.ExitStack() as stack:
             self._streaming = True
             stack.callback(self.stop)
-            with ImagesProgress(progress) as bar:
+            with ImagesProgress(enabled=progress) as bar:
                 bar.begin("images", total)
                 for pixels in blocks:
                     for part in self._started(lanes, layers).stream(pixels):

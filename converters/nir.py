@@ -106,14 +106,14 @@ def to_nir(
         if number < len(graph.layers) and layer.norm is not None:
             raise ConversionError(f"{name} has a norm whose threshold depends on the image: NIR has no node for that")
         if isinstance(layer, ConvLayer):
-            nodes.update(conv_nodes(name, layer, pixels, time_step))
+            nodes.update(conv_nodes(name, layer, time_step, pixels=pixels))
         else:
             if number > 0 and len(before) == 3:
                 nodes["flatten"] = nir.Flatten({"input": np.array(before)}, start_dim=0)
             if isinstance(layer, DenseLayer):
-                nodes.update(dense_nodes(name, layer, pixels, time_step))
+                nodes.update(dense_nodes(name, layer, time_step, pixels=pixels))
             else:
-                nodes.update(readout_nodes(name, layer, pixels))
+                nodes.update(readout_nodes(name, layer, pixels=pixels))
         before = layer.output_shape
     nodes["output"] = nir.Output(np.array([graph.n_out]))
     names = list(nodes)
@@ -221,11 +221,11 @@ def _network(
         elif isinstance(node, nir.Scale) and first:
             pending = Inputs(label, where, node.scale)
         elif isinstance(node, nir.Conv2d):
-            pending = ConvSums(label, node, first, where)
+            pending = ConvSums(label, node, where, pixels=first)
         else:
             if len(where) != 1:
                 raise ConversionError(f"{label} gets shape {where} and has no Flatten in front of it")
-            pending = DenseSums(label, node, first)
+            pending = DenseSums(label, node, pixels=first)
     if not isinstance(pending, DenseSums):
         raise ConversionError(f"{chain[-2][0]} is the last node; the output must be that of an Affine or Linear")
     shape = tuple(int(extent) for extent in input_shape or graph.metadata.get("input_shape", shape))

@@ -54,7 +54,7 @@ class DenseSums:
     scale: Sequence[Fraction | float]
     offset: Sequence[Fraction | float]
 
-    def __init__(self, label: str, node: Any, pixels: bool) -> None:
+    def __init__(self, label: str, node: Any, *, pixels: bool) -> None:
         if isinstance(node, nir.Scale) or node.weight.ndim != 2:
             raise ConversionError(f"{label} must be an Affine or Linear with a matrix of weights")
         self.label = label
@@ -123,7 +123,7 @@ class DenseSums:
 class ConvSums:
     """`scale_c * d + offset_c` of channels c, and of positions on spikes: `d` is what a `ConvLayer` sums."""
 
-    def __init__(self, label: str, node: nir.Conv2d, pixels: bool, shape: tuple[int, ...]) -> None:
+    def __init__(self, label: str, node: nir.Conv2d, shape: tuple[int, ...], *, pixels: bool) -> None:
         weight, groups = _grouped(label, node)
         if weight.ndim != 4 or len(shape) != 3 or weight.shape[1] * groups != shape[0] or len(weight) % groups:
             raise ConversionError(f"{label} has weights of shape {weight.shape} and {groups} groups on {shape}")

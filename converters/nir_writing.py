@@ -24,9 +24,9 @@ def binarize_nodes(binarize: Binarize, shape: tuple[int, ...], time_step: float 
     yield "inputs_fires", _fires(_between(binarize.threshold).reshape(shape), time_step)
 
 
-def dense_nodes(name: str, layer: DenseLayer, pixels: bool, time_step: float | None) -> Nodes:
+def dense_nodes(name: str, layer: DenseLayer, time_step: float | None, *, pixels: bool) -> Nodes:
     """A hidden dense layer's nodes by name, the last its spikes. `pixels`: whether it is the first layer."""
-    weight, bias = _on_spikes(layer, pixels)
+    weight, bias = _on_spikes(layer, pixels=pixels)
     shift = -_between(layer.threshold)
     sign = layer.polarity[:, None]
     metadata = {"polarity": layer.polarity.copy()}
@@ -38,16 +38,16 @@ def dense_nodes(name: str, layer: DenseLayer, pixels: bool, time_step: float | N
     yield f"{name}_fires", _fires(np.zeros(layer.n_out), time_step)
 
 
-def readout_nodes(name: str, layer: Readout, pixels: bool) -> Nodes:
+def readout_nodes(name: str, layer: Readout, *, pixels: bool) -> Nodes:
     """The readout's sums, and its values if these are not the sums."""
-    weight, bias = _on_spikes(layer, pixels)
+    weight, bias = _on_spikes(layer, pixels=pixels)
     yield name, nir.Affine(_stored(weight), bias)
     # An offset of -0.0 is written too: a network read back is equal to the byte.
     if (layer.scale != 1).any() or layer.offset.any() or np.signbit(layer.offset).any():
         yield f"{name}_values", nir.Affine(np.diag(layer.scale), layer.offset.copy())
 
 
-def conv_nodes(name: str, layer: ConvLayer, pixels: bool, time_step: float | None) -> Nodes:
+def conv_nodes(name: str, layer: ConvLayer, time_step: float | None, *, pixels: bool) -> Nodes:
     """A convolution's nodes by name, the last its spikes."""
     window = layer.window
     weight = np.where(layer.weight, 1.0, -1.0) * layer.polarity[:, None] * (1 if pixels else 2)
@@ -67,7 +67,7 @@ def conv_nodes(name: str, layer: ConvLayer, pixels: bool, time_step: float | Non
     if layer.sum_window is not None:
         if layer.sum_window.dilation != (1, 1):
             raise ConversionError(f"{name} sums over a window with dilation, which NIR's pooling does not have")
-        yield f"{name}_sums", _pooling(f"{name}_sums", layer.sum_window, means)
+        yield f"{name}_sums", _pooling(f"{name}_sums", layer.sum_window, means=means)
     yield f"{name}_fires", _fires(limit / terms if means else limit, time_step)
     shape = layer.sums_shape
     for number, pool in enumerate(layer.pools, 1):
@@ -75,7 +75,7 @@ def conv_nodes(name: str, layer: ConvLayer, pixels: bool, time_step: float | Non
         before, limit = shape, pool_limits(pool, shape)
         shape = (limit.shape[0], limit.shape[1], limit.shape[2])
         if pool.dilation == (1, 1):
-            yield label, _pooling(label, pool, means)
+            yield label, _pooling(label, pool, means=means)
             terms = int(np.prod(pool.kernel)) if means else 1
         else:
             # Each channel's own sum, as a convolution of ones.
@@ -109,7 +109,7 @@ def _between(threshold: NDArray[Any]) -> NDArray[Any]:
     return np.clip(threshold, -EXACT, EXACT) - 0.5
 
 
-def _on_spikes(layer: DenseLayer | Readout, pixels: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+def _on_spikes(layer: DenseLayer | Readout, *, pixels: bool) -> tuple[NDArray[Any], NDArray[Any]]:
     """Weights and bias that give `W x` from what NIR's units send: from pixels as they are, else from 0 and 1."""
     weight = np.where(layer.weight, 1.0, -1.0)
     return (weight, np.zeros(layer.n_out)) if pixels else (2 * weight, -weight.sum(axis=1))
@@ -182,7 +182,7 @@ def _uneven(label: str) -> ConversionError:
     )
 
 
-def _pooling(label: str, window: Window, means: bool) -> nir.NIRNode:
+def _pooling(label: str, window: Window, *, means: bool) -> nir.NIRNode:
     if any(window.after):
         raise _uneven(label)
     kind = nir.AvgPool2d if means else nir.SumPool2d

@@ -71,7 +71,7 @@ class TrainingProgress:
 class ImagesProgress:
     """Images learned one after the other: a bar on standard error, or without a terminal a line now and then."""
 
-    def __init__(self, enabled: bool) -> None:
+    def __init__(self, *, enabled: bool) -> None:
         self._console = Console(stderr=True)
         self._lines = enabled and not _draws_bars(self._console)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

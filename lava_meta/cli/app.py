@@ -69,7 +69,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an ea
 Lanes = Annotated[int, typer.Option(min=1, help="Images that pass in one Lava time step; 1 as on a chip.")]
 
 
-def _print_version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:  # noqa: FBT001  # as typer calls it
     if asked:
         print(__version__)
         raise typer.Exit

@@ -14,6 +14,7 @@ from lava_meta.cli.testing import AsIs, Network, load_network, read_images, test
 
 @app.command()
 def bundle(
+    *,
     network: Network,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
     images: Annotated[Path | None, typer.Option(help="For acceptance: an .npy file of inputs (n, ...).")] = None,
@@ -48,7 +49,7 @@ def bundle(
     if images is not None:
         pixels = read_images(images)
     elif data is not None:
-        testing = tests_for(network, loaded.learned, data, as_is)
+        testing = tests_for(network, loaded.learned, data, as_is=as_is)
         pixels, labels = testing.mixed(IMAGES)
         accuracies = testing.accuracies(loaded)
     given = {name: value for name, value in (("m", m), ("T", T)) if value is not None}

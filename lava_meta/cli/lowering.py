@@ -13,6 +13,7 @@ from lava_meta.cli.outputs import check_outputs, figure_files
 
 @app.command()
 def lower(
+    *,
     rule: Annotated[str, typer.Option(help="tanh2 or exponential (with --m); linear or quadratic (with --T).")],
     m: Annotated[float | None, typer.Option(min=0, help="Metaplasticity, in 1/(units of the hidden weight).")] = None,
     T: Annotated[float | None, typer.Option("--T", help="Range, in units of the hidden weight.")] = None,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def convert(
+    *,
     model: Annotated[
         str,
         typer.Argument(
@@ -73,6 +74,7 @@ def convert(
 
 @app.command("compare-model")
 def compare_model(
+    *,
     network: Network,
     model: Annotated[str, typer.Argument(help="What it was converted from, as for `lava-meta convert`.")],
     images: Annotated[Path | None, typer.Argument(help="Images, an .npy file of integers (n, ...).")] = None,
@@ -130,6 +132,7 @@ def _model(model: str, weights: Path | None) -> nn.Module:
 
 @app.command()
 def run(
+    *,
     network: Network,
     images: Annotated[Path | None, typer.Argument(help="Images, an .npy file of integers (n, ...).")] = None,
     data: Annotated[
@@ -176,7 +179,7 @@ def run(
     if images is not None:
         sets = [(read_images(images), None)]
     else:
-        tests = tests_for(network, loaded.learned, data, as_is).tests
+        tests = tests_for(network, loaded.learned, data, as_is=as_is).tests
         if not tests:
             raise typer.BadParameter("give an .npy file of images, or --data with the name of a data set")
         sets, names = [(test.x.numpy(), test.y.numpy()) for test in tests], [test.name for test in tests]
@@ -218,6 +221,7 @@ def run(
 
 @app.command()
 def info(
+    *,
     network: Network,
     picture: Annotated[
         Path | None, typer.Option(help="Draw the network as well, to this .png, .pdf or .svg file.")
@@ -293,7 +297,7 @@ def _pieces(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 @contextmanager
-def _sink(out: Path | None, total: int, quiet: bool) -> Iterator[Callable[[NDArray[Any]], None]]:
+def _sink(out: Path | None, total: int, *, quiet: bool) -> Iterator[Callable[[NDArray[Any]], None]]:
     """Where blocks of the output go, one after the other: a file (whole or not at all), or else standard output.
 
     The file's place on the disk is taken before the first block is written: a disk that is too full says so at once.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lava_meta.online_learning import History, Learner
 
 
-def demo_online(out: Path, seed: int, given: dict[str, Any], overwrite: bool) -> None:
+def demo_online(out: Path, seed: int, given: dict[str, Any], *, overwrite: bool) -> None:
     """The on-line demonstration, printed. Exits with 3 where Lava's network differs from its oracle."""
     from lava_meta.experiments import online_demo
 
@@ -30,6 +30,7 @@ def demo_online(out: Path, seed: int, given: dict[str, Any], overwrite: bool) ->
 
 @app.command()
 def online(
+    *,
     source: Annotated[
         Path | None,
         typer.Argument(

@@ -14,6 +14,7 @@ from lava_meta.cli.testing import AsIs, Network, load_network, read_images, test
 
 @app.command()
 def report(
+    *,
     network: Network,
     data: Annotated[
         str | None, typer.Option(help="Count on the tests of the tasks of digits, mnist, ... that were learned.")
@@ -44,7 +45,7 @@ def report(
     written = [] if out is None else [out / f"report.{kind}" for kind in ("json", "txt", "png", "pdf")]
     check_outputs(written, inputs=[network, images], overwrite=overwrite)
     loaded = load_network(network)
-    testing = None if images is not None else tests_for(network, loaded.learned, data, as_is)
+    testing = None if images is not None else tests_for(network, loaded.learned, data, as_is=as_is)
     labels = None
     if images is not None:
         pixels = read_images(images)[:limit]

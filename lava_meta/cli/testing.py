@@ -83,7 +83,7 @@ def read_images(path: Path) -> NDArray[Any]:
     return array
 
 
-def tests_for(path: Path, learned: Sequence[Learned], data: str | None, as_is: bool) -> Testing:
+def tests_for(path: Path, learned: Sequence[Learned], data: str | None, *, as_is: bool) -> Testing:
     """The tests of the tasks that the file at `path` has learned, of the data set `data` or, if None, of all.
 
     If it learned no task of `data`, or `as_is`, the test set of `data` as it is, and a warning on standard error
@@ -105,7 +105,7 @@ def tests_for(path: Path, learned: Sequence[Learned], data: str | None, as_is: b
     return Testing(tests)
 
 
-def _rebuilt(path: Path, one: Learned, several: bool) -> list[Images]:
+def _rebuilt(path: Path, one: Learned, *, several: bool) -> list[Images]:
     from lava_meta.data.scenarios import rebuild
 
     assert one.recipe is not None

@@ -52,7 +52,7 @@ def demo(
     if online:
         if data != "digits" or {"m", "epochs"} & {*given}:
             raise typer.BadParameter("learns digits in one pass, with its own gate: leave out --data, --m and --epochs")
-        demo_online(out or Path("results/demo-online"), seed, given, overwrite)
+        demo_online(out or Path("results/demo-online"), seed, given, overwrite=overwrite)
         return
     settings = changed(experiment.PRESETS[data], {"seed": seed, **given})
     folder = out or Path("results") / ("demo" if data == "digits" else f"demo-{data}")

@@ -64,7 +64,7 @@ class BinaryLayer(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch gives it no types
         self._mark()  # a deep copy has new parameters
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:  # noqa: FBT001, FBT002  # torch's
         result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch gives it no types
         self._mark()  # where parameters cannot be moved in place, new ones stand in their places
         return result

@@ -179,7 +179,7 @@ class Pixels(nn.Module):
             return given
         return float(held.item())
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Pixels:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Pixels:  # noqa: FBT001, FBT002  # torch's
         exact = {name: self._exact(name) for name in self._given}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch gives it no types
         for name, value in exact.items():

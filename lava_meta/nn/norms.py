@@ -34,7 +34,7 @@ class SampleNorm(nn.Module):
     in eval mode: on logits the argmax is the same, and what is deployed stays an integer.
     """
 
-    def __init__(self, eps: float = 1e-5, training_only: bool = False) -> None:
+    def __init__(self, eps: float = 1e-5, *, training_only: bool = False) -> None:
         super().__init__()
         self.eps = eps
         self.training_only = training_only
@@ -147,15 +147,15 @@ class TaskBatchNorm(nn.Module):
             # The first batch of a task replaces the initial 0 and 1, later ones move the average.
             momentum = self.momentum if self.trained[task] else 1.0
             self.trained[task], self.latest = True, task
-            return functional.batch_norm(x, mean, var, gain, offset, True, momentum, self.eps)
+            return functional.batch_norm(x, mean, var, gain, offset, training=True, momentum=momentum, eps=self.eps)
         if own:
-            return functional.batch_norm(x, None, None, gain, offset, True, 0.0, self.eps)
+            return functional.batch_norm(x, None, None, gain, offset, training=True, momentum=0.0, eps=self.eps)
         if not self.trained[task]:
             raise ValueError(
                 f"task index {task} has no stored statistics: train on it, or call "
                 "lava_meta.nn.recalibrate(model, images)"
             )
-        return functional.batch_norm(x, mean, var, gain, offset, False, 0.0, self.eps)
+        return functional.batch_norm(x, mean, var, gain, offset, training=False, momentum=0.0, eps=self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.features}, tasks={self.tasks}, affine={self.affine!r}, statistics={self.statistics!r}"

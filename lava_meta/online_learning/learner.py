@@ -163,7 +163,7 @@ class Learner:
         run = Run(images, every, tuple(probes))
         rows = [self._accuracies(tests, measure=evaluate)]
         self.learned = added(self.learned, self._account(stream))
-        with self, ImagesProgress(progress) as bar:
+        with self, ImagesProgress(enabled=progress) as bar:
             for part in _parts(stream):
                 self._learn_part(part, run, bar)
                 rows.append(self._accuracies(tests, measure=evaluate))

@@ -443,7 +443,7 @@ def _library(x: Any) -> Any:
 def _torch_row(values: tuple[float, ...], dtype: Any, device: Any) -> Any:
     """The values as a torch tensor. Kept: a copy to a GPU in every step would make the host wait for it."""
     torch = sys.modules["torch"]
-    with torch.inference_mode(False):
+    with torch.inference_mode(mode=False):
         return torch.tensor(values, dtype=dtype, device=device)
 
 

@@ -52,7 +52,7 @@ class Core:
 
 
 def place(
-    populations: Sequence[Population], chip: Chip, bits: dict[str, int], share_kernels: bool = True
+    populations: Sequence[Population], chip: Chip, bits: dict[str, int], *, share_kernels: bool = True
 ) -> list[Core]:
     """Cores in order. `bits`: of a stored synapse, by layer.
 
@@ -63,8 +63,8 @@ def place(
         if not cores or cores[-1].layer != population.layer:
             cores.append(Core(population.layer))
         width = bits[population.layer]
-        own = population.stored_a_unit(share_kernels) * width
-        shared = population.stored_a_channel(share_kernels) * width
+        own = population.stored_a_unit(share_kernels=share_kernels) * width
+        shared = population.stored_a_channel(share_kernels=share_kernels) * width
         fan_in = population.fan_in
         a_channel = population.units // population.channels
         room = 8 * chip.synaptic_bytes

@@ -47,7 +47,7 @@ class Population:
         """Synapses of each neuron, int64 (units,)."""
         return sum((self._in_order(one, one.fan_in) for one, _ in self.synapses), np.zeros(self.units, np.int64))
 
-    def stored_a_unit(self, share_kernels: bool) -> NDArray[Any]:
+    def stored_a_unit(self, *, share_kernels: bool) -> NDArray[Any]:
         """Weights in memory of each neuron alone, int64 (units,)."""
         total = np.zeros(self.units, np.int64)
         for one, _ in self.synapses:
@@ -55,7 +55,7 @@ class Population:
                 total += self._in_order(one, one.stored_a_unit())
         return total
 
-    def stored_a_channel(self, share_kernels: bool) -> int:
+    def stored_a_channel(self, *, share_kernels: bool) -> int:
         """Weights in memory that the neurons of one channel share."""
         return sum(one.stored_a_channel() for one, _ in self.synapses) if share_kernels else 0
 

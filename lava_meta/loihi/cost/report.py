@@ -121,9 +121,16 @@ class Placed:
             raise ValueError(f"weight_bits is {weight_bits!r}; a stored weight of both signs has 2 to 8 bits")
         self.mapped, self.groups, self.chip = mapped, groups, chip
         self.bits = {layer.name: weight_bits + (TAG_BITS if layer.name in plastic else 0) for layer in mapped}
-        self.cores = place(groups, chip, self.bits, share_kernels)
+        self.cores = place(groups, chip, self.bits, share_kernels=share_kernels)
         convolutional = any(len(population.shape) == 3 for population in groups)
-        self.assumptions = assumptions(chip, weight_bits, share_kernels, convolutional, plastic, steps)
+        self.assumptions = assumptions(
+            chip,
+            weight_bits,
+            share_kernels=share_kernels,
+            convolutional=convolutional,
+            plastic=plastic,
+            steps=steps,
+        )
         self.steps = steps or 1
 
     def report(self, workload: Workload, metrics: dict[str, Any], learning: Mapping[str, Any]) -> Report:

@@ -48,7 +48,7 @@ class Synapses:
         """Weights that all units of a channel share; 0 if each has its own."""
         return 0
 
-    def _product(self, values: NDArray[Any], binary: bool) -> NDArray[Any]:
+    def _product(self, values: NDArray[Any], *, binary: bool) -> NDArray[Any]:
         raise NotImplementedError
 
 
@@ -66,7 +66,7 @@ class Matrix(Synapses):
     def stored_a_unit(self) -> NDArray[Any]:
         return self.fan_in if self.sparse else np.full(self.weights.shape[0], self.n_in, np.int64)
 
-    def _product(self, values: NDArray[Any], binary: bool) -> NDArray[Any]:
+    def _product(self, values: NDArray[Any], *, binary: bool) -> NDArray[Any]:
         if binary and self._full:
             return np.broadcast_to(values.sum(axis=1, dtype=np.int64)[:, None], (len(values), self.weights.shape[0]))
         weights = (self.weights != 0) if binary else self.weights
@@ -92,7 +92,7 @@ class Kernel(Synapses):
     def stored_a_channel(self) -> int:
         return self.kernel.shape[1]
 
-    def _product(self, values: NDArray[Any], binary: bool) -> NDArray[Any]:
+    def _product(self, values: NDArray[Any], *, binary: bool) -> NDArray[Any]:
         kernel = (self.kernel != 0 if binary else self.kernel).astype(np.float64)
         kernel = kernel.reshape(self.groups, -1, kernel.shape[1])
         images = values.astype(np.float64).reshape(-1, *self.shape)

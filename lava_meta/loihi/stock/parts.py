@@ -110,6 +110,7 @@ class StockLayer:
         shape: tuple[int, ...],
         low: Any,
         high: Any,
+        *,
         relu: bool = False,
         advice: str = "Take fewer inputs, fewer grey levels, or convolutions",
     ) -> str:

@@ -40,6 +40,6 @@ def add_units(
             bias_exp=BIAS_EXPONENT,
         )
     bias = 2 * mantissa
-    layer.add_graded(name, theta.shape, 2 * low + np.minimum(bias, 0), 2 * high + np.maximum(bias, 0), True)
+    layer.add_graded(name, theta.shape, 2 * low + np.minimum(bias, 0), 2 * high + np.maximum(bias, 0), relu=True)
     layer.add_constant(bias.reshape(-1), name)
     return name

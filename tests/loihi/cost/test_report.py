@@ -349,7 +349,7 @@ def test_every_neuron_and_synapse_is_placed_once_and_no_limit_is_passed(
     chip = Chip("small", cores=4, neurons=neurons, synaptic_bytes=memory, synapses=10**9, source="")
     people = [layer_of(f"dense{i}", np.ones(size)) for i, size in enumerate(sizes)]
     people += [map_of(f"map{i}", *size) for i, size in enumerate(maps)]
-    cores = place(people, chip, {population.layer: 8 for population in people}, share)
+    cores = place(people, chip, {population.layer: 8 for population in people}, share_kernels=share)
     for core in cores:
         assert 0 < core.neurons <= neurons
         assert core.bits <= 8 * memory
