@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from lava_meta.converters.bundle_readme import readme
+from lava_meta.converters.bundle_readme import Contents, readme
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.nir import to_nir
 from lava_meta.errors import ConversionError, FormatError, RunFolderError
@@ -83,51 +83,61 @@ def bundle(
     target = Path(folder)
     _check_place(target, overwrite=overwrite)
     layers = plan(graph)
-    inputs = _random_inputs(graph) if images is None else images[:IMAGES]
-    if learner and images is not None:
-        inputs = learner.encode(inputs)
-    pixels = graph.check_images(inputs)
-    known = None if labels is None else np.asarray(labels)[:IMAGES]
-    if known is not None and (images is None or known.shape != (len(pixels),) or known.dtype.kind not in "ui"):
-        raise ValueError(f"labels are {known.dtype} {known.shape}; expected whole numbers, one for each of the images")
+    acceptance = _acceptance(graph, learner, images, labels)
     learned = () if isinstance(network, BinaryGraph) else network.learned
     own, origin = _rule_of(learner, learned) if rule is None else (rule, "The one that was asked for")
     rules = {precision: lower(own, precision=precision) for precision in PRECISIONS}
+    found = report(graph, acceptance["images"], labels=acceptance.get("labels"))
 
     with write_folder_atomically(target) as temporary:
-        LavaNetwork(graph, parity=getattr(network, "parity", None), learned=learned).save(
-            temporary / "network.safetensors"
-        )
+        saved = LavaNetwork(graph, parity=getattr(network, "parity", None), learned=learned)
+        saved.save(temporary / "network.safetensors")
         if learner:
             learner.save(temporary / "learner.safetensors")
         nir_refusal = _write_nir(graph, temporary / "network.nir")
         _write_processes(graph, layers, temporary)
-        sums = graph.sums(pixels)
-        acceptance = {"images": pixels.reshape(-1, *graph.input_shape), "sums": sums}
-        acceptance["classes"] = graph.readout.classes(sums)
-        if known is not None:
-            acceptance["labels"] = known
         np.savez_compressed(temporary / "acceptance.npz", **acceptance)
         _write_json(temporary / "rule.json", {precision: _rule(engine) for precision, engine in rules.items()})
-        _write_json(temporary / "report.json", report(graph, pixels, labels=known).to_dict())
+        _write_json(temporary / "report.json", found.to_dict())
         shutil.copyfile(_SCRIPT, temporary / "run.py")
-        text = readme(
-            graph,
-            layers,
-            acceptance,
-            rules,
-            nir_refusal,
+        contents = Contents(
+            graph=graph,
+            layers=layers,
+            acceptance=acceptance,
             random=images is None,
-            learns=learner is not None,
+            rules=rules,
             origin=origin,
+            nir_refusal=nir_refusal,
+            learner=learner is not None,
             learned=learned,
             accuracies=accuracies,
         )
-        (temporary / "README.md").write_text(text, encoding="utf-8")
-        checksums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(temporary.iterdir())}
-        manifest = {"format": FORMAT, "version": VERSION, "lava_meta": __version__, "sha256": checksums}
-        _write_json(temporary / "bundle.json", manifest)
+        (temporary / "README.md").write_text(readme(contents), encoding="utf-8")
+        _write_manifest(temporary)
     return target
+
+
+def _acceptance(graph: BinaryGraph, learner: Learner | None, images: Any, labels: Any) -> dict[str, NDArray[Any]]:
+    """Inputs with the sums and classes that they must give, and their labels if these are known."""
+    inputs = _random_inputs(graph) if images is None else images[:IMAGES]
+    if learner and images is not None:
+        inputs = learner.encode(inputs)
+    pixels = graph.check_images(inputs)
+    sums = graph.sums(pixels)
+    found = {"images": pixels.reshape(-1, *graph.input_shape), "sums": sums, "classes": graph.readout.classes(sums)}
+    if labels is None:
+        return found
+    known = np.asarray(labels)[:IMAGES]
+    if images is None or known.shape != (len(pixels),) or known.dtype.kind not in "ui":
+        raise ValueError(f"labels are {known.dtype} {known.shape}; expected whole numbers, one for each of the images")
+    return found | {"labels": known}
+
+
+def _write_manifest(folder: Path) -> None:
+    """The checksum of every other file."""
+    checksums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+    manifest = {"format": FORMAT, "version": VERSION, "lava_meta": __version__, "sha256": checksums}
+    _write_json(folder / "bundle.json", manifest)
 
 
 def _graph_of(network: LavaNetwork | BinaryGraph | Learner) -> BinaryGraph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def dense_layer(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
 
 
 def readout(name: str, layer: Readout, levels: Levels) -> StockLayer:
-    """Plan the readout: graded spikes that carry its integer sums."""
+    """Map the readout: graded spikes that carry its integer sums."""
     plan = StockLayer(name)
     weight = _signs(layer.weight)
     low, high = bounds(weight, levels)
@@ -49,8 +50,9 @@ def readout(name: str, layer: Readout, levels: Levels) -> StockLayer:
     return plan
 
 
-def _centred(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
-    """Map a layer whose mean is taken out, with n units: `n s_j - sum_k s_k` against T, in 24 bits.
+@dataclass(frozen=True)
+class _Centring:
+    """The integers of a layer whose mean is taken out, with n units: `n s_j - sum_k s_k` against T, in 24 bits.
 
     With the polarity p in the weights, a_j = 2 y_j as ever. Let U_p be -p times the sum of a_k without polarity. Unit j
     fires if n a_j + U_p + c_j >= 0, with c_j = -2 T_j for pixels, and -T_j - p (n R_j - sum_k R_k) for spikes, R_j
@@ -58,46 +60,61 @@ def _centred(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
     down keeps what is below 0 there,
 
         (n / 2**b) a_j + floor((U_p + r_j) / 2**b) + q_j + 1 > 0
+    """
+
+    shift: int  # b
+    weight: NDArray[Any]  # (units, inputs), with the polarity: their sums are y_j
+    pull: NDArray[Any]  # (kinds, inputs): their sums are U_p of each pair (p, r) that occurs
+    remainder: NDArray[Any]  # (kinds,): r
+    kind_of: NDArray[Any]  # (units,): the pair of each unit
+    bias: NDArray[Any]  # (units,): q_j + 1
+
+    @classmethod
+    def of(cls, layer: DenseLayer, levels: Levels) -> _Centring:
+        """Thresholds that no input reaches, or none fails to reach, move to just beyond what there is."""
+        n = layer.n_out
+        sign = np.where(layer.weight, 1, -1).astype(np.int64)
+        columns, rows = sign.sum(axis=0), sign.sum(axis=1)
+        polarity = layer.polarity.astype(np.int64)
+        least, most = bounds(polarity[:, None] * (n * sign - columns), levels)
+        if levels is None:
+            own = polarity * (n * rows - rows.sum())
+            theta = np.clip(layer.threshold, 2 * least - own, 2 * most - own + 1)
+            constant = -theta - own
+        else:
+            constant = -2 * np.clip(layer.threshold, least, most + 1)
+        shift = min(_MOST_SHIFT, (n & -n).bit_length() - 1)
+        quotient, remainder = constant >> shift, constant % 2**shift
+        kinds, kind_of = np.unique(np.stack([polarity, remainder]), axis=1, return_inverse=True)
+        pull = -2 * kinds[0][:, None] * columns
+        return cls(shift, polarity[:, None] * sign, pull, kinds[1], kind_of.reshape(-1), quotient + 1)
+
+
+def _centred(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
+    """Map a layer whose mean is taken out.
 
     Relays send a_j; inhibitory units, one for each pair (p, r) that occurs, send U_p + r, and their synapses divide by
     the weight exponent -b. So the layer takes two time steps.
     """
     plan = StockLayer(name, latency=2)
-    n = layer.n_out
-    sign = np.where(layer.weight, 1, -1).astype(np.int64)
-    columns, rows = sign.sum(axis=0), sign.sum(axis=1)
-    polarity = layer.polarity.astype(np.int64)
-    weight = polarity[:, None] * sign
-    low, high = bounds(weight, levels)
-    # Thresholds that no input reaches, or none fails to reach, move to just beyond what there is.
-    least, most = bounds(polarity[:, None] * (n * sign - columns), levels)
-    if levels is None:
-        own = polarity * (n * rows - rows.sum())
-        theta = np.clip(layer.threshold, 2 * least - own, 2 * most - own + 1)
-        constant = -theta - own
-    else:
-        constant = -2 * np.clip(layer.threshold, least, most + 1)
-    shift = min(_MOST_SHIFT, (n & -n).bit_length() - 1)
-    quotient, remainder = constant >> shift, constant % 2**shift
-    kinds, unit_of = np.unique(np.stack([polarity, remainder]), axis=1, return_inverse=True)
-    unit_of = unit_of.reshape(-1)
-    pull = -2 * kinds[0][:, None] * columns
-    pull_low, pull_high = bounds(pull, levels)
-    pull_high = pull_high + kinds[1]
+    n, own = layer.n_out, _Centring.of(layer, levels)
+    shift, kinds, bits = own.shift, len(own.remainder), message_bits(levels)
+    low, high = bounds(own.weight, levels)
+    pull_low, pull_high = bounds(own.pull, levels)
+    pull_high = pull_high + own.remainder
 
-    bits = message_bits(levels)
     relays = plan.add_graded("relays", (n,), 2 * low, 2 * high)
-    plan.add_synapses("synapses", 2 * weight, bits, relays)
-    inhibition = plan.add_graded("inhibition", (kinds.shape[1],), pull_low, pull_high)
-    plan.add_synapses("inhibition_synapses", pull, bits, inhibition)
-    plan.add_constant(kinds[1], inhibition)
+    plan.add_synapses("synapses", 2 * own.weight, bits, relays)
+    inhibition = plan.add_graded("inhibition", (kinds,), pull_low, pull_high)
+    plan.add_synapses("inhibition_synapses", own.pull, bits, inhibition)
+    plan.add_constant(own.remainder, inhibition)
 
-    times, bias = n >> shift, quotient + 1
+    times = n >> shift
     plan.output = plan.add_graded(
         "neurons",
         (n,),
-        2 * times * low + np.minimum(pull_low >> shift, 0)[unit_of] + np.minimum(bias, 0),
-        2 * times * high + (np.maximum(pull_high, 0) >> shift)[unit_of] + np.maximum(bias, 0),
+        2 * times * low + np.minimum(pull_low >> shift, 0)[own.kind_of] + np.minimum(own.bias, 0),
+        2 * times * high + (np.maximum(pull_high, 0) >> shift)[own.kind_of] + np.maximum(own.bias, 0),
         relu=True,
         advice=f"Take a width that {2**_MOST_SHIFT} divides, fewer inputs, or the fixed norm",
     )
@@ -105,13 +122,13 @@ def _centred(name: str, layer: DenseLayer, levels: Levels) -> StockLayer:
     part = plan.add(
         "shared_synapses",
         "Dense",
-        weights=(unit_of[:, None] == np.arange(kinds.shape[1])).astype(np.int32),
+        weights=(own.kind_of[:, None] == np.arange(kinds)).astype(np.int32),
         weight_exp=-shift,
         num_message_bits=MESSAGE_BITS,
     )
     plan.connect(inhibition, part)
     plan.connect(part, plan.output)
-    plan.add_constant(bias, plan.output)
+    plan.add_constant(own.bias, plan.output)
     return plan
 
 

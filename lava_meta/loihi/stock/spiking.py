@@ -9,8 +9,10 @@ synapses, and one beta and one threshold for all neurons; anything else is refus
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import ConversionError
 from lava_meta.graph.spiking import DECAY_BITS, FRACTION_BITS, FixedLIF, LIFLayer, SpikingGraph
@@ -26,45 +28,21 @@ def lif_layer(
 
     Its input is graded spikes of these levels, or spikes if they are None. Raises `ConversionError`.
     """
-    neurons = FixedLIF(layer)
-    if layer.reset != "zero" or layer.reset_delay:
-        late = " a step late" if layer.reset_delay else ""
-        raise ConversionError(
-            f"{name} resets by {layer.reset!r}{late}; stock LIF neurons are set to 0 at once: train with "
-            'reset_mechanism="zero" and reset_delay=False'
-        )
-    leak, threshold = np.unique(neurons.beta), np.unique(neurons.threshold)
-    if len(leak) > 1 or len(threshold) > 1:
-        raise ConversionError(f"{name} has several betas or thresholds; the neurons of a stock LIF Process share one")
-    if threshold[0] % 2**FRACTION_BITS or threshold[0] < 0:
-        raise ConversionError(
-            f"{name} has a threshold of {threshold[0] / 2**FRACTION_BITS:g} synapses; stock LIF neurons have whole ones"
-        )
-    if leak[0] == 0:
-        raise ConversionError(f"{name} has a beta of 0; a stock LIF neuron keeps at least a 4096th of its potential")
+    beta, threshold = _shared(name, layer)
     if offset and steps is None:
         raise ConversionError(f"{name} takes {offset} from its inputs, and never starts again: give steps")
     sign = np.where(layer.weight > 0, 1, -1)
     low, high = bounds(sign, levels)
     check_range(name, "the sum of synapses", low, high, -ACTIVATION, ACTIVATION, "Take fewer inputs or grey levels")
     constant = -offset * sign.sum(axis=1)
-    low, high = np.minimum(low + constant, 0), np.maximum(high + constant, 0)
-    kept = 2**DECAY_BITS / (2**DECAY_BITS - leak[0]) if leak[0] < 2**DECAY_BITS else math.inf
-    most = min(kept, steps or math.inf)  # what a constant input adds up to, in inputs
-    lowest = int(low.min()) * 2**FRACTION_BITS
-    if lowest < 0 and lowest * most < -STATE:
-        raise ConversionError(
-            f"{name}: potentials fall by {-lowest:,} per step, to {lowest * most:,.0f}; Loihi holds {-STATE:,}. Take a "
-            "smaller beta, fewer inputs, or neurons that start again (steps)"
-        )
-    check_range(name, "potentials", 0, threshold + high * 2**FRACTION_BITS, -STATE, STATE)
+    _check_potentials(name, low + constant, high + constant, beta, threshold, steps)
 
     plan = StockLayer(name)
     arguments = {
         "shape": (layer.n_out,),
         "du": 2**DECAY_BITS - 1,
-        "dv": int(2**DECAY_BITS - leak[0]),
-        "vth": int(threshold[0]) >> FRACTION_BITS,
+        "dv": 2**DECAY_BITS - beta,
+        "vth": threshold >> FRACTION_BITS,
         "bias_mant": constant.astype(np.int32),
         "bias_exp": FRACTION_BITS,
     }
@@ -84,6 +62,43 @@ def lif_layer(
     plan.inputs.append(part)
     plan.connect(part, plan.output)
     return plan
+
+
+def _shared(name: str, layer: LIFLayer) -> tuple[int, int]:
+    """The beta and the threshold of all neurons, in fixed point. Raises `ConversionError` if stock ones differ."""
+    if layer.reset != "zero" or layer.reset_delay:
+        late = " a step late" if layer.reset_delay else ""
+        raise ConversionError(
+            f"{name} resets by {layer.reset!r}{late}; stock LIF neurons are set to 0 at once: train with "
+            'reset_mechanism="zero" and reset_delay=False'
+        )
+    neurons = FixedLIF(layer)
+    betas, thresholds = np.unique(neurons.beta), np.unique(neurons.threshold)
+    if len(betas) > 1 or len(thresholds) > 1:
+        raise ConversionError(f"{name} has several betas or thresholds; the neurons of a stock LIF Process share one")
+    beta, threshold = int(betas[0]), int(thresholds[0])
+    if threshold % 2**FRACTION_BITS or threshold < 0:
+        raise ConversionError(
+            f"{name} has a threshold of {threshold / 2**FRACTION_BITS:g} synapses; stock LIF neurons have whole ones"
+        )
+    if beta == 0:
+        raise ConversionError(f"{name} has a beta of 0; a stock LIF neuron keeps at least a 4096th of its potential")
+    return beta, threshold
+
+
+def _check_potentials(
+    name: str, low: NDArray[Any], high: NDArray[Any], beta: int, threshold: int, steps: int | None
+) -> None:
+    """Raise `ConversionError` unless inputs of `low` to `high` in every step keep potentials within Loihi's range."""
+    kept = 2**DECAY_BITS / (2**DECAY_BITS - beta) if beta < 2**DECAY_BITS else math.inf
+    most = min(kept, steps or math.inf)  # what a constant input adds up to, in inputs
+    lowest = min(int(low.min()), 0) * 2**FRACTION_BITS
+    if lowest < 0 and lowest * most < -STATE:
+        raise ConversionError(
+            f"{name}: potentials fall by {-lowest:,} per step, to {lowest * most:,.0f}; Loihi holds {-STATE:,}. Take a "
+            "smaller beta, fewer inputs, or neurons that start again (steps)"
+        )
+    check_range(name, "potentials", 0, threshold + np.maximum(high, 0) * 2**FRACTION_BITS, -STATE, STATE)
 
 
 def plan_spiking(graph: SpikingGraph, steps: int) -> list[StockLayer]:
