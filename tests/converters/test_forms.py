@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forms_table import PAGE, table
 from published_forms import FORMS, fed, images, made
 from torch import Tensor, nn
 
@@ -47,3 +48,7 @@ def test_a_published_form(name: str, tmp_path: Path) -> None:
     loaded = lava_meta.load(tmp_path / "net.safetensors")
     assert isinstance(loaded, lava_meta.LavaNetwork)
     assert np.array_equal(loaded.graph.sums(levels[:5]), net.graph.sums(levels[:5]))
+
+
+def test_the_table_of_forms() -> None:
+    assert PAGE.read_text(encoding="utf-8") == table(), "run python tests/support/forms_table.py"
