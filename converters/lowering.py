@@ -888,30 +888,42 @@ class _Lowering:
         return Window(kernel, kernel)
 
     def _greatest(self, value: Value, window: Window, ref: Ref) -> Value:
-        leaf = _leaf(value)
-        rising = value.move is None and self._is_rising(value)
-        if not rising:
+        """Max pooling: of the integers, where the function behind them rises or falls; else of its values."""
+        direction = self._direction(value)
+        if direction is None:
             value = Value(self.exact(value), value.shape, value.ref)
             leaf = _leaf(value)
             if (leaf.gain < 0).any() or not _even(leaf):
-                leaf = self.streamed(value)
-                value = Value(leaf, value.shape, value.ref)
-        node = Pool((leaf.source.node,), window, "max")
-        source = self._add(ref, node, (), error=leaf.source.error)
-        pooled = Leaf(source, leaf.gain, leaf.constant, leaf.slack)
+                value = Value(self.streamed(value), value.shape, value.ref)
+            direction = np.ones((1, 1, 1))
+        leaf = _leaf(value)
+        source = leaf.source
+        if (direction < 0).any():  # the least integer gives the greatest value: turned round, it is the greatest
+            zero = np.zeros_like(direction)
+            turned = Curve((source.node,), zero[None].astype(np.int64), direction[None].copy(), zero[None])
+            source = self._add(ref, turned, (), error=source.error, step=source.step)
+        node = Pool((source.node,), window, "max")
+        source = self._add(ref, node, (), error=source.error, step=source.step)
+        pooled = Leaf(source, leaf.gain * direction, leaf.constant, leaf.slack)
         return Value(mapped(value.expr, pooled, lambda part: part), source.shape, ref)
 
-    def _is_rising(self, value: Value) -> bool:
-        """Whether the greatest integer of a window gives the greatest value: channels rise, places share a function."""
+    def _direction(self, value: Value) -> NDArray[Any] | None:
+        """Where a function of each channel rises (1) or falls (-1), (1 or channels, 1, 1); None if it does neither."""
         function = Function(value.expr)
-        if function.shared[1:] != (1, 1) or len(value.shape) != 3:
-            return False
-        if isinstance(value.expr, Leaf):
-            return bool((value.expr.gain > 0).all())
+        if value.move is not None or len(value.shape) != 3 or function.shared[1:] != (1, 1):
+            return None
+        if function.leaf.source.largest >= 2**53:
+            return None
+        form = self.form(value)
+        function = Function(value.expr)
+        if isinstance(form, Affine):
+            slope = np.broadcast_to(form.slope, function.shared)
+            return np.where(slope < 0, -1.0, 1.0)
         if not function.every:
-            return False
-        values = function(function.points())
-        return bool((values[1:] >= values[:-1]).all())
+            return None
+        steps = np.diff(function(function.points()), axis=0)
+        rises, falls = (steps >= 0).all(axis=0), (steps <= 0).all(axis=0)
+        return np.where(rises, 1.0, -1.0) if bool((rises | falls).all()) else None
 
     def _do_avg_pool2d(self, step: Step) -> Value:
         names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from published_forms import FORMS, made
 
 from lava_meta.converters.acyclic import to_acyclic
-from lava_meta.graph.nodes import Curve, Multiply
+from lava_meta.graph.nodes import Curve, Multiply, Node
 
 PAGE = Path(__file__).parents[2] / "docs" / "forms.md"
 TEXT = """# Forms of networks that convert
@@ -36,11 +37,19 @@ def table() -> str:
     for name, form in FORMS.items():
         model, options = made(name)
         graph = to_acyclic(model, **options).lowered.graph
-        bounded = any(isinstance(node, (Curve, Multiply)) for node in graph.nodes.values())
+        bounded = any(isinstance(node, Multiply) or _rounds(node) for node in graph.nodes.values())
         kinds = ", ".join(sorted({node.kind for node in graph.nodes.values()}))
         shape = "x".join(map(str, form.shape))
         lines.append(f"| {name} | {form.kind} | {shape} | {kinds} | {'bounded' if bounded else 'exact'} |")
     return TEXT + "\n".join(lines) + "\n"
+
+
+def _rounds(node: Node) -> bool:
+    """Whether a node is a stream that is rounded; one that turns integers round is not."""
+    if not isinstance(node, Curve):
+        return False
+    numbers = np.concatenate([node.slope.reshape(-1), node.intercept.reshape(-1)])
+    return not bool((numbers == np.rint(numbers)).all())
 
 
 if __name__ == "__main__":
