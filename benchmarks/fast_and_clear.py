@@ -35,7 +35,7 @@ WAYS = ("clear", "fast")
 
 @dataclass(frozen=True)
 class Protocol:
-    """Permuted tasks on one data set; lr 0.005, decay 1e-7, moments reset a task."""
+    """Permuted tasks on one data set; lr 0.005, decay 1e-7, moments reset per task."""
 
     hidden: int  # units of each of two hidden layers
     epochs: int  # a task, of three tasks

@@ -4,7 +4,7 @@
 
 planes: popcounts of bit planes; products: bytes multiplied, weights spread from bits on the way; popcount: XNOR and
 popcount; float32: BLAS with weights that lie ready as float32 (32 times the memory), inputs converted on the way.
-Times in us an image, the best of many alternating repetitions, thresholds included except for float32.
+Times in us per image, the best of many alternating repetitions, thresholds included except for float32.
 """
 
 from __future__ import annotations

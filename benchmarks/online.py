@@ -1,4 +1,4 @@
-"""Time of learning on-line: beside Lava's stock learning engine, the numpy twin, and PyTorch, in one run.
+"""Time of learning on-line: beside Lava's learning engine, the numpy reference, and PyTorch, in one run.
 
     python benchmarks/online.py            # a few minutes
 
@@ -8,8 +8,8 @@ under the same supervised runtime. Beside them the layer as `MetaplasticNetwork`
 and makes the errors: it shows how much of a step is messages between Processes, which is Lava's own; and an image in
 the engine form, which takes five steps of `LearningDense` and its neurons.
 
-Second, images a second of the whole 784-512-10 learner on MNIST-like spikes: in Lava as one Process and as a Process a
-layer, the compiled kernels, the clear twin, and PyTorch doing the same update in float32 on one thread.
+Second, images per second of the whole 784-512-10 learner on MNIST-like spikes: in Lava as one Process and as one per
+layer, the compiled kernels, the reference implementation, and PyTorch doing the same update in float32 on one thread.
 
 Last, how cost grows with images, with active inputs and with synapses, and memory.
 """
@@ -44,7 +44,7 @@ from lava_meta.rule import Linear
 from lava_meta.rule.lowering import lower
 
 ACTIVE = 1 / 8
-ENGINE_STEPS = 5  # time steps an image with one layer
+ENGINE_STEPS = 5  # time steps per image with one layer
 
 
 def stock_layer(n_in: int, n_out: int, form: str) -> AbstractProcess:
@@ -120,10 +120,10 @@ class TorchLearner:
 
 WAYS: dict[str, dict[str, Any]] = {
     "Lava, one Process": {"backend": "lava", "form": "fused"},
-    "Lava, a Process a layer": {"backend": "lava", "form": "layers"},
+    "Lava, a Process per layer": {"backend": "lava", "form": "layers"},
     "Lava, one Process, float": {"backend": "lava", "form": "fused", "precision": "float"},
     "kernels": {"backend": "kernels"},
-    "numpy twin": {"backend": "oracle"},
+    "reference": {"backend": "reference"},
 }
 
 
@@ -179,7 +179,7 @@ def main() -> None:
     torch.set_num_threads(1)
     record: dict[str, object] = {"machine": platform.processor() or platform.machine(), "load": os.getloadavg()}
     print(f"load average {os.getloadavg()[0]:.1f}\n\nms a time step in Lava", end="")
-    print("        stock  a Process a layer    one Process   times faster    image in the engine")
+    print("        stock  a Process per layer    one Process   times faster    image in the engine")
     for n_in, n_out in ((784, 10), (1024, 1024)):
         for form in ("floating_pt", "fixed_pt"):
             steps = 100 if n_out == 10 else 5
@@ -194,15 +194,15 @@ def main() -> None:
             print(f"{stock / ours:11.0f} {stock / fused:6.0f} {image:18.1f}", flush=True)
             record[f"{n_in}x{n_out} {form}"] = {
                 "stock": stock,
-                "a Process a layer": ours,
+                "a Process per layer": ours,
                 "one Process": fused,
                 "an image in the engine": image,
             }
     print("\nimages a second, 784-512-10")
-    for way, number in (*((way, 100 if way == "numpy twin" else 2000) for way in WAYS), ("PyTorch", 200)):
+    for way, number in (*((way, 100 if way == "reference" else 2000) for way in WAYS), ("PyTorch", 200)):
         rate = images_a_second(way, number)
         print(f"  {way:26} {rate:8.0f}", flush=True)
-        record[f"images a second, {way}"] = rate
+        record[f"images per second, {way}"] = rate
     print("\nms an image in Lava, one Process, 784-512-10, of so many images")
     for number in (500, 1000, 2000, 4000):
         cost = seconds_of(number, [784, 512, 10]) / number * 1e3

@@ -200,7 +200,7 @@ def some_images(images: int) -> Dataset:
 
 
 def pass_rate(size: int, threads: int) -> float:
-    """Bytes a second while arrays of `size` bytes in all are read and written, by all threads."""
+    """Bytes per second while arrays of `size` bytes in all are read and written, by all threads."""
     rows = torch.ones(max(1, size // 4), dtype=torch.float32)
     torch.set_num_threads(threads)
     rows.mul_(1.0)
@@ -232,11 +232,11 @@ def product_time(width: int) -> float:
 
 
 def bound(width: int, threads: int) -> tuple[float, float]:
-    """Bytes a synapse, and the least time of a step in seconds."""
+    """Bytes per synapse, and the least time of a step in seconds."""
     form = products.form()
     sign, gradient = form.signs_type.itemsize, form.gradient_type.itemsize
     # Weight and two moments read and written, gradient written and read, signs written and read forwards; backwards
-    # too, but for the first layer.
+    # too, except in the first layer.
     each = 3 * 8 + 2 * gradient + 2 * sign
     total = each * synapses(width) + sign * (synapses(width) - 784 * width)
     held = (3 * 4 + gradient + sign) * synapses(width)
@@ -310,7 +310,7 @@ def compare(arguments: argparse.Namespace) -> None:
                 flush=True,
             )
         print(
-            f"{'':6} bound  {1e3 * least:10.2f}   {each:.0f} bytes a synapse and the products; fast reaches "
+            f"{'':6} bound  {1e3 * least:10.2f}   {each:.0f} bytes per synapse and the products; fast reaches "
             f"{least / found['fast']['step']:.0%}; an epoch is {images} training and {images // 6} test images",
             flush=True,
         )
@@ -477,7 +477,7 @@ def on_device(arguments: argparse.Namespace) -> None:
             )
         each, least = bound(width, arguments.threads) if device.type == "cpu" else gpu_bound(width, device)
         print(
-            f"{'':6} bound  {1e3 * least:10.3f}   {each:.0f} bytes a synapse; fixed reaches "
+            f"{'':6} bound  {1e3 * least:10.3f}   {each:.0f} bytes per synapse; fixed reaches "
             f"{least / found['fixed']['step']:.0%}; an epoch is {len(data.train)} training and {len(data.test)} test "
             f"images, tested twice\n{'':6} 144,000 steps, as of six tasks of 40 epochs: "
             f"{144000 * found['fixed']['step'] / 60:.1f} minutes (fixed)",
@@ -486,8 +486,8 @@ def on_device(arguments: argparse.Namespace) -> None:
 
 
 def gpu_bound(width: int, device: torch.device) -> tuple[float, float]:
-    """Bytes a synapse of the captured step, and the time that a GPU's memory takes for them, in seconds."""
-    # The sign: 4 read, a boolean written and read, 4 written. Forwards 4 read; backwards 4 read, but for the first
+    """Bytes per synapse of the captured step, and the time that a GPU's memory takes for them, in seconds."""
+    # The sign: 4 read, a boolean written and read, 4 written. Forwards 4 read; backwards 4 read, except in the first
     # layer, and 4 written. The optimizer: weight, two moments and gradient read, the first three written.
     each = 10 + 4 + 4 + 28
     total = each * synapses(width) + 4 * (synapses(width) - 784 * width)
@@ -506,7 +506,7 @@ def scaling(arguments: argparse.Namespace) -> None:
         way.step(x, y)
         step = statistics.median(seconds(lambda: way.step(x, y)) for _ in range(20))  # noqa: B023
         print(f"{width:6}{synapses(width):12,}{1e3 * step:10.2f}{1e9 * step / synapses(width):14.2f}", flush=True)
-    print(f"\n{'images':>7}{'epoch s':>9}{'us an image':>13}   (width 1024)")
+    print(f"\n{'images':>7}{'epoch s':>9}{'us per image':>13}   (width 1024)")
     for images in (6000, 18000, 60000):
         data = some_images(images)
         way = make("fixed", 1024, None)

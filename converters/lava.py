@@ -41,22 +41,22 @@ _BLOCK_BYTES = 2**22  # of pixels that are read, checked and run together
 
 
 class LavaNetwork:
-    """A binarized network that runs in Lava's simulator, and computes the same integers as `graph`, its oracle.
+    """A binarized network that runs in Lava's simulator, and computes the same integers as `graph`, its reference.
 
     `backend` is "lava", which runs Lava's processes, or "kernels", which computes the same in the calling process
-    without Lava; None takes Lava where it can be imported, and otherwise the kernels, and says so. `form` says what
+    without Lava; None takes Lava if it can be imported, and otherwise the kernels, and says so. `form` says what
     runs in Lava, with equal results:
 
     - `packed`: the whole network on packed bits in one Process, the fastest.
-    - `floating_pt`, `fixed_pt`: always one Process a layer, with the ProcessModels of this tag.
-    - `stock`: Lava's own Processes only, within Loihi's integer ranges; one image a time step, whatever `lanes`. A
+    - `floating_pt`, `fixed_pt`: always one Process per layer, with the ProcessModels of this tag.
+    - `stock`: Lava's own Processes only, within Loihi's integer ranges; one image per time step, whatever `lanes`. A
       network that does not fit them raises `ConversionError`, which names the layer and the range.
 
     `timeout` is the time in seconds without a finished time step after which a run is given up. `parity` is the result
     of the converter's check against the model the network came from, or None; `learned` is what that model learned, the
     oldest first (`lava_meta.io.learned`). Files keep both.
 
-    Methods that run raise `LavaMissingError` where Lava is asked for and missing, `TypeError` or `ValueError` for
+    Methods that run raise `LavaMissingError` if Lava is asked for and missing, `TypeError` or `ValueError` for
     images or lanes that do not fit, `RunError` with the failing model's traceback, and `RunTimeout`.
     """
 
@@ -94,7 +94,7 @@ class LavaNetwork:
 
     @property
     def parity(self) -> Any:
-        """The converter's `Parity`, or None. Raises `FormatError` where the file it came from has another record."""
+        """The converter's `Parity`, or None. Raises `FormatError` if the file it came from has another record."""
         if isinstance(self._parity, dict):  # as a file has it: read when it is asked for, since this loads torch
             from lava_meta.converters.parity import Parity
 
@@ -165,7 +165,7 @@ class LavaNetwork:
     def run_config(self, backend: str = "cpu") -> Any:
         """The run configuration of Lava with which `process()` runs on `backend`: "cpu", "loihi-sim" or "loihi".
 
-        See `lava_meta.processes.backends`. Raises `ValueError` for another name, `ConversionError` where the network
+        See `lava_meta.processes.backends`. Raises `ValueError` for another name, `ConversionError` if the network
         does not fit Loihi's ranges, `LavaMissingError` for "loihi" without Intel's extension.
         """
         from lava_meta.processes.backends import run_config
@@ -315,7 +315,7 @@ class LavaNetwork:
                 stack.pop_all()
 
     def _started(self, lanes: int, names: tuple[str, ...]) -> StreamingRun | KernelsRun:
-        """The running network if it has these lanes and gives these layers; else a new one in its place."""
+        """The running network if it has these lanes and gives these layers; else a new one."""
         if self._running is not None and (self._running.lanes != lanes or not {*names} <= {*self._running.names}):
             self.stop()
         if self._running is None:

@@ -34,28 +34,24 @@ of two equal descriptions a layer had, so that it comes back as it was.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import nir
 import numpy as np
-from numpy.typing import NDArray
 
 from lava_meta.converters.lava import LavaNetwork
+from lava_meta.converters.nir_chain import ChainReader, chain_of
 from lava_meta.converters.nir_file import read_nir
-from lava_meta.converters.nir_reading import ConvSums, DenseSums, Inputs, Spikes
 from lava_meta.converters.nir_spiking import spiking_nodes
 from lava_meta.converters.nir_writing import EXACT, binarize_nodes, conv_nodes, dense_nodes, readout_nodes
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.errors import ConversionError
-from lava_meta.graph import AcyclicGraph, BinaryGraph, DenseLayer, require_chain
+from lava_meta.graph import AcyclicGraph, BinaryGraph, DenseLayer, Readout, require_chain
 from lava_meta.graph.conv import ConvLayer
-from lava_meta.graph.inputs import Binarize
 from lava_meta.graph.spiking import SpikingGraph
 from lava_meta.io.files import reading
-
-_LINEAR = (nir.Affine, nir.Linear, nir.Scale)
-_POOLING = (nir.SumPool2d, nir.AvgPool2d)
 
 
 def to_nir(
@@ -90,39 +86,50 @@ def to_nir(
         graph = require_chain(graph, "NIR")
     if not isinstance(graph, BinaryGraph):
         raise TypeError(f"to_nir takes a converted network or its graph; got {type(network).__name__}")
-    enters = graph.input_shape if graph.convolutional else (graph.n_in,)
-    nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array(enters))}
-    if graph.binarize is not None:
-        nodes.update(binarize_nodes(graph.binarize, enters, time_step))
+    nodes = _nodes(graph, time_step)
+    return nir.NIRGraph(nodes, list(pairwise(nodes)), metadata=_metadata(graph, time_step))
+
+
+def _nodes(graph: BinaryGraph, time_step: float | None) -> dict[str, nir.NIRNode]:
+    """The nodes by name, each connected to the next."""
     for name, largest in graph.reach().items():
         if largest >= EXACT:
             raise ConversionError(
                 f"{name} compares numbers of up to {largest:,}, and NIR's readers hold up to {EXACT:,} in float64: use "
                 "fewer units or inputs"
             )
+    enters = graph.input_shape if graph.convolutional else (graph.n_in,)
+    nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array(enters))}
+    if graph.binarize is not None:
+        nodes.update(binarize_nodes(graph.binarize, enters, time_step))
     before: tuple[int, ...] = graph.input_shape
     for number, (name, layer) in enumerate(graph.named_layers()):
         pixels = number == 0 and graph.binarize is None
-        if number < len(graph.layers) and layer.norm is not None:
-            raise ConversionError(f"{name} has a norm whose threshold depends on the image: NIR has no node for that")
-        if isinstance(layer, ConvLayer):
-            nodes.update(conv_nodes(name, layer, time_step, pixels=pixels))
-        else:
-            if number > 0 and len(before) == 3:
-                nodes["flatten"] = nir.Flatten({"input": np.array(before)}, start_dim=0)
-            if isinstance(layer, DenseLayer):
-                nodes.update(dense_nodes(name, layer, time_step, pixels=pixels))
-            else:
-                nodes.update(readout_nodes(name, layer, pixels=pixels))
+        if not isinstance(layer, ConvLayer) and number > 0 and len(before) == 3:
+            nodes["flatten"] = nir.Flatten({"input": np.array(before)}, start_dim=0)
+        nodes.update(_layer_nodes(name, layer, time_step, pixels=pixels))
         before = layer.output_shape
-    nodes["output"] = nir.Output(np.array([graph.n_out]))
-    names = list(nodes)
+    return nodes | {"output": nir.Output(np.array([graph.n_out]))}
+
+
+def _layer_nodes(
+    name: str, layer: DenseLayer | ConvLayer | Readout, time_step: float | None, *, pixels: bool
+) -> Iterator[tuple[str, nir.NIRNode]]:
+    if isinstance(layer, Readout):
+        return readout_nodes(name, layer, pixels=pixels)
+    if layer.norm is not None:
+        raise ConversionError(f"{name} has a norm whose threshold depends on the image: NIR has no node for that")
+    if isinstance(layer, ConvLayer):
+        return conv_nodes(name, layer, time_step, pixels=pixels)
+    return dense_nodes(name, layer, time_step, pixels=pixels)
+
+
+def _metadata(graph: BinaryGraph, time_step: float | None) -> dict[str, Any]:
+    """What NIR has no place for."""
     details: dict[str, Any] = {"max_level": graph.max_level, "input_shape": np.array(graph.input_shape)}
     if graph.min_level:
         details |= {"min_level": graph.min_level, "signs": int(graph.signs)}
-    if time_step is not None:
-        details["time_step"] = time_step
-    return nir.NIRGraph(nodes, list(pairwise(names)), metadata=details)
+    return details if time_step is None else details | {"time_step": time_step}
 
 
 def from_nir(
@@ -176,101 +183,16 @@ def from_nir(
 def _network(
     graph: nir.NIRGraph, max_level: int | None, min_level: int | None, input_shape: tuple[int, ...] | None
 ) -> LavaNetwork:
-    chain = _chain(graph)
     level = max_level if max_level is not None else graph.metadata.get("max_level")
+    chain = chain_of(graph)
     if level is None:
         raise ConversionError("the graph does not say which pixels it takes: pass max_level= (1 for spikes, or 255)")
-    shape = tuple(int(extent) for extent in chain[0][1].output_type["output"])
-    layers: list[DenseLayer | ConvLayer] = []
-    pending: DenseSums | ConvSums | Spikes | Inputs | None = None
-    binarize: Binarize | None = None
-    where = shape  # of what comes out of the nodes so far
+    enters = tuple(int(extent) for extent in chain[0][1].output_type["output"])
+    reader = ChainReader(enters, graph.metadata.get("time_step"))
     for name, node in chain[1:-1]:
-        label = f"{name} ({type(node).__name__})"
-        first = not layers and binarize is None  # nothing but inputs so far
-        if not isinstance(node, (*_LINEAR, *_POOLING, nir.Conv2d, nir.Flatten, nir.Threshold, nir.LIF)):
-            raise ConversionError(
-                f"{label} is not supported; supported are Affine, Linear, Scale, Conv2d, SumPool2d, AvgPool2d, Flatten "
-                "and Threshold"
-            )
-        if isinstance(node, nir.Flatten):
-            if pending is not None or _flat_shape(where, node) != (int(np.prod(where)),):
-                raise ConversionError(f"{label} must flatten all dimensions into one, in front or behind a threshold")
-            where = (int(np.prod(where)),)
-        elif isinstance(node, (nir.Threshold, nir.LIF)):
-            thresholds = _thresholds(label, node, graph.metadata.get("time_step"))
-            if pending is None and first:
-                pending = Inputs(label, where)
-            if pending is None:
-                raise ConversionError(f"{label} has no Affine, Linear or Conv2d in front of it")
-            if isinstance(pending, Inputs):
-                binarize = pending.binarize(label, thresholds)
-            else:
-                layer = pending.layer(label, node, thresholds)
-                if isinstance(pending, Spikes):
-                    layers.pop()
-                layers.append(layer)
-                where = layer.output_shape
-            pending = None
-        elif pending is not None:
-            pending.follow(label, node)
-        elif isinstance(node, _POOLING) or "pool" in node.metadata:
-            if not layers or not isinstance(layers[-1], ConvLayer) or len(where) != 3:
-                raise ConversionError(f"{label} must follow a convolution")
-            pending = Spikes(label, node, layers[-1])
-        elif isinstance(node, nir.Scale) and first:
-            pending = Inputs(label, where, node.scale)
-        elif isinstance(node, nir.Conv2d):
-            pending = ConvSums(label, node, where, pixels=first)
-        else:
-            if len(where) != 1:
-                raise ConversionError(f"{label} gets shape {where} and has no Flatten in front of it")
-            pending = DenseSums(label, node, pixels=first)
-    if not isinstance(pending, DenseSums):
-        raise ConversionError(f"{chain[-2][0]} is the last node; the output must be that of an Affine or Linear")
-    shape = tuple(int(extent) for extent in input_shape or graph.metadata.get("input_shape", shape))
+        reader.take(node, f"{name} ({type(node).__name__})")
+    readout = reader.readout(chain[-2][0])
+    shape = tuple(int(extent) for extent in input_shape or graph.metadata.get("input_shape", enters))
     low = int(graph.metadata.get("min_level", 0) if min_level is None else min_level)
     signs = bool(graph.metadata.get("signs", False)) and (low, level) == (-1, 1)
-    return LavaNetwork(BinaryGraph(tuple(layers), pending.readout(), int(level), shape, low, signs, binarize))
-
-
-def _chain(graph: nir.NIRGraph) -> list[tuple[str, Any]]:
-    """The nodes by name, from the input to the output."""
-    inputs = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
-    if len(inputs) != 1:
-        raise ConversionError(f"the graph has {len(inputs)} input nodes; a chain from one input is supported")
-    after: dict[str, str] = {}
-    for source, target in graph.edges:
-        if source in after:
-            raise ConversionError(f"{source} is connected to {after[source]} and to {target}; a chain is supported")
-        after[source] = target
-    names = inputs
-    while names[-1] in after:
-        if after[names[-1]] in names:
-            raise ConversionError(f"{names[-1]} leads back to {after[names[-1]]}; a chain is supported")
-        names.append(after[names[-1]])
-    left = [name for name in graph.nodes if name not in names]
-    if left:
-        raise ConversionError(f"{left[0]} is not on the way from {names[0]} to {names[-1]}; a chain is supported")
-    if not isinstance(graph.nodes[names[-1]], nir.Output):
-        raise ConversionError(f"{names[-1]} is where the graph ends, but it is not an Output node")
-    return [(name, graph.nodes[name]) for name in names]
-
-
-def _thresholds(label: str, node: nir.Threshold | nir.LIF, time_step: float | None) -> NDArray[Any]:
-    if isinstance(node, nir.Threshold):
-        thresholds: NDArray[Any] = node.threshold
-        return thresholds
-    if time_step is None or (node.tau != time_step).any() or (node.r != 1).any() or node.v_leak.any():
-        raise ConversionError(
-            f"{label} remembers earlier time steps, which a binarized network does not; use Threshold, or a graph "
-            "written by to_nir(time_step=...)"
-        )
-    thresholds = node.v_threshold
-    return thresholds
-
-
-def _flat_shape(shape: tuple[int, ...], node: nir.Flatten) -> tuple[int, ...]:
-    """What `node` makes of `shape`, which counts no batch."""
-    first, last = int(node.start_dim), int(node.end_dim) % len(shape)
-    return (*shape[:first], int(np.prod(shape[first : last + 1])), *shape[last + 1 :])
+    return LavaNetwork(BinaryGraph(tuple(reader.layers), readout, int(level), shape, low, signs, reader.binarize))

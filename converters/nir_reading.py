@@ -246,7 +246,7 @@ class Spikes:
 
 
 def _grouped(label: str, node: nir.Conv2d) -> tuple[NDArray[Any], int]:
-    """Weights (channels, inputs a group, rows, columns) and groups; written ones may have zeros between groups."""
+    """Weights (channels, inputs per group, rows, columns) and groups; written ones may have zeros between groups."""
     weight, groups = np.asarray(node.weight), int(node.groups)
     named = int(node.metadata.get("groups", 1))
     if groups > 1 or named <= 1 or weight.ndim != 4:

@@ -128,7 +128,7 @@ def _convolution(
     bias: NDArray[Any],
     metadata: dict[str, Any],
 ) -> nir.Conv2d:
-    """Kernels (channels, inputs a group, ...) for images of `shape`. Groups become zeros between them.
+    """Kernels (channels, inputs per group, ...) for images of `shape`. Groups become zeros between them.
 
     NIR's own check of shapes takes the channels of one group for all that a grouped convolution gets.
     """

@@ -74,7 +74,7 @@ def from_snntorch(
         model: an `nn.Sequential` (nested ones too) of `BinaryLinear` layers, each followed by `snn.Leaky`, with an
             optional `FixedNorm` between the two, and optionally `Pixels` (an integer offset, a gain of 1) and `Flatten`
             in front. Leaky: reset `subtract`, `zero` or `none`, with or without delay; beta and threshold fixed or
-            learned, one or one a neuron.
+            learned, one or one per neuron.
         max_level: inputs are integers 0 .. max_level: 1 for spikes. Default: that of `Pixels`, else 1.
         input_shape: of one image; by default flat.
         form: which ProcessModels run: `floating_pt` or `fixed_pt`.

@@ -83,7 +83,7 @@ def measure(run: Run[ClassSettings]) -> Measurement:
 
 
 def figures(settings: ClassSettings, results: Results) -> Mapping[str, Figure]:
-    """Accuracy on each group of classes over the epochs, a panel an arm."""
+    """Accuracy on each group of classes over the epochs, a panel per arm."""
     sequences = [label for label in results.arms if label != "together"]
     count = len(results.arms[sequences[0]][0].data["accuracies"][0]) if sequences else 0
     names = [f"group {group + 1}" for group in range(count)]

@@ -179,7 +179,7 @@ def _draw(
 
 
 def _compare(network: LavaNetwork, model: BinaryMLP, scenario: Scenario, lanes: int) -> tuple[int, int, float]:
-    """Images run, classes that differ from the PyTorch model, and images a second, over the tests of all tasks."""
+    """Images run, classes that differ from the PyTorch model, and images per second, over the tests of all tasks."""
     images = torch.cat([test.x.flatten(1) for test in scenario.tests])
     with torch.inference_mode():
         expected = model(images).argmax(dim=1).numpy()

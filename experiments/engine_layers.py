@@ -1,6 +1,6 @@
 """Five permuted tasks learned in Lava's own learning engine, hidden layer and readout, beside our form of the rule.
 
-    engine          stock LearningDense, in the engine's integers: 9-bit tags, one draw a step for all synapses
+    engine          stock LearningDense, in the engine's integers: 9-bit tags, one draw per step for all synapses
     engine, float   the same in floating point
     ours            8-bit hidden weights, a draw for each synapse
     plain           the engine's integers without the gate

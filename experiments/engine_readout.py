@@ -2,7 +2,7 @@
 
 A network with 256 hidden units learns digits in PyTorch and is converted. Its hidden layer stays as it is; above it a
 new readout learns each image once, inside Lava: images of the task that the network knows, and images with pixels
-permuted anew. Arms as in `engine_layers`.
+permuted again. Arms as in `engine_layers`.
 """
 
 from __future__ import annotations

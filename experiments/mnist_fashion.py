@@ -57,7 +57,7 @@ def measure(run: Run[PairSettings]) -> Measurement:
 
 
 def figures(settings: PairSettings, results: Results) -> Mapping[str, Figure]:
-    """A figure an order: both accuracies over the epochs, a panel an arm."""
+    """A figure per order: both accuracies over the epochs, a panel per arm."""
     found = {}
     for order, names in _ORDERS.items():
         labels = [label for label in results.arms if label.startswith(order)]

@@ -43,7 +43,7 @@ def measure(run: Run[UspsSettings]) -> Measurement:
 
 
 def figures(settings: UspsSettings, results: Results) -> Mapping[str, Figure]:
-    """Both accuracies over the epochs, a panel an arm."""
+    """Both accuracies over the epochs, a panel per arm."""
     return {"mnist_usps": task_curves(results, settings.training.epochs, _NAMES, chance=0.1)}
 
 

@@ -242,7 +242,7 @@ DIGITS = Experiment(
 PERMUTED = Experiment(
     name="online_permuted_mnist",
     title="Permuted {data} on-line: {tasks} tasks, one image at a time",
-    source="Ours: docs/online.md. 784-512-10, 20,000 images a task, one pass, integers only.",
+    source="Ours: docs/online.md. 784-512-10, 20,000 images per task, one pass, integers only.",
     scales={
         "small": changed(_REFERENCE, images=2000, lr=0.02),
         "medium": _REFERENCE,

@@ -166,7 +166,7 @@ EXPERIMENTS = (
     Experiment(
         name="permuted_mnist",
         title="Permuted {data}: {tasks} tasks in a row",
-        source="Laborieux et al. 2021, Figure 2: six tasks, 784-4096-4096-10, 40 epochs a task, batch norm, m = 0 to "
+        source="Laborieux et al. 2021, Figure 2: six tasks, 784-4096-4096-10, 40 epochs per task, batch norm, m = 0 to "
         "1.35. Shorter runs need a larger m.",
         scales={
             "small": changed(_PERMUTED, data="digits", tasks=5, hidden=(256, 256), epochs=10, batch_size=50),

@@ -1,16 +1,17 @@
 """How many bits, and how good a memory, does a hidden weight need? Five tasks learned on-line, on many memories.
 
     lava-meta experiment precision                        # permuted digits, a minute
-    lava-meta experiment precision --scale medium         # permuted MNIST, 20,000 images a task
+    lava-meta experiment precision --scale medium         # permuted MNIST, 20,000 images per task
 
 One image at a time, one pass, by the on-line rule (`lava_meta.online_learning`); what counts is the mean accuracy on
 all five tasks after the last. Two sweeps of one network:
 
     bits        3 to 16 bits of hidden weight, each with the three roundings of a step to whole levels: at random with
-                a draw a synapse, at random with one draw a step for all synapses (as Lava's learning engine draws), to
-                nearest
-    faults      8 bits, a draw a synapse, and one fault of an analog memory at a time: noise of a write relative to the
-                write or to the range, up and down steps of different size, soft bounds, drift of the stored value
+                a draw per synapse, at random with one draw per step for all synapses (as Lava's learning engine
+                draws), to nearest
+    faults      8 bits, a draw per synapse, and one fault of an analog memory at a time: noise of a write relative
+                to the write or to the range, up and down steps of different size, soft bounds, drift of the stored
+                value
 
 The equations are those of `lava_meta.online_learning.device`. Nothing is tuned to an arm: learning rate, gate and range
 are those of the reference. To choose them for a memory of your own, on images that are not learned:
@@ -52,7 +53,7 @@ FAULTS = {
     "drift": "drift in 1,000 images",
 }
 _MARGIN = 3  # points of accuracy that count as a little
-_LABELS = {"synapse": "a draw a synapse", "step": "one draw a step", "nearest": "to nearest"}
+_LABELS = {"synapse": "a draw per synapse", "step": "one draw per step", "nearest": "to nearest"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class PrecisionSettings(Settings):
                 Device(**{name: value})
 
 
-# 1,437 harder images a task need larger steps: docs/online.md, "Choosing settings".
+# 1,437 harder images per task need larger steps: docs/online.md, "Choosing settings".
 SCALES = {
     "small": changed(
         PrecisionSettings(),

@@ -46,7 +46,9 @@ class SwitchSettings(TrainingSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.flips) != len(self.hidden) + 1:
-            raise ValueError(f"flips has {len(self.flips)} values for {len(self.hidden) + 1} layers: give one a layer")
+            raise ValueError(
+                f"flips has {len(self.flips)} values for {len(self.hidden) + 1} layers: give one per layer"
+            )
 
 
 SCALES = {

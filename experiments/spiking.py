@@ -34,7 +34,7 @@ from lava_meta.plotting.figure import Figure
 
 @dataclass(frozen=True)
 class SpikingSettings(TrainingSettings):
-    """The network's units: T steps an image, the share of the membrane that stays, the threshold of a spike."""
+    """The network's units: T steps per image, the share of the membrane that stays, the threshold of a spike."""
 
     data: str = "mnist"
     tasks: PositiveInt = 3

@@ -105,7 +105,7 @@ def tinted(settings: StreamSettings, name: str, seed: int) -> Dataset:
 
 
 def figures(settings: StreamSettings, results: Results) -> Mapping[str, Figure]:
-    """Test accuracy against subsets seen, a line an arm; the whole set at once as a level."""
+    """Test accuracy against subsets seen, a line per arm; the whole set at once as a level."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 2.7), layout="constrained")
         axis = figure.subplots()

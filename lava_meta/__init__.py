@@ -15,7 +15,7 @@ from lava_meta.version import __version__
 install()
 provide("backend", "lava", "lava_meta.converters.online:LAVA")
 provide("backend", "kernels", "lava_meta.online_learning.backend:KERNELS")
-provide("backend", "oracle", "lava_meta.online_learning.backend:ORACLE")
+provide("backend", "reference", "lava_meta.online_learning.backend:REFERENCE")
 
 if TYPE_CHECKING:
     from lava_meta.converters import LavaNetwork, convert, load

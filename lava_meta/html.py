@@ -47,7 +47,7 @@ class Summarised:
 
 
 def number(value: Any) -> str:
-    """A value for people: thousands parted by commas, three digits of what is below a thousand."""
+    """A value to be read: thousands parted by commas, three digits of what is below a thousand."""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.3g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""A learner's network inside Lava, as one Process or as one a layer, supervised."""
+"""A learner's network inside Lava, as one Process or as one per layer, supervised."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from lava_meta.processes.shared_memory import shared_array
 class LavaEngine:
     """Learns in Lava, in blocks of up to a thousand images, after each of which the network gets a copy of its states.
 
-    form: "fused" runs a `MetaplasticNetwork`; "layers" wires a Process a layer, between which spikes and errors pass;
-    "engine" does the same with Lava's learning engine, in several time steps an image.
+    form: "fused" runs a `MetaplasticNetwork`; "layers" wires a Process per layer, between which spikes and errors pass;
+    "engine" does the same with Lava's learning engine, in several time steps per image.
     A failure in a block leaves the states as they were before it. Raises `RunError` and `RunTimeout`.
     """
 
@@ -79,7 +79,7 @@ class LavaEngine:
 class _Fused:
     """One Process."""
 
-    steps = 1  # time steps an image
+    steps = 1  # time steps per image
 
     def __init__(self, network: PlasticNetwork, images: np.ndarray, labels: np.ndarray, lanes: int) -> None:
         self._progress = shared_array((2,), np.int64)

@@ -19,7 +19,7 @@ def stream_spikes(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Run `graph` in Lava on `frames` (steps, n, n_in); yield `lanes` inputs at a time, uint8 (steps, count, units).
 
-    The neurons start anew with each batch. Lava's processes start with the first batch and end with the iterator.
+    The neurons start again with each batch. Lava's processes start with the first batch and end with the iterator.
     In the form `stock`, `lanes` is 1. Raises `RunError`, `RunTimeout`.
     """
     steps, total, _ = frames.shape

@@ -62,7 +62,7 @@ def wire(layer: Any, entry: Any) -> tuple[dict[str, Any], Any]:
 
 
 def run(layers: list[Any], inputs: np.ndarray, backend: str) -> np.ndarray:
-    """The sums that the last layer sends, int64 (n, classes), for `inputs` (n, n_in), one a time step."""
+    """The sums that the last layer sends, int64 (n, classes), for `inputs` (n, n_in), one per time step."""
     late = sum(layer.latency for layer in layers)
     film = np.concatenate([inputs, np.repeat(inputs[-1:], late, axis=0)]).astype(np.int32).T
     player = Player(data=film)

@@ -33,7 +33,7 @@ def test_names_that_moved_are_found_with_a_warning() -> None:
     with pytest.warns(DeprecationWarning, match=r"lava_meta\.online_learning\.online is lava_meta\.converters\.online"):
         from lava_meta.online_learning import online
     assert online is lava_meta.online
-    learner = online([6, 3], backend="oracle", seed=1, input_mean=0.2)
+    learner = online([6, 3], backend="reference", seed=1, input_mean=0.2)
     with pytest.warns(DeprecationWarning, match=r"Learner\.network is lava_meta\.converters\.convert"):
         network = learner.network()
     assert network.graph.to_bytes() == lava_meta.convert(learner).graph.to_bytes()

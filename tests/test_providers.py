@@ -25,7 +25,7 @@ def test_what_was_provided_is_found_as_an_object_or_where_it_lies(monkeypatch: p
 
 
 def test_an_unknown_name_gets_those_that_there_are() -> None:
-    with pytest.raises(ValueError, match=r"backend is 'loihi'; choose one of lava, kernels, oracle$"):
+    with pytest.raises(ValueError, match=r"backend is 'loihi'; choose one of lava, kernels, reference$"):
         providers.find("backend", "loihi")
 
 
@@ -40,9 +40,9 @@ def test_a_learner_runs_where_a_user_provides_a_place(monkeypatch: pytest.Monkey
     own.save(tmp_path / "learner.safetensors")
     assert load_learner(tmp_path / "learner.safetensors").backend == "mine"
     del providers._PROVIDED["backend"]["mine"]
-    with pytest.raises(FormatError, match="backend is 'mine'; choose one of lava, kernels, oracle"):
+    with pytest.raises(FormatError, match="backend is 'mine'; choose one of lava, kernels, reference"):
         load_learner(tmp_path / "learner.safetensors")
-    assert load_learner(tmp_path / "learner.safetensors", backend="oracle").backend == "oracle"
+    assert load_learner(tmp_path / "learner.safetensors", backend="reference").backend == "reference"
 
 
 def test_nothing_is_imported_before_it_is_asked_for() -> None:

@@ -63,7 +63,7 @@ class OnlineSettings(Settings):
     plastic: OrNone[Several[str]] = None  # layers that learn; None for all
     every_part: bool = True  # test after each part; False only at the end
     held_out: bool = False  # test on training images that are then not learned, to choose settings honestly
-    backend: Literal["lava", "kernels", "oracle"] = "lava"
+    backend: Literal["lava", "kernels", "reference", "oracle"] = "lava"
     form: Literal["fused", "layers", "engine"] = "fused"
 
     def rule(self) -> OnlineRule:

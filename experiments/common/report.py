@@ -16,7 +16,7 @@ from lava_meta.training.metrics import write_csv
 
 
 def write_tables(results: Results, out: Path) -> None:
-    """results.json, results.csv (a line an arm and seed) and summary.csv (a line an arm and metric)."""
+    """results.json, results.csv (a line per arm and seed) and summary.csv (a line per arm and metric)."""
     write_checked_json(
         out / "results.json", {"arms": {label: [asdict(r) for r in runs] for label, runs in results.arms.items()}}
     )

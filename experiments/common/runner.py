@@ -2,8 +2,8 @@
 
     settings.json            the experiment, its scale and settings, library versions; `--config` takes it
     runs/ARM/seedN/          what that run keeps, and result.json once it is complete
-    results.json, .csv       every measurement; a line an arm and seed
-    summary.csv              mean, spread and number of seeds, a line an arm and metric
+    results.json, .csv       every measurement; a line per arm and seed
+    summary.csv              mean, spread and number of seeds, a line per arm and metric
     report.md, figures/      for the reader
 
 A run that was stopped goes on with `resume`: complete runs are read back, the one under way goes on from its last

@@ -16,6 +16,7 @@ from lava_meta.cli import (  # noqa: F401  (each adds its commands)
     networks,
     online,
     report,
+    run,
     training,
 )
 from lava_meta.cli.app import DEBUG, Stopped, app

@@ -9,7 +9,7 @@ import typer
 
 from lava_meta.cli.app import app
 from lava_meta.cli.outputs import check_folder
-from lava_meta.cli.testing import AsIs, Network, load_network, read_images, tests_for
+from lava_meta.cli.testing import AsIs, Network, check_one_source, load_network, read_images, tests_for
 
 
 @app.command()
@@ -41,8 +41,7 @@ def bundle(
     from lava_meta.converters.bundle import bundle as write
     from lava_meta.rule import consolidation_from_dict
 
-    if images is not None and data is not None:
-        raise typer.BadParameter("give --images or --data, not both")
+    check_one_source(images, data)
     check_folder(out, [network, images])
     loaded = load_network(network)
     pixels = labels = accuracies = None

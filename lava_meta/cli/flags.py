@@ -60,16 +60,31 @@ def _flags(settings: Any, names: Mapping[str, str]) -> list[inspect.Parameter]:
         if is_dataclass(default):
             found += _flags(default, names)
         elif text := next((one.description for one in about if one.description), None):
-            found.append(_flag(field.name, default, text, names.get(field.name)))
+            found.append(_flag(field.name, default, hints[field.name], text, names.get(field.name)))
     return found
 
 
-def _flag(name: str, default: Any, about: str, flag: str | None) -> inspect.Parameter:
+def _flag(name: str, default: Any, hint: Any, about: str, flag: str | None) -> inspect.Parameter:
     kind = bool if isinstance(default, bool) else str
     flag = (flag or (f"--{name}/--no-{name}" if kind is bool else f"--{name}")).replace("_", "-")
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
     if kind is bool:
         shown = flag.split("/")[0 if default else 1].removeprefix("--")
-    option = typer.Option(flag, help=about, show_default=False if default is None else shown)
+    metavar = None if kind is bool else f"<{_takes(hint)}>"
+    option = typer.Option(flag, help=about, metavar=metavar, show_default=False if default is None else shown)
     annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _takes(hint: Any) -> str:
+    """What a setting takes, by its type: "int", "float", "int,...", or the words it chooses from, "fixed|batch"."""
+    while typing.get_origin(hint) is Annotated:
+        hint = typing.get_args(hint)[0]
+    inner = [one for one in typing.get_args(hint) if one is not type(None)]
+    if typing.get_origin(hint) is typing.Literal:
+        return "|".join(map(str, inner))
+    if typing.get_origin(hint) is tuple:
+        return f"{_takes(inner[0])},..."
+    if inner:
+        return "|".join(dict.fromkeys(map(_takes, inner)))
+    return hint.__name__ if hint in (int, float) else "str"

@@ -1,21 +1,17 @@
-"""Commands that make, run and show networks of integers: `convert`, `run` and `info`."""
+"""Commands that make, check and show networks of integers: `convert`, `compare-model` and `info`."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lava_meta.cli.app import Lanes, Overwrite, app, when_stopped
+from lava_meta.cli.app import Overwrite, app
 from lava_meta.cli.outputs import check_outputs
-from lava_meta.cli.testing import AsIs, Network, accuracy_lines, load_network, read_images, tests_for
+from lava_meta.cli.testing import Network, check_one_source, load_network, read_images, tests_for
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import nn
 
     from lava_meta.graph import Graph
@@ -95,8 +91,7 @@ def compare_model(
     from lava_meta.converters import LavaNetwork
     from lava_meta.converters.scale import Feed
 
-    if images is not None and data is not None:
-        raise typer.BadParameter("give an .npy file of images or --data, not both")
+    check_one_source(images, data)
     net = load_network(network)
     if not isinstance(net, LavaNetwork):
         raise typer.BadParameter(f"{network} is a learner, which came from no model", param_hint="NETWORK")
@@ -104,8 +99,6 @@ def compare_model(
         pixels = read_images(images)
     else:
         tests = tests_for(network, net.learned, data, as_is=False).tests
-        if not tests:
-            raise typer.BadParameter("give an .npy file of images, or --data with the name of a data set")
         pixels = np.concatenate([test.x.numpy() for test in tests])
     graph = net.graph
     means, stds = _numbers(mean, "--mean"), _numbers(std, "--std")
@@ -128,95 +121,6 @@ def _model(model: str, weights: Path | None) -> nn.Module:
     from lava_meta.training.model_file import load_model
 
     return load_model(model).eval()
-
-
-@app.command()
-def run(
-    *,
-    network: Network,
-    images: Annotated[Path | None, typer.Argument(help="Images, an .npy file of integers (n, ...).")] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Instead of images: the tests of the tasks of digits, mnist, ... that were learned."),
-    ] = None,
-    as_is: AsIs = False,
-    lanes: Lanes = 64,
-    layer: Annotated[str | None, typer.Option(help="Give the signs of a hidden layer, such as hidden1.")] = None,
-    sums: Annotated[bool, typer.Option("--sums", help="Give the integer sums of the classes.")] = False,
-    backend: Annotated[
-        str,
-        typer.Option(
-            help="cpu (Lava's simulator; without Lava, kernels); kernels (the same without Lava); "
-            "loihi-sim (stock Processes, one image per step); loihi (a chip; classes only)."
-        ),
-    ] = "cpu",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this .npy file.")] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Classify images in Lava's simulator, or without images all tests of what the network has learned.
-
-    For images, prints one line per image: the class, or with --layer or --sums the integers asked for. For tests,
-    prints the accuracy per task and the mean. Files may be larger than memory: images are read as
-    they are needed, and results are written at once.
-    """
-    import time
-
-    from lava_meta.converters import LavaNetwork
-    from lava_meta.converters.backends import run as run_on
-    from lava_meta.processes.backends import check_backend
-
-    check_backend(backend)
-    if backend == "loihi" and (layer is not None or sums):
-        raise typer.BadParameter("a chip gives classes: leave out --layer and --sums")
-    if images is not None and data is not None:
-        raise typer.BadParameter("give an .npy file of images or --data, not both")
-    if layer is not None and sums:
-        raise typer.BadParameter("--layer and --sums are two outputs: give one of them")
-    check_outputs([] if out is None else [out], inputs=[network, images], overwrite=overwrite)
-    loaded = load_network(network)
-    sets: list[tuple[Any, NDArray[Any] | None]]
-    names: list[str] = []
-    if images is not None:
-        sets = [(read_images(images), None)]
-    else:
-        tests = tests_for(network, loaded.learned, data, as_is=as_is).tests
-        if not tests:
-            raise typer.BadParameter("give an .npy file of images, or --data with the name of a data set")
-        sets, names = [(test.x.numpy(), test.y.numpy()) for test in tests], [test.name for test in tests]
-    graph = loaded.graph if isinstance(loaded, LavaNetwork) else loaded.graph()
-    encode = None if isinstance(loaded, LavaNetwork) else loaded.encode
-    wanted = layer or ("readout" if sums else "classes")
-    asked = tuple(dict.fromkeys([wanted, "classes"] if names else [wanted]))
-    total, done, right = sum(len(pixels) for pixels, _ in sets), 0, []
-
-    def stopped() -> str:
-        kept = f"{out} was not written" if out is not None else "what was printed stands"
-        return f"stopped after {done} of {total} images; {kept}: run the same again"
-
-    begin = time.perf_counter()
-    form = "stock" if backend == "loihi-sim" else "packed"
-    with (
-        when_stopped(stopped),
-        LavaNetwork(graph, form=form, backend="kernels" if backend == "kernels" else None) as net,
-        _sink(out, total, quiet=bool(names)) as put,
-    ):
-        for pixels, labels in sets:
-            source = pixels if encode is None else map(encode, _pieces(pixels))
-            if backend == "loihi":
-                parts: Any = [{"classes": run_on(net, pixels if encode is None else encode(pixels), backend)}]
-            else:
-                parts = net.stream(source, lanes, asked, progress=sys.stderr.isatty())
-            start, hits = done, 0
-            for part in parts:
-                put(part[wanted])
-                if labels is not None:
-                    hits += int((part["classes"] == labels[done - start : done - start + len(part["classes"])]).sum())
-                done += len(part[wanted])
-            right.append(hits / len(pixels))
-    seconds = time.perf_counter() - begin
-    print(f"{total} images in {seconds:.2f} s, the start included", file=sys.stderr)
-    if names:
-        print(accuracy_lines(dict(zip(names, right, strict=True)), [len(pixels) for pixels, _ in sets]))
 
 
 @app.command()
@@ -289,42 +193,3 @@ def _extents(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.replace("x", ",").split(","))
     except ValueError:
         raise typer.BadParameter(f"{text!r}; give extents as 1,28,28", param_hint="--input-shape") from None
-
-
-def _pieces(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Some thousand images at a time, read when their turn comes."""
-    return (images[start : start + 4096] for start in range(0, len(images), 4096))
-
-
-@contextmanager
-def _sink(out: Path | None, total: int, *, quiet: bool) -> Iterator[Callable[[NDArray[Any]], None]]:
-    """Where blocks of the output go, one after the other: a file (whole or not at all), or else standard output.
-
-    The file's place on the disk is taken before the first block is written: a disk that is too full says so at once.
-    """
-    import numpy as np
-
-    from lava_meta.errors import RunFolderError
-    from lava_meta.io.files import reserve, write_atomically
-
-    if out is None:
-        yield (lambda part: None) if quiet else _print_rows
-        return
-    with write_atomically(out) as file:
-
-        def put(part: NDArray[Any]) -> None:
-            size = total * part[0].nbytes
-            try:
-                if file.tell() == 0:
-                    about = {"descr": part.dtype.str, "fortran_order": False, "shape": (total, *part.shape[1:])}
-                    np.lib.format.write_array_header_1_0(file, about)
-                    reserve(file, file.tell() + size)
-                file.write(np.ascontiguousarray(part).data)
-            except OSError as error:
-                raise RunFolderError(f"{out} takes {size / 2**20:,.1f} MiB and cannot be written: {error}") from error
-
-        yield put
-
-
-def _print_rows(part: NDArray[Any]) -> None:
-    print("\n".join(" ".join(map(str, row)) for row in part.reshape(len(part), -1)))

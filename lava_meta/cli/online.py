@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def demo_online(out: Path, seed: int, given: dict[str, Any], *, overwrite: bool) -> None:
-    """The on-line demonstration, printed. Exits with 3 where Lava's network differs from its oracle."""
+    """The on-line demonstration, printed. Exits with 3 if Lava's network differs from its reference implementation."""
     from lava_meta.experiments import online_demo
 
-    with when_stopped(lambda: f"stopped; learners that are complete are kept in {out}: the same again begins anew"):
+    with when_stopped(lambda: f"stopped; learners that are complete are kept in {out}: the same again starts over"):
         result = online_demo.run(out, seed, overwrite=overwrite, progress=True, **given)
     print(online_demo.describe(result, out))
     if result.mismatches:
@@ -40,12 +40,15 @@ def online(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the learner.")] = Path("learner.safetensors"),
     data: Data = "digits",
-    permutation: Annotated[
-        int | None, typer.Option(min=0, help="Shuffle the pixels: task number of permuted tasks of this seed.")
+    task: Annotated[
+        int | None, typer.Option(min=1, help="Shuffle the pixels, as in this task of permuted tasks of this seed.")
     ] = None,
+    permutation: Annotated[int | None, typer.Option(min=0, hidden=True, help="The old --task, counted from 0.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Learn at most so many; by default all, once.")] = None,
     hidden: Annotated[str, typer.Option(help="Units of a new network's hidden layers, separated by commas.")] = "512",
-    lr: Annotated[float | None, typer.Option(help="100 / images is a start; docs/online.md.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate; by default 100 / images, at most 0.1 (docs/online.md).")
+    ] = None,
     bits: Annotated[int, typer.Option(min=3, max=16, help="Of a hidden weight.")] = 8,
     plastic: Annotated[str | None, typer.Option(help="Layers that learn, separated by commas; by default all.")] = None,
     backend: Annotated[
@@ -65,11 +68,11 @@ def online(
         raise typer.BadParameter("--resume goes on with the learner in --out, --overwrite replaces it: choose one")
     goes_on = resume and out.exists()
     check_outputs([out], inputs=[source], overwrite=overwrite or goes_on)
-    task = _task(data, permutation, seed)
-    train = task.train[0]
+    learned = _scenario(data, _task_number(task, permutation), seed)
+    train = learned.train[0]
     count = min(images or len(train), len(train))
     if goes_on:
-        learner = _stopped_learner(out, task.name)
+        learner = _stopped_learner(out, learned)
     else:
         options: dict[str, Any] = {
             "rule": OnlineRule(lr=lr if lr is not None else min(0.1, 100 / count)),
@@ -80,20 +83,30 @@ def online(
         }
         sizes = [train.features, *numbers(hidden, int, "--hidden"), train.classes]
         learner = _new_learner(source, sizes, options)
-    history = _fit(learner, task, count, out)
+    history = _fit(learner, learned, count, out)
     learner.save(out)
-    print(f"{_described(history, train.name, task.tests[0].name)}\nwrote {out}")
+    print(f"{_described(history, train.name, learned.tests[0].name)}\nwrote {out}")
 
 
-def _task(data: str, permutation: int | None, seed: int) -> Scenario:
-    """The data set as one task, as it is or with its pixels permuted."""
+def _task_number(task: int | None, permutation: int | None) -> int | None:
+    """The task, counted from 1, by its option or by that of version 0.1."""
+    if permutation is None:
+        return task
+    if task is not None:
+        raise typer.BadParameter("give --task alone: --permutation is its old name, counted from 0")
+    print("lava-meta: warning: --permutation is now --task, counted from 1; it goes with 0.3", file=sys.stderr)
+    return permutation + 1
+
+
+def _scenario(data: str, task: int | None, seed: int) -> Scenario:
+    """The data set as one task: as it is, or with its pixels permuted as in `task`."""
     from lava_meta.data import load_dataset
-    from lava_meta.data.scenarios import dataset_sequence, one_part, permuted_tasks
+    from lava_meta.data.scenarios import dataset_sequence, one_experience, permuted_tasks
 
     dataset = load_dataset(data)
-    if permutation is None:
+    if task is None:
         return dataset_sequence([dataset])
-    return one_part(permuted_tasks(dataset, permutation + 1, seed), permutation)
+    return one_experience(permuted_tasks(dataset, task, seed), task - 1)
 
 
 def _new_learner(source: Path | None, sizes: Sequence[int], options: dict[str, Any]) -> Learner:
@@ -136,15 +149,18 @@ def _described(history: History, train: str, test: str) -> str:
     )
 
 
-def _stopped_learner(out: Path, task: str) -> Learner:
-    """The learner that was stopped while it learned `task`. Raises `OutputError` for one that was not."""
+def _stopped_learner(out: Path, scenario: Scenario) -> Learner:
+    """The learner that was stopped while it learned `scenario`. Raises `OutputError` for one that was not."""
     from lava_meta.errors import OutputError
     from lava_meta.online_learning import load_learner
 
     learner = load_learner(out)
     if learner.under_way is None:
         raise OutputError(f"{out} has learned all that it was given: to learn more, give it as the source")
-    if not learner.learned or learner.learned[-1].scenario != task:
-        was = learner.learned[-1].scenario if learner.learned else learner.under_way[0]
-        raise OutputError(f"{out} was stopped while it learned {was}, not {task}: give the same options with --resume")
+    last = learner.learned[-1] if learner.learned else None
+    if last is None or last.recipe != scenario.recipe:
+        was = last.scenario if last else learner.under_way[0]
+        raise OutputError(
+            f"{out} was stopped while it learned {was}, not {scenario.name}: give the same options with --resume"
+        )
     return learner

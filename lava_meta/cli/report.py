@@ -9,7 +9,7 @@ import typer
 
 from lava_meta.cli.app import Overwrite, app
 from lava_meta.cli.outputs import check_outputs
-from lava_meta.cli.testing import AsIs, Network, load_network, read_images, tests_for
+from lava_meta.cli.testing import AsIs, Network, check_one_source, load_network, read_images, tests_for
 
 
 @app.command()
@@ -39,20 +39,17 @@ def report(
     """
     from lava_meta.loihi.chips import find_chip
 
-    if images is not None and data is not None:
-        raise typer.BadParameter("give --data with the name of a data set, or --images with an .npy file, not both")
+    check_one_source(images, data)
     find_chip(target)
     written = [] if out is None else [out / f"report.{kind}" for kind in ("json", "txt", "png", "pdf")]
     check_outputs(written, inputs=[network, images], overwrite=overwrite)
     loaded = load_network(network)
-    testing = None if images is not None else tests_for(network, loaded.learned, data, as_is=as_is)
-    labels = None
+    testing = labels = None
     if images is not None:
         pixels = read_images(images)[:limit]
-    elif testing is not None and testing.tests:
-        pixels, labels = testing.mixed(limit)
     else:
-        raise typer.BadParameter("give --data with the name of a data set, or --images with an .npy file")
+        testing = tests_for(network, loaded.learned, data, as_is=as_is)
+        pixels, labels = testing.mixed(limit)
     found = loaded.report(target, pixels, labels=labels, weight_bits=weight_bits, share_kernels=not own_kernels)
     print(found)
     if testing is not None:

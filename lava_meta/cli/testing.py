@@ -59,6 +59,12 @@ def accuracy_lines(accuracies: dict[str, float], counts: Sequence[int]) -> str:
     return "\n".join([*lines, f"accuracy {100 * np.mean([*accuracies.values()]):.2f} %, mean of {len(rows)} tests"])
 
 
+def check_one_source(images: Path | None, data: str | None) -> None:
+    """Raise `BadParameter` if both a file of images and a data set are given."""
+    if images is not None and data is not None:
+        raise typer.BadParameter("give an .npy file of images, or --data with the name of a data set, not both")
+
+
 def load_network(path: Path) -> LavaNetwork | Learner:
     """The network or learner in a file. Raises `FormatError` for any other, with what takes it."""
     from lava_meta.converters import load
@@ -87,7 +93,7 @@ def tests_for(path: Path, learned: Sequence[Learned], data: str | None, *, as_is
     """The tests of the tasks that the file at `path` has learned, of the data set `data` or, if None, of all.
 
     If it learned no task of `data`, or `as_is`, the test set of `data` as it is, and a warning on standard error
-    that says what was learned.
+    that says what was learned. Raises `BadParameter` if nothing says on what to test.
     """
     from lava_meta.data import load_dataset
     from lava_meta.data.scenarios import datasets_of
@@ -102,6 +108,8 @@ def tests_for(path: Path, learned: Sequence[Learned], data: str | None, *, as_is
         return Testing([test])
     scenarios = {json.dumps(one.recipe, sort_keys=True): one for one in fitting}  # each once
     tests = [test for one in scenarios.values() for test in _rebuilt(path, one, several=len(scenarios) > 1)]
+    if not tests:
+        raise typer.BadParameter("give an .npy file of images, or --data with the name of a data set")
     return Testing(tests)
 
 

@@ -30,7 +30,7 @@ def demo(
     ] = None,
     m: Annotated[float | None, typer.Option(min=0, help="Metaplasticity; by default chosen for the data.")] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="Permuted tasks in a row.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs a task.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per task.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Fixes everything.")] = 0,
     online: Annotated[bool, typer.Option("--online", help="Learn inside Lava instead, one image at a time.")] = False,
     overwrite: Annotated[

@@ -24,7 +24,7 @@ from lava_meta.errors import FormatError
 from lava_meta.io.memory import require_memory
 
 
-class Parts(Sequence[Images]):
+class Experiences(Sequence[Images]):
     """A sequence of images made when asked for, and not kept: fifty permuted tasks need the memory of one."""
 
     def __init__(self, count: int, make: Callable[[int], Images]) -> None:
@@ -81,8 +81,8 @@ class Scenario:
         return self.tests[0].classes
 
     def __repr__(self) -> str:
-        parts, tests = len(self.train), len(self.tests)
-        return f"Scenario({self.name!r}, {parts} parts, {tests} tests, {self.classes} classes)"
+        experiences, tests = len(self.train), len(self.tests)
+        return f"Scenario({self.name!r}, {experiences} experiences, {tests} tests, {self.classes} classes)"
 
     def checksum(self) -> str:
         """CRC-32 of the test images and labels, 8 hexadecimal digits."""
@@ -112,7 +112,7 @@ def permuted_tasks(dataset: Dataset, tasks: int, seed: int, *, first_identity: b
     first = ", first as it is" if first_identity else ""
     return Scenario(
         f"permuted({dataset.name}, tasks={tasks}, seed={seed}{first})",
-        Parts(tasks, lambda task: permute(dataset.train, task)),
+        Experiences(tasks, lambda task: permute(dataset.train, task)),
         tuple(permute(dataset.test, task) for task in range(tasks)),
         tuple(range(tasks)),
         _recipe("permuted", [dataset], tasks=tasks, seed=seed, first_identity=first_identity),
@@ -182,7 +182,7 @@ def stream_of_subsets(dataset: Dataset, subsets: int, seed: int) -> Scenario:
 
     name = f"stream({dataset.name}, subsets={subsets}, seed={seed})"
     recipe = _recipe("stream", [dataset], subsets=subsets, seed=seed)
-    return Scenario(name, Parts(subsets, piece), (dataset.test,), (0,) * subsets, recipe)
+    return Scenario(name, Experiences(subsets, piece), (dataset.test,), (0,) * subsets, recipe)
 
 
 def all_together(scenario: Scenario) -> Scenario:
@@ -195,19 +195,19 @@ def all_together(scenario: Scenario) -> Scenario:
     def together(index: int) -> Images:
         parts = list(scenario.train)
         x, y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
-        return replace(parts[0], x=x, y=y, name=f"all parts of {scenario.name}")
+        return replace(parts[0], x=x, y=y, name=f"all experiences of {scenario.name}")
 
     recipe = None if scenario.recipe is None else {"kind": "together", "of": scenario.recipe}
-    return Scenario(f"together({scenario.name})", Parts(1, together), scenario.tests, (0,), recipe)
+    return Scenario(f"together({scenario.name})", Experiences(1, together), scenario.tests, (0,), recipe)
 
 
-def one_part(scenario: Scenario, index: int) -> Scenario:
+def one_experience(scenario: Scenario, index: int) -> Scenario:
     """Experience `index` of a scenario and its test, alone. Raises `IndexError` if there is none."""
     if not 0 <= index < len(scenario.train):
         raise IndexError(f"{scenario.name} has experiences 0..{len(scenario.train) - 1}, not {index}")
     return Scenario(
-        f"part {index} of {scenario.name}",
-        Parts(1, lambda _: scenario.train[index]),
+        f"experience {index + 1} of {scenario.name}",
+        Experiences(1, lambda _: scenario.train[index]),
         (scenario.tests[scenario.task_of[index]],),
         (0,),
         None if scenario.recipe is None else {"kind": "part", "of": scenario.recipe, "index": index},
@@ -226,7 +226,7 @@ def rebuild(recipe: dict[str, Any]) -> Scenario:
         if kind == "together":
             return all_together(rebuild(options["of"]))
         if kind == "part":
-            return one_part(rebuild(options["of"]), options["index"])
+            return one_experience(rebuild(options["of"]), options["index"])
         datasets = [_dataset(**source) for source in options.pop("data")]
         if kind == "sequence":
             return dataset_sequence(datasets, **options)

@@ -1,16 +1,18 @@
 """Where a network learns: in the calling process, or wherever else a backend was provided for.
 
-`lava_meta.providers` knows the backends by name: "kernels" and "oracle" are here, "lava" is in `converters.online`.
+`lava_meta.providers` knows the backends by name: "kernels" and "reference" are here, "lava" is in `converters.online`.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_meta import providers
 from lava_meta.errors import DivergenceError
 from lava_meta.graph import BinaryGraph
 from lava_meta.online_learning.class_errors import ClassError
@@ -68,7 +70,19 @@ class LocalBackend:
         return classify(graph, inputs)
 
 
-KERNELS, ORACLE = LocalBackend(compiled=True), LocalBackend(compiled=False)
+KERNELS, REFERENCE = LocalBackend(compiled=True), LocalBackend(compiled=False)
+
+
+def known_backend(name: str, *, warn: bool = True) -> str:
+    """The name of a backend that there is; "oracle", until 0.3, is "reference". Raises ValueError for any other."""
+    if name == "oracle":
+        if warn:
+            warnings.warn(
+                'the backend "oracle" is now "reference"; the old name goes away in 0.3', DeprecationWarning, 3
+            )
+        name = "reference"
+    providers.check(BACKEND, name)
+    return name
 
 
 class LocalEngine:

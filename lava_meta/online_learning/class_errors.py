@@ -1,4 +1,4 @@
-"""What the readout got wrong: one signed error a class, from its integer sums and the label.
+"""What the readout got wrong: one signed error per class, from its integer sums and the label.
 
 z_c = v_c / sqrt(n), n the readout's inputs; y the label. Every kind exists in floating point and, with 1.0 = 128 and
 errors clamped to +-127 (8 bits), in integers:

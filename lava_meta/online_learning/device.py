@@ -17,7 +17,7 @@ agree to the bit.
 
 Sources of the forms: up and down steps of different size with noise from write to write, after Gokmen and Vlasov,
 "Acceleration of deep neural network training with resistive cross-point devices", Front. Neurosci. 10:333 (2016); one
-random number a step, as Lava's LearningDense draws it.
+random number per step, as Lava's LearningDense draws it.
 """
 
 from __future__ import annotations

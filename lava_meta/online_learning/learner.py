@@ -33,7 +33,7 @@ from lava_meta.io.files import reading
 from lava_meta.io.learned import Learned, added, from_header, to_header
 from lava_meta.moved import by_old_name
 from lava_meta.online_learning import files
-from lava_meta.online_learning.backend import BACKEND, SNAPSHOT, Backend, Engine
+from lava_meta.online_learning.backend import BACKEND, SNAPSHOT, Backend, Engine, known_backend
 from lava_meta.online_learning.device import Device
 from lava_meta.online_learning.encoding import Front, encoding_of
 from lava_meta.online_learning.history import History, Probe, Run
@@ -76,9 +76,9 @@ class Learner:
     Args:
         sizes: inputs, units of hidden layers, classes.
         rule: an `OnlineRule`, or a consolidation function of |h| / limit for a rule with defaults.
-        backend: "lava" learns inside Lava's simulator; "oracle" runs the reference implementation in numpy, "kernels"
-            the compiled one; in fixed point all three end in identical states. In floating point "kernels" equals the
-            reference within rounding.
+        backend: "lava" learns inside Lava's simulator; "reference" runs the reference implementation in numpy,
+            "kernels" the compiled one; in fixed point all three end in identical states. In floating point "kernels"
+            equals the reference within rounding.
         front: frozen layers of a converted network before the first of `sizes` (see `lava_meta.online`).
         options: the fields of `LearnerOptions`, by name; all can be read on the learner.
 
@@ -118,8 +118,7 @@ class Learner:
         **options: Any,
     ) -> None:
         sizes = check_sizes(sizes)
-        providers.check(BACKEND, backend)
-        self.backend = backend
+        self.backend = known_backend(backend)
         self.options = LearnerOptions(rule=as_rule(rule), **options)
         self.encoding = front or encoding_of(sizes[0], self.options)
         self.net = PlasticNetwork.drawn(sizes, self.options, self.encoding)
@@ -382,12 +381,12 @@ def load_learner(path: str | os.PathLike[str], backend: str | None = None) -> Le
         ValueError: there is no such backend.
     """
     if backend is not None:
-        providers.check(BACKEND, backend)
+        backend = known_backend(backend)
     header, tensors = files.read_network(path)
     with reading(path):
         options = {name: header[name] for name in _SAVED}
         files.check_declared_sizes(options["sizes"], tensors)
-        options["backend"] = backend or available(options["backend"])
+        options["backend"] = backend or available(known_backend(options["backend"], warn=False))
         if "device" in header:
             options["device"] = Device(**header["device"])
         learner = Learner(rule=OnlineRule.from_dict(header["rule"]), front=files.front_of(header, tensors), **options)

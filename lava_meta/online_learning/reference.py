@@ -22,7 +22,7 @@ In fixed point the same equations run on integers: hidden weights of 3 to 16 bit
 thresholds, deviations and means with 12 fraction bits (24 bits in all up to 2,000 inputs), gates of 8 bits from a
 table, what is forgotten from a second one, steps of 32 bits; a division is a shift, rounded down. A step is rounded to
 whole levels at random, `floor(step + draw)`, without bias, with a draw of its own for each synapse. The only wider
-number is one product a unit, of error and learning rate (48 bits).
+number is one product per unit, of error and learning rate (48 bits).
 """
 
 from __future__ import annotations

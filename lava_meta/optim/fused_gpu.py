@@ -1,9 +1,9 @@
-"""The optimizers' steps on a GPU as one Triton kernel a parameter: decay, moments, gate and update of each weight.
+"""The optimizers' steps on a GPU as one Triton kernel per parameter: decay, moments, gate and update of each weight.
 
-A sequence of torch calls moves every temporary through the GPU's memory: some 100 bytes a weight. Here weight, gradient
-and moments are read once and written once, 28 bytes with Adam. The equations and the order of operations are those of
-`lava_meta.optim.clear`, the reference implementation; roundings differ (fused multiply-adds, the GPU's own exp, sqrt
-and division), so steps agree within some units in the last place.
+A sequence of torch calls moves every temporary through the GPU's memory: some 100 bytes per weight. Here weight,
+gradient and moments are read once and written once, 28 bytes with Adam. The equations and the order of operations are
+those of `lava_meta.optim.clear`, the reference implementation; roundings differ (fused multiply-adds, the GPU's own
+exp, sqrt and division), so steps agree within some units in the last place.
 
 The consolidation functions of closed form are part of the kernel, one compilation each; for a table, or a function of
 the user's own, the shares f(h) are computed by torch before the kernel, which reads them: 12 more bytes at least.

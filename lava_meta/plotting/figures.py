@@ -67,7 +67,7 @@ def chance_line(axis: Axes, chance: float | None) -> None:
 def accuracy_over_time(
     runs: Mapping[str, Sequence[Sequence[float | None]]], epochs: int, chance: float | None = None
 ) -> Figure:
-    """Test accuracy of each task after each epoch, one panel a run.
+    """Test accuracy of each task after each epoch, one panel per run.
 
     `runs` maps a run's name to its rows (epochs in all + 1, tasks), fractions 0 to 1, the first row before training.
     `epochs` is the number per task; a task's own training time is shaded in its colour.

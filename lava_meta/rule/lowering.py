@@ -19,7 +19,7 @@ In floating point nothing rounds and nothing clamps a tag: past T the gate turns
 
     traces have 7 bits, tags 8 and weights 8, each with a sign; a product is shifted right until the widths of its
     factors (sgn(t) is charged as much as t) and 4 bits of scale fit into 15; sums saturate at 15 bits and a sign,
-    7 of them fraction; then tags are rounded at random, by one draw a time step for all synapses.
+    7 of them fraction; then tags are rounded at random, by one draw per time step for all synapses.
 
 |t| is therefore written as t*w/128, which keeps the bits that t*sgn(t) would lose; a step of 1 in e moves a tag by
 `step`, a power of two; and tags saturate at 256, where T should be. A shift to the right rounds down, whatever the

@@ -2,7 +2,7 @@
 
     settings.json            what was run: settings, scenario, model, library versions
     checkpoint.safetensors   where it stands: see `lava_meta.training.checkpoint`
-    metrics.csv              one line an epoch: loss and test accuracies
+    metrics.csv              one line per epoch: loss and test accuracies
     accuracy.csv             the accuracy matrix
     metrics.json             both, with ACC, BWT, FWT and forgetting
 

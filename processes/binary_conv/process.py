@@ -11,7 +11,7 @@ class BinaryConv(LayerProcess):
     `d` is the convolution with weights +1 and -1, zeros outside the image; see `lava_meta.graph.conv` for the
     equations.
 
-    Ports, for `lanes` images a time step, flat in the order (channels, rows, columns), both int32 and answered within
+    Ports, for `lanes` images per time step, flat in the order (channels, rows, columns), both int32 and answered within
     the same time step:
 
     - `s_in` (lanes, n_in): +1 and -1; for a first layer integers `min_level` .. `max_level`. Other values end the run

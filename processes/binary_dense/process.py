@@ -10,7 +10,7 @@ class BinaryDense(LayerProcess):
 
     `d = W x`, or `n_out * (W x)_j - sum_k (W x)_k` where the layer is centred; `W` holds +1 and -1.
 
-    Ports, for `lanes` images a time step, both int32 and answered within the same time step:
+    Ports, for `lanes` images per time step, both int32 and answered within the same time step:
 
     - `s_in` (lanes, n_in): +1 and -1; for a first layer integers `min_level` .. `max_level`. Other values end the run
       with a `ValueError`, since 0/1 spikes would otherwise compute something else silently.

@@ -12,7 +12,7 @@ from lava_meta.processes.inputs import levels_of
 class BinaryInput(AbstractProcess):
     """`a_i = +1` where `polarity_i * p_i >= threshold_i`, else -1; see `lava_meta.graph.inputs.Binarize`.
 
-    Ports, for `lanes` images a time step, both int32 (lanes, n_in) and answered within the same time step: `s_in`,
+    Ports, for `lanes` images per time step, both int32 (lanes, n_in) and answered within the same time step: `s_in`,
     integers `min_level` .. `max_level` (others end the run with a `ValueError`), and `s_out`, +1 and -1.
     """
 

@@ -20,7 +20,7 @@ class BinaryLIF(AbstractProcess):
     - `s_out` (lanes, n_out): spikes 0 and 1.
 
     ProcessModels: `floating_pt`, float32 as snnTorch computes; `fixed_pt`, integers with the quantisation of
-    `lava_meta.graph.spiking`. Without `steps` the neurons never start anew; with it, they do `delay` steps after the
+    `lava_meta.graph.spiking`. Without `steps` the neurons never start again; with it, they do `delay` steps after the
     first time step, then every `steps`: behind Processes that answer later, a layer's inputs begin later.
     """
 

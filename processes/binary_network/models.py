@@ -55,7 +55,7 @@ class BinaryNetworkModel(PyLoihiProcessModel):
 @implements(proc=BinaryNetwork, protocol=LoihiProtocol)
 @tag("fixed_pt")
 class BinaryNetworkStock(AbstractSubProcessModel):
-    """One Process a layer, each of which then is made of stock Processes; see `lava_meta.processes.stock`."""
+    """One Process per layer, each of which then is made of stock Processes; see `lava_meta.processes.stock`."""
 
     def __init__(self, proc: AbstractProcess) -> None:
         output = proc.proc_params["output"]

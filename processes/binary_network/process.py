@@ -16,7 +16,7 @@ class BinaryNetwork(AbstractProcess):
     Equal integers to `LayeredNetwork`, which has an actor for each layer; here nothing but the network's input and
     output travels between actors.
 
-    Ports, for `lanes` images a time step; the answer to a time step's input comes within the same step:
+    Ports, for `lanes` images per time step; the answer to a time step's input comes within the same step:
 
     - `s_in` (lanes, pixels), one source: what `graph.domain` says, for images raw pixels 0 .. `graph.max_level`, of any
       integer or float type; `graph.dtype` is the fastest. Other values end the run with a `ValueError`.

@@ -41,7 +41,7 @@ class _Compares(PyLoihiProcessModel):
 @requires(CPU)
 @tag("fixed_pt")
 class ErrorNeuronsFixed(_Compares):
-    """Integers: a table of exponentials and one division a class."""
+    """Integers: a table of exponentials and one division per class."""
 
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
     label_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)

@@ -10,12 +10,12 @@ from lava_meta.online_learning.settings import ERRORS, Precision
 
 
 class ErrorNeurons(AbstractProcess):
-    """One signed error a class; the equations are those of `lava_meta.online_learning.class_errors`.
+    """One signed error per class; the equations are those of `lava_meta.online_learning.class_errors`.
 
     Ports: `s_in` (lanes, classes), int32, the readout's sums; `label_in` (lanes,), int32; `e_out` (lanes, classes),
     float32, or in fixed point int32 with 128 for 1.0. Var `correct` (1,): how many images were classified right.
 
-    steps: time steps an image is shown; errors are sent in the last of them, and 0 in the others.
+    steps: time steps for which an image is shown; errors are sent in the last of them, and 0 in the others.
     inputs: of each readout unit, whose root scales the sums. kind: "softmax", "margin" or "ternary". A label that is
     no class ends the run with a ValueError.
     """

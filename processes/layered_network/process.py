@@ -1,4 +1,4 @@
-"""A whole network as one Process, made of one Process a layer."""
+"""A whole network as one Process, made of one Process per layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class LayeredNetwork(AbstractProcess):
 
     Where the graph binarizes its inputs, a `BinaryInput` stands in front.
 
-    Ports, int32 except `out`, for `lanes` images a time step, whose answer comes within the same step:
+    Ports, int32 except `out`, for `lanes` images per time step, whose answer comes within the same step:
 
     - `s_in` (lanes, pixels): what `graph.domain` says, for images raw pixels 0 .. `graph.max_level`.
     - `out` (lanes, classes), int64: the readout's integer sums; `graph.readout.classes` makes classes of them.

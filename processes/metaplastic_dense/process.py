@@ -12,13 +12,13 @@ from lava_meta.online_learning.settings import LayerSettings
 
 
 class MetaplasticDense(AbstractProcess):
-    """A dense layer of binary weights w = sign(h) that learns from an error, one value a neuron.
+    """A dense layer of binary weights w = sign(h) that learns from an error, one value per neuron.
 
     The equations are those of `lava_meta.online_learning.reference`. In one time step the layer takes its inputs, sends
     its outputs, takes the error that came of them, passes it down, and steps its hidden weights: there is no delay
     between an image and what is learned from it.
 
-    Ports, for `lanes` images a time step:
+    Ports, for `lanes` images per time step:
 
     - `s_in` (lanes, n_in), int32: -1, 0 or 1, or levels 0 .. `settings.max_level`.
     - `s_out` (lanes, n_out), int32: signs; of a readout, its sums.

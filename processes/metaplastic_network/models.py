@@ -16,7 +16,7 @@ from lava_meta.processes.metaplastic_network.process import MetaplasticNetwork
 @implements(proc=MetaplasticNetwork, protocol=AsyncProtocol)
 @requires(CPU)
 class MetaplasticNetworkModel(PyAsyncProcessModel):
-    """Learns one group of images a time step, by the compiled kernels."""
+    """Learns one group of images per time step, by the compiled kernels."""
 
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)

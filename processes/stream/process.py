@@ -9,7 +9,7 @@ from lava_meta.processes.ring import Ring
 
 
 class Source(AbstractProcess):
-    """Sends one batch of `ring` a time step; waits for the next one where none is there yet.
+    """Sends one batch of `ring` a time step; waits for the next one if there is none yet.
 
     A batch that is not full is filled with its last row.
 

@@ -17,7 +17,7 @@ from command_line import lava_meta
 from safetensors.torch import save_file
 
 from lava_meta.cli.model_source import make_model
-from lava_meta.cli.networks import _sink
+from lava_meta.cli.run import _sink
 from lava_meta.errors import RunFolderError
 from lava_meta.graph import BinaryGraph
 from lava_meta.nn import BinaryMLP
@@ -329,7 +329,7 @@ def test_what_is_wrong_with_a_model_of_ones_own_is_told_in_one_line(
         (("run", "NETWORK"), 2, "give an .npy file of images, or --data"),
         (("run", "NETWORK", "floats.npy", "--backend", "gpu"), 1, "choose one of cpu, kernels, loihi-sim, loihi"),
         (("run", "NETWORK", "--data", "digits", "--lanes", "0"), 2, "lanes"),
-        (("report", "NETWORK"), 2, "give --data with the name of a data set, or --images"),
+        (("report", "NETWORK"), 2, "give an .npy file of images, or --data"),
         (("report", "NETWORK", "--data", "digits", "--weight-bits", "9"), 2, "weight-bits"),
         (("report", "NETWORK", "--data", "digits", "--target", "loihi3"), 1, "there are public limits for loihi2"),
         (("report", "NETWORK", "--images", "floats.npy"), 1, "takes unsigned integers"),

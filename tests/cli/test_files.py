@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert lava_meta(*words, cwd=folder).returncode == 0
     assert lava_meta("convert", "model.safetensors", cwd=folder).returncode == 0
-    words = ("online", "net.safetensors", "--images", "200", "--backend", "kernels", "--permutation", "1")
+    words = ("online", "net.safetensors", "--images", "200", "--backend", "kernels", "--task", "2")
     done = lava_meta(*words, cwd=folder)
     assert done.returncode == 0, done.stderr
     np.save(folder / "images.npy", load_dataset("digits").test.x.numpy()[:5])
@@ -114,7 +114,7 @@ def test_a_learner_is_tested_on_all_that_it_learned(trained: Path) -> None:
     lines = done.stdout.splitlines()
     assert [line.split(": ")[0] for line in lines[:-1]] == [
         *(f"digits test, permutation {i} of permuted(digits, tasks=3, seed=0)" for i in (1, 2, 3)),
-        "digits test, permutation 2 of part 1 of permuted(digits, tasks=2, seed=0)",
+        "digits test, permutation 2 of experience 2 of permuted(digits, tasks=2, seed=0)",
     ]
     assert lines[1].split(": ")[1] == lines[3].split(": ")[1]  # the same images
 
@@ -123,7 +123,7 @@ def test_info_says_what_was_learned(trained: Path) -> None:
     done = lava_meta("info", "net.safetensors", cwd=trained)
     assert "learned permuted(digits, tasks=3, seed=0); rule tanh2 (m 20.0); norm fixed; seed 0" in done.stdout
     assert "0 mismatches with the float64 model" in done.stdout
-    assert "part 1 of permuted(digits" in lava_meta("info", "learner.safetensors", cwd=trained).stdout
+    assert "experience 2 of permuted(digits" in lava_meta("info", "learner.safetensors", cwd=trained).stdout
 
 
 OUTPUTS = [

@@ -118,7 +118,7 @@ def test_online_keeps_what_it_learned_and_goes_on(backend: str, tmp_path: Path) 
     assert load_learner(tmp_path / "learner.safetensors").under_way == ("digits train", 1000)
     refused = lava_meta(*words, cwd=tmp_path)
     assert (refused.returncode, "is there already" in refused.stderr) == (1, True)
-    refused = lava_meta(*words, "--resume", "--permutation", "1", cwd=tmp_path)
+    refused = lava_meta(*words, "--resume", "--task", "2", cwd=tmp_path)
     assert (refused.returncode, "give the same options" in refused.stderr) == (1, True)
     done = lava_meta(*words, "--resume", cwd=tmp_path)
     assert (done.returncode, "437 images of digits train" in done.stdout) == (0, True), done.stderr

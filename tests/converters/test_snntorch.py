@@ -1,4 +1,4 @@
-"""snnTorch networks keep every spike: in the oracle over a thousand random networks, and in Lava."""
+"""snnTorch networks keep every spike: in the reference implementation over a thousand random networks, and in Lava."""
 
 from __future__ import annotations
 
@@ -122,8 +122,8 @@ def test_fixed_point_in_lava_is_its_oracle():
     rng = np.random.default_rng(22)
     net = lava_meta.from_snntorch(random_model(rng, [40, 30, 10], 255, "subtract"), max_level=255, form="fixed_pt")
     images = rng.integers(0, 256, (90, 40))
-    ours, oracle = net.spikes(images, 15, lanes=64), net.graph.spikes(images, 15, form="fixed_pt")
-    assert all(np.array_equal(ours[name], oracle[name]) for name in oracle)
+    ours, reference = net.spikes(images, 15, lanes=64), net.graph.spikes(images, 15, form="fixed_pt")
+    assert all(np.array_equal(ours[name], reference[name]) for name in reference)
 
 
 def test_fixed_point_is_exact_without_a_leak_and_on_whole_steps():

@@ -1,4 +1,4 @@
-"""Each experiment at a tiny size: it runs, reports and draws; and its own arithmetic against an independent oracle."""
+"""Each experiment at a tiny size: it runs, reports and draws; and its arithmetic against an independent reference."""
 
 import struct
 

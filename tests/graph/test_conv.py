@@ -1,4 +1,4 @@
-"""The convolutional layer: its oracle against loops over Python integers, its checks, and its file."""
+"""The convolutional layer: its reference against loops over Python integers, its checks, and its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The integer network: its oracle against plain loops, its checks, and its file."""
+"""The integer network: its reference implementation against plain loops, its checks, and its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file is: said by its first bytes and header, for files of all kinds that people try."""
+"""What a file is: said by its first bytes and header, for files of all kinds that users try."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from lava_meta.data.scenarios import (
     all_together,
     dataset_sequence,
     datasets_of,
-    one_part,
+    one_experience,
     permuted_tasks,
     rebuild,
     split_classes,
@@ -41,7 +41,7 @@ SCENARIOS = [
     dataset_sequence([DIGITS], pad_to=(12, 10)),
     stream_of_subsets(DIGITS, 4, 7),
     all_together(permuted_tasks(DIGITS, 2, 1)),
-    one_part(permuted_tasks(DIGITS, 3, 5), 2),
+    one_experience(permuted_tasks(DIGITS, 3, 5), 2),
 ]
 
 
@@ -64,8 +64,8 @@ def test_a_scenario_is_rebuilt_from_its_recipe(scenario: Scenario) -> None:
 
 def test_images_of_ones_own_have_no_recipe() -> None:
     own = Dataset("digits", DIGITS.train, DIGITS.test)
-    for scenario in (permuted_tasks(own, 2, 0), all_together(dataset_sequence([own])), one_part(SCENARIOS[0], 1)):
-        assert (scenario.recipe is None) == (scenario.name != "part 1 of permuted(digits, tasks=3, seed=5)")
+    for scenario in (permuted_tasks(own, 2, 0), all_together(dataset_sequence([own])), one_experience(SCENARIOS[0], 1)):
+        assert (scenario.recipe is None) == (scenario.name != "experience 2 of permuted(digits, tasks=3, seed=5)")
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,12 @@ def test_what_was_learned_goes_from_the_model_to_the_network_and_the_learner(tmp
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "net.safetensors").read_bytes()
 
     learner = lava_meta.online(again, rule=Quadratic(T=1.0), backend="kernels", seed=9)
-    learner.fit(one_part(scenario, 1), images=30)
+    learner.fit(one_experience(scenario, 1), images=30)
     learner.save(tmp_path / "learner.safetensors")
     first, second = load_learner(tmp_path / "learner.safetensors").learned
     assert first == learned
     assert (second.scenario, second.rule, second.seed) == (
-        "part 1 of permuted(digits, tasks=2, seed=5)",
+        "experience 2 of permuted(digits, tasks=2, seed=5)",
         {"kind": "quadratic", "T": 1.0},
         9,
     )
@@ -158,7 +158,7 @@ def test_a_learner_that_was_stopped_goes_on_to_the_identical_state(
     lanes: int, precision: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the middle of a step: the file holds a whole state, and the rest ends where no stop would have."""
-    task = one_part(SCENARIOS[0], 1)
+    task = one_experience(SCENARIOS[0], 1)
 
     def fresh() -> Learner:
         return Learner([64, 12, 10], backend="kernels", seed=2, lanes=lanes, precision=precision)

@@ -157,15 +157,15 @@ def test_task_batch_norm_goes_through_state_dict() -> None:
     for task in (0, 2):
         norm.select_task(task)
         norm(torch.randn(20, 3) + task)
-    twin = TaskBatchNorm(3, tasks=3)
-    twin.load_state_dict(norm.state_dict())
-    assert (twin.task, twin.latest, twin.trained) == (2, 2, [True, False, True])
+    second = TaskBatchNorm(3, tasks=3)
+    second.load_state_dict(norm.state_dict())
+    assert (second.task, second.latest, second.trained) == (2, 2, [True, False, True])
     x = torch.randn(5, 3)
     for task in (0, 2):
-        for each in (norm, twin):
+        for each in (norm, second):
             each.select_task(task)
             each.eval().statistics = "stored"
-        assert torch.equal(norm(x), twin(x))
+        assert torch.equal(norm(x), second(x))
 
 
 def test_batch_norm_without_statistics_says_what_to_do() -> None:
@@ -235,10 +235,10 @@ def test_a_network_for_images_takes_their_convention() -> None:
 
 
 def test_conv_net_has_the_shapes_it_says_and_is_seeded() -> None:
-    net, twin = (BinaryConvNet((1, 28, 28), (8, 16), 10, seed=1) for _ in range(2))
+    net, second = (BinaryConvNet((1, 28, 28), (8, 16), 10, seed=1) for _ in range(2))
     x = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
     assert net.eval()(x).shape == (3, 10)
-    assert torch.equal(net(x), twin.eval()(x))
+    assert torch.equal(net(x), second.eval()(x))
     signs = net[:5](x)
     assert set(signs.unique().tolist()) <= {-1.0, 1.0}
     assert signs.shape == (3, 8, 14, 14)

@@ -103,7 +103,7 @@ def test_it_is_saved_with_its_frozen_layers_and_resumes_to_the_identical_state(d
     resumed.save(tmp_path / "again.safetensors")
     whole.save(tmp_path / "whole.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
-    assert load_learner(tmp_path / "again.safetensors", backend="oracle").backend == "oracle"
+    assert load_learner(tmp_path / "again.safetensors", backend="reference").backend == "reference"
 
 
 def test_what_cannot_learn_is_named(digits) -> None:
@@ -128,4 +128,4 @@ def test_what_cannot_learn_is_named(digits) -> None:
     ):
         with pytest.raises(error, match=message):
             online(network, **changes)
-    online(normed, plastic="readout", backend="oracle").fit(digits.train, images=3)
+    online(normed, plastic="readout", backend="reference").fit(digits.train, images=3)

@@ -1,4 +1,4 @@
-"""Memories that are not ideal: compiled form and twin agree to the bit, and each fault is what its equation says."""
+"""Memories that are not ideal: compiled form and reference agree to the bit, each fault is what its equation says."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def same_states(one: Learner, other: Learner) -> bool:
     ],
 )
 def test_the_compiled_form_equals_the_twin(digits: Scenario, bits: int, device: Device) -> None:
-    oracle, kernels = (learned(digits, backend, bits, device) for backend in ("oracle", "kernels"))
-    assert same_states(oracle, kernels)
+    reference, kernels = (learned(digits, backend, bits, device) for backend in ("reference", "kernels"))
+    assert same_states(reference, kernels)
     for state, limit in zip(kernels.states, kernels.limits, strict=True):
         assert np.abs(state["hidden"]).max() <= limit
         assert (state["balance"] == np.where(state["hidden"] >= 0, 1, -1).sum(axis=0)).all()
@@ -190,4 +190,4 @@ def test_values_out_of_range_are_named(field: str, value: object) -> None:
 
 def test_a_device_needs_bits() -> None:
     with pytest.raises(ValueError, match="bits of a hidden weight"):
-        Learner([64, 10], precision="float", device=Device(), backend="oracle")
+        Learner([64, 10], precision="float", device=Device(), backend="reference")

@@ -1,11 +1,11 @@
-"""The on-line rule: its twin against torch and the declared rule, its compiled form against the twin, the learner."""
+"""The on-line rule: reference implementation against torch and the declared rule, compiled form against it, learner."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from online_oracle import readout_step
+from online_autograd import readout_step
 from own_function import Soft
 
 import lava_meta
@@ -152,18 +152,18 @@ def test_the_compiled_layer_equals_its_twin_to_the_bit(bits, readout, thresholds
     consolidation = CONSOLIDATIONS[bits % len(CONSOLIDATIONS)]
     rule = OnlineRule(lr=0.05, consolidation=consolidation, thresholds=thresholds, centring=centring)
     settings = LayerSettings(37, 23, readout, bits, rule, seed=2**32 - bits, input_mean=0.0 if readout else 0.3)
-    twin, compiled = (
+    reference, compiled = (
         form(settings, state) for form, state in zip((FixedLayer, CompiledLayer), copies(settings, 2), strict=True)
     )
     for _ in range(100):
         x = generator.integers(-1, 2, (2, 37)).astype(np.int8)
-        np.testing.assert_array_equal(twin.forward(x), compiled.forward(x))
+        np.testing.assert_array_equal(reference.forward(x), compiled.forward(x))
         error = generator.integers(-40000, 40000, (2, 23)).astype(np.int32)
-        np.testing.assert_array_equal(twin.backward(error), compiled.backward(error))
-    assert_same(twin.state, compiled.state)
-    weight = np.where(twin.hidden >= 0, 1, -1)
-    np.testing.assert_array_equal(twin.balance, weight.sum(axis=0))
-    assert np.abs(twin.hidden).max() == settings.limit_levels  # the clamp was reached, and held
+        np.testing.assert_array_equal(reference.backward(error), compiled.backward(error))
+    assert_same(reference.state, compiled.state)
+    weight = np.where(reference.hidden >= 0, 1, -1)
+    np.testing.assert_array_equal(reference.balance, weight.sum(axis=0))
+    assert np.abs(reference.hidden).max() == settings.limit_levels  # the clamp was reached, and held
 
 
 @pytest.mark.parametrize(
@@ -179,20 +179,20 @@ def test_levels_forgetting_and_frozen_synapses_equal_the_twin_to_the_bit(bits, c
     generator = np.random.default_rng(bits)
     rule = OnlineRule(lr=0.05, **rule)
     settings = LayerSettings(37, 23, precision=bits, rule=rule, seed=bits, input_mean=0.3, **changes)
-    twin, compiled = (
+    reference, compiled = (
         form(settings, state) for form, state in zip((FixedLayer, CompiledLayer), copies(settings, 2), strict=True)
     )
-    for layer in (twin, compiled):
+    for layer in (reference, compiled):
         layer.neurons.set_thresholds(np.arange(23) - 11)
         np.testing.assert_array_equal(layer.neurons.integer_thresholds(), np.arange(23) - 11)
-    before = twin.hidden.copy()
+    before = reference.hidden.copy()
     for _ in range(100):
         x = generator.integers(0, settings.max_level + 1, (2, 37)) * (generator.random((2, 37)) < 0.5)
-        np.testing.assert_array_equal(twin.forward(x), compiled.forward(x))
+        np.testing.assert_array_equal(reference.forward(x), compiled.forward(x))
         error = generator.integers(-40000, 40000, (2, 23)).astype(np.int32)
-        np.testing.assert_array_equal(twin.backward(error), compiled.backward(error))
-    assert_same(twin.state, compiled.state)
-    assert (twin.hidden == before).all() == settings.frozen
+        np.testing.assert_array_equal(reference.backward(error), compiled.backward(error))
+    assert_same(reference.state, compiled.state)
+    assert (reference.hidden == before).all() == settings.frozen
 
 
 @pytest.mark.parametrize("precision", ["float", 8, 16])
@@ -217,36 +217,36 @@ def test_the_compiled_float_layer_equals_its_twin_within_rounding(consolidation,
     generator = np.random.default_rng(2)
     rule = OnlineRule(lr=0.05, consolidation=consolidation, memory=300 if readout else None)
     settings = LayerSettings(37, 23, readout, "float", rule, input_mean=0.0 if readout else 0.3, max_level=16)
-    twin, compiled = (
+    reference, compiled = (
         make_layer(settings, state, compiled=fast)
         for fast, state in zip((False, True), copies(settings, 2), strict=True)
     )
-    assert (type(twin) is type(compiled)) == (consolidation.kind == "table")  # which the kernels do not know
+    assert (type(reference) is type(compiled)) == (consolidation.kind == "table")  # which the kernels do not know
     for _ in range(100):
         x = generator.integers(0, 17, (2, 37)) * (generator.random((2, 37)) < 0.5)
-        np.testing.assert_array_equal(twin.forward(x), compiled.forward(x))
+        np.testing.assert_array_equal(reference.forward(x), compiled.forward(x))
         error = generator.normal(size=(2, 23)).astype(np.float32)
-        np.testing.assert_allclose(twin.backward(error), compiled.backward(error), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(reference.backward(error), compiled.backward(error), rtol=1e-5, atol=1e-5)
     for name in STATE:
-        np.testing.assert_allclose(twin.state[name], compiled.state[name], rtol=1e-5, atol=1e-5, err_msg=name)
-    np.testing.assert_array_equal(twin.hidden >= 0, compiled.hidden >= 0)
+        np.testing.assert_allclose(reference.state[name], compiled.state[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    np.testing.assert_array_equal(reference.hidden >= 0, compiled.hidden >= 0)
     if consolidation.kind in ("constant", "linear", "quadratic"):
-        assert_same(twin.state, compiled.state)
+        assert_same(reference.state, compiled.state)
 
 
 def test_integers_stay_inside_the_widths_that_are_stated() -> None:
     """The largest errors, learning rate and precision: no 32-bit number of the compiled form overflows."""
     for bits in (3, 8, 9, 16):
         settings = LayerSettings(3, 7, True, bits, OnlineRule(lr=1.0, consolidation=Constant(), memory=64))
-        twin, compiled = (
+        reference, compiled = (
             form(settings, state) for form, state in zip((FixedLayer, CompiledLayer), copies(settings, 2), strict=True)
         )
         for sign in (1, -1, 1):
-            for layer in (twin, compiled):
+            for layer in (reference, compiled):
                 layer.forward(np.array([[1, -1, 1]], np.int8))
                 layer.backward(np.full((1, 7), sign * (2**15 - 1), np.int32))
-        assert_same(twin.state, compiled.state)
-        assert np.abs(twin.hidden).max() <= settings.limit_levels
+        assert_same(reference.state, compiled.state)
+        assert np.abs(reference.hidden).max() <= settings.limit_levels
 
 
 # Errors of the readout.
@@ -297,12 +297,12 @@ def test_a_ternary_error_is_the_sign_of_a_large_softmax_error() -> None:
         ("direct", 3, "margin", {"plastic": ("hidden2", "readout")}),
     ],
 )
-def test_kernels_and_oracle_end_in_the_same_state(digits, feedback, lanes, error, changes) -> None:
+def test_kernels_and_reference_end_in_the_same_state(digits, feedback, lanes, error, changes) -> None:
     scenario = permuted_tasks(digits, 2, seed=0)
     rule = OnlineRule(lr=0.02, error=error, memory=1000)
     learners = [
         Learner([64, 20, 15, 10], rule=rule, feedback=feedback, lanes=lanes, backend=backend, **changes)
-        for backend in ("oracle", "kernels")
+        for backend in ("reference", "kernels")
     ]
     first, second = (learner.fit(scenario, images=100) for learner in learners)
     for a, b in zip(learners[0].states, learners[1].states, strict=True):
@@ -366,7 +366,7 @@ def test_partial_fit_is_fit_without_its_shuffling(digits, lanes, inputs) -> None
 
 
 def test_partial_fit_takes_one_image_and_the_first_sets_the_mean(digits, tmp_path) -> None:
-    learner = Learner([64, 30, 10], backend="oracle", max_level=16)
+    learner = Learner([64, 30, 10], backend="reference", max_level=16)
     learner.partial_fit(digits.train.x[0], digits.train.y[0]).partial_fit(digits.train.x[1].numpy(), 3)
     assert learner.input_mean == float((digits.train.x[0] > 8).numpy().mean())
     assert [state["images"][0] for state in learner.states] == [2, 2]
@@ -381,17 +381,17 @@ def test_partial_fit_takes_one_image_and_the_first_sets_the_mean(digits, tmp_pat
 
 @pytest.mark.lava
 def test_partial_fit_in_lava(digits) -> None:
-    twin, lava = (Learner([64, 12, 10], backend=backend, max_level=16) for backend in ("oracle", "lava"))
+    reference, lava = (Learner([64, 12, 10], backend=backend, max_level=16) for backend in ("reference", "lava"))
     with lava:
-        for learner in (twin, lava):
+        for learner in (reference, lava):
             for i in range(3):
                 learner.partial_fit(digits.train.x[10 * i : 10 * i + 10], digits.train.y[10 * i : 10 * i + 10])
-    for a, b in zip(twin.states, lava.states, strict=True):
+    for a, b in zip(reference.states, lava.states, strict=True):
         assert_same(a, b)
 
 
 def test_what_partial_fit_refuses_is_named(digits) -> None:
-    learner = Learner([64, 10], backend="oracle", max_level=16, lanes=2)
+    learner = Learner([64, 10], backend="reference", max_level=16, lanes=2)
     x, y = digits.train.x[:4], digits.train.y[:4]
     for images, classes, error, message in (
         (x[:3], y[:3], ValueError, "a multiple of the 2 lanes"),
@@ -441,7 +441,7 @@ def test_a_learner_with_a_function_of_ones_own(digits, precision, tmp_path, regi
 
 def test_an_altered_file_is_refused(digits, tmp_path) -> None:
     path = tmp_path / "learner.safetensors"
-    Learner([64, 10], backend="oracle").save(path)
+    Learner([64, 10], backend="reference").save(path)
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
@@ -510,28 +510,28 @@ def test_arguments_that_do_not_fit_are_named(digits) -> None:
     with pytest.raises(TypeError, match="consolidation"):
         OnlineRule(consolidation="tanh2")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="64 pixels"):
-        Learner([63, 10], backend="oracle").fit(digits.train)
+        Learner([63, 10], backend="reference").fit(digits.train)
     with pytest.raises(DataError, match="no images"):
-        Learner([64, 10], backend="oracle").fit([])
+        Learner([64, 10], backend="reference").fit([])
     with pytest.raises(ValueError, match="labels run from"):
         ClassError("softmax", 10, 512)(np.zeros((1, 10), np.int32), np.array([10]))
     with pytest.raises(TypeError, match="unsigned levels"):
-        Learner([64, 10], backend="oracle").predict(np.zeros((1, 64)))
-    graded = Learner([64, 10], backend="oracle", inputs="pixels", max_level=16, input_mean=0.3)
+        Learner([64, 10], backend="reference").predict(np.zeros((1, 64)))
+    graded = Learner([64, 10], backend="reference", inputs="pixels", max_level=16, input_mean=0.3)
     for level, message in ((17, "from 17 to 17"), (-1, "from -1 to -1")):
         with pytest.raises(ValueError, match=message):
             graded.predict(np.full((1, 64), level))
     with pytest.raises(DataError, match="1 images to learn, fewer than the 2 lanes"):
-        Learner([64, 10], backend="oracle", lanes=2).fit(digits.train, images=1)
+        Learner([64, 10], backend="reference", lanes=2).fit(digits.train, images=1)
     for name in ("images", "every"):
         with pytest.raises(ValueError, match=f"{name} is 0"):
-            Learner([64, 10], backend="oracle").fit(digits.train, **{name: 0})
+            Learner([64, 10], backend="reference").fit(digits.train, **{name: 0})
     with pytest.raises(ValueError, match="levels up to 255"):
         graded.fit(Images(digits.train.x, digits.train.y, "other levels", 10))
 
 
 def test_an_error_that_is_not_a_number_stops_learning_with_step_and_layer() -> None:
-    learner = Learner([4, 3, 2], precision="float", backend="oracle", input_mean=0.1)
+    learner = Learner([4, 3, 2], precision="float", backend="reference", input_mean=0.1)
     engine = learner._started()
     engine.learn(np.ones((5, 4), np.int8), np.zeros(5, np.int64))
     engine.error = lambda sums, labels: np.array([[0.0, np.inf]], np.float32)
@@ -551,4 +551,4 @@ def test_an_error_that_is_not_a_number_stops_a_layer() -> None:
 def test_a_stream_of_images_with_too_many_classes_is_refused() -> None:
     images = Images(torch.zeros((4, 64), dtype=torch.uint8), torch.arange(4), "four", 12)
     with pytest.raises(ValueError, match="12 classes"):
-        Learner([64, 10], backend="oracle").fit(images)
+        Learner([64, 10], backend="reference").fit(images)

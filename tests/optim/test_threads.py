@@ -149,9 +149,9 @@ def test_training_takes_the_threads_it_is_given_and_puts_them_back(monkeypatch: 
 def test_threads_do_not_change_a_bit_of_a_run_with_the_fixed_norm(fast: bool) -> None:
     one, model, _ = trained(threads=1, fast=fast)
     for number in (2, 3):
-        other, twin, _ = trained(threads=number, fast=fast)
+        other, second, _ = trained(threads=number, fast=fast)
         assert other.history == one.history
-        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), second.parameters(), strict=True))
 
 
 def test_a_resumed_run_goes_on_with_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

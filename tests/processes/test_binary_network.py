@@ -1,4 +1,4 @@
-"""The whole network in one Process gives the oracle's integers, whatever it is wired to."""
+"""The whole network in one Process gives the reference's integers, whatever it is wired to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lava's learning engine: its arithmetic equals our twin's bit for bit, alone and in whole learners."""
+"""Lava's learning engine: its arithmetic equals our reference's bit for bit, alone and in whole learners."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def test_stock_learning_dense_equals_the_twin_bit_for_bit(precision, nothing_lef
         layers[0][1], Loihi2SimCfg(select_tag="fixed_pt" if precision == "fixed" else "floating_pt")
     ) as run:
         run.steps(STEPS)
-        for rule, dense, twin, tags in layers:
+        for rule, dense, reference, tags in layers:
             for t in range(STEPS):
-                twin.step(x[:, t], back[:, t], {name: values[:, t] for name, values in traces.items()})
-            np.testing.assert_array_equal(dense.tag_1.get(), twin.tags, err_msg=str(rule.consolidation))
-            np.testing.assert_array_equal(dense.weights.get(), twin.weights)
-            assert np.abs(twin.tags - tags).max() > 0.1
+                reference.step(x[:, t], back[:, t], {name: values[:, t] for name, values in traces.items()})
+            np.testing.assert_array_equal(dense.tag_1.get(), reference.tags, err_msg=str(rule.consolidation))
+            np.testing.assert_array_equal(dense.weights.get(), reference.weights)
+            assert np.abs(reference.tags - tags).max() > 0.1
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,10 @@ def test_whole_learners_in_the_engine_equal_their_twins_bit_for_bit(precision, s
     """Two permuted tasks of 25 digits, up to two hidden layers: every part of the state, the outputs, in floats too."""
     scenario = permuted_tasks(load_dataset("digits"), 2, seed=4)
     settings = {"rule": rule, "precision": precision, "feedback": "direct", "seed": 9, "form": "engine"}
-    twin, lava = (Learner(sizes, backend=backend, **settings) for backend in ("oracle", "lava"))
-    start = [hidden.copy() for hidden in twin.hidden]
-    expected, history = twin.fit(scenario, images=25), lava.fit(scenario, images=25)
-    for one, other in zip(twin.states, lava.states, strict=True):
+    reference, lava = (Learner(sizes, backend=backend, **settings) for backend in ("reference", "lava"))
+    start = [hidden.copy() for hidden in reference.hidden]
+    expected, history = reference.fit(scenario, images=25), lava.fit(scenario, images=25)
+    for one, other in zip(reference.states, lava.states, strict=True):
         for name in STATE:
             np.testing.assert_array_equal(one[name], other[name], err_msg=name)
     assert expected.online == history.online
@@ -93,25 +93,25 @@ def test_whole_learners_in_the_engine_equal_their_twins_bit_for_bit(precision, s
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", [9, "float"])
 def test_long_runs_in_the_engine_equal_their_twins_bit_for_bit(precision, nothing_left) -> None:
-    """Three permuted tasks of 200 digits, 64-50-10, compiled twin: 3,600 time steps, in blocks."""
+    """Three permuted tasks of 200 digits, 64-50-10, compiled reference: 3,600 time steps, in blocks."""
     scenario = permuted_tasks(load_dataset("digits"), 3, seed=1)
     settings = {"rule": OnlineRule(lr=0.015), "precision": precision, "feedback": "direct", "form": "engine"}
-    twin, lava = (Learner([64, 50, 10], backend=backend, **settings) for backend in ("kernels", "lava"))
-    twin.fit(scenario, images=200)
+    reference, lava = (Learner([64, 50, 10], backend=backend, **settings) for backend in ("kernels", "lava"))
+    reference.fit(scenario, images=200)
     lava.fit(scenario, images=200, every=120)
-    for one, other in zip(twin.states, lava.states, strict=True):
+    for one, other in zip(reference.states, lava.states, strict=True):
         for name in STATE:
             np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
 def test_the_readout_of_a_converted_network_learns_in_the_engine(nothing_left) -> None:
-    """A frozen front inside Lava, and above it a readout whose synapses are the engine's, equal to the twin."""
+    """A frozen front inside Lava, and above it a readout whose synapses are the engine's, equal to the reference."""
     digits = load_dataset("digits")
     before = Learner([64, 30, 10], backend="kernels")
     before.fit(digits.train, images=100)
     settings = {"form": "engine", "precision": 9, "rule": OnlineRule(lr=0.01), "strength": 0.05}
     encoded = replace(digits.train, x=torch.from_numpy(before.encode(digits.train.x)), max_level=1)
-    learners = [online(before.graph(), plastic=["readout"], backend=b, **settings) for b in ("oracle", "lava")]
+    learners = [online(before.graph(), plastic=["readout"], backend=b, **settings) for b in ("reference", "lava")]
     for learner in learners:
         learner.fit(encoded, images=30)
     np.testing.assert_array_equal(learners[0].hidden[0], learners[1].hidden[0])

@@ -1,4 +1,4 @@
-"""Learning inside Lava: equal to the twin over whole runs, composable by hand, and clear about what goes wrong."""
+"""Learning inside Lava: equal to the reference over whole runs, composable by hand, and clear about what goes wrong."""
 
 from __future__ import annotations
 
@@ -62,20 +62,20 @@ def test_whole_runs_in_lava_equal_the_twin(form, precision, sizes, feedback, lan
     """Two permuted tasks of 150 digits: every part of the state, to the bit in fixed point, and the outputs."""
     scenario = permuted_tasks(load_dataset("digits"), 2, seed=4)
     settings = {"rule": rule, "precision": precision, "feedback": feedback, "seed": 9, "lanes": lanes}
-    twin, lava = (Learner(sizes, backend=backend, form=form, **settings) for backend in ("oracle", "lava"))
-    expected, history = twin.fit(scenario, images=150), lava.fit(scenario, images=150)
-    assert_equal(twin.states, lava.states, precision)
+    reference, lava = (Learner(sizes, backend=backend, form=form, **settings) for backend in ("reference", "lava"))
+    expected, history = reference.fit(scenario, images=150), lava.fit(scenario, images=150)
+    assert_equal(reference.states, lava.states, precision)
     assert expected.online == history.online
     np.testing.assert_array_equal(expected.accuracy.values, history.accuracy.values)
     images = scenario.tests[0].x
-    np.testing.assert_array_equal(twin.predict(images), lava.predict(images))
+    np.testing.assert_array_equal(reference.predict(images), lava.predict(images))
 
 
 def test_a_thousand_steps_of_784_512_10_equal_the_twin_to_the_bit(nothing_left) -> None:
-    """On random spikes, as sparse as MNIST's; the oracle takes 10 ms a step."""
+    """On random spikes, as sparse as MNIST's; the reference takes 10 ms a step."""
     images, labels = stream(1000, 784, 10)
     images &= stream(1000, 784, 10, seed=1)[0]
-    ways = ({"backend": "oracle"}, {"form": "fused"}, {"form": "layers"})
+    ways = ({"backend": "reference"}, {"form": "fused"}, {"form": "layers"})
     learners = [Learner([784, 512, 10], input_mean=0.09, **way) for way in ways]
     right = []
     for learner in learners:
@@ -98,11 +98,11 @@ def test_a_converted_network_learns_in_lava_as_its_twin_does(form, plastic, lane
     hidden = tuple(DenseLayer.from_weights(w, generator.integers(-9, 9, len(w))) for w in weights[:2])
     graph = BinaryGraph(hidden, Readout.from_weights(weights[2]), 16, (64,))
     settings = {"plastic": plastic, "lanes": lanes, "strength": 0.05, "form": form, "rule": OnlineRule(lr=0.05)}
-    twin, lava = (online(graph, backend=backend, **settings) for backend in ("oracle", "lava"))
+    reference, lava = (online(graph, backend=backend, **settings) for backend in ("reference", "lava"))
     images = load_dataset("digits")
-    assert twin.fit(images.train, images=150).online == lava.fit(images.train, images=150).online
-    assert_same(twin.states, lava.states)
-    np.testing.assert_array_equal(twin.predict(images.test.x), lava.predict(images.test.x))
+    assert reference.fit(images.train, images=150).online == lava.fit(images.train, images=150).online
+    assert_same(reference.states, lava.states)
+    np.testing.assert_array_equal(reference.predict(images.test.x), lava.predict(images.test.x))
 
 
 def test_a_network_of_ones_own_in_ten_lines(nothing_left) -> None:
@@ -127,8 +127,8 @@ def test_a_network_of_ones_own_in_ten_lines(nothing_left) -> None:
 
     settings = [hidden.proc_params["settings"], readout.proc_params["settings"]]
     states = [initial_state(s, np.random.default_rng(s.seed)) for s in settings]
-    twin = LocalEngine(PlasticNetwork(settings, states, [None]))
-    assert correct == twin.learn(images, labels)
+    reference = LocalEngine(PlasticNetwork(settings, states, [None]))
+    assert correct == reference.learn(images, labels)
     np.testing.assert_array_equal(learned, states[0]["hidden"])
 
 
@@ -196,8 +196,10 @@ def test_an_empty_source_is_refused() -> None:
 def test_a_failure_in_the_middle_keeps_what_was_learned_up_to_the_last_snapshot(form, nothing_left) -> None:
     images, labels = stream(2000, 6, 2)
     labels[1500] = 5
-    learner, twin = (Learner([6, 2], backend=backend, form=form, input_mean=0.3) for backend in ("lava", "oracle"))
+    learner, reference = (
+        Learner([6, 2], backend=backend, form=form, input_mean=0.3) for backend in ("lava", "reference")
+    )
     with pytest.raises(RunError, match="labels run from 5 to 5"), learner:
         learner._started().learn(images, labels)
-    twin._started().learn(images[:1000], labels[:1000])
-    assert_same(learner.states, twin.states)
+    reference._started().learn(images[:1000], labels[:1000])
+    assert_same(learner.states, reference.states)

@@ -76,7 +76,7 @@ def network(trouble: str = "", at: int = 0) -> tuple[ErrorNeurons, list[dict[str
     return error, shared
 
 
-def twin(count: int) -> list[dict[str, np.ndarray]]:
+def reference(count: int) -> list[dict[str, np.ndarray]]:
     """The states after `count` of the same images, encoded in numpy."""
     images, labels = grey(60)
     spikes = (images > images.mean(axis=1, keepdims=True)).astype(np.int8)
@@ -95,7 +95,7 @@ def test_three_layers_behind_an_encoder_of_ones_own_equal_the_twin_to_the_bit(no
     error, shared = network()
     with Supervised(error, Loihi2SimCfg(select_tag="fixed_pt")) as run:
         run.steps(60)
-    assert_same(shared, twin(60))
+    assert_same(shared, reference(60))
 
 
 @pytest.mark.parametrize("trouble", ["raise before", "exit"])
@@ -103,10 +103,10 @@ def test_an_encoder_that_breaks_ends_the_run_and_what_was_learned_is_kept(troubl
     error, shared = network(trouble, at=31)
     with Supervised(error, Loihi2SimCfg(select_tag="fixed_pt")) as run:
         run.steps(20)
-        assert_same(shared, twin(20))
+        assert_same(shared, reference(20))
         with pytest.raises(RunError, match="encoder"):
             run.steps(40)
-    assert_same(shared, twin(30))
+    assert_same(shared, reference(30))
 
 
 def test_an_error_that_is_not_a_number_ends_the_run_with_its_layer(nothing_left) -> None:

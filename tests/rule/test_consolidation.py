@@ -252,9 +252,9 @@ def test_tables_that_are_refused(points: object, values: object, error: type, me
 
 @every_function
 def test_functions_are_immutable_and_compare_by_value(f: Consolidation) -> None:
-    twin = consolidation_from_dict(f.to_dict())
-    assert f == twin
-    assert hash(f) == hash(twin)
+    same = consolidation_from_dict(f.to_dict())
+    assert f == same
+    assert hash(f) == hash(same)
     for name in [field.name for field in dataclasses.fields(f)] or ["anything"]:  # type: ignore[arg-type]
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(f, name, 2.0)

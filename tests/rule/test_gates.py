@@ -49,10 +49,10 @@ class Case:
 
     f: Consolidation
     equation: Callable[[np.ndarray], np.ndarray]
-    fused: bool  # on the CPU: the compiled pass, or the clear form
+    fused: bool  # on the CPU: the compiled pass, or the reference form
     gpu: bool  # the kernel's own expression, or shares computed before
     captured: bool  # whether a step may be part of a CUDA graph
-    online_float: bool  # compiled, or the clear form
+    online_float: bool  # compiled, or the reference form
     engine: bool  # as it is, or the nearest that the learning engine can express
 
 

@@ -31,7 +31,7 @@ class Form:
     options: dict[str, Any] = field(default_factory=lambda: dict(NORMAL))
 
 
-# Signs, as people write them.
+# Signs, as they are often written.
 
 
 class SignWithDetach(nn.Module):

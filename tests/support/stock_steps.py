@@ -69,7 +69,7 @@ def make_model(kind: str, arguments: dict[str, Any]) -> Any:
 
 
 class Layer:
-    """One planned layer, step by step."""
+    """One mapped layer, step by step."""
 
     def __init__(self, layer: StockLayer) -> None:
         self.layer = layer
@@ -104,9 +104,9 @@ class Layer:
 
 def activations(graph: BinaryGraph, images: np.ndarray) -> tuple[dict[str, np.ndarray], list[Layer]]:
     """Every layer's output by name, as `graph.activations` gives it, one image a step in a pipeline; and the layers."""
-    planned = plan(graph)
-    delay = latencies(planned)
-    layers = [Layer(layer) for layer in planned]
+    mapped = plan(graph)
+    delay = latencies(mapped)
+    layers = [Layer(layer) for layer in mapped]
     out: dict[str, list[np.ndarray]] = {name: [] for name, _ in graph.named_layers()}
     pixels = graph.check_images(images).astype(np.int32)
     if graph.signs:

@@ -36,7 +36,7 @@ class Own(Consolidation):
 
 
 class Captured:
-    """A factory of captured steps on tapes, with the clear form of the optimizer; keeps the tapes that it made."""
+    """A factory of captured steps on tapes, with the reference form of the optimizer; keeps the tapes that it made."""
 
     def __init__(self, *refuses: str) -> None:
         self.refuses, self.tapes = refuses, list[tape.Tape]()

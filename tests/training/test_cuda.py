@@ -36,7 +36,7 @@ FUNCTIONS = [Constant(), Tanh2(4.0), Exponential(3.0), Linear(0.5), Quadratic(0.
 
 
 def batches(device: str, steps: int, n: int = 50) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Digits, drawn anew for each step; every tenth batch is smaller."""
+    """Digits, drawn again for each step; every tenth batch is smaller."""
     images = load_dataset("digits").train
     generator = torch.Generator().manual_seed(1)
     for step in range(1, steps + 1):
@@ -138,7 +138,7 @@ def test_the_host_never_waits_in_an_optimizer_step(f: Any, device: str) -> None:
 def test_memory_stays_flat(device: str) -> None:
     learner = Learner(device, "batch", captured=True, fused=device == "cuda", hidden=512 if device == "cuda" else 32)
     levels = []
-    for _ in range(4):  # parts: each captures anew
+    for _ in range(4):  # experiences: each captures again
         learner.begin(fused=device == "cuda")
         for i, (x, y) in enumerate(batches(device, 200 if device == "cuda" else 12)):
             learner.learn(x, y)

@@ -14,7 +14,7 @@ One call of `step` is the learning phase of one time step:
 
 Weights and tags step at once, from the values before: a weight follows the tag of the step before.
 
-Lava draws one number a time step for the rounding of all weights and tags of a layer, from a generator of its own
+Lava draws one number per time step for the rounding of all weights and tags of a layer, from a generator of its own
 that is always seeded with 2, whatever the seed of the learning rule; and two for that of traces, of which the last is
 used, seeded with the rule's seed + 2. So every run of a layer uses the same draws, and two layers use the same ones.
 """

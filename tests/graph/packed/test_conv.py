@@ -1,4 +1,4 @@
-"""Packed convolutions give the oracle's integers, for any window, pooling, grouping and border."""
+"""Packed convolutions give the reference's integers, for any window, pooling, grouping and border."""
 
 from __future__ import annotations
 

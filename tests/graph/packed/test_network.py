@@ -1,4 +1,4 @@
-"""The packed kernels give the oracle's integers: every hidden sign, every sum and every class, on any network."""
+"""The packed kernels give the reference's integers: every hidden sign, every sum and every class, on any network."""
 
 from __future__ import annotations
 

@@ -142,9 +142,9 @@ def test_populations_send_what_lavas_own_models_send(name: str) -> None:
     entering = graph.check_images(x).astype(np.int32)
     if graph.signs:
         entering = (entering > 0).astype(np.int32)
-    people = populations(plan(graph))
+    groups = populations(plan(graph))
     values = {INPUT: entering.astype(np.int64)}
-    for population in people:
+    for population in groups:
         values[population.name] = population.send(values)
     layers = {layer.name: stock_steps.Layer(layer) for layer in plan(graph)}
     for i, image in enumerate(entering):
@@ -152,7 +152,7 @@ def test_populations_send_what_lavas_own_models_send(name: str) -> None:
             passing = image
             for layer in layers.values():
                 passing = layer.step(passing)
-        for population in people:
+        for population in groups:
             sent = layers[population.layer].models[population.name.split(".")[1]].s_out.value
             flat = sent if sent.ndim == 1 else sent.transpose(2, 0, 1).reshape(-1)
             assert flat.astype(np.int64).tolist() == values[population.name][i].tolist(), population.name
@@ -207,11 +207,11 @@ def test_operations_and_synapses_of_convolutions_are_counted_synapse_by_synapse(
     graph = conv_net()
     x = images(graph, 5)
     flat = graph.check_images(x)
-    people = {population.name: population for population in populations(plan(graph))}
-    workload = measure(list(people.values()), flat)
+    groups = {population.name: population for population in populations(plan(graph))}
+    workload = measure(list(groups.values()), flat)
     first = graph.layers[0]
     places = [taps(first, *place) for place in np.ndindex(first.conv_shape)]
-    constants = sum(1 for name in people if name == "hidden1.neurons_constant")
+    constants = sum(1 for name in groups if name == "hidden1.neurons_constant")
     by_hand = np.mean([sum(int((image[place] != 0).sum()) for place in places) for image in flat])
     extra = sum(
         int(np.count_nonzero(part.arguments["weights"]))
@@ -220,14 +220,14 @@ def test_operations_and_synapses_of_convolutions_are_counted_synapse_by_synapse(
     )
     assert constants == 0 or extra > 0
     assert workload.work["hidden1.neurons"].operations == pytest.approx(by_hand + extra)
-    assert people["hidden1.neurons"].fan_in.sum() == sum(map(len, places)) + extra
+    assert groups["hidden1.neurons"].fan_in.sum() == sum(map(len, places)) + extra
     # Pooling: four signs a window, without overlap.
     fired = first.polarity[:, None, None] * first.sums(flat) >= first.threshold
     assert workload.work["hidden1.pool1"].operations == pytest.approx(fired.sum() / len(x))
-    assert people["hidden1.pool1"].fan_in.tolist() == [4] * 64
+    assert groups["hidden1.pool1"].fan_in.tolist() == [4] * 64
     # Sums over two by two positions are part of the kernel: its columns are w0, w0 + w1, w1, and 0 is no synapse.
     third = graph.layers[2]
-    reach = people["hidden3.neurons"].fan_in.reshape(third.output_shape)
+    reach = groups["hidden3.neurons"].fan_in.reshape(third.output_shape)
     w0, w1 = np.where(third.weight[0], 1, -1).reshape(6, 2).T
     assert reach[0, 0, 1] == 2 * (6 + np.count_nonzero(w0 + w1) + 6)
     assert reach[0, 0, 0] == 2 * (np.count_nonzero(w0 + w1) + 6)  # the first column lies outside
@@ -347,14 +347,14 @@ def test_every_neuron_and_synapse_is_placed_once_and_no_limit_is_passed(
     sizes: list[tuple[int, int]], maps: list[tuple[int, int, int]], neurons: int, memory: int, share: bool
 ) -> None:
     chip = Chip("small", cores=4, neurons=neurons, synaptic_bytes=memory, synapses=10**9, source="")
-    people = [layer_of(f"dense{i}", np.ones(size)) for i, size in enumerate(sizes)]
-    people += [map_of(f"map{i}", *size) for i, size in enumerate(maps)]
-    cores = place(people, chip, {population.layer: 8 for population in people}, share_kernels=share)
+    groups = [layer_of(f"dense{i}", np.ones(size)) for i, size in enumerate(sizes)]
+    groups += [map_of(f"map{i}", *size) for i, size in enumerate(maps)]
+    cores = place(groups, chip, {population.layer: 8 for population in groups}, share_kernels=share)
     for core in cores:
         assert 0 < core.neurons <= neurons
         assert core.bits <= 8 * memory
         assert {piece.population.split(".")[0] for piece in core.pieces} == {core.layer}
-    for population in people:
+    for population in groups:
         pieces = [piece for core in cores for piece in core.pieces if piece.population == population.name]
         assert [piece.start for piece in pieces] == [0, *(piece.stop for piece in pieces[:-1])]
         assert pieces[-1].stop == population.units
@@ -420,13 +420,13 @@ def test_hops_are_counted_on_the_mesh() -> None:
     chip = Chip("small", cores=128, neurons=1, synaptic_bytes=1000, synapses=10**9, source="")
     rng = np.random.default_rng(0)
     graph = BinaryGraph((dense(rng, 4, 36, 1),), Readout.from_weights(signs(rng, 4, 36)), 1, (4,))
-    people = populations(plan(graph))
-    cores = place(people, chip, {"hidden1": 8, "readout": 8})
-    workload = measure(people, rng.integers(0, 2, (20, 4)).astype(np.uint8))
-    found = energy.traffic(people, cores, workload)
+    groups = populations(plan(graph))
+    cores = place(groups, chip, {"hidden1": 8, "readout": 8})
+    workload = measure(groups, rng.integers(0, 2, (20, 4)).astype(np.uint8))
+    found = energy.traffic(groups, cores, workload)
     where = {(piece.population, piece.start): i for i, core in enumerate(cores) for piece in core.pieces}
     south = east = messages = 0.0
-    for population in people:
+    for population in groups:
         for _, source in population.synapses:
             for target in [i for (name, _), i in where.items() if name == population.name]:
                 for (name, unit), core in where.items():

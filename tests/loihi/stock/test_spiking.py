@@ -50,7 +50,7 @@ def test_random_networks_start_anew_and_equal_the_fixed_point_form(seed):
     net, steps, n = graph(seed), 1 + seed % 5, 4
     images = np.random.default_rng(seed).integers(0, net.max_level + 1, (n, net.n_in))
     expected = net.spikes(images, steps, form="fixed_pt")
-    layers = [stock_steps.Layer(planned) for planned in plan_spiking(net, steps)]
+    layers = [stock_steps.Layer(mapped) for mapped in plan_spiking(net, steps)]
     out: list[list[np.ndarray]] = [[] for _ in layers]
     for step in range(n * steps + len(layers)):
         x = images[min(step // steps, n - 1)]

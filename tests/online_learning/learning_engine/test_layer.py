@@ -1,4 +1,4 @@
-"""The twin of a layer in Lava's learning engine: its neurons, its synapses, what it learns and what it refuses."""
+"""The reference of a layer in Lava's learning engine: its neurons, its synapses, what it learns and what it refuses."""
 
 from __future__ import annotations
 
@@ -123,14 +123,14 @@ def test_digits_are_learned_in_the_engine_form_and_tags_do_not_drift(precision, 
     assert again.form == "engine"
     np.testing.assert_array_equal(again.hidden[0], learner.hidden[0])
     for one in (learner, again):
-        one.backend = "oracle"
+        one.backend = "reference"
         one.fit(digits.train, images=20)
     np.testing.assert_array_equal(again.hidden[0], learner.hidden[0])
 
 
 @pytest.mark.parametrize(("tag", "whole"), [(-257, True), (255, True), (-258, False), (256, False)])
 def test_a_file_holds_all_tags_that_the_engine_can_reach(tag: int, whole: bool, tmp_path) -> None:
-    learner = Learner([6, 3], precision=9, form="engine", backend="oracle")
+    learner = Learner([6, 3], precision=9, form="engine", backend="reference")
     learner.states[0]["hidden"][2, 1] = tag
     learner.save(tmp_path / "learner.safetensors")
     if whole:
@@ -146,7 +146,7 @@ def test_the_readout_of_a_converted_network_learns_in_the_engine_form() -> None:
     before.fit(digits.train, images=800)
     rule = OnlineRule(lr=0.008, readout_limit=1.0)
     learner = online(
-        before.graph(), plastic=["readout"], form="engine", precision=9, rule=rule, backend="oracle", strength=0.02
+        before.graph(), plastic=["readout"], form="engine", precision=9, rule=rule, backend="reference", strength=0.02
     )
     encoded = before.encode(digits.test.x)
     assert (learner.predict(encoded) == before.predict(digits.test.x)).all()

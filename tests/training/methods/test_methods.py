@@ -79,7 +79,7 @@ def test_fisher_against_one_image_at_a_time(norm):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     got = diagonal_fisher(model, PIXELS, LABELS, batch_size=5)
 
-    # The oracle writes the network out, with the statistics of the 12 images as constants.
+    # The reference writes the network out, with the statistics of the 12 images as constants.
     total = {name: torch.zeros_like(weight) for name, weight in synapses(model).items()}
     constants: list[tuple[torch.Tensor, torch.Tensor]] = []
 

@@ -1,4 +1,4 @@
-"""What one image teaches a readout, by torch's autograd: the oracle of on-line learning."""
+"""What one image teaches a readout, by torch's autograd."""
 
 from __future__ import annotations
 
