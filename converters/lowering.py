@@ -208,7 +208,7 @@ class _Lowering:
         """Ones, zeros or one number of the shape of a value."""
         made = step.op(torch.zeros(step.args[0].shape, dtype=torch.float64), *step.args[1:], **step.kwargs)
         ones: Tensor = made[:1]
-        return ones
+        return torch.zeros_like(ones) if "empty" in step.name else ones  # what lies in new memory means nothing
 
     def _elementwise(self, step: Step) -> Any:
         given = tree_map_only(Ref, self._given, (step.args, step.kwargs))
@@ -586,14 +586,15 @@ class _Lowering:
         axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
         ref = step.outputs[0]
         assert ref is not None
-        for part in step.args[0]:
-            if isinstance(self._given(part), Tensor) and self._given(part).any():
-                raise Cannot("joins a value with constants other than 0")
         return self._together(step.args[0], lambda numbers: torch.cat(numbers, axis), ref)
 
     def _together(self, parts: Sequence[Any], arranged: Callable[[list[Tensor]], Tensor], ref: Ref) -> Value:
-        """Several values as one: as `arranged` arranges the numbers of their elements; constants count as 0."""
+        """Several values as one: as `arranged` arranges the numbers of their elements."""
         tensors = [self._given(part) for part in parts]
+        tensors = [
+            self._constant(part, made) if isinstance(made, Tensor) and _counts(made) else made
+            for part, made in zip(parts, tensors, strict=True)
+        ]
         values = [part for part in tensors if isinstance(part, Value)]
         starts = np.cumsum([0] + [math.prod(value.shape) for value in values])
         total = int(starts[-1])
@@ -617,6 +618,23 @@ class _Lowering:
         gain = np.full((1,), float(leaves[0].gain.reshape(-1)[0]))
         leaf = Leaf(source, gain, np.zeros((1,)), max(leaf.slack for leaf in leaves))
         return self._placed(Value(leaf, (total,), ref), arranged(numbers), ref)
+
+    def _constant(self, part: Any, constant: Tensor) -> Value:
+        """A constant as a value, which does not depend on the first pixel."""
+        first = next(iter(self.values.values()))
+        assert isinstance(first, Value)
+        made = constant.nan_to_num(0.0, 0.0, 0.0).to(torch.float64)
+        made = made.reshape(part.shape) if made.numel() == math.prod(part.shape) else made.expand(part.shape)
+        if made.numel() % IMAGES or not torch.equal(*made.reshape(IMAGES, -1)):
+            raise Cannot("joins a value with another constant for each image of the batch")
+        size = math.prod(first.shape)
+        numbers = torch.arange(IMAGES).reshape(IMAGES, *(1,) * (made.ndim - 1)) * size + 1
+        ref = Ref(-1, tuple(made.shape))
+        if made.shape[0] != IMAGES:
+            numbers, made = numbers.reshape(IMAGES, 1), made.reshape(IMAGES, -1)
+            ref = Ref(-1, tuple(made.shape))
+        pixel = self._settled(self._placed(first, numbers.expand(made.shape).to(torch.float64), ref))
+        return self._applied(lambda x, c: 0 * x + c, ((pixel, made[0]), {}), pixel, ref)
 
     def _do_put(self, step: Step) -> Value:
         """A memory of which a part was written: what was there, and the part, each at its places."""
@@ -870,30 +888,42 @@ class _Lowering:
         return Window(kernel, kernel)
 
     def _greatest(self, value: Value, window: Window, ref: Ref) -> Value:
-        leaf = _leaf(value)
-        rising = value.move is None and self._is_rising(value)
-        if not rising:
+        """Max pooling: of the integers, where the function behind them rises or falls; else of its values."""
+        direction = self._direction(value)
+        if direction is None:
             value = Value(self.exact(value), value.shape, value.ref)
             leaf = _leaf(value)
             if (leaf.gain < 0).any() or not _even(leaf):
-                leaf = self.streamed(value)
-                value = Value(leaf, value.shape, value.ref)
-        node = Pool((leaf.source.node,), window, "max")
-        source = self._add(ref, node, (), error=leaf.source.error)
-        pooled = Leaf(source, leaf.gain, leaf.constant, leaf.slack)
+                value = Value(self.streamed(value), value.shape, value.ref)
+            direction = np.ones((1, 1, 1))
+        leaf = _leaf(value)
+        source = leaf.source
+        if (direction < 0).any():  # the least integer gives the greatest value: turned round, it is the greatest
+            zero = np.zeros_like(direction)
+            turned = Curve((source.node,), zero[None].astype(np.int64), direction[None].copy(), zero[None])
+            source = self._add(ref, turned, (), error=source.error, step=source.step)
+        node = Pool((source.node,), window, "max")
+        source = self._add(ref, node, (), error=source.error, step=source.step)
+        pooled = Leaf(source, leaf.gain * direction, leaf.constant, leaf.slack)
         return Value(mapped(value.expr, pooled, lambda part: part), source.shape, ref)
 
-    def _is_rising(self, value: Value) -> bool:
-        """Whether the greatest integer of a window gives the greatest value: channels rise, places share a function."""
+    def _direction(self, value: Value) -> NDArray[Any] | None:
+        """Where a function of each channel rises (1) or falls (-1), (1 or channels, 1, 1); None if it does neither."""
         function = Function(value.expr)
-        if function.shared[1:] != (1, 1) or len(value.shape) != 3:
-            return False
-        if isinstance(value.expr, Leaf):
-            return bool((value.expr.gain > 0).all())
+        if value.move is not None or len(value.shape) != 3 or function.shared[1:] != (1, 1):
+            return None
+        if function.leaf.source.largest >= 2**53:
+            return None
+        form = self.form(value)
+        function = Function(value.expr)
+        if isinstance(form, Affine):
+            slope = np.broadcast_to(form.slope, function.shared)
+            return np.where(slope < 0, -1.0, 1.0)
         if not function.every:
-            return False
-        values = function(function.points())
-        return bool((values[1:] >= values[:-1]).all())
+            return None
+        steps = np.diff(function(function.points()), axis=0)
+        rises, falls = (steps >= 0).all(axis=0), (steps <= 0).all(axis=0)
+        return np.where(rises, 1.0, -1.0) if bool((rises | falls).all()) else None
 
     def _do_avg_pool2d(self, step: Step) -> Value:
         names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
@@ -1035,7 +1065,9 @@ class _Lowering:
         centred = self._centred(own, value)
         variance = self._reduced(own, self._squared(centred), "mean")
         spread = self._function(lambda v: torch.rsqrt(v.clamp_min(0) + eps), variance)
-        return self._product(centred, spread, _unseen(x))
+        # No value of n lies further than sqrt(n) deviations from their mean, which their bounds do not know.
+        most = math.sqrt(math.prod(value.shape) / max(1, math.prod(variance.shape)))
+        return self._function(lambda v: v.clamp(-most, most), self._product(centred, spread, _unseen(x)))
 
     def _scaled(self, value: Value, weight: Tensor | None, bias: Tensor | None, ref: Ref) -> Value:
         """`weight * x + bias`."""
@@ -1198,6 +1230,11 @@ _REFUSED = {
     "sort": "sorts values, which is not supported",
     "cumsum": "sums values one after the other, which is not supported",
 }
+
+
+def _counts(constant: Tensor) -> bool:
+    """Whether a constant is more than zeros, or than what lay in new memory."""
+    return bool((constant.abs() > 1e-30).any())
 
 
 def _image_shape(actual: tuple[int, ...], size: int) -> Shape | None:

@@ -122,7 +122,7 @@ class InputScale:
             assert isinstance(module, Affine)  # others need a sign behind them
             scaling, own, further = label, _factor(label, module), _fractions(label, module.offset)
             if len(own) not in (1, channels):
-                raise NotAChain(
+                raise ConversionError(
                     f"{label} takes {len(own)} numbers, but inputs of shape {tuple(shape)} have {channels} there; pass "
                     "input_shape=(channels, rows, columns) for one number a channel"
                 )

@@ -322,6 +322,8 @@ class Multiply(Node):
         if max(float(np.abs(corner).max()) for corner in corners) > MOST:
             raise ValueError("has values past 62 bits")
         low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
+        if self.sources[0] == self.sources[1]:
+            low = np.maximum(low, 0.0)
         return np.floor(low).astype(np.int64), np.ceil(high).astype(np.int64)
 
     def __call__(self, values: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -11,7 +11,8 @@ A layer sees one group of images (`lanes`; on a chip, one) in two calls, forward
     out_j = sum_k w_kj d_k / 2**shift                the error passed down, by the weights before the update
     s_k += (|u_k - t_k| - s_k) / 2**8                mean deviation: the unit's own scale
     b_k += (d_k - b_k) / 2**7;   d_k <- d_k - b_k    centring, hidden layers only
-    h_kj <- clip(h_kj - lr d_k x_j gate - r_kj)      gate: f(|h|/limit) where the step shrinks |h|, else 1
+    h_kj <- clip(h_kj - lr d_k x_j gate - r_kj)      gate: f(|h|/limit) if the step shrinks |h|, else grow(|h|/limit)
+                                                     of the rule, or 1
     r_kj  = h_kj / memory                            forgetting, where x_j is not 0; without it r = 0
 
 The balanced threshold follows the unit's own weights and no statistics of the data, so it does not go stale when the
@@ -34,7 +35,7 @@ from numpy.typing import NDArray
 
 from lava_meta.online_learning import draws
 from lava_meta.online_learning.neurons import NEURON_STATE, FixedNeurons, FloatNeurons, Neurons, State
-from lava_meta.online_learning.settings import ERROR_LIMIT, GATE_ONE, NEURON_BITS, LayerSettings, Precision
+from lava_meta.online_learning.settings import ERROR_LIMIT, NEURON_BITS, LayerSettings, Precision
 
 STATE = ("hidden", *NEURON_STATE)
 
@@ -137,6 +138,7 @@ class FixedLayer(ReferenceLayer):
     def refresh(self) -> None:
         super().refresh()
         self._gates = self.settings.gate_table(self.consolidation_range)
+        self._growing = self.settings.growing_table(self.consolidation_range)
         self._forgets = self.settings.forgetting_table()
 
     def _passed_down(self, d: NDArray[Any]) -> NDArray[Any]:
@@ -149,7 +151,7 @@ class FixedLayer(ReferenceLayer):
         h = self.hidden[active].astype(np.int64)
         step = amount[None, :] * x[active, None] >> s.level_bits
         shrinks = np.where(h >= 0, step < 0, step > 0)
-        gate = np.where(shrinks, self._gates[np.abs(h)], GATE_ONE)
+        gate = np.where(shrinks, self._gates[np.abs(h)], self._growing[np.abs(h)])
         forgets = np.where(h >= 0, self._forgets[np.abs(h)], -self._forgets[np.abs(h)])
         draw = draws.draws(draws.key(s.seed, int(self.images[0])), active, s.n_out, s.step_bits)
         new = h + (step * gate - forgets + draw >> s.step_bits)
@@ -174,8 +176,9 @@ class FloatLayer(ReferenceLayer):
         h = self.hidden[active]
         step = amount[None, :] * (x[active, None].astype(np.float32) * np.float32(2.0**-s.level_bits))
         shrinks = np.where(h >= 0, step < 0, step > 0)
-        gate = s.rule.consolidation(h * np.float32(1 / (s.limit * self.consolidation_range)))
-        new = h + np.where(shrinks, step * gate, step)
+        share = h * np.float32(1 / (s.limit * self.consolidation_range))
+        growing = step if s.rule.grow is None else step * s.rule.grow(share)
+        new = h + np.where(shrinks, step * s.rule.consolidation(share), growing)
         if s.rule.memory is not None:
             new -= h * np.float32(1 / s.rule.memory)
         self._store(active, np.clip(new, -s.limit, s.limit).astype(np.float32))

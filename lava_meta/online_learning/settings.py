@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.online_learning.device import STORED_BITS, Device
-from lava_meta.rule import Consolidation, Linear, as_consolidation, consolidation_from_dict
+from lava_meta.rule import Consolidation, Constant, Linear, as_consolidation, consolidation_from_dict
 from lava_meta.rule.lowering import TRACE_LIMIT, EngineRule, lower
 
 Precision = Literal["float"] | int
@@ -41,7 +41,7 @@ class OnlineRule:
     """How a network learns from one image at a time, by what each synapse and its two neurons know.
 
         step      dh = -lr * d_k * x_j                      d_k: the unit's error, x_j: its input
-        gate      f(h / limit) where the step shrinks |h|, 1 elsewhere;   |h| never passes its limit
+        gate      f(h / limit) if the step shrinks |h|, else grow(h / limit) or 1;   |h| never passes its limit
         centring  d_k <- d_k - its running mean             hidden units only
         window    d_k = 0 unless |u_k - threshold_k| <= 5/8 of its mean deviation
         forgetting  dh = -h / memory                        at every image in which the synapse's input is active
@@ -61,9 +61,12 @@ class OnlineRule:
     dead_zone: float = 0.02  # softmax errors below are 0
     init_width: float = 0.02  # hidden weights start uniform in +- this
     memory: int | None = None  # images of an active input in which h falls to 1/e; None: nothing is forgotten
+    grow: Consolidation | None = None  # of |h| / limit, for steps that grow |h|; None: they are taken whole
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "consolidation", as_consolidation(self.consolidation, np.zeros(0)))
+        if self.grow is not None:
+            object.__setattr__(self, "grow", as_consolidation(self.grow, np.zeros(0)))
         for name, low, high in (("lr", 0, 1), ("readout_limit", 0.01, 1), ("dead_zone", 0, 1), ("init_width", 0, 1)):
             if not (math.isfinite(getattr(self, name)) and low <= getattr(self, name) <= high):
                 raise ValueError(f"{name} is {getattr(self, name)}; it lies between {low} and {high}")
@@ -77,12 +80,18 @@ class OnlineRule:
 
     def to_dict(self) -> dict[str, Any]:
         """The rule as JSON holds it."""
-        return {**vars(self), "consolidation": self.consolidation.to_dict()}
+        grow = None if self.grow is None else self.grow.to_dict()
+        return {**vars(self), "consolidation": self.consolidation.to_dict(), "grow": grow}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> OnlineRule:
         """Inverse of `to_dict`."""
-        return cls(**{**record, "consolidation": consolidation_from_dict(record["consolidation"])})
+        gates = {
+            name: consolidation_from_dict(record[name])
+            for name in ("consolidation", "grow")
+            if record.get(name) is not None
+        }
+        return cls(**{**record, **gates})
 
 
 def check_precision(precision: Precision) -> None:
@@ -124,6 +133,10 @@ class LayerSettings:
             raise ValueError("a device steps by spikes and errors only: no pixels as inputs, no memory in the rule")
         if not 1 <= self.max_level <= 255:
             raise ValueError(f"max_level is {self.max_level}; a layer that learns takes inputs of 1 to 8 bits")
+        if self.device is not None and self.rule.grow is not None:
+            raise ValueError(
+                f"a device shapes growing steps by its own soft_bounds: the rule's grow, {self.rule.grow}, must be None"
+            )
         if self.engine_steps:
             self._check_engine()
 
@@ -142,6 +155,10 @@ class LayerSettings:
             raise ValueError(
                 "the learning engine has its own memory, takes spikes or signs, and forgets nothing: no device, no "
                 "pixels as inputs, no memory in the rule"
+            )
+        if self.rule.grow is not None:
+            raise ValueError(
+                f"the learning engine takes growing steps whole, so the rule's grow, {self.rule.grow}, must be None"
             )
         trace = self.rule.lr * self.full_range / self.engine_rule.step
         if self.precision != "float" and trace > TRACE_LIMIT:
@@ -245,8 +262,15 @@ class LayerSettings:
 
     def gate_table(self, consolidation_range: float) -> NDArray[Any]:
         """int32 (limit_stored + 1,): 256 * f(|h| / (limit * consolidation_range)) for every stored |h|."""
+        return self._gates(self.rule.consolidation, consolidation_range)
+
+    def growing_table(self, consolidation_range: float) -> NDArray[Any]:
+        """The same of the rule's `grow`, for steps that grow |h|; all ones without it."""
+        return self._gates(self.rule.grow or Constant(), consolidation_range)
+
+    def _gates(self, f: Consolidation, consolidation_range: float) -> NDArray[Any]:
         distance = np.arange(self.limit_stored + 1) / (self.limit_stored * consolidation_range)
-        gates: NDArray[Any] = np.rint(GATE_ONE * self.rule.consolidation(distance)).astype(np.int32)
+        gates: NDArray[Any] = np.rint(GATE_ONE * f(distance)).astype(np.int32)
         return gates
 
     def forgetting_table(self) -> NDArray[Any]:

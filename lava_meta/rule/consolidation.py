@@ -5,11 +5,14 @@ subtracted from h. A step that takes h away from zero strengthens a decision alr
 that takes h towards zero threatens it, and is scaled by a consolidation function f:
 
     gate = f(h)   if the step shrinks |h|:  sign(h) * u > 0,  with sign(0) = +1
-           1      elsewhere
+           g(h)   elsewhere;  g = 1 in the paper's rule
     h   <- h - u * gate
 
 f is 1 at h = 0 and falls with |h|: the further a weight has been driven, the better it is kept. The functions below
 differ in how they fall. With f = 1 everywhere the rule is the ordinary, plain one.
+
+With g = 1 noise drives every |h| outwards, until nothing is left that can be moved. A second consolidation function as
+g lets growing steps fade too: then |h| has a steady state, where the noise that drives it out and in is in balance.
 
 This file only declares: `metaplastic_update` is the reference implementation for the optimizers, the fused kernels and
 the Lava Processes. Everything works alike on numpy arrays and torch tensors, and importing it does not load torch.
@@ -48,11 +51,12 @@ def sign(x: Array) -> Array:
     return signs
 
 
-def metaplastic_update(hidden: Array, step: Array, f: Consolidation) -> Array:
-    """The hidden weights after one step: h - u*f(h) if sign(h)*u > 0, else h - u.
+def metaplastic_update(hidden: Array, step: Array, f: Consolidation, grow: Consolidation | None = None) -> Array:
+    """The hidden weights after one step: h - u*f(h) if sign(h)*u > 0, else h - u*grow(h).
 
     hidden: h, any shape. step: u, what an ordinary optimizer would subtract (learning rate included), of the same
-    kind, shape and dtype. f: the consolidation function. Returns a new array and changes neither argument.
+    kind, shape and dtype. f: the consolidation function of shrinking steps; grow: that of growing ones, by default 1.
+    Returns a new array and changes neither argument.
 
     Raises TypeError if hidden and step differ in kind or dtype, ValueError if they differ in shape.
     """
@@ -65,7 +69,8 @@ def metaplastic_update(hidden: Array, step: Array, f: Consolidation) -> Array:
     if hidden.shape != step.shape:
         raise ValueError(f"hidden and step must have one shape, not {tuple(hidden.shape)} and {tuple(step.shape)}")
     shrinks = sign(hidden) * step > 0
-    updated: Array = hidden - xp.where(shrinks, step * f(hidden), step)
+    growing = step if grow is None else step * grow(hidden)
+    updated: Array = hidden - xp.where(shrinks, step * f(hidden), growing)
     return updated
 
 
@@ -73,7 +78,7 @@ UNREGISTERED = "unregistered"  # the kind of a function that cannot be made agai
 
 
 class Consolidation(ABC):
-    """A consolidation function f: hidden weight -> share of a shrinking step that is taken.
+    """A consolidation function f: hidden weight -> share of a shrinking step that is taken; as g, of a growing one.
 
     Every f is even, 1 at h = 0, never increases with |h|, and stays in [0, 1]. It sees only |h|: a new one is a
     frozen dataclass that has a `kind`, checks its parameters when it is made, and computes f from |h| in `_of`.
@@ -237,6 +242,40 @@ class Quadratic(Consolidation):
 
 
 @dataclass(frozen=True)
+class Towards(Consolidation):
+    """f(h) = floor + (1 - floor) * max(0, 1 - |h|/T)**power. Falls towards a floor, which keeps a weight able to move.
+
+    For growing steps as for shrinking ones. With floor 0 and power 1 it is Linear.
+
+    T: range of the hidden weight, in units of h, 1e-15 to 1e15. floor: the share that is left from |h| = T on, 0 to 1.
+    power: 0.1 to 100; above 1 the gate closes earlier.
+    """
+
+    T: float
+    floor: float = 0.0
+    power: float = 1.0
+    kind: ClassVar[str] = "towards"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "T", _number("T", self.T))
+        for name, low, high in (("floor", 0.0, 1.0), ("power", 0.1, 100.0)):
+            value = getattr(self, name)
+            number = 0.0 if value == 0 else _number(name, value)
+            if not low <= number <= high:
+                raise ValueError(f"{name} must be from {low:g} to {high:g}, not {number:g}")
+            object.__setattr__(self, name, number)
+
+    @property
+    def is_plain(self) -> bool:
+        return self.floor == 1
+
+    def _of(self, distance: Any, xp: Any) -> Any:
+        left = (1.0 - xp.clip(distance / self.T, 0.0, 1.0)) ** self.power
+        # From 1 down, so that it is exactly 1 at 0.
+        return xp.clip(1.0 - (1.0 - self.floor) * (1.0 - left), 0.0, 1.0)
+
+
+@dataclass(frozen=True)
 class Table(Consolidation):
     """f(h) by straight lines between measured values; beyond the last point, its value. For a device's own curve.
 
@@ -302,7 +341,7 @@ class PlainFunction(Consolidation):
         )
 
 
-BUILT_IN: tuple[type[Consolidation], ...] = (Constant, Tanh2, Exponential, Linear, Quadratic, Table)
+BUILT_IN: tuple[type[Consolidation], ...] = (Constant, Tanh2, Exponential, Linear, Quadratic, Towards, Table)
 """The functions that compiled forms may know. They know them by their exact type: a subclass computes otherwise."""
 
 CONSOLIDATIONS: dict[str, type[Consolidation]] = {function.kind: function for function in BUILT_IN}

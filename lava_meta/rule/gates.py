@@ -8,6 +8,9 @@
     on-line, integers: compiled.fixed, device  every function, as a table of 8-bit gates
     learning engine: rule.lowering             linear, quadratic     the nearest of these, or a refusal
 
+A gate of growing steps (`grow` of an `OnlineRule`) is computed on-line only, in integers and in floating point;
+devices and the learning engine refuse it by name, and optimizers have no argument for it.
+
 A function is known by its exact type. A subclass may compute something else, so it is any other function, as are those
 of the user's own. `tests/rule/test_gates.py` holds each form to the equations for each function.
 """

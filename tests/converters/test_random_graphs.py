@@ -125,7 +125,7 @@ def check(program: list[tuple[int, int, int]], seed: int) -> None:
     assert all(np.array_equal(fast[name], every[name]) for name in every)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(programs, st.integers(0, 2**31 - 1))
 def test_random_graphs(program: list[tuple[int, int, int]], seed: int) -> None:
     check(program, seed)

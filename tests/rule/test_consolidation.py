@@ -29,6 +29,7 @@ from lava_meta.rule import (
     Quadratic,
     Table,
     Tanh2,
+    Towards,
     as_consolidation,
     consolidation_from_dict,
     metaplastic_update,
@@ -46,6 +47,9 @@ FUNCTIONS = [
     Linear(2.0),
     Linear(127),
     Quadratic(0.3),
+    Towards(2.0),
+    Towards(0.3, floor=0.1, power=2.0),
+    Towards(1.0, floor=0.02, power=1.5),
     Table([0.0, 0.1, 1.0, 3.0], [1.0, 0.7, 0.7, 0.05]),
 ]
 every_function = pytest.mark.parametrize("f", FUNCTIONS, ids=repr)
@@ -66,6 +70,9 @@ def equation(f: Consolidation, h: float) -> float:
             return float(max(Decimal(0), 1 - a / Decimal(f.T)))
         if isinstance(f, Quadratic):
             return float(max(Decimal(0), 1 - (a / Decimal(f.T)) ** 2))
+        if isinstance(f, Towards):
+            left = max(Decimal(0), 1 - a / Decimal(f.T)) ** Decimal(f.power)
+            return float(Decimal(f.floor) + (1 - Decimal(f.floor)) * left)
         if isinstance(f, Table):
             return float(np.interp(float(a), f.points, f.values))
         return 1.0
@@ -137,12 +144,12 @@ def test_never_above_one_close_to_zero(f: Consolidation) -> None:
 @every_function
 @every_dtype
 def test_numpy_and_torch_agree(f: Consolidation, dtype: Any) -> None:
-    """To the last places: only exp, which each library rounds in its own way, can differ."""
+    """To the last places: only exp and powers, which each library rounds in its own way, can differ."""
     h = ladder(dtype)
     ours, theirs = f(h), f(torch.from_numpy(h)).numpy()
     normal = np.maximum(np.abs(ours), np.finfo(dtype).tiny)  # torch's vector exp may flush denormals
     ulps = np.abs(ours - theirs) / np.spacing(normal)
-    assert ulps.max() <= (4 if isinstance(f, Tanh2 | Exponential) else 0)
+    assert ulps.max() <= (4 if isinstance(f, Tanh2 | Exponential | Towards) else 0)
 
 
 @every_function
@@ -251,6 +258,18 @@ def test_functions_are_immutable_and_compare_by_value(f: Consolidation) -> None:
     for name in [field.name for field in dataclasses.fields(f)] or ["anything"]:  # type: ignore[arg-type]
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(f, name, 2.0)
+
+
+def test_towards_a_floor_ends_there_and_begins_as_linear_does() -> None:
+    h = np.linspace(0, 2, 201)
+    np.testing.assert_allclose(Towards(1.0, floor=0.1)(h[100:]), 0.1)
+    np.testing.assert_allclose(Towards(1.0)(h), Linear(1.0)(h), atol=1e-15)
+
+
+@pytest.mark.parametrize(("floor", "power"), [(-0.1, 1), (1.1, 1), (0.1, 0), (0.1, 200)])
+def test_a_floor_or_a_power_out_of_range(floor: float, power: float) -> None:
+    with pytest.raises(ValueError, match=r"floor|power"):
+        Towards(1.0, floor, power)
 
 
 @every_function
@@ -486,6 +505,32 @@ def test_the_update_mirrors(pair: tuple[np.ndarray, np.ndarray], f: Consolidatio
     np.testing.assert_array_equal(
         metaplastic_update(-hidden, -step, f), np.negative(metaplastic_update(hidden, step, f))
     )
+
+
+@repeatable
+@given(weights_and_steps(), functions, functions)
+def test_growing_steps_have_a_gate_of_their_own(
+    pair: tuple[np.ndarray, np.ndarray], f: Consolidation, grow: Consolidation
+) -> None:
+    """Element by element: the sign with +1 at 0 says which of the two gates a step goes through."""
+    hidden, step = pair
+    updated = metaplastic_update(hidden, step, f, grow)
+    for h, u, result, small, large in zip(hidden, step, updated, f(hidden), grow(hidden), strict=True):
+        assert result == h - u * (small if (u > 0 and h >= 0) or (u < 0 and h < 0) else large)
+
+
+def test_noise_has_a_steady_state_between_two_gates_and_none_without_the_second() -> None:
+    """10,000 steps of pure noise: with one gate all weights end at the limit, with two they spread below it."""
+    generator = np.random.default_rng(0)
+    shrink = Towards(1.0, floor=0.1)
+    ends = {}
+    for grow in (None, shrink):
+        hidden = np.zeros(2000)
+        for _ in range(10_000):
+            hidden = metaplastic_update(hidden, generator.normal(0, 0.02, 2000), shrink, grow).clip(-1, 1)
+        ends[grow] = np.abs(hidden)
+    assert (ends[None] > 0.9).mean() > 0.7
+    assert (ends[shrink] > 0.9).mean() < 0.5
 
 
 @every_function

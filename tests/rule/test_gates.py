@@ -13,6 +13,7 @@ from own_function import Soft
 from torch import nn
 
 from lava_meta.nn import mark_binary
+from lava_meta.online_learning.device import Device
 from lava_meta.online_learning.forms import make_layer
 from lava_meta.online_learning.reference import initial_state
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule
@@ -27,6 +28,8 @@ from lava_meta.rule import (
     Quadratic,
     Table,
     Tanh2,
+    Towards,
+    metaplastic_update,
 )
 from lava_meta.rule.gates import closed_form, is_polynomial
 from lava_meta.rule.lowering import lower
@@ -60,6 +63,15 @@ CASES = {
     "exponential": Case(Exponential(3.0), lambda a: np.exp(-3 * a), True, True, True, True, False),
     "linear": Case(Linear(1.0), lambda a: np.maximum(0, 1 - a), *ALL),
     "quadratic": Case(Quadratic(1.0), lambda a: np.maximum(0, 1 - a**2), *ALL),
+    "towards": Case(
+        Towards(1.0, floor=0.005, power=2.0),
+        lambda a: 0.005 + 0.995 * np.maximum(0, 1 - a) ** 2,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ),
     "table": Case(
         Table([0, 0.5, 1], [1, 0.3, 0.0]),
         lambda a: np.interp(a, [0, 0.5, 1], [1, 0.3, 0.0]),
@@ -122,9 +134,9 @@ def test_cuda_graphs(case: Case) -> None:
     assert MetaplasticSGD([hidden], 0.1, consolidation=case.f).can_be_captured is case.captured
 
 
-def layer_of(case: Case, precision: Any, compiled: bool, limit: float) -> Any:
+def layer_of(case: Case, precision: Any, compiled: bool, limit: float, grow: Consolidation | None = None) -> Any:
     """A readout of 50 units and 40 inputs whose limit is `limit`; f is of |h| / limit."""
-    rule = OnlineRule(lr=1.0, consolidation=case.f, readout_limit=limit)
+    rule = OnlineRule(lr=1.0, consolidation=case.f, grow=grow, readout_limit=limit)
     settings = LayerSettings(40, 50, readout=True, precision=precision, rule=rule)
     return make_layer(settings, initial_state(settings, np.random.default_rng(0)), compiled=compiled)
 
@@ -161,6 +173,55 @@ def test_online_in_integers(case: Case, limit: float) -> None:
         layer.backward(np.linspace(-127, 127, 50).astype(np.int32)[None])
     assert not np.array_equal(layers[0].hidden, (50 * h).astype(np.int16))
     np.testing.assert_array_equal(layers[0].hidden, layers[1].hidden)
+
+
+@every_case
+@pytest.mark.parametrize("compiled", [False, True])
+def test_growing_steps_online(case: Case, compiled: bool) -> None:
+    """As `metaplastic_update` declares them; in integers within a level, which rounding adds or takes."""
+    grow = Towards(1.0, floor=0.1)
+    h, _ = weights_and_steps()
+    h = h.clip(-0.9, 0.9)
+    amount = np.linspace(-0.5, 0.5, 50).astype(np.float32)
+    expected = metaplastic_update(h, np.broadcast_to(-amount, h.shape).copy(), case.f, grow).clip(-1, 1)
+    layer = layer_of(case, "float", compiled, 1.0, grow)
+    layer.hidden[:] = h
+    layer.refresh()
+    layer._step_synapses(np.ones(40, np.int16), amount)
+    np.testing.assert_allclose(layer.hidden, expected, rtol=1e-5, atol=1e-6)
+
+    fixed = layer_of(case, 8, compiled, 1.0, grow)
+    fixed.hidden[:] = np.rint(127 * h)
+    fixed.refresh()
+    fixed._step_synapses(np.ones(40, np.int16), np.rint(amount * 127 * 2**16).astype(np.int32))
+    np.testing.assert_allclose(fixed.hidden / 127, expected, atol=2.6 / 127)
+
+
+def test_growing_steps_in_integers_are_the_same_compiled() -> None:
+    layers = [layer_of(CASES["tanh2"], 8, compiled, 0.5, Towards(1.0, floor=0.1)) for compiled in (False, True)]
+    for _ in range(20):
+        for layer in layers:
+            layer.forward(np.ones((1, 40), np.int16))
+            layer.backward(np.linspace(-127, 127, 50).astype(np.int32)[None])
+    np.testing.assert_array_equal(layers[0].hidden, layers[1].hidden)
+    assert len(np.unique(layers[0].hidden)) > 20
+
+
+def test_a_grow_gate_goes_through_the_record_of_a_rule() -> None:
+    rule = OnlineRule(grow=Towards(1.0, floor=0.1))
+    assert OnlineRule.from_dict(rule.to_dict()) == rule
+    assert OnlineRule.from_dict(OnlineRule().to_dict()) == OnlineRule()
+    old = OnlineRule().to_dict()
+    del old["grow"]
+    assert OnlineRule.from_dict(old).grow is None
+
+
+@pytest.mark.parametrize(
+    ("where", "message"), [({"device": Device()}, "soft_bounds"), ({"engine_steps": 5, "precision": 9}, "engine")]
+)
+def test_forms_that_have_no_gate_of_growing_steps_say_so(where: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"{message}.*grow, Towards\(T=1.0, floor=0.1"):
+        LayerSettings(10, 5, readout=True, rule=OnlineRule(grow=Towards(1.0, floor=0.1)), **where)
 
 
 @every_case

@@ -762,6 +762,96 @@ class Functional(nn.Module):
         return torch.tanh(x / 10) @ self.w3.t()
 
 
+class LayerNormed(nn.Module):
+    """Norms over the features of each token, and a residual: a block of a binary transformer without its attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm1, self.norm2 = nn.Linear(16, 12), nn.LayerNorm(12), nn.LayerNorm(12)
+        self.up, self.down, self.head = nn.Linear(12, 24), nn.Linear(24, 12), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x.reshape(-1, 4, 16))
+        y = F.linear(signed(self.norm1(x)), signed(self.up.weight), self.up.bias)
+        x = x + F.linear(signed(y), signed(self.down.weight), self.down.bias)
+        return self.head(signed(self.norm2(x)).mean(1))
+
+
+class GroupNormed(nn.Module):
+    """Norms over groups of channels of each image; edges that wrap round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm1, self.norm2 = nn.Conv2d(1, 8, 3), nn.GroupNorm(2, 8), nn.InstanceNorm2d(8, affine=True)
+        self.conv, self.fc = nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular", bias=False), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = signed(self.norm1(self.first(x)))
+        x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="circular"), signed(self.conv.weight))
+        return self.fc(F.relu(self.norm2(x)).amax((2, 3)))
+
+
+class Recurrent(nn.Module):
+    """A binary recurrent layer, unrolled over the rows of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.norm, self.fc = nn.Linear(8 + 12, 12), nn.BatchNorm1d(12), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.ones(x.shape[0], 12)
+        for row in range(x.shape[2]):
+            inputs = torch.cat([signed(x[:, 0, row]), h], dim=1)
+            h = signed(self.norm(F.linear(inputs, signed(self.cell.weight), self.cell.bias)))
+        return self.fc(h)
+
+
+class Bases(nn.Module):
+    """Several binary activations and weights instead of one, summed with factors of their own (ABC-Net)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.bn, self.conv, self.fc = (
+            nn.Conv2d(1, 6, 3),
+            nn.BatchNorm2d(6),
+            nn.Conv2d(6, 6, 3),
+            nn.Linear(6, 5),
+        )
+        self.alphas, self.betas, self.shifts = (
+            nn.Parameter(torch.rand(3)),
+            nn.Parameter(torch.rand(2)),
+            nn.Parameter(torch.randn(2) * 0.5),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.first(x))
+        w, total = self.conv.weight, 0
+        spread = w.std()
+        for beta, shift in zip(self.betas, self.shifts, strict=True):
+            bits = signed((x + shift).clamp(0, 1) - 0.5)
+            total = total + beta * sum(
+                alpha * F.conv2d(bits, signed(w - w.mean() + u * spread))
+                for alpha, u in zip(self.alphas, (-1, 0, 1), strict=True)
+            )
+        return self.fc(F.relu(total).mean((2, 3)))
+
+
+class Unfolded(nn.Module):
+    """A convolution as a matrix product with unfolded windows; parts of a tensor are written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.norm, self.fc = nn.Parameter(torch.randn(8, 9)), nn.BatchNorm2d(8), nn.Linear(128, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = F.unfold(x, 3, stride=2, padding=1)
+        y = self.norm((signed(self.weight) @ windows).view(x.size(0), 8, 4, 4))
+        y = signed(y)
+        y[:, ::2] = 2 * y[:, ::2]
+        y[:, :, 0] += 1
+        return self.fc(y.flatten(1))
+
+
 SMALL, IMAGE, COLOURS = (1, 8, 8), (1, 10, 10), (3, 12, 12)
 _COLOUR8 = (3, 8, 8)
 
@@ -800,6 +890,11 @@ FORMS: dict[str, Form] = {
     "parametrized": Form("weights by torch.nn.utils.parametrize", parametrized, SMALL),
     "data parallel": Form("wrapped in nn.DataParallel", lambda: nn.DataParallel(PaperDense()), SMALL),
     "raw levels": Form("divides by 255 itself, mean pooling before the sign", RawLevels, SMALL, {}),
+    "layer norm": Form("norms of each token, residual", LayerNormed, SMALL),
+    "group norm": Form("norms of each image, edges that wrap", GroupNormed, SMALL),
+    "recurrent": Form("unrolled over time, first value constant", Recurrent, SMALL),
+    "ABC-Net": Form("several binary bases", Bases, SMALL),
+    "unfolded": Form("unfold and matrix product, parts written", Unfolded, SMALL),
     "functional": Form("bare parameters, reflected edges, maximum of paths", Functional, SMALL),
 }
 

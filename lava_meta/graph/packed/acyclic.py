@@ -188,7 +188,7 @@ def _shared(array: NDArray[Any], shape: Shape, channels: bool = True) -> NDArray
         moved = np.broadcast_to(moved, (len(moved), rows, columns, moved.shape[3]))
     if channels:
         moved = np.broadcast_to(moved, (*moved.shape[:3], width))
-    return np.ascontiguousarray(moved).reshape(len(moved), -1, moved.shape[3])
+    return np.ascontiguousarray(moved).reshape(len(moved), moved.shape[1] * moved.shape[2], moved.shape[3])
 
 
 def _only_signs(node: Threshold) -> bool:

@@ -67,8 +67,8 @@ def _down(hidden: Any, d: Any, shift: int, out: Any) -> None:
 
 
 @njit(
-    "void(int16[:, ::1], int32[::1], int16[::1], int32[::1], int32[::1], int32[::1], boolean, int64, int64, int64, "
-    "int64, int64)",
+    "void(int16[:, ::1], int32[::1], int16[::1], int32[::1], int32[::1], boolean, int32[::1], boolean, int64, int64, "
+    "int64, int64, int64)",
     cache=True,
     nogil=True,
 )
@@ -78,6 +78,7 @@ def _update(
     x: Any,
     amount: Any,
     gates: Any,
+    growing: bool,
     forgets: Any,
     forgetting: bool,
     limit: int,
@@ -86,8 +87,12 @@ def _update(
     bits: int,
     level_bits: int,
 ) -> None:
-    """The step of every synapse whose input is active, and the sums of binary weights that follow."""
+    """The step of every synapse whose input is active, and the sums of binary weights that follow.
+
+    gates: 256 f for |h| = 0 .. limit; with `growing`, behind it the same of growing steps.
+    """
     units = hidden.shape[1]
+    behind = np.int32(gates.shape[0] // 2)
     top, low = np.int32(limit), np.int32(-limit)
     fraction = np.int32(bits)
     shift = np.uint32(32 - bits)
@@ -110,9 +115,14 @@ def _update(
         base = _mix(np.uint32(key + np.uint32(j)))
         # Three loops, since LLVM makes vectors of the first and the last but not of a look-up in a table. h and the
         # step differ in sign where the step shrinks |h|; elsewhere the place in the table is 0, and f(0) = 1.
-        for k in range(units):
-            h = np.int32(row[k])
-            gate[k] = np.int32(abs(h) & np.int32(np.int32(h ^ moved[k]) >> _SIGN))
+        if growing:
+            for k in range(units):
+                h = np.int32(row[k])
+                gate[k] = np.int32(abs(h) + np.int32(behind & ~np.int32(np.int32(h ^ moved[k]) >> _SIGN)))
+        else:
+            for k in range(units):
+                h = np.int32(row[k])
+                gate[k] = np.int32(abs(h) & np.int32(np.int32(h ^ moved[k]) >> _SIGN))
         for k in range(units):
             gate[k] = gates[np.uint32(gate[k])]
         if forgetting:
@@ -192,6 +202,11 @@ class CompiledLayer(FixedLayer):
 
     form = CompiledNeurons
 
+    def refresh(self) -> None:
+        super().refresh()
+        grows = self.settings.rule.grow is not None
+        self._both_gates = np.concatenate([self._gates, self._growing]) if grows else self._gates
+
     def forward(self, x: NDArray[Any]) -> NDArray[Any]:
         return super().forward(np.ascontiguousarray(x, np.int16))
 
@@ -211,7 +226,8 @@ class CompiledLayer(FixedLayer):
             self.balance,
             x,
             amount,
-            self._gates,
+            self._both_gates,
+            s.rule.grow is not None,
             self._forgets,
             s.rule.memory is not None,
             s.limit_levels,

@@ -1,0 +1,56 @@
+"""The table of docs/forms.md, from the forms and what they convert to. Run as a script, it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from published_forms import FORMS, made
+
+from lava_meta.converters.acyclic import to_acyclic
+from lava_meta.graph.nodes import Curve, Multiply, Node
+
+PAGE = Path(__file__).parents[2] / "docs" / "forms.md"
+TEXT = """# Forms of networks that convert
+
+`lava_meta.convert` takes any acyclic network of binary, few-bit and real layers as it is written: the model runs once,
+and what it does to its input becomes a graph of nodes that compute with integers (`lava_meta.graph.nodes`). The table
+is generated from the tests (`tests/support/published_forms.py`), where each form is converted and compared with PyTorch
+in float64.
+
+*Exact*: every node decides as the model in float64 does, except where a sum lies within float64's own rounding of a
+threshold. *Bounded*: real values between layers are integers with 40 binary digits behind the point; the bound of their
+error is carried along, and signs within it of a threshold are counted as ties. `net.parity` says for each node what was
+compared, what differs, what ties, and the bounds.
+
+All forms run in numpy (`net.graph`), in the compiled kernels (`backend="kernels"`) and in Lava as one Process
+(`net.predict`), with equal integers; they save and load. The report, the bundle, NIR and Lava's stock Processes take
+chains of binary layers (`net.graph` is a `BinaryGraph` then); a graph with other nodes is refused there by the name of
+its first such node.
+
+"""
+
+
+def table() -> str:
+    """The page."""
+    lines = ["| form | what it has | shape of an image | nodes | result |", "| --- | --- | --- | --- | --- |"]
+    for name, form in FORMS.items():
+        model, options = made(name)
+        graph = to_acyclic(model, **options).lowered.graph
+        bounded = any(isinstance(node, Multiply) or _rounds(node) for node in graph.nodes.values())
+        kinds = ", ".join(sorted({node.kind for node in graph.nodes.values()}))
+        shape = "x".join(map(str, form.shape))
+        lines.append(f"| {name} | {form.kind} | {shape} | {kinds} | {'bounded' if bounded else 'exact'} |")
+    return TEXT + "\n".join(lines) + "\n"
+
+
+def _rounds(node: Node) -> bool:
+    """Whether a node is a stream that is rounded; one that turns integers round is not."""
+    if not isinstance(node, Curve):
+        return False
+    numbers = np.concatenate([node.slope.reshape(-1), node.intercept.reshape(-1)])
+    return not bool((numbers == np.rint(numbers)).all())
+
+
+if __name__ == "__main__":
+    PAGE.write_text(table(), encoding="utf-8")
