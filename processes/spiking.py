@@ -29,6 +29,36 @@ def stream_spikes(
     delay = max(delays.values())
     inlet = Ring((lanes, graph.n_in), np.int32)
     outlets = {name: Ring((lanes, layer.n_out), np.uint8) for name, layer in graph.named_layers() if name in names}
+    source = _wired(graph, inlet, outlets, steps, stock=stock)
+    # Every step is awaited by all models, so a channel never holds more than one frame.
+    config = Loihi2SimCfg(select_tag="fixed_pt" if stock else form, select_sub_proc_model=stock)
+    with Supervised(source, config, timeout, {"pypy_channel_size": 2}) as run:
+        moments = [(start, step) for start in range(0, total, lanes) for step in range(steps)]
+        moments += moments[-1:] * delay  # what enters while the last answers are on their way does not matter
+        run.start(len(moments))
+        sent = 0
+        spikes: dict[str, list[np.ndarray]] = {name: [] for name in outlets}
+        for now in range(len(moments)):
+            # As many frames are on their way as the rings have slots, so that no ring is ever full.
+            while sent < min(len(moments), now + inlet.slots):
+                begin, moment = moments[sent]
+                inlet.put(frames[moment, begin : begin + lanes], run.check)
+                sent += 1
+            for name, ring in outlets.items():
+                answer = ring.get(run.check)
+                if now >= delays[name]:
+                    spikes[name].append(answer)
+            answered = now - delay + 1
+            if answered > 0 and answered % steps == 0:
+                count = total - (answered // steps - 1) * lanes
+                yield {name: np.stack(answers[:steps])[:, :count] for name, answers in spikes.items()}
+                spikes = {name: answers[steps:] for name, answers in spikes.items()}
+        run.wait()
+
+
+def _wired(graph: SpikingGraph, inlet: Ring, outlets: dict[str, Ring], steps: int, *, stock: bool) -> Source:
+    """The layers' Processes between a source and the sinks of the wanted ones; the source stands for all of them."""
+    lanes = inlet.shape[0]
     with loggers_unchanged():
         source = Source(ring=inlet, name="frames")
         port = source.s_out
@@ -39,27 +69,4 @@ def stream_spikes(
             if name in outlets:
                 process.s_out.connect(Sink(ring=outlets[name], name=f"{name} sink").a_in)
             port, first = process.s_out, {}
-    # Every step is awaited by all models, so a channel never holds more than one frame.
-    config = Loihi2SimCfg(select_tag="fixed_pt" if stock else form, select_sub_proc_model=stock)
-    with Supervised(source, config, timeout, {"pypy_channel_size": 2}) as run:
-        starts = range(0, total, lanes)
-        moments = [(start, step) for start in starts for step in range(steps)]
-        run.start(len(moments) + delay)
-        sent = 0
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in outlets}
-        for now in range(len(moments) + delay):
-            # As many frames are on their way as the rings have slots, so that no ring is ever full.
-            while sent < min(len(moments) + delay, now + inlet.slots):
-                begin, moment = moments[min(sent, len(moments) - 1)]
-                inlet.put(frames[moment, begin : begin + lanes], run.check)
-                sent += 1
-            for name, ring in outlets.items():
-                spikes = ring.get(run.check)
-                if now >= delays[name]:
-                    parts[name].append(spikes)
-            answered = now - delay + 1
-            if answered > 0 and answered % steps == 0:
-                count = total - (answered // steps - 1) * lanes
-                yield {name: np.stack(part[:steps])[:, :count] for name, part in parts.items()}
-                parts = {name: part[steps:] for name, part in parts.items()}
-        run.wait()
+    return source
