@@ -26,7 +26,7 @@ from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import READOUT, AcyclicGraph
 from lava_meta.graph.nodes import Threshold
 
-_VALUES = 2**22  # of the images that are compared, at most, beside a few images
+_VALUES = 2**20  # of the widest node of the images that are compared, at most, beside a few images
 
 
 @dataclass
