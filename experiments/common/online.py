@@ -25,7 +25,7 @@ from lava_meta.online_learning.history import Probe
 from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import BLUE, VERMILION, task_styles
-from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Tanh2
+from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Tanh2, Towards
 from lava_meta.training.metrics import task_name
 
 GATES: dict[str, Callable[[float], Consolidation]] = {
@@ -33,6 +33,8 @@ GATES: dict[str, Callable[[float], Consolidation]] = {
     "quadratic": Quadratic,
     "exponential": Exponential,
     "tanh2": Tanh2,
+    "squared": lambda T: Towards(T, power=2.0),
+    "floor": lambda floor: Towards(1.0, floor=floor),
     "none": lambda _: Constant(),
 }
 
@@ -51,8 +53,15 @@ class OnlineSettings(Settings):
     hidden: Several[PositiveInt] = (512,)
     lr: float = 0.005
     bits: OrNone[int] = 8  # of a hidden weight; None is floating point
-    gate: Literal["linear", "quadratic", "exponential", "tanh2", "none"] = "linear"
-    gate_at: float = 1.0  # T of linear and quadratic, m of the others, in units of the limit
+    gate: Literal["linear", "quadratic", "exponential", "tanh2", "squared", "floor", "none"] = "linear"
+    gate_at: float = (
+        1.0  # T of linear, quadratic and squared, m of exponential and tanh2, in units of the limit; the floor
+    )
+    grow: OrNone[float] = None  # floor of a linear gate of growing steps; None takes them whole
+    activation: Literal["signs", "spikes"] = "signs"
+    kappa: float = 1.2  # threshold of spikes, in mean deviations
+    temperature: OrNone[float] = None  # of the softmax; None: the root of the readout's inputs
+    class_rate: float = 0.0  # at which class neurons follow how often their class comes
     memory: OrNone[int] = None  # images of an active input after which a synapse has forgotten
     centring: bool = True
     thresholds: Literal["balanced", "homeostatic"] = "balanced"
@@ -76,6 +85,11 @@ class OnlineSettings(Settings):
             thresholds=self.thresholds,
             error=self.error,
             memory=self.memory,
+            grow=None if self.grow is None else Towards(1.0, floor=self.grow),
+            activation=self.activation,
+            kappa=self.kappa,
+            temperature=self.temperature,
+            class_rate=self.class_rate,
         )
 
     def learner_settings(self, seed: int) -> dict[str, Any]:

@@ -97,7 +97,16 @@ class LocalEngine:
         self.lanes = lanes
         self._front = None if network.front is None else network.front.signs(compiled=compiled)
         last = network.settings[-1]
-        self.error = ClassError(last.rule.error, last.n_out, last.n_in, last.precision, last.rule.dead_zone)
+        self.error = ClassError(
+            last.rule.error,
+            last.n_out,
+            last.n_in,
+            last.precision,
+            last.rule.dead_zone,
+            temperature=last.rule.temperature,
+            class_rate=last.rule.class_rate,
+            trace=network.states[-1]["trace"],
+        )
 
     def learn(self, x: NDArray[Any], labels: NDArray[Any]) -> int:
         right = 0
@@ -112,6 +121,11 @@ class LocalEngine:
         for layer in self.layers:
             x = layer.forward(x)
         return x
+
+    def classes(self, x: NDArray[Any]) -> NDArray[np.int64]:
+        """Classes int64 (n,) of inputs (n, n_in), without learning: those of the largest sums."""
+        found = [self.forward(x[start : start + SNAPSHOT]).argmax(axis=1) for start in range(0, len(x), SNAPSHOT)]
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
 
     def step(self, x: NDArray[Any], labels: NDArray[Any]) -> int:
         """Learn one group of images at once: all see the same weights, then their steps are taken in order.

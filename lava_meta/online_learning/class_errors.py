@@ -1,13 +1,19 @@
 """What the readout got wrong: one signed error per class, from its integer sums and the label.
 
-z_c = v_c / sqrt(n), n the readout's inputs; y the label. Every kind exists in floating point and, with 1.0 = 128 and
-errors clamped to +-127 (8 bits), in integers:
+z_c = v_c / T, T the temperature, by default sqrt(n), n the readout's inputs; y the label. Every kind exists in floating
+point and, with 1.0 = 128 and errors clamped to +-127 (8 bits), in integers:
 
     softmax   e_c = exp(z_c) / sum_k exp(z_k) - [c = y];  0 where |e_c| is below the dead zone
               integers: exp from a table over the whole-number difference to the largest sum, 15 bits; one division
               a class, rounded to nearest
-    margin    e = +1 for the strongest rival and -1 for the label, where its sum does not lead by sqrt(n)
+    margin    e = +1 for the strongest rival and -1 for the label, where its sum does not lead by T
     ternary   the sign of the softmax error where it is at least 1/4, else 0
+
+Class neurons that know how often their class came lately keep a trace of it, and the error is that of z + log q: a
+class that does not come is not expected, so nobody learns that it is absent. At test z alone decides.
+
+    q_c += class_rate (1[c = y] - q_c)       after the error; 16 fraction bits
+    log q                                    integers: T log q, whole, from a table over the upper 12 bits of q
 """
 
 from __future__ import annotations
@@ -18,28 +24,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.online_learning.settings import ERROR_ONE, ERRORS, Precision
+from lava_meta.online_learning.settings import CLASS_BITS, ERROR_ONE, ERRORS, Precision
 
 _EXP_BITS = 15
+_LOG_BITS = 12  # of q, that the table of logarithms sees
 _ONE = ERROR_ONE - 1  # the largest error in 8 bits
 
 
 class ClassError:
     """`error(sums, labels)`: int sums (lanes, classes) and labels (lanes,) -> errors (lanes, classes).
 
-    int32 in fixed point (`precision` a number of bits), float32 else. Raises ValueError for an unknown kind, and, when
-    called, for a label that is no class.
+    int32 in fixed point (`precision` a number of bits), float32 else. trace (classes,): q, which changes in place.
+    Raises ValueError for an unknown kind, and, when called, for a label that is no class.
     """
 
-    def __init__(self, kind: str, classes: int, inputs: int, precision: Precision = 8, dead_zone: float = 0.02) -> None:
+    def __init__(
+        self,
+        kind: str,
+        classes: int,
+        inputs: int,
+        precision: Precision = 8,
+        dead_zone: float = 0.02,
+        *,
+        temperature: float | None = None,
+        class_rate: float = 0.0,
+        trace: NDArray[Any] | None = None,
+    ) -> None:
         if kind not in ERRORS:
             raise ValueError(f"error is {kind!r}; choose one of {', '.join(ERRORS)}")
         if classes < 2:
             raise ValueError(f"an error needs at least two classes, not {classes}")
         self.kind, self.classes, self.fixed = kind, classes, precision != "float"
         self._dead_zone = round(dead_zone * ERROR_ONE) if self.fixed else dead_zone
-        self._root = math.sqrt(inputs)
-        self._margin = round(self._root)
+        self._root = math.sqrt(inputs) if temperature is None else temperature
+        self._margin = max(1, round(self._root))
+        self._class_rate, self._trace = class_rate, trace
+        if class_rate and trace is None:
+            raise ValueError(f"class_rate is {class_rate}, so the class neurons need a trace of their own")
+        upper = np.maximum(np.arange(2**_LOG_BITS + 1), 0.5) / 2**_LOG_BITS
+        self._logarithms = np.rint(self._root * np.log(upper)).astype(np.int64)
         # Beyond this difference the 15-bit exponential is 0.
         differences = np.arange(math.ceil(self._root * (_EXP_BITS + 1) * math.log(2)) + 1)
         self._exp = np.rint(2**_EXP_BITS * np.exp(-differences / self._root)).astype(np.int64)
@@ -51,14 +74,40 @@ class ClassError:
                 f"labels run from {low} to {high}; with {self.classes} classes they lie in 0..{self.classes - 1}"
             )
         form = self._margin_error if self.kind == "margin" else self._softmax
-        error = form(sums, labels, np.arange(len(sums)))
+        error = form(self._expected(sums), labels, np.arange(len(sums)))
+        self._follow(labels)
         if self.kind == "ternary":
             one, least = (_ONE, ERROR_ONE // 4) if self.fixed else (1, 0.25)
             error = one * np.sign(error) * (np.abs(error) >= least)
         return error.astype(np.int32 if self.fixed else np.float32)
 
+    def _expected(self, sums: NDArray[Any]) -> NDArray[Any]:
+        """Sums plus T log q."""
+        if not self._class_rate:
+            return sums.astype(np.int64)
+        assert self._trace is not None
+        if self.fixed:
+            expected: NDArray[Any] = sums + self._logarithms[self._trace >> CLASS_BITS - _LOG_BITS]
+            return expected
+        least = 0.5 ** (_LOG_BITS + 1)  # as in the table
+        real: NDArray[Any] = sums + self._root * np.log(np.maximum(self._trace.astype(np.float64), least))
+        return real
+
+    def _follow(self, labels: NDArray[Any]) -> None:
+        """Let q follow the labels, one after the other."""
+        if not self._class_rate:
+            return
+        assert self._trace is not None
+        one = 1 << CLASS_BITS if self.fixed else 1
+        for label in labels:
+            change = one * (np.arange(self.classes) == label) - self._trace
+            if self.fixed:
+                self._trace += (round(self._class_rate * one) * change.astype(np.int64) >> CLASS_BITS).astype(np.int32)
+            else:
+                self._trace += np.float32(self._class_rate) * change
+
     def _softmax(self, sums: NDArray[Any], labels: NDArray[Any], lanes: NDArray[Any]) -> NDArray[Any]:
-        below = sums.max(axis=1, keepdims=True).astype(np.int64) - sums
+        below = sums.max(axis=1, keepdims=True) - sums
         if self.fixed:
             exponentials = self._exp[np.minimum(below, len(self._exp) - 1)]
             total = exponentials.sum(axis=1, keepdims=True)
@@ -73,7 +122,7 @@ class ClassError:
         return error
 
     def _margin_error(self, sums: NDArray[Any], labels: NDArray[Any], lanes: NDArray[Any]) -> NDArray[Any]:
-        rivals = sums.astype(np.int64)
+        rivals = sums.copy()
         own = rivals[lanes, labels].copy()
         rivals[lanes, labels] = np.iinfo(np.int64).min // 2
         strongest = rivals.argmax(axis=1)

@@ -74,6 +74,11 @@ def from_graph(
         plastic=plastic,
         **{**_inputs(graph, depth, first), "inputs": "pixels", "max_level": graph.max_level, **options},
     )
+    if learner.net.spiking:
+        raise ConversionError(
+            f"{plastic[0]} of the converted network sends signs: learn with activation='signs', or the readout alone "
+            "(plastic=['readout'])"
+        )
     for i, (name, layer) in enumerate(learning.items()):
         share = np.full(layer.weight.shape, strength) if weights is None else _shares(name, weights[name], layer.weight)
         _take_over(learner.net, i, layer, share)

@@ -22,7 +22,7 @@ from lava_meta.online_learning.learning_engine.synapses import TAG_RANGE
 from lava_meta.online_learning.network import PlasticNetwork
 from lava_meta.online_learning.neurons import State
 from lava_meta.online_learning.reference import STATE
-from lava_meta.online_learning.settings import LayerSettings
+from lava_meta.online_learning.settings import CLASS_BITS, LayerSettings
 
 VERSION = 2
 Tensors = dict[str, NDArray[Any]]
@@ -95,6 +95,10 @@ def _check_state(layer: str, state: State, settings: LayerSettings) -> None:
         if limits is not None and not limits[0] <= found <= limits[1]:
             limit = limits[0] if found < 0 else limits[1]
             raise FormatError(f"{layer} has a hidden weight of {found:g}, beyond its limit of {limit:g}")
+    if settings.readout and settings.rule.class_rate:
+        whole = 1.0 if settings.precision == "float" else 2**CLASS_BITS
+        if not (state["trace"].min() >= 0 and state["trace"].max() <= whole):
+            raise FormatError(f"{layer} has a trace of its classes beyond 0 to {whole:g}")
     if state["images"][0] < 0:
         raise FormatError(f"{layer} has learned {state['images'][0]} images")
 

@@ -33,7 +33,7 @@ from lava_meta.io.files import reading
 from lava_meta.io.learned import Learned, added, from_header, to_header
 from lava_meta.moved import by_old_name
 from lava_meta.online_learning import files
-from lava_meta.online_learning.backend import BACKEND, SNAPSHOT, Backend, Engine, known_backend
+from lava_meta.online_learning.backend import BACKEND, SNAPSHOT, Backend, Engine, LocalEngine, known_backend
 from lava_meta.online_learning.device import Device
 from lava_meta.online_learning.encoding import Front, encoding_of
 from lava_meta.online_learning.history import History, Probe, Run
@@ -312,7 +312,12 @@ class Learner:
         return report(self.graph(), self.encode(images), target, plastic=dict.fromkeys(self.plastic, bits), **options)
 
     def predict(self, images: Any) -> NDArray[np.int64]:
-        """Classes int64 (n,) of raw images, by the network as it is now: in Lava where the backend is "lava"."""
+        """Classes int64 (n,) of raw images, by the network as it is now: in Lava where the backend is "lava".
+
+        A network of units that spike is classified by the layers that learn, outside Lava.
+        """
+        if self.net.spiking:
+            return self._spiking_classes(self.encode(images), compiled=self.backend != "oracle")
         return self._backend().classes(self.graph(), self.encode(images), self.options)
 
     def accuracy(self, images: Images) -> float:
@@ -320,7 +325,12 @@ class Learner:
         from lava_meta.graph.packed.compiled import classify
 
         self._check_images(images)
-        return float((classify(self.graph(), self.encode(images.x)) == images.y.numpy()).mean())
+        x = self.encode(images.x)
+        classes = self._spiking_classes(x, compiled=True) if self.net.spiking else classify(self.graph(), x)
+        return float((classes == images.y.numpy()).mean())
+
+    def _spiking_classes(self, x: NDArray[Any], *, compiled: bool) -> NDArray[np.int64]:
+        return LocalEngine(self.net, compiled=compiled).classes(x)
 
     def _accuracies(self, tests: Sequence[Images], *, measure: bool) -> list[float]:
         return [self.accuracy(test) if measure else float("nan") for test in tests]

@@ -77,6 +77,11 @@ class PlasticNetwork:
         return tuple(name for name, layer in zip(self.names, self.settings, strict=True) if not layer.frozen)
 
     @property
+    def spiking(self) -> bool:
+        """Whether units of it spike, by thresholds that follow each image."""
+        return any(layer.spiking for layer in self.settings)
+
+    @property
     def hidden(self) -> list[NDArray[Any]]:
         """Copies of each layer's hidden weights (units, inputs): int16 levels, or stored units of a device; float32."""
         return [np.ascontiguousarray(state["hidden"].T) for state in self.states]
@@ -154,7 +159,7 @@ def _settings(
             precision=options.precision,
             rule=options.rule,
             seed=int(generator.integers(2**32)),
-            input_mean=encoding.input_mean if i == 0 else 0.0,
+            input_mean=encoding.input_mean if i == 0 else options.rule.hidden_mean,
             device=options.device,
             max_level=encoding.levels if i == 0 else 1,
             frozen=name not in plastic,

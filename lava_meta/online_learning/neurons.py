@@ -1,23 +1,31 @@
 """What each unit of a metaplastic layer knows of itself: its threshold, its scale, its mean error.
 
-These are the equations of t, a, d, s and b in `reference`. Where the sums u come from, and what becomes of the amounts
+These are the equations of t, a, d, s and b in `reference`. A unit that spikes measures all distances relative to the
+spread of the image, of which one inhibitory unit that counts spikes is enough:
+
+    y_k = (u_k - t_k) / v,   v = sqrt(sum_j x_j^2 - (sum_j x_j)^2 / n_in), at least 1        n (1 - n/n_in) of n spikes
+    a_k = 1 if y_k >= kappa s_k, else 0;   d_k = E_k if |y_k - kappa s_k| <= 5/8 s_k, else 0;   s_k: mean of |y_k|
+ Where the sums u come from, and what becomes of the amounts
 -lr d, is up to the synapses: a layer's own (`reference`), or those of Lava's learning engine (`learning_engine`).
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.errors import DivergenceError
+from lava_meta.errors import ConversionError, DivergenceError
 from lava_meta.online_learning.settings import (
     AMOUNT_LIMIT,
     CENTRE_SHIFT,
+    KAPPA_BITS,
     NEURON_BITS,
     SCALE_SHIFT,
+    SPREAD_BITS,
     WINDOW_DEN,
     WINDOW_NUM,
     LayerSettings,
@@ -31,7 +39,8 @@ class Neurons(ABC):
     """State and equations of the units. The arrays of `NEURON_STATE` are changed in place.
 
     balance (n_out,): sum of each unit's binary weights. mean (n_out,): o, or the homeostatic threshold.
-    deviation, trace (n_out,): s and b. images (1,): how many have been learned.
+    deviation, trace (n_out,): s and b; of a readout, `trace` is what `class_errors` makes of it. images (1,): how many
+    have been learned.
     """
 
     balance: NDArray[Any]
@@ -50,13 +59,22 @@ class Neurons(ABC):
         """Change the learning rate."""
         self.lr = lr
 
-    def fire(self, u: NDArray[Any]) -> NDArray[Any]:
-        """Sums int32 (lanes, n_out) -> outputs int32: signs, or the readout's sums."""
-        return u if self.settings.readout else np.where(self.distance(u) >= 0, 1, -1).astype(np.int32)
+    def fire(self, u: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
+        """Sums int32 (lanes, n_out) and their distances -> outputs int32: signs, spikes, or the readout's sums."""
+        if self.settings.readout:
+            return u
+        return np.where(self.above(distance) >= 0, 1, 0 if self.settings.spiking else -1).astype(np.int32)
 
     @abstractmethod
-    def distance(self, u: NDArray[Any]) -> NDArray[Any]:
-        """The difference u - threshold, in the form's own units; of a readout, u."""
+    def distance(self, u: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
+        """The difference u - threshold, in the form's own units; of a readout, u; of spiking units, relative to x.
+
+        x: the inputs (lanes, n_in) of the sums u, of which only spiking units want to know.
+        """
+
+    @abstractmethod
+    def above(self, distance: NDArray[Any]) -> NDArray[Any]:
+        """By how much a distance is above where the unit's output changes."""
 
     @abstractmethod
     def windowed(self, error: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
@@ -70,6 +88,14 @@ class Neurons(ABC):
     def integer_thresholds(self) -> NDArray[np.int64]:
         """int64 (n_out,): the smallest whole sum at which each unit fires."""
 
+    def _require_signs(self) -> None:
+        """Raise ConversionError if the threshold follows the image."""
+        if self.settings.spiking:
+            raise ConversionError(
+                "hidden units that spike (activation='spikes') have thresholds that follow the spread of each image, "
+                "and a converted network has fixed ones: use learner.predict, or learn with activation='signs'"
+            )
+
     @abstractmethod
     def set_thresholds(self, sums: NDArray[Any]) -> None:
         """Let unit k fire from the whole sum `sums[k]` on, by the binary weights as they are now."""
@@ -82,15 +108,31 @@ class FixedNeurons(Neurons):
         super().set_rate(lr)
         self.rate = self.settings.rate_fixed(lr)
 
-    def distance(self, u: NDArray[Any]) -> NDArray[Any]:
+    def distance(self, u: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         scaled = u.astype(np.int64) << self.settings.sum_bits
-        return scaled if self.settings.readout else scaled - self._thresholds()
+        if self.settings.readout:
+            return scaled
+        distance: NDArray[Any] = scaled - self._thresholds()
+        return distance * self._reciprocals(x) >> SPREAD_BITS - NEURON_BITS if self.settings.spiking else distance
+
+    def above(self, distance: NDArray[Any]) -> NDArray[Any]:
+        if not self.settings.spiking:
+            return distance
+        raised: NDArray[Any] = distance - (self.settings.kappa_fixed * self.deviation.astype(np.int64) >> KAPPA_BITS)
+        return raised
+
+    def _reciprocals(self, x: NDArray[Any]) -> NDArray[np.int64]:
+        """int64 (lanes, 1): 2**SPREAD_BITS over the spread of each image, which has 12 fraction bits."""
+        bits, n_in = 2 * self.settings.sum_bits, self.settings.n_in
+        squares = ((square << bits) // n_in for square in _squares(x))
+        return np.array([[(1 << SPREAD_BITS) // max(math.isqrt(s), 1 << NEURON_BITS)] for s in squares], np.int64)
 
     def windowed(self, error: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
         d = error.astype(np.int64)
         if self.settings.readout:
             return d
-        return np.where(WINDOW_DEN * np.abs(distance) <= WINDOW_NUM * self.deviation.astype(np.int64), d, 0)
+        near = WINDOW_DEN * np.abs(self.above(distance)) <= WINDOW_NUM * self.deviation.astype(np.int64)
+        return np.where(near, d, 0)
 
     def learn(self, distance: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
         s = self.settings
@@ -111,6 +153,7 @@ class FixedNeurons(Neurons):
         return balanced
 
     def integer_thresholds(self) -> NDArray[np.int64]:
+        self._require_signs()
         return -(-self._thresholds() >> self.settings.sum_bits)
 
     def set_thresholds(self, sums: NDArray[Any]) -> None:
@@ -125,9 +168,20 @@ class FloatNeurons(Neurons):
     Raises DivergenceError for an error that is not a finite number.
     """
 
-    def distance(self, u: NDArray[Any]) -> NDArray[Any]:
+    def distance(self, u: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         scaled = u * 2.0**-self.settings.level_bits
-        return (scaled if self.settings.readout else scaled - self._thresholds()).astype(np.float32)
+        if self.settings.readout:
+            return scaled.astype(np.float32)
+        distance = scaled - self._thresholds()
+        return (distance / self._spreads(x) if self.settings.spiking else distance).astype(np.float32)
+
+    def above(self, distance: NDArray[Any]) -> NDArray[Any]:
+        return distance - np.float32(self.settings.rule.kappa) * self.deviation if self.settings.spiking else distance
+
+    def _spreads(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        squares = np.array(_squares(x), np.float64)[:, None] * 4.0**-self.settings.level_bits / self.settings.n_in
+        spreads: NDArray[np.float64] = np.sqrt(np.maximum(squares, 1.0))
+        return spreads
 
     def windowed(self, error: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
         s = self.settings
@@ -139,7 +193,7 @@ class FloatNeurons(Neurons):
         d = error.astype(np.float32)
         if s.readout:
             return d
-        return np.where(np.abs(distance) <= WINDOW_NUM / WINDOW_DEN * self.deviation, d, np.float32(0))
+        return np.where(np.abs(self.above(distance)) <= WINDOW_NUM / WINDOW_DEN * self.deviation, d, np.float32(0))
 
     def learn(self, distance: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
         s = self.settings
@@ -159,6 +213,7 @@ class FloatNeurons(Neurons):
         return balanced
 
     def integer_thresholds(self) -> NDArray[np.int64]:
+        self._require_signs()
         sums: NDArray[np.int64] = np.ceil(self._thresholds() * 2.0**self.settings.level_bits).astype(np.int64)
         return sums
 
@@ -167,6 +222,13 @@ class FloatNeurons(Neurons):
         # Half a level below: sums are whole, and float32 then has room to round.
         offset = (sums.astype(np.float64) - 0.5) * 2.0**-self.settings.level_bits - self._thresholds()
         self.mean[:] = offset
+
+
+def _squares(x: NDArray[Any]) -> list[int]:
+    """n_in sum_j x_j**2 - (sum_j x_j)**2 of each image (lanes, n_in)."""
+    wide = x.astype(np.int64)
+    squares: list[int] = (x.shape[1] * (wide * wide).sum(axis=1) - wide.sum(axis=1) ** 2).tolist()
+    return squares
 
 
 def neurons_of(settings: LayerSettings, state: State) -> Neurons:

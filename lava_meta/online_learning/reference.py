@@ -5,7 +5,7 @@ A layer sees one group of images (`lanes`; on a chip, one) in two calls, forward
     u_k = sum_j w_kj x_j,  w = sign(h)               x: -1, 0 or 1; of a first layer also levels, 0 to just below 1
     t_k = c * sum_j w_kj + o_k                       balanced threshold: c, the mean input, is fixed; o is 0, or what
                                                      is left of the threshold of a converted unit
-    a_k = +1 where u_k >= t_k, else -1               a readout gives u itself
+    a_k = +1 where u_k >= t_k, else -1               a readout gives u itself; for spikes see `neurons`
 
     d_k = E_k where |u_k - t_k| <= 5/8 s_k, else 0   E: the error that comes in; a readout takes it whole
     out_j = sum_k w_kj d_k / 2**shift                the error passed down, by the weights before the update
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from lava_meta.online_learning import draws
 from lava_meta.online_learning.neurons import NEURON_STATE, FixedNeurons, FloatNeurons, Neurons, State
-from lava_meta.online_learning.settings import ERROR_LIMIT, NEURON_BITS, LayerSettings, Precision
+from lava_meta.online_learning.settings import CLASS_BITS, ERROR_LIMIT, NEURON_BITS, LayerSettings, Precision
 
 STATE = ("hidden", *NEURON_STATE)
 
@@ -54,7 +54,7 @@ class Layer(ABC):
 
     @abstractmethod
     def forward(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Inputs (lanes, n_in) of -1, 0, 1, or levels -> int32 (lanes, n_out): signs, or a readout's sums."""
+        """Inputs (lanes, n_in) of -1, 0, 1, or levels -> int32 (lanes, n_out): signs, spikes, or a readout's sums."""
 
     @abstractmethod
     def backward(self, error: NDArray[Any], *, learn: bool = True, pass_down: bool = True) -> NDArray[Any]:
@@ -82,7 +82,7 @@ class ReferenceLayer(Layer):
         super().__init__(settings, state, self.form(settings, state))
         self.consolidation_range = 1.0
         self.refresh()
-        self._x = self._u = np.zeros((0, 0))
+        self._x = self._distance = np.zeros((0, 0))
 
     def set_rule(self, lr: float, consolidation_range: float) -> None:
         self.neurons.set_rate(lr)
@@ -90,11 +90,12 @@ class ReferenceLayer(Layer):
         self.refresh()
 
     def forward(self, x: NDArray[Any]) -> NDArray[Any]:
-        self._x, self._u = x, self._sums(x)
-        return self.neurons.fire(self._u)
+        u = self._sums(x)
+        self._x, self._distance = x, self.neurons.distance(u, x)
+        return self.neurons.fire(u, self._distance)
 
     def backward(self, error: NDArray[Any], *, learn: bool = True, pass_down: bool = True) -> NDArray[Any]:
-        distance = self.neurons.distance(self._u)
+        distance = self._distance
         d = self.neurons.windowed(error, distance)
         down = self._passed_down(d) if pass_down else np.zeros((len(d), self.settings.n_in), self.error_type)
         if learn:
@@ -219,4 +220,6 @@ def initial_state(settings: LayerSettings, generator: np.random.Generator) -> St
         state["hidden"][:] = start * min(width, settings.limit) * settings.full_range
     state["balance"][:] = np.where(state["hidden"] >= 0, 1, -1).sum(axis=0)
     state["deviation"][:] = round(settings.initial_deviation * 2**NEURON_BITS) if fixed else settings.initial_deviation
+    if settings.readout and settings.rule.class_rate:
+        state["trace"][:] = (2**CLASS_BITS if fixed else 1) / settings.n_out  # each class as often as any other
     return state

@@ -21,6 +21,7 @@ from lava_meta.rule.lowering import TRACE_LIMIT, EngineRule, lower
 Precision = Literal["float"] | int
 ERRORS = ("softmax", "margin", "ternary")
 THRESHOLDS = ("balanced", "homeostatic")
+ACTIVATIONS = ("signs", "spikes")
 
 NEURON_BITS = 12  # fraction bits of a threshold, a deviation, a trace of errors
 ERROR_ONE = 128  # an error of 1.0 in fixed point: errors are 8 bits, sign included
@@ -28,6 +29,9 @@ GATE_ONE = 256  # a gate of 1.0 in fixed point
 RATE_BITS = 12  # fraction bits of the learning rate, in levels
 WINDOW_NUM, WINDOW_DEN = 5, 8  # of a mean deviation: half a standard deviation of a normal distribution
 SCALE_SHIFT = 8  # a deviation, or a homeostatic threshold, follows at 2**-8 an image
+KAPPA_BITS = 8  # fraction bits of kappa
+SPREAD_BITS = 28  # a normalised distance is the distance times 2**SPREAD_BITS / spread, an integer per image
+CLASS_BITS = 16  # fraction bits of how often a class came lately, and of the rate at which that follows
 CENTRE_SHIFT = 7  # the mean error of a unit follows at 2**-7 an image
 MEMORY_LEAST = 64  # images: with it a step and what is forgotten stay inside 32 bits together
 AMOUNT_LIMIT = 1 << 22  # clamp of a step before its gate: with 8 bits of gate it stays inside 32 bits
@@ -44,6 +48,8 @@ class OnlineRule:
         gate      f(h / limit) if the step shrinks |h|, else grow(h / limit) or 1;   |h| never passes its limit
         centring  d_k <- d_k - its running mean             hidden units only
         window    d_k = 0 unless |u_k - threshold_k| <= 5/8 of its mean deviation
+        spikes    with activation "spikes" hidden units send 1 from kappa mean deviations above the threshold on, else
+                  0, both relative to the spread of the image
         forgetting  dh = -h / memory                        at every image in which the synapse's input is active
 
     Defaults were chosen on held-out training images of permuted MNIST (docs/online.md). `lr` times the number of
@@ -62,21 +68,44 @@ class OnlineRule:
     init_width: float = 0.02  # hidden weights start uniform in +- this
     memory: int | None = None  # images of an active input in which h falls to 1/e; None: nothing is forgotten
     grow: Consolidation | None = None  # of |h| / limit, for steps that grow |h|; None: they are taken whole
+    activation: str = "signs"  # of hidden units: +-1; or "spikes", 0/1, sparse
+    kappa: float = 1.2  # of spikes: mean deviations above the threshold
+    temperature: float | None = None  # softmax of sums / temperature; None: the root of the readout's inputs
+    class_rate: float = 0.0  # at which each class neuron follows how often its class comes; 0: it does not
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "consolidation", as_consolidation(self.consolidation, np.zeros(0)))
         if self.grow is not None:
             object.__setattr__(self, "grow", as_consolidation(self.grow, np.zeros(0)))
-        for name, low, high in (("lr", 0, 1), ("readout_limit", 0.01, 1), ("dead_zone", 0, 1), ("init_width", 0, 1)):
+        for name, low, high in (
+            ("lr", 0, 1),
+            ("readout_limit", 0.01, 1),
+            ("dead_zone", 0, 1),
+            ("init_width", 0, 1),
+            ("kappa", 0, 8),
+            ("class_rate", 0, 0.5),
+        ):
             if not (math.isfinite(getattr(self, name)) and low <= getattr(self, name) <= high):
                 raise ValueError(f"{name} is {getattr(self, name)}; it lies between {low} and {high}")
         if self.memory is not None and self.memory < MEMORY_LEAST:
             raise ValueError(
                 f"memory is {self.memory}; it is at least {MEMORY_LEAST} images, or None for no forgetting"
             )
-        for name, known in (("thresholds", THRESHOLDS), ("error", ERRORS)):
+        if self.temperature is not None and not 0.1 <= self.temperature <= 1000:
+            raise ValueError(f"temperature is {self.temperature}; it lies between 0.1 and 1000, or is None")
+        if self.activation == "spikes" and self.thresholds == "homeostatic":
+            raise ValueError("activation 'spikes' is relative to the image, so thresholds must be 'balanced'")
+        for name, known in (("thresholds", THRESHOLDS), ("error", ERRORS), ("activation", ACTIVATIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}")
+
+    @property
+    def hidden_mean(self) -> float:
+        """Expected mean of what a hidden unit sends: 0 of signs; of spikes, the tail of a normal distribution."""
+        if self.activation == "signs":
+            return 0.0
+        deviations = self.kappa * math.sqrt(2 / math.pi)  # a mean deviation, in standard deviations
+        return 0.5 * math.erfc(deviations / math.sqrt(2))
 
     def to_dict(self) -> dict[str, Any]:
         """The rule as JSON holds it."""
@@ -105,7 +134,7 @@ def check_precision(precision: Precision) -> None:
 class LayerSettings:
     """One layer of metaplastic synapses and their neurons.
 
-    `readout` layers give their sums and neither centre nor gate errors by a window; the others give signs.
+    `readout` layers give their sums and neither centre nor gate errors by a window; the others give signs or spikes.
     Raises ValueError for sizes or a precision that the form cannot hold.
     """
 
@@ -160,6 +189,11 @@ class LayerSettings:
             raise ValueError(
                 f"the learning engine takes growing steps whole, so the rule's grow, {self.rule.grow}, must be None"
             )
+        if self.rule.activation == "spikes" or self.rule.class_rate:
+            raise ValueError(
+                "the learning engine's neurons know nothing of an image's spread and of how often a class came: give "
+                "activation='signs' and class_rate=0"
+            )
         trace = self.rule.lr * self.full_range / self.engine_rule.step
         if self.precision != "float" and trace > TRACE_LIMIT:
             raise ValueError(
@@ -196,6 +230,10 @@ class LayerSettings:
         return self.input_mean * self.max_level / (1 << self.level_bits)
 
     @property
+    def spiking(self) -> bool:
+        return self.rule.activation == "spikes" and not self.readout
+
+    @property
     def homeostatic(self) -> bool:
         return self.rule.thresholds == "homeostatic" and not self.readout
 
@@ -210,7 +248,12 @@ class LayerSettings:
 
     @property
     def initial_deviation(self) -> float:
-        """Expected mean deviation of a sum of random signs: of 0/1 inputs (one in eight active), or of +-1 inputs."""
+        """Expected mean deviation of a sum of random signs: of 0/1 inputs (one in eight active), or of +-1 inputs.
+
+        Of spiking units, relative to the spread of the image.
+        """
+        if self.spiking:
+            return math.sqrt(2 / math.pi)
         return math.sqrt(self.n_in) * (0.8 if self.input_mean == 0 else 0.28)
 
     # In fixed point.
@@ -245,6 +288,10 @@ class LayerSettings:
     def mean_fixed(self) -> int:
         """`mean_input` with 12 fraction bits."""
         return round(self.mean_input * (1 << NEURON_BITS))
+
+    @property
+    def kappa_fixed(self) -> int:
+        return round(self.rule.kappa * (1 << KAPPA_BITS))
 
     @property
     def step_bits(self) -> int:

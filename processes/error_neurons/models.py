@@ -24,7 +24,8 @@ class _Compares(PyLoihiProcessModel):
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
         names = ("kind", "classes", "inputs", "precision", "dead_zone")
-        self.error = ClassError(*(proc_params[name] for name in names))
+        more = ("temperature", "class_rate", "trace")
+        self.error = ClassError(*(proc_params[name] for name in names), **{name: proc_params[name] for name in more})
         self.steps = proc_params["steps"]
 
     def run_spk(self) -> None:

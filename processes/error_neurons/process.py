@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
@@ -16,8 +17,9 @@ class ErrorNeurons(AbstractProcess):
     float32, or in fixed point int32 with 128 for 1.0. Var `correct` (1,): how many images were classified right.
 
     steps: time steps for which an image is shown; errors are sent in the last of them, and 0 in the others.
-    inputs: of each readout unit, whose root scales the sums. kind: "softmax", "margin" or "ternary". A label that is
-    no class ends the run with a ValueError.
+    inputs: of each readout unit, whose root scales the sums unless there is a temperature. kind: "softmax", "margin" or
+    "ternary". class_rate and trace: how fast class neurons follow how often their class comes, and the array (classes,)
+    in which they do, of the readout's state. A label that is no class ends the run with a ValueError.
     """
 
     def __init__(
@@ -28,6 +30,9 @@ class ErrorNeurons(AbstractProcess):
         kind: str = "softmax",
         precision: Precision = 8,
         dead_zone: float = 0.02,
+        temperature: float | None = None,
+        class_rate: float = 0.0,
+        trace: np.ndarray | None = None,
         lanes: int = 1,
         steps: int = 1,
         name: str | None = None,
@@ -38,6 +43,9 @@ class ErrorNeurons(AbstractProcess):
             kind=kind,
             precision=precision,
             dead_zone=dead_zone,
+            temperature=temperature,
+            class_rate=class_rate,
+            trace=trace,
             steps=steps,
             name=name,
         )

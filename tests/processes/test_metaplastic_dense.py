@@ -19,7 +19,7 @@ from lava_meta.processes.error_neurons.process import ErrorNeurons
 from lava_meta.processes.labelled_source.process import LabelledSource
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 from lava_meta.processes.runtime import Supervised
-from lava_meta.rule import Linear, Tanh2
+from lava_meta.rule import Linear, Tanh2, Towards
 
 pytestmark = pytest.mark.lava
 
@@ -41,6 +41,9 @@ def assert_equal(first: list[dict[str, np.ndarray]], second: list[dict[str, np.n
         np.testing.assert_array_equal(a["hidden"] >= 0, b["hidden"] >= 0)
 
 
+SPIKES = OnlineRule(lr=0.02, activation="spikes", temperature=8.0, class_rate=0.05, grow=Towards(1.0, floor=0.1))
+
+
 def stream(n: int, inputs: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     images = (generator.random((n, inputs)) < 0.3).astype(np.int8)
@@ -56,6 +59,9 @@ def stream(n: int, inputs: int, classes: int, seed: int = 0) -> tuple[np.ndarray
         ("fused", 16, [64, 25, 15, 10], "direct", 2, OnlineRule(lr=0.02, consolidation=Tanh2(1.5), error="margin")),
         ("fused", "float", [64, 25, 15, 10], "symmetric", 2, OnlineRule(lr=0.02, consolidation=Tanh2(1.5))),
         ("layers", "float", [64, 20, 10], "direct", 1, OnlineRule(lr=0.02, error="margin")),
+        ("fused", 8, [64, 25, 15, 10], "symmetric", 1, SPIKES),
+        ("layers", 8, [64, 25, 15, 10], "symmetric", 2, SPIKES),
+        ("layers", "float", [64, 25, 10], "symmetric", 1, SPIKES),
     ],
 )
 def test_whole_runs_in_lava_equal_the_twin(form, precision, sizes, feedback, lanes, rule, nothing_left) -> None:

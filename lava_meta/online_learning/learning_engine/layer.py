@@ -57,17 +57,18 @@ class EngineNeurons:
 
     def __init__(self, settings: LayerSettings, state: State) -> None:
         self.settings, self.neurons = settings, neurons_of(settings, state)
-        self._u = np.zeros((1, settings.n_out), np.int32)
+        self._distance = np.zeros((1, settings.n_out))
         self._traces = _float_traces if settings.precision == "float" else _fixed_traces
 
     def fire(self, sums: NDArray[Any]) -> NDArray[Any]:
         """Sums (units,) of binary weights -> outputs int32 (1, units): signs, or the readout's sums."""
-        self._u = sums[None].astype(np.int32)
-        return self.neurons.fire(self._u)
+        u = sums[None].astype(np.int32)
+        self._distance = self.neurons.distance(u, u)  # no engine has spiking units, which alone look at the inputs
+        return self.neurons.fire(u, self._distance)
 
     def learn(self, error: NDArray[Any]) -> Traces:
         """Errors (1, units) of what `fire` gave last -> the traces y1, y2, y3 (units,) of this image."""
-        distance = self.neurons.distance(self._u)
+        distance = self._distance
         amount = self.neurons.learn(distance[0], self.neurons.windowed(error, distance)[0])
         traces = no_traces(self.settings.n_out) if self.settings.frozen else self._traces(self.neurons, amount)
         self.neurons.images += 1
