@@ -48,7 +48,7 @@ def warn_of_closed_layers(model: nn.Module, part: int, images: Images) -> None:
 
 
 def broken_parameter(model: nn.Module) -> str | None:
-    """The first parameter with values that are not finite, in words; None where all are finite."""
+    """The first parameter with values that are not finite, in words; None if all are finite."""
     for name, parameter in model.named_parameters():
         wrong = parameter.numel() - int(torch.isfinite(parameter).sum())
         if wrong:
@@ -58,7 +58,7 @@ def broken_parameter(model: nn.Module) -> str | None:
 
 
 def broken_sums(model: nn.Module, pixels: Tensor) -> str | None:
-    """The first layer whose output on `pixels` is not finite, in words; None where all are finite."""
+    """The first layer whose output on `pixels` is not finite, in words; None if all are finite."""
     found: list[str] = []
 
     def look(name: str) -> Any:
