@@ -50,6 +50,8 @@ from lava_meta.plotting.palette import arm_styles
 
 Arms = Mapping[str, Mapping[str, Any]]
 GATED_AND_PLAIN: Arms = {"metaplastic": {}, "plain": PLAIN}
+# What streams that last need (docs/online.md): chosen on held-out images.
+SPARSE: Mapping[str, Any] = {"activation": "spikes", "temperature": 10.0, "class_rate": 0.02}
 PARTS: Arms = {
     "reference": {},
     "floating point": {"bits": None},
@@ -70,6 +72,9 @@ PARTS: Arms = {
     "margin error": {"error": "margin"},
     "ternary error": {"error": "ternary"},
     "1024 units of 16 bits": {"hidden": (1024,), "bits": 16},
+    "sparse spikes": SPARSE,
+    "sparse spikes of 5 bits": {**SPARSE, "bits": 5},
+    "1024 sparse spiking units": {**SPARSE, "hidden": (1024,), "lr": 0.012},
 }
 # These two data sets use the same pixels for other things, so that the second moves the very synapses of the first. The
 # gate must close earlier than for permuted tasks: exponential, m = 4, chosen on held-out images. With the linear gate
@@ -82,10 +87,18 @@ PAIR: Arms = {
     "homeostatic thresholds": {"thresholds": "homeostatic"},
     "1024 hidden units": {"hidden": (1024,)},
     "the reverse": {"data": "fashion-mnist"},
+    "sparse spikes": {**SPARSE, "gate": "squared", "gate_at": 1.0, "lr": 0.01},
 }
 # The hardest setting for a local rule: while two classes are shown, the readout is told ten thousand times that no
 # other class occurs. It is here to be seen.
-SPLIT: Arms = {**GATED_AND_PLAIN, "margin error": {"error": "margin"}, "ternary error": {"error": "ternary"}}
+SPLIT: Arms = {
+    **GATED_AND_PLAIN,
+    "margin error": {"error": "margin"},
+    "ternary error": {"error": "ternary"},
+    # With twice the range, steps of the readout are half as large a share of it.
+    "sparse spikes": {**SPARSE, "class_rate": 0.05, "gate": "squared", "lr": 0.004, "readout_limit": 1.0},
+    "class neurons alone": {"class_rate": 0.05, "lr": 0.004, "readout_limit": 1.0},
+}
 CLASSES = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 # Shown once, a stream is the data set in one order of many, and only consolidation could hurt. Shown five times in a
 # row, each subset is a small task, which the next ones may push out.
@@ -103,6 +116,8 @@ LONG: Arms = {
     "memory": {"memory": 3_000},
     "long memory": {"memory": 10_000},
     "plain": PLAIN,
+    "sparse spikes": {**SPARSE, **PLAIN},
+    "gates in both directions": {**SPARSE, "lr": 0.02, "gate": "floor", "gate_at": 0.08, "grow": 0.1},
 }
 
 
