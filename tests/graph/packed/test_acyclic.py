@@ -226,8 +226,8 @@ def test_limits_at_the_ends_of_types(limit: int) -> None:
         check(AcyclicGraph(nodes, "end", Scores(np.ones(3), np.zeros(3)), 255, (4,)), rng)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 255), (-128, 127), (-255, 0), (-1, 254), (0, 256), (-32768, 32767)])
-@pytest.mark.parametrize("most", [1, 127, 128, 2**24, 2**30, 2**44])
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-128, 127), (-254, 1), (-1, 254), (0, 256), (-32768, 32767)])
+@pytest.mark.parametrize("most", [1, 127, 128, 2**24, 2**30, 2**40])
 def test_levels_and_weights_at_the_ends_of_types(low: int, high: int, most: int) -> None:
     rng = np.random.default_rng(most)
     weight = rng.choice([-most, most - 1, most, 1], (6, 36))
