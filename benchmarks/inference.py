@@ -18,6 +18,8 @@ The repetitions of all ways alternate, and each figure is a median, so that a bu
 is what the processor could do at best: the fastest rate at which the inner loops run on data in the first-level cache,
 for all the network's words; or, where it takes longer, reading all packed weights once a batch from where they lie.
 
+Networks of other forms are in `benchmarks/acyclic.py`.
+
 Then, for each network in interpreters of their own, from the start of the process: the time until the first class,
 where it goes, and what loading costs in memory.
 """
@@ -199,7 +201,8 @@ def _product_rate(mask, quads, counts, times):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _read(array):  # type: ignore[no-untyped-def]
+def read_words(array):  # type: ignore[no-untyped-def]
+    """Pass over an array of uint64."""
     total = np.uint64(0)
     for i in range(array.size):
         total ^= array[i]
@@ -232,8 +235,8 @@ class Machine:
             compute += first.weight.size * positions(first) / self.bytes
         else:
             compute += 8 * first.bits.size / self.words
-        _read(weights)
-        return max(compute, min(seconds(lambda: _read(weights)) for _ in range(100)) / lanes)
+        read_words(weights)
+        return max(compute, min(seconds(lambda: read_words(weights)) for _ in range(100)) / lanes)
 
 
 def positions(layer: DenseLayer | ConvLayer | Readout) -> int:

@@ -40,7 +40,11 @@ def convert(
     output: str | int | None = None,
     strict: bool = True,
 ) -> LavaNetwork:
-    """Convert a binarized network, in eval mode, into a Lava network that computes the same, to the bit.
+    """Convert a binarized network, in eval mode, into a Lava network that computes the same.
+
+    Any acyclic network is taken as it is written (docs/forms.md). A chain of binary layers becomes a
+    `lava_meta.BinaryGraph`, equal to the bit; any other a `lava_meta.graph.AcyclicGraph`, whose decisions are exact,
+    and whose real values between layers lie within the bounds that `net.parity` names.
 
     Exact means: on raw pixels, every hidden sign and every class equal the model evaluated in float64, ties and
     inverted gains included. The result has been checked on random images, and on inputs made to meet each threshold
@@ -51,19 +55,18 @@ def convert(
     does to x before the first layer (`2 * x - 1`) comes on top.
 
     Args:
-        model: a `Learner`, of which the network that it is now is taken and to which no other argument applies; or
-            `lava_meta.nn.BinaryMLP`, `BinaryConvNet`, or a chain of the modules in `converters.reading.SUPPORTED`,
-            as an `nn.Sequential` or in a forward of its own; compiled, data-parallel, pruned and parametrized ones too.
+        model: any module of one input: compiled, data-parallel, pruned and parametrized ones too. Or a `Learner`, of
+            which the network that it is now is taken and to which no other argument applies.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
         mean: as given to torchvision's `Normalize`: a number, or one per channel, in a tuple, list, array or tensor, in
             fractions of max_level: min_level / max_level .. 1. `mean=0, std=1` for `ToTensor` alone.
-        std: likewise, > 0 and the same for all channels.
+        std: likewise, > 0.
         max_level: the greatest level: 255 for pixels of 8 bits, 127 for signed features. `Pixels` has its own.
         min_level: the least level: 0 for pixels, -128 for signed features. `Pixels` has its own.
         raw: the model takes the levels as they are.
         signs: the model's inputs are +1 and -1.
-        input_shape: of one image, kept with the network; by default flat. A model that begins with a convolution
-            needs it, (channels, rows, columns); `BinaryConvNet` knows its own.
+        input_shape: of one image, kept with the network; by default flat. A model that does not begin with a dense
+            layer needs it, (channels, rows, columns) or (channels, length); `BinaryConvNet` knows its own.
         output: which of several outputs, by its key, its place or the name of the module that gives it.
         strict: raise when the self-check finds a mismatch; False leaves the figure in `net.parity`.
 

@@ -24,7 +24,7 @@ from lava_meta.converters.recording import Float64, counted
 from lava_meta.converters.unwrapping import unwrap
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import READOUT, AcyclicGraph
-from lava_meta.graph.nodes import Threshold
+from lava_meta.graph.nodes import Curve, Multiply, Threshold
 
 _VALUES = 2**20  # of the widest node of the images that are compared, at most, beside a few images
 
@@ -135,26 +135,26 @@ def check_acyclic(model: nn.Module, read: Read, *, count: int = 64, seed: int = 
                 f"the model itself fails on float64 inputs of shape {tuple(inputs.shape)}: "
                 f"{type(error).__name__}: {error}"
             ) from error
-    wrong, tied = _classes(read, ours[READOUT], beside.scores)
+    last = _classes(read, ours[READOUT], beside.scores)
     own_classes, own_type = _own(model, read, images, graph.readout.classes(ours[READOUT]))
-    seen = beside.seen
+    seen = beside.seen | {READOUT: last}
     return Parity(
         images=len(images),
         seed=seed,
-        compared=sum(node.compared for node in seen.values()) + len(images),
-        mismatches={name: node.wrong for name, node in seen.items()} | {READOUT: wrong},
+        compared=sum(node.compared for node in seen.values()),
+        mismatches={name: node.wrong for name, node in seen.items()},
         own={},
         own_type=own_type,
         own_classes=own_classes,
-        ties={name: node.tied for name, node in seen.items()} | {READOUT: tied},
+        ties={name: node.tied for name, node in seen.items()},
         probes=0,
         bounds={name: [node.difference, node.bound] for name, node in seen.items() if node.bound},
     )
 
 
-def _classes(read: Read, sums: NDArray[Any], scores: Tensor | None) -> tuple[int, int]:
-    """Classes that differ from the model's, and those of them whose values lie within the bound of each other."""
-    graph = read.lowered.graph
+def _classes(read: Read, sums: NDArray[Any], scores: Tensor | None) -> Seen:
+    """Classes that differ from the model's, those of them whose values lie within the bound, and the values' bound."""
+    graph, slack = read.lowered.graph, float(np.max(read.lowered.slack))
     if scores is None or scores.numel() != sums.size:
         raise ConversionError(
             "the model does not give what it gave when it was read: its forward changes from call to call"
@@ -164,8 +164,11 @@ def _classes(read: Read, sums: NDArray[Any], scores: Tensor | None) -> tuple[int
     chosen, best = theirs.argmax(axis=1), graph.readout.classes(sums)
     rows = np.arange(len(values))
     differ = chosen != best
-    near = values[rows, best] - values[rows, chosen] <= 2 * read.lowered.slack
-    return int((differ & ~near).sum()), int((differ & near).sum())
+    near = values[rows, best] - values[rows, chosen] <= 2 * slack
+    difference = np.abs(values - theirs)
+    wrong = int((differ & ~near).sum()) + int((difference > slack).any(axis=1).sum())
+    bound = slack if any(isinstance(node, (Curve, Multiply)) for node in graph.nodes.values()) else 0.0
+    return Seen(len(values), wrong, int((differ & near).sum()), float(difference.max()), bound)
 
 
 def _own(model: nn.Module, read: Read, images: NDArray[Any], classes: NDArray[Any]) -> tuple[int, str]:

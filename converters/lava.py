@@ -270,7 +270,7 @@ class LavaNetwork:
         return names
 
     def _regrouped(self, source: Iterable[Any], lanes: int, rows: int) -> Iterator[NDArray[Any]]:
-        """Pixels (k, n_in) of arrays of any lengths, in whole time steps where there are enough, up to `rows`."""
+        """Pixels (k, n_in) of arrays of any lengths, in whole time steps if there are enough, up to `rows`."""
         waiting: list[NDArray[Any]] = []
         for part in source:
             if not hasattr(part, "shape"):

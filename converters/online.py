@@ -69,7 +69,7 @@ class LavaBackend:
     """Lava's simulator: the backend "lava" of a `Learner`."""
 
     def check(self) -> None:
-        """Raise LavaMissingError where Lava cannot be imported."""
+        """Raise LavaMissingError if Lava cannot be imported."""
         require_lava('online(backend="lava")')
 
     def start(self, network: PlasticNetwork, options: LearnerOptions) -> Engine:

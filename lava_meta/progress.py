@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-QUIET_SECONDS = 10.0  # without a terminal: time between lines inside a part
+QUIET_SECONDS = 10.0  # without a terminal: time between lines inside an experience
 
 
 def _draws_bars(console: Console) -> bool:
@@ -56,7 +56,7 @@ class TrainingProgress:
 
     def epoch(self, part: int, epoch: int, loss: float, acc: float | None) -> None:
         """An epoch is complete: both counted from 1; `acc` is the mean test accuracy of the tasks begun, 0..1."""
-        text = f"part {part}/{self.parts} epoch {epoch}/{self.epochs} loss {loss:.3f}"
+        text = f"experience {part}/{self.parts} epoch {epoch}/{self.epochs} loss {loss:.3f}"
         text += f" ACC {100 * acc:.1f}" if acc is not None else ""
         done = (part - 1) * self.epochs + epoch
         self._bar.update(self._task, description=text, completed=done)

@@ -6,7 +6,7 @@ import numpy as np
 
 from lava_meta.graph.inputs import check_range
 
-Levels = tuple[int, int] | None  # the least and greatest input of a layer; None where it takes signs
+Levels = tuple[int, int] | None  # the least and greatest input of a layer; None if it takes signs
 
 
 def levels_of(min_level: int, max_level: int | None) -> Levels:

@@ -118,7 +118,7 @@ class StreamingRun:
 
 
 def _check_memory(graph: Graph, rows: int, outputs: list[int], form: str) -> None:
-    """Raises `TooLargeError` where the rings and the weights of this form do not fit."""
+    """Raises `TooLargeError` if the rings and the weights of this form do not fit."""
     layers = [layer for _, layer in graph.named_layers()]
     synapses = sum(row["synapses"] for row in graph.summary())
     # Packed bits once more as the kernels have them; else a weight is 4 bytes, and a bit on its way to them.

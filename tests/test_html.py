@@ -48,7 +48,7 @@ def test_a_matrix_is_a_table_of_percent() -> None:
         ["1", "90.0", "20.0", "90.0"],
         ["2", "80.0", "95.0", "87.5"],
     ]
-    assert repr(matrix) == "AccuracyMatrix(2 parts, 2 tests, ACC 87.5 %)"
+    assert repr(matrix) == "AccuracyMatrix(2 experiences, 2 tests, ACC 87.5 %)"
 
 
 def test_networks_and_reports_are_tables_and_one_line_in_a_terminal() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +53,14 @@ def test_nothing_is_imported_before_it_is_asked_for() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_old_name_of_the_reference_warns_and_loads(tmp_path: Path) -> None:
+    with pytest.warns(DeprecationWarning, match='"oracle" is now "reference"'):
+        learner = Learner([64, 10], backend="oracle")
+    assert learner.backend == "reference"
+    learner.backend = "oracle"  # as files of 0.1 have it
+    learner.save(tmp_path / "learner.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        assert load_learner(tmp_path / "learner.safetensors").backend == "reference"

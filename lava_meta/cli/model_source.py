@@ -84,9 +84,9 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
             if key in tensors and tensors[key].shape != expected[key].shape
         ],
     }
-    told = [f"{what} {_few(keys)}" for what, keys in wrong.items() if keys]
-    if told:
-        raise FormatError(f"{path} does not fit the model: it {'; '.join(told)}")
+    found = [f"{what} {_few(keys)}" for what, keys in wrong.items() if keys]
+    if found:
+        raise FormatError(f"{path} does not fit the model: it {'; '.join(found)}")
     model.load_state_dict(tensors)
 
 

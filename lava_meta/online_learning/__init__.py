@@ -5,7 +5,7 @@ From the ground up:
 settings, device, draws     the rule, its integers, real memories, random bits
 neurons, reference          the equations of a layer; `device_layer`, `learning_engine`, `compiled`: its other forms
 forms                       the form that a layer's settings ask for
-options, encoding           what a learner is told; what its network sees of an image
+options, encoding           what a learner is given; what its network sees of an image
 network                     settings and states of all layers
 backend                     where it learns; Lava's is `lava_meta.converters.online`
 history, files              what is kept of a run, and of a network

@@ -30,7 +30,7 @@ def mix(value: NDArray[Any]) -> NDArray[Any]:
 
 
 def half_mix(value: NDArray[Any]) -> NDArray[Any]:
-    """One multiplication between two shifts: enough where the argument was mixed before."""
+    """One multiplication between two shifts: enough if the argument was mixed before."""
     v = np.atleast_1d(np.asarray(value, np.uint32))
     v = v ^ (v >> np.uint32(16))
     v = v * np.uint32(FIRST)

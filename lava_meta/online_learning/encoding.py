@@ -89,7 +89,7 @@ class Levels(ABC):
 
 @dataclass(frozen=True)
 class Spikes(Levels):
-    """1 where a pixel is above half of the brightest level, else 0."""
+    """1 if a pixel is above half of the brightest level, else 0."""
 
     levels = 1
 

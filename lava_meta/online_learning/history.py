@@ -39,7 +39,7 @@ class Observed(Protocol):
 class History:
     """Filled by `Learner.fit`."""
 
-    accuracy: AccuracyMatrix | None = None  # after each part on each test; None where the stream has no tests
+    accuracy: AccuracyMatrix | None = None  # after each experience on each test; None if the stream has no tests
     online: list[float] = field(default_factory=list)  # per part: share classified right before it was learned
     images: int = 0  # learned in this call
     seconds: float = 0.0  # spent learning, evaluation and probes left out

@@ -6,7 +6,7 @@
         classes = learner.predict(images)
     learner.save("learner.safetensors")
 
-The network sees an image as spikes: 1 where a pixel is above half of the brightest level, else 0; or as its pixels.
+The network sees an image as spikes: 1 if a pixel is above half of the brightest level, else 0; or as its pixels.
 `lava_meta.online` makes a learner from sizes, from a converted network, or from a model.
 """
 
@@ -123,7 +123,7 @@ class Learner:
         self.encoding = front or encoding_of(sizes[0], self.options)
         self.net = PlasticNetwork.drawn(sizes, self.options, self.encoding)
         self.parts_learned = 0
-        self.under_way: tuple[str, int] | None = None  # a part that was stopped, and its images learned so far
+        self.under_way: tuple[str, int] | None = None  # an experience that was stopped, and its images learned so far
         self.learned: tuple[Learned, ...] = ()
         self._engine: Engine | None = None
         self._depth = 0  # of `with` blocks
@@ -140,22 +140,22 @@ class Learner:
         evaluate: bool = True,
         progress: bool = False,
     ) -> History:
-        """Learn each part of `stream` once, in order, its images shuffled by (seed, parts learned before).
+        """Learn each experience of `stream` once, in order, its images shuffled by (seed, experiences learned before).
 
         What is learned is added to `learned`, which files keep. A failure in Lava (`RunError`) and Ctrl-C leave what
         was learned up to the last snapshot, 1,000 images ago or less, and `under_way` says where: `fit` with the same
-        part goes on from there, to the identical state.
+        experience goes on from there, to the identical state.
 
         Args:
             stream: a scenario, images, or several of them.
-            probes: called after each part, and after every `every` images.
-            images: of each part, at most this many. Of several lanes, a last group that is not full is left out.
+            probes: called after each experience, and after every `every` images.
+            images: of each experience, at most this many. Of several lanes, a last group that is not full is left out.
             every: images between two calls of the probes.
-            evaluate: measure a scenario's tests before learning and after each part; False measures only at the end.
+            evaluate: measure a scenario's tests before learning and after each experience; False only at the end.
             progress: show a bar, or elsewhere than in a terminal a line now and then.
 
         Raises:
-            DataError: an empty stream, or a part with fewer images than lanes.
+            DataError: an empty stream, or an experience with fewer images than lanes.
             ValueError: images that do not fit the network.
         """
         tests = list(stream.tests) if isinstance(stream, Scenario) else []
@@ -250,7 +250,7 @@ class Learner:
         self.under_way = None
 
     def _resumed(self, part: Images) -> int:
-        """How many images of `part` were learned before a stop; another part that was stopped is left as it is."""
+        """How many images of `part` were learned before a stop; another one that was stopped is left as it is."""
         name, begun = self.under_way or (part.name, 0)
         if name != part.name:
             self.parts_learned += 1
@@ -312,7 +312,7 @@ class Learner:
         return report(self.graph(), self.encode(images), target, plastic=dict.fromkeys(self.plastic, bits), **options)
 
     def predict(self, images: Any) -> NDArray[np.int64]:
-        """Classes int64 (n,) of raw images, by the network as it is now: in Lava where the backend is "lava".
+        """Classes int64 (n,) of raw images, by the network as it is now: in Lava if the backend is "lava".
 
         A network of units that spike is classified by the layers that learn, outside Lava.
         """
@@ -383,7 +383,7 @@ class Learner:
 def load_learner(path: str | os.PathLike[str], backend: str | None = None) -> Learner:
     """The learner that `save` wrote, in the identical state; `backend` replaces the one it was saved with.
 
-    By default, one that learned in Lava goes on in the compiled kernels where Lava cannot be imported.
+    By default, one that learned in Lava goes on in the compiled kernels if Lava cannot be imported.
 
     Raises:
         FormatError: the file is not one, not as it was written, or its header declares what its tensors are not.

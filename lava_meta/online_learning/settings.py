@@ -269,7 +269,7 @@ class LayerSettings:
 
     @property
     def unit(self) -> int:
-        """Stored units a level: 1, or more where a device keeps values between levels."""
+        """Stored units per level: 1, or more if a device keeps values between levels."""
         return 1 if self.device is None else 1 << (STORED_BITS - int(self.precision))
 
     @property

@@ -105,7 +105,7 @@ class _Metaplastic(torch.optim.Optimizer):
     def step_with(self, gradients: Mapping[Tensor, Tensor], signs: Mapping[Tensor, Tensor]) -> bool:
         """Take one step with gradients that come apart from their parameters, and write binary weights in passing.
 
-        Returns False where a compiled pass met a weight that is not finite; torch's operations do not look.
+        Returns False if a compiled pass met a weight that is not finite; torch's operations do not look.
 
         gradients: by parameter, of its shape, float32 or bfloat16; a parameter without one here has it in `grad`.
         signs: by parameter, int8 of its shape; they get sign(h), +1 and -1, after the step.

@@ -38,7 +38,7 @@ _REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def _runtime() -> Any:
-    """`enter(region, data, threads, flags)`: `region(data)` once on each of so many threads; None where there is none.
+    """`enter(region, data, threads, flags)`: `region(data)` once on each of so many threads; None if there is none.
 
     The handle of torch's extension module gives the names of everything it is linked to.
     """

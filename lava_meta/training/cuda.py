@@ -54,7 +54,7 @@ class Graphs:
             RuntimeError: something in it cannot be captured, such as reading a value.
         """
         graph = torch.cuda.CUDAGraph()
-        # The first of the two puts the current stream back where a capture fails; the second then does not.
+        # The first of the two puts the current stream back if a capture fails; the second then does not.
         with torch.cuda.stream(self.stream), torch.cuda.graph(graph, stream=self.stream):
             result = function()
 
@@ -66,7 +66,7 @@ class Graphs:
 
 
 def graphs_on(device: torch.device) -> Graphs | None:
-    """The graphs of a device; None where it has none."""
+    """The graphs of a device; None if it has none."""
     return Graphs(device) if device.type == "cuda" else None
 
 

@@ -13,7 +13,7 @@ from lava_meta.errors import DivergenceError
 from lava_meta.nn import learning_shares
 
 _ADVICE = "A smaller lr, or inputs and norms of a smaller scale, may help"
-_LOOK_AT = 256  # images per part, to see whether layers learn
+_LOOK_AT = 256  # images per experience, to see whether layers learn
 _LEAST_SHARE = 0.1  # of values inside the straight-through window; healthy layers have 0.15 to 0.5
 
 
@@ -40,14 +40,15 @@ def warn_of_closed_layers(model: nn.Module, part: int, images: Images) -> None:
     for layer, share in learning_shares(model, pixels).items():
         if share < _LEAST_SHARE:
             warnings.warn(
-                f"part {part}: only {share:.1%} of the values before the sign {layer!r} lie where its gradient is not "
-                "0, so what comes before it hardly learns: do the network's pixel offset and scale fit these images?",
+                f"experience {part}: only {share:.1%} of the values before the sign {layer!r} lie where its "
+                "gradient is not 0, so what comes before it hardly learns: do the network's pixel offset "
+                "and scale fit these images?",
                 stacklevel=2,
             )
 
 
 def broken_parameter(model: nn.Module) -> str | None:
-    """The first parameter with values that are not finite, in words; None where all are finite."""
+    """The first parameter with values that are not finite, in words; None if all are finite."""
     for name, parameter in model.named_parameters():
         wrong = parameter.numel() - int(torch.isfinite(parameter).sum())
         if wrong:
@@ -57,7 +58,7 @@ def broken_parameter(model: nn.Module) -> str | None:
 
 
 def broken_sums(model: nn.Module, pixels: Tensor) -> str | None:
-    """The first layer whose output on `pixels` is not finite, in words; None where all are finite."""
+    """The first layer whose output on `pixels` is not finite, in words; None if all are finite."""
     found: list[str] = []
 
     def look(name: str) -> Any:

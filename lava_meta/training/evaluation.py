@@ -40,7 +40,7 @@ def evaluate(
 
 
 def has_statistics(model: nn.Module, task: int) -> bool:
-    """False where a norm is to use statistics stored for `task` and none are stored yet."""
+    """False if a norm is to use statistics stored for `task` and none are stored yet."""
     norms = [module for module in model.modules() if isinstance(module, TaskBatchNorm)]
     return not any(norm.statistics == "stored" and not norm.trained[task] for norm in norms)
 

@@ -15,10 +15,10 @@ from lava_meta.training.metrics import AccuracyMatrix
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch gave; part 0, epoch 0 is the test before any training."""
+    """What one epoch gave; experience 0, epoch 0 is the test before any training."""
 
-    part: int  # from 1
-    epoch: int  # from 1 in each part
+    part: int  # the experience, from 1
+    epoch: int  # from 1 in each experience
     loss: float | None  # mean over the training images of the part, while training
     accuracies: tuple[float | None, ...]  # (tests,), fractions 0..1; None: not measured
 
@@ -28,12 +28,12 @@ class History:
 
     def __init__(self, scenario: Scenario, epochs: int) -> None:
         self.scenario, self.epochs = scenario, epochs
-        self.total = epochs * len(scenario.train)  # epochs, over all parts
+        self.total = epochs * len(scenario.train)  # epochs, over all experiences
         self.records: list[EpochRecord] = []
 
     @property
     def done(self) -> int:
-        """Epochs that are complete, over all parts."""
+        """Epochs that are complete, over all experiences."""
         return max(0, len(self.records) - 1)
 
     @property
@@ -42,7 +42,7 @@ class History:
         return divmod(self.done, self.epochs)
 
     def matrix(self) -> AccuracyMatrix:
-        """Rows for the parts that are complete; NaN for those still to come."""
+        """Rows for the experiences that are complete; NaN for those still to come."""
         tests = self.scenario.tests
         values = np.full((len(self.scenario.train) + 1, len(tests)), np.nan)
         for record in self.records:

@@ -1,6 +1,6 @@
 """One training loop for tasks in a row and for streams.
 
-    part 1: epoch, epoch, ...   part 2: epoch, epoch, ...        after each epoch: test, checkpoint, metrics
+    experience 1: epoch, epoch, ...   experience 2: ...        after each epoch: test, checkpoint, metrics
 
 The loop draws from generators of its own, seeded from `TrainSettings.seed`; what ran before in the process does not
 matter, and torch's global generator is put back as it was. Making the model, with its own seed, is the caller's part.
@@ -66,7 +66,7 @@ def train(
     threads: int | None = None,
     steps: StepFactory | None = None,
 ) -> TrainResult:
-    """Train `model` in place on the parts of `scenario`, testing all tests before and after each.
+    """Train `model` in place on the experiences of `scenario`, testing all tests before and after each.
 
     The loss is the cross entropy. Everything runs where the model's parameters are. What is learned is added to
     `model.learned` (`lava_meta.io.learned`), which files of the model and of the network converted from it keep.
@@ -74,7 +74,7 @@ def train(
     Args:
         model: takes raw levels as float32, (n, *shape), and gives logits (n, classes). A method `select_task(index)` of
             it is called with the task's index before it is trained or tested on that task.
-        scenario: the parts to learn and the tests.
+        scenario: the experiences to learn and the tests.
         settings: how. Without an `m` they take the one that is proposed for this scenario (`lava_meta.propose_m`),
             which is printed with the progress; a run that is resumed keeps the one in its folder.
         out: a folder in which every epoch leaves a checkpoint and the metrics (`lava_meta.training.run_folder`). One

@@ -1,9 +1,9 @@
 """The accuracy matrix, and what it says about learning and forgetting.
 
-`R[i, j]` is the accuracy on test j after part i, with parts counted from 1 and row 0 measured before any training.
-For readers (tables, CSV columns, figures) tasks count from 1 as well; indices in code and in JSON (`task_of`) from 0.
-Let `last(j)` be the last part that trained task j and `first(j)` the first; in a sequence of T distinct tasks both are
-the task's own place. Then, after part k, over the tasks begun by then:
+`R[i, j]` is the accuracy on test j after experience i, with experiences counted from 1 and row 0 measured before any
+training. For readers (tables, CSV columns, figures) tasks count from 1 as well; indices in code and in JSON (`task_of`)
+from 0. Let `last(j)` be the last experience that trained task j and `first(j)` the first; in a sequence of T distinct
+tasks both are the task's own place. Then, after experience k, over the tasks begun by then:
 
     ACC         mean of R[k, j]: how good it is at everything learned
     BWT         mean, where last(j) < k, of R[k, j] - R[last(j), j]: what later learning did to earlier tasks
@@ -39,13 +39,15 @@ from lava_meta.io.files import read_json, reading, write_json, write_text
 
 @dataclass(frozen=True, eq=False)
 class AccuracyMatrix:
-    """Accuracies after each part on each test, and their summaries; see the module's equations.
+    """Accuracies after each experience on each test, and their summaries; see the module's equations.
 
     Raises `ValueError` for fields that do not fit each other, or accuracies outside 0..1.
     """
 
-    values: NDArray[Any]  # float64 (parts + 1, tests), fractions 0..1; row 0 before any training; NaN: not measured
-    task_of: tuple[int, ...]  # (parts,), the test that belongs to each part
+    values: NDArray[
+        Any
+    ]  # float64 (experiences + 1, tests), fractions 0..1; row 0 before any training; NaN: not measured
+    task_of: tuple[int, ...]  # (experiences,), the test that belongs to each
     names: tuple[str, ...]  # (tests,)
 
     def __post_init__(self) -> None:
@@ -56,7 +58,7 @@ class AccuracyMatrix:
         object.__setattr__(self, "names", tuple(self.names))
         if values.shape != (len(self.task_of) + 1, len(self.names)) or not values.size:
             raise ValueError(
-                f"values has shape {values.shape}; {len(self.task_of)} parts and {len(self.names)} tests need "
+                f"values has shape {values.shape}; {len(self.task_of)} experiences and {len(self.names)} tests need "
                 f"({len(self.task_of) + 1}, {len(self.names)})"
             )
         if not all(0 <= task < len(self.names) for task in self.task_of):
@@ -66,24 +68,24 @@ class AccuracyMatrix:
 
     @property
     def parts(self) -> int:
-        """Number of trained parts, T."""
+        """Number of trained experiences, T."""
         return len(self.task_of)
 
     def acc(self, after: int | None = None) -> float:
-        """ACC: mean of `R[k, j]` over the tasks begun by part k = `after` (default: all parts)."""
+        """ACC: mean of `R[k, j]` over the tasks begun by experience k = `after` (default: all)."""
         k = self._part(after)
         return _mean([self.values[k, j] for j in self._tasks(k)])
 
     def bwt(self, after: int | None = None) -> float:
-        """BWT: mean of `R[k, j] - R[last(j), j]` over the tasks whose last training was before part k.
+        """BWT: mean of `R[k, j] - R[last(j), j]` over the tasks whose last training was before experience k.
 
-        Negative where later parts made earlier tasks worse.
+        Negative if later experiences made earlier tasks worse.
         """
         k = self._part(after)
         return _mean([self.values[k, j] - self.values[last, j] for j, last in self._earlier(k)])
 
     def forgetting(self, after: int | None = None) -> float:
-        """Mean of `max(R[1 .. k-1, j]) - R[k, j]` over the tasks whose last training was before part k.
+        """Mean of `max(R[1 .. k-1, j]) - R[k, j]` over the tasks whose last training was before experience k.
 
         The maximum is over the rows that were measured; with none measured the result is NaN.
         """
@@ -95,13 +97,13 @@ class AccuracyMatrix:
         return _mean(lost)
 
     def fwt(self, after: int | None = None) -> float:
-        """FWT: mean of `R[first(j) - 1, j] - R[0, j]` over the tasks that began after part 1, up to part k."""
+        """FWT: mean of `R[first(j) - 1, j] - R[0, j]` over the tasks that began after experience 1, by experience k."""
         k = self._part(after)
         first = {j: self.task_of.index(j) + 1 for j in self._tasks(k)}
         return _mean([self.values[i - 1, j] - self.values[0, j] for j, i in first.items() if i > 1])
 
     def summary(self) -> dict[str, float]:
-        """`{"acc", "bwt", "fwt", "forgetting"}` after the last part, as fractions."""
+        """`{"acc", "bwt", "fwt", "forgetting"}` after the last experience, as fractions."""
         return {"acc": self.acc(), "bwt": self.bwt(), "fwt": self.fwt(), "forgetting": self.forgetting()}
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,7 +137,7 @@ class AccuracyMatrix:
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one line per row (part, task, then one column per test), atomically; empty: not measured.
 
-        Parts and tasks count from 1; row 0, before any training, has no task.
+        Experiences and tasks count from 1; row 0, before any training, has no task.
         """
         rows = [
             [part, self.task_of[part - 1] + 1 if part else "", *("" if math.isnan(v) else repr(v) for v in row)]
@@ -144,7 +146,7 @@ class AccuracyMatrix:
         write_csv(path, ["part", "task", *self.columns()], rows)
 
     def __str__(self) -> str:
-        """A small table in percent, one line per part, with ACC so far at its end; tasks count from 1."""
+        """A small table in percent, one line per experience, with ACC so far at its end; tasks count from 1."""
         heads = [task_name(task) for task in range(len(self.names))]
         lines = ["after  " + " ".join(f"{head:>6}" for head in heads) + "    ACC"]
         for part, row in enumerate(self.values.tolist()):
@@ -158,7 +160,7 @@ class AccuracyMatrix:
 
     def __repr__(self) -> str:
         parts, tests = self.parts, len(self.names)
-        return f"AccuracyMatrix({parts} parts, {tests} tests, ACC {100 * self.acc():.1f} %)"
+        return f"AccuracyMatrix({parts} experiences, {tests} tests, ACC {100 * self.acc():.1f} %)"
 
     def _repr_html_(self) -> str:
         """As `str`, with the accuracies shaded."""

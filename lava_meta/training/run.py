@@ -1,4 +1,4 @@
-"""A training run under way: its parts, its epochs, its steps."""
+"""A training run under way: its experiences, its epochs, its steps."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Run:
             self.report.epoch(record.part, record.epoch, record.loss or 0.0, self.history.mean_of_begun())
 
     def _begin_part(self, part: int, epoch: int) -> Images:
-        """The images of a part that begins, or goes on after a checkpoint."""
+        """The images of an experience that begins, or goes on after a checkpoint."""
         if epoch == 0 and part > 0 and self.settings.reset_moments:
             self.state.optimizer = self._new_optimizer()
         images = self.scenario.train[part].to(self.device)
@@ -81,7 +81,7 @@ class Run:
         return images
 
     def _epoch(self, part: int, epoch: int, images: Images) -> EpochRecord:
-        """Train on the images of a part once, and test."""
+        """Train on the images of an experience once, and test."""
         self._select(self.scenario.task_of[part])
         if epoch == 0:
             self.method.begin_part(part, images)
@@ -164,7 +164,7 @@ class Run:
 
     def _where(self, step: int | None = None) -> str:
         part, epoch = self.history.under_way
-        return f"part {part + 1}, epoch {epoch + 1}" + (f", step {step}" if step else "")
+        return f"experience {part + 1}, epoch {epoch + 1}" + (f", step {step}" if step else "")
 
 
 def _mean(losses: Tensor, batch_size: int, images: int) -> float:

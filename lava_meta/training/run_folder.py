@@ -149,7 +149,7 @@ class RunFolder:
 
 
 def m_in_folder(path: str | os.PathLike[str] | None) -> float | tuple[float, ...] | None:
-    """The metaplasticity of the run in a folder; None where there is no run that says."""
+    """The metaplasticity of the run in a folder; None if there is no run that says."""
     try:
         m = read_json(Path(path or "") / SETTINGS)["settings"]["m"]
     except (OSError, FormatError, KeyError, TypeError):

@@ -173,7 +173,7 @@ class CapturedStep(ClearStep):
         return loss
 
     def _captured(self, function: Callable[[], T]) -> Callable[[], T] | None:
-        """`function` as a graph; None, with a warning, where it cannot be one."""
+        """`function` as a graph; None, with a warning, if it cannot be one."""
         try:
             return self.graphs.capture(function)
         except RuntimeError as error:

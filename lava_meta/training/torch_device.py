@@ -6,7 +6,7 @@ import torch
 
 
 def usable_device(name: str) -> torch.device:
-    """The device of this name, tried out. Raises `ValueError` that says what to do where there is none."""
+    """The device of this name, tried out. Raises `ValueError` that says what to do if there is none."""
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -16,7 +16,7 @@ NEURON_STATE = tuple(name for name in STATE if name != "hidden")
 class EngineRelay(AbstractProcess):
     """Sends an image on as spikes, and in the third time step of each image a spike on every line.
 
-    Ports: `s_in` (1, n_in), 0 or 1, or where the layer's inputs are signs -1 or +1, of which +1 is a spike; `x_out`
+    Ports: `s_in` (1, n_in), 0 or 1, or if the layer's inputs are signs -1 or +1, of which +1 is a spike; `x_out`
     (n_in,). An input of any other value ends the run with a ValueError.
     """
 

@@ -41,6 +41,30 @@ def test_help_teaches_the_way() -> None:
         assert word in done.stdout
 
 
+def test_help_of_train_says_what_a_setting_takes() -> None:
+    lines = lava_meta("train", "--help").stdout.splitlines()
+    for flag, takes in (
+        ("--epochs", "<int>"),
+        ("--lr", "<float>"),
+        ("--hidden", "<int,...>"),
+        ("--m", "<float|float,...>"),
+        ("--scenario", "<permuted|split|stream>"),
+        ("--data", "<str>"),
+    ):
+        assert any(flag in line.split() and takes in line.split() for line in lines), flag
+
+
+def test_online_counts_tasks_from_1_and_by_its_old_option_from_0(tmp_path: Path) -> None:
+    words = ("online", "--backend", "kernels", "--hidden", "20", "--images", "40")
+    new = lava_meta(*words, "--task", "2", "--out", tmp_path / "new.safetensors")
+    old = lava_meta(*words, "--permutation", "1", "--out", tmp_path / "old.safetensors")
+    assert "40 images of digits train, permutation 2" in new.stdout
+    assert "warning: --permutation is now --task, counted from 1" in old.stderr
+    assert (tmp_path / "new.safetensors").read_bytes() == (tmp_path / "old.safetensors").read_bytes()
+    both = lava_meta(*words, "--permutation", "1", "--task", "2", "--out", tmp_path / "both.safetensors")
+    assert (both.returncode, "give --task alone" in both.stderr) == (2, True)
+
+
 @pytest.mark.lava
 def test_train_convert_run(tmp_path: Path) -> None:
     out = tmp_path / "run"

@@ -207,7 +207,7 @@ class TestFolder:
         from lava_meta.experiments.permuted import EXPERIMENTS, PermutedSettings
 
         wild = override(PermutedSettings(), ["data=digits", "lr=1e38", "m=0", "rules=metaplastic", *TINY])
-        with pytest.raises(DivergenceError, match=r"m = 0, seed 0: .*part 1, epoch 1, step \d+.*layer"):
+        with pytest.raises(DivergenceError, match=r"m = 0, seed 0: .*experience 1, epoch 1, step \d+.*layer"):
             run_experiment(EXPERIMENTS[0], wild, tmp_path)
 
 

@@ -288,7 +288,7 @@ def test_training_warns_of_an_offset_that_does_not_fit() -> None:
     digits = load_dataset("digits")
     few = Dataset("few", digits.train.take(range(100)), digits.test.take(range(50)))
     scenario = permuted_tasks(few, 1, seed=0)
-    with pytest.warns(UserWarning, match=r"part 1: only .* before the sign '4' .* offset and scale"):
+    with pytest.warns(UserWarning, match=r"experience 1: only .* before the sign '4' .* offset and scale"):
         train(BinaryMLP([64, 32, 10], pixel_mean=128, pixel_std=6, seed=0), scenario, QUICK, progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -13,7 +13,10 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.io.source import RingBuffer as ArraySource
 
 from lava_meta.errors import RunError, RunTimeout
-from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.graph import BinaryGraph, DenseLayer, Graph, Readout
+from lava_meta.graph.acyclic import AcyclicGraph, Scores
+from lava_meta.graph.conv import Window
+from lava_meta.graph.nodes import Add, Conv, Curve, Gather, Linear, Node, Threshold, weight_of
 from lava_meta.processes.binary_network.process import BinaryNetwork, StreamedNetwork
 from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised
@@ -36,11 +39,30 @@ def network(sizes: tuple[int, ...], max_level: int = 255) -> BinaryGraph:
     return BinaryGraph(tuple(layers), readout, max_level, (sizes[0],))
 
 
-def images(graph: BinaryGraph, number: int) -> np.ndarray:
+def residual() -> AcyclicGraph:
+    """Real first weights, a binary convolution with a real shortcut around it, a binary head."""
+    rng = np.random.default_rng(6)
+    one = np.zeros((1, 1, 1, 1), np.int64)
+    codes = np.array([-1, 1]).reshape(2, 1, 1, 1)
+    window = Window((3, 3), padding=(1, 1))
+    nodes: dict[str, Node] = {
+        "stem": Conv(("input",), weight_of(rng.integers(-(2**24), 2**24, (16, 9))), window),
+        "before": Threshold(("stem",), one, codes),
+        "conv": Conv(("before",), weight_of(rng.choice([-1, 1], (16, 144))), window),
+        "norm": Curve(("conv",), one, np.full(one.shape, 2.0**21 / 3), np.full(one.shape, 0.5)),
+        "sum": Add(("norm", "stem")),
+        "after": Threshold(("sum",), one, codes),
+        "flat": Gather(("after",), (16 * 20,)),
+        "head": Linear(("flat",), weight_of(rng.choice([-1, 1], (10, 16 * 20)))),
+    }
+    return AcyclicGraph(nodes, "head", Scores(np.ones(10), np.zeros(10)), 255, (1, 4, 5))
+
+
+def images(graph: Graph, number: int) -> np.ndarray:
     return graph.check_images(np.random.default_rng(1).integers(0, graph.max_level + 1, (number, graph.n_in)))
 
 
-def run(graph: BinaryGraph, pixels: np.ndarray, lanes: int, output: str, source: type = PixelSource) -> np.ndarray:
+def run(graph: Graph, pixels: np.ndarray, lanes: int, output: str, source: type = PixelSource) -> np.ndarray:
     """`pixels` through source, network and sink, `lanes` a time step."""
     process = BinaryNetwork(graph=graph, lanes=lanes, output=output)
     steps = len(pixels) // lanes
@@ -68,6 +90,14 @@ def test_classes_and_a_hidden_layer_by_name() -> None:
     pixels = images(graph, 12)
     np.testing.assert_array_equal(run(graph, pixels, 4, "classes"), graph.predict(pixels))
     np.testing.assert_array_equal(run(graph, pixels, 4, "hidden2"), graph.activations(pixels)["hidden2"])
+
+
+@pytest.mark.parametrize("output", ["readout", "classes", "before"])
+def test_a_residual_network(output: str) -> None:
+    graph = residual()
+    pixels = images(graph, 12)
+    expected = graph.activations(pixels) | {"classes": graph.predict(pixels)}
+    np.testing.assert_array_equal(run(graph, pixels, 4, output), expected[output])
 
 
 def test_sixteen_bit_pixels() -> None:

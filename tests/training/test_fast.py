@@ -371,7 +371,9 @@ def test_a_diverging_run_stops_at_its_step_and_names_the_layer(tmp_path: Any) ->
         assert network is not None
         return Poisoned(model, network, shown=shown)
 
-    with pytest.raises(DivergenceError, match=r"part 1, epoch 2, step 2: 1 of 512 values of 2\.weight \(layer 2\)"):
+    with pytest.raises(
+        DivergenceError, match=r"experience 1, epoch 2, step 2: 1 of 512 values of 2\.weight \(layer 2\)"
+    ):
         train(fresh(), two_parts(), setting, tmp_path, progress=False, steps=poisoned)
     # The checkpoint of the first epoch stays, and goes on to what the run would have given.
     resumed = train(fresh(), two_parts(), setting, tmp_path, resume=True, progress=False)

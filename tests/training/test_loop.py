@@ -653,7 +653,7 @@ class Poisoned(nn.Module):
 
 class TestDivergence:
     def test_a_weight_that_shows_in_no_loss(self):
-        with pytest.raises(DivergenceError, match=r"part 1, epoch 2, step 5: 1 of 1536 values of net\.2\.weight"):
+        with pytest.raises(DivergenceError, match=r"experience 1, epoch 2, step 5: 1 of 1536 values of net\.2\.weight"):
             quiet(Poisoned(8))
 
     def test_the_layer_and_the_step_of_a_loss_that_is_not_finite(self):
@@ -667,7 +667,7 @@ class TestDivergence:
                 return self.blow(self.net(x)) if self.step < 7 else self.blow(self.net(x) * float("inf"))
 
         with pytest.raises(
-            DivergenceError, match=r"part 1, epoch 2, step 2: the loss is nan; .*layer blow \(Identity\)"
+            DivergenceError, match=r"experience 1, epoch 2, step 2: the loss is nan; .*layer blow \(Identity\)"
         ):
             quiet(Broken())
 
@@ -689,7 +689,7 @@ class TestProgress:
         out, err = capsys.readouterr()
         assert out == ""
         lines = err.splitlines()
-        assert [line.split(" loss")[0] for line in lines] == ["part 1/2 epoch 2/2", "part 2/2 epoch 2/2"]
+        assert [line.split(" loss")[0] for line in lines] == ["experience 1/2 epoch 2/2", "experience 2/2 epoch 2/2"]
         assert "ACC" in lines[0]
         assert "s left" in lines[0]
 
@@ -698,7 +698,7 @@ class TestProgress:
         monkeypatch.setenv("TERM", "xterm")
         train(net(), SCENARIO, QUICK)
         err = capsys.readouterr().err
-        assert "part 2/2 epoch 2/2" in err
+        assert "experience 2/2 epoch 2/2" in err
         assert "100 %" in err
 
 

@@ -1,83 +1,38 @@
 """An `AcyclicGraph`, compiled: the same integers, on packed signs where these meet binary weights.
 
-Values lie with their channels last, (lanes, rows, columns, channels): vectors as one place, (tokens, features) as
-rows. Signs are packed, 64 channels to a word, and kept so while only binary layers take them. Binary sums count bits
-(`lava_meta.graph.packed.loops`); other sums are exact products of float32 or float64 matrices, of several parts where
-the integers are wide; the rest are the loops of `lava_meta.graph.packed.streams`.
+Each node becomes a step (`lava_meta.graph.packed.steps`) whose kernel is chosen by the bounds of its integers. A
+threshold is one pass with the sums before it, and a curve with the addition behind it, if nothing else wants what lies
+between.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.graph.acyclic import INPUT, READOUT, AcyclicGraph, Placed
-from lava_meta.graph.bits import pack, words
-from lava_meta.graph.conv import Window
-from lava_meta.graph.nodes import (
-    Add,
-    BinaryWeight,
-    Concat,
-    Conv,
-    Curve,
-    Gather,
-    Linear,
-    Multiply,
-    Pool,
-    Shape,
-    Threshold,
-    exact_product,
-)
-from lava_meta.graph.packed.loops import BLOCK, convolve_signs
-from lava_meta.graph.packed.streams import (
-    convolve_depthwise,
-    follow,
-    pool,
-    threshold_codes,
-    threshold_signs,
-    unpack_signs,
-)
+from lava_meta.graph.acyclic import INPUT, READOUT, AcyclicGraph
+from lava_meta.graph.nodes import Add, Concat, Conv, Curve, Gather, Linear, Pool, Threshold
+from lava_meta.graph.packed import steps
+from lava_meta.graph.packed.held import Held, flat, narrowest, stored_of, to_stored
 
-_LANES = 8  # images at once: more do not stay in the caches
-_MESSAGE = 2**22  # integers of one image's widest value and its windows, beyond which images come one by one
-
-Stored = tuple[int, int, int]  # rows, columns, channels
+_LANES = 32  # images at once, at most
+_CACHE = 2**20  # bytes of the widest value of all lanes: what is larger leaves the second-level cache
 
 
-class Held:
-    """A node's value for some images: integers, packed signs, or both once both were asked for."""
+@dataclass(frozen=True)
+class Task:
+    """A step of a program: what it takes, what it gives, and what nobody wants behind it."""
 
-    def __init__(self, stored: Stored, integers: NDArray[Any] | None = None, signs: NDArray[Any] | None = None) -> None:
-        self.stored = stored
-        self._integers, self._signs = integers, signs
-
-    @property
-    def integers(self) -> NDArray[Any]:
-        """int64 (lanes, rows, columns, channels)."""
-        if self._integers is None:
-            assert self._signs is not None
-            rows, columns, channels = self.stored
-            self._integers = np.empty((len(self._signs), rows, columns, channels), np.int64)
-            unpack_signs(
-                self._signs.reshape(len(self._signs), rows * columns, -1),
-                self._integers.reshape(len(self._signs), rows * columns, channels),
-            )
-        return self._integers
-
-    @property
-    def signs(self) -> NDArray[Any]:
-        """uint64 (lanes, rows, columns, words)."""
-        if self._signs is None:
-            assert self._integers is not None
-            self._signs = pack(self._integers > 0)
-        return self._signs
-
-
-Step = Callable[[Sequence[Held]], Held]
+    name: str
+    sources: tuple[str, ...]
+    step: steps.Step
+    done: tuple[str, ...]
 
 
 class PackedAcyclic:
@@ -91,26 +46,11 @@ class PackedAcyclic:
         self.dtype, self.domain = graph.dtype, graph.domain
         self.names = tuple(name for name, _ in graph.named_layers())
         self._graph = graph
-        self._stored = {INPUT: stored_of(graph.input_shape)}
-        self._stored |= {name: stored_of(layer.output_shape) for name, layer in graph.placed.items()}
-        lows = {INPUT: (graph.min_level, graph.max_level)} | {
-            name: (layer.low, layer.high) for name, layer in graph.placed.items()
-        }
-        signs = {name for name, node in graph.nodes.items() if isinstance(node, Threshold) and _only_signs(node)}
-        if graph.signs:
-            signs.add(INPUT)
-        for name, node in graph.nodes.items():  # what only moves signs gives signs
-            if (isinstance(node, Gather) and (node.index is None or node.index.min() >= 0)) or isinstance(node, Concat):
-                signs |= {name} if {*node.sources} <= signs else set()
-        self._steps = {
-            name: _step(layer, [max(map(abs, lows[source])) for source in layer.node.sources], signs)
-            for name, layer in graph.placed.items()
-        }
-        self._last = {source: name for name, node in graph.nodes.items() for source in node.sources}
-        widest = max(max(layer.n_in, layer.n_out) * _taps(layer) for layer in graph.placed.values())
-        self._lanes = max(1, min(_LANES, _MESSAGE // widest))
-        level = np.full((1, self.n_in), graph.max_level, self.dtype)
-        self.sums(level)
+        self._kind = np.dtype(np.uint8) if self.dtype == np.uint8 else narrowest(graph.min_level, graph.max_level)
+        widest = max(8 * max(layer.n_in, layer.n_out) for layer in graph.placed.values())
+        self._lanes = max(1, min(_LANES, _CACHE // widest))
+        self._programs: dict[frozenset[str], list[Task]] = {}
+        self.sums(np.full((1, self.n_in), graph.max_level, self.dtype))
 
     def sums(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """The readout's integers, int64 (n, classes)."""
@@ -130,321 +70,169 @@ class PackedAcyclic:
         """The integers of the nodes `names` (default: of all), `lanes` images at a time, or fewer."""
         names = self.names if names is None else tuple(names)
         lanes = max(1, min(lanes, self._lanes))
-        parts = [self._forward(pixels[start : start + lanes], names) for start in range(0, len(pixels), lanes)]
+        parts = [self._forward(pixels[start : start + lanes], names) for start in range(0, max(1, len(pixels)), lanes)]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def _forward(self, pixels: NDArray[Any], names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         if pixels.dtype != self.dtype or pixels.ndim != 2 or pixels.shape[1] != self.n_in:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; expected {self.dtype} (n, {self.n_in})")
         graph = self._graph
-        first = _to_stored(pixels.reshape(-1, *graph.input_shape)).astype(np.int64)
-        values = {INPUT: Held(self._stored[INPUT], integers=np.ascontiguousarray(first))}
+        kept = frozenset(graph.output if name == READOUT else name for name in names)
+        if kept not in self._programs:
+            self._programs[kept] = _Program(graph, kept).tasks
+        first = to_stored(pixels.reshape(-1, *graph.input_shape)).astype(self._kind, order="C")
+        values = {INPUT: Held(stored_of(graph.input_shape), integers=first)}
         out = {}
-        for name, node in graph.nodes.items():
-            values[name] = self._steps[name]([values[source] for source in node.sources])
-            if name in names:
-                out[name] = _flat(values[name], graph.placed[name].output_shape).astype(graph.placed[name].dtype)
-            for source in {*node.sources}:
-                if self._last[source] == name and source != graph.output:
-                    del values[source]
-        if READOUT in names:
-            out[READOUT] = _flat(values[graph.output], graph.placed[graph.output].output_shape)
+        for task in self._programs[kept]:
+            values[task.name] = task.step([values[source] for source in task.sources])
+            if task.name in kept:
+                layer = graph.placed[task.name]
+                whole = flat(values[task.name], layer.output_shape)
+                if task.name in names:
+                    out[task.name] = whole.astype(layer.dtype)
+                if task.name == graph.output and READOUT in names:
+                    out[READOUT] = whole.astype(np.int64)
+            for name in task.done:
+                del values[name]
         return out
 
 
-def stored_of(shape: Shape) -> Stored:
-    """Rows, columns and channels of a value in memory."""
-    if len(shape) == 3:
-        return shape[1], shape[2], shape[0]
-    if len(shape) == 2:
-        return shape[0], 1, shape[1]
-    return (1, 1, shape[0]) if len(shape) == 1 else (math.prod(shape[:-1]), 1, shape[-1])
-
-
-def _to_stored(array: NDArray[Any]) -> NDArray[Any]:
-    """(n, *shape) with the channels last, (n, rows, columns, channels)."""
-    if array.ndim == 4:
-        return array.transpose(0, 2, 3, 1)
-    return array.reshape(len(array), *stored_of(array.shape[1:]))
-
-
-def _flat(held: Held, shape: Shape) -> NDArray[Any]:
-    """int64 (n, n_out) in the order of the graph."""
-    integers = held.integers
-    ordered = integers.transpose(0, 3, 1, 2) if len(shape) == 3 else integers
-    return ordered.reshape(len(integers), -1)
-
-
-def _shared(array: NDArray[Any], shape: Shape, channels: bool = True) -> NDArray[Any]:
-    """(m, *shared) as (m, 1 or places, channels); with `channels=False`, 1 channel where all are alike."""
-    rows, columns, width = stored_of(shape)
-    moved = np.ascontiguousarray(_to_stored(array)) if array.ndim in (2, 4) else None
-    if array.ndim == 3:  # (m, tokens, features)
-        moved = array.reshape(len(array), array.shape[1], 1, array.shape[2])
-    if moved is None:
-        whole = np.broadcast_to(array, (len(array), *shape)).reshape(len(array), rows, columns, width)
-        moved = np.ascontiguousarray(whole)
-    if moved.shape[1:3] != (1, 1):
-        moved = np.broadcast_to(moved, (len(moved), rows, columns, moved.shape[3]))
-    if channels:
-        moved = np.broadcast_to(moved, (*moved.shape[:3], width))
-    return np.ascontiguousarray(moved).reshape(len(moved), moved.shape[1] * moved.shape[2], moved.shape[3])
-
-
-def _only_signs(node: Threshold) -> bool:
-    return bool((np.abs(node.codes) == 1).all())
-
-
-def _taps(layer: Placed) -> int:
-    return math.prod(layer.node.window.kernel) if isinstance(layer.node, Conv) else 1
-
-
-def _fields(window: Window) -> NDArray[Any]:
-    return np.array([window.kernel, window.stride, window.padding, window.dilation, window.after], np.int64)
-
-
-# What each node becomes.
-
-
-def _step(layer: Placed, largest: Sequence[int], signs: set[str]) -> Step:
-    """The compiled form of a node, whose sources' integers are at most `largest`; `signs` names those of +1 and -1."""
-    node = layer.node
-    if isinstance(node, (Linear, Conv)):
-        return _sums(layer, node, largest[0], node.sources[0] in signs)
-    if isinstance(node, Threshold):
-        return _threshold(layer, node)
-    if isinstance(node, Curve):
-        return _curve(layer, node)
-    if isinstance(node, Pool):
-        return _pool(layer, node)
-    if isinstance(node, Gather):
-        return _gather(layer, node, node.sources[0] in signs)
-    return _plain(layer)
-
-
-def _plain(layer: Placed) -> Step:
-    """By the node's own arithmetic: sums, products and concatenations of whole arrays are fast as they are."""
-    node, stored = layer.node, stored_of(layer.output_shape)
-    ranks = {len(shape) for shape in (*layer.input_shapes, layer.output_shape)}
-    if isinstance(node, (Add, Multiply)) and ranks == {3}:
-
-        def joined(values: Sequence[Held]) -> Held:
-            return Held(stored, integers=node([value.integers for value in values]))
-
-        return joined
-    if isinstance(node, Concat) and ranks in ({1}, {3}):
-
-        def side_by_side(values: Sequence[Held]) -> Held:
-            return Held(stored, integers=np.concatenate([value.integers for value in values], axis=3))
-
-        return side_by_side
-    shapes = layer.input_shapes
-
-    def general(values: Sequence[Held]) -> Held:
-        given = [_flat(value, shape).reshape(-1, *shape) for value, shape in zip(values, shapes, strict=True)]
-        return Held(stored, integers=np.ascontiguousarray(_to_stored(node(given))))
-
-    return general
-
-
-def _threshold(layer: Placed, node: Threshold) -> Step:
-    stored = rows, columns, channels = stored_of(layer.output_shape)
-    limits, codes = (_shared(array, layer.output_shape) for array in (node.limits, node.codes))
-    if _only_signs(node) and len(limits) <= 1:
-        limit = limits[0] if len(limits) else np.full(codes.shape[1:], np.iinfo(np.int64).max)
-        low, high = codes[0] > 0, codes[-1] > 0
-
-        def packed(values: Sequence[Held]) -> Held:
-            x = values[0].integers
-            out = np.empty((len(x), rows, columns, words(channels)), np.uint64)
-            places = rows * columns
-            threshold_signs(x.reshape(len(x), places, channels), limit, low, high, out.reshape(len(x), places, -1))
-            return Held(stored, signs=out)
-
-        return packed
-
-    def leveled(values: Sequence[Held]) -> Held:
-        x = values[0].integers
-        out = np.empty_like(x)
-        flat = len(x), rows * columns, channels
-        threshold_codes(x.reshape(flat), limits, codes, out.reshape(flat))
-        return Held(stored, integers=out)
-
-    return leveled
-
-
-def _curve(layer: Placed, node: Curve) -> Step:
-    stored = rows, columns, channels = stored_of(layer.output_shape)
-    start, slope, intercept = (
-        _shared(array, layer.output_shape, channels=False) for array in (node.start, node.slope, node.intercept)
-    )
-
-    def followed(values: Sequence[Held]) -> Held:
-        x = values[0].integers
-        out = np.empty_like(x)
-        flat = len(x), rows * columns, channels
-        follow(x.reshape(flat), start, slope, intercept, out.reshape(flat))
-        return Held(stored, integers=out)
-
-    return followed
-
-
-def _pool(layer: Placed, node: Pool) -> Step:
-    stored, window = stored_of(layer.output_shape), _fields(node.window)
-    greatest = node.how == "max"
-
-    def pooled(values: Sequence[Held]) -> Held:
-        x = values[0].integers
-        out = np.empty((len(x), *stored), np.int64)
-        pool(x, window, greatest, out)
-        return Held(stored, integers=out)
-
-    return pooled
-
-
-def _gather(layer: Placed, node: Gather, signs: bool) -> Step:
-    """Places in the order of memory: what stays where it is costs nothing."""
-    stored, source = stored_of(layer.output_shape), layer.input_shapes[0]
-    size = math.prod(source)
-    index = np.arange(size).reshape(node.out) if node.index is None else node.index
-    place = np.append(_places(source), -1)  # of each element of the source, in memory
-    moved = np.ascontiguousarray(_to_stored(place[index][None]))[0].reshape(-1)
-    if np.array_equal(moved, np.arange(size)):
-        same_words = stored_of(source)[2] == stored[2] or stored_of(source)[2] % 64 == 0 == stored[2] % 64
-
-        def reshaped(values: Sequence[Held]) -> Held:
-            if signs and same_words:
-                return Held(stored, signs=values[0].signs.reshape(len(values[0].signs), *stored[:2], -1))
-            return Held(stored, integers=values[0].integers.reshape(-1, *stored))
-
-        return reshaped
-    absent = moved < 0
-
-    def taken(values: Sequence[Held]) -> Held:
-        x = values[0].integers.reshape(len(values[0].integers), -1)
-        out = x[:, moved]
-        if absent.any():
-            out[:, absent] = 0
-        return Held(stored, integers=out.reshape(-1, *stored))
-
-    return taken
-
-
-def _places(shape: Shape) -> NDArray[Any]:
-    """Where each element, in the order of the graph, lies in memory."""
-    stored = np.arange(math.prod(shape)).reshape(stored_of(shape))
-    return (stored.transpose(2, 0, 1) if len(shape) == 3 else stored).reshape(-1)
-
-
-# Sums.
-
-
-def _sums(layer: Placed, node: Linear | Conv, largest: int, signs: bool) -> Step:
-    stored = stored_of(layer.output_shape)
-    window = node.window if isinstance(node, Conv) else Window((1, 1))
-    groups = node.groups if isinstance(node, Conv) else 1
-    inputs = stored_of(layer.input_shapes[0])[2]
-    units = len(node.weight.values)
-    kernel = node.weight.values.reshape(units, inputs // groups, *window.kernel).astype(np.int64)
-    if signs and isinstance(node.weight, BinaryWeight) and inputs // groups >= 8:
-        return _counted(kernel, window, groups, stored)
-    if groups == inputs == units and groups > 1:
-        depth, fields = np.ascontiguousarray(kernel[:, 0].transpose(1, 2, 0)), _fields(window)
-
-        def depthwise(values: Sequence[Held]) -> Held:
-            x = values[0].integers
-            out = np.empty((len(x), *stored), np.int64)
-            convolve_depthwise(x, depth, fields, out)
-            return Held(stored, integers=out)
-
-        return depthwise
-    return _multiplied(kernel, window, groups, largest, stored)
-
-
-def _counted(kernel: NDArray[Any], window: Window, groups: int, stored: Stored) -> Step:
-    """Binary weights and signs, by counting bits."""
-    units = len(kernel) // groups
-    inputs = kernel.shape[1]
-    runs = []
-    for share in np.split(kernel, groups):
-        rows = pack((share < 0).transpose(0, 2, 3, 1))  # inverted
-        rows = rows.reshape(units, -1)
-        padded = np.zeros((words(units) * BLOCK, rows.shape[1]), np.uint64)
-        padded[:units] = rows
-        runs.append(np.ascontiguousarray(padded.reshape(-1, BLOCK, rows.shape[1]).transpose(0, 2, 1)).reshape(-1))
-    fields, single = _fields(window), _fields(Window((1, 1)))
-    limit = np.zeros((1, words(units) * BLOCK), np.int64)
-
-    def counted(values: Sequence[Held]) -> Held:
-        count = len(values[0].signs) if groups == 1 else len(values[0].integers)
-        parts = []
-        for group, run in enumerate(runs):
-            seen = slice(group * inputs, (group + 1) * inputs)
-            x = values[0].signs if groups == 1 else pack(values[0].integers[..., seen] > 0)
-            out = np.empty((count, *stored[:2], words(units)), np.uint64)
-            sums = np.empty((count, *stored[:2], words(units) * BLOCK), np.int64)
-            convolve_signs(run, x, inputs, fields, single, limit, out, sums)
-            parts.append(sums[..., :units])
-        joined = parts[0] if groups == 1 else np.concatenate(parts, axis=3)
-        return Held(stored, integers=np.ascontiguousarray(joined))
-
-    return counted
-
-
-def _multiplied(kernel: NDArray[Any], window: Window, groups: int, largest: int, stored: Stored) -> Step:
-    """Any weights, by matrix products that are exact: the weights in parts where the sums pass float64's 53 bits."""
-    units, fan_in = len(kernel), math.prod(kernel.shape[1:])
-    # In memory a window is (kernel rows, kernel columns, inputs).
-    matrix = kernel.transpose(0, 2, 3, 1).reshape(groups, units // groups, fan_in)
-    high_bits = max(1, largest).bit_length() + fan_in.bit_length()
-    parts: list[tuple[NDArray[Any], int]] = []
-    width = 53 - high_bits
-    if width < 4:  # wide inputs too: the reference's own product splits both
-        return _split_product(matrix, window, groups, stored)
-    rest, shift = matrix, 0
-    while True:
-        if max(1, int(np.abs(rest).max())).bit_length() <= width:
-            parts.append((rest, shift))
-            break
-        high = rest >> (width - 1)
-        parts.append((rest - (high << (width - 1)), shift))
-        rest, shift = high, shift + width - 1
-    narrow = len(parts) == 1 and high_bits + int(np.abs(matrix).max()).bit_length() <= 24
-    kind = np.float32 if narrow else np.float64
-    matrices = [(np.ascontiguousarray(part.transpose(0, 2, 1).astype(kind)), shift) for part, shift in parts]
-
-    def multiplied(values: Sequence[Held]) -> Held:
-        rows = _windows(values[0].integers, window, groups, kind)
-        total: Any = 0
-        for part, shift in matrices:
-            total = total + (np.matmul(rows, part).astype(np.int64) << shift)
-        return Held(stored, integers=_grouped(total, stored))
-
-    return multiplied
-
-
-def _split_product(matrix: NDArray[Any], window: Window, groups: int, stored: Stored) -> Step:
-    def product(values: Sequence[Held]) -> Held:
-        rows = _windows(values[0].integers, window, groups, np.int64)
-        return Held(stored, integers=_grouped(exact_product(rows, matrix), stored))
-
-    return product
-
-
-def _windows(x: NDArray[Any], window: Window, groups: int, kind: Any) -> NDArray[Any]:
-    """What each window sees, (groups, n * places, fan_in)."""
-    n, _, _, channels = x.shape
-    if window.kernel == (1, 1) and not any(window.padding) and not any(window.after):
-        seen = x[:, :: window.stride[0], :: window.stride[1]].astype(kind)
-        rows: NDArray[Any] = seen.reshape(-1, groups, channels // groups).transpose(1, 0, 2)
-        return np.ascontiguousarray(rows)
-    views = window.views(x.astype(kind).transpose(0, 3, 1, 2))  # (n, c, down, across, *kernel)
-    split = views.reshape(n, groups, channels // groups, *views.shape[2:]) if groups > 1 else views[:, None]
-    ordered = split.transpose(1, 0, 3, 4, 5, 6, 2)
-    return np.ascontiguousarray(ordered).reshape(groups, -1, channels // groups * math.prod(window.kernel))
-
-
-def _grouped(sums: NDArray[Any], stored: Stored) -> NDArray[Any]:
-    """(groups, n * places, units) as (n, rows, columns, channels)."""
-    joined = sums.transpose(1, 0, 2)
-    return np.ascontiguousarray(joined).reshape(-1, *stored)
+class _Program:
+    """The steps of a graph, of which the nodes `kept` are to be given out."""
+
+    def __init__(self, graph: AcyclicGraph, kept: frozenset[str]) -> None:
+        self.graph, self.kept = graph, kept
+        self.uses = Counter(source for node in graph.nodes.values() for source in {*node.sources})
+        self.signs = self._sign_nodes()
+        self.summed = {name: self._sums(name) for name, node in graph.nodes.items() if isinstance(node, (Linear, Conv))}
+        self.fresh: set[str] = set()  # values in memory of their own, which may be written over
+        wanted = self._wanted()
+        last = {source: name for name, (sources, _) in wanted.items() for source in sources}
+        self.tasks = []
+        for name, (sources, lines) in wanted.items():
+            done = tuple(source for source in {*sources} if last[source] == name and source not in kept)
+            step = self._step(name, sources, lines, done)
+            self.tasks.append(Task(name, sources, step, done))
+
+    def _wanted(self) -> dict[str, tuple[tuple[str, ...], list[str | None]]]:
+        """The steps by name, each with its sources, and the curves through which an addition takes them."""
+        found: dict[str, tuple[tuple[str, ...], list[str | None]]] = {}
+        for name, node in self.graph.nodes.items():
+            sources, lines = node.sources, [None] * len(node.sources)
+            if isinstance(node, Threshold) and self._fires(name):
+                sources = self.graph.nodes[node.sources[0]].sources
+                del found[node.sources[0]]
+            elif isinstance(node, Add) and self._alike(name):
+                lines = [source if self._alone(source, Curve) else None for source in sources]
+                if len({*sources}) < len(sources):
+                    lines = [None] * len(sources)
+                for line in filter(None, lines):
+                    del found[line]
+                sources = tuple(
+                    source if line is None else self.graph.nodes[line].sources[0]
+                    for source, line in zip(sources, lines, strict=True)
+                )
+            found[name] = sources, lines
+        return found
+
+    def _step(self, name: str, sources: tuple[str, ...], lines: list[str | None], done: tuple[str, ...]) -> steps.Step:
+        node, layer = self.graph.nodes[name], self.graph.placed[name]
+        if isinstance(node, (Linear, Conv)):
+            self.fresh.add(name)
+            summed = self.summed[name]
+            return steps.depthwise(layer) if summed is None else summed.step(layer)
+        if isinstance(node, Threshold):
+            if sources != node.sources:
+                summed = self.summed[node.sources[0]]
+                assert summed is not None
+                return steps.fired(layer, summed)
+            return steps.threshold(layer)
+        if isinstance(node, Curve):
+            if steps.is_identity(layer, self._range(node.sources[0])):
+                self.fresh.discard(node.sources[0])
+                return lambda values: values[0]
+            self.fresh.add(name)
+            return steps.curve(layer)
+        if isinstance(node, Add) and self._alike(name):
+            self.fresh.add(name)
+            curves = [None if line is None else self._line(line) for line in lines]
+            free = [
+                i
+                for i, source in enumerate(sources)
+                if curves[i] is None and source in done and source in self.fresh and sources.count(source) == 1
+            ]
+            return steps.added(layer, curves, over=free[0] if free else None)
+        if isinstance(node, Gather):
+            moved = steps.moved_to(layer)
+            if self._order(name) is not None or np.array_equal(moved, np.arange(math.prod(layer.input_shapes[0]))):
+                self.fresh.discard(node.sources[0])
+                return steps.reshaped(layer)
+            return steps.gather(layer)
+        if isinstance(node, Pool):
+            self.fresh.add(name)
+            return steps.pooled(layer, signs=node.sources[0] in self.signs)
+        return steps.other(layer)
+
+    def _line(self, name: str) -> steps.Line | None:
+        layer = self.graph.placed[name]
+        if steps.is_identity(layer, self._range(layer.node.sources[0])):
+            return None
+        return steps.Line(layer)
+
+    def _sums(self, name: str) -> steps.Summed | None:
+        source = self.graph.nodes[name].sources[0]
+        return steps.sums_of(
+            self.graph.placed[name], self._range(source), signs=source in self.signs, order=self._order(source)
+        )
+
+    def _order(self, name: str) -> NDArray[Any] | None:
+        """The order in which a flattened image may stay, as only linear layers take it: their weights move instead."""
+        node = self.graph.nodes.get(name)
+        if not isinstance(node, Gather) or name in self.kept or len(node.out) != 1:
+            return None
+        takers = [other for other in self.graph.nodes.values() if name in other.sources]
+        moved = steps.moved_to(self.graph.placed[name])
+        if not all(isinstance(other, Linear) for other in takers) or moved.size != math.prod(
+            self.graph.placed[name].input_shapes[0]
+        ):
+            return None
+        order = np.argsort(moved, kind="stable")
+        return order if np.array_equal(moved[order], np.arange(moved.size)) else None
+
+    def _alone(self, name: str, kind: type) -> bool:
+        """Whether a node of this kind serves one other alone."""
+        return isinstance(self.graph.nodes.get(name), kind) and self.uses[name] == 1 and name not in self.kept
+
+    def _fires(self, name: str) -> bool:
+        """Whether a threshold is one pass with the sums before it."""
+        node = self.graph.nodes[name]
+        assert isinstance(node, Threshold)
+        source = node.sources[0]
+        summed = self.summed.get(source)
+        alone = self._alone(source, Linear) or self._alone(source, Conv)
+        return alone and steps.has_two_codes(node) and summed is not None and summed.fires()
+
+    def _alike(self, name: str) -> bool:
+        """Whether the sources of a sum have its shape."""
+        layer = self.graph.placed[name]
+        return {*layer.input_shapes} == {layer.output_shape}
+
+    def _range(self, name: str) -> steps.Range:
+        if name == INPUT:
+            return self.graph.min_level, self.graph.max_level
+        return self.graph.placed[name].low, self.graph.placed[name].high
+
+    def _sign_nodes(self) -> set[str]:
+        """The nodes that give +1 and -1 alone."""
+        found = {INPUT} if self.graph.signs else set()
+        for name, node in self.graph.nodes.items():
+            if isinstance(node, Threshold):
+                signs = bool((np.abs(node.codes) == 1).all())
+            elif isinstance(node, Gather):
+                signs = node.sources[0] in found and (node.index is None or node.index.min() >= 0)
+            else:
+                signs = {*node.sources} <= found and (
+                    isinstance(node, Concat) or (isinstance(node, Pool) and node.how == "max")
+                )
+            found |= {name} if signs else set()
+        return found

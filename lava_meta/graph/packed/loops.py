@@ -53,7 +53,8 @@ def has_byte_products() -> bool:
     return "+avx512vnni" in cpu_target.target_context.codegen().magic_tuple()[2]
 
 
-def _splat(builder: Any, value: Any, width: int) -> Any:
+def splat(builder: Any, value: Any, width: int) -> Any:
+    """A vector that holds one value `width` times."""
     vector = ir.VectorType(value.type, width)
     empty = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(empty, value, _I32(0))
@@ -80,7 +81,7 @@ def _bit_counter(planes: bool) -> Any:
             totals = [cgutils.alloca_once_value(builder, builder.add(v, v) if planes else v) for v in before]
             with cgutils.for_range(builder, args[4]) as loop:
                 word = builder.load(builder.gep(x_data, [builder.add(args[3], loop.index)]))
-                word = _splat(builder, word, _WORDS.count)
+                word = splat(builder, word, _WORDS.count)
                 row = builder.add(args[1], builder.mul(loop.index, _I64(BLOCK)))
                 for i, total in enumerate(totals):
                     place = builder.gep(weights_data, [builder.add(row, _I64(i * _WORDS.count))])
@@ -109,7 +110,7 @@ def _plane_splitter(typing_context: Any, pixels: Any, x: Any, lane: Any) -> Any:
             start = builder.gep(pixel_array.data, [builder.mul(word.index, _I64(64))])
             values = builder.load(builder.bitcast(start, levels.as_pointer()), align=level.width // 8)
             with cgutils.for_range(builder, planes) as plane:
-                mask = _splat(builder, builder.shl(level(1), builder.trunc(plane.index, level)), 64)
+                mask = splat(builder, builder.shl(level(1), builder.trunc(plane.index, level)), 64)
                 set_bits = builder.icmp_unsigned("!=", builder.and_(values, mask), ir.Constant(levels, None))
                 place = builder.add(builder.mul(plane.index, words), word.index)
                 builder.store(builder.bitcast(set_bits, _I64), builder.gep(row, [place]))
@@ -118,17 +119,18 @@ def _plane_splitter(typing_context: Any, pixels: Any, x: Any, lane: Any) -> Any:
     return types.void(pixels, x, types.intp), codegen
 
 
-def _multiply_add(builder: Any, total: Any, quads: Any, mask: Any) -> Any:
-    """Each of 16 totals plus the products of its four bytes."""
+def multiply_add(builder: Any, total: Any, quads: Any, weights: Any) -> Any:
+    """Each of 16 totals plus the products of its four unsigned bytes with four signed ones."""
     if has_byte_products():
         kind = ir.FunctionType(_INTS, [_INTS, _INTS, _INTS])
         instruction = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
-        return builder.call(instruction, [total, quads, mask])
-    byte = ir.Constant(_INTS, [255] * _INTS.count)
+        return builder.call(instruction, [total, quads, weights])
+    byte, most = (ir.Constant(_INTS, [number] * _INTS.count) for number in (255, 24))
     for shift in (0, 8, 16, 24):
-        by = ir.Constant(_INTS, [shift] * _INTS.count)
-        pair = [builder.and_(builder.lshr(value, by), byte) for value in (quads, mask)]
-        total = builder.add(total, builder.mul(*pair))
+        right, left = (ir.Constant(_INTS, [number] * _INTS.count) for number in (shift, 24 - shift))
+        level = builder.and_(builder.lshr(quads, right), byte)
+        weight = builder.ashr(builder.shl(weights, left), most)
+        total = builder.add(total, builder.mul(level, weight))
     return total
 
 
@@ -152,9 +154,9 @@ def _product_counter(typing_context: Any, mask: Any, quads: Any, lane: Any, coun
                 start = builder.bitcast(builder.gep(mask_array.data, [place]), _INTS.as_pointer())
                 masks.append(builder.load(start, align=4))
             for row, lane_totals in zip(rows, totals, strict=True):
-                pixels = _splat(builder, builder.load(builder.gep(row, [loop.index])), _INTS.count)
+                pixels = splat(builder, builder.load(builder.gep(row, [loop.index])), _INTS.count)
                 for total, bits in zip(lane_totals, masks, strict=True):
-                    builder.store(_multiply_add(builder, builder.load(total), pixels, bits), total)
+                    builder.store(multiply_add(builder, builder.load(total), pixels, bits), total)
         wide = ir.VectorType(_I64, _INTS.count)
         for i, lane_totals in enumerate(totals):
             for part, total in zip(parts, lane_totals, strict=True):
@@ -304,137 +306,6 @@ def _pack_rows(signs, first, rows, x):  # type: ignore[no-untyped-def]
         for i in range(n % 64):
             word |= np.uint64(signs[first + row, n - n % 64 + i] > 0) << np.uint64(i)
         x[n // 64, row] = word
-
-
-@njit(cache=True)
-def convolve_signs(weights, x, channels, window, sum_window, threshold, out, sums):  # type: ignore[no-untyped-def]
-    """Packed signs of a convolution over packed signs; what lies outside the image adds nothing.
-
-    weights: uint64 (blocks * kernel rows * kernel columns * words * 64,), inverted. x: uint64 (lanes, rows, columns,
-    words), `channels` signs to a place. window, sum_window: int64 (5, 2): kernel, stride, padding, dilation,
-    after.
-    threshold: int64 (1 or positions, 64 * blocks). out: uint64 (lanes, down, across, blocks). sums: int64 (lanes, down,
-    across, 64 * blocks), which are written instead of the signs, or of no size.
-    """
-    lanes, rows, columns, words = x.shape
-    _, down, across, blocks = out.shape
-    (high, wide), stride, padding, dilation, after = window
-    (sum_high, sum_wide), sum_stride, sum_padding, sum_dilation, _ = sum_window
-    whole_down = (rows + 2 * padding[0] + after[0] - dilation[0] * (high - 1) - 1) // stride[0] + 1
-    whole_across = (columns + 2 * padding[1] + after[1] - dilation[1] * (wide - 1) - 1) // stride[1] + 1
-    run = wide if dilation[1] == 1 else 1  # taps that lie side by side
-    counts = np.empty(BLOCK, np.int64)
-    for block in range(blocks):
-        for lane in range(lanes):
-            for i in range(down):
-                for j in range(across):
-                    counts[:] = 0
-                    terms = 0
-                    for m in range(sum_high):
-                        y = i * sum_stride[0] + m * sum_dilation[0] - sum_padding[0]
-                        top = y * stride[0] - padding[0]
-                        for n in range(sum_wide):
-                            z = j * sum_stride[1] + n * sum_dilation[1] - sum_padding[1]
-                            if y < 0 or y >= whole_down or z < 0 or z >= whole_across:
-                                continue
-                            left = z * stride[1] - padding[1]
-                            for ky in range(high):
-                                row = top + ky * dilation[0]
-                                if row < 0 or row >= rows:
-                                    continue
-                                for kx in range(0, wide, run):
-                                    column = left + kx * dilation[1]
-                                    skipped, seen = max(0, -column), min(run, columns - column)
-                                    if skipped < seen:
-                                        tap = (block * high + ky) * wide + kx + skipped
-                                        place = (lane * rows + row) * columns + column + skipped
-                                        length = (seen - skipped) * words
-                                        _add_xor(weights, tap * words * BLOCK, x, place * words, length, counts)
-                                        terms += (seen - skipped) * channels
-                    if sums.size:
-                        for u in range(BLOCK):
-                            sums[lane, i, j, block * BLOCK + u] = 2 * counts[u] - terms
-                    else:
-                        out[lane, i, j, block] = _fire(counts, terms, _limit(threshold, i * across + j, block))
-
-
-@njit(cache=True)
-def convolve_pixels(masks, pixels, outside, window, sum_window, threshold, out, sums):  # type: ignore[no-untyped-def]
-    """Packed signs of a convolution over pixels, by products of bytes; padding has the level `outside`.
-
-    masks: uint32 (blocks, groups, 64), bytes of 0 and 1 in the order (channel, kernel row, kernel column).
-    pixels: unsigned (lanes, channels, rows, columns). The rest as for `convolve_signs`.
-    """
-    lanes, channels, rows, columns = pixels.shape
-    _, down, across, blocks = out.shape
-    (high, wide), stride, padding, dilation, after = window
-    (sum_high, sum_wide), sum_stride, sum_padding, sum_dilation, _ = sum_window
-    whole_down = (rows + 2 * padding[0] + after[0] - dilation[0] * (high - 1) - 1) // stride[0] + 1
-    whole_across = (columns + 2 * padding[1] + after[1] - dilation[1] * (wide - 1) - 1) // stride[1] + 1
-    # The patches of one sum lie one after the other.
-    parts = sum_high * sum_wide
-    patches = down * across * parts
-    shape = ((patches + QUAD - 1) // QUAD * QUAD, masks.shape[1] * 4)
-    low, high_byte = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-    quads, high_quads = low.view(np.uint32), high_byte.view(np.uint32)
-    offset = np.empty(down * across, np.int64)
-    counts, upper = np.empty((QUAD, BLOCK), np.int64), np.empty((QUAD, BLOCK), np.int64)
-    total = np.empty(BLOCK, np.int64)
-    for lane in range(lanes):
-        patch = 0
-        for i in range(down):
-            for j in range(across):
-                levels = np.int64(0)
-                for m in range(sum_high):
-                    y = i * sum_stride[0] + m * sum_dilation[0] - sum_padding[0]
-                    top = y * stride[0] - padding[0]
-                    for n in range(sum_wide):
-                        x = j * sum_stride[1] + n * sum_dilation[1] - sum_padding[1]
-                        left = x * stride[1] - padding[1]
-                        exists = y >= 0 and y < whole_down and x >= 0 and x < whole_across
-                        place = 0
-                        for channel in range(channels):
-                            for row in range(top, top + high * dilation[0], dilation[0]):
-                                for column in range(left, left + wide * dilation[1], dilation[1]):
-                                    inside = exists and row >= 0 and row < rows and column >= 0 and column < columns
-                                    level = (
-                                        np.int64(pixels[lane, channel, row, column]) if inside else np.int64(outside)
-                                    )
-                                    low[patch, place] = level & 255
-                                    if pixels.itemsize > 1:
-                                        high_byte[patch, place] = level >> 8
-                                    levels += level
-                                    place += 1
-                        patch += 1
-                offset[i * across + j] = levels
-        for block in range(blocks):
-            mask = masks[block]
-            patch = 0
-            for i in range(down):
-                for j in range(across):
-                    total[:] = 0
-                    for _ in range(parts):
-                        if patch % QUAD == 0:
-                            _count_products(mask, quads, patch, counts)
-                            if pixels.itemsize > 1:
-                                _count_products(mask, high_quads, patch, upper)
-                                counts += 256 * upper
-                        for u in range(BLOCK):
-                            total[u] += counts[patch % QUAD, u]
-                        patch += 1
-                    position = i * across + j
-                    if sums.size:
-                        for u in range(BLOCK):
-                            sums[lane, i, j, block * BLOCK + u] = 2 * total[u] - offset[position]
-                    else:
-                        out[lane, i, j, block] = _fire(total, offset[position], _limit(threshold, position, block))
-
-
-@njit(cache=True)
-def _limit(threshold, position, block):  # type: ignore[no-untyped-def]
-    """A block's thresholds, of one position or of all."""
-    start = min(position, threshold.shape[0] - 1) * threshold.shape[1] + block * BLOCK
-    return threshold.reshape(-1)[start : start + BLOCK]  # flat, so that numba knows that they lie side by side
 
 
 @njit(cache=True)

@@ -41,6 +41,7 @@ from lava_meta.graph.network import BinaryGraph
 from lava_meta.graph.packed.conv import PackedConv
 from lava_meta.graph.packed.dense import PackedDense
 from lava_meta.graph.packed.loops import MOST_PRODUCTS, PLANES, PRODUCTS, SIGNS, has_byte_products
+from lava_meta.graph.packed.sums import MOST_SUM
 
 LANES = 256  # images computed at once: more gain nothing, and leave the second-level cache
 CALL = 4096  # images to one compiled call, some batches of them: its fixed cost is several microseconds
@@ -71,10 +72,10 @@ class PackedNetwork:
         # Behind a dense layer there are no rows and columns, so the convolutions are the first layers.
         convolutions = [layer for layer in graph.layers if isinstance(layer, ConvLayer)]
         first = None if self._takes_signs else self._low
-        if convolutions and first is not None and convolutions[0].fan_in > MOST_PRODUCTS:
+        if convolutions and first is not None and convolutions[0].fan_in > MOST_SUM // 255:
             raise ConversionError(
                 f"hidden1 has kernels of {convolutions[0].fan_in:,} inputs; the packed form takes up to "
-                f"{MOST_PRODUCTS:,} on integers. Use the form 'floating_pt'"
+                f"{MOST_SUM // 255:,} on integers. Use the form 'floating_pt'"
             )
         self._convs = [PackedConv(layer, first if i == 0 else None) for i, layer in enumerate(convolutions)]
         # A dense layer with a norm gives its sums out, and what follows begins anew from its signs.

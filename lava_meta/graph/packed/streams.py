@@ -1,87 +1,227 @@
 """Compiled loops for the integers between layers: thresholds to packed signs, curves, pooling, depthwise sums.
 
-Values lie as (lanes, places, channels), channels last, int64; what belongs to a channel lies as (..., 1 or places,
-channels). Each loop computes what the node of `lava_meta.graph.nodes` says, operation by operation: nothing is fused
-that would round otherwise.
+Values lie as (lanes, places, channels), channels last, in the narrowest type that holds them. What belongs to a place
+lies in tables with a row for each kind of place, (..., kinds, channels): an image's borders differ from its inside.
+Each loop computes what the node of `lava_meta.graph.nodes` says, operation by operation: nothing is fused that would
+round otherwise.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from lava_meta.graph.bits import pack, words
+from lava_meta.graph.packed.loops import BLOCK
+from lava_meta.graph.packed.patches import reach
+from lava_meta.graph.packed.sums import by_kind, padded
+from lava_meta.jit import njit
+
+_I64 = ir.IntType(64)
+_EIGHT = 8  # values that a vector takes
+_LONGS = ir.VectorType(_I64, _EIGHT)
+_DOUBLES = ir.VectorType(ir.DoubleType(), _EIGHT)
+
+
+def _liner(pieces: int) -> Any:
+    """Eight values of curves of one or two pieces."""
+
+    def line(
+        typing_context: Any,
+        x: Any,
+        i: Any,
+        start: Any,
+        slope: Any,
+        intercept: Any,
+        j: Any,
+        stride: Any,
+        out: Any,
+        adds: Any,
+    ) -> Any:
+        """out[i + u] = round(slope * (x[i + u] - start) + intercept) of the piece of x, with `adds` added to it.
+
+        start, slope, intercept: of the first piece at j + u, of the second at j + stride + u.
+        """
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x_data, start_data, slope_data, intercept_data, out_data = (
+                context.make_array(signature.args[n])(context, builder, args[n]).data for n in (0, 2, 3, 4, 7)
+            )
+
+            def load(data: Any, at: Any, kind: Any) -> Any:
+                return builder.load(builder.bitcast(builder.gep(data, [at]), kind.as_pointer()), align=1)
+
+            def long(data: Any, kind: Any) -> Any:
+                element = context.get_value_type(kind.dtype)
+                value = load(data, args[1], ir.VectorType(element, _EIGHT))
+                if element.width == 64:
+                    return value
+                return builder.sext(value, _LONGS) if kind.dtype.signed else builder.zext(value, _LONGS)
+
+            value = long(x_data, x)
+            begin, rise, level = (
+                load(data, args[5], kind)
+                for data, kind in ((start_data, _LONGS), (slope_data, _DOUBLES), (intercept_data, _DOUBLES))
+            )
+            if pieces == 2:
+                later = builder.add(args[5], args[6])
+                second = load(start_data, later, _LONGS)
+                reached = builder.icmp_signed(">=", value, second)
+                begin = builder.select(reached, second, begin)
+                rise = builder.select(reached, load(slope_data, later, _DOUBLES), rise)
+                level = builder.select(reached, load(intercept_data, later, _DOUBLES), level)
+            distance = builder.sitofp(builder.sub(value, begin), _DOUBLES)
+            height = builder.fadd(builder.fmul(rise, distance), level)
+            rint = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(_DOUBLES, [_DOUBLES]), "llvm.rint.v8f64"
+            )
+            made = builder.fptosi(builder.call(rint, [height]), _LONGS)
+            kept = ir.Constant(_LONGS, None)
+            made = builder.add(made, builder.select(args[8], long(out_data, out), kept))
+            element = context.get_value_type(out.dtype)
+            kind = ir.VectorType(element, _EIGHT)
+            made = made if element.width == 64 else builder.trunc(made, kind)
+            builder.store(made, builder.bitcast(builder.gep(out_data, [args[1]]), kind.as_pointer()), align=1)
+            return context.get_dummy_value()
+
+        index = types.intp
+        return types.void(x, index, start, slope, intercept, index, index, out, types.boolean), codegen
+
+    return line
+
+
+_line: Any = intrinsic(_liner(1))
+_bent_line: Any = intrinsic(_liner(2))
+
+
+class Limits:
+    """Thresholds with two codes: +1 and -1 by whether an integer reaches its limit."""
+
+    def __init__(self, limits: NDArray[Any], below: NDArray[Any], above: NDArray[Any]) -> None:
+        """int64 (1 or places, channels); bools of what lies below the limit, and of what reaches it: True for +1."""
+        wide = padded(limits, np.iinfo(np.int64).max)
+        self._kinds, (self._wide, self._below, self._above) = by_kind(wide, pack(below), pack(above))
+        self._narrow = np.clip(self._wide, np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype(np.int32)
+        # A limit past 32 bits is reached by no integer of 32 bits.
+        self._narrow_above = self._above
+        if (self._wide > np.iinfo(np.int32).max).any():
+            absent = pack(self._wide > np.iinfo(np.int32).max)
+            self._narrow_above = (self._above & ~absent) | (self._below & absent)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tables."""
+        return self._wide.nbytes + self._narrow.nbytes
+
+    def signs(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Packed signs uint64 (lanes, rows, columns, words) of integers (lanes, rows, columns, channels)."""
+        out = np.empty((*x.shape[:3], words(x.shape[3])), np.uint64)
+        flat = x.reshape(len(x), -1, x.shape[3])
+        if x.dtype == np.int64:
+            threshold_signs(flat, self._wide, self._kinds, self._below, self._above, out.reshape(-1))
+        else:
+            narrow = flat.astype(np.int32, copy=False)
+            threshold_signs(narrow, self._narrow, self._kinds, self._below, self._narrow_above, out.reshape(-1))
+        return out
 
 
 @njit(cache=True)
-def threshold_signs(x, limit, low, high, out):  # type: ignore[no-untyped-def]
-    """Packed signs: bit c of a place is `high[c]` where x reaches the limit, else `low[c]`.
+def threshold_signs(x, limits, kinds, below, above, out):  # type: ignore[no-untyped-def]
+    """Packed signs: bits of `above` for what reaches its limit, of `below` for what does not.
 
-    x: int64 (lanes, places, channels). limit: int64 (1 or places, channels). low, high: bool likewise. out: uint64
-    (lanes, places, words).
+    x: int32 or int64 (lanes, places, channels). limits: of the same type (kinds, 64 * words). kinds: int32 (places,),
+    or of one element for all. below, above: uint64 (kinds, words). out: uint64 (lanes * places * words,).
     """
     lanes, places, channels = x.shape
-    shared = limit.shape[0] == 1
+    blocks = below.shape[1]
+    flat, flat_limits = x.reshape(-1), limits.reshape(-1)
+    last = np.zeros(BLOCK, x.dtype)
     for lane in range(lanes):
         for place in range(places):
-            row = 0 if shared else place
-            for k in range(out.shape[2]):
-                word = np.uint64(0)
-                for c in range(k * 64, min(channels, k * 64 + 64)):
-                    fires = high[row, c] if x[lane, place, c] >= limit[row, c] else low[row, c]
-                    word |= np.uint64(fires) << np.uint64(c - k * 64)
-                out[lane, place, k] = word
+            kind = np.int64(kinds[min(place, kinds.size - 1)])
+            start = (lane * places + place) * channels
+            for block in range(blocks):
+                left = channels - block * BLOCK
+                row = (kind * blocks + block) * BLOCK
+                if left >= BLOCK:
+                    word = reach(flat, start + block * BLOCK, flat_limits, row)
+                else:
+                    last[:left] = x[lane, place, block * BLOCK :]
+                    word = reach(last, 0, flat_limits, row)
+                word = (word & above[kind, block]) | (~word & below[kind, block])
+                out[(lane * places + place) * blocks + block] = word
 
 
 @njit(cache=True)
-def threshold_codes(x, limits, codes, out):  # type: ignore[no-untyped-def]
+def threshold_codes(x, limits, codes, kinds, out):  # type: ignore[no-untyped-def]
     """`codes[k]`, k the number of limits that x reaches.
 
-    x, out: int64 (lanes, places, channels). limits: int64 (m, 1 or places, channels). codes: int64 (m + 1, ...).
+    x, out: integers (lanes, places, channels). limits: int64 (m, kinds, channels). codes: int64 (m + 1, kinds, ...).
     """
     lanes, places, channels = x.shape
-    shared = limits.shape[1] == 1
     for lane in range(lanes):
         for place in range(places):
-            row = 0 if shared else place
+            kind = kinds[min(place, kinds.size - 1)]
+            row, made = x[lane, place], out[lane, place]
+            code = codes[0, kind]
             for c in range(channels):
-                k = 0
-                while k < limits.shape[0] and x[lane, place, c] >= limits[k, row, c]:
-                    k += 1
-                out[lane, place, c] = codes[k, row, c]
+                made[c] = code[c]
+            for k in range(limits.shape[0]):
+                limit, code = limits[k, kind], codes[k + 1, kind]
+                for c in range(channels):
+                    made[c] = code[c] if np.int64(row[c]) >= limit[c] else made[c]
 
 
 @njit(cache=True)
-def follow(x, start, slope, intercept, out):  # type: ignore[no-untyped-def]
-    """`round(slope * (x - start) + intercept)` of the last piece that begins at or below x.
+def follow(x, start, slope, intercept, kinds, adds, out):  # type: ignore[no-untyped-def]
+    """`round(slope * (x - start) + intercept)` of the last piece that begins at or below x; `adds` adds it to `out`.
 
-    x, out: int64 (lanes, places, channels). start: int64 (pieces, 1 or places, 1 or channels); slope, intercept:
-    float64 likewise.
+    x, out: integers (lanes, places, channels). start: int64 (pieces, kinds, channels); slope, intercept: float64
+    likewise.
     """
     lanes, places, channels = x.shape
-    pieces = start.shape[0]
-    one_place, one_channel = start.shape[1] == 1, start.shape[2] == 1
+    pieces, tables, _ = start.shape
+    flat_x, flat_out = x.reshape(-1), out.reshape(-1)
+    starts, slopes, intercepts = start.reshape(-1), slope.reshape(-1), intercept.reshape(-1)
+    stride = tables * channels
     for lane in range(lanes):
         for place in range(places):
-            row = 0 if one_place else place
-            for c in range(channels):
-                column = 0 if one_channel else c
-                value = x[lane, place, c]
+            first = np.int64(kinds[min(place, kinds.size - 1)]) * channels
+            at = (lane * places + place) * channels
+            done = 0
+            if pieces <= 2:
+                while done + _EIGHT <= channels:
+                    if pieces == 1:
+                        _line(flat_x, at + done, starts, slopes, intercepts, first + done, stride, flat_out, adds)
+                    else:
+                        _bent_line(flat_x, at + done, starts, slopes, intercepts, first + done, stride, flat_out, adds)
+                    done += _EIGHT
+            for c in range(done, channels):
+                value = np.int64(flat_x[at + c])
                 low, high = 0, pieces
                 while high - low > 1:
                     middle = (low + high) // 2
-                    if start[middle, row, column] <= value:
+                    if starts[middle * stride + first + c] <= value:
                         low = middle
                     else:
                         high = middle
-                line = slope[low, row, column] * np.float64(value - start[low, row, column])
-                out[lane, place, c] = np.int64(np.rint(line + intercept[low, row, column]))
+                row = low * stride + first + c
+                made = np.int64(np.rint(slopes[row] * np.float64(value - starts[row]) + intercepts[row]))
+                flat_out[at + c] = made + (np.int64(flat_out[at + c]) if adds else 0)
 
 
 @njit(cache=True)
 def pool(x, window, greatest, out):  # type: ignore[no-untyped-def]
     """The greatest or the sum of a window; what lies outside does not count.
 
-    x: int64 (lanes, rows, columns, channels). window: int64 (5, 2): kernel, stride, padding, dilation, after.
-    out: int64 (lanes, down, across, channels).
+    x: integers (lanes, rows, columns, channels). window: int64 (5, 2): kernel, stride, padding, dilation, after.
+    out: integers (lanes, down, across, channels).
     """
     lanes, rows, columns, channels = x.shape
     (high, wide), stride, padding, dilation, _ = window
@@ -89,26 +229,33 @@ def pool(x, window, greatest, out):  # type: ignore[no-untyped-def]
         for i in range(out.shape[1]):
             for j in range(out.shape[2]):
                 total = out[lane, i, j]
-                total[:] = np.iinfo(np.int64).min if greatest else 0
+                begun = False
                 for ky in range(high):
                     row = i * stride[0] - padding[0] + ky * dilation[0]
                     for kx in range(wide):
                         column = j * stride[1] - padding[1] + kx * dilation[1]
                         if row < 0 or row >= rows or column < 0 or column >= columns:
                             continue
-                        if greatest:
+                        seen = x[lane, row, column]
+                        if not begun:
                             for c in range(channels):
-                                total[c] = max(total[c], x[lane, row, column, c])
+                                total[c] = seen[c]
+                            begun = True
+                        elif greatest:
+                            for c in range(channels):
+                                total[c] = max(total[c], seen[c])
                         else:
                             for c in range(channels):
-                                total[c] += x[lane, row, column, c]
+                                total[c] += seen[c]
+                if not begun:
+                    total[:] = 0
 
 
 @njit(cache=True)
 def convolve_depthwise(x, weight, window, out):  # type: ignore[no-untyped-def]
     """Each channel with a kernel of its own.
 
-    x: int64 (lanes, rows, columns, channels). weight: int64 (kernel rows, kernel columns, channels). The
+    x: integers (lanes, rows, columns, channels). weight: of the type of `out`, (kernel rows, columns, channels). The
     rest as for `pool`.
     """
     lanes, rows, columns, channels = x.shape
@@ -124,16 +271,19 @@ def convolve_depthwise(x, weight, window, out):  # type: ignore[no-untyped-def]
                         column = j * stride[1] - padding[1] + kx * dilation[1]
                         if row < 0 or row >= rows or column < 0 or column >= columns:
                             continue
+                        seen, by = x[lane, row, column], weight[ky, kx]
                         for c in range(channels):
-                            total[c] += weight[ky, kx, c] * x[lane, row, column, c]
+                            total[c] += by[c] * seen[c]
 
 
 @njit(cache=True)
 def unpack_signs(words, out):  # type: ignore[no-untyped-def]
-    """+1 and -1, int64 (lanes, places, channels), from uint64 (lanes, places, words)."""
+    """+1 and -1, int8 (lanes, places, channels), from uint64 (lanes, places, words)."""
     lanes, places, channels = out.shape
     for lane in range(lanes):
         for place in range(places):
-            for c in range(channels):
-                bit = (words[lane, place, c // 64] >> np.uint64(c % 64)) & np.uint64(1)
-                out[lane, place, c] = 2 * np.int64(bit) - 1
+            for k in range(words.shape[2]):
+                word = words[lane, place, k]
+                made = out[lane, place, 64 * k : min(channels, 64 * k + 64)]
+                for c in range(made.size):
+                    made[c] = 2 * np.int8((word >> np.uint64(c)) & np.uint64(1)) - 1

@@ -57,7 +57,7 @@ class Hooks:
         return {}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `tensors` gave. Raises KeyError, ValueError or RuntimeError where it does not fit."""
+        """Go on from what `tensors` gave. Raises KeyError, ValueError or RuntimeError if it does not fit."""
 
 
 class Method(ABC):

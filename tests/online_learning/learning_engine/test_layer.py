@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from online_oracle import readout_step
+from online_autograd import readout_step
 
 from lava_meta.converters.online import online
 from lava_meta.data import load_dataset

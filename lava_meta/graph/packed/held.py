@@ -1,0 +1,91 @@
+"""How an `AcyclicGraph`'s values lie in memory while it is computed: channels last, signs packed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_meta.graph.bits import pack
+from lava_meta.graph.nodes import Shape
+from lava_meta.graph.packed.streams import unpack_signs
+
+Stored = tuple[int, int, int]  # rows, columns, channels
+
+
+class Held:
+    """A node's value for some images: integers, packed signs, or both once both were asked for."""
+
+    def __init__(self, stored: Stored, integers: NDArray[Any] | None = None, signs: NDArray[Any] | None = None) -> None:
+        self.stored = stored
+        self._integers, self._signs = integers, signs
+
+    @property
+    def packed(self) -> bool:
+        """Whether signs are at hand."""
+        return self._signs is not None
+
+    @property
+    def integers(self) -> NDArray[Any]:
+        """Of any integer type, (lanes, rows, columns, channels)."""
+        if self._integers is None:
+            assert self._signs is not None
+            lanes, (rows, columns, channels) = len(self._signs), self.stored
+            self._integers = np.empty((lanes, *self.stored), np.int8)
+            flat = self._integers.reshape(lanes, rows * columns, channels)
+            unpack_signs(self._signs.reshape(lanes, rows * columns, -1), flat)
+        return self._integers
+
+    @property
+    def signs(self) -> NDArray[Any]:
+        """uint64 (lanes, rows, columns, words)."""
+        if self._signs is None:
+            assert self._integers is not None
+            self._signs = pack(self._integers > 0)
+        return self._signs
+
+
+def narrowest(low: int, high: int) -> np.dtype[Any]:
+    """The type in which integers from `low` to `high` are kept."""
+    kinds = (np.int8, np.int32, np.int64)
+    return np.dtype(next(kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max))
+
+
+def stored_of(shape: Shape) -> Stored:
+    """Rows, columns and channels of a value in memory."""
+    if len(shape) == 3:
+        return shape[1], shape[2], shape[0]
+    return (math.prod(shape[:-1]), 1, shape[-1]) if shape else (1, 1, 1)
+
+
+def to_stored(array: NDArray[Any]) -> NDArray[Any]:
+    """(n, *shape) with the channels last, (n, rows, columns, channels)."""
+    if array.ndim == 4:
+        return array.transpose(0, 2, 3, 1)
+    return array.reshape(len(array), *stored_of(array.shape[1:]))
+
+
+def flat(held: Held, shape: Shape) -> NDArray[Any]:
+    """(n, n_out) in the order of the graph."""
+    integers = held.integers
+    return (integers.transpose(0, 3, 1, 2) if len(shape) == 3 else integers).reshape(len(integers), -1)
+
+
+def places(shape: Shape) -> NDArray[Any]:
+    """Where each element, in the order of the graph, lies in memory."""
+    stored = np.arange(math.prod(shape)).reshape(stored_of(shape))
+    return (stored.transpose(2, 0, 1) if len(shape) == 3 else stored).reshape(-1)
+
+
+def shared(array: NDArray[Any], shape: Shape) -> NDArray[Any]:
+    """(m, *shared) as (1 or places, m, channels)."""
+    rows, columns, channels = stored_of(shape)
+    kept = stored_of(array.shape[1:])
+    if kept[:2] != (1, 1):  # of places: of all of them
+        array = np.broadcast_to(array, (len(array), *shape))
+        kept = rows, columns, channels
+    lines = to_stored(array).reshape(len(array), kept[0] * kept[1], kept[2])
+    whole = np.broadcast_to(lines, (*lines.shape[:2], channels))
+    return np.ascontiguousarray(whole.transpose(1, 0, 2))

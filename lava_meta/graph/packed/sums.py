@@ -1,0 +1,211 @@
+"""Sums over windows as prepared kernels: signs with binary weights, and bytes with weights of 8 bits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_meta.graph.bits import pack, unpack, words
+from lava_meta.graph.conv import Window
+from lava_meta.graph.packed.loops import BLOCK
+from lava_meta.graph.packed.patches import convolve_bytes, convolve_signs
+
+MOST_SUM = 2**31 - 1
+_NEVER = np.iinfo(np.int32)
+_NO_SIGNS = np.empty((0, 0, 0, 0), np.uint64)
+
+
+@dataclass(frozen=True, eq=False)
+class Firing:
+    """When sums fire, laid out for a kernel: tables by kind of place, and the kind of each place."""
+
+    kinds: NDArray[Any]  # int32 (places,)
+    base: NDArray[Any]  # int32 (kinds, 64 * blocks)
+    limits: NDArray[Any]  # int32 (kinds, 64 * blocks)
+    below: NDArray[Any]  # uint64 (kinds, blocks): bits of the units that do not reach their limit
+    above: NDArray[Any]  # of those that do
+
+
+class SignSums:
+    """Sums of packed signs (lanes, rows, columns, words) with weights of +1 and -1; what lies outside adds nothing."""
+
+    def __init__(self, positive: NDArray[Any], window: Window, image: tuple[int, int], groups: int = 1) -> None:
+        """`positive`: bool (units, inputs of a group, kernel rows, kernel columns), True for +1."""
+        self.units, self.inputs = len(positive), positive.shape[1]
+        self.groups = groups
+        self.places = window.positions(*image)
+        self._window = fields(window)
+        inside = window.views(np.ones((1, 1, *image), bool))[0, 0].reshape(math.prod(self.places), -1)
+        self._kinds, (seen,) = by_kind(inside)
+        parts = [self._laid(part, seen) for part in np.split(positive, groups)]
+        self._weights = [weight for weight, _ in parts]
+        self._base = [base for _, base in parts]
+
+    def _laid(self, positive: NDArray[Any], seen: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Inverted weights (blocks, words, 64), and what is taken from twice the counts, by kind of place."""
+        inverted = ~positive.transpose(0, 2, 3, 1)
+        rows = pack(inverted).reshape(len(positive), -1)
+        outside = inverted.reshape(len(positive), -1, self.inputs).sum(axis=2) @ (~seen).T.astype(np.int64)
+        terms = self.inputs * seen.sum(axis=1)
+        return blocks_of(rows), padded((2 * outside + terms).T, 0).astype(np.int32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights and tables."""
+        return sum(weight.nbytes + base.nbytes for weight, base in zip(self._weights, self._base, strict=True))
+
+    def sums(self, x: NDArray[Any]) -> NDArray[Any]:
+        """int32 (lanes, down, across, units)."""
+        parts = []
+        for group, (weight, base) in enumerate(zip(self._weights, self._base, strict=True)):
+            seen = slice(group * self.inputs, (group + 1) * self.inputs)
+            part = x if self.groups == 1 else pack(unpack(x, self.groups * self.inputs)[..., seen])
+            sums = np.empty((len(x), *self.places, self.units // self.groups), np.int32)
+            convolve_signs(weight, part, self._window, base, self._kinds, base, *_NO_BITS, _NO_SIGNS, sums)
+            parts.append(sums)
+        return parts[0] if self.groups == 1 else np.concatenate(parts, axis=3)
+
+    def firing(self, limits: NDArray[Any], below: NDArray[Any], above: NDArray[Any]) -> Firing:
+        """How `signs` is to fire: int64 limits (1 or places, units); bools of what lies below and what reaches them."""
+        places = len(self._kinds)
+        base = self._base[0][self._kinds]
+        return _firing(places, base, limits, below, above)
+
+    def signs(self, x: NDArray[Any], firing: Firing) -> NDArray[Any]:
+        """Packed signs uint64 (lanes, down, across, words), of one group."""
+        signs = np.empty((len(x), *self.places, words(self.units)), np.uint64)
+        sums = np.empty((0, *self.places, self.units), np.int32)
+        convolve_signs(
+            self._weights[0],
+            x,
+            self._window,
+            firing.base,
+            firing.kinds,
+            firing.limits,
+            firing.below,
+            firing.above,
+            signs,
+            sums,
+        )
+        return signs
+
+
+class ByteSums:
+    """Sums of x with weights of 8 bits, from bytes x - low (lanes, rows, columns, channels); outside, x is 0.
+
+    The bytes of no sum times 255 may pass `MOST_SUM`.
+    """
+
+    def __init__(
+        self,
+        weight: NDArray[Any],
+        window: Window,
+        image: tuple[int, int],
+        groups: int = 1,
+        *,
+        low: int = 0,
+        outside: int | None = None,
+    ) -> None:
+        """`weight`: integers -128 .. 127 (units, inputs of a group, kernel rows, kernel columns).
+
+        `outside`: the byte of what lies outside the image, by default that of 0.
+        """
+        self.units, self.inputs = len(weight), weight.shape[1]
+        self.groups = groups
+        self.places = window.positions(*image)
+        self._window, self._outside = fields(window), -low if outside is None else outside
+        self._weights, self._base = [], []
+        for part in np.split(weight, groups):
+            taps = part.transpose(0, 2, 3, 1).reshape(len(part), -1)
+            quads = np.zeros((len(part), -(-taps.shape[1] // 4) * 4), np.int8)
+            quads[:, : taps.shape[1]] = taps
+            self._weights.append(blocks_of(quads.view(np.int32)))
+            self._base.append(padded(low * taps.sum(axis=1, dtype=np.int64)[None], 0).astype(np.int32).reshape(-1))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights and tables."""
+        return sum(weight.nbytes + base.nbytes for weight, base in zip(self._weights, self._base, strict=True))
+
+    def sums(self, x: NDArray[Any]) -> NDArray[Any]:
+        """int32 (lanes, down, across, units)."""
+        parts = []
+        kinds = np.zeros(math.prod(self.places), np.int32)
+        for group, (weight, base) in enumerate(zip(self._weights, self._base, strict=True)):
+            seen = slice(group * self.inputs, (group + 1) * self.inputs)
+            part = x if self.groups == 1 else np.ascontiguousarray(x[..., seen])
+            sums = np.empty((len(x), *self.places, self.units // self.groups), np.int32)
+            limits = base.reshape(1, -1)
+            convolve_bytes(weight, part, self._outside, self._window, base, kinds, limits, *_NO_BITS, _NO_SIGNS, sums)
+            parts.append(sums)
+        return parts[0] if self.groups == 1 else np.concatenate(parts, axis=3)
+
+    def firing(self, limits: NDArray[Any], below: NDArray[Any], above: NDArray[Any]) -> Firing:
+        """As for `SignSums`."""
+        places = math.prod(self.places)
+        return _firing(places, np.zeros((places, 1), np.int32), limits, below, above)
+
+    def signs(self, x: NDArray[Any], firing: Firing) -> NDArray[Any]:
+        """Packed signs uint64 (lanes, down, across, words), of one group."""
+        signs = np.empty((len(x), *self.places, words(self.units)), np.uint64)
+        sums = np.empty((0, *self.places, self.units), np.int32)
+        convolve_bytes(
+            self._weights[0],
+            x,
+            self._outside,
+            self._window,
+            self._base[0],
+            firing.kinds,
+            firing.limits,
+            firing.below,
+            firing.above,
+            signs,
+            sums,
+        )
+        return signs
+
+
+_NO_BITS = (np.empty((0, 0), np.uint64), np.empty((0, 0), np.uint64))
+
+
+def fields(window: Window) -> NDArray[Any]:
+    """A window as the kernels read it."""
+    return np.array([window.kernel, window.stride, window.padding, window.dilation, window.after], np.int64)
+
+
+def by_kind(*arrays: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+    """Which row of a table each place has, int32 (places,), and the tables of `arrays` (1 or places, ...)."""
+    places = max(map(len, arrays))
+    rows = [np.broadcast_to(array.reshape(len(array), -1), (places, array[0].size)) for array in arrays]
+    whole = [np.ascontiguousarray(row) for row in rows if len(row) > 1]
+    if all(len(array) == 1 for array in arrays):
+        return np.zeros(places, np.int32), [np.ascontiguousarray(array) for array in arrays]
+    joined = np.concatenate([row.view(np.uint8).reshape(places, -1) for row in whole], axis=1)
+    lines = joined.view(np.dtype((np.void, joined.shape[1]))).reshape(-1)
+    _, first, kinds = np.unique(lines, return_index=True, return_inverse=True)
+    tables = [np.ascontiguousarray(np.broadcast_to(array, (places, *array.shape[1:]))[first]) for array in arrays]
+    return kinds.reshape(-1).astype(np.int32), tables
+
+
+def blocks_of(rows: NDArray[Any]) -> NDArray[Any]:
+    """(units, n) to (blocks, n, 64); the last block is filled up with zeros."""
+    return np.ascontiguousarray(padded(rows.T, 0).reshape(rows.shape[1], -1, BLOCK).transpose(1, 0, 2))
+
+
+def padded(array: NDArray[Any], fill: Any) -> NDArray[Any]:
+    """The last axis filled up to whole blocks."""
+    units = array.shape[-1]
+    whole = np.full((*array.shape[:-1], words(units) * BLOCK), fill, array.dtype)
+    whole[..., :units] = array
+    return whole
+
+
+def _firing(places: int, base: NDArray[Any], limits: NDArray[Any], below: NDArray[Any], above: NDArray[Any]) -> Firing:
+    least = padded(np.clip(limits, _NEVER.min, _NEVER.max), _NEVER.max).astype(np.int32)
+    kinds, tables = by_kind(base, least, pack(below), pack(above))
+    kinds = np.ascontiguousarray(np.broadcast_to(kinds, (places,)))
+    return Firing(kinds, *tables)
