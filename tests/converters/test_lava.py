@@ -188,7 +188,7 @@ def test_an_interrupt_in_the_middle_leaves_nothing_half_done(graph, monkeypatch)
 
 def test_a_progress_bar_counts_images(graph, capsys):
     LavaNetwork(graph).predict(random_images(graph, 50), lanes=8, progress=True)
-    assert "50/50" in capsys.readouterr().err
+    assert "images: 50 of 50 images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("lanes", [1, 3, 64])
