@@ -118,7 +118,8 @@ class _Program:
         """The steps by name, each with its sources, and the curves through which an addition takes them."""
         found: dict[str, tuple[tuple[str, ...], list[str | None]]] = {}
         for name, node in self.graph.nodes.items():
-            sources, lines = node.sources, [None] * len(node.sources)
+            sources = node.sources
+            lines: list[str | None] = [None] * len(sources)
             if isinstance(node, Threshold) and self._fires(name):
                 sources = self.graph.nodes[node.sources[0]].sources
                 del found[node.sources[0]]

@@ -36,7 +36,8 @@ class PackedConv:
         # Turning a unit's weights turns its sum: the polarity is folded in.
         positive = layer.weight ^ (layer.polarity < 0)[:, None]
         positive = positive.reshape(layer.channels, -1, *layer.window.kernel)
-        place = layer.window, layer.input_shape[1:], layer.groups
+        _, rows, columns = layer.input_shape
+        place = layer.window, (rows, columns), layer.groups
         self._kernel: SignSums | ByteSums
         if low is None:
             self._kernel = SignSums(positive, *place)
@@ -92,7 +93,7 @@ class PackedConv:
         """Integers (lanes, rows, columns, channels)."""
         if x.dtype == np.uint16:
             lower = self._kernel.sums((x & 255).astype(np.uint8))
-            sums = lower + (self._upper.sums((x >> 8).astype(np.uint8)).astype(np.int64) << 8)
+            sums: NDArray[Any] = lower + (self._upper.sums((x >> 8).astype(np.uint8)).astype(np.int64) << 8)
         else:
             sums = self._kernel.sums(x)
         if self._sum_window is None:

@@ -163,8 +163,9 @@ def threshold(layer: Placed) -> Step:
 def is_identity(layer: Placed, source: Range) -> bool:
     """Whether a curve gives back what float64 holds exactly."""
     node = layer.node
-    plain = isinstance(node, Curve) and len(node.start) == 1 and not (node.intercept.any() or node.start.any())
-    return plain and bool((node.slope == 1).all()) and max(map(abs, source)) <= 2**53
+    if not isinstance(node, Curve) or len(node.start) > 1 or node.intercept.any() or node.start.any():
+        return False
+    return bool((node.slope == 1).all()) and max(map(abs, source)) <= 2**53
 
 
 class Line:
