@@ -317,7 +317,7 @@ class Learner:
         A network of units that spike is classified by the layers that learn, outside Lava.
         """
         if self.net.spiking:
-            return self._spiking_classes(self.encode(images), compiled=self.backend != "oracle")
+            return self._spiking_classes(self.encode(images), compiled=self.backend != "reference")
         return self._backend().classes(self.graph(), self.encode(images), self.options)
 
     def accuracy(self, images: Images) -> float:

@@ -169,10 +169,10 @@ def test_an_error_that_follows_classes_needs_a_trace() -> None:
 # The learner.
 
 
-def test_it_resumes_to_the_identical_state_and_kernels_equal_the_oracle(tmp_path: Path) -> None:
+def test_it_resumes_to_the_identical_state_and_kernels_equal_the_reference(tmp_path: Path) -> None:
     stream = permuted_tasks(load_dataset("digits"), 2, seed=0)
     learners = [
-        Learner([64, 30, 20, 10], SPIKES, seed=1, backend=backend, lanes=2) for backend in ("oracle", "kernels")
+        Learner([64, 30, 20, 10], SPIKES, seed=1, backend=backend, lanes=2) for backend in ("reference", "kernels")
     ]
     for learner in learners:
         learner.fit(stream.train[0], images=100)
