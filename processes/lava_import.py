@@ -7,7 +7,7 @@ that the versions at hand need changed, and nothing on disk; what is imported al
 | --- | --- | --- |
 | `compiler.var_model` | Python 3.11 on | instances of unhashable dataclasses are defaults of dataclass fields |
 | `core.process.ports.ports` | numpy with `reshape(shape=)` | numpy renamed `reshape(newshape=)`, and then removed it |
-| `proc.conv.utils` | numpy 2 on | a 24-bit limit, a Python integer, no longer widens an array of int8 |
+| `proc.conv.utils` | numpy 2 on | no Python integer widens int8 any more: neither a 24-bit limit nor 130 channels |
 | `core.process.interfaces` | always | two threads could get the same number for two Processes or Vars |
 | what uses `multiprocessing` | always | Lava sets the start method of the whole process, or fails where one is set |
 
@@ -66,7 +66,7 @@ def needed() -> dict[str, Adaptation]:
     if "shape" in inspect.signature(np.reshape).parameters:
         found["lava.magma.core.process.ports.ports"] = _reshape_by_shape
     if int(np.__version__.split(".")[0]) >= 2:
-        found["lava.proc.conv.utils"] = _wide_clamp
+        found["lava.proc.conv.utils"] = _wide_integers
     return found
 
 
@@ -128,17 +128,21 @@ def _reshape_by_shape(module: ModuleType) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _wide_clamp(module: ModuleType) -> Iterator[None]:
-    """Integers are widened to 32 bits, as numpy 1 does by itself when it meets the limit."""
+def _wide_integers(module: ModuleType) -> Iterator[None]:
+    """Integers are widened, as numpy 1 does by itself when it meets a larger one."""
     yield
-    original = module.signed_clamp
+    original, original_conv = module.signed_clamp, module.conv
 
     def signed_clamp(x: Any, bits: int) -> Any:
         if isinstance(x, np.ndarray) and x.dtype.kind in "iu":
             x = x.astype(np.promote_types(x.dtype, np.int32), copy=False)
         return original(x, bits)
 
-    vars(module)["signed_clamp"] = signed_clamp
+    def conv(*arguments: Any) -> Any:
+        *others, groups = arguments
+        return original_conv(*others, int(groups))
+
+    vars(module).update(signed_clamp=signed_clamp, conv=conv)
 
 
 @contextlib.contextmanager

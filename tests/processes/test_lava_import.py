@@ -121,11 +121,13 @@ class TestAdaptations:
     def test_what_was_imported_before_is_adapted_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clamp = ModuleType("clamp")
         clamp.signed_clamp = lambda x, bits: x.dtype
+        clamp.conv = lambda x, groups: (x, type(groups))
         monkeypatch.setitem(sys.modules, "clamp", clamp)
         monkeypatch.setattr(sys, "meta_path", [])
-        monkeypatch.setattr(lava_import, "needed", lambda: {"clamp": lava_import._wide_clamp})
+        monkeypatch.setattr(lava_import, "needed", lambda: {"clamp": lava_import._wide_integers})
         lava_import.install()
         assert clamp.signed_clamp(np.zeros(1, np.int8), 24) == np.int32
+        assert clamp.conv(1, np.int8(2)) == (1, int)
 
     def test_only_the_modules_own_dataclasses_get_a_hash(self, toy: Any) -> None:
         loaded = toy(
