@@ -11,7 +11,7 @@ that the versions at hand need changed, and nothing on disk; what is imported al
 | `core.process.interfaces` | always | two threads could get the same number for two Processes or Vars |
 | what uses `multiprocessing` | always | Lava sets the start method of the whole process, or fails where one is set |
 
-Needs the standard library and numpy only: folders that run without lava_meta hold a copy of this file.
+Needs the standard library and numpy only.
 """
 
 from __future__ import annotations

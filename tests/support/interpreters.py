@@ -17,6 +17,7 @@ sys.path[:0] = {[str(Path(__file__).parents[1] / "processes" / "toys"), str(Path
 import multiprocessing, os, signal, time
 # A shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+import lava_meta.processes  # adapts Lava to this Python
 import lava_toys as toys
 from children import actors
 from lava.magma.core.run_configs import Loihi2SimCfg
