@@ -148,7 +148,9 @@ def test_a_network_in_one_process_says_that_its_images_are_exhausted(nothing_lef
 def test_weights_and_feedback_that_are_not_binary_are_refused() -> None:
     from torch import nn
 
-    with pytest.raises(ConversionError, match="Linear"):
-        online(nn.Sequential(nn.Linear(12, 8), nn.Linear(8, 3)).eval())
+    from lava_meta.nn import Pixels, Sign
+
+    with pytest.raises(ConversionError, match=r"On-line learning takes chains of binary layers.*\(linear\)"):
+        online(nn.Sequential(Pixels(), nn.Linear(12, 8), Sign(), nn.Linear(8, 3)).eval())
     with pytest.raises(ValueError, match="other than -1, 0 and 1"):
         MetaplasticDense(settings=LayerSettings(4, 3), feedback=np.full((2, 3), 0.5))
