@@ -116,6 +116,7 @@ def test_the_script_without_a_chip_says_so(monkeypatch, capsys):
     assert "needs a Loihi 2 chip and Intel's extension of Lava" in capsys.readouterr().err
 
 
+@as_released
 def test_the_script_that_is_killed_leaves_no_actors(folder):
     process = subprocess.Popen([sys.executable, str(folder / "run.py")], start_new_session=True)
     forked = Path(f"/proc/{process.pid}/task/{process.pid}/children")
