@@ -88,11 +88,10 @@ def _network(folder: Path) -> None:
 
 @pytest.mark.lava
 def test_run_says_that_nothing_was_written(tmp_path: Path) -> None:
-    from lava_meta.converters import convert, load
+    from lava_meta.converters import convert
 
     _images(tmp_path)
-    _network(tmp_path)
-    convert(load(tmp_path / "model.safetensors")).save(tmp_path / "net.safetensors")
+    convert(BinaryMLP([20, 1024, 1024, 10], seed=0).eval()).save(tmp_path / "net.safetensors")  # seconds of work
     words = ("run", "net.safetensors", "images.npy", "--lanes", "1", "-o", "out.npy")
     code, screen = typed(*words, cwd=tmp_path, stop_at=b"/400000")
     assert code == 130, last_line(screen)
@@ -110,7 +109,7 @@ def test_convert_says_that_nothing_was_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", [pytest.param("lava", marks=pytest.mark.lava), "kernels"])
 def test_online_keeps_what_it_learned_and_goes_on(backend: str, tmp_path: Path) -> None:
-    words = ("online", "--backend", backend, "--hidden", "1000", "--lr", "0.05")
+    words = ("online", "--backend", backend, "--hidden", "2000,1000", "--lr", "0.05")  # about a second for 437 images
     code, screen = typed(*words, cwd=tmp_path, stop_at=b"1000/1437")
     assert code == 130, last_line(screen)
     told = "lava-meta: stopped; 1000 of 1437 images are learned and kept in learner.safetensors: the same with --resume"
