@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lava_meta.converters import convert
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import available, require_lava
-from lava_meta.graph import AcyclicGraph, BinaryGraph, require_chain
+from lava_meta.graph import BinaryGraph, Graph, require_chain
 from lava_meta.io.learned import learned_of
 from lava_meta.online_learning import Learner
 from lava_meta.online_learning.backend import Engine
@@ -58,7 +58,7 @@ def online(
     if hasattr(source, "named_modules"):
         source, model = convert(source), source
     graph = getattr(source, "graph", source)
-    if not isinstance(graph, BinaryGraph | AcyclicGraph):
+    if not isinstance(graph, Graph):
         raise TypeError(f"cannot learn from a {type(source).__name__}; give sizes, a LavaNetwork, or a model")
     learner = from_graph(
         require_chain(graph, "On-line learning"), model=model, strength=strength, plastic=plastic, **options

@@ -16,7 +16,6 @@ from command_line import lava_meta
 
 from lava_meta.nn import BinaryMLP
 from lava_meta.online_learning import load_learner
-from lava_meta.training.model_file import save_model
 
 _LONGEST = 150.0  # seconds, for a machine that is busy
 
@@ -80,10 +79,6 @@ def test_experiment_says_what_is_kept(tmp_path: Path) -> None:
 
 def _images(folder: Path) -> None:
     np.save(folder / "images.npy", np.zeros((400_000, 20), np.uint8))
-
-
-def _network(folder: Path) -> None:
-    save_model(BinaryMLP([20, 64, 10], seed=0), folder / "model.safetensors")
 
 
 @pytest.mark.lava

@@ -17,6 +17,7 @@ from lava_meta.graph.packed.patches import convolve_bytes, convolve_signs
 MOST_SUM = 2**31 - 1
 _NEVER = np.iinfo(np.int32)
 _NO_SIGNS = np.empty((0, 0, 0, 0), np.uint64)
+_NO_BITS = (np.empty((0, 0), np.uint64), np.empty((0, 0), np.uint64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,51 @@ class Firing:
     above: NDArray[Any]  # of those that do
 
 
-class SignSums:
+class _Sums:
+    """What sums of signs and of bytes share: groups, one after the other, and whether sums or their signs go out."""
+
+    units: int
+    inputs: int  # of a group
+    groups: int
+    places: tuple[int, ...]
+    _weights: list[NDArray[Any]]  # by group, as `_base`
+    _base: list[NDArray[Any]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights and tables."""
+        return sum(weight.nbytes + base.nbytes for weight, base in zip(self._weights, self._base, strict=True))
+
+    def sums(self, x: NDArray[Any]) -> NDArray[Any]:
+        """int32 (lanes, down, across, units)."""
+        parts = []
+        for group in range(self.groups):
+            part = x if self.groups == 1 else self._share(x, slice(group * self.inputs, (group + 1) * self.inputs))
+            sums = np.empty((len(x), *self.places, self.units // self.groups), np.int32)
+            self._convolve(group, part, self._unfired(group), _NO_SIGNS, sums)
+            parts.append(sums)
+        return parts[0] if self.groups == 1 else np.concatenate(parts, axis=3)
+
+    def signs(self, x: NDArray[Any], firing: Firing) -> NDArray[Any]:
+        """Packed signs uint64 (lanes, down, across, words), of one group."""
+        signs = np.empty((len(x), *self.places, words(self.units)), np.uint64)
+        self._convolve(0, x, firing, signs, np.empty((0, *self.places, self.units), np.int32))
+        return signs
+
+    def _share(self, x: NDArray[Any], seen: slice) -> NDArray[Any]:
+        """The channels `seen` of x."""
+        raise NotImplementedError
+
+    def _unfired(self, group: int) -> Firing:
+        """The tables of sums that go out as they are."""
+        raise NotImplementedError
+
+    def _convolve(self, group: int, x: NDArray[Any], firing: Firing, signs: NDArray[Any], sums: NDArray[Any]) -> None:
+        """Fill `signs`, or if these have no size `sums`."""
+        raise NotImplementedError
+
+
+class SignSums(_Sums):
     """Sums of packed signs (lanes, rows, columns, words) with weights of +1 and -1; what lies outside adds nothing."""
 
     def __init__(self, positive: NDArray[Any], window: Window, image: tuple[int, int], groups: int = 1) -> None:
@@ -53,48 +98,24 @@ class SignSums:
         terms = self.inputs * seen.sum(axis=1)
         return blocks_of(rows), padded((2 * outside + terms).T, 0).astype(np.int32)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of weights and tables."""
-        return sum(weight.nbytes + base.nbytes for weight, base in zip(self._weights, self._base, strict=True))
-
-    def sums(self, x: NDArray[Any]) -> NDArray[Any]:
-        """int32 (lanes, down, across, units)."""
-        parts = []
-        for group, (weight, base) in enumerate(zip(self._weights, self._base, strict=True)):
-            seen = slice(group * self.inputs, (group + 1) * self.inputs)
-            part = x if self.groups == 1 else pack(unpack(x, self.groups * self.inputs)[..., seen])
-            sums = np.empty((len(x), *self.places, self.units // self.groups), np.int32)
-            convolve_signs(weight, part, self._window, base, self._kinds, base, *_NO_BITS, _NO_SIGNS, sums)
-            parts.append(sums)
-        return parts[0] if self.groups == 1 else np.concatenate(parts, axis=3)
-
     def firing(self, limits: NDArray[Any], below: NDArray[Any], above: NDArray[Any]) -> Firing:
         """How `signs` is to fire: int64 limits (1 or places, units); bools of what lies below and what reaches them."""
         places = len(self._kinds)
         base = self._base[0][self._kinds]
         return _firing(places, base, limits, below, above)
 
-    def signs(self, x: NDArray[Any], firing: Firing) -> NDArray[Any]:
-        """Packed signs uint64 (lanes, down, across, words), of one group."""
-        signs = np.empty((len(x), *self.places, words(self.units)), np.uint64)
-        sums = np.empty((0, *self.places, self.units), np.int32)
-        convolve_signs(
-            self._weights[0],
-            x,
-            self._window,
-            firing.base,
-            firing.kinds,
-            firing.limits,
-            firing.below,
-            firing.above,
-            signs,
-            sums,
-        )
-        return signs
+    def _share(self, x: NDArray[Any], seen: slice) -> NDArray[Any]:
+        return pack(unpack(x, self.groups * self.inputs)[..., seen])
+
+    def _unfired(self, group: int) -> Firing:
+        return Firing(self._kinds, self._base[group], self._base[group], *_NO_BITS)
+
+    def _convolve(self, group: int, x: NDArray[Any], firing: Firing, signs: NDArray[Any], sums: NDArray[Any]) -> None:
+        tables = firing.base, firing.kinds, firing.limits, firing.below, firing.above
+        convolve_signs(self._weights[group], x, self._window, *tables, signs, sums)
 
 
-class ByteSums:
+class ByteSums(_Sums):
     """Sums of x with weights of 8 bits, from bytes x - low (lanes, rows, columns, channels); outside, x is 0.
 
     The bytes of no sum times 255 may pass `MOST_SUM`.
@@ -126,50 +147,21 @@ class ByteSums:
             self._weights.append(blocks_of(quads.view(np.int32)))
             self._base.append(padded(low * taps.sum(axis=1, dtype=np.int64)[None], 0).astype(np.int32).reshape(-1))
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of weights and tables."""
-        return sum(weight.nbytes + base.nbytes for weight, base in zip(self._weights, self._base, strict=True))
-
-    def sums(self, x: NDArray[Any]) -> NDArray[Any]:
-        """int32 (lanes, down, across, units)."""
-        parts = []
-        kinds = np.zeros(math.prod(self.places), np.int32)
-        for group, (weight, base) in enumerate(zip(self._weights, self._base, strict=True)):
-            seen = slice(group * self.inputs, (group + 1) * self.inputs)
-            part = x if self.groups == 1 else np.ascontiguousarray(x[..., seen])
-            sums = np.empty((len(x), *self.places, self.units // self.groups), np.int32)
-            limits = base.reshape(1, -1)
-            convolve_bytes(weight, part, self._outside, self._window, base, kinds, limits, *_NO_BITS, _NO_SIGNS, sums)
-            parts.append(sums)
-        return parts[0] if self.groups == 1 else np.concatenate(parts, axis=3)
-
     def firing(self, limits: NDArray[Any], below: NDArray[Any], above: NDArray[Any]) -> Firing:
         """As for `SignSums`."""
         places = math.prod(self.places)
         return _firing(places, np.zeros((places, 1), np.int32), limits, below, above)
 
-    def signs(self, x: NDArray[Any], firing: Firing) -> NDArray[Any]:
-        """Packed signs uint64 (lanes, down, across, words), of one group."""
-        signs = np.empty((len(x), *self.places, words(self.units)), np.uint64)
-        sums = np.empty((0, *self.places, self.units), np.int32)
-        convolve_bytes(
-            self._weights[0],
-            x,
-            self._outside,
-            self._window,
-            self._base[0],
-            firing.kinds,
-            firing.limits,
-            firing.below,
-            firing.above,
-            signs,
-            sums,
-        )
-        return signs
+    def _share(self, x: NDArray[Any], seen: slice) -> NDArray[Any]:
+        return np.ascontiguousarray(x[..., seen])
 
+    def _unfired(self, group: int) -> Firing:
+        base = self._base[group].reshape(1, -1)
+        return Firing(np.zeros(math.prod(self.places), np.int32), base, base, *_NO_BITS)
 
-_NO_BITS = (np.empty((0, 0), np.uint64), np.empty((0, 0), np.uint64))
+    def _convolve(self, group: int, x: NDArray[Any], firing: Firing, signs: NDArray[Any], sums: NDArray[Any]) -> None:
+        tables = self._base[group], firing.kinds, firing.limits, firing.below, firing.above
+        convolve_bytes(self._weights[group], x, self._outside, self._window, *tables, signs, sums)
 
 
 def fields(window: Window) -> NDArray[Any]:
