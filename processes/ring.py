@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from lava_meta.interrupts import interrupts_kept
 from lava_meta.processes.actor import POLL_SECONDS
-from lava_meta.processes.interrupts import interrupts_kept
 from lava_meta.processes.ownership import Owner
 from lava_meta.processes.shared_memory import semaphore, shared_array
 

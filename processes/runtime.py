@@ -43,9 +43,9 @@ from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enu
 from lava.magma.runtime.runtime import Runtime
 
 from lava_meta.errors import LavaMissingError, RunError, RunTimeout
+from lava_meta.interrupts import interrupts_held, interrupts_kept
 from lava_meta.processes.actor import POLL_SECONDS
 from lava_meta.processes.actors import Actors
-from lava_meta.processes.interrupts import interrupts_held, interrupts_kept
 from lava_meta.processes.one_at_a_time import one_at_a_time
 from lava_meta.processes.ownership import Owner
 from lava_meta.processes.shared_memory import explained

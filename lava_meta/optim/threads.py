@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lava_meta.interrupts import interrupts_held
+
 LEAST = 1 << 17
 """Elements for which a further thread pays: waking one costs about as much as passing over 50,000."""
 
@@ -71,8 +73,7 @@ def in_parts(function: Callable[[int, int], bool], size: int, align: int = VECTO
     if threads < 2 or _enter is None:
         return function(0, size)
     length = -(-size // (threads * align)) * align
-    starts = range(0, size, length)
-    left = iter(starts)  # shared: should the runtime give fewer threads, those there are take what is left
+    left = iter(range(0, size, length))  # shared: if the runtime gives fewer threads, they take what is left
     done: list[bool] = []
     errors: list[BaseException] = []
 
@@ -80,14 +81,13 @@ def in_parts(function: Callable[[int, int], bool], size: int, align: int = VECTO
         try:
             for start in left:
                 done.append(function(start, min(start + length, size)))
-        except BaseException as error:  # Ctrl-C too: ctypes would print it and go on
+        except BaseException as error:  # ctypes would print it and go on
             errors.append(error)
 
-    _enter(_REGION(region), None, threads, 0)
+    with interrupts_held():  # Ctrl-C too, where it arrives before the `try`
+        _enter(_REGION(region), None, threads, 0)
     if errors:
         raise errors[0]
-    if len(done) < len(starts):
-        raise KeyboardInterrupt  # between the entry of `region` and its `try`
     return all(done)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C while a network starts, runs or ends: never lost, and never in the middle of what must be whole."""
+"""Ctrl-C: never lost, and never in the middle of what must be whole."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def interrupts_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Let Ctrl-C wait until the block has ended, so that no actor is forked and forgotten, or left half-stopped."""
+    """Let Ctrl-C wait until the block has ended: no actor forked and forgotten, no pass over weights half done."""
     previous = _answer()
     if previous is None:
         yield
