@@ -1,6 +1,6 @@
 # Two commands do everything from a fresh clone: `make demo` and `make test`.
 # They need Python 3, make and the network (for the packages, the first time).
-# `make test PYTHON=3.13` does the same on another Python, in an environment of its own.
+# `make test PYTHON=3.10` does the same on another Python, in an environment of its own.
 
 TOOLS := .tools
 DEFAULT := $(shell cat .python-version)

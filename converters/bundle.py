@@ -119,7 +119,7 @@ def bundle(
     return target
 
 
-def _acceptance(graph: BinaryGraph, learner: Learner | None, images: Any, labels: Any) -> dict[str, NDArray[Any]]:
+def _acceptance(graph: BinaryGraph, learner: Learner | None, images: Any, labels: Any) -> dict[str, Any]:
     """Inputs with the sums and classes that they must give, and their labels if these are known."""
     inputs = _random_inputs(graph) if images is None else images[:IMAGES]
     if learner and images is not None:
@@ -200,7 +200,7 @@ def _write_nir(graph: BinaryGraph, path: Path) -> str | None:
 
 
 def _write_processes(graph: BinaryGraph, layers: list[StockLayer], folder: Path) -> None:
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, Any] = {}
 
     def plain(value: Any, name: str) -> Any:
         """An argument as JSON holds it; arrays go into the other file, in the narrowest type that holds them."""

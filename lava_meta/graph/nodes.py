@@ -71,7 +71,7 @@ class WideWeight:
     @property
     def fan_in(self) -> int:
         """Weights of a unit."""
-        return self.values.shape[1]
+        return int(self.values.shape[1])
 
     @property
     def bits_each(self) -> int:

@@ -73,7 +73,7 @@ class LIFLayer:
     @property
     def n_out(self) -> int:
         """Number of neurons."""
-        return self.bits.shape[0]
+        return len(self.bits)
 
     @property
     def weight(self) -> NDArray[Any]:

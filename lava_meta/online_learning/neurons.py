@@ -144,7 +144,8 @@ class FixedNeurons(Neurons):
         if s.centred:
             self.trace += ((d - self.trace) >> CENTRE_SHIFT).astype(np.int32)
             d = d - self.trace
-        return np.clip(-self.rate * d >> s.amount_shift, -AMOUNT_LIMIT, AMOUNT_LIMIT)
+        amounts: NDArray[Any] = np.clip(-self.rate * d >> s.amount_shift, -AMOUNT_LIMIT, AMOUNT_LIMIT)
+        return amounts
 
     def _thresholds(self) -> NDArray[np.int64]:
         if self.settings.homeostatic:
