@@ -209,12 +209,9 @@ class LavaNetwork:
         options, errors: those of `lava_meta.loihi.cost.report`. Of a network that is no chain, a row per node, and why
         a node does not fit (`lava_meta.loihi.cost.acyclic`).
         """
-        from lava_meta.loihi.cost import acyclic_report, report
+        from lava_meta.loihi.cost import cost
 
-        if isinstance(self.graph, AcyclicGraph):
-            return acyclic_report(self.graph, images, target, **options)
-
-        return report(self.graph, images, target, **options)
+        return cost(self.graph, images, target, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network, its parity and what it has learned to one safetensors file, atomically."""
