@@ -42,7 +42,7 @@ def draw_graph(graph: AcyclicGraph) -> Figure:
         **{name: node.sources for name, node in graph.nodes.items()},
         READOUT: (graph.output,),
     }
-    tracks = _tracks(sources)
+    tracks = tracks_of(sources)
     rows = {name: row for row, name in enumerate(sources)}
     width, height = _TRACK * (max(tracks.values()) + 2) + _TEXT, _ROW * (len(rows) + 3.2)
     with mpl.rc_context(STYLE):
@@ -81,7 +81,7 @@ def draw_graph(graph: AcyclicGraph) -> Figure:
     return figure
 
 
-def _tracks(sources: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+def tracks_of(sources: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
     """The track of each value: that of a source that ends here, else the first that is free."""
     last = {source: name for name, taken in sources.items() for source in taken}
     found: dict[str, int] = {}

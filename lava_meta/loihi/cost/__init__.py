@@ -1,4 +1,4 @@
-"""What a network will cost on a chip: `report` of chains of binary layers, `acyclic_report` of others, `cost` of both."""
+"""What a network will cost on a chip: `report` of chains of binary layers, `acyclic_report` of others, and `cost`."""
 
 from __future__ import annotations
 
