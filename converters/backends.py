@@ -7,7 +7,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lava_meta.converters.lava import LavaNetwork
-from lava_meta.graph import require_chain
 from lava_meta.loihi.stock import plan
 from lava_meta.processes.backends import check_backend
 
@@ -35,7 +34,7 @@ def run(
         return LavaNetwork(net.graph, backend="kernels").predict(images, lanes=lanes, progress=progress)
     if backend == "loihi-sim":
         return LavaNetwork(net.graph, form="stock").predict(images, progress=progress)
-    graph = require_chain(net.graph, f"The backend {backend!r}")
+    graph = net.graph
     pixels = graph.check_images(images)
     layers = plan(graph)
     # A chip's runtime is Intel's, so the run is Lava's own and not supervised.

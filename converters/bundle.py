@@ -33,10 +33,10 @@ from lava_meta.converters.bundle_readme import Contents, readme
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.nir import to_nir
 from lava_meta.errors import ConversionError, FormatError, RunFolderError
-from lava_meta.graph import BinaryGraph, require_chain
+from lava_meta.graph import Graph
 from lava_meta.io.files import read_json, write_folder_atomically
 from lava_meta.io.learned import Learned
-from lava_meta.loihi.cost import report
+from lava_meta.loihi.cost import cost
 from lava_meta.loihi.stock import StockLayer, plan
 from lava_meta.online_learning import Learner
 from lava_meta.rule import Consolidation, Tanh2, consolidation_from_dict
@@ -50,7 +50,7 @@ _SCRIPTS = {"run.py": "stock_script.py", "lava_import.py": "lava_import.py"}  # 
 
 
 def bundle(
-    network: LavaNetwork | BinaryGraph | Learner,
+    network: LavaNetwork | Graph | Learner,
     folder: str | os.PathLike[str],
     *,
     images: Any = None,
@@ -74,7 +74,8 @@ def bundle(
         overwrite: replace a bundle that is there.
 
     Raises:
-        ConversionError: the network does not fit Loihi's ranges, or the rule cannot be lowered.
+        ConversionError: the network does not fit Loihi's ranges (its layers or nodes are named), or the rule cannot be
+            lowered.
         TypeError: images or labels are of another type.
         ValueError: images or labels do not fit the network.
         RunFolderError: the folder holds something else, or a bundle and `overwrite` is False.
@@ -85,10 +86,10 @@ def bundle(
     _check_place(target, overwrite=overwrite)
     layers = plan(graph)
     acceptance = _acceptance(graph, learner, images, labels)
-    learned = () if isinstance(network, BinaryGraph) else network.learned
+    learned = network.learned if isinstance(network, (LavaNetwork, Learner)) else ()
     own, origin = _rule_of(learner, learned) if rule is None else (rule, "The one that was asked for")
     rules = {precision: lower(own, precision=precision) for precision in PRECISIONS}
-    found = report(graph, acceptance["images"], labels=acceptance.get("labels"))
+    found = cost(graph, acceptance["images"], labels=acceptance.get("labels"))
 
     with write_folder_atomically(target) as temporary:
         saved = LavaNetwork(graph, parity=getattr(network, "parity", None), learned=learned)
@@ -119,7 +120,7 @@ def bundle(
     return target
 
 
-def _acceptance(graph: BinaryGraph, learner: Learner | None, images: Any, labels: Any) -> dict[str, Any]:
+def _acceptance(graph: Graph, learner: Learner | None, images: Any, labels: Any) -> dict[str, Any]:
     """Inputs with the sums and classes that they must give, and their labels if these are known."""
     inputs = _random_inputs(graph) if images is None else images[:IMAGES]
     if learner and images is not None:
@@ -142,10 +143,10 @@ def _write_manifest(folder: Path) -> None:
     _write_json(folder / "bundle.json", manifest)
 
 
-def _graph_of(network: LavaNetwork | BinaryGraph | Learner) -> BinaryGraph:
+def _graph_of(network: LavaNetwork | Graph | Learner) -> Graph:
     if isinstance(network, Learner):
         return network.graph()
-    return require_chain(network.graph, "A bundle") if isinstance(network, LavaNetwork) else network
+    return network.graph if isinstance(network, LavaNetwork) else network
 
 
 def _rule_of(learner: Learner | None, learned: Sequence[Learned]) -> tuple[Consolidation, str]:
@@ -179,7 +180,7 @@ def _check_place(target: Path, *, overwrite: bool) -> None:
         raise RunFolderError(f"{target} holds a bundle: choose another folder, or overwrite it")
 
 
-def _random_inputs(graph: BinaryGraph) -> NDArray[Any]:
+def _random_inputs(graph: Graph) -> NDArray[Any]:
     rng = np.random.default_rng(0)
     if graph.signs:
         return rng.choice(np.array([-1, 1], graph.dtype), (IMAGES, *graph.input_shape))
@@ -188,7 +189,7 @@ def _random_inputs(graph: BinaryGraph) -> NDArray[Any]:
     )
 
 
-def _write_nir(graph: BinaryGraph, path: Path) -> str | None:
+def _write_nir(graph: Graph, path: Path) -> str | None:
     """Write the file, or say why there is none."""
     import nir
 
@@ -199,7 +200,7 @@ def _write_nir(graph: BinaryGraph, path: Path) -> str | None:
     return None
 
 
-def _write_processes(graph: BinaryGraph, layers: list[StockLayer], folder: Path) -> None:
+def _write_processes(graph: Graph, layers: list[StockLayer], folder: Path) -> None:
     arrays: dict[str, Any] = {}
 
     def plain(value: Any, name: str) -> Any:
@@ -222,6 +223,7 @@ def _write_processes(graph: BinaryGraph, layers: list[StockLayer], folder: Path)
                 "name": layer.name,
                 "latency": layer.latency,
                 "inputs": layer.inputs,
+                "senders": layer.senders,
                 "output": layer.output,
                 "links": layer.links,
                 "parts": {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.graph import BinaryGraph
+from lava_meta.graph import Graph
 from lava_meta.io.learned import Learned
 from lava_meta.loihi.stock import StockLayer, latencies
 from lava_meta.rule.lowering import EngineRule
@@ -22,7 +22,7 @@ _POINTS = {"fixed": "Fixed point:", "float": "Floating point:"}
 class Contents:
     """What a bundle holds, for its README."""
 
-    graph: BinaryGraph
+    graph: Graph
     layers: list[StockLayer]
     acceptance: dict[str, NDArray[Any]]
     random: bool  # whether the inputs for acceptance were drawn

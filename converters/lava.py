@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.errors import RunError, available, require_lava
-from lava_meta.graph import Graph, load_graph, require_chain
+from lava_meta.errors import ConversionError, RunError, available, require_lava
+from lava_meta.graph import AcyclicGraph, Graph, load_graph
 from lava_meta.io.learned import Learned, from_header, to_header
 from lava_meta.progress import ImagesProgress
 
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from lava_meta.converters.comparison import Agreement
     from lava_meta.converters.kernels import KernelsRun
     from lava_meta.data import Images
-    from lava_meta.loihi.cost import Report
+    from lava_meta.loihi.cost import GraphReport, Report
     from lava_meta.processes.layered_network.process import LayeredNetwork
+    from lava_meta.processes.stock_network.process import StockNetwork
     from lava_meta.processes.streaming import StreamingRun
 
 _FORMS = ("packed", "floating_pt", "fixed_pt", "stock")
@@ -76,12 +77,10 @@ class LavaNetwork:
             raise ValueError(f"backend is {backend!r}; a network runs on 'lava' or 'kernels', or None chooses")
         if backend == "kernels" and form != "packed":
             raise ValueError(f"the form {form!r} is made of Lava's Processes; the kernels have the form 'packed' alone")
-        if form in ("floating_pt", "fixed_pt"):
-            require_chain(graph, f"The form {form!r}, a Process for each layer,")
         if form == "stock":
             from lava_meta.loihi.stock import plan
 
-            plan(require_chain(graph, "The form 'stock'"))
+            plan(graph)
         self.graph = graph
         self._parity = parity
         self.learned = tuple(learned)
@@ -120,8 +119,7 @@ class LavaNetwork:
         int8 signs (n, units) of `hidden1`, `hidden2`, ...; int64 sums (n, classes) of `readout`; int64 `classes` (n,),
         which are no layer but may be asked for.
         """
-        known = [name for name, _ in self.graph.named_layers()]
-        names = self._names(known if layers is None else layers)
+        names = self._names(self._layer_names() if layers is None else layers)
         return self._outputs(images, lanes, names, progress=progress)
 
     def stream(
@@ -151,16 +149,22 @@ class LavaNetwork:
 
         return float((classify(self.graph, images.x) == images.y.numpy()).mean())
 
-    def process(self, lanes: int = 1) -> LayeredNetwork:
+    def process(self, lanes: int = 1) -> LayeredNetwork | StockNetwork:
         """A new Lava Process of this network, to be wired to one's own: ports `s_in`, `out` and `hidden1`, ...
 
         See `lava_meta.processes.layered_network.process.LayeredNetwork` for what the ports carry, and
-        `lava_meta.processes.runtime.Supervised` for running it.
+        `lava_meta.processes.runtime.Supervised` for running it. Other graphs than chains have stock Processes in the
+        form 'stock' only, one image per time step (`lava_meta.processes.stock_network.process.StockNetwork`).
         """
         require_lava("LavaNetwork.process")
+        lanes = check_lanes(lanes)
+        if self._form == "stock" and isinstance(self.graph, AcyclicGraph):
+            from lava_meta.processes.stock_network.process import StockNetwork
+
+            return StockNetwork(graph=self.graph)
         from lava_meta.processes.layered_network.process import LayeredNetwork
 
-        return LayeredNetwork(graph=require_chain(self.graph, "A Process for each layer"), lanes=check_lanes(lanes))
+        return LayeredNetwork(graph=self.graph, lanes=lanes)
 
     def run_config(self, backend: str = "cpu") -> Any:
         """The run configuration of Lava with which `process()` runs on `backend`: "cpu", "loihi-sim" or "loihi".
@@ -170,7 +174,11 @@ class LavaNetwork:
         """
         from lava_meta.processes.backends import run_config
 
-        return run_config(require_chain(self.graph, "A Process for each layer"), backend)
+        if backend.startswith("loihi") and isinstance(self.graph, AcyclicGraph) and self._form != "stock":
+            raise ConversionError(
+                "this network is no chain: its stock Processes are those of LavaNetwork(net.graph, form='stock')"
+            )
+        return run_config(self.graph, backend)
 
     def compare(self, model: nn.Module, images: Any, *, preprocess: Callable[[Tensor], Any] | None = None) -> Agreement:
         """How many images get the same class from the network and from `model`, the user's own, called as it is.
@@ -195,14 +203,15 @@ class LavaNetwork:
 
         return compare(self.graph, model, images, preprocess)
 
-    def report(self, target: str, images: Any, **options: Any) -> Report:
+    def report(self, target: str, images: Any, **options: Any) -> Report | GraphReport:
         """What the network costs on a chip ("loihi2"), counted on `images` (n, ...); needs no Lava.
 
-        options, errors: those of `lava_meta.loihi.cost.report`.
+        options, errors: those of `lava_meta.loihi.cost.report`. Of a network that is no chain, a row per node, and why
+        a node does not fit (`lava_meta.loihi.cost.acyclic`).
         """
-        from lava_meta.loihi.cost import report
+        from lava_meta.loihi.cost import cost
 
-        return report(require_chain(self.graph, "The report"), images, target, **options)
+        return cost(self.graph, images, target, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network, its parity and what it has learned to one safetensors file, atomically."""
@@ -223,7 +232,7 @@ class LavaNetwork:
         """The network drawn layer by layer, a matplotlib figure; `plotting.network.save` writes it to a file."""
         from lava_meta.plotting.network import picture
 
-        return picture(require_chain(self.graph, "The picture"))
+        return picture(self.graph)
 
     def stop(self) -> None:
         """End Lava's processes, if there are any; the next call starts them again."""
@@ -262,8 +271,16 @@ class LavaNetwork:
         lanes = check_lanes(lanes)
         return 1 if self._form == "stock" else lanes
 
+    def _layer_names(self) -> list[str]:
+        """The layers whose outputs this form gives; stock Processes compute few nodes of a graph as such."""
+        if self._form == "stock" and isinstance(self.graph, AcyclicGraph):
+            from lava_meta.loihi.stock import plan
+
+            return [layer.name for layer in plan(self.graph)]
+        return [name for name, _ in self.graph.named_layers()]
+
     def _names(self, layers: Sequence[str]) -> tuple[str, ...]:
-        known = [*(name for name, _ in self.graph.named_layers()), "classes"]
+        known = [*self._layer_names(), "classes"]
         names = tuple(dict.fromkeys([layers] if isinstance(layers, str) else layers))
         if not names or not {*names} <= {*known}:
             raise ValueError(f"layers is {layers!r}; this network has {', '.join(known)}")

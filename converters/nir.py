@@ -42,20 +42,21 @@ import nir
 import numpy as np
 
 from lava_meta.converters.lava import LavaNetwork
+from lava_meta.converters.nir_acyclic import STRUCTURE, acyclic_from_nir, acyclic_to_nir
 from lava_meta.converters.nir_chain import ChainReader, chain_of
 from lava_meta.converters.nir_file import read_nir
 from lava_meta.converters.nir_spiking import spiking_nodes
 from lava_meta.converters.nir_writing import EXACT, binarize_nodes, conv_nodes, dense_nodes, readout_nodes
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.errors import ConversionError
-from lava_meta.graph import AcyclicGraph, BinaryGraph, DenseLayer, Readout, require_chain
+from lava_meta.graph import AcyclicGraph, BinaryGraph, DenseLayer, Graph, Readout
 from lava_meta.graph.conv import ConvLayer
 from lava_meta.graph.spiking import SpikingGraph
 from lava_meta.io.files import reading
 
 
 def to_nir(
-    network: BinaryGraph | LavaNetwork | SpikingGraph | SpikingNetwork, *, time_step: float | None = None
+    network: Graph | LavaNetwork | SpikingGraph | SpikingNetwork, *, time_step: float | None = None
 ) -> nir.NIRGraph:
     """The network as an NIR graph of the nodes above, from raw pixels to the readout's values (classes,).
 
@@ -83,7 +84,9 @@ def to_nir(
         spiking = spiking_nodes(graph, time_step)
         return nir.NIRGraph(spiking, list(pairwise(spiking)), metadata={"time_step": time_step})
     if isinstance(graph, AcyclicGraph):
-        graph = require_chain(graph, "NIR")
+        if time_step is not None:
+            raise ValueError("time_step is for chains of binary layers; other networks have nir.Threshold nodes")
+        return acyclic_to_nir(graph)
     if not isinstance(graph, BinaryGraph):
         raise TypeError(f"to_nir takes a converted network or its graph; got {type(network).__name__}")
     nodes = _nodes(graph, time_step)
@@ -183,16 +186,40 @@ def from_nir(
 def _network(
     graph: nir.NIRGraph, max_level: int | None, min_level: int | None, input_shape: tuple[int, ...] | None
 ) -> LavaNetwork:
+    if STRUCTURE in graph.metadata:
+        return LavaNetwork(acyclic_from_nir(graph))
     level = max_level if max_level is not None else graph.metadata.get("max_level")
-    chain = chain_of(graph)
+    low = int(graph.metadata.get("min_level", 0) if min_level is None else min_level)
     if level is None:
         raise ConversionError("the graph does not say which pixels it takes: pass max_level= (1 for spikes, or 255)")
+    signs = bool(graph.metadata.get("signs", False)) and (low, level) == (-1, 1)
+    if _branches(graph):
+        return _any_form(graph, max_level=int(level), min_level=low, signs=signs)
+    chain = chain_of(graph)
     enters = tuple(int(extent) for extent in chain[0][1].output_type["output"])
     reader = ChainReader(enters, graph.metadata.get("time_step"))
     for name, node in chain[1:-1]:
         reader.take(node, f"{name} ({type(node).__name__})")
     readout = reader.readout(chain[-2][0])
     shape = tuple(int(extent) for extent in input_shape or graph.metadata.get("input_shape", enters))
-    low = int(graph.metadata.get("min_level", 0) if min_level is None else min_level)
-    signs = bool(graph.metadata.get("signs", False)) and (low, level) == (-1, 1)
     return LavaNetwork(BinaryGraph(tuple(reader.layers), readout, int(level), shape, low, signs, reader.binarize))
+
+
+def _branches(graph: nir.NIRGraph) -> bool:
+    """Whether a node takes from several, or gives to several."""
+    return any(len({*ends}) < len(ends) for ends in zip(*graph.edges, strict=True))
+
+
+def _any_form(graph: nir.NIRGraph, **domain: Any) -> LavaNetwork:
+    """A network with branches, read by evaluating its nodes as `lava_meta.convert` evaluates a module's operations."""
+    from lava_meta.converters.acyclic import to_acyclic
+    from lava_meta.converters.acyclic_parity import check_acyclic
+    from lava_meta.converters.nir_module import GraphModule
+
+    module = GraphModule(graph).eval()
+    shape = next(node.input_type["input"] for node in graph.nodes.values() if isinstance(node, nir.Input))
+    read = to_acyclic(module, raw=not domain["signs"], input_shape=tuple(int(extent) for extent in shape), **domain)
+    parity = check_acyclic(module, read)
+    if not parity.exact:
+        raise ConversionError(f"the network differs from the graph: {parity}")
+    return LavaNetwork(read.lowered.graph, parity=parity)

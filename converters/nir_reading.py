@@ -124,11 +124,11 @@ class ConvSums:
     """`scale_c * d + offset_c` of channels c, and of positions on spikes: `d` is what a `ConvLayer` sums."""
 
     def __init__(self, label: str, node: nir.Conv2d, shape: tuple[int, ...], *, pixels: bool) -> None:
-        weight, groups = _grouped(label, node)
+        weight, groups = grouped(label, node)
         if weight.ndim != 4 or len(shape) != 3 or weight.shape[1] * groups != shape[0] or len(weight) % groups:
             raise ConversionError(f"{label} has weights of shape {weight.shape} and {groups} groups on {shape}")
         self.label, self.pixels, self.shape, self.groups = label, pixels, shape, groups
-        weight, self.window = _cropped(label, node, weight)
+        weight, self.window = cropped(label, node, weight)
         self.polarity = _polarity(label, node, len(weight))
         self.positive, size = _signs(label, weight.reshape(len(weight), -1), self.polarity)
         self.positive = self.positive.reshape(weight.shape)
@@ -197,7 +197,7 @@ class Spikes:
     def __init__(self, label: str, node: Any, layer: ConvLayer) -> None:
         self.label, self._layer = label, layer
         if isinstance(node, nir.Conv2d):
-            weight, self._window = _cropped(label, node, np.asarray(node.weight))
+            weight, self._window = cropped(label, node, np.asarray(node.weight))
             self._share = 1
             square = (layer.channels, layer.channels, *self._window.kernel)
             if weight.shape != square:
@@ -245,7 +245,7 @@ class Spikes:
         return ConvLayer(**vars(self._layer) | {"pools": (*self._layer.pools, pool)})
 
 
-def _grouped(label: str, node: nir.Conv2d) -> tuple[NDArray[Any], int]:
+def grouped(label: str, node: nir.Conv2d) -> tuple[NDArray[Any], int]:
     """Weights (channels, inputs per group, rows, columns) and groups; written ones may have zeros between groups."""
     weight, groups = np.asarray(node.weight), int(node.groups)
     named = int(node.metadata.get("groups", 1))
@@ -260,7 +260,7 @@ def _grouped(label: str, node: nir.Conv2d) -> tuple[NDArray[Any], int]:
     return blocks.transpose(0, 2, 1, 3, 4, 5)[own].reshape(len(weight), -1, *weight.shape[2:]), named
 
 
-def _cropped(label: str, node: nir.Conv2d, weight: NDArray[Any]) -> tuple[NDArray[Any], Window]:
+def cropped(label: str, node: nir.Conv2d, weight: NDArray[Any]) -> tuple[NDArray[Any], Window]:
     """Weights and window of a convolution; a written one may have zeros around the kernel that its metadata name."""
     square = (weight.shape[2], weight.shape[3])
     window = _window(label, node, square)

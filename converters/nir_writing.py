@@ -31,17 +31,17 @@ def dense_nodes(name: str, layer: DenseLayer, time_step: float | None, *, pixels
     sign = layer.polarity[:, None]
     metadata = {"polarity": layer.polarity.copy()}
     if layer.centred:
-        yield f"{name}_sums", nir.Affine(_stored(weight), bias)
-        yield name, nir.Affine(_stored(sign * centring(layer.n_out)), shift, metadata=metadata)
+        yield f"{name}_sums", nir.Affine(stored(weight), bias)
+        yield name, nir.Affine(stored(sign * centring(layer.n_out)), shift, metadata=metadata)
     else:
-        yield name, nir.Affine(_stored(sign * weight), layer.polarity * bias + shift, metadata=metadata)
+        yield name, nir.Affine(stored(sign * weight), layer.polarity * bias + shift, metadata=metadata)
     yield f"{name}_fires", _fires(np.zeros(layer.n_out), time_step)
 
 
 def readout_nodes(name: str, layer: Readout, *, pixels: bool) -> Nodes:
     """The readout's sums, and its values if these are not the sums."""
     weight, bias = _on_spikes(layer, pixels=pixels)
-    yield name, nir.Affine(_stored(weight), bias)
+    yield name, nir.Affine(stored(weight), bias)
     # An offset of -0.0 is written too: a network read back is equal to the byte.
     if (layer.scale != 1).any() or layer.offset.any() or np.signbit(layer.offset).any():
         yield f"{name}_values", nir.Affine(np.diag(layer.scale), layer.offset.copy())
@@ -63,11 +63,11 @@ def conv_nodes(name: str, layer: ConvLayer, time_step: float | None, *, pixels: 
         bias, limit = -limit[:, 0, 0] / terms, np.zeros(layer.sums_shape)
     metadata = {"polarity": layer.polarity.copy(), "per_position": int(layer.per_position), "groups": layer.groups}
     kernels = weight.reshape(layer.channels, -1, *window.kernel)
-    yield name, _convolution(name, kernels, layer.input_shape, window, layer.groups, bias, metadata)
+    yield name, convolution(name, kernels, layer.input_shape, window, layer.groups, bias, metadata)
     if layer.sum_window is not None:
         if layer.sum_window.dilation != (1, 1):
             raise ConversionError(f"{name} sums over a window with dilation, which NIR's pooling does not have")
-        yield f"{name}_sums", _pooling(f"{name}_sums", layer.sum_window, means=means)
+        yield f"{name}_sums", pooling(f"{name}_sums", layer.sum_window, means=means)
     yield f"{name}_fires", _fires(limit / terms if means else limit, time_step)
     shape = layer.sums_shape
     for number, pool in enumerate(layer.pools, 1):
@@ -75,12 +75,12 @@ def conv_nodes(name: str, layer: ConvLayer, time_step: float | None, *, pixels: 
         before, limit = shape, pool_limits(pool, shape)
         shape = (limit.shape[0], limit.shape[1], limit.shape[2])
         if pool.dilation == (1, 1):
-            yield label, _pooling(label, pool, means=means)
+            yield label, pooling(label, pool, means=means)
             terms = int(np.prod(pool.kernel)) if means else 1
         else:
             # Each channel's own sum, as a convolution of ones.
             ones, zeros = np.ones((before[0], 1, *pool.kernel)), np.zeros(before[0])
-            yield label, _convolution(label, ones, before, pool, before[0], zeros, {"pool": 1})
+            yield label, convolution(label, ones, before, pool, before[0], zeros, {"pool": 1})
             terms = 1
         yield f"{label}_fires", _fires(limit / terms, time_step, {"every": np.array(pool.every, np.int64)})
 
@@ -116,11 +116,13 @@ def _on_spikes(layer: DenseLayer | Readout, *, pixels: bool) -> tuple[NDArray[An
     return (weight, np.zeros(layer.n_out)) if pixels else (2 * weight, -weight.sum(axis=1))
 
 
-def _stored(weight: NDArray[Any]) -> NDArray[Any]:
-    return weight.astype(np.float32)  # integers below 2**24: half the memory, nothing lost
+def stored(weight: NDArray[Any]) -> NDArray[Any]:
+    """Integers as float32 if these hold them: half the memory, nothing lost."""
+    kind = np.float32 if not weight.size or np.abs(weight).max() < 2**24 else np.float64
+    return weight.astype(kind)
 
 
-def _convolution(
+def convolution(
     label: str,
     kernels: NDArray[Any],
     shape: tuple[int, ...],
@@ -143,7 +145,7 @@ def _convolution(
         if window.stride != (1, 1) or not same:
             raise _uneven(label)
         padding = "same"
-    whole = np.zeros((len(kernels), shape[0], *window.kernel), np.float32)
+    whole = np.zeros((len(kernels), shape[0], *window.kernel), stored(kernels).dtype)
     for group, share in enumerate(np.split(np.arange(len(kernels)), groups)):
         inputs = kernels.shape[1]
         whole[share, group * inputs : (group + 1) * inputs] = kernels[share]
@@ -183,7 +185,8 @@ def _uneven(label: str) -> ConversionError:
     )
 
 
-def _pooling(label: str, window: Window, *, means: bool) -> nir.NIRNode:
+def pooling(label: str, window: Window, *, means: bool) -> nir.NIRNode:
+    """Sums or means over windows. Raises `ConversionError` for windows that reach further to one side."""
     if any(window.after):
         raise _uneven(label)
     kind = nir.AvgPool2d if means else nir.SumPool2d

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lava_meta.errors import LavaMissingError, importable, require_lava
-from lava_meta.graph import BinaryGraph
+from lava_meta.graph import Graph
 from lava_meta.loihi.stock import plan
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ BACKENDS = ("cpu", "kernels", "loihi-sim", "loihi")
 _EXTENSION = ("lava.magma.core.model.nc", "lava.magma.core.model.c", "lava.proc.embedded_io.spike")
 
 
-def run_config(graph: BinaryGraph, backend: str) -> RunConfig:
+def run_config(graph: Graph, backend: str) -> RunConfig:
     """Lava's run configuration of `backend`, once the network is known to fit it. Raises as `run` does."""
     check_backend(backend)
     if backend == "kernels":

@@ -44,10 +44,11 @@ _KINDS = (Conv, Dense, GradedReluVec, GradedVec, LIF, LIFReset, Sparse)
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in _KINDS}
 
 
-def wire(layer: Any, entry: Any) -> tuple[dict[str, Any], Any]:
-    """Make a layer's Processes, wired to each other and to the port `entry`; these by name, and the port that leaves.
+def wire(layer: Any, entry: Any, others: Any = None) -> tuple[dict[str, Any], Any]:
+    """Make a layer's Processes, wired to each other and to ports; these by name, and the port that leaves.
 
-    Both ports carry flat images, in the order (channels, rows, columns); Lava's maps are (rows, columns, channels).
+    `entry` is the port of the layer before, `others` those of layers by name, for a layer that names its senders. Ports
+    carry flat images, in the order (channels, rows, columns); Lava's maps are (rows, columns, channels).
     """
     made = {name: KINDS[part.kind](**part.arguments) for name, part in layer.parts.items()}
     for source, target in layer.links:
@@ -57,11 +58,12 @@ def wire(layer: Any, entry: Any) -> tuple[dict[str, Any], Any]:
             made[source].a_out.reshape(made[target].a_in.shape).connect(made[target].a_in)
     for name in layer.inputs:
         port = made[name].s_in
+        sends = others[layer.senders[name]] if name in layer.senders else entry
         if len(port.shape) == 3:
             rows, columns, channels = port.shape
-            entry.reshape((channels, rows, columns)).transpose((1, 2, 0)).connect(port)
+            sends.reshape((channels, rows, columns)).transpose((1, 2, 0)).connect(port)
         else:
-            entry.reshape(port.shape).connect(port)
+            sends.reshape(port.shape).connect(port)
     leaves = made[layer.output].s_out
     if len(leaves.shape) == 3:
         leaves = leaves.transpose((2, 0, 1))
@@ -70,7 +72,7 @@ def wire(layer: Any, entry: Any) -> tuple[dict[str, Any], Any]:
 
 def run(layers: list[Any], inputs: np.ndarray, backend: str) -> np.ndarray:
     """The sums that the last layer sends, int64 (n, classes), for `inputs` (n, n_in), one per time step."""
-    late = sum(layer.latency for layer in layers)
+    late = steps(layers)
     film = np.concatenate([inputs, np.repeat(inputs[-1:], late, axis=0)]).astype(np.int32).T
     player = Player(data=film)
     port = player.s_out
@@ -80,8 +82,10 @@ def run(layers: list[Any], inputs: np.ndarray, backend: str) -> np.ndarray:
         to_chip = PyToNxAdapter(shape=port.shape)
         port.connect(to_chip.inp)
         port = to_chip.out
+    ports = {"input": port}
     for layer in layers:
-        _, port = wire(layer, port)
+        _, port = wire(layer, port, ports)
+        ports[layer.name] = port
     if backend == "loihi":
         from_chip = NxToPyAdapter(shape=port.shape)
         port.connect(from_chip.inp)
@@ -95,6 +99,16 @@ def run(layers: list[Any], inputs: np.ndarray, backend: str) -> np.ndarray:
     finally:
         player.stop()
     return sums
+
+
+def steps(layers: list[Any]) -> int:
+    """After how many time steps the last layer answers."""
+    found, before = {"input": 0}, "input"
+    for layer in layers:
+        senders = (found[layer.senders.get(part, before)] for part in layer.inputs)
+        found[layer.name] = max(senders, default=0) + layer.latency
+        before = layer.name
+    return found[before]
 
 
 def load(folder: Path) -> tuple[list[Any], dict[str, Any]]:

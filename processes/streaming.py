@@ -9,14 +9,16 @@ import numpy as np
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_configs import Loihi2SimCfg
 
-from lava_meta.graph import BinaryGraph, Graph, require_chain
+from lava_meta.graph import AcyclicGraph, Graph
 from lava_meta.graph.packed.compiled import output_types
 from lava_meta.io.memory import require_memory
 from lava_meta.loihi.stock import latencies, plan
+from lava_meta.loihi.stock.acyclic import map_acyclic
 from lava_meta.processes.binary_network.process import StreamedNetwork
 from lava_meta.processes.layered_network.process import LayeredNetwork
 from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
+from lava_meta.processes.stock_network.process import StockNetwork
 from lava_meta.processes.stream.process import PixelSource, Sink, Source
 
 # The most that travels in one message of the packed form, where a time step is not more by itself:
@@ -27,7 +29,8 @@ MESSAGE_OPERATIONS = 2**29  # about a millisecond, many times what waking an act
 class StreamingRun:
     """Lava's processes for one `graph`, running from `start` to `close`, through which any number of sets can pass.
 
-    `names` are the layers whose output is wanted (`hidden1`, ..., `readout`). Form `packed` computes on packed bits in
+    `names` are the layers whose output is wanted (`hidden1`, ..., `readout`, or
+    nodes by name). Form `packed` computes on packed bits in
     one actor, from ring to ring; in the forms `floating_pt` and `fixed_pt` each layer is a Process of its own, between
     a source and sinks; in the form `stock` each is made of stock Processes, and `lanes` is 1.
     """
@@ -39,11 +42,13 @@ class StreamingRun:
         self.lanes = lanes
         self.names = names
         # How many time steps after its image each layer answers.
-        delays = latencies(plan(require_chain(graph, "The form 'stock'"))) if stock else {}
+        delays = latencies(plan(graph)) if stock else {}
         self._delays = {name: delays.get(name, 0) for name in names}
-        self._spikes = {name for name in names if stock and name != "readout"}  # sent in place of signs
+        self._spikes = {name for name in names if stock and name != "readout"}  # sent instead of signs or levels
+        self._coded = map_acyclic(graph).coded if stock and isinstance(graph, AcyclicGraph) else {}
         self._takes_spikes = stock and graph.signs
         units = {name: layer.n_out for name, layer in graph.named_layers()}
+        units |= {name: coded.step.size for name, coded in self._coded.items()}
         types = output_types(graph)
         pixels = graph.dtype if form == "packed" or graph.dtype == np.uint8 else np.dtype(np.int32)
         self._rows = lanes * (_steps_a_message(graph, lanes) if form == "packed" else 1)
@@ -60,20 +65,22 @@ class StreamingRun:
                     graph=graph, lanes=lanes, inlet=self._inlet, outlets=self._outlets, name="network"
                 )
             else:
-                network = self._layered(require_chain(graph, f"The form {form!r}"))
+                network = self._layered(graph, stock=stock)
         # Every step is awaited by all models, so a channel never holds more than one batch.
         tag = "fixed_pt" if form in ("fixed_pt", "stock") else "floating_pt"
         config = Loihi2SimCfg(select_tag=tag, select_sub_proc_model=stock)
         self._run = Supervised(network, config, timeout, {"pypy_channel_size": 2})
 
-    def _layered(self, graph: BinaryGraph) -> LayeredNetwork:
+    def _layered(self, graph: Graph, *, stock: bool) -> LayeredNetwork | StockNetwork:
         """The layers, with a source before them and a sink behind each wanted one."""
-        network = LayeredNetwork(graph=graph, lanes=self.lanes, name="network")
+        if stock and isinstance(graph, AcyclicGraph):
+            network: LayeredNetwork | StockNetwork = StockNetwork(graph=graph, name="network")
+        else:
+            network = LayeredNetwork(graph=graph, lanes=self.lanes, name="network")
         kind = PixelSource if self._inlet.dtype == np.uint8 else Source
         kind(ring=self._inlet, name="pixels").s_out.connect(network.s_in)
         for name, ring in self._outlets.items():
-            port = network.out if name == "readout" else getattr(network, name)
-            port.connect(Sink(ring=ring, name=f"{name} sink").a_in)
+            network.port(name).connect(Sink(ring=ring, name=f"{name} sink").a_in)
         return network
 
     def start(self) -> None:
@@ -107,13 +114,15 @@ class StreamingRun:
                     early[name].append(array)
             if number >= delay:
                 count = min(self._rows, len(pixels) - (number - delay) * self._rows)
-                yield {name: self._as_signs(name, early[name].popleft()[:count]) for name in self.names}
+                yield {name: self._as_values(name, early[name].popleft()[:count]) for name in self.names}
         self._run.wait()
 
     def _as_taken(self, pixels: np.ndarray) -> np.ndarray:
         return pixels > 0 if self._takes_spikes else pixels
 
-    def _as_signs(self, name: str, array: np.ndarray) -> np.ndarray:
+    def _as_values(self, name: str, array: np.ndarray) -> np.ndarray:
+        if name in self._coded:
+            return self._coded[name].values(array)
         return np.where(array > 0, 1, -1).astype(np.int8) if name in self._spikes else array
 
 

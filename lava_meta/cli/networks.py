@@ -146,11 +146,10 @@ def info(
     if isinstance(loaded, LavaNetwork) and loaded.parity is not None:
         print(f"self-check: {loaded.parity}")
     if picture is not None:
-        from lava_meta.graph import require_chain
         from lava_meta.plotting.network import picture as draw
         from lava_meta.plotting.network import save
 
-        save(draw(require_chain(graph, "The picture")), picture)
+        save(draw(graph), picture)
         print(f"wrote {picture}")
 
 

@@ -71,9 +71,14 @@ class Placed:
     high: int  # the greatest
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Integers that it takes of one image from each source."""
+        return tuple(math.prod(shape) for shape in self.input_shapes)
+
+    @property
     def n_in(self) -> int:
         """Integers that it takes of one image."""
-        return sum(math.prod(shape) for shape in self.input_shapes)
+        return sum(self.sizes)
 
     @property
     def n_out(self) -> int:
@@ -198,12 +203,12 @@ class AcyclicGraph(Domain, Summarised):
 
         `notes`, JSON-ready, are kept in the header: `load_with_notes` gives them back.
         """
-        header, tensors = self._parts()
+        header, tensors = self.parts()
         write_sealed(path, header | ({"notes": notes} if notes else {}), tensors)
 
     def to_bytes(self) -> bytes:
         """The content of the file that `save` writes."""
-        return sealed_bytes(*self._parts())
+        return sealed_bytes(*self.parts())
 
     @classmethod
     def load(cls, source: str | os.PathLike[str] | bytes) -> AcyclicGraph:
@@ -237,7 +242,8 @@ class AcyclicGraph(Domain, Summarised):
             header["signs"],
         )
 
-    def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """What a file holds: its header, and its tensors; `from_parts` takes both."""
         tensors = {"readout.scale": self.readout.scale, "readout.offset": self.readout.offset}
         entries = []
         for name, node in self.nodes.items():

@@ -7,7 +7,7 @@ import numpy as np
 from lava_meta.graph.acyclic import Placed
 from lava_meta.graph.conv import ConvLayer, Pair
 from lava_meta.graph.dense import DenseLayer, Readout
-from lava_meta.graph.nodes import Conv, Curve, Linear, Pool, Threshold
+from lava_meta.graph.nodes import Conv, Curve, Linear, Node, Pool, Threshold
 
 
 def kind(layer: DenseLayer | ConvLayer | Readout | Placed) -> str:
@@ -15,7 +15,7 @@ def kind(layer: DenseLayer | ConvLayer | Readout | Placed) -> str:
     if isinstance(layer, Readout):
         return "readout"
     if isinstance(layer, Placed):
-        return _node(layer)
+        return f"{node_words(layer.node)}, of {', '.join(layer.node.sources)}"
     words = ["dense"]
     if isinstance(layer, ConvLayer):
         window = layer.window
@@ -36,8 +36,8 @@ def kind(layer: DenseLayer | ConvLayer | Readout | Placed) -> str:
     return ", ".join(words)
 
 
-def _node(layer: Placed) -> str:
-    node = layer.node
+def node_words(node: Node) -> str:
+    """A node's sort and options, such as "binary conv 3x3, 2 groups"."""
     words = [node.kind]
     if isinstance(node, (Linear, Conv)):
         each = node.weight.bits_each
@@ -51,8 +51,8 @@ def _node(layer: Placed) -> str:
     if isinstance(node, Threshold):
         words.append(f"{len(node.codes)} levels")
     if isinstance(node, Curve):
-        words.append(f"{len(node.start)} pieces")
-    return ", ".join([*words, f"of {', '.join(node.sources)}"])
+        words.append(f"{len(node.start)} piece{'s' if len(node.start) > 1 else ''}")
+    return ", ".join(words)
 
 
 def spread(layer: DenseLayer | ConvLayer | Readout | Placed) -> str:

@@ -1,4 +1,7 @@
-"""A picture of a `BinaryGraph`: its layers with their sizes, synapses and memory, and where their thresholds lie."""
+"""A picture of a network: of a `BinaryGraph` its layers with their sizes, and where their thresholds lie.
+
+Of any other network it is drawn by `lava_meta.plotting.graph`.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 
-from lava_meta.graph import BinaryGraph
+from lava_meta.graph import AcyclicGraph, BinaryGraph, Graph
 from lava_meta.graph.conv import ConvLayer
 from lava_meta.graph.dense import DenseLayer
 from lava_meta.graph.description import kind, short, spread
 from lava_meta.io.files import write_atomically
 from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.figures import STYLE
+from lava_meta.plotting.graph import draw_graph
 from lava_meta.plotting.palette import BLUE, VERMILION
 
 _COLUMN = 1.5  # inches
@@ -24,7 +28,12 @@ _INPUT, _HIDDEN, _READOUT = "0.55", BLUE, VERMILION
 _PLANES = 4  # of a map, at most
 
 
-def picture(graph: BinaryGraph) -> Figure:
+def picture(graph: Graph) -> Figure:
+    """The network drawn, in the form that suits it: a chain as below, any other as `lava_meta.plotting.graph`."""
+    return draw_graph(graph) if isinstance(graph, AcyclicGraph) else _chain(graph)
+
+
+def _chain(graph: BinaryGraph) -> Figure:
     """Layers from the inputs to the classes, and under each hidden layer a histogram of its thresholds.
 
     The shades between layers show how many synapses lie there, on a logarithmic scale.

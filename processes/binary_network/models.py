@@ -14,8 +14,10 @@ from lava.magma.core.sync.protocols.async_protocol import AsyncProtocol
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lava_meta.errors import ConversionError
+from lava_meta.graph import AcyclicGraph
 from lava_meta.processes.binary_network.process import BinaryNetwork, StreamedNetwork
 from lava_meta.processes.layered_network.process import LayeredNetwork
+from lava_meta.processes.stock_network.process import StockNetwork
 
 
 @implements(proc=BinaryNetwork, protocol=LoihiProtocol)
@@ -55,7 +57,7 @@ class BinaryNetworkModel(PyLoihiProcessModel):
 @implements(proc=BinaryNetwork, protocol=LoihiProtocol)
 @tag("fixed_pt")
 class BinaryNetworkStock(AbstractSubProcessModel):
-    """One Process per layer, each of which then is made of stock Processes; see `lava_meta.processes.stock`."""
+    """One Process per layer, each of which then is made of stock Processes; of a graph that is no chain, one."""
 
     def __init__(self, proc: AbstractProcess) -> None:
         output = proc.proc_params["output"]
@@ -64,10 +66,17 @@ class BinaryNetworkStock(AbstractSubProcessModel):
                 f"{proc.name} gives classes, and stock Processes find no argmax: take the output 'readout' and "
                 "graph.readout.classes"
             )
-        self.layers = LayeredNetwork(graph=proc.proc_params["graph"], lanes=proc.s_in.shape[0], name=proc.name)
+        graph, lanes = proc.proc_params["graph"], proc.s_in.shape[0]
+        if isinstance(graph, AcyclicGraph):
+            if lanes != 1 or output != "readout":
+                raise ConversionError(
+                    f"{proc.name} has {lanes} lanes and gives {output!r}; stock: one, and the readout"
+                )
+            self.layers = StockNetwork(graph=graph, name=proc.name)
+        else:
+            self.layers = LayeredNetwork(graph=graph, lanes=lanes, name=proc.name)
         proc.s_in.connect(self.layers.s_in)
-        port = self.layers.out if output == "readout" else getattr(self.layers, output)
-        port.connect(proc.out)
+        self.layers.port(output).connect(proc.out)
 
 
 @implements(proc=StreamedNetwork, protocol=AsyncProtocol)

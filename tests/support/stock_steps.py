@@ -5,6 +5,7 @@ Each model is Lava's class, made as Lava's builder makes it, with ports that onl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from lava.proc.graded.models import PyGradedReluVecModelFixed, PyGradedVecModelF
 from lava.proc.lif.models import PyLifModelBitAcc, PyLifResetModelBitAcc
 from lava.proc.sparse.models import PySparseModelBitAcc
 
-from lava_meta.graph import BinaryGraph
+from lava_meta.graph import BinaryGraph, Graph
 from lava_meta.loihi.stock import StockLayer, latencies, plan
 from lava_meta.processes.runtime import loggers_unchanged
 from lava_meta.processes.stock_script import KINDS
@@ -76,8 +77,8 @@ class Layer:
         self.models = {name: make_model(part.kind, part.arguments) for name, part in layer.parts.items()}
         self.extremes: dict[str, int] = dict.fromkeys(layer.parts, 0)  # the greatest value that neurons received
 
-    def step(self, x: np.ndarray) -> np.ndarray:
-        """What the layer sends (n_out,) in a step in which it gets x (n_in,)."""
+    def step(self, x: np.ndarray, others: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+        """What the layer sends (n_out,) in a step in which it gets x (n_in,), or of layers by name, `others`."""
         parts, models = self.layer.parts, self.models
         received = {name: 0 for name, part in parts.items() if part.is_neurons}
         for source, target in self.layer.links:
@@ -91,7 +92,8 @@ class Layer:
         for name in self.layer.inputs:
             shape = models[name].s_in.shape
             flat = len(shape) == 1
-            models[name].s_in.send(x if flat else x.reshape(shape[2], *shape[:2]).transpose(1, 2, 0))
+            gets = (others or {})[self.layer.senders[name]] if name in self.layer.senders else x
+            models[name].s_in.send(gets if flat else gets.reshape(shape[2], *shape[:2]).transpose(1, 2, 0))
         for source, target in self.layer.links:
             if parts[source].is_neurons:
                 models[target].s_in.send(models[source].s_out.value)
@@ -104,19 +106,26 @@ class Layer:
 
 def activations(graph: BinaryGraph, images: np.ndarray) -> tuple[dict[str, np.ndarray], list[Layer]]:
     """Every layer's output by name, as `graph.activations` gives it, one image a step in a pipeline; and the layers."""
+    found, layers = sent(graph, images)
+    names = [name for name, _ in graph.named_layers()]
+    return {name: found[name] if name == "readout" else np.where(found[name] > 0, 1, -1) for name in names}, layers
+
+
+def sent(graph: Graph, images: np.ndarray) -> tuple[dict[str, np.ndarray], list[Layer]]:
+    """What the layers of the stock form send by name, one image a step in a pipeline; and the layers."""
     mapped = plan(graph)
     delay = latencies(mapped)
     layers = [Layer(layer) for layer in mapped]
-    out: dict[str, list[np.ndarray]] = {name: [] for name, _ in graph.named_layers()}
+    out: dict[str, list[np.ndarray]] = {name: [] for name in delay}
     pixels = graph.check_images(images).astype(np.int32)
     if graph.signs:
         pixels = (pixels > 0).astype(np.int32)
-    for step in range(len(pixels) + delay["readout"]):
-        x = pixels[min(step, len(pixels) - 1)]
+    sends: dict[str, np.ndarray] = {}
+    for step in range(len(pixels) + max(delay.values())):
+        sends["input"] = x = pixels[min(step, len(pixels) - 1)]
         for layer in layers:
-            x = layer.step(x)
             name = layer.layer.name
-            if name in out and delay[name] <= step < delay[name] + len(pixels):
+            sends[name] = x = layer.step(x, sends)
+            if delay[name] <= step < delay[name] + len(pixels):
                 out[name].append(x)
-    found = {name: np.stack(values) for name, values in out.items()}
-    return {name: v if name == "readout" else np.where(v > 0, 1, -1) for name, v in found.items()}, layers
+    return {name: np.stack(values) for name, values in out.items()}, layers

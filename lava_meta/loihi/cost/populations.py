@@ -89,7 +89,7 @@ class Population:
 def populations(layers: Sequence[StockLayer]) -> list[Population]:
     """All populations in the order in which a spike passes them."""
     found: list[Population] = []
-    entering = INPUT
+    entering, leaving = INPUT, {INPUT: INPUT}  # who sends what enters: the layer before, or those that are named
     for layer in layers:
         waiting = {name: part for name, part in layer.parts.items() if part.is_neurons}
         while waiting:
@@ -99,10 +99,11 @@ def populations(layers: Sequence[StockLayer]) -> list[Population]:
                 for source, target in layer.links:
                     if target == name:
                         senders = [s for s, t in layer.links if t == source]
-                        sender = f"{layer.name}.{senders[0]}" if senders else entering
+                        entered = leaving[layer.senders[source]] if source in layer.senders else entering
+                        sender = f"{layer.name}.{senders[0]}" if senders else entered
                         synapses.append((read(layer.parts[source]), sender))
                 found.append(Population(layer.name, f"{layer.name}.{name}", waiting.pop(name), tuple(synapses)))
-        entering = f"{layer.name}.{layer.output}"
+        entering = leaving[layer.name] = f"{layer.name}.{layer.output}"
     return found
 
 

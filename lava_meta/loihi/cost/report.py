@@ -136,10 +136,11 @@ class Placed:
     def report(self, workload: Workload, metrics: dict[str, Any], learning: Mapping[str, Any]) -> Report:
         """Counts, cores and energy. learning: the layers that learn, by name."""
         layers = []
-        entering = INPUT
+        before, leaving = INPUT, {INPUT: INPUT}
         for stock in self.mapped:
+            entering = {leaving[stock.senders.get(part, before)] for part in stock.inputs}
             layers.append(self._row(stock, workload, entering, learning.get(stock.name)))
-            entering = f"{stock.name}.{stock.output}"
+            before, leaving[stock.name] = stock.name, f"{stock.name}.{stock.output}"
         latency = latencies([*self.mapped])[self.mapped[-1].name] + self.steps - 1
         totals = Totals.of(layers, self.steps, latency)
         counts = energy.Operations(
@@ -163,11 +164,11 @@ class Placed:
             assumptions=self.assumptions,
         )
 
-    def _row(self, stock: StockLayer, workload: Workload, entering: str, learning: Any) -> LayerCost:
-        """What a layer takes and does; `entering` sends to it, `learning` is the layer if it learns, else None."""
+    def _row(self, stock: StockLayer, workload: Workload, entering: set[str], learning: Any) -> LayerCost:
+        """What a layer takes and does; `entering` send to it, `learning` is the layer if it learns, else None."""
         own = [workload.work[population.name] for population in self.groups if population.layer == stock.name]
         on = [core for core in self.cores if core.layer == stock.name]
-        spikes_in = workload.work[entering].spikes
+        spikes_in = sum(workload.work[sender].spikes for sender in entering)
         return LayerCost(
             layer=stock.name,
             neurons=sum(core.neurons for core in on),

@@ -28,6 +28,16 @@ def as_text(report: Record) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
+def node_table(rows: Sequence[Any]) -> str:
+    """Nodes of a network of any form, a row each; those without a stock form are marked."""
+    out = io.StringIO()
+    console = Console(file=out, width=WIDTH, color_system=None, highlight=False)
+    shown = [{**named(row), "stock form": "yes" if row.stock_form == "yes" else "no"} for row in rows]
+    columns = ("node", "kind", "units", "synapses", "weight bits", "state bits", "operations", "stock form")
+    console.print(_table(columns, shown))
+    return "\n".join(line.rstrip() for line in out.getvalue().strip("\n").splitlines())
+
+
 def as_html(report: Record) -> str:
     """Layers and energy, as a notebook shows them; the text has all."""
     rows = [*map(named, report.layers), {**named(report.totals), "layer": "total"}]

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from lava_meta.errors import ConversionError
-from lava_meta.graph import BinaryGraph
+from lava_meta.graph import AcyclicGraph, Graph
+from lava_meta.graph.acyclic import INPUT
 from lava_meta.graph.conv import ConvLayer
 from lava_meta.graph.dense import DenseLayer, Readout
+from lava_meta.loihi.stock.acyclic import plan_acyclic
 from lava_meta.loihi.stock.conv import conv_layer
 from lava_meta.loihi.stock.dense import Levels, binarized_inputs, dense_layer, readout
 from lava_meta.loihi.stock.parts import StockLayer
@@ -20,11 +22,14 @@ _PLANS: dict[type, Callable[[str, Any, Levels], StockLayer]] = {
 }
 
 
-def plan(graph: BinaryGraph) -> list[StockLayer]:
+def plan(graph: Graph) -> list[StockLayer]:
     """Every layer of `graph` in order, checked against Loihi's ranges; before them `inputs`, if it binarizes them.
 
-    Raises `ConversionError` naming the layer, the value, the range, and what to do.
+    Of an `AcyclicGraph`, the nodes that need neurons, and the readout. Raises `ConversionError` naming the layer or
+    node, the value, the range, and what to do.
     """
+    if isinstance(graph, AcyclicGraph):
+        return plan_acyclic(graph)
     mapped = []
     levels = graph.first_levels
     if graph.binarize is not None:
@@ -49,8 +54,10 @@ def plan_layer(name: str, layer: Any, levels: Levels) -> StockLayer:
 
 def latencies(layers: list[StockLayer]) -> dict[str, int]:
     """By the layer's name: how many time steps after its image an answer comes."""
-    steps, total = {}, 0
+    steps, before = {INPUT: 0}, INPUT
     for layer in layers:
-        total += layer.latency
-        steps[layer.name] = total
+        senders = [layer.senders.get(part, before) for part in layer.inputs]
+        steps[layer.name] = max((steps[sender] for sender in senders), default=0) + layer.latency
+        before = layer.name
+    del steps[INPUT]
     return steps

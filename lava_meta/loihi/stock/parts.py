@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import diags
+from scipy.sparse import csr_matrix, diags
 
 from lava_meta.loihi.stock.limits import STATE, check_arguments, check_range
 
@@ -40,7 +40,8 @@ class StockLayer:
     name: str
     parts: dict[str, Part] = field(default_factory=dict)
     links: list[tuple[str, str]] = field(default_factory=list)  # from neurons to synapses or from synapses to neurons
-    inputs: list[str] = field(default_factory=list)  # the synapses that get what the layer before sends
+    inputs: list[str] = field(default_factory=list)  # the synapses that get what another layer sends
+    senders: dict[str, str] = field(default_factory=dict)  # by such synapses, that layer; if not named, the one before
     output: str = ""  # the neurons that send to the next layer
     latency: int = 1  # time steps between an input and its answer
 
@@ -74,6 +75,32 @@ class StockLayer:
                 self.inputs.append(part)
             else:
                 self.connect(source, part)
+
+    def add_sparse(
+        self,
+        name: str,
+        matrix: csr_matrix,
+        message_bits: int,
+        neurons: str,
+        source: str | None = None,
+        sender: str | None = None,
+    ) -> None:
+        """As `add_synapses`, of a sparse matrix; without a `source` they get what the layer `sender` sends."""
+        for i, (weights, exponent) in enumerate(digits(self.name, name, matrix.data)):
+            part = self.add(
+                name if i == 0 else f"{name}_{i}",
+                "Sparse",
+                weights=csr_matrix((weights, matrix.indices, matrix.indptr), matrix.shape),
+                weight_exp=exponent,
+                num_message_bits=message_bits,
+            )
+            self.connect(part, neurons)
+            if source is not None:
+                self.connect(source, part)
+                continue
+            self.inputs.append(part)
+            if sender is not None:
+                self.senders[part] = sender
 
     def add_constant(self, value: NDArray[Any], neurons: str) -> None:
         """Add `value` (units,) in every step to what `neurons` receive: synapses of units that fire in every step."""

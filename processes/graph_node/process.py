@@ -1,0 +1,37 @@
+"""Nodes of an `AcyclicGraph`: integers of one source, or of two, in; integers out. See `lava_meta.graph.nodes`."""
+
+from __future__ import annotations
+
+from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.process import AbstractProcess
+
+from lava_meta.graph.acyclic import Placed
+
+
+class GraphNode(AbstractProcess):
+    """A node of one source.
+
+    Ports, int64, for `lanes` images per time step, flat, answered within the same time step: `s_in` (lanes, n_in) and
+    `s_out` (lanes, n_out).
+    """
+
+    def __init__(self, *, placed: Placed, lanes: int = 1, name: str | None = None) -> None:
+        super().__init__(placed=placed, name=name)
+        # Checked after Lava's own part: without it, Lava's destructor would complain.
+        if lanes < 1:
+            raise ValueError(f"lanes is {lanes}; a time step takes at least one image")
+        self.s_in = InPort(shape=(lanes, placed.n_in))
+        self.s_out = OutPort(shape=(lanes, placed.n_out))
+
+
+class GraphJoin(AbstractProcess):
+    """A node of two sources: as `GraphNode`, with the ports `s_in1` and `s_in2`."""
+
+    def __init__(self, *, placed: Placed, lanes: int = 1, name: str | None = None) -> None:
+        super().__init__(placed=placed, name=name)
+        if lanes < 1:
+            raise ValueError(f"lanes is {lanes}; a time step takes at least one image")
+        first, second = placed.sizes
+        self.s_in1 = InPort(shape=(lanes, first))
+        self.s_in2 = InPort(shape=(lanes, second))
+        self.s_out = OutPort(shape=(lanes, placed.n_out))

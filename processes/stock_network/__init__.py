@@ -1,0 +1,1 @@
+"""A network of any form as stock Processes."""
