@@ -171,10 +171,17 @@ def _array(values: Any) -> NDArray[Any]:
 
 
 def _missing(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Labels that are None or NaN: in an array of objects, too."""
+    """Labels that are None, NaN or NA."""
     if labels.dtype.kind == "O":
-        return np.array([label is None or label != label for label in labels.flatten()]).reshape(labels.shape)
+        return np.array([_is_missing(label) for label in labels.flat], bool).reshape(labels.shape)
     return np.isnan(labels) if labels.dtype.kind == "f" else np.zeros(labels.shape, bool)
+
+
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas.NA is neither equal nor unequal
+        return True
 
 
 def _kind(array: NDArray[Any]) -> str:

@@ -53,10 +53,10 @@ def frame_arrays(frame: Any, label: str, name: str) -> tuple[NDArray[Any], NDArr
     if label not in frame.columns:
         raise DataError(f"{name}: there is no column {label!r}; there are {', '.join(map(str, frame.columns))}")
     features = frame.drop(columns=label)
-    wrong = [str(column) for column in features.columns if features[column].to_numpy().dtype.kind not in "buif"]
+    wrong = [str(column) for column, dtype in features.dtypes.items() if dtype.kind not in "buif"]
     if wrong:
         raise DataError(f"{name}: columns {', '.join(wrong)} hold no numbers: pandas.get_dummies(frame) encodes text")
-    return features.to_numpy(), frame[label].to_numpy()
+    return features.astype("float64").to_numpy(), frame[label].to_numpy()
 
 
 def _joined(batches: Iterable[Any], name: str) -> tuple[Any, Any]:

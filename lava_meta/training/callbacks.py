@@ -8,9 +8,9 @@
     on_test          when the tests are measured; with epoch 0 also before any training
     on_end           however the run ends
 
-A callback derives from `Callback` and overrides what it needs. One that raises is left out for the rest of the run with
-a warning, and training goes on, unless it says in `to_dict` that it changes what is learned. What a callback must know
-to go on after a checkpoint, `state` gives as JSON holds it.
+A callback derives from `Callback` and overrides what it needs. One that raises after `on_start` is left out for the
+rest of the run with a warning, and training goes on, unless it says in `to_dict` that it changes what is learned. What
+a callback must know to go on after a checkpoint, `state` gives as JSON holds it.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class RunView:
     step: int = 0  # steps of the run so far; of an on-line learner, images
     accuracies: tuple[float | None, ...] = ()  # the last tests, fractions; None: not measured
     ends_task: bool = False  # this epoch is the last of its experience
+    loss_name: str = "loss"  # what `loss` is called; "error" of an on-line learner
 
     @property
     def loss(self) -> float | None:
@@ -145,9 +146,9 @@ class Callbacks:
         try:
             call()
         except Exception as error:
-            if callback.to_dict() is not None:
-                raise
             self._left_out.add(id(callback))
+            if event == "on_start" or callback.to_dict() is not None:
+                raise
             warnings.warn(
                 f"{type(callback).__name__}.{event} raised {error!r}: it is left out for the rest of this run, and "
                 "training goes on",

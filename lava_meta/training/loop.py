@@ -97,7 +97,8 @@ def train(
             (`lava_meta.optim.threads.threads_for`), at most as many as torch has; a run that is resumed goes on with
             the number that it began with.
         steps: makes what computes a step; by default `settings.fast` chooses.
-        callbacks: called as the run goes on (`lava_meta.training.callbacks`).
+        callbacks: called as the run goes on: those of `lava_meta.training.held_out` and `lava_meta.training.loggers`,
+            or your own (`lava_meta.training.callbacks`).
         changes: fields of `settings` by name, such as `m=3`.
 
     Raises:

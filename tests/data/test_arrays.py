@@ -188,6 +188,17 @@ class TestFrames:
         assert data.test.x.tolist() == [[0, 0]]
         assert data.class_names == ("a", "b")
 
+    def test_columns_that_may_be_missing(self):
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame({"kind": pandas.array([0, 1, 1], "Int64"), "n": pandas.array([1, 2, 3], "Int64")})
+        assert Dataset.from_pandas(frame, "kind", test=frame).train.x.tolist() == [[0], [128], [255]]
+        frame.loc[1, "kind"] = pandas.NA
+        with pytest.raises(DataError, match="1 of 3 images have no label, first image 1"):
+            Dataset.from_pandas(frame, "kind")
+        frame.loc[0, "n"] = pandas.NA
+        with pytest.raises(DataError, match="NaN in 1 of 3 rows, first in row 0"):
+            Dataset.from_pandas(frame, "kind")
+
     def test_refuses(self):
         pandas = pytest.importorskip("pandas")
         frame = pandas.DataFrame({"kind": [0, 1], "name": ["x", "y"], "mass": [1.0, None]})

@@ -42,7 +42,7 @@ def test_training_asks_for_them_and_knowing_the_task_helps():
     known = train(model, scenario, m=8.0, epochs=5, evaluate="task", progress=False).matrix
     network = BinaryMLP.for_images(DIGITS.train, [64], seed=0)
     unknown = train(network, split_classes(DIGITS, PAIRS), m=8.0, epochs=5, evaluate="task", progress=False).matrix
-    assert known.acc() > 0.9 > unknown.acc() + 0.1
+    assert known.acc() > 0.8 > unknown.acc() + 0.2
 
 
 def test_refuses():
