@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lava_meta.converters.online import online
     from lava_meta.converters.snntorch import from_snntorch
     from lava_meta.converters.spiking import SpikingNetwork
-    from lava_meta.data import Dataset, Images, load_dataset
+    from lava_meta.data import Dataset, Images, Scale, from_avalanche, load_dataset
     from lava_meta.data.scenarios import Scenario, dataset_sequence, permuted_tasks, split_classes, stream_of_subsets
     from lava_meta.errors import LavaMetaError
     from lava_meta.graph import BinaryGraph
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lava_meta.rule import register_consolidation
     from lava_meta.rule.lowering import EngineRule, lower
     from lava_meta.rule.measured import consolidation_from_csv
-    from lava_meta.training import TrainSettings, evaluate, train
+    from lava_meta.training import BestCheckpoint, Callback, EarlyStopping, TrainSettings, evaluate, train
     from lava_meta.training.metrics import AccuracyMatrix
     from lava_meta.training.proposal import propose_m
 
@@ -47,7 +47,7 @@ _HOME = {
     "converters.online": ("online",),
     "converters.snntorch": ("from_snntorch",),
     "converters.spiking": ("SpikingNetwork",),
-    "data": ("Dataset", "Images", "load_dataset"),
+    "data": ("Dataset", "Images", "Scale", "from_avalanche", "load_dataset"),
     "rule.measured": ("consolidation_from_csv",),
     "errors": ("LavaMetaError",),
     "graph": ("BinaryGraph",),
@@ -59,20 +59,23 @@ _HOME = {
     "rule": ("register_consolidation",),
     "training.proposal": ("propose_m",),
     "data.scenarios": ("Scenario", "dataset_sequence", "permuted_tasks", "split_classes", "stream_of_subsets"),
-    "training": ("TrainSettings", "evaluate", "train"),
+    "training": ("BestCheckpoint", "Callback", "EarlyStopping", "TrainSettings", "evaluate", "train"),
 }
 _NEEDS = {"bundle": "nir", "from_nir": "nir", "from_snntorch": "snntorch", "to_nir": "nir"}  # optional packages
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "AccuracyMatrix",
+    "BestCheckpoint",
     "BinaryConv2d",
     "BinaryConvNet",
     "BinaryGraph",
     "BinaryLayer",
     "BinaryLinear",
     "BinaryMLP",
+    "Callback",
     "Dataset",
+    "EarlyStopping",
     "EngineRule",
     "Images",
     "LavaMetaError",
@@ -81,6 +84,7 @@ __all__ = [
     "MetaplasticAdam",
     "MetaplasticSGD",
     "OnlineRule",
+    "Scale",
     "Scenario",
     "SpikingNetwork",
     "TrainSettings",
@@ -90,6 +94,7 @@ __all__ = [
     "convert",
     "dataset_sequence",
     "evaluate",
+    "from_avalanche",
     "from_nir",
     "from_snntorch",
     "load",

@@ -61,16 +61,24 @@ class RunTimeout(RunError):
     """A Lava run made no progress within its time limit and was stopped."""
 
 
-_EXTRAS = {"nir": "nir", "sklearn": "vision", "snntorch": "snntorch", "torchvision": "vision"}  # package -> extra
+_EXTRAS = {  # package -> extra
+    "nir": "nir",
+    "pandas": "pandas",
+    "sklearn": "vision",
+    "snntorch": "snntorch",
+    "tensorboard": "tensorboard",
+    "tonic": "events",
+    "torchvision": "vision",
+}
 
 
 def require(package: str, what: str) -> None:
     """Raise `PackageMissingError` unless the optional `package` is installed; `what` names the call that needs it."""
     if not importable(package):
-        raise PackageMissingError(
-            f"{what} needs the package {package}, which is not installed: pip install 'lava-meta[{_EXTRAS[package]}]', "
-            "or 'lava-meta[all]' for everything"
-        )
+        install = package
+        if package in _EXTRAS:
+            install = f"'lava-meta[{_EXTRAS[package]}]', or 'lava-meta[all]' for everything"
+        raise PackageMissingError(f"{what} needs the package {package}, which is not installed: pip install {install}")
 
 
 LAVA_INSTALL = "pip install --no-deps --ignore-requires-python lava-nc==0.10.0 networkx==3.4.2 asteval==0.9.33"
