@@ -41,6 +41,10 @@ class OutputError(LavaMetaError):
     """An output would replace an input or an earlier result; raised before any work is done."""
 
 
+class ClusterError(LavaMetaError):
+    """A cluster cannot be reached, has no worker that may work, or a worker failed; what is complete is kept."""
+
+
 class DivergenceError(LavaMetaError):
     """Training produced a loss or a weight that is not a finite number."""
 
@@ -61,7 +65,13 @@ class RunTimeout(RunError):
     """A Lava run made no progress within its time limit and was stopped."""
 
 
-_EXTRAS = {"nir": "nir", "sklearn": "vision", "snntorch": "snntorch", "torchvision": "vision"}  # package -> extra
+_EXTRAS = {
+    "distributed": "cluster",
+    "nir": "nir",
+    "sklearn": "vision",
+    "snntorch": "snntorch",
+    "torchvision": "vision",
+}  # package -> extra
 
 
 def require(package: str, what: str) -> None:
