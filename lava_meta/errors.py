@@ -41,6 +41,10 @@ class OutputError(LavaMetaError):
     """An output would replace an input or an earlier result; raised before any work is done."""
 
 
+class ClusterError(LavaMetaError):
+    """A cluster cannot be reached, has no worker that may work, or a worker failed; what is complete is kept."""
+
+
 class DivergenceError(LavaMetaError):
     """Training produced a loss or a weight that is not a finite number."""
 
@@ -62,6 +66,7 @@ class RunTimeout(RunError):
 
 
 _EXTRAS = {  # package -> extra
+    "distributed": "cluster",
     "nir": "nir",
     "pandas": "pandas",
     "sklearn": "vision",
