@@ -22,6 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lava_meta.optim import clear
 from lava_meta.optim.form import AdamNumbers, SgdNumbers, Weight
 from lava_meta.rule import Consolidation, sign
 from lava_meta.rule.gates import closed_form
@@ -179,6 +180,11 @@ def sgd(weight: Weight, buffer: Tensor | None, numbers: SgdNumbers) -> bool:
     rate, lr = (numbers.lr, 0.0) if isinstance(numbers.lr, Tensor) else (weight.hidden, numbers.lr)
     options = {"MOVING": buffer is not None, "RATE_THERE": rate is numbers.lr}
     return _launch(_sgd, weight, (weight.gradient, moving, rate), (*numbers[:-1], lr), **options)
+
+
+def mean_square(gradient: Tensor) -> Tensor:
+    """The mean of the gradient's squares, by torch's own kernels."""
+    return clear.mean_square(gradient)
 
 
 def _gate_of(f: Consolidation, hidden: Tensor) -> tuple[str, float, float, Tensor]:
