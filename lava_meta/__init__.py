@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lava_meta.graph import BinaryGraph
     from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLayer, BinaryLinear, BinaryMLP, mark_binary
     from lava_meta.online_learning import Learner, OnlineRule
-    from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
+    from lava_meta.optim import MetaplasticAdalayer, MetaplasticAdam, MetaplasticSGD
     from lava_meta.rule import register_consolidation
     from lava_meta.rule.lowering import EngineRule, lower
     from lava_meta.rule.measured import consolidation_from_csv
@@ -55,7 +55,7 @@ _HOME = {
     "training.metrics": ("AccuracyMatrix",),
     "nn": ("BinaryConv2d", "BinaryConvNet", "BinaryLayer", "BinaryLinear", "BinaryMLP", "mark_binary"),
     "online_learning": ("Learner", "OnlineRule"),
-    "optim": ("MetaplasticAdam", "MetaplasticSGD"),
+    "optim": ("MetaplasticAdalayer", "MetaplasticAdam", "MetaplasticSGD"),
     "rule": ("register_consolidation",),
     "training.proposal": ("propose_m",),
     "data.scenarios": ("Scenario", "dataset_sequence", "permuted_tasks", "split_classes", "stream_of_subsets"),
@@ -81,6 +81,7 @@ __all__ = [
     "LavaMetaError",
     "LavaNetwork",
     "Learner",
+    "MetaplasticAdalayer",
     "MetaplasticAdam",
     "MetaplasticSGD",
     "OnlineRule",

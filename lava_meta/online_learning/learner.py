@@ -314,10 +314,10 @@ class Learner:
     def predict(self, images: Any) -> NDArray[np.int64]:
         """Classes int64 (n,) of raw images, by the network as it is now: in Lava if the backend is "lava".
 
-        A network of units that spike is classified by the layers that learn, outside Lava.
+        A network whose thresholds follow each image is classified by the layers that learn, outside Lava.
         """
-        if self.net.spiking:
-            return self._spiking_classes(self.encode(images), compiled=self.backend != "reference")
+        if self.net.divisive:
+            return self._own_classes(self.encode(images), compiled=self.backend != "reference")
         return self._backend().classes(self.graph(), self.encode(images), self.options)
 
     def accuracy(self, images: Images) -> float:
@@ -326,10 +326,10 @@ class Learner:
 
         self._check_images(images)
         x = self.encode(images.x)
-        classes = self._spiking_classes(x, compiled=True) if self.net.spiking else classify(self.graph(), x)
+        classes = self._own_classes(x, compiled=True) if self.net.divisive else classify(self.graph(), x)
         return float((classes == images.y.numpy()).mean())
 
-    def _spiking_classes(self, x: NDArray[Any], *, compiled: bool) -> NDArray[np.int64]:
+    def _own_classes(self, x: NDArray[Any], *, compiled: bool) -> NDArray[np.int64]:
         return LocalEngine(self.net, compiled=compiled).classes(x)
 
     def _accuracies(self, tests: Sequence[Images], *, measure: bool) -> list[float]:
