@@ -120,17 +120,19 @@ def lower(recording: Recording, output: Ref, first: Leaf, domain: dict[str, Any]
     """
     for fraction in FRACTIONS:
         try:
-            return _Lowering(recording, first, domain, fraction).run(output)
-        except _TooFine as error:
+            return Lowering(recording, first, domain, fraction).run(output)
+        except TooFine as error:
             last = error
     raise ConversionError(f"{last}: with {FRACTIONS[-1]} binary digits too; scale the values down")
 
 
-class _TooFine(Exception):
+class TooFine(Exception):
     """Sums pass 62 bits with so many binary digits behind the point."""
 
 
-class _Lowering:
+class Lowering:
+    """The steps of a run as nodes, one after the other."""
+
     def __init__(self, recording: Recording, first: Leaf, domain: dict[str, Any], fraction: int) -> None:
         self.steps = recording.steps
         self.fraction = fraction
@@ -158,7 +160,7 @@ class _Lowering:
                 self._step(step)
             except (Cannot, ValueError) as error:
                 if "past 62 bits" in str(error) or "of up to 62 bits fit" in str(error):
-                    raise _TooFine(f"{self._named(step)} {error}") from error
+                    raise TooFine(f"{self._named(step)} {error}") from error
                 raise ConversionError(f"{self._named(step)} {error}") from error
         return self._read(output)
 
@@ -181,9 +183,9 @@ class _Lowering:
             found: Any = self._like(step)
         elif special is not None:
             found = special(step)
-        elif name in _MOVES:
+        elif name in MOVES:
             found = self._moved(step)
-        elif name in _SAME:
+        elif name in SAME:
             found = self._given(step.args[0])
         elif torch.Tag.pointwise in step.op.tags or name in _ELEMENTWISE:
             found = self._elementwise(step)
@@ -798,7 +800,7 @@ class _Lowering:
             one *= scale
             effective = matrix if alike else effective * scale
         largest = leaf.source.largest
-        made: Decomposed = decompose(effective, largest, MOST // 4)
+        made = self._decomposed(effective, largest)
         gain = made.unit * (one if alike else 1.0)
         node = node_of(weight_of(made.integers), leaf.source.node)
         ref = step.outputs[0]
@@ -839,6 +841,10 @@ class _Lowering:
             slack += float(made.error * fan_in * largest * np.abs(gain).max())
         made_leaf = Leaf(source, gain.reshape(by_unit), constant, slack)
         return self._made(made_leaf, source.shape, ref)
+
+    def _decomposed(self, weights: NDArray[Any], largest: int) -> Decomposed:
+        """Weights (units, fan_in) as integers."""
+        return decompose(weights, largest, MOST // 4)
 
     def _narrowed(self, leaf: Leaf, weights: NDArray[Any], step: Step) -> tuple[Leaf, float]:
         """A stream with so few bits that sums of it times wide weights fit, and what its unit has grown by."""
@@ -1170,7 +1176,7 @@ class _Lowering:
             raise Cannot("is a softmax within the network, or over the images; one over the classes may end it")
         made = step.outputs[0]
         assert made is not None
-        if any(ref.number == made.number for later in self.steps for ref in later.refs if later.name not in _SAME):
+        if any(ref.number == made.number for later in self.steps for ref in later.refs if later.name not in SAME):
             raise Cannot("is a softmax within the network; one over the classes may end it")
         return self._value(step.args[0])
 
@@ -1214,10 +1220,10 @@ class _Lowering:
         return {name: node for name, node in self.nodes.items() if name in used}
 
 
-_SAME = {"detach", "clone", "alias", "lift_fresh", "contiguous", "native_dropout", "dropout"}
+SAME = {"detach", "clone", "alias", "lift_fresh", "contiguous", "native_dropout", "dropout"}
 _LIKE = {"ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full", "empty_like", "new_empty"}
 _ELEMENTWISE = {"hardswish", "_prelu_kernel", "masked_fill", "fake_quantize_per_tensor_affine", "rsub"}
-_MOVES = {
+MOVES = {
     *("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "expand_as"),
     *("slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "flip", "roll", "repeat"),
     *("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "take"),

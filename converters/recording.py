@@ -140,6 +140,7 @@ class _Recorder(Float64):
         self.steps: list[Step] = []
         self.done_before = 0
         self._memory: dict[int, _Memory] = {}
+        self._constants: dict[Any, Tensor] = {}
         self._values = 0
         self._shapes: dict[int, tuple[int, ...]] = {}
         self.input = self._note(x)
@@ -160,7 +161,7 @@ class _Recorder(Float64):
                 return leaf
             ref = self.find(leaf, at)
             if ref is None:
-                return to_float64(leaf.detach()).clone()
+                return self._constant(leaf)
             refs.append(ref)
             return ref
 
@@ -185,6 +186,15 @@ class _Recorder(Float64):
         if written and before is not None and noted[0] is not None:
             self._merge(args[0], before, noted[0], at())
         return result
+
+    def _constant(self, tensor: Tensor) -> Tensor:
+        """A copy; one for all uses of a weight that stays as it is, as in a network with time steps."""
+        key = (tensor.untyped_storage().data_ptr(), _geometry(tensor), tensor.dtype)
+        known = self._constants.get(key)
+        value = to_float64(tensor.detach())
+        if known is None or not torch.equal(known, value):
+            known = self._constants[key] = value.clone()
+        return known
 
     def _whole(self, tensor: Tensor) -> tuple[Any, Any] | None:
         """What lies in all of the memory of which a tensor is a part, and its geometry; None if it is all of it."""
