@@ -25,14 +25,17 @@ templates_path = ["_templates"]
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
+smartquotes = False  # they would join the dashes of options
 # Tutorials are notebooks in their text form: they run when the site is built, and a cell that fails ends the build.
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_merge_streams = True
+nb_execution_in_temp = True
 
 autosummary_generate = True
-autodoc_typehints = "signature"
+autodoc_typehints = "none" # docstrings say what an argument is
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "inherited-members": False, "show-inheritance": True}
 napoleon_google_docstring = True
