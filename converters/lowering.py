@@ -24,20 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from lava_meta.converters.elementwise import (
-    Affine,
-    Apply,
-    Expr,
-    Form,
-    Function,
-    Leaf,
-    Levels,
-    Pieces,
-    Source,
-    mapped,
-    replaced,
-    split,
-)
+from lava_meta.converters.elementwise import Affine, Form, Function, Levels, Pieces
+from lava_meta.converters.expressions import Apply, Expr, Leaf, Source, leaf_of, mapped, replaced, split
+from lava_meta.converters.monotone import BatchNorm, Cast
 from lava_meta.converters.pooling import Average, pooling_window
 from lava_meta.converters.recording import IMAGES, Place, Recording, Ref, Step
 from lava_meta.converters.weights import Decomposed, decompose
@@ -301,7 +290,7 @@ class _Lowering:
             return given.to(kind)
         ref = step.outputs[0]
         assert ref is not None
-        return self._applied(lambda x: x.to(kind), ((given,), {}), given, ref)
+        return self._applied(Cast(kind), ((given,), {}), given, ref)
 
     # Movement.
 
@@ -912,18 +901,7 @@ class _Lowering:
         function = Function(value.expr)
         if value.move is not None or len(value.shape) != 3 or function.shared[1:] != (1, 1):
             return None
-        if function.leaf.source.largest >= 2**53:
-            return None
-        form = self.form(value)
-        function = Function(value.expr)
-        if isinstance(form, Affine):
-            slope = np.broadcast_to(form.slope, function.shared)
-            return np.where(slope < 0, -1.0, 1.0)
-        if not function.every:
-            return None
-        steps = np.diff(function(function.points()), axis=0)
-        rises, falls = (steps >= 0).all(axis=0), (steps <= 0).all(axis=0)
-        return np.where(rises, 1.0, -1.0) if bool((rises | falls).all()) else None
+        return function.direction()
 
     def _do_avg_pool2d(self, step: Step) -> Value:
         names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
@@ -1071,9 +1049,10 @@ class _Lowering:
 
     def _scaled(self, value: Value, weight: Tensor | None, bias: Tensor | None, ref: Ref) -> Value:
         """`weight * x + bias`."""
-        one, zero = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-        parts = (one if weight is None else weight, zero if bias is None else bias)
-        return self._applied(lambda x, w, b: x * w + b, ((value, *parts), {}), value, ref)
+        for op, constant in ((torch.mul, weight), (torch.add, bias)):
+            if constant is not None:
+                value = self._applied(op, ((value, constant), {}), value, ref)
+        return replace(value, ref=ref)
 
     def _reduced(self, step: Step, value: Value, how: str) -> Value:
         """Means, sums and maxima over any extents of an image: these are moved last, and taken as one window."""
@@ -1148,15 +1127,8 @@ class _Lowering:
             made = torch.full_like(mean, default) if tensor is None else tensor
             return made.reshape(channels)
 
-        def norm(values: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-            parts = [part.expand(1, *values.shape[1:]).reshape(-1) for part in (mean, var, weight, bias)]
-            flat = values.reshape(len(values), -1)
-            return torch.native_batch_norm(flat, parts[2], parts[3], parts[0], parts[1], False, 0.0, eps)[0].reshape(
-                values.shape
-            )
-
         parts = (shaped(mean, 0.0), shaped(var, 1.0), shaped(weight, 1.0), shaped(bias, 0.0))
-        return [self._applied(norm, ((value, *parts), {}), value, ref), None, None]
+        return [self._applied(BatchNorm(eps), ((value, *parts), {}), value, ref), None, None]
 
     def _do__softmax(self, step: Step) -> Value:
         return self._end(step)
@@ -1254,7 +1226,7 @@ def _source(value: Value) -> Source:
 
 
 def _leaf(value: Value) -> Leaf:
-    return value.expr if isinstance(value.expr, Leaf) else Function(value.expr).leaf
+    return value.expr if isinstance(value.expr, Leaf) else leaf_of(value.expr)[0]
 
 
 def _only_signs(source: Source) -> bool:
