@@ -118,13 +118,17 @@ class Function:
         if isinstance(form, Levels):
             unit = self._spread(form.unit) if form.unit.size > 1 else form.unit.reshape((1,) * len(self.shared))
             return Levels(self._spread(form.limits), self._spread(form.codes), unit)
-        parts = (self._spread(part) for part in (form.start, form.slope, form.intercept))
-        return Pieces(*parts, form.error)
+        start, slope, intercept = (self._spread(part) for part in (form.start, form.slope, form.intercept))
+        return Pieces(start, slope, intercept, form.error)
 
     def direction(self) -> NDArray[Any] | None:
         """Where it rises (1) or falls (-1), of the shape `shared`; None if it does neither, or that is not known."""
         found = self._units.direction()
         return None if found is None else self._spread(found)
+
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the greatest value of all units, where that is known."""
+        return self._units.bounds()
 
     @property
     def every(self) -> bool:
@@ -164,6 +168,7 @@ class _Units:
         self.leaf, self.expr = leaf, expr
         self.low, self.high = leaf.source.low, leaf.source.high
         self.count = len(self.low)
+        self.rounding = 0.0  # of terms that were left out
         self._shorten()
         self.proof: Proof | None = prove(self.expr, self.low, self.high)
         if self.proof is not None and not bool(self.proof.ends.isfinite().all()):
@@ -181,7 +186,7 @@ class _Units:
             x = self.points()
             sizes = [float(np.abs(_evaluated(term, self.leaf, x)).max()) for term in gone]
         if 4 * EPS * sum(sizes) <= _ROUNDED * float(np.abs(_evaluated(shorter, self.leaf, ends)).max()):
-            self.expr = shorter
+            self.expr, self.rounding = shorter, 4 * EPS * sum(sizes)
 
     def __call__(self, x: NDArray[Any]) -> NDArray[Any]:
         """Values, float64, of integers (k, units)."""
@@ -212,6 +217,16 @@ class _Units:
         else:
             return None
         return np.where(rises, 1.0, -1.0) if bool((rises | falls).all()) else None
+
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the greatest value."""
+        if self.proof is not None and bool((self.proof.rises | self.proof.falls).all()):
+            values = self.proof.ends.double().numpy()
+        elif self.every:
+            values = self(self.points())
+        else:
+            return None
+        return float(values.min()) - self.rounding, float(values.max()) + self.rounding
 
     def points(self) -> NDArray[Any]:
         """Integers (k, units), rising: all that can be reached, or samples with both ends."""

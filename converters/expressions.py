@@ -165,7 +165,7 @@ def _without(expr: Apply, gone: list[Expr]) -> Expr | None:
     counts: dict[int, int] = {}
     for sign, part in terms:
         counts[id(part)] = counts.get(id(part), 0) + sign
-    left = [part for _, part in terms if counts[id(part)]]
+    left: list[Expr] = [part for _, part in terms if counts[id(part)]]
     if len(left) != 1 or counts[id(left[0])] != 1 or len(terms) == 1:
         return None
     gone += [part for _, part in terms if not counts[id(part)]]
