@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten_with_path
 
-from lava_meta.converters.elementwise import Leaf, Source
+from lava_meta.converters.expressions import Leaf, Source
 from lava_meta.converters.lowering import UNIT_ROUNDOFF, Lowered, lower
 from lava_meta.converters.recording import IMAGES, Recording, Ref, record
 from lava_meta.converters.scale import Feed

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FEW = 127  # of integers that are few-bit weights
+_FIRST = 4  # rows that are looked at first
 _CLOSE = 8 * 2.0**-53  # relative difference of a weight to a multiple of its unit that float64 rounds
 
 
@@ -57,13 +58,20 @@ def _small(weight: NDArray[Any]) -> Decomposed | None:
         most = np.max(sizes, axis=axes, keepdims=True)
         least = np.where(np.isfinite(least), least, 1.0)
         for parts in (1, 2, 3, 4):
-            unit = np.where(most > 0, least / parts, 1.0)
-            whole = np.rint(weight / unit)
             # The largest multiple rounds the unit least.
-            top = np.max(np.abs(whole), axis=axes, keepdims=True)
+            top = np.rint(most / np.where(most > 0, least / parts, 1.0))
             unit = np.where(top > 0, most / np.maximum(top, 1), 1.0)
-            whole = np.rint(weight / unit)
-            if (np.abs(whole) <= _FEW).all() and (np.abs(weight - whole * unit) <= _CLOSE * sizes).all():
+            if _multiples(weight[:_FIRST], unit[:_FIRST]) is None:  # as most are not, at first sight
+                continue
+            whole = _multiples(weight, unit)
+            if whole is not None:
                 exact = bool((weight == whole * unit).all())
                 return Decomposed(whole.astype(np.int64), np.broadcast_to(unit, (len(weight), 1)).copy(), 0.0, exact)
     return None
+
+
+def _multiples(weight: NDArray[Any], unit: NDArray[Any]) -> NDArray[Any] | None:
+    """The small integers of which weights are multiples; None if they are not."""
+    whole: NDArray[Any] = np.rint(weight / unit)
+    few = (np.abs(whole) <= _FEW).all() and (np.abs(weight - whole * unit) <= _CLOSE * np.abs(weight)).all()
+    return whole if few else None
