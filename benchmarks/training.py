@@ -6,6 +6,7 @@
     python benchmarks/training.py --whole --reference FOLDER   # one whole epoch of MNIST of each way
     python benchmarks/training.py --scaling                    # cost against synapses and images
     python benchmarks/training.py --busy 2                     # with 0 and 2 busy neighbours: two or three minutes
+    python benchmarks/training.py --convolutions --threads 2 --reference FOLDER    # the paper's convolutional networks
     python benchmarks/training.py --device cuda                # fast and clear on a GPU
 
 784-width-width-10 on MNIST, batches of 100, m = 1.35, decay 1e-7, the same number of threads for all:
@@ -54,6 +55,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import training_convolutions
 
 from lava_meta.data import Dataset, load_dataset
 from lava_meta.data.datasets import data_folders
@@ -529,6 +531,7 @@ def main() -> None:
         help="CPU time of the process, not time on the wall: for a busy machine, one thread",
     )
     parser.add_argument("--busy", type=int, metavar="N", help="only: steps beside N busy processes, and beside none")
+    parser.add_argument("--convolutions", action="store_true", help="only: steps of convolutional networks")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -548,6 +551,8 @@ def main() -> None:
     )
     if arguments.busy is not None:
         busy(arguments)
+    elif arguments.convolutions:
+        training_convolutions.compare(arguments.reference, 5 if arguments.quick else 15)
     elif arguments.device:
         on_device(arguments)
     elif arguments.whole:

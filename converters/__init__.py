@@ -20,6 +20,7 @@ from lava_meta.io.learned import learned_of
 if TYPE_CHECKING:
     from torch import nn
 
+    from lava_meta.converters.comparison import Agreement
     from lava_meta.nn import BinaryMLP
     from lava_meta.online_learning import Learner
 
@@ -39,6 +40,8 @@ def convert(
     input_shape: Sequence[int] | None = None,
     output: str | int | None = None,
     strict: bool = True,
+    bits: int | None = None,
+    images: Any = None,
 ) -> LavaNetwork:
     """Convert a binarized network, in eval mode, into a Lava network that computes the same.
 
@@ -69,12 +72,17 @@ def convert(
             layer needs it, (channels, rows, columns) or (channels, length); `BinaryConvNet` knows its own.
         output: which of several outputs, by its key, its place or the name of the module that gives it.
         strict: raise when the self-check finds a mismatch; False leaves the figure in `net.parity`.
+        bits: 2 to 8: round the real and wide weights of a network that is no chain of binary layers to so many, with a
+            scale for each output. `net.parity` is then of the model with these weights, and `net.agreement` says how
+            many of `images` keep their class.
+        images: with `bits`: integers (n, ...) as the network takes them, on which the agreement is measured.
 
     Returns:
         The network, with its self-check in `net.parity`.
 
     Raises:
         ConversionError: something cannot be converted, or layers differ; the message names them.
+        ValueError: `bits` is out of range, or given without `images`.
         TypeError: `model` is neither an `nn.Module` nor a `Learner`.
     """
     from lava_meta.online_learning import Learner
@@ -86,17 +94,24 @@ def convert(
 
     options: dict[str, Any] = {"raw": raw, "signs": signs, "max_level": max_level, "min_level": min_level}
     options |= {"task": task, "mean": mean, "std": std, "input_shape": input_shape}
+    if (bits is None) != (images is None):
+        raise ValueError("bits and images belong together: what rounding weights changes is measured on images")
     with rng_kept(unwrap(model)):
-        graph, parity = _converted(model, options, output)
+        graph, parity = _converted(model, options, output, bits)
     if strict and not parity.exact:
         raise ConversionError(
             f"the converted network differs from the model: {parity}; by layer {parity.mismatches}. Sums that tie with "
             "a threshold within float64 rounding do this; strict=False converts all the same"
         )
-    return LavaNetwork(graph, parity=parity, learned=learned_of(model))
+    net = LavaNetwork(graph, parity=parity, learned=learned_of(model))
+    if bits is not None:
+        net.agreement = _agreement(net, model, images, options, output)
+    return net
 
 
-def _converted(model: nn.Module, options: dict[str, Any], output: str | int | None) -> tuple[Any, Any]:
+def _converted(
+    model: nn.Module, options: dict[str, Any], output: str | int | None, bits: int | None
+) -> tuple[Any, Any]:
     """The network of a chain of binary layers, or of any other acyclic model, and its self-check."""
     from lava_meta.converters.refusals import NotAChain
 
@@ -110,8 +125,29 @@ def _converted(model: nn.Module, options: dict[str, Any], output: str | int | No
     from lava_meta.converters.acyclic import to_acyclic
     from lava_meta.converters.acyclic_parity import check_acyclic
 
+    if bits is not None:
+        from lava_meta.converters.rounding import Rounding, rounded
+
+        model = rounded(model, Rounding(bits, options["std"]))
     read = to_acyclic(model, **options, output=output)
     return read.lowered.graph, check_acyclic(model, read)
+
+
+def _agreement(
+    net: LavaNetwork, model: nn.Module, images: Any, options: dict[str, Any], output: str | int | None
+) -> Agreement:
+    """How many of `images` get the same class from the rounded network and from the model as it is."""
+    import torch
+
+    from lava_meta.converters.comparison import agreement
+    from lava_meta.converters.scale import Feed
+
+    if output is not None:  # one of several: the network of the model as it is stands for it
+        exact, _ = _converted(model, options, output, None)
+        return agreement(net.graph.predict(images), exact.predict(images), "float64")
+    graph = net.graph
+    feed = Feed.given(options["mean"], options["std"], graph.input_shape, graph.max_level, graph.min_level)
+    return net.compare(model, images, preprocess=lambda x: torch.from_numpy(feed(x.to(torch.float32).numpy())))
 
 
 def register(kind: type[nn.Module], parts: Callable[[Any], Sequence[nn.Module]]) -> None:

@@ -54,8 +54,13 @@ def compare(
     for start in range(0, len(levels), _TOGETHER):
         part = levels[start : start + _TOGETHER]
         theirs.append(call(model, _made(part, preprocess, dtype)).double().argmax(dim=1).numpy())
-    differing = np.flatnonzero(np.concatenate(theirs) != ours)
-    return Agreement(len(ours), len(ours) - len(differing), tuple(differing.tolist()), name_of(dtype))
+    return agreement(ours, np.concatenate(theirs), name_of(dtype))
+
+
+def agreement(ours: NDArray[Any], theirs: NDArray[Any], own_type: str) -> Agreement:
+    """Of classes (n,) of both."""
+    differing = np.flatnonzero(theirs != ours)
+    return Agreement(len(ours), len(ours) - len(differing), tuple(differing.tolist()), own_type)
 
 
 def _plain(images: NDArray[Any]) -> NDArray[Any]:

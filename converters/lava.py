@@ -82,6 +82,7 @@ class LavaNetwork:
 
             plan(graph)
         self.graph = graph
+        self.agreement: Agreement | None = None  # with the model, if its weights were rounded (`convert(bits=...)`)
         self._parity = parity
         self.learned = tuple(learned)
         self._form = form
@@ -217,6 +218,8 @@ class LavaNetwork:
         """Write the network, its parity and what it has learned to one safetensors file, atomically."""
         parity = self.parity
         notes = {} if parity is None else {"parity": parity.to_dict()}
+        if self.agreement is not None:
+            notes["agreement"] = vars(self.agreement)
         self.graph.save(path, notes | ({"learned": to_header(self.learned)} if self.learned else {}))
 
     @classmethod
@@ -226,7 +229,13 @@ class LavaNetwork:
         Raises `FormatError` if the file is not one, or not as it was written.
         """
         graph, notes = load_graph(path)
-        return cls(graph, parity=notes.get("parity"), learned=from_header(notes.get("learned")))
+        net = cls(graph, parity=notes.get("parity"), learned=from_header(notes.get("learned")))
+        if "agreement" in notes:
+            from lava_meta.converters.comparison import Agreement
+
+            found = notes["agreement"]
+            net.agreement = Agreement(found["images"], found["equal"], tuple(found["differing"]), found["own_type"])
+        return net
 
     def picture(self) -> Figure:
         """The network drawn layer by layer, a matplotlib figure; `plotting.network.save` writes it to a file."""

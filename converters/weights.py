@@ -57,9 +57,12 @@ def _small(weight: NDArray[Any]) -> Decomposed | None:
         least = np.min(np.where(sizes > 0, sizes, np.inf), axis=axes, keepdims=True)
         most = np.max(sizes, axis=axes, keepdims=True)
         least = np.where(np.isfinite(least), least, 1.0)
-        for parts in (1, 2, 3, 4):
+        steps = [least / parts for parts in (1, 2, 3, 4)]
+        if rows:  # the largest weight of each row is the largest integer of so many bits
+            steps += [most / (2**bits - 1) for bits in range(2, 8)]
+        for step in steps:
             # The largest multiple rounds the unit least.
-            top = np.rint(most / np.where(most > 0, least / parts, 1.0))
+            top = np.rint(most / np.where(most > 0, step, 1.0))
             unit = np.where(top > 0, most / np.maximum(top, 1), 1.0)
             if _multiples(weight[:_FIRST], unit[:_FIRST]) is None:  # as most are not, at first sight
                 continue

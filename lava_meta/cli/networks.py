@@ -47,12 +47,20 @@ def convert(
     input_shape: Annotated[
         str | None, typer.Option(help="Of one image: 1,28,28. For a model that begins with a convolution.")
     ] = None,
+    bits: Annotated[
+        int | None, typer.Option(min=2, max=8, help="Round real weights to so many bits; needs --images.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="With --bits: an .npy file of images on which the agreement is measured.")
+    ] = None,
 ) -> None:
     """Convert a trained model into a network of integers for Lava, checked against the model."""
     from lava_meta.converters import convert as to_lava
 
     own = ":" in Path(model).name
-    check_outputs([out], inputs=[Path(model.rpartition(":")[0] if own else model), weights], overwrite=overwrite)
+    check_outputs(
+        [out], inputs=[Path(model.rpartition(":")[0] if own else model), weights, images], overwrite=overwrite
+    )
     net = to_lava(
         _model(model, weights),
         task=task,
@@ -63,8 +71,12 @@ def convert(
         raw=raw,
         signs=signs,
         input_shape=None if input_shape is None else _extents(input_shape),
+        bits=bits,
+        images=None if images is None else read_images(images),
     )
     net.save(out)
+    if net.agreement is not None:
+        print(f"weights rounded to {bits} bits: {net.agreement}")
     print(f"{net.parity}\nwrote {out} ({out.stat().st_size:,} bytes)")
 
 

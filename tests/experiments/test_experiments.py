@@ -1,6 +1,7 @@
 """Each experiment at a tiny size: it runs, reports and draws; and its arithmetic against an independent reference."""
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lava_meta.data import Dataset, load_dataset
 from lava_meta.data.scenarios import dataset_sequence
 from lava_meta.errors import DataError
 from lava_meta.experiments import quadratic_binary_task as quadratic
+from lava_meta.experiments import residual
 from lava_meta.experiments.common.conv import ConvSettings, conv_network
 from lava_meta.experiments.common.experiment import Run, find
 from lava_meta.experiments.common.features import feature_dataset
@@ -21,6 +23,7 @@ from lava_meta.experiments.open_choices import ChoiceSettings
 from lava_meta.experiments.sign_switch import SwitchSettings, switch
 from lava_meta.experiments.spiking import SpikingSettings, spiking_network
 from lava_meta.io.config import override
+from lava_meta.nn import BinaryConv2d, BinaryLinear
 from lava_meta.optim import MetaplasticAdam
 from lava_meta.training import evaluate
 
@@ -35,6 +38,8 @@ CASES = {
     "stream_fashion": [*DENSE, "data=digits", "subsets=3"],
     "mnist_fashion": DENSE,
     "mnist_usps": [*TINY, "channels=3,4"],
+    "residual_permuted": [*TINY, "data=digits", "tasks=2", "width=12"],
+    "residual_usps": [*TINY, "width=4"],
     "stream_cifar": [*TINY, "subsets=2", "channels=3,4", "hidden=8"],
     "class_incremental": [*DENSE, "features=16", "data=digits", "backbone=random"],
     "sign_switch": [*DENSE, "flips=5,1", "bins=3", "runs=2", "images=50"],
@@ -270,3 +275,16 @@ class TestCommandLine:
     @pytest.mark.parametrize("words", [(), ("spiking", "--all"), ("spiking", "--scale", "huge")])
     def test_words_that_are_off(self, words, tmp_path):
         assert self.run(*words).exit_code == 2
+
+
+@pytest.mark.parametrize("make", [residual.dense_network, residual.conv_network])
+def test_binary_layers_of_residual_networks_are_gated_and_real_ones_are_not(make):
+    settings = override(find("residual_usps").scales["small"], ["ends=real", "blocks=2"])
+    model = make(settings, dataset_sequence([DIGITS]), seed=0)
+    with pytest.warns(UserWarning, match="2 of the weights"):
+        optimizer = replace(settings.training, m=20.0).make_optimizer(model)
+    gated = {id(p) for group in optimizer.param_groups if group["m"] > 0 for p in group["params"]}
+    binary = {id(m.weight) for m in model.modules() if isinstance(m, (BinaryLinear, BinaryConv2d))}
+    assert gated == binary
+    assert len(binary) == 2
+    assert len([*model.parameters()]) > 4
