@@ -107,12 +107,15 @@ class Function:
         """Values, float64, of integers (k, *shared)."""
         return _evaluated(self.expr, self.leaf, x)
 
-    def form(self) -> Form:
-        """What the function is. Raises `ValueError` if it gives NaN or infinity."""
+    def form(self, *, levels: bool = True) -> Form:
+        """What the function is; without `levels` it is a line even if its values are few.
+
+        Raises `ValueError` if it gives NaN or infinity.
+        """
         leaf = self.leaf
         if self.expr is leaf:
             return Affine(leaf.gain, leaf.constant)
-        form = self._units.form()
+        form = self._units.form(levels=levels)
         if isinstance(form, Affine):
             return Affine(self._spread(form.slope), self._spread(form.offset), form.error)
         if isinstance(form, Levels):
@@ -253,12 +256,12 @@ class _Units:
         ordered: NDArray[Any] = np.sort(np.clip(every, low, high), axis=0)
         return ordered
 
-    def form(self) -> Form:
+    def form(self, *, levels: bool = True) -> Form:
         """What they are."""
         proof = self.proof
         if proof is not None and proof.error is not None:
             return self._line(proof)
-        if proof is not None and bool((proof.rises | proof.falls).all()):
+        if levels and proof is not None and bool((proof.rises | proof.falls).all()):
             steps = self._steps(proof)
             found = None if steps is None else self._levels(steps)
             if found is not None:
@@ -267,7 +270,7 @@ class _Units:
         values = self(x)
         if not np.isfinite(values).all():
             raise ValueError("gives NaN or infinity")
-        if proof is None:
+        if levels and proof is None:
             found = self._seen_levels(x, values)
             if found is not None:
                 return found
