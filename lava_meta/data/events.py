@@ -94,11 +94,11 @@ def load_events(
             parts.append(_recordings(known, place, train=train, complete=found is not None))
         except (OSError, RuntimeError, KeyError, ValueError) as error:
             raise DataError(f"{name}: the files in {place / known.tonic} cannot be read: {error}") from error
-    train, test = (
+    images = [
         _images(recordings, f"{name} {what}", known.classes, bins, kind, pool)
         for recordings, what in zip(parts, ("train", "test"), strict=True)
-    )
-    return Dataset(f"{name} {kind}", train, test)
+    ]
+    return Dataset(f"{name} {kind}", images[0], images[1])
 
 
 def event_frames(
