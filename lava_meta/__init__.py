@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lava_meta.converters.online import online
     from lava_meta.converters.snntorch import from_snntorch
     from lava_meta.converters.spiking import SpikingNetwork
-    from lava_meta.data import Dataset, Images, Scale, from_avalanche, load_dataset
+    from lava_meta.data import Dataset, Images, Scale, from_avalanche, load_dataset, load_events
     from lava_meta.data.scenarios import Scenario, dataset_sequence, permuted_tasks, split_classes, stream_of_subsets
     from lava_meta.errors import LavaMetaError
     from lava_meta.graph import BinaryGraph
@@ -47,7 +47,7 @@ _HOME = {
     "converters.online": ("online",),
     "converters.snntorch": ("from_snntorch",),
     "converters.spiking": ("SpikingNetwork",),
-    "data": ("Dataset", "Images", "Scale", "from_avalanche", "load_dataset"),
+    "data": ("Dataset", "Images", "Scale", "from_avalanche", "load_dataset", "load_events"),
     "rule.measured": ("consolidation_from_csv",),
     "errors": ("LavaMetaError",),
     "graph": ("BinaryGraph",),
@@ -100,6 +100,7 @@ __all__ = [
     "from_snntorch",
     "load",
     "load_dataset",
+    "load_events",
     "lower",
     "mark_binary",
     "online",

@@ -140,7 +140,7 @@ def _learned(run: Run[OnlineSettings], scenario: Scenario) -> Measurement:
         return learner.accuracy(scenario.tests[scenario.task_of[learner.parts_learned]])
 
     probes: list[Probe] = [hidden_histogram(), saturation, *([] if settings.every_part else [newest])]
-    history = learner.fit(scenario, probes, images=settings.images, evaluate=settings.every_part)
+    history = learner.fit(scenario, probes=probes, images=settings.images, evaluate=settings.every_part)
     learner.save(run.folder / "learner.safetensors")
     return measurement(learner, history, run.folder)
 

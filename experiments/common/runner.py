@@ -4,7 +4,8 @@
     runs/ARM/seedN/          what that run keeps, and result.json once it is complete
     results.json, .csv       every measurement; a line per arm and seed
     summary.csv              mean, spread and number of seeds, a line per arm and metric
-    report.md, figures/      for the reader
+    tidy.csv                 a line per value, with the settings in which arms differ
+    report.md, figures/      for the reader; report.html is the same on one page, figures inside
 
 A run that was stopped goes on with `resume`: complete runs are read back, those under way go on from their last
 checkpoint. Seeds, arms and rules may be added on the way; anything else that differs is refused.
@@ -26,7 +27,7 @@ import torch
 from lava_meta.errors import FormatError, RunFolderError
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, S
 from lava_meta.experiments.common.jobs import Execute, Job, jobs_of, read_measurement, serially
-from lava_meta.experiments.common.report import report, write_tables
+from lava_meta.experiments.common.report import report, report_html, write_tables
 from lava_meta.experiments.common.settings import Settings, changed
 from lava_meta.io.files import read_checked_json, read_json, reading, write_json, write_text
 from lava_meta.io.locks import held
@@ -36,7 +37,8 @@ from lava_meta.training.run_folder import differences
 SETTINGS = "settings.json"
 LOCK = ".lock"  # which the process that works in the folder holds
 _MAY_GROW = ("seeds", "m", "rules")
-_FILES = (SETTINGS, "results.json", "results.csv", "summary.csv", "report.md", "figures", "runs")
+_TABLES = ("results.json", "results.csv", "summary.csv", "tidy.csv")
+_FILES = (SETTINGS, *_TABLES, "report.md", "report.html", "figures", "runs")
 
 
 def run_experiment(
@@ -102,11 +104,13 @@ def _shown(experiment: Experiment[S], measurement: Measurement) -> str:
 
 def _conclude(experiment: Experiment[S], settings: S, scale: str, results: Results, out: Path) -> None:
     """Write tables, figures and the report."""
-    write_tables(results, out)
+    write_tables(experiment, settings, results, out)
     drawn = experiment.figures(settings, results)
     for name, figure in drawn.items():
         figures.save(figure, out / "figures" / name)
     write_text(out / "report.md", report(experiment, settings, scale, results, list(drawn)))
+    files = {name: out / "figures" / f"{name}.png" for name in drawn}
+    write_text(out / "report.html", report_html(experiment, settings, scale, results, files))
 
 
 def load_results(out: Path) -> tuple[dict[str, Any], Results]:

@@ -48,9 +48,9 @@ def experiment(
 ) -> None:
     """Run an experiment of the paper, and report what came out beside what the paper claims.
 
-    Leaves settings, tables, figures and report.md in the folder. A run that was stopped goes on with --resume. --config
-    takes a file of settings, or the settings.json of a folder. --workers 4 runs four at once; --scheduler on other
-    machines.
+    Leaves settings, tables, figures, report.md and report.html in the folder. A run that was stopped goes on with
+    --resume. --config takes a file of settings, or the settings.json of a folder. --workers 4 runs four at once;
+    --scheduler on other machines.
     """
     from lava_meta.experiments.common import experiment as known
 

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from lava_meta.data import Images
 from lava_meta.nn import BinaryMLP
 from lava_meta.training.callbacks import Callback, RunView
@@ -115,6 +117,8 @@ class BestCheckpoint(HeldOut):
 
     def on_start(self, run: RunView) -> None:
         self._file(run)
+        if not isinstance(run.model, nn.Module):
+            raise TypeError("BestCheckpoint keeps networks of torch; an on-line learner has learner.save(path)")
 
     def on_epoch(self, run: RunView) -> None:
         if not self.improved(run):

@@ -41,7 +41,7 @@ class Logger(Callback):
 
     def on_test(self, run: RunView) -> None:
         values = {f"accuracy/{task_name(task)}": value for task, value in enumerate(run.accuracies)}
-        if run.task and run.ends_task:
+        if run.task and run.ends_task and run.accuracies:
             values |= {"acc": run.matrix.acc(run.task), "forgetting": run.matrix.forgetting(run.task)}
         known = {name: value for name, value in values.items() if value is not None and not math.isnan(value)}
         if known:
