@@ -243,7 +243,7 @@ _DIGITS = changed(
     images=None,
     hidden=(1024,),
     inputs="pixels",
-    lr=0.03,
+    lr=0.04,
     **{**SPARSE, "kappa": 1.6, "temperature": 20.0, "divisive": False},
 )
 _REFERENCE = changed(OnlineSettings(), rules=("reference", "plain"))

@@ -102,8 +102,7 @@ class OnlineRule:
 
     @classmethod
     def sparse(cls, **changes: Any) -> OnlineRule:
-        """Sparse spikes, and class neurons that know how often their class came: for streams that last
-        (docs/online.md).
+        """Sparse spikes, and class neurons that know how often their class came: for streams that last.
 
         Args:
             changes: settings that differ, as `lr`.
