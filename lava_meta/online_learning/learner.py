@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ from lava_meta.online_learning.network import PlasticNetwork, check_sizes
 from lava_meta.online_learning.neurons import State
 from lava_meta.online_learning.options import LearnerOptions, as_rule
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule, Precision
+from lava_meta.online_learning.uncertainty import SAMPLES, WIDTH, Prediction, uncertain
 from lava_meta.online_learning.watch import Watch
 from lava_meta.progress import ImagesProgress
 from lava_meta.rule import Consolidation
@@ -324,11 +325,30 @@ class Learner:
         bits = 32 if self.precision == "float" else int(self.precision)
         return report(self.graph(), self.encode(images), target, plastic=dict.fromkeys(self.plastic, bits), **options)
 
-    def predict(self, images: Any) -> NDArray[np.int64]:
+    @overload
+    def predict(self, images: Any, *, uncertainty: Literal[False] = False) -> NDArray[np.int64]: ...
+
+    @overload
+    def predict(
+        self, images: Any, *, uncertainty: Literal[True], samples: int = ..., width: float = ...
+    ) -> Prediction: ...
+
+    def predict(
+        self, images: Any, *, uncertainty: bool = False, samples: int = SAMPLES, width: float = WIDTH
+    ) -> NDArray[np.int64] | Prediction:
         """Classes int64 (n,) of raw images, by the network as it is now: in Lava if the backend is "lava".
 
         A network whose thresholds follow each image is classified by the layers that learn, outside Lava.
+
+        Args:
+            images: raw images (n, ...).
+            uncertainty: classify with networks whose signs are drawn by how sure they are, outside Lava, and give a
+                `Prediction`: classes, probabilities, entropy, disagreement (`lava_meta.online_learning.uncertainty`).
+            samples: so many of them.
+            width: |h| as a share of its limit over which the probability of a flipped sign falls to 1/e.
         """
+        if uncertainty:
+            return uncertain(self.net, self.encode(images), samples=samples, width=width, seed=self.seed)
         if self.net.divisive:
             return self._own_classes(self.encode(images), compiled=self.backend != "reference")
         return self._backend().classes(self.graph(), self.encode(images), self.options)

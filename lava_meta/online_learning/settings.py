@@ -100,6 +100,15 @@ class OnlineRule:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}")
 
+    @classmethod
+    def sparse(cls, **changes: Any) -> OnlineRule:
+        """Sparse spikes, and class neurons that know how often their class came: for streams that last.
+
+        Args:
+            changes: settings that differ, as `lr`.
+        """
+        return cls(**{"activation": "spikes", "temperature": 10.0, "class_rate": 0.02, **changes})
+
     @property
     def hidden_mean(self) -> float:
         """Expected mean of what a hidden unit sends: 0 of signs; of spikes, the tail of a normal distribution."""
