@@ -15,8 +15,8 @@
 
 The model is read by running it once (`lava_meta.converters.spiking_reading`). Its sums are integers, exact in every
 order; what snnTorch then does to them in float32, neuron by neuron, `lava_meta.graph.spiking_neurons` does in the same
-order. Chains of binary layers and `Leaky` become a `SpikingGraph`, which has stock and NIR forms; anything else becomes a
-`SteppedGraph`.
+order. Chains of binary layers and `Leaky` become a `SpikingGraph`, which has stock and NIR forms; anything else becomes
+a `SteppedGraph`.
 """
 
 from __future__ import annotations

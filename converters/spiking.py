@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.converters.lava import check_lanes
-from lava_meta.errors import require_lava
+from lava_meta.errors import ConversionError, require_lava
 from lava_meta.graph.spiking import (
     DYNAMICS,
     SpikingGraph,
@@ -163,8 +163,8 @@ class SpikingNetwork:
     def _frames(self, images: Any, steps: int | None, *, time_first: bool | None) -> NDArray[Any]:
         if steps is None and time_first is None:
             raise ValueError(
-                f"inputs have shape {np.shape(images)}: pass steps= to hold images (n, ...), or time_first=True for "
-                "frames (steps, n, ...), time_first=False for (n, steps, ...)"
+                f"inputs have shape {tuple(np.shape(images))}: pass steps= to hold images (n, ...), or time_first=True "
+                "for frames (steps, n, ...), time_first=False for (n, steps, ...)"
             )
         return self.graph.frames(images, steps, time_first=time_first is not False)
 
@@ -173,7 +173,7 @@ class SpikingNetwork:
     ) -> dict[str, NDArray[Any]]:
         frames = self._frames(images, steps, time_first=time_first)
         lanes = check_lanes(lanes)
-        if self._form == "stock":
+        if self._form == "stock" and isinstance(self.graph, SpikingGraph):
             plan_spiking(self.graph, len(frames))
             lanes = 1
         require_lava("Running a SpikingNetwork")
@@ -193,6 +193,10 @@ class SpikingNetwork:
         """
         from lava_meta.loihi.cost.spiking import spiking_report
 
+        if isinstance(self.graph, SteppedGraph):
+            raise ConversionError(
+                "reports are of networks with a stock form: chains of binary layers and Leaky neurons"
+            )
         return spiking_report(self.graph, images, target, steps=steps, **options)
 
     def __repr__(self) -> str:

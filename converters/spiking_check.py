@@ -61,7 +61,7 @@ def observe(read: SpikingRead, frames: NDArray[Any]) -> Observed:
     modules = dict(model.named_modules())
     cells = {cell.name: cell for cell in cells_of(model)}
     seen: dict[str, list[tuple[Any, dict[str, Any]]]] = {name: [] for name in cells}
-    before = {name: dict(vars(modules.get(name, model))) for name in cells}
+    before = [(module.__dict__, dict(module.__dict__)) for module in (modules.get(name, model) for name in cells)]
     kept: dict[str, tuple[Any, ...]] = {}
 
     def replaced(cell: Cell) -> Any:
@@ -83,16 +83,16 @@ def observe(read: SpikingRead, frames: NDArray[Any]) -> Observed:
         for cell in cells.values():
             for name in cell.states:
                 setattr(cell.module, name, torch.zeros(0))
-            vars(cell.module)["forward"] = replaced(cell)
+            cell.module.__dict__["forward"] = replaced(cell)
         with torch.no_grad():
             _run(read, frames)
     finally:
-        for name, attributes in before.items():
-            vars(modules.get(name, model)).clear()
-            vars(modules.get(name, model)).update(attributes)
+        for attributes, values in before:
+            attributes.clear()
+            attributes.update(values)
     spikes, states = {}, {}
-    for name, calls in seen.items():
-        layer = read.names[name]
+    for name, layer in read.names.items():
+        calls = seen[name]
         n = frames.shape[1]
         spikes[layer] = np.stack([(fired > 0).numpy().reshape(n, -1).astype(np.uint8) for fired, _ in calls])
         states[layer] = [{key: value.numpy() for key, value in after.items()} for _, after in calls]

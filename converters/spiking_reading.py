@@ -139,7 +139,9 @@ _IN_WORDS = {
 
 def _check_types(model: nn.Module, cells: list[Cell]) -> None:
     """Raises `ConversionError` for weights in which snnTorch does not compute."""
-    constants = {id(value) for cell in cells for value in (*cell.module._parameters.values(), *cell.module._buffers.values())}
+    constants = {
+        id(value) for cell in cells for value in (*cell.module._parameters.values(), *cell.module._buffers.values())
+    }
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if not value.is_floating_point() or id(value) in constants:
             continue
@@ -156,7 +158,7 @@ def _chained(model: nn.Module) -> None:
         if isinstance(sequence, nn.Sequential):
             for module in sequence.children():
                 if type(module) in KINDS:
-                    vars(module).update(init_hidden=True, output=False)
+                    module.__dict__.update(init_hidden=True, output=False)
 
 
 def _states_given(model: nn.Module) -> int:
@@ -215,34 +217,29 @@ class _Seen:
         self._number()
 
     def _record(self, x: Tensor, given: int) -> Recording:
-        model, originals = self._model, {}
-        forward = model.forward
+        model = self._model
         cells = dict(model.named_modules())
+        modules = {calls.index: cells.get(calls.cell.name, model) for calls in self._calls}
+        before = [(module.__dict__, dict(module.__dict__)) for module in (model, *modules.values())]
         for calls in self._calls:
-            module = cells[calls.cell.name if calls.cell.name != "model" or "model" in cells else ""]
-            originals[module] = dict(vars(module))
-            self._intercept(module, calls)
-        inner: Any = model.forward
+            self._intercept(modules[calls.index], calls)
+        forward = model.forward
 
         def begun(x: Tensor) -> Any:
             for calls in self._calls:
                 calls.given, calls.latest, calls.rested = [], (), False
-            return inner(x, *(torch.zeros(0) for _ in range(given)))
+            return forward(x, *(torch.zeros(0) for _ in range(given)))
 
-        vars(model)["forward"] = begun
+        model.__dict__["forward"] = begun
         try:
             return record(model, x)
         finally:
-            for module, attributes in originals.items():
-                vars(module).clear()
-                vars(module).update(attributes)
-            if model not in originals:
-                vars(model).pop("forward", None)
-                if model.forward != forward:
-                    vars(model)["forward"] = forward
+            for attributes, values in before:
+                attributes.clear()
+                attributes.update(values)
 
     def _intercept(self, module: Any, calls: _Calls) -> None:
-        cell, states = calls.cell, calls.cell.states
+        states = calls.cell.states
 
         def forward(current: Tensor, *given: Any, **named: Any) -> Any:
             given = (*given, *(named[name] for name in states[len(given) :] if name in named))
@@ -262,8 +259,8 @@ class _Seen:
             zeros = tuple(torch.zeros(0) for _ in states)
             return zeros[0] if len(zeros) == 1 else zeros
 
-        vars(module)["forward"] = forward
-        vars(module)["reset_mem"] = reset_mem
+        module.__dict__["forward"] = forward
+        module.__dict__["reset_mem"] = reset_mem
 
     @staticmethod
     def _check_states(calls: _Calls, given: Sequence[Any]) -> None:
@@ -305,7 +302,9 @@ class _Seen:
             size = IMAGES * int(np.prod(self.shape))
             numbers = torch.arange(self.frames * size, dtype=torch.float64) + 1
             numbers = numbers.reshape(self.frames, IMAGES, *self.shape)
-            self._moving[self.recording.input.number] = numbers if self.time == "first" else numbers.transpose(0, 1).contiguous()
+            self._moving[self.recording.input.number] = (
+                numbers if self.time == "first" else numbers.transpose(0, 1).contiguous()
+            )
         for step in self.recording.steps:
             if step.name == _NEURONS:
                 self._call(step)
@@ -313,9 +312,10 @@ class _Seen:
                 self._move(step)
             else:
                 self._compute(step)
-        counts = {self.cells[i].label: len(found) for i, found in self.arguments.items()}
         if not self.order:
             raise _NotThisTime("its neurons are not called")
+        self.arguments = {i: self.arguments[i] for i in self.order}
+        counts = {self.cells[i].label: len(found) for i, found in self.arguments.items()}
         self.steps = max(counts.values())
         for label, count in counts.items():
             if count != self.steps:
@@ -394,7 +394,9 @@ class _Seen:
         if isinstance(leaf, Ref):
             return ("value", self._keys[leaf.number], leaf.shape)
         if isinstance(leaf, Tensor):
-            return ("constant", id(leaf)) if leaf.numel() > 16 else ("constant", *leaf.shape, *leaf.reshape(-1).tolist())
+            return (
+                ("constant", id(leaf)) if leaf.numel() > 16 else ("constant", *leaf.shape, *leaf.reshape(-1).tolist())
+            )
         return repr(leaf)
 
     def _interned(self, key: Any) -> int:
@@ -411,7 +413,7 @@ class _Seen:
         error: Exception | None = None
         for fraction in FRACTIONS:
             try:
-                return _Steps(self, ends, by_potential, fraction, bits).run()
+                return _Steps(self, ends, fraction, bits, by_potential=by_potential).run()
             except TooFine as fine:
                 error = fine
         raise ConversionError(f"{error}: with {FRACTIONS[-1]} binary digits too; scale the values down")
@@ -457,7 +459,7 @@ def _gathers(step: Step) -> bool:
 class _Steps(Lowering):
     """Lowers the first time step of a run."""
 
-    def __init__(self, seen: _Seen, ends: list[Ref], by_potential: bool, fraction: int, bits: int | None) -> None:
+    def __init__(self, seen: _Seen, ends: list[Ref], fraction: int, bits: int | None, *, by_potential: bool) -> None:
         domain = {
             "max_level": seen.feed.max_level,
             "min_level": seen.feed.min_level,
@@ -580,7 +582,7 @@ class _Steps(Lowering):
             return made
         size = np.abs(weights).max(axis=1, keepdims=True)
         unit = np.where(size > 0, size, 1.0) / most
-        return Decomposed(np.rint(weights / unit).astype(np.int64), unit, 0.5, False)
+        return Decomposed(np.rint(weights / unit).astype(np.int64), unit, 0.5, close=False)
 
 
 def _ranked(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:

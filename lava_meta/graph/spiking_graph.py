@@ -165,7 +165,8 @@ class SteppedGraph(Domain, Summarised):
         )
 
     def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        entries, tensors = [], {}
+        entries = []
+        tensors: dict[str, NDArray[Any]] = {}
         for name, node in self.nodes.items():
             entry, arrays = _entry(name, node)
             entries.append(entry)

@@ -14,9 +14,7 @@ from lava_meta.graph.spiking_graph import Run
 class CompiledRun(Run):
     """`step`, `restart` and `potential` as those of `Run`."""
 
-    def trains(
-        self, frames: NDArray[Any], steps: int | None, names: Sequence[str]
-    ) -> dict[str, NDArray[Any]]:
+    def trains(self, frames: NDArray[Any], steps: int | None, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """All time steps of frames (frames, n, n_in), from rest; of one frame that is held, with `steps`.
 
         By layer, uint8 spikes (steps, n, units); by "layer.mem", potentials.
