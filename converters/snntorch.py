@@ -30,7 +30,8 @@ from torch import nn
 
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.converters.spiking_chain import chain_of
-from lava_meta.converters.spiking_check import SpikingParity, check, observe
+from lava_meta.converters.spiking_check import check, observe
+from lava_meta.converters.spiking_parity import SpikingParity
 from lava_meta.converters.spiking_reading import SpikingRead, read_spiking
 from lava_meta.errors import ConversionError
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.converters.lava import check_lanes
-from lava_meta.errors import ConversionError, require_lava
+from lava_meta.converters.spiking_parity import SpikingParity
+from lava_meta.errors import ConversionError, FormatError, require_lava
 from lava_meta.graph.spiking import (
     DYNAMICS,
     SpikingGraph,
@@ -19,7 +22,9 @@ from lava_meta.graph.spiking import (
     classes_by_rate,
     pooled,
 )
+from lava_meta.graph.spiking_file import load_spiking, save_spiking
 from lava_meta.graph.spiking_graph import SteppedGraph, check_fixed
+from lava_meta.io.files import reading
 from lava_meta.loihi.stock.spiking import plan_spiking
 
 if TYPE_CHECKING:
@@ -53,7 +58,7 @@ class SpikingNetwork:
         self,
         graph: SpikingGraph | SteppedGraph,
         *,
-        parity: Any = None,
+        parity: SpikingParity | None = None,
         form: str = "floating_pt",
         timeout: float = 60.0,
         readout: str = "rate",
@@ -185,6 +190,24 @@ class SpikingNetwork:
             given = frames if steps is None else frames[:1]
             batches = list(stream_stepped(self.graph, given, steps, lanes, names, self._form, self._timeout))
         return {name: np.concatenate([batch[name] for batch in batches], axis=1) for name in names}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network, its parity and how it is read to one safetensors file, atomically."""
+        notes: dict[str, Any] = {"readout": self.readout}
+        if self.parity is not None:
+            notes["parity"] = asdict(self.parity)
+        save_spiking(path, self.graph, notes)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, form: str = "floating_pt") -> SpikingNetwork:
+        """The network that `save` wrote. Raises `FormatError` if the file is not one, or not as it was written."""
+        graph, notes = load_spiking(path)
+        with reading(path):
+            readout = notes.get("readout", "rate")
+            if readout not in {**READOUTS, **POTENTIALS}:
+                raise FormatError(f"its readout is {readout!r}")
+            parity = SpikingParity(**notes["parity"]) if "parity" in notes else None
+        return cls(graph, parity=parity, form=form, readout=readout)
 
     def report(self, target: str, images: Any, steps: int | None = None, **options: Any) -> Report:
         """What the network's stock form costs on a chip ("loihi2"), counted on `images`; needs no Lava.

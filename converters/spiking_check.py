@@ -8,7 +8,7 @@ and spikes but for potentials that lie this near to their threshold (ties).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from lava_meta.converters.spiking_modules import Cell, cells_of
+from lava_meta.converters.spiking_parity import SpikingParity
 from lava_meta.converters.spiking_reading import SpikingRead
 from lava_meta.errors import ConversionError
 from lava_meta.graph.spiking import SpikingGraph, classes_by_rate
@@ -23,28 +24,6 @@ from lava_meta.graph.spiking_graph import SteppedGraph
 from lava_meta.graph.spiking_neurons import Neurons
 
 _ROUNDING = 2.0**-18  # of potentials, in the largest of their layer's numbers
-
-
-@dataclass(frozen=True)
-class SpikingParity:
-    """What the check on images saw: spikes that differ from the model's, and how near quantised forms come."""
-
-    images: int  # images checked
-    steps: int  # time steps each was held
-    seed: int | None  # of random images; None for images that were given
-    compared: int  # spikes and silences compared
-    mismatches: dict[str, int]  # floating point against the model, by layer: all 0 for an exact conversion
-    spikes: dict[str, float]  # share of floating point's spikes and silences that equal the model's, by layer
-    rates: dict[str, float]  # the mean difference of a neuron's firing rate, by layer
-    classes: float  # share of classes (by rate) that are equal
-    fixed_spikes: dict[str, float]  # share of fixed point's spikes and silences that equal the model's, by layer
-    fixed_classes: float | None  # share of its classes that do; None if fixed point does not take the weights
-    ties: dict[str, int] = field(default_factory=dict)  # differing spikes of single steps, all within rounding
-
-    @property
-    def exact(self) -> bool:
-        """Whether floating point agrees spike for spike."""
-        return not any(self.mismatches.values())
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from snntorch import functional, spikegen
 from torch import nn
 
 import lava_meta
+from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.snntorch import agreement
 from lava_meta.converters.spiking_check import observe
 from lava_meta.converters.spiking_reading import read_spiking
-from lava_meta.errors import ConversionError
+from lava_meta.errors import ConversionError, FormatError
 
 MNIST = {"mean": 0, "std": 1}  # ToTensor alone
 # By name: the model, what converting it needs, what its forward is, and its layers.
@@ -260,3 +261,45 @@ def test_statistics_and_times_that_do_not_fit_are_refused():
         lava_meta.from_snntorch(
             nn.Sequential(nn.Linear(4, 3), snn.RSynaptic(0.9, 0.8, linear_features=3, reset_delay=False)).eval()
         )
+
+
+@pytest.mark.parametrize("name", ["dense", "convolutional", "readout"])
+def test_files_hold_the_network_its_parity_and_its_readout(name, tmp_path):
+    model, options = made(name)
+    net = lava_meta.from_snntorch(model, bits=8, **options)
+    net.save(tmp_path / "net.safetensors")
+    again = lava_meta.load(tmp_path / "net.safetensors")
+    assert (again.parity, again.readout, repr(again)) == (net.parity, net.readout, repr(net))
+    x = np.random.default_rng(6).integers(0, 256, (9, 64))
+    for form in ("floating_pt", "fixed_pt"):
+        wanted, found = (each.graph.traces(x, 5, form, potentials=each.graph.neurons) for each in (net, again))
+        assert all(np.array_equal(found[i][key], wanted[i][key]) for i in (0, 1) for key in wanted[i])
+    again.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "net.safetensors").read_bytes()
+    with pytest.raises(FormatError, match="a converted network of spiking neurons; expected a converted network"):
+        LavaNetwork.load(tmp_path / "net.safetensors")
+
+
+def test_every_neuron_and_recurrence_is_kept_in_a_file(tmp_path):
+    rng = np.random.default_rng(7)
+    for kind in models.KINDS:
+        for _ in range(3):
+            model, shape = models.random_network(rng, kind)
+            net = lava_meta.from_snntorch(model, input_shape=shape)
+            net.save(tmp_path / "net.safetensors")
+            again = lava_meta.load(tmp_path / "net.safetensors")
+            x = rng.integers(0, 2, (4, int(np.prod(shape))))
+            wanted, found = net.graph.spikes(x, 8), again.graph.spikes(x, 8)
+            assert list(found) == list(wanted)
+            assert all(np.array_equal(found[layer], wanted[layer]) for layer in wanted)
+
+
+def test_damaged_files_are_refused(tmp_path):
+    model, options = made("dense")
+    net = lava_meta.from_snntorch(model, **options)
+    net.save(tmp_path / "net.safetensors")
+    content = bytearray((tmp_path / "net.safetensors").read_bytes())
+    content[-7] ^= 1
+    (tmp_path / "net.safetensors").write_bytes(content)
+    with pytest.raises(FormatError, match="net.safetensors"):
+        lava_meta.load(tmp_path / "net.safetensors")
