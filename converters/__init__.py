@@ -135,7 +135,8 @@ def load(path: str | os.PathLike[str]) -> LavaNetwork | SpikingNetwork | Learner
 
     Returns:
         A `LavaNetwork` (written by its `save`), with `parity` and `learned`; a `SpikingNetwork` or a `Learner` (by
-        theirs); or a trained model in eval mode, a torch module (model.safetensors of `lava-meta train`), which `convert` takes.
+        theirs); or a trained model in eval mode, a torch module (model.safetensors of `lava-meta train`), which
+        `convert` takes.
 
     Raises:
         FormatError: for any other file, with what it is and which call takes it, and for one that was altered.

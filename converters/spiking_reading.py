@@ -16,6 +16,7 @@ What the time axis is, the run says:
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -180,6 +181,7 @@ class _Calls:
     given: list[tuple[int, ...]] = field(default_factory=list)  # shapes of the currents
     latest: tuple[Any, ...] = ()
     rested: bool = False  # set to rest since the last call
+    begins: bool = False  # set to rest, or given states of rest, within the forward
 
 
 class _Seen:
@@ -190,7 +192,7 @@ class _Seen:
     ) -> None:
         self.cells, self.feed, self.shape, self.time = cells, feed, shape, time
         self.names: dict[str, str] = {}
-        self._model = model
+        self._model, self._stateful = model, given > 0
         self._calls = [_Calls(cell, i) for i, cell in enumerate(cells)]
         image = example(feed, shape, signs=False)
         counts = (1,) if time in ("step", "held") else _FRAMES
@@ -227,7 +229,7 @@ class _Seen:
 
         def begun(x: Tensor) -> Any:
             for calls in self._calls:
-                calls.given, calls.latest, calls.rested = [], (), False
+                calls.given, calls.latest, calls.rested, calls.begins = [], (), False, False
             return forward(x, *(torch.zeros(0) for _ in range(given)))
 
         model.__dict__["forward"] = begun
@@ -244,6 +246,7 @@ class _Seen:
         def forward(current: Tensor, *given: Any, **named: Any) -> Any:
             given = (*given, *(named[name] for name in states[len(given) :] if name in named))
             self._check_states(calls, given)
+            calls.begins |= calls.rested or any(state is not None for state in given)
             made = torch.ops.lava_meta.neurons(current, calls.index, len(states))
             calls.given.append(tuple(current.shape))
             own = made[1:] if states[0] != "spk" else [made[0], *made[2:]]
@@ -281,6 +284,8 @@ class _Seen:
                         f"{cell.label} begins with a {cell.states[place]} that is not 0; networks begin at rest"
                     )
             elif not any(state.data_ptr() == latest.data_ptr() for latest in calls.latest[place : place + 1]):
+                if step == 1 and state.numel() == 0:
+                    raise ConversionError(f"{cell.label} is called twice a step: give each place neurons of its own")
                 raise ConversionError(
                     f"{cell.label} takes another {cell.states[place]} in step {step + 1} than it gave in step {step}: "
                     "hand its states on as they are"
@@ -295,6 +300,7 @@ class _Seen:
         self._moving: dict[int, Tensor] = {}  # parts of the frames, by the numbers of their elements
         self.potentials: dict[int, int] = {}  # of cells, by the number of the value
         self._known: dict[Any, int] = {}
+        self._contents: dict[int, Any] = {}
         self.arguments: dict[int, list[Ref]] = {i: [] for i in range(len(self.cells))}
         self.order: list[int] = []
         self.first_frames: dict[int, Tensor] = {}
@@ -320,8 +326,8 @@ class _Seen:
         for label, count in counts.items():
             if count != self.steps:
                 raise _NotThisTime(f"{label} is called {count} times in a run, other neurons {self.steps} times")
-        if self.time == "held" and self.steps == 1:
-            self.time = "step"
+        if self.time == "held" and self.steps == 1 and (self._stateful or not any(c.begins for c in self._calls)):
+            self.time = "step"  # else each call begins at rest: one step is all of it
         if self.time in ("first", "second") and self.steps == 1:
             raise _NotThisTime("its neurons are called once for all frames")
         for calls in self._calls:
@@ -393,11 +399,12 @@ class _Seen:
     def _key(self, leaf: Any) -> Any:
         if isinstance(leaf, Ref):
             return ("value", self._keys[leaf.number], leaf.shape)
-        if isinstance(leaf, Tensor):
-            return (
-                ("constant", id(leaf)) if leaf.numel() > 16 else ("constant", *leaf.shape, *leaf.reshape(-1).tolist())
-            )
-        return repr(leaf)
+        if not isinstance(leaf, Tensor):
+            return repr(leaf)
+        if id(leaf) not in self._contents:  # which the recording keeps, so that no other has its number
+            content = hashlib.blake2b(np.ascontiguousarray(leaf.numpy()).tobytes(), digest_size=16).digest()
+            self._contents[id(leaf)] = ("constant", str(leaf.dtype), *leaf.shape, content)
+        return self._contents[id(leaf)]
 
     def _interned(self, key: Any) -> int:
         return self._known.setdefault(key, len(self._known))

@@ -54,6 +54,6 @@ def _chain_parts(graph: SpikingGraph) -> tuple[dict[str, Any], dict[str, NDArray
 def _chain_from(header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> SpikingGraph:
     layers = []
     for i, plain in enumerate(header["layers"]):
-        arrays = {field: tensors[f"{i}.{field}"] for field in _ARRAYS}
-        layers.append(LIFLayer(**arrays, **{field: plain[field] for field in _PLAIN}))
+        fields: dict[str, Any] = {field: tensors[f"{i}.{field}"] for field in _ARRAYS}
+        layers.append(LIFLayer(**fields, **{field: plain[field] for field in _PLAIN}))
     return SpikingGraph(tuple(layers), header["max_level"], header["offset"], tuple(header["input_shape"]))

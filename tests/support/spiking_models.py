@@ -124,6 +124,36 @@ class Convolutional(nn.Module):
         return torch.stack(spikes), torch.stack(potentials)
 
 
+class _Sign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.where(x >= 0, 1.0, -1.0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
+class Binarized(Dense):
+    """Real weights of which every forward takes the signs, and a batch norm behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm1d(40)
+        with torch.no_grad():
+            self.bn.running_mean.uniform_(-1, 1)
+            self.bn.running_var.uniform_(5, 40)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        spikes = []
+        for _ in range(STEPS):
+            spk1, mem1 = self.lif1(self.bn(F.linear(x, _Sign.apply(self.fc1.weight))), mem1)
+            spk2, mem2 = self.lif2(F.linear(spk1, _Sign.apply(self.fc2.weight)), mem2)
+            spikes.append(spk2)
+        return torch.stack(spikes)
+
+
 def sequential() -> nn.Module:
     """States kept inside, one time step."""
     return nn.Sequential(
