@@ -218,7 +218,7 @@ class Run:
                 state.restart(self._lanes)
         if len(frame) != self._lanes:
             raise ValueError(f"a frame of {len(frame)} inputs behind frames of {self._lanes}")
-        values = {INPUT: frame.reshape(-1, *self.graph.input_shape).astype(np.int64)}
+        values: dict[str, NDArray[Any]] = {INPUT: frame.reshape(-1, *self.graph.input_shape)}
         values |= self._timeless
         out = {}
         for name, node in self.graph.nodes.items():
@@ -226,15 +226,23 @@ class Run:
                 continue
             sources = [values[source] for source in node.sources]
             if isinstance(node, Neurons):
-                spikes = self._states[name].step(sources[0])
+                spikes = self._fired(name, sources[0])
                 out[name] = spikes.reshape(self._lanes, -1)
                 sent = spikes if forced is None else forced.get(name, spikes)
-                values[name] = sent.astype(np.int64).reshape(spikes.shape)
+                values[name] = sent.reshape(spikes.shape)
             else:
-                values[name] = node(sources)
+                values[name] = self._computed(name, sources)
         if held and not self._timeless:
             self._timeless = {name: values[name] for name in self.graph.timeless}
         return out
+
+    def _fired(self, name: str, sums: NDArray[Any]) -> NDArray[Any]:
+        """Spikes (n, *shape) of a layer in this step."""
+        return self._states[name].step(sums.astype(np.int64, copy=False))
+
+    def _computed(self, name: str, sources: list[NDArray[Any]]) -> NDArray[Any]:
+        """The integers of a node, from those or the spikes of its sources."""
+        return self.graph.nodes[name]([source.astype(np.int64, copy=False) for source in sources])
 
     def potential(self, name: str) -> NDArray[Any]:
         """The potentials of a layer after the last step, (n, units): float32, or integers in fixed point."""
