@@ -15,8 +15,8 @@
 
 The model is read by running it once (`lava_meta.converters.spiking_reading`). Its sums are integers, exact in every
 order; what snnTorch then does to them in float32, neuron by neuron, `lava_meta.graph.spiking_neurons` does in the same
-order. Chains of binary layers and `Leaky` become a `SpikingGraph`, which has stock and NIR forms; anything else becomes a
-`SteppedGraph`.
+order. Chains of binary layers and `Leaky` become a `SpikingGraph`, which has stock and NIR forms; anything else becomes
+a `SteppedGraph`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from torch import nn
 
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.converters.spiking_chain import chain_of
-from lava_meta.converters.spiking_check import SpikingParity, check, observe
+from lava_meta.converters.spiking_check import check, observe
+from lava_meta.converters.spiking_parity import SpikingParity
 from lava_meta.converters.spiking_reading import SpikingRead, read_spiking
 from lava_meta.errors import ConversionError
 

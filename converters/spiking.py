@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.converters.lava import check_lanes
-from lava_meta.errors import require_lava
+from lava_meta.converters.spiking_parity import SpikingParity
+from lava_meta.errors import ConversionError, FormatError, require_lava
 from lava_meta.graph.spiking import (
     DYNAMICS,
     SpikingGraph,
@@ -19,7 +22,9 @@ from lava_meta.graph.spiking import (
     classes_by_rate,
     pooled,
 )
+from lava_meta.graph.spiking_file import load_spiking, save_spiking
 from lava_meta.graph.spiking_graph import SteppedGraph, check_fixed
+from lava_meta.io.files import reading
 from lava_meta.loihi.stock.spiking import plan_spiking
 
 if TYPE_CHECKING:
@@ -53,7 +58,7 @@ class SpikingNetwork:
         self,
         graph: SpikingGraph | SteppedGraph,
         *,
-        parity: Any = None,
+        parity: SpikingParity | None = None,
         form: str = "floating_pt",
         timeout: float = 60.0,
         readout: str = "rate",
@@ -163,8 +168,8 @@ class SpikingNetwork:
     def _frames(self, images: Any, steps: int | None, *, time_first: bool | None) -> NDArray[Any]:
         if steps is None and time_first is None:
             raise ValueError(
-                f"inputs have shape {np.shape(images)}: pass steps= to hold images (n, ...), or time_first=True for "
-                "frames (steps, n, ...), time_first=False for (n, steps, ...)"
+                f"inputs have shape {tuple(np.shape(images))}: pass steps= to hold images (n, ...), or time_first=True "
+                "for frames (steps, n, ...), time_first=False for (n, steps, ...)"
             )
         return self.graph.frames(images, steps, time_first=time_first is not False)
 
@@ -173,7 +178,7 @@ class SpikingNetwork:
     ) -> dict[str, NDArray[Any]]:
         frames = self._frames(images, steps, time_first=time_first)
         lanes = check_lanes(lanes)
-        if self._form == "stock":
+        if self._form == "stock" and isinstance(self.graph, SpikingGraph):
             plan_spiking(self.graph, len(frames))
             lanes = 1
         require_lava("Running a SpikingNetwork")
@@ -186,6 +191,24 @@ class SpikingNetwork:
             batches = list(stream_stepped(self.graph, given, steps, lanes, names, self._form, self._timeout))
         return {name: np.concatenate([batch[name] for batch in batches], axis=1) for name in names}
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network, its parity and how it is read to one safetensors file, atomically."""
+        notes: dict[str, Any] = {"readout": self.readout}
+        if self.parity is not None:
+            notes["parity"] = asdict(self.parity)
+        save_spiking(path, self.graph, notes)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, form: str = "floating_pt") -> SpikingNetwork:
+        """The network that `save` wrote. Raises `FormatError` if the file is not one, or not as it was written."""
+        graph, notes = load_spiking(path)
+        with reading(path):
+            readout = notes.get("readout", "rate")
+            if readout not in {**READOUTS, **POTENTIALS}:
+                raise FormatError(f"its readout is {readout!r}")
+            parity = SpikingParity(**notes["parity"]) if "parity" in notes else None
+        return cls(graph, parity=parity, form=form, readout=readout)
+
     def report(self, target: str, images: Any, steps: int | None = None, **options: Any) -> Report:
         """What the network's stock form costs on a chip ("loihi2"), counted on `images`; needs no Lava.
 
@@ -193,6 +216,10 @@ class SpikingNetwork:
         """
         from lava_meta.loihi.cost.spiking import spiking_report
 
+        if isinstance(self.graph, SteppedGraph):
+            raise ConversionError(
+                "reports are of networks with a stock form: chains of binary layers and Leaky neurons"
+            )
         return spiking_report(self.graph, images, target, steps=steps, **options)
 
     def __repr__(self) -> str:

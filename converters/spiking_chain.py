@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_meta.errors import ConversionError
 from lava_meta.graph.nodes import BinaryWeight, Gather, Linear
@@ -27,7 +30,13 @@ def chain_of(graph: SteppedGraph) -> SpikingGraph | None:
             weight = node.weight
         elif isinstance(node, Neurons) and weight is not None:
             gain = float(node.gain.reshape(-1)[0])
-            if node.model != "leaky" or (node.gain != gain).any() or gain <= 0 or graph.min_level or graph.placed[name].high > 1:
+            if (
+                node.model != "leaky"
+                or (node.gain != gain).any()
+                or gain <= 0
+                or graph.min_level
+                or graph.placed[name].high > 1
+            ):
                 return None
             rows = weight.values.sum(axis=1)
             taken = _offset(np.broadcast_to(node.constant.reshape(-1), rows.shape), gain, rows)
@@ -38,7 +47,15 @@ def chain_of(graph: SteppedGraph) -> SpikingGraph | None:
                 key: np.broadcast_to(value.reshape(-1), rows.shape).copy() for key, value in node.constants.items()
             }
             layers.append(
-                LIFLayer(weight.bits, weight.fan_in, constants["beta"], constants["threshold"], gain, node.reset, node.reset_delay)
+                LIFLayer(
+                    weight.bits,
+                    weight.fan_in,
+                    constants["beta"],
+                    constants["threshold"],
+                    gain,
+                    node.reset,
+                    node.reset_delay,
+                )
             )
             weight = None
         else:
@@ -52,7 +69,7 @@ def chain_of(graph: SteppedGraph) -> SpikingGraph | None:
         raise ConversionError(str(error)) from error
 
 
-def _offset(constant: np.ndarray, gain: float, rows: np.ndarray) -> int | None:
+def _offset(constant: NDArray[Any], gain: float, rows: NDArray[Any]) -> int | None:
     """The whole number that, taken from every input, gives these constants; None if none does."""
     if not constant.any():
         return 0

@@ -8,7 +8,7 @@ and spikes but for potentials that lie this near to their threshold (ties).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from lava_meta.converters.spiking_modules import Cell, cells_of
+from lava_meta.converters.spiking_parity import SpikingParity
 from lava_meta.converters.spiking_reading import SpikingRead
 from lava_meta.errors import ConversionError
 from lava_meta.graph.spiking import SpikingGraph, classes_by_rate
@@ -23,28 +24,6 @@ from lava_meta.graph.spiking_graph import SteppedGraph
 from lava_meta.graph.spiking_neurons import Neurons
 
 _ROUNDING = 2.0**-18  # of potentials, in the largest of their layer's numbers
-
-
-@dataclass(frozen=True)
-class SpikingParity:
-    """What the check on images saw: spikes that differ from the model's, and how near quantised forms come."""
-
-    images: int  # images checked
-    steps: int  # time steps each was held
-    seed: int | None  # of random images; None for images that were given
-    compared: int  # spikes and silences compared
-    mismatches: dict[str, int]  # floating point against the model, by layer: all 0 for an exact conversion
-    spikes: dict[str, float]  # share of floating point's spikes and silences that equal the model's, by layer
-    rates: dict[str, float]  # the mean difference of a neuron's firing rate, by layer
-    classes: float  # share of classes (by rate) that are equal
-    fixed_spikes: dict[str, float]  # share of fixed point's spikes and silences that equal the model's, by layer
-    fixed_classes: float | None  # share of its classes that do; None if fixed point does not take the weights
-    ties: dict[str, int] = field(default_factory=dict)  # differing spikes of single steps, all within rounding
-
-    @property
-    def exact(self) -> bool:
-        """Whether floating point agrees spike for spike."""
-        return not any(self.mismatches.values())
 
 
 @dataclass(frozen=True)
@@ -61,7 +40,7 @@ def observe(read: SpikingRead, frames: NDArray[Any]) -> Observed:
     modules = dict(model.named_modules())
     cells = {cell.name: cell for cell in cells_of(model)}
     seen: dict[str, list[tuple[Any, dict[str, Any]]]] = {name: [] for name in cells}
-    before = {name: dict(vars(modules.get(name, model))) for name in cells}
+    before = [(module.__dict__, dict(module.__dict__)) for module in (modules.get(name, model) for name in cells)]
     kept: dict[str, tuple[Any, ...]] = {}
 
     def replaced(cell: Cell) -> Any:
@@ -83,16 +62,16 @@ def observe(read: SpikingRead, frames: NDArray[Any]) -> Observed:
         for cell in cells.values():
             for name in cell.states:
                 setattr(cell.module, name, torch.zeros(0))
-            vars(cell.module)["forward"] = replaced(cell)
+            cell.module.__dict__["forward"] = replaced(cell)
         with torch.no_grad():
             _run(read, frames)
     finally:
-        for name, attributes in before.items():
-            vars(modules.get(name, model)).clear()
-            vars(modules.get(name, model)).update(attributes)
+        for attributes, values in before:
+            attributes.clear()
+            attributes.update(values)
     spikes, states = {}, {}
-    for name, calls in seen.items():
-        layer = read.names[name]
+    for name, layer in read.names.items():
+        calls = seen[name]
         n = frames.shape[1]
         spikes[layer] = np.stack([(fired > 0).numpy().reshape(n, -1).astype(np.uint8) for fired, _ in calls])
         states[layer] = [{key: value.numpy() for key, value in after.items()} for _, after in calls]

@@ -16,6 +16,7 @@ What the time axis is, the run says:
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -139,7 +140,9 @@ _IN_WORDS = {
 
 def _check_types(model: nn.Module, cells: list[Cell]) -> None:
     """Raises `ConversionError` for weights in which snnTorch does not compute."""
-    constants = {id(value) for cell in cells for value in (*cell.module._parameters.values(), *cell.module._buffers.values())}
+    constants = {
+        id(value) for cell in cells for value in (*cell.module._parameters.values(), *cell.module._buffers.values())
+    }
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if not value.is_floating_point() or id(value) in constants:
             continue
@@ -156,7 +159,7 @@ def _chained(model: nn.Module) -> None:
         if isinstance(sequence, nn.Sequential):
             for module in sequence.children():
                 if type(module) in KINDS:
-                    vars(module).update(init_hidden=True, output=False)
+                    module.__dict__.update(init_hidden=True, output=False)
 
 
 def _states_given(model: nn.Module) -> int:
@@ -178,6 +181,7 @@ class _Calls:
     given: list[tuple[int, ...]] = field(default_factory=list)  # shapes of the currents
     latest: tuple[Any, ...] = ()
     rested: bool = False  # set to rest since the last call
+    begins: bool = False  # set to rest, or given states of rest, within the forward
 
 
 class _Seen:
@@ -188,7 +192,7 @@ class _Seen:
     ) -> None:
         self.cells, self.feed, self.shape, self.time = cells, feed, shape, time
         self.names: dict[str, str] = {}
-        self._model = model
+        self._model, self._stateful = model, given > 0
         self._calls = [_Calls(cell, i) for i, cell in enumerate(cells)]
         image = example(feed, shape, signs=False)
         counts = (1,) if time in ("step", "held") else _FRAMES
@@ -215,38 +219,34 @@ class _Seen:
         self._number()
 
     def _record(self, x: Tensor, given: int) -> Recording:
-        model, originals = self._model, {}
-        forward = model.forward
+        model = self._model
         cells = dict(model.named_modules())
+        modules = {calls.index: cells.get(calls.cell.name, model) for calls in self._calls}
+        before = [(module.__dict__, dict(module.__dict__)) for module in (model, *modules.values())]
         for calls in self._calls:
-            module = cells[calls.cell.name if calls.cell.name != "model" or "model" in cells else ""]
-            originals[module] = dict(vars(module))
-            self._intercept(module, calls)
-        inner: Any = model.forward
+            self._intercept(modules[calls.index], calls)
+        forward = model.forward
 
         def begun(x: Tensor) -> Any:
             for calls in self._calls:
-                calls.given, calls.latest, calls.rested = [], (), False
-            return inner(x, *(torch.zeros(0) for _ in range(given)))
+                calls.given, calls.latest, calls.rested, calls.begins = [], (), False, False
+            return forward(x, *(torch.zeros(0) for _ in range(given)))
 
-        vars(model)["forward"] = begun
+        model.__dict__["forward"] = begun
         try:
             return record(model, x)
         finally:
-            for module, attributes in originals.items():
-                vars(module).clear()
-                vars(module).update(attributes)
-            if model not in originals:
-                vars(model).pop("forward", None)
-                if model.forward != forward:
-                    vars(model)["forward"] = forward
+            for attributes, values in before:
+                attributes.clear()
+                attributes.update(values)
 
     def _intercept(self, module: Any, calls: _Calls) -> None:
-        cell, states = calls.cell, calls.cell.states
+        states = calls.cell.states
 
         def forward(current: Tensor, *given: Any, **named: Any) -> Any:
             given = (*given, *(named[name] for name in states[len(given) :] if name in named))
             self._check_states(calls, given)
+            calls.begins |= calls.rested or any(state is not None for state in given)
             made = torch.ops.lava_meta.neurons(current, calls.index, len(states))
             calls.given.append(tuple(current.shape))
             own = made[1:] if states[0] != "spk" else [made[0], *made[2:]]
@@ -262,8 +262,8 @@ class _Seen:
             zeros = tuple(torch.zeros(0) for _ in states)
             return zeros[0] if len(zeros) == 1 else zeros
 
-        vars(module)["forward"] = forward
-        vars(module)["reset_mem"] = reset_mem
+        module.__dict__["forward"] = forward
+        module.__dict__["reset_mem"] = reset_mem
 
     @staticmethod
     def _check_states(calls: _Calls, given: Sequence[Any]) -> None:
@@ -284,6 +284,8 @@ class _Seen:
                         f"{cell.label} begins with a {cell.states[place]} that is not 0; networks begin at rest"
                     )
             elif not any(state.data_ptr() == latest.data_ptr() for latest in calls.latest[place : place + 1]):
+                if step == 1 and state.numel() == 0:
+                    raise ConversionError(f"{cell.label} is called twice a step: give each place neurons of its own")
                 raise ConversionError(
                     f"{cell.label} takes another {cell.states[place]} in step {step + 1} than it gave in step {step}: "
                     "hand its states on as they are"
@@ -298,6 +300,7 @@ class _Seen:
         self._moving: dict[int, Tensor] = {}  # parts of the frames, by the numbers of their elements
         self.potentials: dict[int, int] = {}  # of cells, by the number of the value
         self._known: dict[Any, int] = {}
+        self._contents: dict[int, Any] = {}
         self.arguments: dict[int, list[Ref]] = {i: [] for i in range(len(self.cells))}
         self.order: list[int] = []
         self.first_frames: dict[int, Tensor] = {}
@@ -305,7 +308,9 @@ class _Seen:
             size = IMAGES * int(np.prod(self.shape))
             numbers = torch.arange(self.frames * size, dtype=torch.float64) + 1
             numbers = numbers.reshape(self.frames, IMAGES, *self.shape)
-            self._moving[self.recording.input.number] = numbers if self.time == "first" else numbers.transpose(0, 1).contiguous()
+            self._moving[self.recording.input.number] = (
+                numbers if self.time == "first" else numbers.transpose(0, 1).contiguous()
+            )
         for step in self.recording.steps:
             if step.name == _NEURONS:
                 self._call(step)
@@ -313,15 +318,16 @@ class _Seen:
                 self._move(step)
             else:
                 self._compute(step)
-        counts = {self.cells[i].label: len(found) for i, found in self.arguments.items()}
         if not self.order:
             raise _NotThisTime("its neurons are not called")
+        self.arguments = {i: self.arguments[i] for i in self.order}
+        counts = {self.cells[i].label: len(found) for i, found in self.arguments.items()}
         self.steps = max(counts.values())
         for label, count in counts.items():
             if count != self.steps:
                 raise _NotThisTime(f"{label} is called {count} times in a run, other neurons {self.steps} times")
-        if self.time == "held" and self.steps == 1:
-            self.time = "step"
+        if self.time == "held" and self.steps == 1 and (self._stateful or not any(c.begins for c in self._calls)):
+            self.time = "step"  # else each call begins at rest: one step is all of it
         if self.time in ("first", "second") and self.steps == 1:
             raise _NotThisTime("its neurons are called once for all frames")
         for calls in self._calls:
@@ -393,9 +399,12 @@ class _Seen:
     def _key(self, leaf: Any) -> Any:
         if isinstance(leaf, Ref):
             return ("value", self._keys[leaf.number], leaf.shape)
-        if isinstance(leaf, Tensor):
-            return ("constant", id(leaf)) if leaf.numel() > 16 else ("constant", *leaf.shape, *leaf.reshape(-1).tolist())
-        return repr(leaf)
+        if not isinstance(leaf, Tensor):
+            return repr(leaf)
+        if id(leaf) not in self._contents:  # which the recording keeps, so that no other has its number
+            content = hashlib.blake2b(np.ascontiguousarray(leaf.numpy()).tobytes(), digest_size=16).digest()
+            self._contents[id(leaf)] = ("constant", str(leaf.dtype), *leaf.shape, content)
+        return self._contents[id(leaf)]
 
     def _interned(self, key: Any) -> int:
         return self._known.setdefault(key, len(self._known))
@@ -411,7 +420,7 @@ class _Seen:
         error: Exception | None = None
         for fraction in FRACTIONS:
             try:
-                return _Steps(self, ends, by_potential, fraction, bits).run()
+                return _Steps(self, ends, fraction, bits, by_potential=by_potential).run()
             except TooFine as fine:
                 error = fine
         raise ConversionError(f"{error}: with {FRACTIONS[-1]} binary digits too; scale the values down")
@@ -457,7 +466,7 @@ def _gathers(step: Step) -> bool:
 class _Steps(Lowering):
     """Lowers the first time step of a run."""
 
-    def __init__(self, seen: _Seen, ends: list[Ref], by_potential: bool, fraction: int, bits: int | None) -> None:
+    def __init__(self, seen: _Seen, ends: list[Ref], fraction: int, bits: int | None, *, by_potential: bool) -> None:
         domain = {
             "max_level": seen.feed.max_level,
             "min_level": seen.feed.min_level,
@@ -580,7 +589,7 @@ class _Steps(Lowering):
             return made
         size = np.abs(weights).max(axis=1, keepdims=True)
         unit = np.where(size > 0, size, 1.0) / most
-        return Decomposed(np.rint(weights / unit).astype(np.int64), unit, 0.5, False)
+        return Decomposed(np.rint(weights / unit).astype(np.int64), unit, 0.5, close=False)
 
 
 def _ranked(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ def decompose(weight: NDArray[Any], largest: int, most: int) -> Decomposed:
     # The last binary digit of every weight, and the bits that a row then takes.
     mantissa, exponent = np.frexp(weight)
     digits = (mantissa * 2.0**53).astype(np.int64)
-    trailing = np.where(digits == 0, 0, np.log2((digits & -digits).astype(np.float64)).astype(np.int64))
+    trailing = np.log2(np.maximum(digits & -digits, 1).astype(np.float64)).astype(np.int64)
     last = np.where(digits == 0, 2000, exponent - 53 + trailing).min(axis=1, keepdims=True)
     total = np.abs(weight).sum(axis=1, keepdims=True) * max(1, largest)
     fits = np.where(total > 0, np.ceil(np.log2(np.maximum(total, 1e-300))) - np.log2(float(most)) + 1, -1000)

@@ -68,7 +68,7 @@ def stream_stepped(
     form: str,
     timeout: float,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Run `graph` in Lava on `frames` (frames, n, n_in), or one that is held for `steps`; yield `lanes` inputs at a time.
+    """Run `graph` in Lava on `frames` (frames, n, n_in), or on one held for `steps`; yield `lanes` inputs at once.
 
     `names` are layers, for their spikes uint8 (steps, count, units), or "layer.mem", for their potentials, float32.
     Lava's process starts with the first batch and ends with the iterator. Raises `RunError`, `RunTimeout`.
@@ -77,7 +77,9 @@ def stream_stepped(
     length = count if steps is None else steps
     units = {name: graph.placed[name.removesuffix(".mem")].n_out for name in names}
     outputs = lanes * length * sum(units.values()) * 5
-    require_memory(4 * (lanes * count * n_in + outputs), f"{lanes} inputs of {length} steps at once", "take fewer lanes")
+    require_memory(
+        4 * (lanes * count * n_in + outputs), f"{lanes} inputs of {length} steps at once", "take fewer lanes"
+    )
     inlet = Ring((lanes, count, n_in), frames.dtype)
     outlets = {
         name: Ring((lanes, length, units[name]), np.float32 if name.endswith(".mem") else np.uint8) for name in names

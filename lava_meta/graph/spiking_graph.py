@@ -9,7 +9,6 @@ Nodes that depend on the input alone are computed once for an image that is held
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,15 +20,11 @@ from numpy.typing import NDArray
 from lava_meta.errors import ConversionError, FormatError
 from lava_meta.graph.acyclic import INPUT, READOUT, Placed, node_entry, node_from, place
 from lava_meta.graph.inputs import Domain
-from lava_meta.graph.network_file import name_of, read_network
 from lava_meta.graph.nodes import Conv, Linear, Node, WideWeight
 from lava_meta.graph.spiking_inputs import frames_of
 from lava_meta.graph.spiking_neurons import DYNAMICS, MODELS, Neurons, Recurrent, State
 from lava_meta.html import Summarised
-from lava_meta.io.files import reading
-from lava_meta.io.sealed import GRAPH, sealed_bytes, write_sealed
 
-VERSION = 5  # of files; those of networks without time have 1 to 4
 _BATCH = 2**26  # integers of one batch of inputs
 
 
@@ -131,23 +126,7 @@ class SteppedGraph(Domain, Summarised):
 
         return joined(0, names), joined(1, wanted)
 
-    # Files.
-
-    def save(self, path: str | os.PathLike[str], notes: dict[str, Any] | None = None) -> None:
-        """Write the network to one safetensors file, whole or not at all; equal networks give equal bytes."""
-        header, tensors = self._parts()
-        write_sealed(path, header | ({"notes": notes} if notes else {}), tensors)
-
-    def to_bytes(self) -> bytes:
-        """The content of the file that `save` writes."""
-        return sealed_bytes(*self._parts())
-
-    @classmethod
-    def load(cls, source: str | os.PathLike[str] | bytes) -> SteppedGraph:
-        """Read a file written by `save`, or its content. Raises `FormatError`, `TooLargeError`."""
-        header, tensors, _ = read_network(source, range(VERSION, VERSION + 1))
-        with reading(name_of(source)):
-            return cls.from_parts(header, tensors)
+    # Files (`lava_meta.graph.spiking_file`).
 
     @classmethod
     def from_parts(cls, header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> SteppedGraph:
@@ -164,15 +143,15 @@ class SteppedGraph(Domain, Summarised):
             header["signs"],
         )
 
-    def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        entries, tensors = [], {}
+    def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """What `from_parts` takes."""
+        entries = []
+        tensors: dict[str, NDArray[Any]] = {}
         for name, node in self.nodes.items():
             entry, arrays = _entry(name, node)
             entries.append(entry)
             tensors |= {f"{name}.{field}": value for field, value in arrays.items()}
         header = {
-            "format": GRAPH,
-            "version": VERSION,
             "nodes": entries,
             "output": self.output,
             "max_level": self.max_level,
@@ -239,7 +218,7 @@ class Run:
                 state.restart(self._lanes)
         if len(frame) != self._lanes:
             raise ValueError(f"a frame of {len(frame)} inputs behind frames of {self._lanes}")
-        values = {INPUT: frame.reshape(-1, *self.graph.input_shape).astype(np.int64)}
+        values: dict[str, NDArray[Any]] = {INPUT: frame.reshape(-1, *self.graph.input_shape)}
         values |= self._timeless
         out = {}
         for name, node in self.graph.nodes.items():
@@ -247,15 +226,23 @@ class Run:
                 continue
             sources = [values[source] for source in node.sources]
             if isinstance(node, Neurons):
-                spikes = self._states[name].step(sources[0])
+                spikes = self._fired(name, sources[0])
                 out[name] = spikes.reshape(self._lanes, -1)
                 sent = spikes if forced is None else forced.get(name, spikes)
-                values[name] = sent.astype(np.int64).reshape(spikes.shape)
+                values[name] = sent.reshape(spikes.shape)
             else:
-                values[name] = node(sources)
+                values[name] = self._computed(name, sources)
         if held and not self._timeless:
             self._timeless = {name: values[name] for name in self.graph.timeless}
         return out
+
+    def _fired(self, name: str, sums: NDArray[Any]) -> NDArray[Any]:
+        """Spikes (n, *shape) of a layer in this step."""
+        return self._states[name].step(sums.astype(np.int64, copy=False))
+
+    def _computed(self, name: str, sources: list[NDArray[Any]]) -> NDArray[Any]:
+        """The integers of a node, from those or the spikes of its sources."""
+        return self.graph.nodes[name]([source.astype(np.int64, copy=False) for source in sources])
 
     def potential(self, name: str) -> NDArray[Any]:
         """The potentials of a layer after the last step, (n, units): float32, or integers in fixed point."""

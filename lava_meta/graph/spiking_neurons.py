@@ -195,13 +195,16 @@ class State:
 
     def _reset(self, base: NDArray[Any], fired: NDArray[Any]) -> NDArray[Any]:
         if self.node.reset == "subtract":
-            return base - fired * self.threshold
-        return base - fired * base if self.node.reset == "zero" else base
+            base = base - fired * self.threshold
+        elif self.node.reset == "zero":
+            base = base - fired * base
+        return base
 
     def _leaky(self, current: NDArray[Any], fired: NDArray[Any]) -> NDArray[Any]:
         v = self.states["mem"]
         if self.node.reset == "zero":
-            return self._times("beta", (1 - fired) * v) + current
+            left: NDArray[Any] = self._times("beta", (1 - fired) * v) + current
+            return left
         return self._reset(self._times("beta", v) + current, fired)
 
     def _rleaky(self, current: NDArray[Any], fired: NDArray[Any]) -> NDArray[Any]:
@@ -250,12 +253,15 @@ class FloatState(State):
         self.threshold = self._constants.get("threshold", np.zeros((), np.float32))
 
     def current(self, sums: NDArray[Any]) -> NDArray[Any]:
-        return (self.node.gain * sums + self.node.constant).astype(np.float32)
+        current: NDArray[Any] = (self.node.gain * sums + self.node.constant).astype(np.float32)
+        return current
 
     def _recurrent(self) -> NDArray[Any]:
         recurrent = self.node.recurrent
         assert recurrent is not None
-        return (recurrent.gain * recurrent.sums(self.spikes) + recurrent.constant).astype(np.float32)
+        sums = recurrent.sums(self.spikes)
+        current: NDArray[Any] = (recurrent.gain * sums + recurrent.constant).astype(np.float32)
+        return current
 
     def _times(self, constant: str, value: NDArray[Any]) -> NDArray[Any]:
         product: NDArray[Any] = self._constants[constant] * value
@@ -281,7 +287,7 @@ class FixedState(State):
         self._synapse = (np.sign(gain) * STEPS).astype(np.int64)
         self._constant = self._whole(node.constant * drive / unit)
         self.threshold = self._whole(c.get("threshold", np.zeros(())) / unit)
-        self._shares = {
+        self._shares: dict[str, NDArray[Any]] = {
             name: np.rint(c[name] * DECAY).astype(np.int64) for name in ("alpha", "beta", "keep", "tau") if name in c
         }
         if node.recurrent is not None:
@@ -295,17 +301,20 @@ class FixedState(State):
         return whole
 
     def current(self, sums: NDArray[Any]) -> NDArray[Any]:
-        return self._synapse * sums.astype(np.int64) + self._constant
+        current: NDArray[Any] = self._synapse * sums.astype(np.int64) + self._constant
+        return current
 
     def _recurrent(self) -> NDArray[Any]:
         assert self.node.recurrent is not None
-        return self._back * self.node.recurrent.sums(self.spikes) + self._back_constant
+        current: NDArray[Any] = self._back * self.node.recurrent.sums(self.spikes) + self._back_constant
+        return current
 
     def _times(self, constant: str, value: NDArray[Any]) -> NDArray[Any]:
         share = self._shares[constant]
         most = min(SATURATION, 2**62 // max(1, int(np.abs(share).max())))
         value = np.clip(value, -most, most)
-        return np.sign(value) * np.sign(share) * (np.abs(value) * np.abs(share) // DECAY)
+        product: NDArray[Any] = np.sign(value) * np.sign(share) * (np.abs(value) * np.abs(share) // DECAY)
+        return product
 
     def _driven(self, current: NDArray[Any]) -> NDArray[Any]:
         return current

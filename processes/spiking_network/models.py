@@ -31,9 +31,7 @@ class _Steps(PyLoihiProcessModel):
     def run_spk(self) -> None:
         x = self.s_in.recv()
         if x.min() < self.low or x.max() > self.high:
-            raise ValueError(
-                f"inputs run from {x.min()} to {x.max()}; this network takes {self.low} to {self.high}"
-            )
+            raise ValueError(f"inputs run from {x.min()} to {x.max()}; this network takes {self.low} to {self.high}")
         if self.steps is not None and (self.time_step - 1) % self.steps == 0:
             self.run_of.restart()
         self.s_out.send(self.run_of.step(x)[self.output].astype(np.int32))

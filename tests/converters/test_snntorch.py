@@ -113,7 +113,9 @@ def test_lava_gives_snntorchs_spikes_in_every_layer(mechanism):
         assert np.array_equal(net.counts(images[:70], 12), counts[:70])
         assert np.array_equal(net.predict(images[:70], 12), counts[:70].argmax(axis=1))
         trains = rng.integers(0, max_level, (7, 3, sizes[0]), endpoint=True)
-        assert np.array_equal(net.spikes(trains, layers=["output"], time_first=True)["output"], model_spikes(model, trains)["output"])
+        assert np.array_equal(
+            net.spikes(trains, layers=["output"], time_first=True)["output"], model_spikes(model, trains)["output"]
+        )
     assert actors() == []
 
 
