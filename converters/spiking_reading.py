@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from lava_meta.converters.acyclic import example, first_leaf, shape_of
-from lava_meta.converters.elementwise import Affine, Form, Function, Leaf
+from lava_meta.converters.elementwise import Affine, Form, Function
+from lava_meta.converters.expressions import Leaf
 from lava_meta.converters.lowering import FRACTIONS, MOVES, SAME, Cannot, Lowering, TooFine, Value
 from lava_meta.converters.recording import IMAGES, Place, Recording, Ref, Step, record
 from lava_meta.converters.scale import Feed

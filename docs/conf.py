@@ -34,7 +34,7 @@ nb_merge_streams = True
 nb_execution_in_temp = True
 
 autosummary_generate = True
-autodoc_typehints = "none" # docstrings say what an argument is
+autodoc_typehints = "none"  # docstrings say what an argument is
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "inherited-members": False, "show-inheritance": True}

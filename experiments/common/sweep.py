@@ -4,10 +4,10 @@
     scheduler       hands them to workers, and again to others if a worker dies
     worker          runs a stretch (`lava_meta.experiments.common.worker`) and returns the run's files
 
-Nothing lives in the cluster alone for longer than a stretch. When a worker dies, the scheduler gives the same stretch to
-another; when the scheduler is lost, the client waits for it and submits what was under way again. Only workers that have
-this version of the package get jobs: the client asks each that joins and gives it slots, which the scheduler knows as a
-resource.
+Nothing lives in the cluster alone for longer than a stretch. When a worker dies, the scheduler gives the same stretch
+to another; when the scheduler is lost, the client waits for it and submits what was under way again. Only workers that
+have this version of the package get jobs: the client asks each that joins and gives it slots, which the scheduler knows
+as a resource.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Sweep:
         self.slots = {worker: slots for worker, slots in self.slots.items() if worker in there}
         state = "" if self.slots else "waiting for workers"
         if state and state != self.state:
-            self.say(f"{state} at {self.client.scheduler.address}")
+            self.say(f"{state} at {self.client.scheduler_info()['address']}")
         self.state = state
 
     def _admit(self, workers: list[str]) -> None:

@@ -110,7 +110,7 @@ def _sum_type(values: NDArray[Any]) -> type:
 
 def _rows(layer: Placed, node: Linear) -> _Step:
     values = node.weight.values
-    weight = np.ascontiguousarray(values.T.astype(_sum_type(values.astype(np.int64))))
+    weight: NDArray[Any] = np.ascontiguousarray(values.T.astype(_sum_type(values.astype(np.int64))))
 
     def step(x: NDArray[Any]) -> NDArray[Any]:
         out = np.empty((len(x), layer.n_out), weight.dtype)
