@@ -23,6 +23,7 @@ from lava_meta.errors import ConversionError, RunError, available, require_lava
 from lava_meta.graph import AcyclicGraph, Graph, load_graph
 from lava_meta.io.learned import Learned, from_header, to_header
 from lava_meta.progress import ImagesProgress
+from lava_meta.turn import Turn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,6 +92,11 @@ class LavaNetwork:
         self._depth = 0  # of `with` blocks
         self._running: StreamingRun | KernelsRun | None = None
         self._streaming = False
+        self._turn = Turn()  # of the thread whose call runs, or whose stream begins
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, and the network in another process, do not run."""
+        return vars(self) | {"_depth": 0, "_running": None, "_streaming": False}
 
     @property
     def parity(self) -> Any:
@@ -314,19 +320,21 @@ class LavaNetwork:
         pixels = self.graph.check_images(images)
         lanes = self._lanes(lanes)
         self._chosen_backend()
-        parts = list(self._run(iter([pixels]), len(pixels), lanes, names, progress=progress))
+        with self._turn:
+            parts = list(self._run(iter([pixels]), len(pixels), lanes, names, progress=progress))
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def _run(
         self, blocks: Iterator[NDArray[Any]], total: int | None, lanes: int, names: tuple[str, ...], *, progress: bool
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """The outputs `names` of blocks of checked pixels, message by message."""
-        if self._streaming:
-            raise RunError("this network is in the middle of a stream: read that to its end or close it first")
+        with self._turn:
+            if self._streaming:
+                raise RunError("this network is in the middle of a stream: read that to its end or close it first")
+            self._streaming = True
         layers = tuple(dict.fromkeys("readout" if name == "classes" else name for name in names))
         # An error, Ctrl-C or a reader who leaves: a run with images still inside is of no further use.
         with contextlib.ExitStack() as stack:
-            self._streaming = True
             stack.callback(self.stop)
             with ImagesProgress(enabled=progress) as bar:
                 bar.begin("images", total)

@@ -21,7 +21,7 @@ FOLDERS = {
     "experiments": "lava_meta.experiments",
 }
 FLOORS = (
-    {"errors", "html", "interrupts", "jit", "moved", "progress", "providers", "version"},
+    {"errors", "html", "interrupts", "jit", "moved", "progress", "providers", "turn", "version"},
     {"io"},
     {"rule"},
     {"data", "graph"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import signal
 import tracemalloc
 from itertools import pairwise
@@ -319,3 +320,12 @@ def test_wired_to_other_processes(graph):
         found = {"readout": sums.data.get(), "hidden1": signs.data.get()}
     for name, value in found.items():
         assert np.array_equal(value[0].T, graph.activations(images)[name])
+
+
+def test_a_copy_of_a_running_network_does_not_run(graph):
+    images = np.zeros((3, *graph.input_shape), np.uint8)
+    with LavaNetwork(graph) as net:
+        expected = net.predict(images)
+        copied = pickle.loads(pickle.dumps(net))
+        assert np.array_equal(copied.predict(images), expected)
+    assert np.array_equal(copied.predict(images), expected)
