@@ -50,7 +50,7 @@ def to_acyclic(model: nn.Module, **given: Any) -> Read:
     if pixels is not None and not signs:
         min_level, max_level = pixels.min_level, pixels.max_level
     feed = Feed.given(mean, options.std, shape, max_level, min_level)
-    recording = record(clone, example(feed, shape, signs))
+    recording = record(clone, example(feed, shape, signs=signs))
     used = {step.place.module for step in recording.steps}
     for name, module in clone.named_modules():
         if name in used:
@@ -62,10 +62,10 @@ def to_acyclic(model: nn.Module, **given: Any) -> Read:
         )
     domain = {"max_level": max_level, "min_level": min_level, "signs": signs, "input_shape": shape}
     place, chosen = _chosen(recording, options.output)
-    return Read(clone, lower(recording, chosen, _first(feed, shape, signs), domain), feed, place)
+    return Read(clone, lower(recording, chosen, _first(feed, shape, signs=signs), domain), feed, place)
 
 
-def example(feed: Feed, shape: tuple[int, ...], signs: bool) -> torch.Tensor:
+def example(feed: Feed, shape: tuple[int, ...], *, signs: bool) -> torch.Tensor:
     """Images with which a model is run once, float64."""
     rng = np.random.default_rng(0)
     levels = rng.integers(feed.min_level, feed.max_level + 1, (IMAGES, *shape))
@@ -93,7 +93,7 @@ def _has_children(module: nn.Module) -> bool:
     return next(module.children(), None) is not None
 
 
-def _first(feed: Feed, shape: tuple[int, ...], signs: bool) -> Leaf:
+def _first(feed: Feed, shape: tuple[int, ...], *, signs: bool) -> Leaf:
     """What the levels of the images are to the model."""
     ones = (1,) * len(shape)
     low, high = np.full(ones, feed.min_level, np.int64), np.full(ones, feed.max_level, np.int64)

@@ -493,7 +493,7 @@ class _Lowering:
             name = f"{base}{count}"
         return name
 
-    def _check(self, value: Value, leaf: Leaf, levels: bool, before: Leaf) -> None:
+    def _check(self, value: Value, leaf: Leaf, *, levels: bool, before: Leaf) -> None:
         step, output = self.made_by.get(value.ref.number, (None, 0))
         if step is None or step.number < 0 or value.move is not None:
             return
@@ -867,8 +867,8 @@ class _Lowering:
             given.get("stride") or given["kernel_size"],
             given.get("padding", 0),
             given.get("dilation", 1),
-            bool(given.get("ceil_mode", False)),
-            _extents(self._value(step.args[0]).shape),
+            ceil_mode=bool(given.get("ceil_mode", False)),
+            size=_extents(self._value(step.args[0]).shape),
         )
         ref = step.outputs[0]
         assert ref is not None
@@ -925,10 +925,15 @@ class _Lowering:
             given.get("stride") or given["kernel_size"],
             given.get("padding", 0),
             1,
-            bool(given.get("ceil_mode", False)),
-            extents,
+            ceil_mode=bool(given.get("ceil_mode", False)),
+            size=extents,
         )
-        average = Average.of(window, extents, bool(given.get("count_include_pad", True)), given.get("divisor_override"))
+        average = Average.of(
+            window,
+            extents,
+            count_include_pad=bool(given.get("count_include_pad", True)),
+            divisor_override=given.get("divisor_override"),
+        )
         return self._mean(step, average.window, np.asarray(average.divisor, np.float64))
 
     def _do__adaptive_avg_pool2d(self, step: Step) -> Value:
@@ -1101,18 +1106,17 @@ class _Lowering:
 
     def _do_native_batch_norm(self, step: Step) -> list[Any]:
         x, weight, bias, mean, var, training, _, eps = step.args
-        return self._batch_norm(step, x, weight, bias, mean, var, bool(training), float(eps))
+        return self._batch_norm(step, (x, weight, bias, mean, var), float(eps), training=bool(training))
 
     def _do__native_batch_norm_legit_no_training(self, step: Step) -> list[Any]:
         x, weight, bias, mean, var, _, eps = step.args
-        return self._batch_norm(step, x, weight, bias, mean, var, False, float(eps))
+        return self._batch_norm(step, (x, weight, bias, mean, var), float(eps), training=False)
 
     def _do_cudnn_batch_norm(self, step: Step) -> list[Any]:
         return self._do_native_batch_norm(step)
 
-    def _batch_norm(
-        self, step: Step, x: Any, weight: Any, bias: Any, mean: Any, var: Any, training: bool, eps: float
-    ) -> list[Any]:
+    def _batch_norm(self, step: Step, given: tuple[Any, ...], eps: float, *, training: bool) -> list[Any]:
+        x, weight, bias, mean, var = given
         value, ref = self._value(x), step.outputs[0]
         assert ref is not None
         if x.shape[0] == 1 and mean is None and x.shape[1] % IMAGES == 0:  # instance norm: images side by side

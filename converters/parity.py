@@ -271,7 +271,8 @@ def check(
         seed=seed,
         compared=sum(values.size for values in ours.values()),
         mismatches={
-            name: int((found & ~tied.get(name, np.bool_(False))).sum()) + (probed[name].wrong if name in probed else 0)
+            name: int((found & ~tied.get(name, np.zeros((), bool))).sum())
+            + (probed[name].wrong if name in probed else 0)
             for name, found in wrong.items()
         },
         own={name: int(w.sum()) for name, w in own.items()},
