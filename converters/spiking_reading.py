@@ -31,9 +31,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 from lava_meta.converters.acyclic import example, first_leaf, shape_of
 from lava_meta.converters.elementwise import Affine, Form, Function
 from lava_meta.converters.expressions import Leaf
-from lava_meta.converters.lowering import FRACTIONS, MOVES, SAME, Cannot, Lowering, TooFine, Value
+from lava_meta.converters.feed import Feed
+from lava_meta.converters.lower_values import Cannot, Value
+from lava_meta.converters.lowering import FRACTIONS, MOVES, SAME, Lowering, TooFine
 from lava_meta.converters.recording import IMAGES, Place, Recording, Ref, Step, record
-from lava_meta.converters.scale import Feed
 from lava_meta.converters.spiking_modules import KINDS, Cell, cells_of, constants_of, recurrent_of
 from lava_meta.converters.torch import check_statistics, prepare
 from lava_meta.converters.unwrapping import plain_copy, unwrap

@@ -337,7 +337,7 @@ def test_what_is_wrong_with_a_model_of_ones_own_is_told_in_one_line(
         (("info", "broken.safetensors"), 1, "broken.safetensors is not a whole safetensors file"),
         (("convert", "broken.safetensors"), 1, "broken.safetensors"),
         (("convert", "missing.safetensors"), 1, "missing.safetensors"),
-        (("run", "NETWORK", "floats.npy"), 1, "images are float64; this network takes unsigned integers 0 to 16"),
+        (("run", "NETWORK", "floats.npy"), 1, "images are float64 and hold 0.5; this network takes unsigned integers"),
         (("run", "NETWORK", "broken.safetensors"), 1, "broken.safetensors"),
         (("train", "--data", "imagenet", "--out", "x"), 1, "imagenet"),
         (("train", "--lr", "-1", "--out", "x"), 2, "lr"),
@@ -380,7 +380,7 @@ def test_errors_are_one_readable_line(
     words: tuple[str, ...], code: int, message: str, network: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"not a network at all")
-    np.save(tmp_path / "floats.npy", np.zeros((2, 64)))
+    np.save(tmp_path / "floats.npy", np.full((2, 64), 0.5))
     np.save(tmp_path / "flat.npy", np.zeros(64, np.uint8))
     done = lava_meta(*(network if word == "NETWORK" else word for word in words), cwd=tmp_path)
     assert done.returncode == code, done.stderr

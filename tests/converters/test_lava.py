@@ -269,7 +269,7 @@ def test_a_network_in_the_middle_of_a_stream_does_nothing_else(graph, monkeypatc
     [
         (np.zeros((0, 30), np.uint8), ValueError, "no images"),
         ([np.zeros((2, 29), np.uint8)], ValueError, r"shape \(2, 29\)"),
-        ([np.zeros((2, 30), np.uint8), np.zeros((2, 30))], TypeError, "images are float64"),
+        ([np.zeros((2, 30), np.uint8), np.full((2, 30), 0.5)], TypeError, "images are float64"),
         ([(np.zeros((2, 30), np.uint8), np.zeros(2))], TypeError, "yields tuple; it must yield arrays of images"),
     ],
 )
