@@ -2,11 +2,11 @@
 
 Every step, each layer takes what the layer before sent in the same step, and its neurons do, in this order,
 
-    r = 1 where v > threshold, else 0                        who fired in the step before
+    r = 1 if v > threshold, else 0                        who fired in the step before
     v = (1 - r) * v                                          reset "zero" only
     v = beta * v + gain * (W x)                              W holds +1 and -1
     v = v - r * threshold                                    reset "subtract" only
-    z = 1 where v > threshold, else 0                        the spikes that are sent
+    z = 1 if v > threshold, else 0                        the spikes that are sent
 
 which is snnTorch's `Leaky`: a reset shows one step late. Without that delay (`reset_delay=False`) the reset follows the
 spike at once, for the `z - r` that were not reset already. The first layer's x are raw pixels minus `offset`, or 0/1
@@ -201,7 +201,7 @@ class SpikingGraph:
         return list(zip(names, self.layers, strict=True))
 
     def frames(self, images: Any, steps: int | None) -> NDArray[Any]:
-        """What enters step by step, unsigned (steps, n, n_in), as a view where `images` are held for `steps` steps.
+        """What enters step by step, unsigned (steps, n, n_in), as a view if `images` are held for `steps` steps.
 
         `images` (n, ...) of integers 0 .. max_level, numpy or torch; with `steps=None` a frame a step, (steps, n, ...).
         Raises `TypeError` for floats and booleans, `ValueError` for shapes, no images, steps below 1, values outside.
@@ -229,7 +229,7 @@ class SpikingGraph:
         return np.broadcast_to(flat, (int(steps), *flat.shape))
 
     def spikes(self, images: Any, steps: int | None = None, form: str = "floating_pt") -> dict[str, NDArray[Any]]:
-        """The oracle: every layer's spikes by name, uint8 (steps, n, units). Images and steps as for `frames`."""
+        """Every layer's spikes by name, uint8 (steps, n, units); images and steps as for `frames`. The reference."""
         weights = [layer.weight.T for layer in self.layers]
         neurons = [DYNAMICS[form](layer) for layer in self.layers]
         out: list[list[NDArray[Any]]] = [[] for _ in self.layers]
@@ -248,7 +248,7 @@ def classes_by_rate(spikes: NDArray[Any]) -> NDArray[Any]:
 
 
 def classes_by_latency(spikes: NDArray[Any]) -> NDArray[Any]:
-    """int64 (n,): the class that fires first in (steps, n, classes), lowest index on ties and where none fires."""
+    """int64 (n,): the class that fires first in (steps, n, classes), lowest index on ties and if none fires."""
     never = len(spikes)
     first = np.where(spikes.any(axis=0), np.argmax(spikes != 0, axis=0), never)
     classes: NDArray[Any] = np.argmin(first, axis=1)
