@@ -107,7 +107,7 @@ class DenseSums:
             for t, o, s in zip(thresholds, self.offset, self.scale, strict=True)
         ]
         polarity = np.array([1 if s > 0 else -1 for s in self.scale])
-        return DenseLayer.from_weights(self.positive, _int64(np.array(reached, object)), polarity, self.centred)
+        return DenseLayer.from_weights(self.positive, _int64(np.array(reached, object)), polarity, centred=self.centred)
 
     def readout(self) -> Readout:
         """The last layer, if float64 holds its scales and offsets."""

@@ -219,7 +219,7 @@ EXPERIMENTS = (
         source=_SOURCE,
         scales={
             "small": changed(_USPS, width=8, blocks=1, epochs=3, train_images=2000, test_images=1000, batch_size=50),
-            "medium": changed(_USPS, epochs=4, train_images=7291, batch_size=50),
+            "medium": changed(_USPS, epochs=3, train_images=4000, test_images=2000, batch_size=50),
             "paper": changed(_USPS, seeds=5, width=64, epochs=240),
         },
         arms=arms,

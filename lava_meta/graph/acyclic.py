@@ -180,18 +180,18 @@ class AcyclicGraph(Domain, Summarised):
         """The classes, int64 (n,)."""
         return self.readout.classes(self.sums(images))
 
-    def _batches(self, pixels: NDArray[Any], keep: bool) -> Iterator[dict[str, NDArray[Any]]]:
+    def _batches(self, pixels: NDArray[Any], *, keep: bool) -> Iterator[dict[str, NDArray[Any]]]:
         an_image = 64 * max(max(layer.n_in, layer.n_out) * self._taps(layer.node) for layer in self.placed.values())
         batch = max(1, min(256, _BATCH_BYTES // an_image))
         require_memory(batch * an_image, "Computing in numpy", "use a machine with more")
         for start in range(0, len(pixels), batch):
-            yield self._forward(pixels[start : start + batch], keep)
+            yield self._forward(pixels[start : start + batch], keep=keep)
 
     @staticmethod
     def _taps(node: Node) -> int:
         return math.prod(node.window.kernel) if isinstance(node, Conv) else 1
 
-    def _forward(self, pixels: NDArray[Any], keep: bool) -> dict[str, NDArray[Any]]:
+    def _forward(self, pixels: NDArray[Any], *, keep: bool) -> dict[str, NDArray[Any]]:
         last = {source: name for name, node in self.nodes.items() for source in node.sources}
         values = {INPUT: pixels.reshape(-1, *self.input_shape).astype(np.int64)}
         out = {}
@@ -278,7 +278,7 @@ class AcyclicGraph(Domain, Summarised):
         return f"{'x'.join(map(str, self.input_shape))}, {len(self.nodes)} nodes, {self.n_out} classes"
 
     def summary(self) -> list[dict[str, Any]]:
-        """One row a node, and the readout: name, kind, inputs, units, synapses, bits kept, and operations an image."""
+        """One row per node, and the readout: name, kind, inputs, units, synapses, bits, and operations per image."""
         rows: list[dict[str, Any]] = []
         for name, layer in self.named_layers():
             if name == READOUT:

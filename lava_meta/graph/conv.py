@@ -1,19 +1,19 @@
 """The convolutional layer of a `BinaryGraph`.
 
     s = W * x                  over the kernel's window; what lies outside the image adds nothing, as zero padding does
-    d = sum of s               over `sum_window`, where there is one (average pooling, without its division); what lies
+    d = sum of s               over `sum_window`, if there is one (average pooling, without its division); what lies
                                outside the sums adds nothing
-    a = +1 where polarity_c * d >= threshold, else -1; with a norm, what `lava_meta.graph.norm` says of d
-    pooling: a window of signs is +1 where one of them is (OR), or where all are (AND)
+    a = +1 if polarity_c * d >= threshold, else -1; with a norm, what `lava_meta.graph.norm` says of d
+    pooling: a window of signs is +1 if one of them is (OR), or if all are (AND)
 
-One threshold a channel is enough where all positions have the same terms. In a padded first layer they do not: a padded
+One threshold per channel is enough if all positions have the same terms. In a padded first layer they do not: a padded
 pixel is 0 *after* normalisation, which is the level `offset` and not the level 0, so positions at the border have
 thresholds of their own, and the threshold is kept for every position. In hidden layers a padded sign is 0, neither +1
 nor -1: the border's sums have fewer terms and meet the same threshold.
 
 Max pooling before the sign is pooling of signs behind it, since what stands between is monotone: the greatest sum
-reaches the threshold where any of them does. Where the norm behind the pooling falls, the greatest of its inputs gives
-the least of its outputs, and the channel fires only where the whole window does (`Pool.every`).
+reaches the threshold if any of them does. If the norm behind the pooling falls, the greatest of its inputs gives
+the least of its outputs, and the channel fires only if the whole window does (`Pool.every`).
 
 Images go in and come out flat, (channels, rows, columns) in C order.
 """
@@ -62,7 +62,7 @@ class Window:
         return rows + down, columns + across
 
     def positions(self, rows: int, columns: int) -> Pair:
-        """How often the window fits, down and across. Raises `ValueError` where it does not."""
+        """How often the window fits, down and across. Raises `ValueError` if it does not."""
         fits = [
             (size - dilation * (kernel - 1) - 1) // stride + 1
             for size, kernel, stride, dilation in zip(
@@ -96,7 +96,7 @@ class Pool(Window):
 
     def signs(self, fires: NDArray[Any]) -> NDArray[Any]:
         """Booleans (n, c, rows, columns) to (n, c, down, across)."""
-        # All are true where none is false, so AND is OR of what is turned, turned back.
+        # All are true if none is false, so AND is OR of what is turned, turned back.
         turned = np.zeros((fires.shape[1], 1, 1), dtype=bool)
         turned[list(self.every)] = True
         pooled: NDArray[Any] = self.views(fires ^ turned).any(axis=(4, 5)) ^ turned
@@ -116,7 +116,7 @@ class ConvLayer:
     input_shape: tuple[int, ...]  # (channels, rows, columns)
     window: Window
     threshold: NDArray[Any] = field(repr=False)  # int64 (channels, 1, 1), or (channels, down, across); in units of d
-    polarity: NDArray[Any] = field(repr=False)  # int8 (channels,), +1 or -1: -1 where the norm falls
+    polarity: NDArray[Any] = field(repr=False)  # int8 (channels,), +1 or -1: -1 if the norm falls
     groups: int = 1  # channels of one group see the inputs of that group only
     sum_window: Window | None = None
     pools: tuple[Pool, ...] = ()
@@ -154,9 +154,9 @@ class ConvLayer:
         polarity: NDArray[Any] | None = None,
         **options: Any,
     ) -> ConvLayer:
-        """From weights (channels, inputs a group, rows, columns), +1 where `weight >= 0` (booleans: where True).
+        """From weights (channels, inputs per group, rows, columns), +1 if `weight >= 0` (booleans: if True).
 
-        `threshold`: one a channel, or (channels, down, across). `options`: the other fields, and those of `Window`.
+        `threshold`: one per channel, or (channels, down, across). `options`: the other fields, and those of `Window`.
         """
         channels, inputs, rows, columns = weight.shape
         if len(input_shape) == 3 and inputs * options.get("groups", 1) != input_shape[0]:
@@ -252,7 +252,7 @@ class ConvLayer:
         return unpack(self.bits, self.fan_in)
 
     def sums(self, x: NDArray[Any]) -> NDArray[Any]:
-        """The oracle's `d`, int64 (n, *sums_shape), of integers x (n, n_in)."""
+        """`d` of the reference implementation, int64 (n, *sums_shape), of integers x (n, n_in)."""
         return self.convolve(x.astype(np.float64), np.where(self.weight, 1.0, -1.0)).astype(np.int64)
 
     def convolve(self, x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:

@@ -48,15 +48,15 @@ class _Synapses:
         return sums
 
     def sums(self, x: NDArray[Any]) -> NDArray[Any]:
-        """The oracle's `W x`, int64 (n, n_out), of integers x (n, n_in)."""
+        """`W x` of the reference implementation, int64 (n, n_out), of integers x (n, n_in)."""
         return exact_product(x, self.weight)
 
 
 @dataclass(frozen=True, eq=False)
 class DenseLayer(_Synapses):
-    """Binary synapses and their threshold neurons: `a_j = +1` where `polarity_j * d_j >= threshold_j`.
+    """Binary synapses and their threshold neurons: `a_j = +1` if `polarity_j * d_j >= threshold_j`.
 
-    `d = W x`, or `n_out * (W x)_j - sum_k (W x)_k` where `centred` (a layer norm's mean, kept in integers). With a
+    `d = W x`, or `n_out * (W x)_j - sum_k (W x)_k` if `centred` (a layer norm's mean, kept in integers). With a
     `norm`, it decides instead, and thresholds are 0.
 
     Raises `ValueError` when a field's shape, type or range does not fit the others.
@@ -65,7 +65,7 @@ class DenseLayer(_Synapses):
     bits: NDArray[Any] = field(repr=False)  # uint64 (n_out, words(n_in)): 1 is a weight of +1
     n_in: int  # inputs
     threshold: NDArray[Any] = field(repr=False)  # int64 (n_out,), in units of d
-    polarity: NDArray[Any] = field(repr=False)  # int8 (n_out,), +1 or -1: -1 where the norm's gain is negative
+    polarity: NDArray[Any] = field(repr=False)  # int8 (n_out,), +1 or -1: -1 if the norm's gain is negative
     centred: bool = False
     norm: GroupNorm | None = None
 
@@ -77,7 +77,7 @@ class DenseLayer(_Synapses):
         check_array("polarity", self.polarity, np.int8, (self.n_out,))
         if not np.isin(self.polarity, (-1, 1)).all():
             raise ValueError("polarity holds a value that is neither +1 nor -1")
-        check_norm(self.norm, self.n_out, self.threshold, self.polarity, self.centred)
+        check_norm(self.norm, self.n_out, self.threshold, self.polarity, centred=self.centred)
 
     @classmethod
     def from_weights(
@@ -85,10 +85,11 @@ class DenseLayer(_Synapses):
         weight: NDArray[Any],
         threshold: NDArray[Any],
         polarity: NDArray[Any] | None = None,
+        *,
         centred: bool = False,
         norm: GroupNorm | None = None,
     ) -> DenseLayer:
-        """From weights (n_out, n_in), +1 where `weight >= 0` (booleans: where True); polarity defaults to +1."""
+        """From weights (n_out, n_in), +1 if `weight >= 0` (booleans: if True); polarity defaults to +1."""
         positive = positive_weights(weight)
         n_out, n_in = positive.shape
         return cls(
@@ -143,7 +144,7 @@ class Readout(_Synapses):
     def from_weights(
         cls, weight: NDArray[Any], scale: NDArray[Any] | None = None, offset: NDArray[Any] | None = None
     ) -> Readout:
-        """From weights (classes, n_in), +1 where `weight >= 0` (booleans: where True)."""
+        """From weights (classes, n_in), +1 if `weight >= 0` (booleans: if True)."""
         positive = positive_weights(weight)
         n_out, n_in = positive.shape
         return cls(
@@ -171,7 +172,7 @@ def exact_product(x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
 
 
 def positive_weights(weight: NDArray[Any]) -> NDArray[Any]:
-    """Booleans (outputs, inputs), True where `weight >= 0`. Raises `ValueError` for another shape or NaN."""
+    """Booleans (outputs, inputs), True if `weight >= 0`. Raises `ValueError` for another shape or NaN."""
     array = np.asarray(weight)
     if array.ndim != 2:
         raise ValueError(f"weights have shape {array.shape}; expected (outputs, inputs)")
@@ -189,7 +190,7 @@ def check_array(name: str, value: NDArray[Any], dtype: type, shape: tuple[int, .
 
 
 def check_norm(
-    norm: GroupNorm | None, units: int, threshold: NDArray[Any], polarity: NDArray[Any], centred: bool = False
+    norm: GroupNorm | None, units: int, threshold: NDArray[Any], polarity: NDArray[Any], *, centred: bool = False
 ) -> None:
     """Raises `ValueError` for a norm that does not fit its layer, or stands beside thresholds."""
     if norm is not None:

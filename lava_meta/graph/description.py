@@ -56,7 +56,7 @@ def node_words(node: Node) -> str:
 
 
 def spread(layer: DenseLayer | ConvLayer | Readout | Placed) -> str:
-    """Least, median and greatest threshold, or the only one; nothing where a layer has none of its own."""
+    """Least, median and greatest threshold, or the only one; nothing if a layer has none of its own."""
     if isinstance(layer, (Placed, Readout)) or layer.norm is not None:
         return ""
     low, middle, high = np.quantile(layer.threshold, (0, 0.5, 1), method="lower")

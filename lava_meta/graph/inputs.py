@@ -2,7 +2,7 @@
 
 levels      p in min_level .. max_level: unsigned pixels, or signed features
 signs       p is +1 or -1; there is no 0
-binarized   a_i = +1 where polarity_i * p_i >= threshold_i, else -1: the first layer takes a instead of p
+binarized   a_i = +1 if polarity_i * p_i >= threshold_i, else -1: the first layer takes a instead of p
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from lava_meta.graph.given import Floats, as_array, batches, odd_one
 
 @dataclass(frozen=True, eq=False)
 class Binarize:
-    """The signs of integer inputs, `a_i = +1` where `polarity_i * p_i >= threshold_i`, else -1.
+    """The signs of integer inputs, `a_i = +1` if `polarity_i * p_i >= threshold_i`, else -1.
 
     Raises `ValueError` when a field's shape, type or range does not fit the others.
     """
 
     threshold: NDArray[Any]  # int64 (n_in,)
-    polarity: NDArray[Any]  # int8 (n_in,), +1 or -1: -1 where what stands before the sign falls
+    polarity: NDArray[Any]  # int8 (n_in,), +1 or -1: -1 if what stands before the sign falls
 
     def __post_init__(self) -> None:
         check_array("the inputs' threshold", self.threshold, np.int64, (self.threshold.size,))
@@ -51,7 +51,7 @@ class Domain:
     def check_domain(self) -> None:
         """Raises `ValueError` or `TypeError` for a domain that no network has; makes a tuple of the shape."""
         object.__setattr__(self, "input_shape", tuple(int(operator.index(extent)) for extent in self.input_shape))
-        check_levels(self.min_level, self.max_level, self.signs)
+        check_levels(self.min_level, self.max_level, signs=self.signs)
         if not isinstance(self.signs, bool):
             raise TypeError(f"signs is {self.signs!r}; it is True or False")
         if not self.input_shape or min(self.input_shape) < 1:
@@ -59,7 +59,7 @@ class Domain:
 
     @property
     def n_in(self) -> int:
-        """Inputs: pixels an image."""
+        """Inputs: pixels per image."""
         return math.prod(self.input_shape)
 
     @property
@@ -92,11 +92,11 @@ class Domain:
         if not dense and not one_channel and array.shape[1:] not in (self.input_shape, (self.n_in,)):
             raise ValueError(
                 f"images have shape {array.shape}; expected (n, {', '.join(map(str, self.input_shape))}): "
-                f"{self.n_in} pixels an image"
+                f"{self.n_in} pixels per image"
             )
         if len(array) == 0:
             raise ValueError("no images were given")
-        check_range(array, self.min_level, self.max_level, self.signs)
+        check_range(array, self.min_level, self.max_level, signs=self.signs)
         return np.ascontiguousarray(array.reshape(len(array), -1).astype(self.dtype, copy=False))
 
     def _integers(self, array: NDArray[Any], floats: Floats | None) -> NDArray[Any]:
@@ -120,7 +120,7 @@ class Domain:
         )
 
 
-def check_levels(min_level: int, max_level: int, signs: bool) -> None:
+def check_levels(min_level: int, max_level: int, *, signs: bool) -> None:
     """Raises `ValueError` for a range that no network takes, `TypeError` for levels that are no integers."""
     min_level, max_level = operator.index(min_level), operator.index(max_level)
     if signs and (min_level, max_level) != (-1, 1):
@@ -138,7 +138,7 @@ def level_dtype(min_level: int, max_level: int) -> np.dtype[Any]:
     return np.dtype(np.uint8 if max_level < 256 else np.uint16)
 
 
-def check_range(p: Any, min_level: int, max_level: int, signs: bool) -> None:
+def check_range(p: Any, min_level: int, max_level: int, *, signs: bool) -> None:
     """Raises `ValueError` for numbers outside the levels, or for signs that are not +1 or -1."""
     if signs:
         if not (np.abs(p) == 1).all():

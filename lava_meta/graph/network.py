@@ -1,16 +1,17 @@
 """The deployable network: integers only, the same for every backend.
 
 A `BinaryGraph` is what a trained binarized network becomes once its norms and its input scaling have been folded into
-integer thresholds. Lava, NIR and the numpy oracle below all compute from it, so each can be held to equal integers.
+integer thresholds. Lava, NIR and the numpy reference implementation below all
+compute from it, so each can be held to equal integers.
 
     layer 1        s = W p            p: integers min_level .. max_level (raw pixels, signed features), or their signs
     layer 2, ...   s = W a            a: the signs (+1, -1) of the layer before
-    every layer    d = s                       or, where the layer is centred, d = n_out * s - sum_k s_k
-                   a = +1 where polarity * d >= threshold, else -1; or what its `lava_meta.graph.norm` says
+    every layer    d = s                       or, if the layer is centred, d = n_out * s - sum_k s_k
+                   a = +1 if polarity * d >= threshold, else -1; or what its `lava_meta.graph.norm` says
     readout        u = W a,  value = scale * u + offset,  class = argmax of the values, lowest index on ties
 
 Layers are dense (`lava_meta.graph.dense`) or convolutions with pooling (`lava_meta.graph.conv`). `W` holds +1 and -1
-and is kept as packed bits (`lava_meta.graph.bits`), so a network takes one bit a synapse in memory and on disk. The
+and is kept as packed bits (`lava_meta.graph.bits`), so a network takes one bit per synapse in memory and on disk. The
 file is a single safetensors file; its JSON header carries the structure and a checksum of the content.
 """
 
@@ -37,8 +38,8 @@ from lava_meta.io.sealed import GRAPH, sealed_bytes, write_sealed
 VERSION = (
     3  # of files with other inputs than pixels, or norms; with convolutions 2, of dense layers 1, as they always were
 )
-_ORACLE_BYTES = 32  # a value of one image, as integers, as float64, and as what is made of it
-_ORACLE_BATCH = {False: 256, True: 16}  # images at once, without and with convolutions
+_REFERENCE_BYTES = 32  # a value of one image, as integers, as float64, and as what is made of it
+_REFERENCE_BATCH = {False: 256, True: 16}  # images at once, without and with convolutions
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,7 +73,7 @@ class BinaryGraph(Domain, Summarised):
 
     @property
     def first_levels(self) -> tuple[int, int] | None:
-        """The least and greatest input of the first layer; None where it takes signs."""
+        """The least and greatest input of the first layer; None if it takes signs."""
         return None if self.signs or self.binarize is not None else (self.min_level, self.max_level)
 
     @property
@@ -98,14 +99,14 @@ class BinaryGraph(Domain, Summarised):
             largest = 1
         return found
 
-    # The oracle: clear, exact, and slow.
+    # The reference implementation: clear, exact, and slow.
 
     def activations(self, images: Any) -> dict[str, NDArray[Any]]:
         """Every layer's output: int8 signs (n, n_out) of each hidden layer, int64 sums (n, classes) of the readout."""
         pixels = self.check_images(images)
         values = max(self.n_in, *(_values(layer) for _, layer in self.named_layers()))
-        batch = min(_ORACLE_BATCH[self.convolutional], max(1, LARGEST_MAP // values))
-        require_memory(_ORACLE_BYTES * batch * values, "Computing in numpy", "use a machine with more")
+        batch = min(_REFERENCE_BATCH[self.convolutional], max(1, LARGEST_MAP // values))
+        require_memory(_REFERENCE_BYTES * batch * values, "Computing in numpy", "use a machine with more")
         parts = [self._forward(pixels[start : start + batch]) for start in range(0, len(pixels), batch)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -226,10 +227,10 @@ class BinaryGraph(Domain, Summarised):
         return "-".join(map(str, (self.n_in, *(layer.n_out for _, layer in self.named_layers()))))
 
     def summary(self) -> list[dict[str, Any]]:
-        """One row a layer: name, inputs, units, synapses, bits kept, and operations an image.
+        """One row per layer: name, inputs, units, synapses, bits kept, and operations per image.
 
-        `bits` counts one a synapse plus the thresholds (or the affine map) as stored. `operations` counts one
-        multiply-accumulate of +1 or -1 a synapse; a packed backend does 64 of them with one XNOR and one popcount.
+        `bits` counts one per synapse plus the thresholds (or the affine map) as stored. `operations` counts one
+        multiply-accumulate of +1 or -1 per synapse; a packed backend does 64 of them with one XNOR and one popcount.
         The synapses of a convolution are the stored weights, each of which it uses at every position; its `units` are
         what it hands on, after pooling.
         """
@@ -255,5 +256,5 @@ class BinaryGraph(Domain, Summarised):
 
 
 def _values(layer: DenseLayer | ConvLayer | Readout) -> int:
-    """The most values of one image that the layer's oracle holds at once."""
+    """The most values of one image that the reference implementation of the layer holds at once."""
     return layer.values_an_image if isinstance(layer, ConvLayer) else max(layer.n_in, layer.n_out)

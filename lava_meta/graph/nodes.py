@@ -7,7 +7,7 @@
     Add         y = sum of its sources
     Multiply    y = round(a b / 2**shift)
     Concat      y = its sources one behind the other along the first axis
-    Gather      y = x at fixed places, 0 where a place is -1: reshapes, permutations, slices, channel shuffles, padding
+    Gather      y = x at fixed places, 0 if a place is -1: reshapes, permutations, slices, channel shuffles, padding
     Pool        y = the greatest, or the sum, of a window
 
 A node knows its shape without the batch, and bounds of its integers from bounds of its sources'. Every product and sum
@@ -393,7 +393,7 @@ class Concat(Node):
 
 @dataclass(frozen=True, eq=False)
 class Gather(Node):
-    """`y = x[index]` of the flat source, 0 where an index is -1; without an index, a new shape alone."""
+    """`y = x[index]` of the flat source, 0 if an index is -1; without an index, a new shape alone."""
 
     kind = "gather"
     out: Shape

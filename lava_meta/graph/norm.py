@@ -5,10 +5,10 @@ The sums of a layer, in the order (channels, rows, columns), part into `groups` 
     z_j = s_j - origin * R_j                      what the norm sees; R_j the sum of the weights that made s_j
     d_j = n z_j - sum_k z_k                       n (z_j - mean)
     q   = sum_k d_k**2 / n + n**2 epsilon         n**2 (variance + epsilon)
-    a_j = +1 where gain_j * d_j / sqrt(q) + bias_j >= 0, else -1
+    a_j = +1 if gain_j * d_j / sqrt(q) + bias_j >= 0, else -1
 
 The threshold of a unit with a bias depends on the image, as the spread of its layer does. Its comparison is one of
-squares of rationals. It is made in float64, whose error has a bound, and again in rationals where the bound does not
+squares of rationals. It is made in float64, whose error has a bound, and again in rationals if the bound does not
 decide; so what comes out is what the equations say, on any machine, ties included.
 
 Sources: Ba et al. 2016 (layer norm), Wu and He 2018 (group norm), Ulyanov et al. 2016 (instance norm).
@@ -33,7 +33,7 @@ _OUTWEIGHED = 1e-250  # a gain so far below its bias leaves the sign of the bias
 class _Parts(NamedTuple):
     """What the comparison is made of, (n, groups, size) or shapes that broadcast to it."""
 
-    whole: NDArray[Any]  # int64, d where the origin is 0
+    whole: NDArray[Any]  # int64, d if the origin is 0
     shift: NDArray[Any]  # int64, what the origin is multiplied with
     gain: NDArray[Any]
     bias: NDArray[Any]
@@ -55,7 +55,7 @@ class GroupNorm:
     bias: NDArray[Any]  # float64, like gain
     epsilon: Fraction  # in squares of sums
     origin: Fraction  # of the first layer's inputs; 0 behind it
-    row: NDArray[Any]  # int64 (units,): R; (0,) where the origin is 0
+    row: NDArray[Any]  # int64 (units,): R; (0,) if the origin is 0
 
     def __post_init__(self) -> None:
         if self.groups < 1 or self.epsilon <= 0:
@@ -73,7 +73,7 @@ class GroupNorm:
             raise ValueError(f"a norm's row is {self.row.dtype} {self.row.shape} for an origin of {self.origin}")
 
     def check_units(self, units: int) -> None:
-        """Raises `ValueError` where the norm is not one of `units` sums."""
+        """Raises `ValueError` if the norm is not one of `units` sums."""
         if units % self.groups or units % self.gain.size or self.row.size not in (0, units):
             raise ValueError(f"a norm of {self.groups} groups and {self.gain.size} gains does not fit {units} units")
 

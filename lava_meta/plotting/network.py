@@ -132,8 +132,8 @@ def _thresholds(axis: Axes, layer: DenseLayer | ConvLayer, largest: int, colour:
     values = layer.threshold[np.abs(layer.threshold) <= terms * largest].astype(np.float64)
     found = np.unique(values)
     if found.size < 2:
-        told = [f"all thresholds {int(value)}" for value in found]
-        words = " or ".join(told + ["constant units"] * (values.size < layer.threshold.size))
+        same = [f"all thresholds {int(value)}" for value in found]
+        words = " or ".join(same + ["constant units"] * (values.size < layer.threshold.size))
         axis.axis("off")
         axis.text(0.5, 0.5, words, ha="center", va="center", fontsize=6.5)
         return

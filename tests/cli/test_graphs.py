@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,11 @@ def test_bundle_and_the_stock_form(folder: Path) -> None:
     network, images = folder / "ternary.safetensors", folder / "small.npy"
     done = lava_meta("bundle", network, "--images", images, "-o", folder / "bundle")
     assert done.returncode == 0, done.stderr
+    script = subprocess.run(
+        [sys.executable, folder / "bundle" / "run.py"], capture_output=True, text=True, check=False, cwd=folder
+    )
+    assert script.returncode == 0, script.stderr
+    assert "0 of 60 sums differ" in script.stdout
     on_stock = lava_meta("run", network, images, "--backend", "loihi-sim")
     assert on_stock.stdout == lava_meta("run", network, images, "--backend", "kernels").stdout
     network, images = folder / "residual.safetensors", folder / "colour.npy"

@@ -35,7 +35,7 @@ def random_graph(
         spread = a**0.5 * (max_level / 2 if i == 0 else 1) * (b if centred else 1)
         threshold = np.round(rng.normal(size=b) * spread / 2).astype(np.int64)
         polarity = rng.choice(np.array([-1, 1], np.int8), b)
-        layers.append(DenseLayer.from_weights(rng.random((b, a)) < 0.5, threshold, polarity, centred))
+        layers.append(DenseLayer.from_weights(rng.random((b, a)) < 0.5, threshold, polarity, centred=centred))
     scale, offset = rng.normal(size=sizes[-1]), rng.normal(size=sizes[-1])
     if affine:
         scale[0], offset[0] = 0.0, -0.0

@@ -138,7 +138,7 @@ def _dense(rng: np.random.Generator, x: np.ndarray, first: bool) -> DenseLayer:
         return DenseLayer.from_weights(weight, np.zeros(units), norm=_norm(rng, units, row if first else None))
     polarity, centred = rng.choice([-1, 1], units), bool(rng.random() < 0.3)
     d = sums(DenseLayer.from_weights(weight, np.zeros(units), centred=centred), x)
-    return DenseLayer.from_weights(weight, _among(rng, polarity * d[rng.integers(len(d))]), polarity, centred)
+    return DenseLayer.from_weights(weight, _among(rng, polarity * d[rng.integers(len(d))]), polarity, centred=centred)
 
 
 def _conv(rng: np.random.Generator, shape: tuple[int, ...], x: np.ndarray) -> ConvLayer:

@@ -73,7 +73,7 @@ def test_a_layer_computes_its_equation(n_in, n_out, lanes, max_level, centred, t
     sums = np.array(expected_sums(weight, x))
     d = n_out * sums - sums.sum(axis=1, keepdims=True) if centred else sums
     met = polarity * d[rng.integers(0, 12, n_out), np.arange(n_out)]
-    layer = DenseLayer.from_weights(weight, met + rng.integers(-1, 2, n_out), polarity, centred)
+    layer = DenseLayer.from_weights(weight, met + rng.integers(-1, 2, n_out), polarity, centred=centred)
     process = BinaryDense(layer=layer, lanes=lanes, max_level=max_level)
     assert through_lava(process, x, lanes, tag).tolist() == expected_signs(layer, x)
 

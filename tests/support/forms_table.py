@@ -23,10 +23,12 @@ threshold. *Bounded*: real values between layers are integers with 40 binary dig
 error is carried along, and signs within it of a threshold are counted as ties. `net.parity` says for each node what was
 compared, what differs, what ties, and the bounds.
 
-All forms run in numpy (`net.graph`), in the compiled kernels (`backend="kernels"`) and in Lava as one Process
-(`net.predict`), with equal integers; they save and load. The report, the bundle, NIR and Lava's stock Processes take
-chains of binary layers (`net.graph` is a `BinaryGraph` then); a graph with other nodes is refused there by the name of
-its first such node.
+All forms run in numpy (`net.graph`), in the compiled kernels (`backend="kernels"`) and in Lava, as one Process
+(`net.predict`) or as one per node (`LavaNetwork(net.graph, form="fixed_pt")`), with equal integers; they save, load,
+and have a picture (`net.picture()`) and a report (`net.report("loihi2", images)`). Lava's stock Processes, bundles and
+NIR take what they can hold, with equal integers, and refuse the rest by the names of its nodes: real streams, products
+of streams, and weights and sums beyond their ranges ([hardware.md](hardware.md), [exchange.md](exchange.md)). On-line
+learning takes chains of binary layers.
 
 """
 

@@ -28,7 +28,7 @@ def dense_graph(seed: int) -> BinaryGraph:
         if rng.random() < 0.1:  # constant units
             threshold[0] = rng.choice([np.iinfo(np.int64).min, np.iinfo(np.int64).max])
         weight, polarity = rng.normal(size=(units, inputs)), rng.choice([-1, 1], units)
-        layers.append(DenseLayer.from_weights(weight, threshold, polarity, centred))
+        layers.append(DenseLayer.from_weights(weight, threshold, polarity, centred=centred))
     readout = Readout.from_weights(rng.normal(size=(5, sizes[-1])))
     return BinaryGraph(tuple(layers), readout, input_shape=(sizes[0],), **domain)
 

@@ -1,4 +1,4 @@
-"""An `AcyclicGraph`, compiled: the same integers, on packed signs where these meet binary weights.
+"""An `AcyclicGraph`, compiled: the same integers, on packed signs if these meet binary weights.
 
 Each node becomes a step (`lava_meta.graph.packed.steps`) whose kernel is chosen by the bounds of its integers. A
 threshold is one pass with the sums before it, and a curve with the addition behind it, if nothing else wants what lies

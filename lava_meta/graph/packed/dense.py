@@ -19,8 +19,8 @@ from lava_meta.graph.packed.loops import BLOCK, PLAIN, column_sums, forward
 class PackedDense:
     """`layers` in flat arrays. `forward` gives the packed signs of all but the last, and the sums of the last.
 
-    `low`: None where the first layer takes signs; else its inputs are integers, `low` less than the levels that its
-    equation is in. `places`: (channels, rows, columns) where those signs come from a convolution, packed by place.
+    `low`: None if the first layer takes signs; else its inputs are integers, `low` less than the levels that its
+    equation is in. `places`: (channels, rows, columns) if those signs come from a convolution, packed by place.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ def _lay(bits: NDArray[Any], valid: NDArray[Any], inverted: NDArray[Any], weight
 
 
 def _columns(bits: NDArray[Any], valid: NDArray[Any]) -> NDArray[Any]:
-    """Sum of each column of W, int64 (64 * words,); 0 where there is no input."""
+    """Sum of each column of W, int64 (64 * words,); 0 if there is no input."""
     columns = np.empty(64 * valid.size, np.int64)
     column_sums(bits, columns)
     columns[~unpack(valid, columns.size)] = 0

@@ -2,8 +2,8 @@
 
 Numba's vectoriser counts bits in registers of half the machine's width and keeps its counters in memory; the inner
 loops below are 2.5 times faster. They run on any machine: `<8 x i64>` and `llvm.ctpop` are LLVM's portable vectors,
-which become one AVX-512 instruction where there is one and several instructions elsewhere, with equal results. Only the
-product of bytes names an instruction (AVX-512 VNNI), and takes four portable steps where it is missing.
+which become one AVX-512 instruction if there is one and several instructions elsewhere, with equal results. Only the
+product of bytes names an instruction (AVX-512 VNNI), and takes four portable steps if it is missing.
 
 The inner loops serve numba functions; their arrays are in C order.
 
@@ -187,7 +187,7 @@ _word_of_signs: Any = intrinsic(_sign_packer)
 
 
 # One dense layer's row in the table that `forward` reads.
-N_IN, N_OUT, WORDS, WEIGHTS, UNITS, COLUMNS = range(6)  # and where its part of each flat array begins
+N_IN, N_OUT, WORDS, WEIGHTS, UNITS, COLUMNS = range(6)  # and if its part of each flat array begins
 PLAIN = -1  # in COLUMNS: the layer is not centred
 
 # What comes into the first dense layer.
@@ -389,7 +389,7 @@ def _spread(weights, start, mask):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _pixel_total(columns, pixels, lane):  # type: ignore[no-untyped-def]
-    """`sum_k s_k = sum_i columns_i p_i`, where columns_i is the sum of W's column i."""
+    """`sum_k s_k = sum_i columns_i p_i`, if columns_i is the sum of W's column i."""
     total = np.int64(0)
     for i in range(pixels.shape[1]):
         total += columns[i] * np.int64(pixels[lane, i])

@@ -1,4 +1,4 @@
-"""A whole `BinaryGraph` on packed bits: the fast form of its oracle, integer for integer.
+"""A whole `BinaryGraph` on packed bits: equal to its reference implementation, integer for integer.
 
 Signs travel as bits, 64 to a word. With weight bits `w`, input bits `x` (1 for +1) and `n` inputs,
 
@@ -14,7 +14,7 @@ A block stays in the first-level cache while all lanes pass over it. Everything 
 
 The first layer has a second form for wide batches of 8-bit pixels: a block's bits are spread to bytes of 0 and 1 once,
 and `sum_i p_i w_i` is taken by products of bytes. That costs as much as four lanes of bit counting and makes each lane
-three times cheaper, so it is used from `PRODUCTS_FROM` lanes on where the processor multiplies bytes (AVX-512 VNNI).
+three times cheaper, so it is used from `PRODUCTS_FROM` lanes on if the processor multiplies bytes (AVX-512 VNNI).
 Its counters have 32 bits: beyond `MOST_PRODUCTS` inputs, the bits are counted, in 64.
 
 Signed features come in as `p - min_level`, unsigned; `min_level` times the sum of a unit's weights goes to its
@@ -45,7 +45,7 @@ from lava_meta.graph.packed.sums import MOST_SUM
 
 LANES = 256  # images computed at once: more gain nothing, and leave the second-level cache
 CALL = 4096  # images to one compiled call, some batches of them: its fixed cost is several microseconds
-CALL_BYTES = 2**30  # what the maps of one call may take: fewer images where maps are large
+CALL_BYTES = 2**30  # what the maps of one call may take: fewer images if maps are large
 PRODUCTS_FROM = 8 if has_byte_products() else LANES + 1  # lanes; measured, see docs/performance.md
 
 
@@ -62,7 +62,8 @@ class PackedNetwork:
         self.n_in = graph.n_in
         self.n_out = graph.n_out
         self.dtype, self.domain = graph.dtype, graph.domain
-        self._range = graph.min_level, graph.max_level, graph.signs
+        self._range = graph.min_level, graph.max_level
+        self._takes_signs = graph.signs
         self._low = graph.min_level if graph.first_levels else 0  # what is subtracted from inputs
         self._takes_signs = graph.first_levels is None
         self._binarize = graph.binarize
@@ -78,7 +79,7 @@ class PackedNetwork:
                 f"{MOST_SUM // 255:,} on integers. Use the form 'floating_pt'"
             )
         self._convs = [PackedConv(layer, first if i == 0 else None) for i, layer in enumerate(convolutions)]
-        # A dense layer with a norm gives its sums out, and what follows begins anew from its signs.
+        # A dense layer with a norm gives its sums out, and what follows starts again from its signs.
         self._dense: list[PackedDense] = []
         run: list[DenseLayer | Readout] = []
         places = convolutions[-1].output_shape if convolutions else None
@@ -150,11 +151,11 @@ class PackedNetwork:
         if self._takes_signs:
             x, pixels = self._input_signs(pixels), np.empty((images, 0), np.uint8)
         elif self._low:
-            check_range(pixels, *self._range)
+            check_range(pixels, *self._range, signs=self._takes_signs)
             unsigned = np.uint8 if self._planes <= 8 else np.uint16
             pixels = (pixels.astype(np.int32) - self._low).astype(unsigned)
         elif not (pixels.flags.c_contiguous and pixels.flags.aligned and pixels.flags.writeable):
-            pixels = pixels.copy()  # numba would compile anew for another kind of array
+            pixels = pixels.copy()  # numba would compile again for another kind of array
         kind = SIGNS if self._takes_signs else PLANES
         if kind == PLANES and pixels.dtype == np.uint8 and lanes >= PRODUCTS_FROM and self.n_in <= MOST_PRODUCTS:
             kind = PRODUCTS
@@ -176,7 +177,7 @@ class PackedNetwork:
 
     def _input_signs(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Packed signs of the inputs (lanes, 1, words); for a convolution (lanes, rows, columns, words(channels))."""
-        check_range(inputs, *self._range)
+        check_range(inputs, *self._range, signs=self._takes_signs)
         positive = inputs > 0 if self._binarize is None else self._binarize.fires(inputs)
         if not self._convs:
             return pack(positive)[:, None]

@@ -282,7 +282,7 @@ def gather(layer: Placed) -> Step:
 
 
 def reshaped(layer: Placed) -> Step:
-    """What stays where it is in memory."""
+    """What stays if it is in memory."""
     stored, source = stored_of(layer.output_shape), stored_of(layer.input_shapes[0])
     full = source[2] == stored[2] or source[2] % 64 == 0 == stored[2] % 64
 

@@ -85,7 +85,7 @@ def random_graph(rng: np.random.Generator) -> BinaryGraph:
         weight = rng.random((70, width)) < 0.5
         centred = bool(rng.random() < 0.5)
         polarity = rng.choice(np.array([-1, 1], np.int8), 70)
-        layers.append(DenseLayer.from_weights(weight, rng.integers(-3, 4, 70), polarity, centred))
+        layers.append(DenseLayer.from_weights(weight, rng.integers(-3, 4, 70), polarity, centred=centred))
         width = 70
     readout = Readout.from_weights(rng.random((10, width)) < 0.5)
     return BinaryGraph(tuple(layers), readout, max_level, input_shape)

@@ -37,7 +37,7 @@ def random_layer(rng: np.random.Generator, n_in: int, n_out: int, first: bool, m
     constant = rng.random(n_out)
     threshold[constant < 0.05] = HUGE
     threshold[constant > 0.95] = -HUGE
-    return DenseLayer.from_weights(weight, threshold, polarity, centred)
+    return DenseLayer.from_weights(weight, threshold, polarity, centred=centred)
 
 
 def random_graph(rng: np.random.Generator) -> BinaryGraph:
@@ -103,7 +103,7 @@ def test_wide_layers_and_more_images_than_lanes(centred: bool) -> None:
         weight = rng.random((b, a)) < 0.5
         row = np.where(weight, 1, -1).sum(axis=1)
         threshold = 33 * row if i == 0 else np.zeros(b, np.int64)
-        layers.append(DenseLayer.from_weights(weight, 0 * threshold if centred else threshold, None, centred))
+        layers.append(DenseLayer.from_weights(weight, 0 * threshold if centred else threshold, None, centred=centred))
     graph = BinaryGraph(tuple(layers), Readout.from_weights(rng.random((10, 520)) < 0.5), 255, (1, 28, 28))
     assert_equal(graph, rng.integers(0, 256, (2 * LANES + 3, 1, 28, 28), dtype=np.uint8))
 
