@@ -66,6 +66,7 @@ class RunTimeout(RunError):
 
 
 _EXTRAS = {
+    "avalanche": "avalanche",
     "distributed": "cluster",
     "nir": "nir",
     "sklearn": "vision",

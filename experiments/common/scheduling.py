@@ -67,11 +67,14 @@ class Cluster:
 
         for job in jobs:
             Job.from_dict(job.to_dict(), job.folder)  # raises for what another process could not make of it
-        with self._address() as address, _progress(len(jobs), enabled=jobs[0].progress) as advance:
-            with closing(Sweep(address, jobs, self.hand_over, self.say)) as sweep:
-                for job, worker in sweep.run():
-                    advance()
-                    yield job, f"worker {worker}"
+        with (
+            self._address() as address,
+            _progress(len(jobs), enabled=jobs[0].progress) as advance,
+            closing(Sweep(address, jobs, self.hand_over, self.say)) as sweep,
+        ):
+            for job, worker in sweep.run():
+                advance()
+                yield job, f"worker {worker}"
 
     @contextmanager
     def _address(self) -> Iterator[Any]:

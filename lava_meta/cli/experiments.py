@@ -125,7 +125,7 @@ def _where(workers: int | None, scheduler: str | None, queue: str | None, hand_o
     from lava_meta.experiments.common.jobs import serially
     from lava_meta.experiments.common.scheduling import Cluster
 
-    if workers is scheduler is queue is None:
+    if workers is None and scheduler is None and queue is None:
         return serially
     try:
         return Cluster(workers, scheduler, queue, hand_over, say=lambda line: print(line, flush=True))
