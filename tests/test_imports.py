@@ -28,7 +28,7 @@ FLOORS = (
     {"nn"},
     {"optim"},
     {"training"},
-    {"plotting"},
+    {"avalanche", "plotting"},
     {"loihi"},
     {"online_learning"},
     {"processes"},
