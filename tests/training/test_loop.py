@@ -19,7 +19,7 @@ from lava_meta.data.scenarios import Scenario, permuted_tasks, split_classes, st
 from lava_meta.errors import DataError, DivergenceError, FormatError, RunFolderError
 from lava_meta.nn import BinaryLayer, BinaryMLP
 from lava_meta.optim import MetaplasticAdam
-from lava_meta.rule import Exponential, Tanh2, register_consolidation
+from lava_meta.rule import Exponential, Tanh2, Towards, register_consolidation
 from lava_meta.training import TrainSettings, evaluate, train
 from lava_meta.training.checkpoint import read_checkpoint, write_checkpoint
 from lava_meta.training.metrics import AccuracyMatrix
@@ -500,8 +500,16 @@ class TestResume:
         quiet(again, out=tmp_path / "stopped", resume=True, checkpoint_seconds=3600.0)
         assert same(hidden(again), hidden(whole))
 
-    def test_sgd_with_momentum(self, tmp_path):
-        settings = replace(QUICK, optimizer="sgd", momentum=0.9, reset_moments=False)
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"optimizer": "sgd", "momentum": 0.9},
+            {"optimizer": "adalayer", "m": None, "consolidation": Towards(0.2, 0.01, 2.0), "grow": Towards(0.2, 0.3)},
+        ],
+        ids=["sgd", "adalayer"],
+    )
+    def test_other_optimizers(self, options, tmp_path):
+        settings = replace(QUICK, reset_moments=False, **options)
         whole, again = StopsAfter(10**9), StopsAfter(10**9)
         quiet(whole, settings=settings)
         with pytest.raises(Stop):
