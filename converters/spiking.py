@@ -206,7 +206,8 @@ class SpikingNetwork:
         from lava_meta.plotting.spiking import traces
 
         (name,) = self._names([layer])
-        units = dict(self.graph.named_layers())[name].n_out
+        layers: Sequence[tuple[str, Any]] = self.graph.named_layers()
+        units = dict(layers)[name].n_out
         chosen = [int(neuron) for neuron in neurons][:units]
         if not chosen or min(chosen) < 0 or max(chosen) >= units:
             raise ValueError(f"neurons is {neurons!r}; {name} has neurons 0 to {units - 1}")

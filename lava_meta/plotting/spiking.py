@@ -86,7 +86,7 @@ def rate_map(rates: NDArray[Any], name: str = "") -> Figure:
     figure = Figure(figsize=(0.9 * across + 0.8, 0.9 * down + 0.6), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False)
     most = max(float(rates.max()), 1e-9)
-    image = None
+    image: Any = None
     for place, axis in enumerate(axes.reshape(-1)):
         axis.set_axis_off()
         if place < len(rates):
