@@ -16,7 +16,7 @@ from lava_meta.data.arrays import Scale, Scaling, scale_of
 from lava_meta.data.heads import Head, Heads, check_head, offsets
 from lava_meta.data.images import Images
 from lava_meta.data.scenarios import Scenario
-from lava_meta.data.sources import torch_arrays
+from lava_meta.data.sources import experience_arrays
 from lava_meta.errors import DataError
 
 
@@ -45,7 +45,7 @@ def from_avalanche(
     check_head(head)
     train, tests = (
         [
-            torch_arrays(experience.dataset, f"{name}, {kind} experience {number}")
+            experience_arrays(experience, f"{name}, {kind} experience {number}")
             for number, experience in enumerate(getattr(benchmark, f"{kind}_stream"), 1)
         ]
         for kind in ("train", "test")

@@ -61,9 +61,15 @@ def torch_arrays(source: Any, name: str) -> tuple[Any, Any]:
         raise DataError(f"{name}: images differ in shape; bring them to one size first ({error})") from error
 
 
+def experience_arrays(experience: Any, name: str) -> tuple[Any, Any]:
+    """The arrays x and y of an experience of Avalanche's, with the transforms of its tests: nothing drawn at random."""
+    dataset = experience.dataset
+    return torch_arrays(dataset.eval() if hasattr(dataset, "eval") else dataset, name)
+
+
 def stream_arrays(stream: Iterable[Any], name: str) -> tuple[Any, Any]:
     """The arrays x and y of all experiences of a stream of Avalanche's."""
-    pairs = [torch_arrays(experience.dataset, name) for experience in stream]
+    pairs = [experience_arrays(experience, name) for experience in stream]
     return np.concatenate([_pixels(x) for x, _ in pairs]), np.concatenate([_pixels(y) for _, y in pairs])
 
 

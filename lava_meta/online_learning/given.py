@@ -27,9 +27,14 @@ def as_stream(given: Any, y: Any, classes: int, max_level: int) -> Stream:
     Raises:
         TypeError: real numbers without a scale, or what is no data; the message names the call.
         DataError: data that do not fit.
+        ValueError: a scenario with a head per task.
     """
     if y is not None:
         return own_images(given, y, classes, max_level)
+    if isinstance(given, Scenario) and given.heads is not None:
+        raise ValueError(
+            f"{given.name} compares the classes of each task alone; a learner compares all: leave the head out"
+        )
     if isinstance(given, Scenario | Images):
         return given
     if isinstance(given, Dataset) or hasattr(given, "train_stream"):

@@ -11,7 +11,7 @@ from own_function import Soft
 import lava_meta
 from lava_meta.converters.online import online
 from lava_meta.data import Dataset, Images, load_dataset
-from lava_meta.data.scenarios import permuted_tasks
+from lava_meta.data.scenarios import permuted_tasks, split_classes
 from lava_meta.errors import DataError, DivergenceError, FormatError
 from lava_meta.online_learning import (
     LayerSettings,
@@ -612,6 +612,11 @@ def test_partial_fit_learns_iterables_in_their_own_order(digits, lanes) -> None:
         (lambda one, x, y: one.fit([(x, y)]), TypeError, r"partial_fit\(iterable\) learns pairs"),
         (lambda one, x, y: one.fit(x / 16, y), TypeError, r"Dataset.from_arrays\(x, y, scale="),
         (lambda one, x, y: one.fit(x, None), TypeError, r"fit\(x, y\)"),
+        (
+            lambda one, x, y: one.fit(split_classes(load_dataset("digits"), [(0, 1), (2, 3)], head="task")),
+            ValueError,
+            "a learner compares all: leave the head out",
+        ),
         (lambda one, x, y: one.fit(x, y[1:]), DataError, "360 images but 359 labels"),
         (lambda one, x, y: one.fit(x, y + 1), DataError, "labels run from 1 to 10; with 10 classes"),
         (lambda one, x, y: one.fit(x[:0], y[:0]), DataError, "no images"),

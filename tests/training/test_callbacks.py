@@ -232,13 +232,15 @@ class TestResuming:
         return [EarlyStopping(HELD_OUT, patience=2), BestCheckpoint(HELD_OUT), Lines(lines.append, every=2)]
 
     @pytest.mark.parametrize("fast", [False, True])
-    @pytest.mark.parametrize("at", [(1, 1), (1, 3), (2, 2)])
-    def test_a_stopped_run_goes_on_to_the_same_result(self, at, fast, tmp_path):
+    @pytest.mark.parametrize(("at", "seconds"), [((1, 1), 0.0), ((1, 3), 0.0), ((2, 2), 0.0), ((2, 2), 1e9)])
+    def test_a_stopped_run_goes_on_to_the_same_result(self, at, seconds, fast, tmp_path):
+        """Also from a checkpoint that is older than the best weights on the disk."""
         settings = TrainSettings(epochs=12, batch_size=60, m=8.0, fast=fast)
         lines, model = [], net()
         whole = quiet(model, settings, tmp_path / "whole", callbacks=self.callbacks(lines))
+        watching = [*self.callbacks([]), StopAt(*at)]
         with pytest.raises(KeyboardInterrupt):
-            quiet(net(), settings, tmp_path / "run", callbacks=[*self.callbacks([]), StopAt(*at)])
+            quiet(net(), settings, tmp_path / "run", callbacks=watching, checkpoint_seconds=seconds)
         json.dumps(read_checkpoint(tmp_path / "run" / "checkpoint.safetensors")[1])
         later, again = [], net()
         result = quiet(again, settings, tmp_path / "run", resume=True, callbacks=self.callbacks(later))
