@@ -3,7 +3,7 @@
 #     docker build --tag lava-meta .
 #     docker run --rm --read-only --tmpfs /tmp --shm-size 64m lava-meta
 #     docker run --rm --read-only --tmpfs /tmp --shm-size 64m lava-meta make test ARGS="-p no:cacheprovider"
-FROM python:3.10-slim
+FROM python:3.13-slim
 
 RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /lava_meta

@@ -1,6 +1,6 @@
 # Two commands do everything from a fresh clone: `make demo` and `make test`.
 # They need Python 3, make and the network (for the packages, the first time).
-# `make test PYTHON=3.13` does the same on another Python, in an environment of its own.
+# `make test PYTHON=3.10` does the same on another Python, in an environment of its own.
 
 TOOLS := .tools
 DEFAULT := $(shell cat .python-version)
@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 # Files of tests in two processes: products use one thread, and most of a Lava test is waiting.
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: demo test test-core test-slow lint types setup requirements clean
+.PHONY: demo test test-core test-slow lint types docs setup requirements clean
 
 demo: setup
 	$(RUN) -m lava_meta demo $(ARGS)
@@ -33,12 +33,17 @@ test-slow: setup
 lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m codespell_lib README.md CHANGELOG.md CONTRIBUTING.md docs lava_meta processes converters experiments benchmarks tests
 
 # mypy follows no package mapping: it checks a tree of links in which every package lies where it is imported from.
 types: setup
 	@mkdir -p .types/lava_meta && find .types/lava_meta -type l -delete
 	@ln -s $(addprefix ../../, $(filter-out lava_meta/__pycache__, $(wildcard lava_meta/*)) processes converters experiments) .types/lava_meta/
 	cd .types && ../$(RUN) -m mypy --config-file ../pyproject.toml -p lava_meta
+
+# The site, in docs/_build/html; the tutorials run while it is built.
+docs: setup
+	$(RUN) -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
 
 setup: $(STAMP)
 
@@ -52,7 +57,7 @@ $(STAMP): requirements.txt pyproject.toml .python-version $(UV)
 
 # After a change of the dependencies in pyproject.toml: resolves them for every Python and writes their hashes.
 requirements: $(UV)
-	$(UV) export --quiet --all-extras --group dev --no-emit-project --no-header --no-annotate --output-file requirements.txt
+	$(UV) export --quiet --all-extras --group dev --group docs --no-emit-project --no-header --no-annotate --output-file requirements.txt
 
 # A private copy in a folder that git ignores.
 $(UV):

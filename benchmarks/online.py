@@ -10,6 +10,9 @@ the engine form, which takes five steps of `LearningDense` and its neurons.
 
 Second, images per second of the whole 784-512-10 learner on MNIST-like spikes: in Lava as one Process and as one per
 layer, the compiled kernels, the reference implementation, and PyTorch doing the same update in float32 on one thread.
+Beside the kernels with signs and with sparse spikes, taken in turns, stands the bound: the time in which the bytes of
+the active synapses can be read, read again and written by a plain copy. A silent unit's synapses count for nothing in
+the readout.
 
 Last, how cost grows with images, with active inputs and with synapses, and memory.
 """
@@ -37,6 +40,7 @@ from lava.proc.io.source import RingBuffer
 
 from lava_meta.online_learning import LayerSettings, Learner, OnlineRule
 from lava_meta.online_learning.compiled.fixed import CompiledLayer
+from lava_meta.online_learning.forms import make_layer
 from lava_meta.online_learning.reference import initial_state
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
@@ -142,6 +146,42 @@ def images_a_second(way: str, number: int) -> float:
     return number / seconds_of(number, [784, 512, 10], **WAYS[way])
 
 
+def kernels_in_turns(number: int, rounds: int = 5) -> dict[str, float]:
+    """Images per second of 784-512-10 with signs, with sparse spikes, and at the bound of each: medians of rounds."""
+    generator = np.random.default_rng(0)
+    x = (generator.random((number, 784)) < ACTIVE).astype(np.int8)
+    labels = generator.integers(0, 10, number)
+    learners = {
+        name: Learner([784, 512, 10], rule, input_mean=ACTIVE, backend="kernels")
+        for name, rule in (("signs", OnlineRule()), ("sparse spikes", OnlineRule.sparse()))
+    }
+    rates: dict[str, list[float]] = {name: [] for name in learners}
+    for turn in range(rounds + 1):
+        for name, learner in learners.items():
+            start = time.perf_counter()
+            learner._started().learn(x, labels)
+            if turn:  # the first warms up
+                rates[name].append(number / (time.perf_counter() - start))
+    found = {name: statistics.median(values) for name, values in rates.items()}
+    hidden = learners["signs"].net.states[0]["hidden"]
+    other = hidden.copy()
+    copies = []
+    for _ in range(50):
+        start = time.perf_counter()
+        np.copyto(other, hidden)
+        copies.append((time.perf_counter() - start) / (2 * hidden.nbytes))
+    for name, spiking in (("signs", 1.0), ("sparse spikes", spiking_share(learners["sparse spikes"], x))):
+        synapses = 784 * ACTIVE * 512 + 512 * spiking * 10
+        found[f"{name}, bound"] = 1 / (3 * 2 * synapses * statistics.median(copies))
+    return found
+
+
+def spiking_share(learner: Learner, x: np.ndarray) -> float:
+    """Share of hidden units that spike."""
+    layer = make_layer(learner.net.settings[0], learner.net.states[0], compiled=True)
+    return float(layer.forward(x).mean())
+
+
 def seconds_of(number: int, sizes: list[int], **settings: Any) -> float:
     """Wall time in which a learner learns `number` random images, once it has started and learned ten."""
     generator = np.random.default_rng(0)
@@ -203,6 +243,9 @@ def main() -> None:
         rate = images_a_second(way, number)
         print(f"  {way:26} {rate:8.0f}", flush=True)
         record[f"images per second, {way}"] = rate
+    for name, rate in kernels_in_turns(2000).items():
+        print(f"  kernels, {name:24} {rate:8.0f}", flush=True)
+        record[f"images per second, kernels, {name}"] = rate
     print("\nms an image in Lava, one Process, 784-512-10, of so many images")
     for number in (500, 1000, 2000, 4000):
         cost = seconds_of(number, [784, 512, 10]) / number * 1e3

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import ConversionError
-from lava_meta.io.file_kinds import LEARNING, MODEL, NETWORK, require_kind
+from lava_meta.io.file_kinds import LEARNING, MODEL, NETWORK, SPIKING, require_kind
 from lava_meta.io.learned import learned_of
 
 if TYPE_CHECKING:
     from torch import nn
 
     from lava_meta.converters.comparison import Agreement
+    from lava_meta.converters.spiking import SpikingNetwork
     from lava_meta.nn import BinaryMLP
     from lava_meta.online_learning import Learner
 
@@ -165,18 +166,23 @@ def register(kind: type[nn.Module], parts: Callable[[Any], Sequence[nn.Module]])
     add(kind, parts)
 
 
-def load(path: str | os.PathLike[str]) -> LavaNetwork | Learner | BinaryMLP:
+def load(path: str | os.PathLike[str]) -> LavaNetwork | SpikingNetwork | Learner | BinaryMLP:
     """What a file of lava_meta holds, in the identical state.
 
     Returns:
-        A `LavaNetwork` (written by its `save`), with `parity` and `learned`; a `Learner` (by its `save`); or a trained
-        model in eval mode, a torch module (model.safetensors of `lava-meta train`), which `convert` takes.
+        A `LavaNetwork` (written by its `save`), with `parity` and `learned`; a `SpikingNetwork` or a `Learner` (by
+        theirs); or a trained model in eval mode, a torch module (model.safetensors of `lava-meta train`), which
+        `convert` takes.
 
     Raises:
         FormatError: for any other file, with what it is and which call takes it, and for one that was altered.
         FileNotFoundError: if there is none.
     """
-    kind = require_kind(path, NETWORK, LEARNING, MODEL)
+    kind = require_kind(path, NETWORK, SPIKING, LEARNING, MODEL)
+    if kind == SPIKING:
+        from lava_meta.converters.spiking import SpikingNetwork
+
+        return SpikingNetwork.load(path)
     if kind == LEARNING:
         from lava_meta.online_learning import load_learner
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten_with_path
 
-from lava_meta.converters.elementwise import Leaf, Source
+from lava_meta.converters.expressions import Leaf, Source
 from lava_meta.converters.lowering import UNIT_ROUNDOFF, Lowered, lower
 from lava_meta.converters.recording import IMAGES, Recording, Ref, record
 from lava_meta.converters.scale import Feed
@@ -49,7 +49,7 @@ def to_acyclic(
         ConversionError: naming what cannot be converted: file and line, the place in the model, and what to do.
     """
     clone = prepare(model, task)
-    shape = _shape(clone, input_shape)
+    shape = shape_of(clone, input_shape)
     pixels = next((module for module in clone.modules() if isinstance(module, Pixels)), None)
     if pixels is not None:
         min_level, max_level = pixels.min_level, pixels.max_level
@@ -68,7 +68,7 @@ def to_acyclic(
         )
     domain = {"max_level": max_level, "min_level": min_level, "signs": signs, "input_shape": shape}
     place, chosen = _chosen(recording, output)
-    return Read(clone, lower(recording, chosen, _first(feed, shape, signs), domain), feed, place)
+    return Read(clone, lower(recording, chosen, first_leaf(feed, shape, signs), domain), feed, place)
 
 
 def example(feed: Feed, shape: tuple[int, ...], signs: bool) -> torch.Tensor:
@@ -80,7 +80,8 @@ def example(feed: Feed, shape: tuple[int, ...], signs: bool) -> torch.Tensor:
     return torch.from_numpy(feed(levels.astype(np.float64)))
 
 
-def _shape(model: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]:
+def shape_of(model: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]:
+    """The shape of one image, as given or as the model says. Raises `ConversionError` if neither does."""
     if given is not None:
         return tuple(int(extent) for extent in given)
     if isinstance(model, BinaryConvNet):
@@ -99,7 +100,7 @@ def _has_children(module: nn.Module) -> bool:
     return next(module.children(), None) is not None
 
 
-def _first(feed: Feed, shape: tuple[int, ...], signs: bool) -> Leaf:
+def first_leaf(feed: Feed, shape: tuple[int, ...], signs: bool) -> Leaf:
     """What the levels of the images are to the model."""
     ones = (1,) * len(shape)
     low, high = np.full(ones, feed.min_level, np.int64), np.full(ones, feed.max_level, np.int64)

@@ -3,6 +3,7 @@
     bundle.json           what the folder is, and the checksum of every file
     README.md             what is in it, how to run it, what to expect
     run.py                runs the network as stock Lava Processes on the test images and compares; Lava's names only
+    lava_import.py        adapts Lava to the Python and numpy at hand
     processes.json, .npz  the stock Processes: structure and integers
     acceptance.npz        test images, the sums and classes they must give, their labels if known
     network.safetensors   the network, for `lava_meta.load`
@@ -45,7 +46,7 @@ from lava_meta.version import __version__
 FORMAT, VERSION = "lava_meta.bundle", 1
 IMAGES = 100  # for acceptance
 PAPERS_RULE = Tanh2(m=1.35)
-_SCRIPT = Path(__file__).parents[1] / "processes" / "stock_script.py"
+_SCRIPTS = {"run.py": "stock_script.py", "lava_import.py": "lava_import.py"}  # copies, by file of `processes`
 
 
 def bundle(
@@ -100,7 +101,8 @@ def bundle(
         np.savez_compressed(temporary / "acceptance.npz", **acceptance)
         _write_json(temporary / "rule.json", {precision: _rule(engine) for precision, engine in rules.items()})
         _write_json(temporary / "report.json", found.to_dict())
-        shutil.copyfile(_SCRIPT, temporary / "run.py")
+        for name, original in _SCRIPTS.items():
+            shutil.copyfile(Path(__file__).parents[1] / "processes" / original, temporary / name)
         contents = Contents(
             graph=graph,
             layers=layers,
@@ -118,7 +120,7 @@ def bundle(
     return target
 
 
-def _acceptance(graph: Graph, learner: Learner | None, images: Any, labels: Any) -> dict[str, NDArray[Any]]:
+def _acceptance(graph: Graph, learner: Learner | None, images: Any, labels: Any) -> dict[str, Any]:
     """Inputs with the sums and classes that they must give, and their labels if these are known."""
     inputs = _random_inputs(graph) if images is None else images[:IMAGES]
     if learner and images is not None:
@@ -199,7 +201,7 @@ def _write_nir(graph: Graph, path: Path) -> str | None:
 
 
 def _write_processes(graph: Graph, layers: list[StockLayer], folder: Path) -> None:
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, Any] = {}
 
     def plain(value: Any, name: str) -> Any:
         """An argument as JSON holds it; arrays go into the other file, in the narrowest type that holds them."""

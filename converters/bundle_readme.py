@@ -58,9 +58,9 @@ def _head(contents: Contents) -> str:
     python run.py                     Lava's simulation of Loihi 2
     python run.py --backend loihi     a chip, with Intel's extension of Lava (lava-loihi)
 
-`run.py` needs Python 3.10 with `lava-nc==0.10.0`, and nothing of lava_meta. It runs {n} {kind}, one per time step, and
-compares the readout's integer sums with those in `acceptance.npz`. Expected: `0 of {acceptance["sums"].size} sums
-differ`, exit code 0.{known}
+`run.py` needs `lava-nc==0.10.0`, on Python 3.10 to 3.13, and nothing of lava_meta. It runs {n} {kind}, one per time
+step, and compares the readout's integer sums with those in `acceptance.npz`. Expected: `0 of
+{acceptance["sums"].size} sums differ`, exit code 0.{known}
 """
 
 
@@ -82,6 +82,7 @@ def _files(contents: Contents) -> str:
     return f"""| file | holds |
 | --- | --- |
 | `run.py` | the run, on Lava's public names |
+| `lava_import.py` | adapts Lava to the Python and numpy at hand, changes nothing on disk |
 | `processes.json`, `processes.npz` | the stock Processes, their arguments and connections |
 | `acceptance.npz` | `images`, and the `sums` and `classes` that they must give{labels} |
 | `network.safetensors` | the network, for `lava_meta.load` |

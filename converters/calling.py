@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -116,4 +117,5 @@ def rng_kept(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
 def _uncompiled() -> contextlib.AbstractContextManager[Any]:
     """Compiled modules run as the Python code that they were made of, which needs no compiler and no minutes."""
     stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6 and later
-    return contextlib.nullcontext() if stance is None else stance("force_eager")
+    compiler = "torch._dynamo" in sys.modules  # else nothing is compiled, and its import would take seconds
+    return stance("force_eager") if stance is not None and compiler else contextlib.nullcontext()

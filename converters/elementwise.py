@@ -2,8 +2,10 @@
 
 Behind a node of integers x, elementwise operations (norms, activations, products with and sums of constants) make one
 real number of each: `f(gain * x + constant)`, with an f for each channel or element. f is not looked up in a table of
-activations. It is computed, by the operations that the model called, in float64, on the integers that x can be; on
-all of them where they are few, else on samples between which each change is searched. What comes out says what f is:
+activations. It is computed, by the operations that the model called, in float64, on the integers that x can be: of
+functions that are proven to rise or fall (`lava_meta.converters.monotone`) between ends and changes alone, of others on
+all integers where these are few, else on samples between which each change is searched. Units whose numbers are equal
+are computed once. What comes out says what f is:
 
     Affine    a x + b                                               part of what follows
     Levels    few values, whole multiples of one number             a `Threshold`
@@ -12,66 +14,29 @@ all of them where they are few, else on samples between which each change is sea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map_only
 
-from lava_meta.converters.recording import Float64
+from lava_meta.converters.expressions import Expr, Leaf, Source, cancelled, evaluate, leaf_of, mapped
+from lava_meta.converters.monotone import EPS, Proof, prove
 from lava_meta.graph.nodes import Shape
 
-EPS = 2.0**-52  # the distance of 1 to the next float64
 _EVERY = 2**23  # values of a function that are all computed; of more, samples are
 _CHUNK = 2**21  # values computed at a time
 _SAMPLES = 1025  # of an interval, evenly; and as many again, ever closer to 0
 _MOST_LEVELS = 256
 _MOST_PIECES = 48  # of lines; a function with more is followed as a curve
 _KNOTS = 2**16  # of a curve over samples
+_ROUNDED = 1e-11  # of a level's size: by which its values may differ
 _FOLLOWED = 2.0**-30  # how closely its lines follow it
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A node's integers."""
-
-    node: str
-    shape: Shape
-    low: NDArray[Any]  # int64 of the rank of the shape, extents 1 where shared
-    high: NDArray[Any]
-    error: float = 0.0  # by how much they may differ from what exact arithmetic gives, in their units
-    step: int = 1  # 2 where all that can be reached have one parity
-
-    @property
-    def largest(self) -> int:
-        """The greatest size of an integer."""
-        return max(abs(int(self.low.min())), abs(int(self.high.max())))
-
-
-@dataclass(frozen=True, eq=False)
-class Leaf:
-    """`gain * x + constant`: what the integers of a source are to the model."""
-
-    source: Source
-    gain: NDArray[Any]  # float64 of the rank of the shape, extents 1 where shared
-    constant: NDArray[Any]
-    slack: float = 0.0  # by how much the model's own value may differ, in its units: float64's rounding, and `error`
-
-
-@dataclass(frozen=True, eq=False)
-class Apply:
-    """An operation on such values and constants, float64 or bool; these have a first extent of 1 before the shape."""
-
-    op: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-
-Expr = Leaf | Apply
 
 
 @dataclass(frozen=True)
@@ -110,12 +75,22 @@ class Pieces:
 Form = Affine | Levels | Pieces
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """Functions that jump: their first values, and by change its unit, the integer from which it holds, the value."""
+
+    first: NDArray[Any]  # (units,)
+    unit: NDArray[Any]
+    limit: NDArray[Any]
+    after: NDArray[Any]
+
+
 class Function:
-    """One elementwise function of a source's integers, evaluated on demand."""
+    """One elementwise function of a source's integers for each unit, evaluated on demand."""
 
     def __init__(self, expr: Expr) -> None:
         self.expr = expr
-        self.leaf, constants = _leaf_of(expr)
+        self.leaf, constants = leaf_of(expr)
         source = self.leaf.source
         arrays = [value.shape[1:] for value in constants] + [self.leaf.gain.shape, self.leaf.constant.shape]
         # Extents in which no constant differs are shared: one function serves all of them.
@@ -123,71 +98,190 @@ class Function:
             extent if any(shape[i] != 1 for shape in arrays) else 1 for i, extent in enumerate(source.shape)
         )
         axes = tuple(i for i, extent in enumerate(self.shared) if extent == 1)
-        self.low = np.broadcast_to(source.low.min(axis=axes, keepdims=True), self.shared)
-        self.high = np.broadcast_to(source.high.max(axis=axes, keepdims=True), self.shared)
+        low, high = source.low.min(axis=axes, keepdims=True), source.high.max(axis=axes, keepdims=True)
+        rows = [low, high, self.leaf.gain, self.leaf.constant, *(value.numpy()[0] for value in constants)]
+        self._first, self._unit = _distinct(rows, self.shared)
+        self.low, self.high = self._chosen(low), self._chosen(high)  # int64 (distinct units,)
 
-    def __call__(self, x: NDArray[Any], moved: float = 0.0) -> NDArray[Any]:
-        """Values, float64, of integers (k, *shared); with `moved` added to what the model has for them."""
-        units = max(1, int(np.prod(self.shared)))
-        rows = max(1, _CHUNK // units)
-        parts = [self._values(x[start : start + rows], moved) for start in range(0, len(x), rows)]
-        return np.concatenate(parts)
+    def __call__(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Values, float64, of integers (k, *shared)."""
+        return _evaluated(self.expr, self.leaf, x)
 
-    def _values(self, x: NDArray[Any], moved: float) -> NDArray[Any]:
+    def form(self, *, levels: bool = True) -> Form:
+        """What the function is; without `levels` it is a line even if its values are few.
+
+        Raises `ValueError` if it gives NaN or infinity.
+        """
         leaf = self.leaf
-        values = torch.from_numpy(np.ascontiguousarray(leaf.gain * x.astype(np.float64) + leaf.constant + moved))
-        with torch.no_grad(), Float64():
-            found = _compute(self.expr, values, {})
-        result: NDArray[Any] = np.broadcast_to(found.double().numpy(), x.shape)
-        return result
+        if self.expr is leaf:
+            return Affine(leaf.gain, leaf.constant)
+        form = self._units.form(levels=levels)
+        if isinstance(form, Affine):
+            return Affine(self._spread(form.slope), self._spread(form.offset), form.error)
+        if isinstance(form, Levels):
+            unit = self._spread(form.unit) if form.unit.size > 1 else form.unit.reshape((1,) * len(self.shared))
+            return Levels(self._spread(form.limits), self._spread(form.codes), unit)
+        start, slope, intercept = (self._spread(part) for part in (form.start, form.slope, form.intercept))
+        return Pieces(start, slope, intercept, form.error)
+
+    def direction(self) -> NDArray[Any] | None:
+        """Where it rises (1) or falls (-1), of the shape `shared`; None if it does neither, or that is not known."""
+        found = self._units.direction()
+        return None if found is None else self._spread(found)
+
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the greatest value of all units, where that is known."""
+        return self._units.bounds()
 
     @property
     def every(self) -> bool:
         """Whether its integers are few enough to compute all."""
+        return self._units.every
+
+    @cached_property
+    def _units(self) -> _Units:
+        """The distinct functions, as those of a source of one axis."""
+        leaf, low, high = self.leaf, self.low, self.high
+        source = Source(leaf.source.node, low.shape, low, high, leaf.source.error, leaf.source.step)
+        own = Leaf(source, self._chosen(leaf.gain), self._chosen(leaf.constant), leaf.slack)
+
+        def constant(value: Tensor) -> Tensor:
+            if value.numel() == 1:
+                return value.reshape(1, 1)
+            return value.expand(1, *self.shared).reshape(-1)[self._first].reshape(1, -1)
+
+        return _Units(own, mapped(self.expr, own, constant))
+
+    def _chosen(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Of the distinct units."""
+        chosen: NDArray[Any] = np.broadcast_to(array, self.shared).reshape(-1)[self._first]
+        return chosen
+
+    def _spread(self, array: NDArray[Any]) -> NDArray[Any]:
+        """(..., distinct units) as (..., *shared)."""
+        if len(self._first) == len(self._unit) == array.shape[-1]:
+            return array.reshape(*array.shape[:-1], *self.shared)
+        return array[..., self._unit].reshape(*array.shape[:-1], *self.shared)
+
+
+class _Units:
+    """Functions (units,) of integers low .. high."""
+
+    def __init__(self, leaf: Leaf, expr: Expr) -> None:
+        self.leaf, self.expr = leaf, expr
+        self.low, self.high = leaf.source.low, leaf.source.high
+        self.count = len(self.low)
+        self.rounding = 0.0  # of terms that were left out
+        self._shorten()
+        self.proof: Proof | None = prove(self.expr, self.low, self.high)
+        if self.proof is not None and not bool(self.proof.ends.isfinite().all()):
+            raise ValueError("gives NaN or infinity")
+
+    def _shorten(self) -> None:
+        """Leave out terms that cancel, where float64 rounds them by less than levels are told apart."""
+        shorter, gone = cancelled(self.expr)
+        if not gone:
+            return
+        ends = np.stack([self.low, self.high])
+        proofs = [prove(term, self.low, self.high) for term in gone]
+        sizes = [float(proof.size.max()) if proof is not None else np.inf for proof in proofs]
+        if not np.isfinite(sum(sizes)):  # of terms that are not monotone: what they reach where they are computed
+            x = self.points()
+            sizes = [float(np.abs(_evaluated(term, self.leaf, x)).max()) for term in gone]
+        if 4 * EPS * sum(sizes) <= _ROUNDED * float(np.abs(_evaluated(shorter, self.leaf, ends)).max()):
+            self.expr, self.rounding = shorter, 4 * EPS * sum(sizes)
+
+    def __call__(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Values, float64, of integers (k, units)."""
+        return _evaluated(self.expr, self.leaf, x)
+
+    def at(self, unit: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
+        """Of one integer each, of the units `unit`, in any order."""
+        leaf = self.leaf
+        own = Leaf(leaf.source, leaf.gain[unit], leaf.constant[unit], leaf.slack)
+        places = torch.from_numpy(unit)
+        expr = mapped(self.expr, own, lambda value: value if value.numel() == 1 else value[:, places])
+        values: NDArray[Any] = _evaluated(expr, own, x[None])[0]
+        return values
+
+    @cached_property
+    def every(self) -> bool:
+        """Whether its integers are few enough to compute all."""
         count = (int(self.high.max()) - int(self.low.min())) // self.leaf.source.step + 1
-        return count * max(1, int(np.prod(self.shared))) <= _EVERY
+        return count * self.count <= _EVERY
+
+    def direction(self) -> NDArray[Any] | None:
+        """Where it rises (1) or falls (-1), (units,)."""
+        if self.proof is not None:
+            rises, falls = self.proof.rises, self.proof.falls
+        elif self.every:
+            steps = np.diff(self(self.points()), axis=0)
+            rises, falls = (steps >= 0).all(axis=0), (steps <= 0).all(axis=0)
+        else:
+            return None
+        return np.where(rises, 1.0, -1.0) if bool((rises | falls).all()) else None
+
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the greatest value."""
+        if self.proof is not None and bool((self.proof.rises | self.proof.falls).all()):
+            values = self.proof.ends.double().numpy()
+        elif self.every:
+            values = self(self.points())
+        else:
+            return None
+        return float(values.min()) - self.rounding, float(values.max()) + self.rounding
 
     def points(self) -> NDArray[Any]:
-        """Integers (k, *shared), rising: all that can be reached, or samples with both ends."""
+        """Integers (k, units), rising: all that can be reached, or samples with both ends."""
         low, high = self.low, self.high
         if self.every:
-            step = self.leaf.source.step
-            line = np.arange(int(low.min()), int(high.max()) + 1, step).reshape(-1, *(1 for _ in self.shared))
-            return np.clip(np.broadcast_to(line, (len(line), *self.shared)), low, high)
-        units = max(1, int(np.prod(self.shared)))
-        count = max(33, min(_SAMPLES, _EVERY // units // 2))
-        share = np.linspace(0, 1, count).reshape(-1, *(1 for _ in self.shared))
+            line = np.arange(int(low.min()), int(high.max()) + 1, self.leaf.source.step)[:, None]
+            return np.clip(np.broadcast_to(line, (len(line), self.count)), low, high)
+        count = max(33, min(_SAMPLES, _EVERY // self.count // 2))
+        share = np.linspace(0, 1, count)[:, None]
         even = low + np.rint(share * (high - low).astype(np.float64)).astype(np.int64)
         sizes = np.unique(np.rint(2.0 ** np.linspace(0, 62, 187)).astype(np.int64))
         # Where the model's value is 0: there signs change and rectifiers bend.
         leaf = self.leaf
         with np.errstate(divide="ignore", invalid="ignore"):
             root = np.where(leaf.gain != 0, -leaf.constant / leaf.gain, 0.0)
-        root = np.broadcast_to(np.clip(np.rint(root), -(2.0**61), 2.0**61).astype(np.int64), self.shared)
+        root = np.clip(np.rint(root), -(2.0**61), 2.0**61).astype(np.int64)
         # Nearer to it than this, float64's rounding hides what the function does.
         with np.errstate(divide="ignore"):
             blurred = np.where(leaf.gain != 0, 2**12 * EPS * self._before() / np.abs(leaf.gain), 0.0)
-        far = np.maximum(sizes.reshape(-1, *(1 for _ in self.shared)), np.broadcast_to(blurred, self.shared))
+        far = np.maximum(sizes[:, None], blurred)
         near = np.concatenate([-far[::-1], 0 * far[:1], far])
         around = np.clip(root + near, -(2.0**62), 2.0**62).astype(np.int64)
         every = np.concatenate([even, around, low[None], high[None]])
         ordered: NDArray[Any] = np.sort(np.clip(every, low, high), axis=0)
         return ordered
 
-    def form(self, levels: bool = True) -> Form:
-        """What the function is. Raises `ValueError` if it gives NaN or infinity."""
-        leaf = self.leaf
-        if self.expr is leaf:
-            return Affine(leaf.gain, leaf.constant)
+    def form(self, *, levels: bool = True) -> Form:
+        """What they are."""
+        proof = self.proof
+        if proof is not None and proof.error is not None:
+            return self._line(proof)
+        if levels and proof is not None and bool((proof.rises | proof.falls).all()):
+            steps = self._steps(proof)
+            found = None if steps is None else self._levels(steps)
+            if found is not None:
+                return found
         x = self.points()
         values = self(x)
         if not np.isfinite(values).all():
             raise ValueError("gives NaN or infinity")
-        if levels and _is_few(values):
-            found = self._levels(x, values)
+        if levels and proof is None:
+            found = self._seen_levels(x, values)
             if found is not None:
                 return found
         return self._affine(x, values) or self._pieces(x, values)
+
+    def _line(self, proof: Proof) -> Affine:
+        """A line by its operations: through both ends."""
+        assert proof.error is not None
+        first, last = proof.ends.numpy()
+        slope = (last - first) / np.maximum(self.high - self.low, 1).astype(np.float64)
+        return Affine(slope, first - slope * self.low.astype(np.float64), 4 * float(proof.error.max()))
 
     def _affine(self, x: NDArray[Any], values: NDArray[Any]) -> Affine | None:
         span = np.maximum(x[-1] - x[0], 1).astype(np.float64)
@@ -199,7 +293,7 @@ class Function:
         return Affine(slope, values[0] - slope * x[0].astype(np.float64), float(difference.max()))
 
     def _size(self, values: NDArray[Any]) -> NDArray[Any]:
-        """What the function's values reach, before and behind what may cancel: it decides how the model rounds."""
+        """What the functions' values reach, before and behind what may cancel: it decides how the model rounds."""
         before = self._before()
         size: NDArray[Any] = np.abs(values).max(axis=0) + before * np.minimum(
             1.0, np.ptp(values, axis=0) / (before + 1e-300)
@@ -207,59 +301,97 @@ class Function:
         return size
 
     def _before(self) -> NDArray[Any]:
-        """The greatest size of what the function takes."""
-        ends = [self.leaf.gain * end.astype(np.float64) + self.leaf.constant for end in (self.low, self.high)]
-        greatest: NDArray[Any] = np.maximum(np.abs(ends[0]), np.abs(ends[1]))
+        """The greatest size of what the functions take."""
+        ends = np.abs(self.leaf.values(np.stack([self.low, self.high])).numpy())
+        greatest: NDArray[Any] = ends.max(axis=0)
         return greatest
 
     # Few levels.
 
-    def _levels(self, x: NDArray[Any], values: NDArray[Any]) -> Levels | None:
-        unit = _lattice(values.reshape(-1))
-        units = np.full((1,) * len(self.shared), unit) if unit else None
-        if units is None and self.shared and int(np.prod(self.shared)) <= 2**16:
-            flat = values.reshape(len(values), -1)
-            each = [_lattice(flat[:, i]) for i in range(flat.shape[1])]
-            if all(each):
-                units = np.array(each, np.float64).reshape(self.shared)
+    def _steps(self, proof: Proof) -> _Steps | None:
+        """Every change of monotone functions, by bisection; None if a unit has more than levels may have."""
+        step = self.leaf.source.step
+        first, last = proof.ends.double().numpy()
+        unit = np.flatnonzero(first != last)
+        left, right = np.zeros(len(unit), np.int64), (self.high - self.low)[unit] // step
+        before, after = first[unit], last[unit]
+        found: list[tuple[NDArray[Any], ...]] = []
+        most = 0
+        while len(unit):
+            near = right - left == 1
+            found.append(tuple(part[near] for part in (unit, right, before, after)))
+            most += int(np.bincount(unit[near]).max(initial=0))
+            unit, left, right, before, after = (part[~near] for part in (unit, left, right, before, after))
+            if most + int(np.bincount(unit).max(initial=0)) > _MOST_LEVELS:
+                return None
+            middle = left + (right - left) // 2
+            value = self.at(unit, self.low[unit] + step * middle)
+            lower, upper = value != before, value != after
+            unit = np.concatenate([unit[lower], unit[upper]])
+            left, right = np.concatenate([left[lower], middle[upper]]), np.concatenate([middle[lower], right[upper]])
+            before, after = np.concatenate([before[lower], value[upper]]), np.concatenate([value[lower], after[upper]])
+        if not found:
+            return _Steps(first, unit, right, after)
+        unit, right, before, after = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return _Steps(first, unit, self.low[unit] + step * right, after)
+
+    def _levels(self, steps: _Steps) -> Levels | None:
+        """Changes as limits and codes, if the values are multiples of one number, or of one for each unit."""
+        units = _units_of(steps)
         if units is None:
             return None
-        codes = _codes(values, units)
-        if codes is None or len(np.unique(codes)) > _MOST_LEVELS:
+        per_unit = np.broadcast_to(units, (self.count,))
+        first, after = _codes(steps.first, per_unit), _codes(steps.after, per_unit[steps.unit])
+        if first is None or after is None or len(np.unique(np.concatenate([first, after]))) > _MOST_LEVELS:
             return None
-        limits, after = self._limits(x, codes, units)
-        first = codes[0].reshape(1, -1)
-        shape = (-1, *self.shared)
-        return Levels(limits.reshape(shape), np.concatenate([first, after]).reshape(shape), units)
+        return self._arranged(first, steps.unit, steps.limit, after, units)
 
-    def _limits(self, x: NDArray[Any], codes: NDArray[Any], units: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Where the codes change, int64 (m, units), and to what; those that some units lack are never reached."""
-        flat_x, flat = x.reshape(len(x), -1), codes.reshape(len(codes), -1)
-        place, unit = np.nonzero((flat[1:] != flat[:-1]).T)[::-1]
-        limit, code = flat_x[place + 1, unit], flat[place + 1, unit]
-        if not self.every:
-            unit, limit, code = self._searched(unit, flat_x[place, unit], limit, flat[place, unit], code, units)
+    def _arranged(
+        self, first: NDArray[Any], unit: NDArray[Any], limit: NDArray[Any], after: NDArray[Any], units: NDArray[Any]
+    ) -> Levels:
+        """Limits that some units lack are never reached."""
         order = np.lexsort((limit, unit))
-        unit, limit, code = unit[order], limit[order], code[order]
+        unit, limit, after = unit[order], limit[order], after[order]
         rank = _ranks(unit)
-        m = int(rank.max()) + 1 if len(rank) else 0
-        limits = np.full((m, flat.shape[1]), np.iinfo(np.int64).max)
-        after = np.broadcast_to(flat[-1], (m, flat.shape[1])).copy()
-        limits[rank, unit], after[rank, unit] = limit, code
-        return limits, after
+        m = int(rank.max(initial=-1)) + 1
+        last = first.copy()
+        last[unit] = after  # of several, the last one stays
+        limits = np.full((m, self.count), np.iinfo(np.int64).max)
+        codes = np.broadcast_to(last, (m + 1, self.count)).copy()
+        codes[0] = first
+        limits[rank, unit], codes[rank + 1, unit] = limit, after
+        return Levels(limits, codes, units)
+
+    def _seen_levels(self, x: NDArray[Any], values: NDArray[Any]) -> Levels | None:
+        """Levels of any functions: of all integers, or of samples between which each change is searched."""
+        moved = np.abs(np.diff(values, axis=0)) > _ROUNDED * np.abs(values).max(axis=0)
+        if int(moved.sum(axis=0).max()) > 8 * _MOST_LEVELS:
+            return None
+        place, unit = np.nonzero(moved)
+        units = _units_of(_Steps(values[0], unit, x[place + 1, unit], values[place + 1, unit]))
+        codes = None if units is None else _codes(values, units)
+        if units is None or codes is None:
+            return None
+        place, unit = np.nonzero(codes[1:] != codes[:-1])
+        limit, after = x[place + 1, unit], codes[place + 1, unit]
+        if not self.every:
+            unit, limit, after = self._searched(unit, x[place, unit], limit, codes[place, unit], after, units)
+        if len(np.unique(np.concatenate([codes[0], after]))) > _MOST_LEVELS:
+            return None
+        return self._arranged(codes[0], unit, limit, after, units)
 
     def _searched(self, unit: Any, low: Any, high: Any, before: Any, after: Any, units: Any) -> tuple[Any, Any, Any]:
         """Every change between two samples, to the integer: of each unit `unit`, from code `before` at low."""
         found: list[tuple[Any, Any, Any]] = []
-        per_unit = np.broadcast_to(units, self.shared).reshape(-1)
+        per_unit = np.broadcast_to(units, (self.count,))
         while len(unit):
             left, right = low.copy(), high.copy()
             while (right - left > 1).any():
                 middle = left + (right - left) // 2
-                same = np.rint(self._at(unit, middle) / per_unit[unit]).astype(np.int64) == before
+                same = np.rint(self.at(unit, middle) / per_unit[unit]).astype(np.int64) == before
                 inside = right - left > 1
                 left, right = np.where(inside & same, middle, left), np.where(inside & ~same, middle, right)
-            code = np.rint(self._at(unit, right) / per_unit[unit]).astype(np.int64)
+            code = np.rint(self.at(unit, right) / per_unit[unit]).astype(np.int64)
             found.append((unit, right, code))
             more = code != after
             unit, low, high, before, after = unit[more], right[more], high[more], code[more], after[more]
@@ -268,24 +400,13 @@ class Function:
         joined = [np.concatenate(column) for column in zip(*found, strict=True)]
         return joined[0], joined[1], joined[2]
 
-    def _at(self, unit: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
-        """The function of one integer each, of the units `unit` (flat, in any order)."""
-        order = np.argsort(unit, kind="stable")
-        rank = np.empty(len(unit), np.int64)
-        rank[order] = _ranks(unit[order])
-        grid = np.broadcast_to(self.low.reshape(1, -1), (int(rank.max()) + 1, self.low.size)).copy()
-        grid[rank, unit] = x
-        values: NDArray[Any] = self(grid.reshape(-1, *self.shared)).reshape(grid.shape)[rank, unit]
-        return values
-
     # Lines and curves.
 
     def _pieces(self, x: NDArray[Any], values: NDArray[Any]) -> Pieces:
-        flat_x, flat = x.reshape(len(x), -1), values.reshape(len(values), -1)
-        size = np.broadcast_to(self._size(values), self.shared).reshape(-1)
-        runs = [list(_runs(flat_x[:, i], flat[:, i], 64 * EPS * size[i])) for i in range(flat.shape[1])]
+        size = self._size(values)
+        runs = [list(_runs(x[:, i], values[:, i], 64 * EPS * size[i])) for i in range(self.count)]
         if max(map(len, runs)) <= _MOST_PIECES:
-            pieces = self._lines(flat_x, flat, runs, size)
+            pieces = self._lines(x, values, runs, size)
             if pieces.error <= 2**12 * EPS * float(size.max()):
                 return pieces
         return self._curve(x, values)
@@ -314,7 +435,7 @@ class Function:
             while (right - left > 1).any():
                 middle = left + (right - left) // 2
                 held = (
-                    np.abs(line + rise * (middle - base).astype(np.float64) - self._at(unit, middle))
+                    np.abs(line + rise * (middle - base).astype(np.float64) - self.at(unit, middle))
                     <= 128 * EPS * size[unit]
                 )
                 inside = right - left > 1
@@ -322,19 +443,17 @@ class Function:
             moved = (right - start[piece, unit]).astype(np.float64)
             intercept[piece, unit] += slope[piece, unit] * moved
             start[piece, unit] = right
-        shape = (most, *self.shared)
-        pieces = Pieces(start.reshape(shape), slope.reshape(shape), intercept.reshape(shape), 0.0)
-        return self._measured(pieces)
+        return self._measured(Pieces(start, slope, intercept, 0.0))
 
     def _curve(self, x: NDArray[Any], values: NDArray[Any]) -> Pieces:
         """Every value, or lines between many samples."""
         if self.every:
             return self._measured(Pieces(x.astype(np.int64), np.zeros(values.shape), values.copy(), 0.0))
-        if self.low.size > 1:
-            share = np.linspace(0, 1, max(65, _KNOTS // self.low.size)).reshape(-1, *(1 for _ in self.shared))
+        if self.count > 1:
+            share = np.linspace(0, 1, max(65, _KNOTS // self.count))[:, None]
             knots = self.low + np.rint(share * (self.high - self.low).astype(np.float64)).astype(np.int64)
         else:
-            knots = self._knots(x.reshape(-1)).reshape(-1, *self.shared)
+            knots = self._knots(x[:, 0])[:, None]
         at = self(knots)
         slope = np.zeros(at.shape)
         slope[:-1] = (at[1:] - at[:-1]) / np.maximum(knots[1:] - knots[:-1], 1).astype(np.float64)
@@ -344,7 +463,7 @@ class Function:
         """Integers between which lines follow the function closely: intervals are halved where they do not."""
 
         def at(x: NDArray[Any]) -> NDArray[Any]:
-            return self(x.reshape(-1, *self.shared)).reshape(-1)
+            return self(x[:, None])[:, 0]
 
         knots: NDArray[Any] = np.unique(x)
         while len(knots) < _KNOTS:
@@ -367,7 +486,7 @@ class Function:
                 ends = np.concatenate([pieces.start[1:], self.high[None]])
                 x = np.concatenate([x, pieces.start + (ends - pieces.start) // 2])
         error = 0.0
-        rows = max(1, _CHUNK // max(1, int(np.prod(self.shared))))
+        rows = max(1, _CHUNK // self.count)
         for begin in range(0, len(x), rows):
             part = x[begin : begin + rows]
             error = max(error, float(np.abs(self(part) - evaluate_pieces(pieces, part)).max()))
@@ -406,11 +525,6 @@ def _runs(x: NDArray[Any], values: NDArray[Any], noise: float) -> Iterator[tuple
         yield int(kept[first]), int(kept[-1])
 
 
-def _is_few(values: NDArray[Any]) -> bool:
-    scale = float(np.abs(values).max()) or 1.0
-    return len(np.unique(np.round(values / scale, 10))) <= 8 * _MOST_LEVELS
-
-
 def _lattice(values: NDArray[Any]) -> float | None:
     """The number of which all values are whole multiples, where these multiples are small."""
     scale = float(np.abs(values).max())
@@ -443,7 +557,7 @@ def _tidy(unit: float) -> float:
 
 def _codes(values: NDArray[Any], units: NDArray[Any]) -> NDArray[Any] | None:
     codes = np.rint(values / units)
-    scale = float(np.abs(values).max())
+    scale = float(np.abs(values).max(initial=0.0))
     if (np.abs(values - codes * units) > 1e-10 * max(scale, 1e-300)).any():
         return None
     whole: NDArray[Any] = codes.astype(np.int64)
@@ -460,95 +574,40 @@ def _ranks(ordered: NDArray[Any]) -> NDArray[Any]:
     return ranks
 
 
-def _leaf_of(expr: Expr) -> tuple[Leaf, list[Tensor]]:
-    leaves: list[Leaf] = []
-    constants: list[Tensor] = []
-    seen: set[int] = set()
-
-    def visit(node: Any) -> None:
-        if id(node) in seen:
-            return
-        seen.add(id(node))
-        if isinstance(node, Leaf):
-            leaves.append(node)
-        elif isinstance(node, Apply):
-            for part in _parts(node):
-                visit(part)
-        elif isinstance(node, Tensor):
-            constants.append(node)
-
-    visit(expr)
-    return leaves[0], constants
+def _units_of(steps: _Steps) -> NDArray[Any] | None:
+    """The number (1,) of which all values are multiples, or one for each unit; None if there is none."""
+    unit = _lattice(np.concatenate([steps.first, steps.after]))
+    if unit is not None:
+        return np.full(1, unit)
+    if len(steps.first) > 2**16:
+        return None
+    order = np.argsort(steps.unit, kind="stable")
+    starts = np.searchsorted(steps.unit[order], np.arange(1, len(steps.first)))
+    found = [
+        _lattice(np.append(after, first))
+        for first, after in zip(steps.first, np.split(steps.after[order], starts), strict=True)
+    ]
+    return None if None in found else np.array(found, np.float64)
 
 
-def _parts(node: Apply) -> list[Any]:
-    return tree_flatten((node.args, node.kwargs), is_leaf=lambda part: isinstance(part, (Leaf, Apply)))[0]
+def _distinct(rows: list[NDArray[Any]], shared: Shape) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Of units that differ in any of the rows: the first of each kind, and for every unit its kind."""
+    count = math.prod(shared)
+    wide = [np.broadcast_to(row, shared).reshape(-1).view(np.int64) for row in rows if row.size > 1]
+    if not wide:
+        return np.zeros(1, np.int64), np.zeros(count, np.int64)
+    keys = np.random.default_rng(0).integers(0, 2**63, len(wide), dtype=np.uint64) | np.uint64(1)
+    mixed = sum((row.view(np.uint64) * key for row, key in zip(wide, keys, strict=True)), np.zeros(count, np.uint64))
+    _, first, unit = np.unique(mixed, return_index=True, return_inverse=True)
+    if len(first) == count or any((row[first][unit] != row).any() for row in wide):
+        return np.arange(count), np.arange(count)
+    return first, unit.reshape(-1)
 
 
-def _compute(expr: Expr, values: Tensor, done: dict[int, Tensor]) -> Tensor:
-    if isinstance(expr, Leaf):
-        return values
-    if id(expr) not in done:
-        args, kwargs = tree_map_only((Leaf, Apply), lambda part: _compute(part, values, done), (expr.args, expr.kwargs))
-        done[id(expr)] = expr.op(*args, **kwargs)
-    return done[id(expr)]
-
-
-def mapped(expr: Expr, leaf: Leaf, constant: Callable[[Tensor], Tensor]) -> Expr:
-    """The expression with another leaf, and its constants changed."""
-    done: dict[int, Any] = {}
-
-    def change(part: Any) -> Any:
-        if isinstance(part, Leaf):
-            return leaf
-        if isinstance(part, Tensor):
-            return constant(part)
-        if id(part) not in done:
-            args, kwargs = tree_map_only((Leaf, Apply, Tensor), change, (part.args, part.kwargs))
-            done[id(part)] = Apply(part.op, args, kwargs)
-        return done[id(part)]
-
-    changed: Expr = change(expr)
-    return changed
-
-
-def replaced(expr: Expr, inner: Expr, leaf: Leaf) -> Expr:
-    """The expression with a leaf for a part of it."""
-    done: dict[int, Any] = {id(inner): leaf}
-
-    def change(part: Any) -> Any:
-        if id(part) not in done:
-            args, kwargs = tree_map_only((Leaf, Apply), change, (part.args, part.kwargs))
-            done[id(part)] = Apply(part.op, args, kwargs)
-        return done[id(part)]
-
-    changed: Expr = change(expr)
-    return changed
-
-
-def split(expr: Expr) -> Expr | None:
-    """A part of an expression behind which only single numbers are used; None if there is no such part.
-
-    What stands behind it is one function for all units, which can be followed more closely.
-    """
-    found: dict[int, Apply] = {}
-
-    def visit(node: Any) -> None:
-        if isinstance(node, Apply) and id(node) not in found:
-            for part in _parts(node):
-                visit(part)
-            found[id(node)] = node
-
-    def stops(node: Any, at: Apply) -> bool:
-        """Whether all ways from a node to the leaf pass `at`, over single numbers alone."""
-        if node is at:
-            return True
-        if isinstance(node, Tensor):
-            return node.numel() == 1
-        return isinstance(node, Apply) and all(
-            stops(part, at) for part in _parts(node) if isinstance(part, (Leaf, Apply, Tensor))
-        )
-
-    visit(expr)
-    inner = [node for node in found.values() if node is not expr and stops(expr, node)]
-    return inner[0] if inner else None
+def _evaluated(expr: Expr, leaf: Leaf, x: NDArray[Any]) -> NDArray[Any]:
+    """Values, float64 of the shape of x, of integers (k, ...), some at a time."""
+    rows = max(1, _CHUNK // max(1, math.prod(x.shape[1:])))
+    parts = [evaluate(expr, leaf.values(x[start : start + rows])) for start in range(0, len(x), rows)]
+    whole = parts[0] if len(parts) == 1 else torch.cat([part.expand(-1, *x.shape[1:]) for part in parts])
+    values: NDArray[Any] = np.broadcast_to(whole.double().numpy(), x.shape)
+    return values

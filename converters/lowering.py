@@ -13,6 +13,7 @@ Constants have been computed by the model itself. Everything else is refused, wi
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,20 +25,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from lava_meta.converters.elementwise import (
-    Affine,
-    Apply,
-    Expr,
-    Form,
-    Function,
-    Leaf,
-    Levels,
-    Pieces,
-    Source,
-    mapped,
-    replaced,
-    split,
-)
+from lava_meta.converters.decisions import check_decisions
+from lava_meta.converters.elementwise import Affine, Form, Function, Levels, Pieces
+from lava_meta.converters.expressions import Apply, Expr, Leaf, Source, leaf_of, mapped, replaced, split
+from lava_meta.converters.monotone import BatchNorm, Cast
 from lava_meta.converters.pooling import Average, pooling_window
 from lava_meta.converters.recording import IMAGES, Place, Recording, Ref, Step
 from lava_meta.converters.weights import Decomposed, decompose
@@ -120,19 +111,21 @@ def lower(recording: Recording, output: Ref, first: Leaf, domain: dict[str, Any]
     """
     for fraction in FRACTIONS:
         try:
-            return _Lowering(recording, first, domain, fraction).run(output)
-        except _TooFine as error:
+            return Lowering(recording, first, domain, fraction).run(output)
+        except TooFine as error:
             last = error
     raise ConversionError(f"{last}: with {FRACTIONS[-1]} binary digits too; scale the values down")
 
 
-class _TooFine(Exception):
+class TooFine(Exception):
     """Sums pass 62 bits with so many binary digits behind the point."""
 
 
-class _Lowering:
+class Lowering:
+    """The steps of a run as nodes, one after the other."""
+
     def __init__(self, recording: Recording, first: Leaf, domain: dict[str, Any], fraction: int) -> None:
-        self.steps = recording.steps
+        self.steps, self.decisions = recording.steps, recording.decisions
         self.fraction = fraction
         self.domain = domain
         self.nodes: dict[str, Node] = {}
@@ -146,27 +139,38 @@ class _Lowering:
         self.place = Place("?", 0, "", "model")
 
     def run(self, output: Ref) -> Lowered:
-        needed = self._needed(output)
-        ends: list[Step] = []
+        needed = self._needed([output])
+        tested = self._needed([decision.value for decision in self.decisions])
         for step in self.steps:
-            if not any(ref is not None and ref.number in needed for ref in step.outputs):
-                continue
+            numbers = {ref.number for ref in step.outputs if ref is not None}
             self.place = step.place
-            if step.name in ("_softmax", "_log_softmax"):
-                ends.append(step)
-            try:
-                self._step(step)
-            except (Cannot, ValueError) as error:
-                if "past 62 bits" in str(error) or "of up to 62 bits fit" in str(error):
-                    raise _TooFine(f"{self._named(step)} {error}") from error
-                raise ConversionError(f"{self._named(step)} {error}") from error
+            if numbers & needed:
+                self._try(step)
+            elif numbers & tested:  # for a test alone, which may mix images: then its bounds are taken
+                with contextlib.suppress(Cannot, ValueError, KeyError):
+                    self._step(step)
+        check_decisions(self.decisions, self.made_by, self._lowered)
         return self._read(output)
+
+    def _try(self, step: Step) -> None:
+        try:
+            self._step(step)
+        except (Cannot, ValueError) as error:
+            if "past 62 bits" in str(error) or "of up to 62 bits fit" in str(error):
+                raise TooFine(f"{self._named(step)} {error}") from error
+            raise ConversionError(f"{self._named(step)} {error}") from error
+
+    def _lowered(self, ref: Ref) -> Expr | Tensor | None:
+        """What a value is, if it was lowered."""
+        value = self.values.get(ref.number)
+        return value.expr if isinstance(value, Value) else value
 
     def _named(self, step: Step) -> str:
         return f"{step.place} ({step.name})"
 
-    def _needed(self, output: Ref) -> set[int]:
-        needed = {output.number}
+    def _needed(self, values: Sequence[Ref]) -> set[int]:
+        """What these values are made of."""
+        needed = {ref.number for ref in values}
         for step in reversed(self.steps):
             if any(ref is not None and ref.number in needed for ref in step.outputs):
                 needed |= {ref.number for ref in step.refs}
@@ -181,9 +185,9 @@ class _Lowering:
             found: Any = self._like(step)
         elif special is not None:
             found = special(step)
-        elif name in _MOVES:
+        elif name in MOVES:
             found = self._moved(step)
-        elif name in _SAME:
+        elif name in SAME:
             found = self._given(step.args[0])
         elif torch.Tag.pointwise in step.op.tags or name in _ELEMENTWISE:
             found = self._elementwise(step)
@@ -301,7 +305,7 @@ class _Lowering:
             return given.to(kind)
         ref = step.outputs[0]
         assert ref is not None
-        return self._applied(lambda x: x.to(kind), ((given,), {}), given, ref)
+        return self._applied(Cast(kind), ((given,), {}), given, ref)
 
     # Movement.
 
@@ -798,7 +802,7 @@ class _Lowering:
             one *= scale
             effective = matrix if alike else effective * scale
         largest = leaf.source.largest
-        made: Decomposed = decompose(effective, largest, MOST // 4)
+        made = self._decomposed(effective, largest)
         gain = made.unit * (one if alike else 1.0)
         node = node_of(weight_of(made.integers), leaf.source.node)
         ref = step.outputs[0]
@@ -839,6 +843,10 @@ class _Lowering:
             slack += float(made.error * fan_in * largest * np.abs(gain).max())
         made_leaf = Leaf(source, gain.reshape(by_unit), constant, slack)
         return self._made(made_leaf, source.shape, ref)
+
+    def _decomposed(self, weights: NDArray[Any], largest: int) -> Decomposed:
+        """Weights (units, fan_in) as integers."""
+        return decompose(weights, largest, MOST // 4)
 
     def _narrowed(self, leaf: Leaf, weights: NDArray[Any], step: Step) -> tuple[Leaf, float]:
         """A stream with so few bits that sums of it times wide weights fit, and what its unit has grown by."""
@@ -912,18 +920,7 @@ class _Lowering:
         function = Function(value.expr)
         if value.move is not None or len(value.shape) != 3 or function.shared[1:] != (1, 1):
             return None
-        if function.leaf.source.largest >= 2**53:
-            return None
-        form = self.form(value)
-        function = Function(value.expr)
-        if isinstance(form, Affine):
-            slope = np.broadcast_to(form.slope, function.shared)
-            return np.where(slope < 0, -1.0, 1.0)
-        if not function.every:
-            return None
-        steps = np.diff(function(function.points()), axis=0)
-        rises, falls = (steps >= 0).all(axis=0), (steps <= 0).all(axis=0)
-        return np.where(rises, 1.0, -1.0) if bool((rises | falls).all()) else None
+        return function.direction()
 
     def _do_avg_pool2d(self, step: Step) -> Value:
         names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
@@ -1071,9 +1068,10 @@ class _Lowering:
 
     def _scaled(self, value: Value, weight: Tensor | None, bias: Tensor | None, ref: Ref) -> Value:
         """`weight * x + bias`."""
-        one, zero = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-        parts = (one if weight is None else weight, zero if bias is None else bias)
-        return self._applied(lambda x, w, b: x * w + b, ((value, *parts), {}), value, ref)
+        for op, constant in ((torch.mul, weight), (torch.add, bias)):
+            if constant is not None:
+                value = self._applied(op, ((value, constant), {}), value, ref)
+        return replace(value, ref=ref)
 
     def _reduced(self, step: Step, value: Value, how: str) -> Value:
         """Means, sums and maxima over any extents of an image: these are moved last, and taken as one window."""
@@ -1148,15 +1146,8 @@ class _Lowering:
             made = torch.full_like(mean, default) if tensor is None else tensor
             return made.reshape(channels)
 
-        def norm(values: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-            parts = [part.expand(1, *values.shape[1:]).reshape(-1) for part in (mean, var, weight, bias)]
-            flat = values.reshape(len(values), -1)
-            return torch.native_batch_norm(flat, parts[2], parts[3], parts[0], parts[1], False, 0.0, eps)[0].reshape(
-                values.shape
-            )
-
         parts = (shaped(mean, 0.0), shaped(var, 1.0), shaped(weight, 1.0), shaped(bias, 0.0))
-        return [self._applied(norm, ((value, *parts), {}), value, ref), None, None]
+        return [self._applied(BatchNorm(eps), ((value, *parts), {}), value, ref), None, None]
 
     def _do__softmax(self, step: Step) -> Value:
         return self._end(step)
@@ -1170,7 +1161,7 @@ class _Lowering:
             raise Cannot("is a softmax within the network, or over the images; one over the classes may end it")
         made = step.outputs[0]
         assert made is not None
-        if any(ref.number == made.number for later in self.steps for ref in later.refs if later.name not in _SAME):
+        if any(ref.number == made.number for later in self.steps for ref in later.refs if later.name not in SAME):
             raise Cannot("is a softmax within the network; one over the classes may end it")
         return self._value(step.args[0])
 
@@ -1214,10 +1205,10 @@ class _Lowering:
         return {name: node for name, node in self.nodes.items() if name in used}
 
 
-_SAME = {"detach", "clone", "alias", "lift_fresh", "contiguous", "native_dropout", "dropout"}
+SAME = {"detach", "clone", "alias", "lift_fresh", "contiguous", "native_dropout", "dropout"}
 _LIKE = {"ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full", "empty_like", "new_empty"}
 _ELEMENTWISE = {"hardswish", "_prelu_kernel", "masked_fill", "fake_quantize_per_tensor_affine", "rsub"}
-_MOVES = {
+MOVES = {
     *("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "expand_as"),
     *("slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "flip", "roll", "repeat"),
     *("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "take"),
@@ -1254,7 +1245,7 @@ def _source(value: Value) -> Source:
 
 
 def _leaf(value: Value) -> Leaf:
-    return value.expr if isinstance(value.expr, Leaf) else Function(value.expr).leaf
+    return value.expr if isinstance(value.expr, Leaf) else leaf_of(value.expr)[0]
 
 
 def _only_signs(source: Source) -> bool:

@@ -342,7 +342,7 @@ def _index(out: Shape, node: Any) -> NDArray[Any]:
 
 def _numbers(limits: NDArray[Any]) -> NDArray[Any]:
     """Limits as float64; those that everything reaches, or nothing, are infinite."""
-    found = np.clip(limits, -EXACT + 1, EXACT).astype(np.float64)
+    found: NDArray[Any] = np.clip(limits, -EXACT + 1, EXACT).astype(np.float64)
     found[limits == _NEVER] = np.inf
     found[limits == _EVER] = -np.inf
     return found

@@ -106,7 +106,8 @@ def pool_limits(pool: Pool, shape: tuple[int, int, int]) -> NDArray[Any]:
 
 def _between(threshold: NDArray[Any]) -> NDArray[Any]:
     """Halfway between the last sum that does not fire and the first that does; no sum reaches `EXACT`."""
-    return np.clip(threshold, -EXACT, EXACT) - 0.5
+    between: NDArray[Any] = np.clip(threshold, -EXACT, EXACT) - 0.5
+    return between
 
 
 def _on_spikes(layer: DenseLayer | Readout, *, pixels: bool) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -85,11 +85,21 @@ class Step:
         return [leaf for leaf in tree_flatten((self.args, self.kwargs))[0] if isinstance(leaf, Ref)]
 
 
+@dataclass(frozen=True)
+class Decision:
+    """A test of values of the images by Python, such as `if x.max() > 1`, and how it went in the run."""
+
+    value: Ref  # one boolean
+    outcome: bool
+    place: Place
+
+
 @dataclass
 class Recording:
     """What a run did."""
 
     steps: list[Step]
+    decisions: list[Decision]
     input: Ref
     output: Any  # what the module returned, with a `Ref` for each value
     modules: dict[int, str] = field(repr=False, default_factory=dict)
@@ -100,6 +110,11 @@ class Float64(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """PyTorch would import its compiler to say that this is not to be compiled: seconds, and nothing is."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.done(func, args, kwargs or {})
@@ -138,8 +153,10 @@ class _Recorder(Float64):
         super().__init__()
         self.names = {id(module): name for name, module in model.named_modules()}
         self.steps: list[Step] = []
+        self.decisions: list[Decision] = []
         self.done_before = 0
         self._memory: dict[int, _Memory] = {}
+        self._constants: dict[Any, Tensor] = {}
         self._values = 0
         self._shapes: dict[int, tuple[int, ...]] = {}
         self.input = self._note(x)
@@ -160,16 +177,13 @@ class _Recorder(Float64):
                 return leaf
             ref = self.find(leaf, at)
             if ref is None:
-                return to_float64(leaf.detach()).clone()
+                return self._constant(leaf)
             refs.append(ref)
             return ref
 
         recorded = tree_map(seen, args), tree_map(seen, kwargs)
         if refs and name in _READS:
-            raise ConversionError(
-                f"{at()} asks for values of the images ({name}): what follows depends on them, and a network of "
-                "integers has no branches. Use torch.where, or tests of shapes"
-            )
+            return self._read(func, args, refs[0], at())
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise ConversionError(f"{at()} draws random numbers ({name}) in eval mode: call it in training mode alone")
         result = super().done(func, args, kwargs)
@@ -185,6 +199,27 @@ class _Recorder(Float64):
         if written and before is not None and noted[0] is not None:
             self._merge(args[0], before, noted[0], at())
         return result
+
+    def _constant(self, tensor: Tensor) -> Tensor:
+        """A copy; one for all uses of a weight that stays as it is, as in a network with time steps."""
+        key = (tensor.untyped_storage().data_ptr(), _geometry(tensor), tensor.dtype)
+        known = self._constants.get(key)
+        value = to_float64(tensor.detach())
+        if known is None or not torch.equal(known, value):
+            known = self._constants[key] = value.clone()
+        return known
+
+    def _read(self, func: Any, args: Any, ref: Ref, place: Place) -> Any:
+        """What Python reads of a value: of one boolean, it is noted, to be proven."""
+        name = str(func._schema.name).removeprefix("aten::")
+        if name not in ("_local_scalar_dense", "item", "is_nonzero") or args[0].dtype != torch.bool:
+            raise ConversionError(
+                f"{place} asks for values of the images ({name}): what follows depends on them, and a network of "
+                "integers has no branches. Use torch.where, or tests of shapes"
+            )
+        outcome = super().done(func, args, {})
+        self.decisions.append(Decision(ref, bool(outcome), place))
+        return outcome
 
     def _whole(self, tensor: Tensor) -> tuple[Any, Any] | None:
         """What lies in all of the memory of which a tensor is a part, and its geometry; None if it is all of it."""
@@ -339,4 +374,4 @@ def record(model: nn.Module, x: Tensor) -> Recording:
             raise ConversionError(
                 f"the model itself fails on float64 inputs of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
             ) from error
-    return Recording(recorder.steps, recorder.input, output)
+    return Recording(recorder.steps, recorder.decisions, recorder.input, output)

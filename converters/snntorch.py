@@ -1,64 +1,41 @@
-"""From snnTorch to Lava: binary layers with `snn.Leaky` neurons, spike for spike.
+"""From snnTorch to Lava: spiking networks as people write them, spike for spike.
 
-    model = nn.Sequential(
-        BinaryLinear(64, 128), snn.Leaky(beta=0.9, threshold=8.0, init_hidden=True),
-        BinaryLinear(128, 10), snn.Leaky(beta=0.9, threshold=8.0, init_hidden=True, output=True),
-    )
-    net = lava_meta.from_snntorch(model.eval(), max_level=16)
-    classes = net.predict(images, steps=25)
+    class Net(nn.Module):                       # or an nn.Sequential, or one time step of a network
+        def forward(self, x):
+            mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+            spikes = []
+            for step in range(25):
+                spk1, mem1 = self.lif1(self.fc1(x), mem1)
+                spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+                spikes.append(spk2)
+            return torch.stack(spikes)
 
-Inputs are integers, pixels or 0/1 spikes, so that the sums of binary weights are integers, equal in every order of
-summation; what snnTorch then does to them in float32, neuron by neuron, `lava_meta.graph.spiking` does in the same
-order.
+    net = lava_meta.from_snntorch(Net().eval(), mean=0, std=1)
+    classes = net.predict(pixels, steps=25)
+
+The model is read by running it once (`lava_meta.converters.spiking_reading`). Its sums are integers, exact in every
+order; what snnTorch then does to them in float32, neuron by neuron, `lava_meta.graph.spiking_neurons` does in the same
+order. Chains of binary layers and `Leaky` become a `SpikingGraph`, which has stock and NIR forms; anything else becomes
+a `SteppedGraph`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import snntorch as snn
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from lava_meta.converters.spiking import SpikingNetwork
-from lava_meta.converters.unwrapping import check_given, unwrap
+from lava_meta.converters.spiking_chain import chain_of
+from lava_meta.converters.spiking_check import check, observe
+from lava_meta.converters.spiking_parity import SpikingParity
+from lava_meta.converters.spiking_reading import SpikingRead, read_spiking
 from lava_meta.errors import ConversionError
-from lava_meta.graph.bits import pack
-from lava_meta.graph.spiking import LIFLayer, SpikingGraph, classes_by_rate
-from lava_meta.nn import BinaryLinear, FixedNorm, Pixels
 
-_SUPPORTED = "Pixels, Flatten, BinaryLinear, FixedNorm, Identity, Dropout and snntorch.Leaky"
-_PROBE = (-1.0, -1e-30, 0.0, 1e-30, 0.25, 0.75, 1.0, 100.0)
-
-
-@dataclass(frozen=True)
-class SpikingParity:
-    """What the self-check saw on random images: spikes that differ from snnTorch's, and how near fixed point comes."""
-
-    images: int  # images checked
-    steps: int  # time steps each was held
-    seed: int  # of the images
-    compared: int  # spikes and silences compared
-    mismatches: dict[str, int]  # floating point against snnTorch, by layer: all 0 for an exact conversion
-    fixed_spikes: dict[str, float]  # share of fixed point's spikes and silences that equal snnTorch's, by layer
-    fixed_classes: float  # share of its classes (by rate) that do
-
-    @property
-    def exact(self) -> bool:
-        """Whether floating point agrees spike for spike."""
-        return not any(self.mismatches.values())
-
-
-@dataclass
-class _Stage:
-    name: str
-    linear: BinaryLinear
-    norm: FixedNorm | None = None
-    leaky: snn.Leaky | None = None
+_IMAGES, _STEPS = 32, 16  # of the check that every conversion makes
 
 
 def from_snntorch(
@@ -67,163 +44,76 @@ def from_snntorch(
     max_level: int | None = None,
     input_shape: Sequence[int] | None = None,
     form: str = "floating_pt",
+    min_level: int = 0,
+    mean: Any = None,
+    std: Any = None,
+    bits: int | None = None,
+    time: str | None = None,
 ) -> SpikingNetwork:
-    """Convert a spiking network of binary layers, in eval mode, into a Lava network with the same spikes.
+    """Convert a spiking network, in eval mode, into a Lava network with the same spikes.
 
     Args:
-        model: an `nn.Sequential` (nested ones too) of `BinaryLinear` layers, each followed by `snn.Leaky`, with an
-            optional `FixedNorm` between the two, and optionally `Pixels` (an integer offset, a gain of 1) and `Flatten`
-            in front. Leaky: reset `subtract`, `zero` or `none`, with or without delay; beta and threshold fixed or
-            learned, one or one per neuron.
-        max_level: inputs are integers 0 .. max_level: 1 for spikes. Default: that of `Pixels`, else 1.
-        input_shape: of one image; by default flat.
+        model: neurons of snnTorch (`Leaky`, `Lapicque`, `Synaptic`, `Alpha`, `RLeaky`, `RSynaptic`) behind linear
+            layers, convolutions, norms, pooling, in any order without branches over values: an `nn.Sequential`, a class
+            whose forward runs over the time steps, or one whose forward is one time step.
+        max_level: inputs are integers min_level .. max_level: 1 for spikes. Default: that of `Pixels`, else 255 with
+            mean and std, else 1.
+        input_shape: of one image, as the model takes it; by default that of the first linear layer.
         form: which ProcessModels run: `floating_pt` or `fixed_pt`.
+        min_level: the least level.
+        mean: what was taken from the inputs, as to torchvision's Normalize: 0 with std=1 for ToTensor alone.
+        std: what they were divided by.
+        bits: round weights that are no integers of so many bits (2 to 8), one scale per neuron or channel.
+        time: what the forward is: one time step (`step`), all of them for images that it holds (`held`), or for frames
+            (steps, n, ...) (`first`) or (n, steps, ...) (`second`). By default the one that fits.
 
-    The result has been checked against the model on random images (`net.parity`). Raises `ConversionError` naming the
-    module that cannot be converted, and why.
+    The result has been checked against the model on random images (`net.parity`).
+
+    Raises:
+        ConversionError: naming the module or line that cannot be converted, and why.
     """
-    pixels, stages = _read(model)
-    if pixels is not None and max_level not in (None, pixels.max_level):
-        raise ConversionError(
-            f"the model's Pixels have max_level {pixels.max_level}: max_level={max_level} does not apply"
-        )
+    if bits is not None and not (type(bits) is int and 2 <= bits <= 8):
+        raise ValueError(f"bits is {bits!r}; weights are rounded to 2 to 8 bits")
+    read = read_spiking(
+        model,
+        input_shape=input_shape,
+        mean=mean,
+        std=std,
+        max_level=max_level,
+        min_level=min_level,
+        bits=bits,
+        time=time,
+    )
+    graph = chain_of(read.graph) or read.graph
+    frames = _random_frames(read)
     try:
-        graph = SpikingGraph(
-            layers=tuple(_layer(stage) for stage in stages),
-            max_level=pixels.max_level if pixels is not None else max_level if max_level is not None else 1,
-            offset=int(pixels.offset) if pixels is not None else 0,
-            input_shape=tuple(int(n) for n in input_shape) if input_shape else (stages[0].linear.in_features,),
-        )
+        parity = check(read, graph, frames, seed=0, rounded=bits is not None)
     except ValueError as error:
         raise ConversionError(str(error)) from error
-    parity = _check(graph, pixels, stages)
-    if not parity.exact:
-        raise ConversionError(
-            f"the converted network's spikes differ from the model's, by layer {parity.mismatches}: was a Leaky "
-            "changed after it was made?"
-        )
-    return SpikingNetwork(graph, parity=parity, form=form)
+    return SpikingNetwork(graph, parity=parity, form=form, readout=read.readout)
 
 
-def model_spikes(model: nn.Module, frames: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """What `model` itself sends, layer by layer as `SpikingGraph.spikes` names them, for frames (steps, n, n_in)."""
-    return _model_spikes(*_read(model), frames)
+def model_spikes(model: nn.Module, frames: NDArray[Any], **options: Any) -> dict[str, NDArray[Any]]:
+    """What `model` itself sends, by layer, for frames (steps, n, n_in); options as for `from_snntorch`."""
+    read = read_spiking(model, **options)
+    found = observe(read, np.asarray(frames)).spikes
+    chain = chain_of(read.graph)
+    if chain is None:
+        return found
+    return {name: spikes for (name, _), spikes in zip(chain.named_layers(), found.values(), strict=True)}
 
 
-def _read(model: nn.Module) -> tuple[Pixels | None, list[_Stage]]:
-    model = unwrap(model)
-    check_given(model)
-    pixels: Pixels | None = None
-    stages: list[_Stage] = []
-    for name, module in _flat(model):
-        label = f"{name} ({type(module).__name__})"
-        open_stage = stages[-1] if stages and stages[-1].leaky is None else None
-        if isinstance(module, (nn.Identity, nn.Dropout, nn.Flatten)):
-            continue
-        if isinstance(module, Pixels) and not stages and pixels is None:
-            if float(module.gain) != 1 or float(module.offset) % 1:
-                raise ConversionError(f"{label} must have an integer offset and a gain of 1: inputs stay integers")
-            if module.min_level:
-                raise ConversionError(f"{label} takes signed features; spiking networks take integers from 0 on")
-            pixels = module
-        elif isinstance(module, BinaryLinear) and open_stage is None:
-            stages.append(_Stage(label, module))
-        elif isinstance(module, FixedNorm) and open_stage is not None and open_stage.norm is None:
-            open_stage.norm = module
-        elif type(module) is snn.Leaky and open_stage is not None:
-            _check_leaky(label, module)
-            open_stage.leaky = module
-        else:
-            raise ConversionError(
-                f"{label} is not supported at this place; a spiking network is built of {_SUPPORTED}: each "
-                "BinaryLinear followed by its Leaky, with at most one FixedNorm between them"
-            )
-    if not stages or stages[-1].leaky is None:
-        raise ConversionError("the model does not end with BinaryLinear and snntorch.Leaky")
-    return pixels, stages
+def agreement(model: nn.Module, net: SpikingNetwork, images: Any, steps: int, **options: Any) -> SpikingParity:
+    """How `net` compares with the model that it came from, on images of yours; options as for `from_snntorch`."""
+    read = read_spiking(model, **options)
+    return check(read, net.graph, net.graph.frames(images, steps), rounded=True)
 
 
-def _flat(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    if isinstance(model, nn.Sequential):
-        children = [(f"{prefix}.{name}" if prefix else name, child) for name, child in model.named_children()]
-        return [leaf for name, child in children for leaf in _flat(child, name)]
-    return [(prefix or "model", model)]
-
-
-def _check_leaky(label: str, leaky: snn.Leaky) -> None:
-    if leaky.inhibition or leaky.state_quant:
-        raise ConversionError(f"{label} has inhibition or state_quant, which are not supported")
-    if (leaky.graded_spikes_factor != 1).any():
-        raise ConversionError(f"{label} sends graded spikes; only spikes of 1 are supported")
-    probe = torch.tensor(_PROBE, device=leaky.threshold.device)
-    with torch.no_grad():
-        if not torch.equal(leaky.spike_grad(probe), (probe > 0).float()):
-            raise ConversionError(f"{label} has a spike_grad whose forward pass is not the step at 0")
-
-
-def _layer(stage: _Stage) -> LIFLayer:
-    leaky, weight = stage.leaky, stage.linear.weight.detach()
-    assert leaky is not None
-    if weight.dtype != torch.float32 or not torch.isfinite(weight).all():
-        raise ConversionError(f"{stage.name} has hidden weights that are not finite float32")
-    units = len(weight)
-    values = {}
-    for name, value in (("beta", leaky.beta.detach().clamp(0, 1)), ("threshold", leaky.threshold.detach())):
-        # snnTorch computes in float32 with whatever single number it is given, in float64 with many of them.
-        if value.numel() not in (1, units) or (value.ndim > 0 and value.dtype == torch.float64) or value.ndim > 1:
-            raise ConversionError(
-                f"{stage.name}: {name} must be one number, or float32 of one for each of {units} neurons"
-            )
-        values[name] = np.broadcast_to(value.to(torch.float32).cpu().numpy(), units).copy()
-    return LIFLayer(
-        bits=pack((weight >= 0).cpu().numpy()),
-        n_in=weight.shape[1],
-        gain=float(np.float32(stage.norm.scale)) if stage.norm is not None else 1.0,
-        reset=leaky.reset_mechanism,
-        reset_delay=bool(leaky.reset_delay),
-        **values,
-    )
-
-
-def _model_spikes(pixels: Pixels | None, stages: list[_Stage], frames: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    device = stages[0].linear.weight.device
-    neurons: list[Any] = [stage.leaky for stage in stages]
-    before = [leaky.mem for leaky in neurons]
-    out: list[list[NDArray[Any]]] = [[] for _ in stages]
-    try:
-        for leaky in neurons:
-            leaky.mem = torch.zeros(0, device=device)
-        with torch.no_grad():
-            for frame in frames:
-                x = torch.from_numpy(frame.astype(np.float32)).to(device)
-                x = x if pixels is None else pixels(x)
-                for stage, leaky, parts in zip(stages, neurons, out, strict=True):
-                    current = stage.linear(x)
-                    sent = leaky(current if stage.norm is None else stage.norm(current))
-                    x = sent[0] if isinstance(sent, tuple) else sent
-                    parts.append(x.cpu().numpy().astype(np.uint8))
-    finally:
-        for leaky, mem in zip(neurons, before, strict=True):
-            leaky.mem = mem
-    names = [*(f"hidden{i}" for i in range(1, len(stages))), "output"]
-    return {name: np.stack(parts) for name, parts in zip(names, out, strict=True)}
-
-
-def _check(
-    graph: SpikingGraph, pixels: Pixels | None, stages: list[_Stage], images: int = 32, steps: int = 16, seed: int = 0
-) -> SpikingParity:
-    rng = np.random.default_rng(seed)
-    # Half of them sparse, so that neurons meet small currents too.
-    drawn = rng.integers(0, graph.max_level, (images, graph.n_in), endpoint=True)
+def _random_frames(read: SpikingRead) -> NDArray[Any]:
+    """Random images, held; half of them sparse, so that neurons meet small currents too."""
+    graph = read.graph
+    rng = np.random.default_rng(0)
+    images = max(4, min(_IMAGES, 2**24 // sum(layer.n_in + layer.n_out for layer in graph.placed.values()) // _STEPS))
+    drawn = rng.integers(graph.min_level, graph.max_level, (images, graph.n_in), endpoint=True)
     drawn[::2] *= rng.random(drawn[::2].shape) < 0.1
-    theirs = _model_spikes(pixels, stages, graph.frames(drawn, steps))
-    ours, fixed = graph.spikes(drawn, steps), graph.spikes(drawn, steps, form="fixed_pt")
-    return SpikingParity(
-        images=images,
-        steps=steps,
-        seed=seed,
-        compared=sum(spikes.size for spikes in theirs.values()),
-        mismatches={name: int((ours[name] != theirs[name]).sum()) for name in theirs},
-        fixed_spikes={name: float((fixed[name] == theirs[name]).mean()) for name in theirs},
-        fixed_classes=float((classes_by_rate(fixed["output"]) == classes_by_rate(theirs["output"])).mean()),
-    )
+    return graph.frames(drawn, read.steps if read.fixed else _STEPS)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.converters.lava import check_lanes
-from lava_meta.errors import require_lava
-from lava_meta.graph.spiking import DYNAMICS, SpikingGraph, classes_by_latency, classes_by_rate
+from lava_meta.converters.spiking_parity import SpikingParity
+from lava_meta.errors import ConversionError, FormatError, require_lava
+from lava_meta.graph.spiking import (
+    DYNAMICS,
+    SpikingGraph,
+    classes_at_last,
+    classes_by_latency,
+    classes_by_potential,
+    classes_by_rate,
+    pooled,
+)
+from lava_meta.graph.spiking_file import load_spiking, save_spiking
+from lava_meta.graph.spiking_graph import SteppedGraph, check_fixed
+from lava_meta.io.files import reading
 from lava_meta.loihi.stock.spiking import plan_spiking
 
 if TYPE_CHECKING:
@@ -18,66 +32,182 @@ if TYPE_CHECKING:
 
 FORMS = (*DYNAMICS, "stock")
 READOUTS = {"rate": classes_by_rate, "latency": classes_by_latency}
+POTENTIALS = {"membrane": classes_by_potential, "last": classes_at_last}
 
 
 class SpikingNetwork:
-    """Binary layers of leaky integrate-and-fire neurons that run in Lava's simulator.
+    """A network of spiking neurons that runs in Lava's simulator.
 
-    `graph` is their reference implementation. `form` says which ProcessModels run: `floating_pt`, float32 as snnTorch
-    computes; `fixed_pt`, integers, quantised as `lava_meta.graph.spiking` states; `stock`, the same integers by Lava's
-    own Processes within Loihi's ranges, one input at a time whatever `lanes`, if these can express the neurons
+    `graph` is its reference: a `SpikingGraph` (chains of binary layers and `Leaky` neurons) or a `SteppedGraph` (any
+    other). `form` says which ProcessModels run: `floating_pt`, float32 as snnTorch computes; `fixed_pt`, integers,
+    quantised as `lava_meta.graph.spiking` and `lava_meta.graph.spiking_neurons` state; `stock`, the same integers by
+    Lava's own Processes within Loihi's ranges, one input at a time whatever `lanes`, if these can express the neurons
     (`lava_meta.loihi.stock.spiking`). `timeout` is the time in seconds without a finished time step after which a run
-    is given up. `parity` is the converter's check against the model the network came from, or None.
+    is given up. `parity` is the converter's check against the model the network came from, or None. `readout` is how
+    `predict` reads classes by default.
 
-    All methods take `images` (n, ...) of integers 0 .. `graph.max_level`, each held for `steps` time steps; or, without
-    `steps`, one frame per time step, (steps, n, ...). `lanes` images run at once. Every image meets neurons at rest.
+    All methods take `images` (n, ...) of integers (whole floats and bits too) in the graph's levels, each held for
+    `steps` time steps; or, without `steps`, one frame per time step: (steps, n, ...) with `time_first=True`,
+    (n, steps, ...) with `time_first=False`. `lanes` images run at once. Every image meets neurons at rest.
 
     Methods raise `ConversionError` for neurons without a stock form, `LavaMissingError` without Lava, `TypeError` or
     `ValueError` for arguments that do not fit, `RunError` with the failing model's traceback, and `RunTimeout`.
     """
 
     def __init__(
-        self, graph: SpikingGraph, *, parity: Any = None, form: str = "floating_pt", timeout: float = 60.0
+        self,
+        graph: SpikingGraph | SteppedGraph,
+        *,
+        parity: SpikingParity | None = None,
+        form: str = "floating_pt",
+        timeout: float = 60.0,
+        readout: str = "rate",
     ) -> None:
-        if form not in FORMS:
-            raise ValueError(f"form is {form!r}; a spiking network runs in one of the forms {', '.join(FORMS)}")
+        forms = FORMS if isinstance(graph, SpikingGraph) else tuple(DYNAMICS)
+        if form not in forms:
+            raise ValueError(f"form is {form!r}; this spiking network runs in one of the forms {', '.join(forms)}")
+        if form == "fixed_pt" and isinstance(graph, SteppedGraph):
+            check_fixed(graph)
         self.graph = graph
         self.parity = parity
+        self.readout = readout
         self._form = form
         self._timeout = timeout
 
-    def predict(self, images: Any, steps: int | None = None, readout: str = "rate", lanes: int = 64) -> NDArray[Any]:
-        """Classes int64 (n,): by `rate`, the class with the most spikes; by `latency`, the one that fires first.
+    def predict(
+        self,
+        images: Any,
+        steps: int | None = None,
+        readout: str | None = None,
+        lanes: int = 64,
+        *,
+        time_first: bool | None = None,
+        population: int | None = None,
+    ) -> NDArray[Any]:
+        """Classes int64 (n,).
+
+        Args:
+            images: see the class.
+            steps: likewise.
+            readout: `rate`, the class with the most spikes; `latency`, the one that fires first; `membrane`, the one
+                whose potential is the greatest at any step; `last`, at the last step. By default `self.readout`.
+            lanes: images at once.
+            time_first: see the class.
+            population: the number of classes of a population code: as many neighbouring neurons vote for each.
 
         Ties go to the lowest index, and so does `latency` if no class fires.
         """
-        if readout not in READOUTS:
-            raise ValueError(f"readout is {readout!r}; it is one of {', '.join(READOUTS)}")
-        return READOUTS[readout](self.spikes(images, steps, lanes, ["output"])["output"])
+        readout = self.readout if readout is None else readout
+        known = {**READOUTS, **POTENTIALS}
+        if readout not in known:
+            raise ValueError(f"readout is {readout!r}; it is one of {', '.join(known)}")
+        by_potential = readout in POTENTIALS
+        if population is not None and by_potential:
+            raise ValueError(f"population={population} counts spikes; it does not go with readout={readout!r}")
+        output = self.graph.named_layers()[-1][0]
+        if isinstance(self.graph, SteppedGraph):
+            output = self.graph.output
+            if not self.graph.neurons[output].spiking and not by_potential:
+                raise ValueError(f"{output} never fires: read it with readout='last' or 'membrane'")
+        options: dict[str, Any] = {"lanes": lanes, "time_first": time_first}
+        if by_potential:
+            return POTENTIALS[readout](self.potentials(images, steps, [output], **options)[output])
+        spikes = self.spikes(images, steps, layers=[output], **options)[output]
+        return READOUTS[readout](spikes if population is None else pooled(spikes, population))
 
-    def counts(self, images: Any, steps: int | None = None, lanes: int = 64) -> NDArray[Any]:
-        """Spikes of each class, int64 (n, classes)."""
-        counts: NDArray[Any] = self.spikes(images, steps, lanes, ["output"])["output"].sum(axis=0, dtype=np.int64)
+    def counts(
+        self, images: Any, steps: int | None = None, lanes: int = 64, *, time_first: bool | None = None
+    ) -> NDArray[Any]:
+        """Spikes of each output neuron, int64 (n, units)."""
+        name = self.graph.named_layers()[-1][0]
+        spikes = self.spikes(images, steps, lanes, [name], time_first=time_first)[name]
+        counts: NDArray[Any] = spikes.sum(axis=0, dtype=np.int64)
         return counts
 
     def spikes(
-        self, images: Any, steps: int | None = None, lanes: int = 64, layers: Sequence[str] | None = None
+        self,
+        images: Any,
+        steps: int | None = None,
+        lanes: int = 64,
+        layers: Sequence[str] | None = None,
+        *,
+        time_first: bool | None = None,
     ) -> dict[str, NDArray[Any]]:
         """The spikes of `layers` (default: of all) by name, uint8 (steps, n, units), as `graph.spikes` gives them."""
+        names = self._names(layers)
+        return self._run(images, steps, lanes, names, time_first=time_first)
+
+    def potentials(
+        self,
+        images: Any,
+        steps: int | None = None,
+        layers: Sequence[str] | None = None,
+        lanes: int = 64,
+        *,
+        time_first: bool | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """The potentials after every step of `layers` (default: of all) by name, (steps, n, units).
+
+        Of networks with a `SpikingGraph`, computed by its reference.
+        """
+        names = self._names(layers)
+        if isinstance(self.graph, SpikingGraph):
+            form = "floating_pt" if self._form == "floating_pt" else "fixed_pt"
+            frames = self._frames(images, steps, time_first=time_first)
+            return self.graph.traces(frames, None, form, (), names)[1]
+        found = self._run(images, steps, lanes, tuple(f"{name}.mem" for name in names), time_first=time_first)
+        return {name: found[f"{name}.mem"] for name in names}
+
+    def _names(self, layers: Sequence[str] | None) -> tuple[str, ...]:
         known = [name for name, _ in self.graph.named_layers()]
         names = tuple(known if layers is None else layers)
         if not names or not {*names} <= {*known}:
             raise ValueError(f"layers is {layers!r}; this network has {', '.join(known)}")
-        frames = self.graph.frames(images, steps)
+        return names
+
+    def _frames(self, images: Any, steps: int | None, *, time_first: bool | None) -> NDArray[Any]:
+        if steps is None and time_first is None:
+            raise ValueError(
+                f"inputs have shape {tuple(np.shape(images))}: pass steps= to hold images (n, ...), or time_first=True "
+                "for frames (steps, n, ...), time_first=False for (n, steps, ...)"
+            )
+        return self.graph.frames(images, steps, time_first=time_first is not False)
+
+    def _run(
+        self, images: Any, steps: int | None, lanes: int, names: tuple[str, ...], *, time_first: bool | None
+    ) -> dict[str, NDArray[Any]]:
+        frames = self._frames(images, steps, time_first=time_first)
         lanes = check_lanes(lanes)
-        if self._form == "stock":
+        if self._form == "stock" and isinstance(self.graph, SpikingGraph):
             plan_spiking(self.graph, len(frames))
             lanes = 1
         require_lava("Running a SpikingNetwork")
-        from lava_meta.processes.spiking import stream_spikes
+        from lava_meta.processes.spiking import stream_spikes, stream_stepped
 
-        batches = list(stream_spikes(self.graph, frames, lanes, names, self._form, self._timeout))
+        if isinstance(self.graph, SpikingGraph):
+            batches = list(stream_spikes(self.graph, frames, lanes, names, self._form, self._timeout))
+        else:
+            given = frames if steps is None else frames[:1]
+            batches = list(stream_stepped(self.graph, given, steps, lanes, names, self._form, self._timeout))
         return {name: np.concatenate([batch[name] for batch in batches], axis=1) for name in names}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network, its parity and how it is read to one safetensors file, atomically."""
+        notes: dict[str, Any] = {"readout": self.readout}
+        if self.parity is not None:
+            notes["parity"] = asdict(self.parity)
+        save_spiking(path, self.graph, notes)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, form: str = "floating_pt") -> SpikingNetwork:
+        """The network that `save` wrote. Raises `FormatError` if the file is not one, or not as it was written."""
+        graph, notes = load_spiking(path)
+        with reading(path):
+            readout = notes.get("readout", "rate")
+            if readout not in {**READOUTS, **POTENTIALS}:
+                raise FormatError(f"its readout is {readout!r}")
+            parity = SpikingParity(**notes["parity"]) if "parity" in notes else None
+        return cls(graph, parity=parity, form=form, readout=readout)
 
     def report(self, target: str, images: Any, steps: int | None = None, **options: Any) -> Report:
         """What the network's stock form costs on a chip ("loihi2"), counted on `images`; needs no Lava.
@@ -86,8 +216,14 @@ class SpikingNetwork:
         """
         from lava_meta.loihi.cost.spiking import spiking_report
 
+        if isinstance(self.graph, SteppedGraph):
+            raise ConversionError(
+                "reports are of networks with a stock form: chains of binary layers and Leaky neurons"
+            )
         return spiking_report(self.graph, images, target, steps=steps, **options)
 
     def __repr__(self) -> str:
+        if isinstance(self.graph, SteppedGraph):
+            return f"SpikingNetwork({self.graph.sizes})"
         sizes = [self.graph.n_in, *(layer.n_out for layer in self.graph.layers)]
         return f"SpikingNetwork({'-'.join(map(str, sizes))})"

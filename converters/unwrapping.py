@@ -93,8 +93,9 @@ def plain_copy(model: nn.Module) -> nn.Module:
     for module in model.modules():
         for name in _HOOKS:
             memo[id(getattr(module, name))] = OrderedDict(_weight_hooks(module) if name == "_forward_pre_hooks" else ())
-        for value in vars(module).values():
-            if isinstance(value, Tensor) and not value.is_leaf:  # a weight that a hook made, which copy refuses
+        for value in (*vars(module).values(), *module._buffers.values()):
+            # A weight that a hook made, or a state of a spiking neuron, which copy refuses.
+            if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     try:
         for module in reversed(list(model.modules())):  # the inner ones first

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FEW = 127  # of integers that are few-bit weights
+_FIRST = 4  # rows that are looked at first
 _CLOSE = 8 * 2.0**-53  # relative difference of a weight to a multiple of its unit that float64 rounds
 
 
@@ -34,7 +35,7 @@ def decompose(weight: NDArray[Any], largest: int, most: int) -> Decomposed:
     # The last binary digit of every weight, and the bits that a row then takes.
     mantissa, exponent = np.frexp(weight)
     digits = (mantissa * 2.0**53).astype(np.int64)
-    trailing = np.where(digits == 0, 0, np.log2((digits & -digits).astype(np.float64)).astype(np.int64))
+    trailing = np.log2(np.maximum(digits & -digits, 1).astype(np.float64)).astype(np.int64)
     last = np.where(digits == 0, 2000, exponent - 53 + trailing).min(axis=1, keepdims=True)
     total = np.abs(weight).sum(axis=1, keepdims=True) * max(1, largest)
     fits = np.where(total > 0, np.ceil(np.log2(np.maximum(total, 1e-300))) - np.log2(float(most)) + 1, -1000)
@@ -60,13 +61,20 @@ def _small(weight: NDArray[Any]) -> Decomposed | None:
         if rows:  # the largest weight of each row is the largest integer of so many bits
             steps += [most / (2**bits - 1) for bits in range(2, 8)]
         for step in steps:
-            unit = np.where(most > 0, step, 1.0)
-            whole = np.rint(weight / unit)
             # The largest multiple rounds the unit least.
-            top = np.max(np.abs(whole), axis=axes, keepdims=True)
+            top = np.rint(most / np.where(most > 0, step, 1.0))
             unit = np.where(top > 0, most / np.maximum(top, 1), 1.0)
-            whole = np.rint(weight / unit)
-            if (np.abs(whole) <= _FEW).all() and (np.abs(weight - whole * unit) <= _CLOSE * sizes).all():
+            if _multiples(weight[:_FIRST], unit[:_FIRST]) is None:  # as most are not, at first sight
+                continue
+            whole = _multiples(weight, unit)
+            if whole is not None:
                 exact = bool((weight == whole * unit).all())
                 return Decomposed(whole.astype(np.int64), np.broadcast_to(unit, (len(weight), 1)).copy(), 0.0, exact)
     return None
+
+
+def _multiples(weight: NDArray[Any], unit: NDArray[Any]) -> NDArray[Any] | None:
+    """The small integers of which weights are multiples; None if they are not."""
+    whole: NDArray[Any] = np.rint(weight / unit)
+    few = (np.abs(whole) <= _FEW).all() and (np.abs(weight - whole * unit) <= _CLOSE * np.abs(weight)).all()
+    return whole if few else None

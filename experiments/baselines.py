@@ -17,7 +17,7 @@ from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.experiments.common.claims import Claim, both, opposite
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
 from lava_meta.experiments.common.figures import bars, final_accuracies
-from lava_meta.experiments.common.runner import read_measurement
+from lava_meta.experiments.common.jobs import read_measurement
 from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import load, measured, train_arm
 from lava_meta.experiments.permuted import PermutedSettings

@@ -68,7 +68,7 @@ def measure(run: Run[AfterTorchSettings]) -> Measurement:
         **settings.learner_settings(seed),
     )
     last = replace(scenario, train=scenario.train[-1:], task_of=scenario.task_of[-1:])
-    history = learner.fit(last, [hidden_histogram(), saturation], images=settings.images)
+    history = learner.fit(last, probes=[hidden_histogram(), saturation], images=settings.images)
     learner.save(folder / "learner.safetensors")
     network.save(folder / "network.safetensors")
     found = measurement(learner, history, folder)

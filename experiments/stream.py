@@ -64,8 +64,9 @@ class CifarSettings(ConvSettings, StreamSettings):
     data: str = "cifar10"
     m: Several[float] = (0.0, 13.0)
     subsets: PositiveInt = 20
-    # With a new optimizer per subset, other than `StreamSettings`: so it was measured.
-    training: TrainSettings = replace(TRAINING, epochs=200, lr=1e-4, batch_size=64)
+    training: TrainSettings = replace(
+        TRAINING, epochs=200, lr=1e-4, batch_size=64, reset_moments=False, evaluate="task"
+    )
     channels: Several[PositiveInt] = (128, 256, 512)
     convolutions: PositiveInt = 2
     hidden: OrNone[Several[PositiveInt]] = (1024,)  # type: ignore[assignment]

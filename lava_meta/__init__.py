@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from lava_meta.converters.online import online
     from lava_meta.converters.snntorch import from_snntorch
     from lava_meta.converters.spiking import SpikingNetwork
-    from lava_meta.data import Dataset, Images, load_dataset
+    from lava_meta.data import Dataset, Images, Scale, from_avalanche, load_dataset, load_events
     from lava_meta.data.scenarios import Scenario, dataset_sequence, permuted_tasks, split_classes, stream_of_subsets
     from lava_meta.errors import LavaMetaError
     from lava_meta.graph import BinaryGraph
     from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLayer, BinaryLinear, BinaryMLP, mark_binary
     from lava_meta.online_learning import Learner, OnlineRule
-    from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
+    from lava_meta.optim import MetaplasticAdalayer, MetaplasticAdam, MetaplasticSGD
     from lava_meta.rule import register_consolidation
     from lava_meta.rule.lowering import EngineRule, lower
     from lava_meta.rule.measured import consolidation_from_csv
-    from lava_meta.training import TrainSettings, evaluate, train
+    from lava_meta.training import BestCheckpoint, Callback, EarlyStopping, TrainSettings, evaluate, train
     from lava_meta.training.metrics import AccuracyMatrix
     from lava_meta.training.proposal import propose_m
 
@@ -47,7 +47,7 @@ _HOME = {
     "converters.online": ("online",),
     "converters.snntorch": ("from_snntorch",),
     "converters.spiking": ("SpikingNetwork",),
-    "data": ("Dataset", "Images", "load_dataset"),
+    "data": ("Dataset", "Images", "Scale", "from_avalanche", "load_dataset", "load_events"),
     "rule.measured": ("consolidation_from_csv",),
     "errors": ("LavaMetaError",),
     "graph": ("BinaryGraph",),
@@ -55,32 +55,37 @@ _HOME = {
     "training.metrics": ("AccuracyMatrix",),
     "nn": ("BinaryConv2d", "BinaryConvNet", "BinaryLayer", "BinaryLinear", "BinaryMLP", "mark_binary"),
     "online_learning": ("Learner", "OnlineRule"),
-    "optim": ("MetaplasticAdam", "MetaplasticSGD"),
+    "optim": ("MetaplasticAdalayer", "MetaplasticAdam", "MetaplasticSGD"),
     "rule": ("register_consolidation",),
     "training.proposal": ("propose_m",),
     "data.scenarios": ("Scenario", "dataset_sequence", "permuted_tasks", "split_classes", "stream_of_subsets"),
-    "training": ("TrainSettings", "evaluate", "train"),
+    "training": ("BestCheckpoint", "Callback", "EarlyStopping", "TrainSettings", "evaluate", "train"),
 }
 _NEEDS = {"bundle": "nir", "from_nir": "nir", "from_snntorch": "snntorch", "to_nir": "nir"}  # optional packages
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "AccuracyMatrix",
+    "BestCheckpoint",
     "BinaryConv2d",
     "BinaryConvNet",
     "BinaryGraph",
     "BinaryLayer",
     "BinaryLinear",
     "BinaryMLP",
+    "Callback",
     "Dataset",
+    "EarlyStopping",
     "EngineRule",
     "Images",
     "LavaMetaError",
     "LavaNetwork",
     "Learner",
+    "MetaplasticAdalayer",
     "MetaplasticAdam",
     "MetaplasticSGD",
     "OnlineRule",
+    "Scale",
     "Scenario",
     "SpikingNetwork",
     "TrainSettings",
@@ -90,10 +95,12 @@ __all__ = [
     "convert",
     "dataset_sequence",
     "evaluate",
+    "from_avalanche",
     "from_nir",
     "from_snntorch",
     "load",
     "load_dataset",
+    "load_events",
     "lower",
     "mark_binary",
     "online",

@@ -41,6 +41,10 @@ class OutputError(LavaMetaError):
     """An output would replace an input or an earlier result; raised before any work is done."""
 
 
+class ClusterError(LavaMetaError):
+    """A cluster cannot be reached, has no worker that may work, or a worker failed; what is complete is kept."""
+
+
 class DivergenceError(LavaMetaError):
     """Training produced a loss or a weight that is not a finite number."""
 
@@ -61,16 +65,25 @@ class RunTimeout(RunError):
     """A Lava run made no progress within its time limit and was stopped."""
 
 
-_EXTRAS = {"nir": "nir", "sklearn": "vision", "snntorch": "snntorch", "torchvision": "vision"}  # package -> extra
+_EXTRAS = {  # package -> extra
+    "distributed": "cluster",
+    "nir": "nir",
+    "pandas": "pandas",
+    "sklearn": "vision",
+    "snntorch": "snntorch",
+    "tensorboard": "tensorboard",
+    "tonic": "events",
+    "torchvision": "vision",
+}
 
 
 def require(package: str, what: str) -> None:
     """Raise `PackageMissingError` unless the optional `package` is installed; `what` names the call that needs it."""
     if not importable(package):
-        raise PackageMissingError(
-            f"{what} needs the package {package}, which is not installed: pip install 'lava-meta[{_EXTRAS[package]}]', "
-            "or 'lava-meta[all]' for everything"
-        )
+        install = package
+        if package in _EXTRAS:
+            install = f"'lava-meta[{_EXTRAS[package]}]', or 'lava-meta[all]' for everything"
+        raise PackageMissingError(f"{what} needs the package {package}, which is not installed: pip install {install}")
 
 
 LAVA_INSTALL = "pip install --no-deps --ignore-requires-python lava-nc==0.10.0 networkx==3.4.2 asteval==0.9.33"

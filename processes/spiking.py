@@ -8,9 +8,12 @@ import numpy as np
 from lava.magma.core.run_configs import Loihi2SimCfg
 
 from lava_meta.graph.spiking import SpikingGraph
+from lava_meta.graph.spiking_graph import SteppedGraph
+from lava_meta.io.memory import require_memory
 from lava_meta.processes.binary_lif.process import BinaryLIF
 from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
+from lava_meta.processes.spiking_network.process import StreamedSpikes
 from lava_meta.processes.stream.process import Sink, Source
 
 
@@ -53,6 +56,46 @@ def stream_spikes(
                 count = total - (answered // steps - 1) * lanes
                 yield {name: np.stack(answers[:steps])[:, :count] for name, answers in spikes.items()}
                 spikes = {name: answers[steps:] for name, answers in spikes.items()}
+        run.wait()
+
+
+def stream_stepped(
+    graph: SteppedGraph,
+    frames: np.ndarray,
+    steps: int | None,
+    lanes: int,
+    names: tuple[str, ...],
+    form: str,
+    timeout: float,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Run `graph` in Lava on `frames` (frames, n, n_in), or on one held for `steps`; yield `lanes` inputs at once.
+
+    `names` are layers, for their spikes uint8 (steps, count, units), or "layer.mem", for their potentials, float32.
+    Lava's process starts with the first batch and ends with the iterator. Raises `RunError`, `RunTimeout`.
+    """
+    count, total, n_in = frames.shape
+    length = count if steps is None else steps
+    units = {name: graph.placed[name.removesuffix(".mem")].n_out for name in names}
+    outputs = lanes * length * sum(units.values()) * 5
+    require_memory(
+        4 * (lanes * count * n_in + outputs), f"{lanes} inputs of {length} steps at once", "take fewer lanes"
+    )
+    inlet = Ring((lanes, count, n_in), frames.dtype)
+    outlets = {
+        name: Ring((lanes, length, units[name]), np.float32 if name.endswith(".mem") else np.uint8) for name in names
+    }
+    with loggers_unchanged():
+        network = StreamedSpikes(graph=graph, form=form, steps=length, inlet=inlet, outlets=outlets, name="network")
+    starts = range(0, total, lanes)
+    with Supervised(network, Loihi2SimCfg(), timeout, {"pypy_channel_size": 2}) as run:
+        run.start(len(starts))
+        sent = 0
+        for number in range(len(starts)):
+            while sent < min(len(starts), number + inlet.slots):
+                part = frames[:, starts[sent] : starts[sent] + lanes]
+                inlet.put(np.ascontiguousarray(part.swapaxes(0, 1)), run.check)
+                sent += 1
+            yield {name: ring.get(run.check).swapaxes(0, 1) for name, ring in outlets.items()}
         run.wait()
 
 

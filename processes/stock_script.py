@@ -4,8 +4,9 @@
     python run.py --backend loihi     a Loihi 2 chip, with Intel's extension of Lava
 
 Lies beside processes.json and processes.npz, which hold the Processes, and acceptance.npz, which holds images and what
-they give. Needs Python 3.10 with lava-nc 0.10.0; uses nothing but Lava's public names, numpy and scipy. Exit code: 0
-all sums are equal, 3 some differ, 1 the files are not as they were written or the chip is missing.
+they give; and beside lava_import.py, which adapts Lava to Pythons after 3.10. Needs lava-nc 0.10.0; uses nothing but
+Lava's public names, numpy and scipy. Exit code: 0 all sums are equal, 3 some differ, 1 the files are not as they were
+written or the chip is missing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+if __name__ == "__main__":
+    import lava_import  # type: ignore[import-not-found]  # lies beside the copy of this file in a bundle
+
+    lava_import.install()
+
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2HwCfg, Loihi2SimCfg
 from lava.proc.conv.process import Conv

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import typer
 
+import lava_meta
 from lava_meta.cli import app
 from lava_meta.cli.app import LATE
 from lava_meta.errors import LAVA_INSTALL
@@ -24,7 +25,8 @@ from lava_meta.moved import MOVED
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NAMING = [*PAGES, ROOT / "CONTRIBUTING.md"]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))  # `make docs` runs them
+NAMING = [*PAGES, *TUTORIALS, ROOT / "CONTRIBUTING.md"]
 FIRST_EXAMPLES = ("README.md", "training.md")  # of which the page says what comes out
 WITH_CODE = [page for page in PAGES if "```python\n" in page.read_text(encoding="utf-8")]
 FOLDERS = ("lava_meta", "processes", "converters", "experiments", "tests", "benchmarks", "docs", ".ci")
@@ -90,6 +92,21 @@ def test_commands_exist(page: Path) -> None:
     assert wrong == []
 
 
+def test_every_figure_is_in_the_gallery_with_its_command() -> None:
+    gallery = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    figures = [*(ROOT / "docs").glob("*.png"), *(ROOT / "docs" / "figures").glob("*.png")]
+    assert figures
+    for figure in figures:
+        path = figure.relative_to(ROOT / "docs").as_posix()
+        assert re.search(rf"\]\({re.escape(path)}\)\n\n    \S", gallery), path
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^   (\w+)$", page, re.MULTILINE))
+    assert set(lava_meta.__all__) - listed <= {"__version__", "LavaMetaError"}  # the latter with all errors
+
+
 def test_the_page_on_installing_has_every_extra_and_lavas_line() -> None:
     page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -127,7 +144,7 @@ def anchors(page: Path) -> set[str]:
 
 def code(page: Path) -> list[str]:
     """What a page sets as code apart from its Python blocks: spans, and lines of indented blocks."""
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"```.*?```|^---.*?^---", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     lines = re.findall(r"^ {4,}(\S.*)$", text, re.MULTILINE)
     return lines + [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
 

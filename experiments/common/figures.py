@@ -49,7 +49,7 @@ def task_curves(
             chance_line(axis, chance)
             axis.set(title=label, xlim=(0, values.shape[1] - 1), ylim=(0, 101))
         figure.supxlabel("epoch", fontsize=8)
-        figure.supylabel(f"test accuracy (%){spread_note(results, 'band')}", fontsize=8)
+        figure.supylabel(f"test accuracy (%){spread_note(results, 'band', line=rows == 1)}", fontsize=8)
         axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
     return figure
 

@@ -60,6 +60,7 @@ class OnlineSettings(Settings):
     grow: OrNone[float] = None  # floor of a linear gate of growing steps; None takes them whole
     activation: Literal["signs", "spikes"] = "signs"
     kappa: float = 1.2  # threshold of spikes, in mean deviations
+    divisive: bool = True  # of spikes: relative to the spread of the image
     temperature: OrNone[float] = None  # of the softmax; None: the root of the readout's inputs
     class_rate: float = 0.0  # at which class neurons follow how often their class comes
     memory: OrNone[int] = None  # images of an active input after which a synapse has forgotten
@@ -88,6 +89,7 @@ class OnlineSettings(Settings):
             grow=None if self.grow is None else Towards(1.0, floor=self.grow),
             activation=self.activation,
             kappa=self.kappa,
+            divisive=self.divisive,
             temperature=self.temperature,
             class_rate=self.class_rate,
         )
@@ -138,7 +140,7 @@ def _learned(run: Run[OnlineSettings], scenario: Scenario) -> Measurement:
         return learner.accuracy(scenario.tests[scenario.task_of[learner.parts_learned]])
 
     probes: list[Probe] = [hidden_histogram(), saturation, *([] if settings.every_part else [newest])]
-    history = learner.fit(scenario, probes, images=settings.images, evaluate=settings.every_part)
+    history = learner.fit(scenario, probes=probes, images=settings.images, evaluate=settings.every_part)
     learner.save(run.folder / "learner.safetensors")
     return measurement(learner, history, run.folder)
 

@@ -31,13 +31,26 @@ def experiment(
     out: Annotated[Path | None, typer.Option(help="Folder of results; by default results/NAME-SCALE.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the experiment in the folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the experiment in the folder.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Run on so many processes at once, by Dask.", show_default=False)
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Run on the workers of this Dask scheduler, as tcp://host:8786.")
+    ] = None,
+    queue: Annotated[
+        str | None, typer.Option(help="Start the --workers as jobs of this queue, as slurm, by dask-jobqueue.")
+    ] = None,
+    hand_over: Annotated[
+        float, typer.Option(min=0, help="Seconds after which a worker hands over the checkpoint of its run.")
+    ] = 120.0,
     every: Annotated[bool, typer.Option("--all", help="Run all experiments, one after the other.")] = False,
     show: Annotated[bool, typer.Option("--list", help="List the experiments and stop.")] = False,
 ) -> None:
     """Run an experiment of the paper, and report what came out beside what the paper claims.
 
-    Leaves settings, tables, figures and report.md in the folder. A run that was stopped goes on with --resume. --config
-    takes a file of settings, or the settings.json of a folder.
+    Leaves settings, tables, figures, report.md and report.html in the folder. A run that was stopped goes on with
+    --resume. --config takes a file of settings, or the settings.json of a folder. --workers 4 runs four at once;
+    --scheduler on other machines.
     """
     from lava_meta.experiments.common import experiment as known
 
@@ -49,7 +62,8 @@ def experiment(
         raise typer.BadParameter("give the name of one experiment, or --all; --list shows them")
     short = (("seeds", seeds), ("m", m), ("rules", rule), ("norm", norm))
     texts = [*(given or ()), *(f"{key}={value}" for key, value in short if value is not None)]
-    chosen = _Choice(scale, texts, config, resume, overwrite)
+    execute = _where(workers, scheduler, queue, hand_over)
+    chosen = _Choice(scale, texts, config, resume, overwrite, execute)
     if name is not None:
         one = known.find(name)
         folder = out or Path("results") / f"{name}-{chosen.scale_of(one)}"
@@ -74,6 +88,7 @@ class _Choice:
     config: Path | None
     resume: bool
     overwrite: bool
+    execute: Any
 
     def scale_of(self, one: Any) -> str:
         """The scale from which settings differ: small, unless the command line or the file names another."""
@@ -105,6 +120,19 @@ class _Choice:
         return found
 
 
+def _where(workers: int | None, scheduler: str | None, queue: str | None, hand_over: float) -> Any:
+    """What makes the runs."""
+    from lava_meta.experiments.common.jobs import serially
+    from lava_meta.experiments.common.scheduling import Cluster
+
+    if workers is None and scheduler is None and queue is None:
+        return serially
+    try:
+        return Cluster(workers, scheduler, queue, hand_over, say=lambda line: print(line, flush=True))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--workers or --scheduler") from None
+
+
 def _kept(folder: Path) -> str:
     return (
         f"stopped; the runs that are complete are kept in {folder}, and of the one under way its checkpoint, if it has "
@@ -127,9 +155,8 @@ def _run(one: Any, chosen: _Choice, folder: Path) -> None:
         overwrite=chosen.overwrite,
         progress=sys.stderr.isatty(),
         say=lambda line: print(line, flush=True),
+        execute=chosen.execute,
     )
-    if results is None:
-        return
     for claim in one.claims(settings, results):
         print(f"claimed: {claim.said}\n    {claim.measured}: {claim.verdict.value}")
     print(f"report, tables and figures are in {folder}")

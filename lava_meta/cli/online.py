@@ -50,6 +50,12 @@ def online(
         float | None, typer.Option(help="Learning rate; by default 100 / images, at most 0.1 (docs/online.md).")
     ] = None,
     bits: Annotated[int, typer.Option(min=3, max=16, help="Of a hidden weight.")] = 8,
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            help="Of hidden units: spikes, sparse, as of a new network by default; or signs, as of a converted one."
+        ),
+    ] = None,
     plastic: Annotated[str | None, typer.Option(help="Layers that learn, separated by commas; by default all.")] = None,
     backend: Annotated[
         str | None, typer.Option(help="lava, or kernels: the same bits without Lava. By default Lava if it is there.")
@@ -63,7 +69,10 @@ def online(
     Ctrl-C leaves what was learned so far in --out; the same command with --resume goes on to the identical result.
     """
     from lava_meta.online_learning import OnlineRule
+    from lava_meta.online_learning.settings import ACTIVATIONS
 
+    if activation not in (None, *ACTIVATIONS):
+        raise typer.BadParameter(f"--activation is {activation}; choose one of {', '.join(ACTIVATIONS)}")
     if resume and overwrite:
         raise typer.BadParameter("--resume goes on with the learner in --out, --overwrite replaces it: choose one")
     goes_on = resume and out.exists()
@@ -74,8 +83,10 @@ def online(
     if goes_on:
         learner = _stopped_learner(out, learned)
     else:
+        rate = lr if lr is not None else min(0.1, 100 / count)
+        spikes = (activation or ("spikes" if source is None else "signs")) == "spikes"
         options: dict[str, Any] = {
-            "rule": OnlineRule(lr=lr if lr is not None else min(0.1, 100 / count)),
+            "rule": OnlineRule.sparse(lr=rate, divisive=False) if spikes else OnlineRule(lr=rate),
             "precision": bits,
             "plastic": plastic.split(",") if plastic else None,
             "seed": seed,

@@ -12,25 +12,23 @@ All but the digits are read from a data folder laid out as torchvision does it (
 CIFAR is read by torchvision itself, which checks its files first. Places are tried in this order: the
 `folder` given, alone; else the folder that the environment variable LAVA_META_DATA names, and
 the user's cache folder, into which `load_dataset(name, download=True)` may put a data set that is missing.
-
-Images stay raw: a network's first module turns levels into numbers, so that the network carries its own convention.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from lava_meta.data.arrays import Scale, Scaling, numbered, scale_of
+from lava_meta.data.images import Images
+from lava_meta.data.sources import frame_arrays, stream_arrays, torch_arrays
 from lava_meta.errors import DataError, require
 
 DATASETS = ("digits", "mnist", "fashion-mnist", "usps", "cifar10", "cifar100")
@@ -43,160 +41,30 @@ _FOLDERS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Images:
-    """Labelled images, checked when made.
-
-    Raises `TypeError` for tensors of another type, and `DataError` when there are no images, when images and labels
-    differ in number, or when a label or a pixel is out of range.
-    """
-
-    x: Tensor  # uint8 (n, features) or (n, channels, height, width), levels 0 .. max_level
-    y: Tensor  # int64 (n,), classes 0 .. classes - 1
-    name: str
-    classes: int  # width of the readout; not every class need be present
-    max_level: int = 255  # the brightest level that a pixel can have
-
-    def __post_init__(self) -> None:
-        for field, tensor, dtype in (("x", self.x, torch.uint8), ("y", self.y, torch.int64)):
-            if not isinstance(tensor, Tensor):
-                raise TypeError(f"{self.name}: {field} is a {type(tensor).__name__}; give a torch tensor of {dtype}")
-            if tensor.dtype != dtype:
-                raise TypeError(f"{self.name}: {field} is {tensor.dtype}; it must be {dtype} (raw levels, not scaled)")
-        if self.x.dim() not in (2, 4) or self.y.dim() != 1:
-            raise DataError(
-                f"{self.name}: x has shape {tuple(self.x.shape)} and y {tuple(self.y.shape)}; they must be "
-                "(n, features) or (n, channels, height, width), and (n,)"
-            )
-        if len(self.x) != len(self.y):
-            raise DataError(f"{self.name}: {len(self.x)} images but {len(self.y)} labels")
-        if self.x.numel() == 0:
-            raise DataError(f"{self.name}: there are no images (shape {tuple(self.x.shape)})")
-        if not 1 <= self.max_level <= 255:
-            raise ValueError(f"{self.name}: max_level is {self.max_level}; 8-bit levels end between 1 and 255")
-        if self.classes < 1 or int(self.y.min()) < 0 or int(self.y.max()) >= self.classes:
-            raise DataError(
-                f"{self.name}: labels run from {int(self.y.min())} to {int(self.y.max())}; with {self.classes} classes "
-                f"they must lie in 0..{self.classes - 1}"
-            )
-        if int(self.x.max()) > self.max_level:
-            raise DataError(f"{self.name}: a pixel is {int(self.x.max())}, above max_level = {self.max_level}")
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def __repr__(self) -> str:
-        shape = "x".join(map(str, self.shape))
-        return f"Images({self.name!r}, {len(self)} of {shape}, {self.classes} classes, levels 0..{self.max_level})"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one image: (features,) or (channels, height, width)."""
-        return tuple(self.x.shape[1:])
-
-    @property
-    def features(self) -> int:
-        """Pixels of one image."""
-        return math.prod(self.shape)
-
-    @property
-    def mean_level(self) -> float:
-        """Mean pixel, in levels (0 .. max_level): MNIST's is 33.3."""
-        return self._moments[0]
-
-    @property
-    def std_level(self) -> float:
-        """Standard deviation of all pixels about `mean_level`, in levels: MNIST's is 78.6."""
-        return self._moments[1]
-
-    @cached_property
-    def _moments(self) -> tuple[float, float]:
-        # Exact integer sums over a histogram: no float copy of the images, and the same value on every machine.
-        counts = torch.bincount(self.x.reshape(-1), minlength=256).tolist()
-        total = sum(counts)
-        first = sum(level * count for level, count in enumerate(counts))
-        second = sum(level * level * count for level, count in enumerate(counts))
-        return first / total, math.sqrt(total * second - first * first) / total
-
-    def to(self, device: torch.device | str) -> Images:
-        """The same images in the memory of `device`."""
-        if self.x.device == self.y.device == torch.device(device):
-            return self
-        return replace(self, x=self.x.to(device), y=self.y.to(device))
-
-    def take(self, indices: Tensor | NDArray[Any] | Sequence[int], name: str | None = None) -> Images:
-        """The images at `indices`, in that order. Raises `IndexError` outside the data set."""
-        index = torch.as_tensor(indices, dtype=torch.int64, device=self.x.device)
-        if index.numel() and (int(index.min()) < 0 or int(index.max()) >= len(self)):
-            raise IndexError(f"{self.name}: indices must lie in 0..{len(self) - 1}")
-        return replace(self, x=self.x.index_select(0, index), y=self.y.index_select(0, index), name=name or self.name)
-
-    def permuted(self, permutation: Tensor | NDArray[Any], name: str | None = None) -> Images:
-        """Pixels rearranged, the shape kept: pixel i of the result is pixel `permutation[i]`, counted in C order.
-
-        Raises `ValueError` unless `permutation` holds each of 0 .. features - 1 once.
-        """
-        order = torch.as_tensor(permutation, dtype=torch.int64, device=self.x.device)
-        if order.dim() != 1 or not torch.equal(order.sort().values, torch.arange(self.features, device=order.device)):
-            raise ValueError(f"{self.name}: not a permutation of the {self.features} pixels")
-        x = self.x.reshape(len(self), -1).index_select(1, order).reshape(self.x.shape)
-        return replace(self, x=x, name=name or f"{self.name} permuted")
-
-    def classes_only(self, labels: Sequence[int], name: str | None = None) -> Images:
-        """The images of these classes; labels and `classes` stay as they are.
-
-        Raises `ValueError` for a label out of range or one that no image has.
-        """
-        wanted = torch.as_tensor(list(labels), dtype=torch.int64, device=self.y.device)
-        missing = sorted(set(wanted.tolist()) - set(self.y.unique().tolist()))
-        if missing or not len(wanted):
-            raise ValueError(
-                f"{self.name}: no images of class {', '.join(map(str, missing))}"
-                if missing
-                else f"{self.name}: give at least one class"
-            )
-        return self.take(torch.isin(self.y, wanted).nonzero().flatten(), name)
-
-    def padded(self, height: int, width: int) -> Images:
-        """Images centred on a black field of `height` x `width`; an odd rest goes below and to the right.
-
-        Raises `ValueError` for flat images, or when the field is smaller than the images.
-        """
-        if self.x.dim() != 4:
-            raise ValueError(f"{self.name}: flat images of shape {self.shape} cannot be padded")
-        down, right = height - self.shape[1], width - self.shape[2]
-        if down < 0 or right < 0:
-            raise ValueError(f"{self.name}: images of {self.shape[1]}x{self.shape[2]} do not fit in {height}x{width}")
-        sides = (right // 2, right - right // 2, down // 2, down - down // 2)
-        return replace(self, x=torch.nn.functional.pad(self.x, sides))
-
-    def split(self, fraction: float, seed: int) -> tuple[Images, Images]:
-        """Two sets, (the rest, held out); of every class the rounded `fraction` is held out, drawn from `seed`.
-
-        Raises `ValueError` unless 0 < fraction < 1 and both have images.
-        """
-        if not 0 < fraction < 1:
-            raise ValueError(f"fraction is {fraction}; it must lie strictly between 0 and 1")
-        rng = np.random.default_rng(seed)
-        y = self.y.cpu().numpy()
-        held = np.zeros(len(y), dtype=bool)
-        for label in range(self.classes):
-            members = rng.permutation(np.flatnonzero(y == label))
-            held[members[: round(fraction * len(members))]] = True
-        if held.all() or not held.any():
-            raise ValueError(f"{self.name}: holding out {fraction:g} of {len(self)} images leaves one set empty")
-        rest, out = np.flatnonzero(~held), np.flatnonzero(held)
-        return self.take(rest, f"{self.name} training"), self.take(out, f"{self.name} held out")
-
-
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images of one kind. Raises `DataError` when shape, classes or levels differ."""
+    """Training and test images of one kind. Raises `DataError` when shape, classes or levels differ.
+
+    `from_arrays`, `from_torch`, `from_pandas` and `from_avalanche` make one of your own data. They have in common:
+
+    Args:
+        test: the test data, in the form of the training data; None holds out a share of the training data instead.
+        scale: None for whole numbers that are levels already; (low, high), the range that becomes levels 0 ..
+            `max_level`; "features", each feature's own range in the training data, or "all", one range for all of them;
+            or the `Scale` of another data set. The `scale` of the data set does the same to new values.
+        max_level: the greatest level.
+        classes: width of the readout; 0: up to the greatest label.
+        name: what tables call it.
+        held_out: the share of each class that is held out if there is no `test`.
+        seed: of what is held out.
+    """
 
     name: str
     train: Images
     test: Images
     source: dict[str, Any] | None = None  # JSON-ready: which of `load_dataset`, and what was held out; None: one's own
+    scale: Scale | None = None  # from values to levels, if these were not levels
+    class_names: tuple[str, ...] | None = None  # if labels were text
 
     def __post_init__(self) -> None:
         for field in ("shape", "classes", "max_level"):
@@ -209,20 +77,110 @@ class Dataset:
         rest, held = self.train.split(fraction, seed)
         whole = self.source is not None and "held_out" not in self.source
         source = {**self.source, "held_out": fraction, "seed": seed} if self.source and whole else None
-        return Dataset(f"{self.name} held out", rest, held, source)
+        return replace(self, name=f"{self.name} held out", train=rest, test=held, source=source)
+
+    @classmethod
+    def of(cls, data: Any) -> Dataset:
+        """A data set of what it is given: one, a torch `Dataset` or `DataLoader`, or arrays (x, y).
+
+        Raises:
+            TypeError: data of another kind, or that need more to be said; the message names the call.
+            DataError: as the call that it makes.
+        """
+        if isinstance(data, Dataset):
+            return data
+        if isinstance(data, tuple) and len(data) == 2:
+            return cls.from_arrays(*data)
+        if isinstance(data, Images):
+            return cls(data.name, *data.split(0.2, 0))
+        if hasattr(data, "columns"):
+            raise TypeError('of a data frame, say which column has the classes: Dataset.from_pandas(frame, "label")')
+        if hasattr(data, "shape"):
+            raise TypeError("there are no labels beside this array: give (x, y), or Dataset.from_arrays(x, y)")
+        return cls.from_torch(data)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x: Any,
+        y: Any,
+        *,
+        test: tuple[Any, Any] | None = None,
+        scale: Scale | Scaling | tuple[Any, Any] | None = None,
+        max_level: int = 255,
+        classes: int = 0,
+        name: str = "own data",
+        held_out: float = 0.2,
+        seed: int = 0,
+    ) -> Dataset:
+        """A data set of arrays or tensors, x (n, features), (n, height, width) or (n, channels, height, width), y (n,).
+
+        Labels are whole numbers from 0 of any type, or text, which is numbered in alphabetical order (`class_names`).
+
+        Raises:
+            DataError: values or labels that are missing, differ in number or do not fit.
+            TypeError: real numbers without a `scale`.
+        """
+        kept = scale_of(scale, x, max_level)
+        y, names = numbered(y, name)
+
+        def images(x: Any, y: Any, kind: str, classes: int = 0) -> Images:
+            levels: Any = x if kept is None else kept(x)
+            return Images(levels, y, f"{name} {kind}".strip(), classes, max_level if kept is None else kept.max_level)
+
+        classes = classes or (len(names) if names else 0)
+        if test is None:
+            train, held = images(x, y, "", classes).split(held_out, seed)
+        else:
+            y_test, _ = numbered(test[1], f"{name} test", names)
+            train, held = images(x, y, "train", classes), images(test[0], y_test, "test", classes)
+            classes = max(train.classes, held.classes)
+            train, held = replace(train, classes=classes), replace(held, classes=classes)
+        return cls(name, train, held, scale=kept, class_names=names)
+
+    @classmethod
+    def from_torch(cls, train: Any, *, test: Any = None, name: str = "own data", **options: Any) -> Dataset:
+        """A data set of torch `Dataset`s or `DataLoader`s, whose items are (x, y, ...); options: as of `from_arrays`.
+
+        A loader's images are kept in the order of its data set, and learned in batches of `TrainSettings.batch_size`.
+        """
+        _check_is_data(train)
+        own = None if test is None else torch_arrays(test, f"{name} test")
+        return cls.from_arrays(*torch_arrays(train, name), test=own, name=name, **options)
+
+    @classmethod
+    def from_avalanche(cls, benchmark: Any, *, name: str = "own data", **options: Any) -> Dataset:
+        """All images of a benchmark of Avalanche together; `lava_meta.from_avalanche` keeps its experiences apart.
+
+        Options: as of `from_arrays`. Classes must be numbered over all experiences.
+        """
+        x, y = stream_arrays(benchmark.train_stream, name)
+        return cls.from_arrays(x, y, test=stream_arrays(benchmark.test_stream, f"{name} test"), name=name, **options)
+
+    @classmethod
+    def from_pandas(
+        cls,
+        frame: Any,
+        label: str,
+        *,
+        test: Any = None,
+        scale: Any = "features",
+        name: str = "own data",
+        **options: Any,
+    ) -> Dataset:
+        """A data set of a data frame, one row per item; column `label` has the classes, the others are features.
+
+        Columns have units of their own, so each is scaled by its own range in `frame`; options: as of `from_arrays`.
+        """
+        own = None if test is None else frame_arrays(test, label, f"{name} test")
+        return cls.from_arrays(*frame_arrays(frame, label, name), test=own, scale=scale, name=name, **options)
 
 
-def batches(images: Images, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once, in an order drawn from `generator`: x uint8 (b, ...), y int64 (b,).
-
-    The last batch is smaller if `batch_size` does not divide the number of images. Raises `ValueError` for a
-    `batch_size` below 1.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    order = torch.randperm(len(images), generator=generator, device=generator.device).to(images.x.device)
-    for index in order.split(batch_size):
-        yield images.x.index_select(0, index), images.y.index_select(0, index)
+def _check_is_data(source: Any) -> None:
+    if hasattr(source, "train_stream"):
+        raise TypeError("this is a benchmark of Avalanche: lava_meta.from_avalanche(benchmark) makes a scenario of it")
+    if not hasattr(source, "__getitem__") and not hasattr(source, "__iter__"):
+        raise TypeError(f"{type(source).__name__} is no data set of torch: give a Dataset, a DataLoader or arrays")
 
 
 def data_folders() -> list[Path]:

@@ -14,12 +14,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 
-from lava_meta.data.datasets import Dataset, Images, load_dataset
+from lava_meta.data.datasets import Dataset, load_dataset
+from lava_meta.data.heads import Head, Heads, check_head, offsets
+from lava_meta.data.images import Images
 from lava_meta.errors import FormatError
 from lava_meta.io.memory import require_memory
 
@@ -60,6 +62,7 @@ class Scenario:
     tests: Sequence[Images]
     task_of: tuple[int, ...]  # (experiences,), index into tests
     recipe: dict[str, Any] | None = None  # JSON-ready, for `rebuild`; None if a data set is the user's own
+    heads: Heads | None = None  # the classes of each test, if only these are compared: `lava_meta.nn.TaskHeads`
 
     def __post_init__(self) -> None:
         if not len(self.train) or not len(self.tests):
@@ -68,7 +71,9 @@ class Scenario:
             raise ValueError(f"{self.name}: {len(self.train)} experiences, but task_of names {len(self.task_of)} tests")
         if not all(0 <= task < len(self.tests) for task in self.task_of):
             raise ValueError(f"{self.name}: task_of is {self.task_of}; it must name tests 0..{len(self.tests) - 1}")
-        _same_kind(self.name, self.tests)
+        if self.heads is not None and len(self.heads) != len(self.tests):
+            raise ValueError(f"{self.name}: {len(self.heads)} heads for {len(self.tests)} tests; give one per test")
+        same_kind(self.name, self.tests)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -83,6 +88,23 @@ class Scenario:
     def __repr__(self) -> str:
         experiences, tests = len(self.train), len(self.tests)
         return f"Scenario({self.name!r}, {experiences} experiences, {tests} tests, {self.classes} classes)"
+
+    def hold_out(self, fraction: float, seed: int) -> tuple[Scenario, Sequence[Images]]:
+        """The scenario with fewer images to learn, and those of each experience that are held out.
+
+        Of experience k from 1 the share is drawn from (seed, k - 1), of every class; the tests stay.
+        """
+
+        def split(index: int) -> tuple[Images, Images]:
+            drawn = np.random.SeedSequence([seed, index]).generate_state(1)[0]
+            return self.train[index].split(fraction, int(drawn))
+
+        _seed(seed)
+        count = len(self.train)
+        recipe = self.recipe and {"kind": "rest", "of": self.recipe, "fraction": fraction, "seed": seed}
+        name = f"{self.name}, {fraction:g} held out (seed {seed})"
+        rest = replace(self, name=name, train=Experiences(count, lambda index: split(index)[0]), recipe=recipe)
+        return rest, Experiences(count, lambda index: split(index)[1])
 
     def checksum(self) -> str:
         """CRC-32 of the test images and labels, 8 hexadecimal digits."""
@@ -119,11 +141,17 @@ def permuted_tasks(dataset: Dataset, tasks: int, seed: int, *, first_identity: b
     )
 
 
-def split_classes(dataset: Dataset, groups: Sequence[Sequence[int]]) -> Scenario:
-    """One task per group of classes, as ((0, 1), (2, 3), ...); labels stay, and all groups share one readout.
+def split_classes(
+    dataset: Dataset, groups: Sequence[Sequence[int]], *, head: Literal["class", "task"] = "class"
+) -> Scenario:
+    """One task per group of classes, as ((0, 1), (2, 3), ...); labels stay.
 
-    Raises `ValueError` for no group, an empty group, a label that is not a class, or one named twice.
+    With the head "class" all classes are compared in all tasks, with "task" those of the task at hand
+    (`lava_meta.nn.TaskHeads`). Raises `ValueError` for no group, an empty group, a label that is not a class, or one
+    named twice.
     """
+    if head not in ("class", "task"):
+        raise ValueError(f"head is {head!r}; choose 'class' or 'task'")
     named = [label for group in groups for label in group]
     if not groups or not all(len(group) for group in groups):
         raise ValueError(f"groups is {groups}; give at least one group, and at least one class in each")
@@ -133,6 +161,8 @@ def split_classes(dataset: Dataset, groups: Sequence[Sequence[int]]) -> Scenario
     twice = sorted({label for label in named if named.count(label) > 1})
     if twice:
         raise ValueError(f"groups names class {twice[0]} more than once")
+    heads = tuple(tuple(int(label) for label in group) for group in groups)
+    known: dict[str, Any] = {} if head == "class" else {"head": head}
 
     def group_of(images: Images, group: Sequence[int]) -> Images:
         return images.classes_only(group, f"{images.name}, classes {' '.join(map(str, group))}")
@@ -142,26 +172,58 @@ def split_classes(dataset: Dataset, groups: Sequence[Sequence[int]]) -> Scenario
         tuple(group_of(dataset.train, group) for group in groups),
         tuple(group_of(dataset.test, group) for group in groups),
         tuple(range(len(groups))),
-        _recipe("split", [dataset], groups=[[int(label) for label in group] for group in groups]),
+        _recipe("split", [dataset], groups=list(map(list, heads)), **known),
+        heads if head == "task" else None,
     )
 
 
-def dataset_sequence(datasets: Sequence[Dataset], *, pad_to: tuple[int, int] | None = None) -> Scenario:
+def dataset_sequence(
+    datasets: Sequence[Any], *, pad_to: tuple[int, int] | None = None, head: Head | None = None
+) -> Scenario:
     """One data set after the other, as MNIST and then Fashion-MNIST.
 
-    With `pad_to` = (height, width) smaller images are centred on a black field of that size, as USPS's 16x16 for
-    MNIST's 28x28. Raises `ValueError` for no data set, or for data sets that differ in shape, classes or levels.
+    Args:
+        datasets: each a `Dataset`, or whatever `Dataset.of` makes one of.
+        pad_to: (height, width): smaller images are centred on a black field of that size, as USPS's 16x16 for MNIST's
+            28x28.
+        head: "shared", "class" or "task" (`lava_meta.data.heads`), which data sets of different classes need. None:
+            they have the same classes.
+
+    Raises:
+        ValueError: no data set, or data sets that differ in shape, levels, or classes without a head.
     """
+    check_head(head)
+    datasets = [Dataset.of(dataset) for dataset in datasets]
     if not datasets:
         raise ValueError("datasets is empty; give at least one")
     train, tests = [d.train for d in datasets], [d.test for d in datasets]
     if pad_to is not None:
         train, tests = [i.padded(*pad_to) for i in train], [i.padded(*pad_to) for i in tests]
     names = " then ".join(d.name for d in datasets)
-    _same_kind(names, tests)
+    heads = None
+    if head is not None:
+        counts = [test.classes for test in tests]
+        first = offsets(counts, head)
+        classes = max(count + offset for count, offset in zip(counts, first, strict=True))
+        train, tests = (
+            [part.relabelled(offset, classes) for part, offset in zip(parts, first, strict=True)]
+            for parts in (train, tests)
+        )
+        heads = tuple(tuple(range(o, o + count)) for o, count in zip(first, counts, strict=True))
+    same_kind(names, tests)
     size = f", {pad_to[0]}x{pad_to[1]}" if pad_to else ""
-    recipe = _recipe("sequence", datasets, pad_to=None if pad_to is None else list(pad_to))
-    return Scenario(f"sequence({names}{size})", tuple(train), tuple(tests), tuple(range(len(train))), recipe)
+    kind = f", head={head}" if head else ""
+    recipe = _recipe(
+        "sequence", datasets, pad_to=None if pad_to is None else list(pad_to), **({"head": head} if head else {})
+    )
+    return Scenario(
+        f"sequence({names}{size}{kind})",
+        tuple(train),
+        tuple(tests),
+        tuple(range(len(train))),
+        recipe,
+        heads if head == "task" else None,
+    )
 
 
 def stream_of_subsets(dataset: Dataset, subsets: int, seed: int) -> Scenario:
@@ -211,6 +273,7 @@ def one_experience(scenario: Scenario, index: int) -> Scenario:
         (scenario.tests[scenario.task_of[index]],),
         (0,),
         None if scenario.recipe is None else {"kind": "part", "of": scenario.recipe, "index": index},
+        None if scenario.heads is None else (scenario.heads[scenario.task_of[index]],),
     )
 
 
@@ -227,6 +290,8 @@ def rebuild(recipe: dict[str, Any]) -> Scenario:
             return all_together(rebuild(options["of"]))
         if kind == "part":
             return one_experience(rebuild(options["of"]), options["index"])
+        if kind == "rest":
+            return rebuild(options["of"]).hold_out(options["fraction"], options["seed"])[0]
         datasets = [_dataset(**source) for source in options.pop("data")]
         if kind == "sequence":
             return dataset_sequence(datasets, **options)
@@ -263,13 +328,20 @@ def _recipe(kind: str, datasets: Sequence[Dataset], **options: Any) -> dict[str,
     return None if None in sources else {"kind": kind, "data": sources, **options}
 
 
-def _same_kind(name: str, images: Sequence[Images]) -> None:
+def same_kind(name: str, images: Sequence[Images]) -> None:
+    """Raise `ValueError` unless all have the shape, classes and levels of the first."""
     for other in images[1:]:
-        for field in ("shape", "classes", "max_level"):
+        for field, hint in _HINTS.items():
             ours, theirs = getattr(images[0], field), getattr(other, field)
             if ours != theirs:
-                hint = "; pad_to=(height, width) brings images to one size" if field == "shape" else ""
                 raise ValueError(f"{name}: {field} is {ours} for {images[0].name}, {theirs} for {other.name}{hint}")
+
+
+_HINTS = {
+    "shape": "; pad_to=(height, width) brings images to one size",
+    "classes": '; declare a head: dataset_sequence(datasets, head="shared", "class" or "task")',
+    "max_level": "",
+}
 
 
 def _positive(what: str, value: int) -> None:

@@ -91,6 +91,28 @@ class Placed:
         return np.dtype(np.int8 if self.low >= -128 and self.high < 128 else np.int64)
 
 
+def place(nodes: Mapping[str, Node], input_shape: Shape, input_bounds: Bounds) -> dict[str, Placed]:
+    """Every node with its shapes and bounds, by name, in order.
+
+    Raises `ValueError` for nodes that do not fit each other, or name one that does not stand before them.
+    """
+    known: dict[str, tuple[Shape, Bounds]] = {INPUT: (input_shape, input_bounds)}
+    found = {}
+    for name, node in nodes.items():
+        missing = [source for source in node.sources if source not in known]
+        if missing or not node.sources:
+            raise ValueError(f"{name} takes {missing or 'nothing'}, which does not stand before it")
+        shapes, bounds = zip(*(known[source] for source in node.sources), strict=True)
+        try:
+            shape = node.shape(shapes)
+            low, high = node.bounds(bounds, shapes)
+        except ValueError as error:
+            raise ValueError(f"{name} ({node.kind}) {error}") from error
+        known[name] = shape, (low, high)
+        found[name] = Placed(node, shapes, shape, int(low.min()), int(high.max()))
+    return found
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class AcyclicGraph(Domain, Summarised):
     """A whole network.
@@ -121,21 +143,7 @@ class AcyclicGraph(Domain, Summarised):
     @cached_property
     def placed(self) -> dict[str, Placed]:
         """Every node with its shapes and bounds, by name, in order."""
-        known: dict[str, tuple[Shape, Bounds]] = {INPUT: (self.input_shape, self.input_bounds)}
-        found = {}
-        for name, node in self.nodes.items():
-            missing = [source for source in node.sources if source not in known]
-            if missing or not node.sources:
-                raise ValueError(f"{name} takes {missing or 'nothing'}, which does not stand before it")
-            shapes, bounds = zip(*(known[source] for source in node.sources), strict=True)
-            try:
-                shape = node.shape(shapes)
-                low, high = node.bounds(bounds, shapes)
-            except ValueError as error:
-                raise ValueError(f"{name} ({node.kind}) {error}") from error
-            known[name] = shape, (low, high)
-            found[name] = Placed(node, shapes, shape, int(low.min()), int(high.max()))
-        return found
+        return place(self.nodes, self.input_shape, self.input_bounds)
 
     @property
     def input_bounds(self) -> Bounds:
@@ -229,7 +237,7 @@ class AcyclicGraph(Domain, Summarised):
     @classmethod
     def from_parts(cls, header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> AcyclicGraph:
         """The network that a file's header and tensors describe. Raises what making its nodes raises."""
-        nodes = {str(entry["name"]): _node_from(entry, tensors) for entry in header["nodes"]}
+        nodes = {str(entry["name"]): node_from(entry, tensors) for entry in header["nodes"]}
         if len(nodes) != len(header["nodes"]):
             raise FormatError("two nodes have one name")
         return cls(
@@ -247,7 +255,7 @@ class AcyclicGraph(Domain, Summarised):
         tensors = {"readout.scale": self.readout.scale, "readout.offset": self.readout.offset}
         entries = []
         for name, node in self.nodes.items():
-            entry, arrays = _entry_of(name, node)
+            entry, arrays = node_entry(name, node)
             entries.append(entry)
             tensors |= {f"{name}.{field}": value for field, value in arrays.items()}
         header = {
@@ -301,7 +309,7 @@ class AcyclicGraph(Domain, Summarised):
 _PLAIN = ("groups", "how", "shift")  # fields that are numbers or words
 
 
-def _entry_of(name: str, node: Node) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def node_entry(name: str, node: Node) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """A node as JSON, and its arrays by field."""
     entry: dict[str, Any] = {"name": name, "kind": node.kind, "sources": list(node.sources)}
     arrays = {}
@@ -321,8 +329,8 @@ def _entry_of(name: str, node: Node) -> tuple[dict[str, Any], dict[str, NDArray[
     return entry, arrays
 
 
-def _node_from(entry: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Node:
-    """What `_entry_of` took apart. Raises `ValueError`, `KeyError` or `TypeError` for an entry of another form."""
+def node_from(entry: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Node:
+    """What `node_entry` took apart. Raises `ValueError`, `KeyError` or `TypeError` for an entry of another form."""
     name, kind = entry["name"], KINDS[entry["kind"]]
     options: dict[str, Any] = {field: entry[field] for field in _PLAIN if field in entry}
     for field, value in options.items():

@@ -79,7 +79,8 @@ class Window:
         rims = ((padding, padding + after) for padding, after in zip(self.padding, self.after, strict=True))
         padded = np.pad(images, ((0, 0), (0, 0), *rims))
         reach = [dilation * (kernel - 1) + 1 for kernel, dilation in zip(self.kernel, self.dilation, strict=True)]
-        views: NDArray[Any] = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))  # type: ignore[call-overload]
+        view: Any = np.lib.stride_tricks.sliding_window_view  # numpy's stubs know one axis only
+        views: NDArray[Any] = view(padded, reach, axis=(2, 3))
         return views[:, :, :: self.stride[0], :: self.stride[1], :: self.dilation[0], :: self.dilation[1]]
 
 
@@ -175,7 +176,7 @@ class ConvLayer:
     @property
     def channels(self) -> int:
         """Output channels."""
-        return self.bits.shape[0]
+        return len(self.bits)
 
     @property
     def fan_in(self) -> int:

@@ -25,7 +25,7 @@ class _Synapses:
     @property
     def n_out(self) -> int:
         """Number of units."""
-        return self.bits.shape[0]
+        return len(self.bits)
 
     @property
     def weight(self) -> NDArray[Any]:
@@ -236,7 +236,8 @@ def reachable(threshold: NDArray[Any]) -> NDArray[Any]:
 
     What is added to them afterwards, up to `REACH`, then stays within int64.
     """
-    return np.clip(threshold, -REACH - 1, REACH + 1)
+    limited: NDArray[Any] = np.clip(threshold, -REACH - 1, REACH + 1)
+    return limited
 
 
 def check_bits(bits: NDArray[Any], n_in: int) -> None:

@@ -46,6 +46,11 @@ class BinaryWeight:
         check_bits(self.bits, self.fan_in)
 
     @property
+    def units(self) -> int:
+        """Units, each of which sums `fan_in` inputs."""
+        return len(self.bits)
+
+    @property
     def values(self) -> NDArray[Any]:
         """int64 (units, fan_in), +1 and -1."""
         return np.where(unpack(self.bits, self.fan_in), 1, -1).astype(np.int64)
@@ -69,9 +74,14 @@ class WideWeight:
             raise ValueError("a wide weight exceeds 62 bits")
 
     @property
+    def units(self) -> int:
+        """Units, each of which sums `fan_in` inputs."""
+        return len(self.values)
+
+    @property
     def fan_in(self) -> int:
         """Weights of a unit."""
-        return self.values.shape[1]
+        return int(self.values.shape[1])
 
     @property
     def bits_each(self) -> int:
@@ -120,7 +130,7 @@ class Linear(Node):
     def shape(self, shapes: Sequence[Shape]) -> Shape:
         if not shapes[0] or shapes[0][-1] != self.weight.fan_in:
             raise ValueError(f"sums {self.weight.fan_in} inputs, but gets {shapes[0]}")
-        return (*shapes[0][:-1], len(self.weight.values))
+        return (*shapes[0][:-1], self.weight.units)
 
     def bounds(self, bounds: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
         low, high = (np.broadcast_to(end, shapes[0]) for end in bounds[0])
@@ -140,7 +150,7 @@ class Conv(Node):
     groups: int = 1
 
     def __post_init__(self) -> None:
-        units = len(self.weight.values)
+        units = self.weight.units
         if self.groups < 1 or units % self.groups:
             raise ValueError(f"{units} channels do not part into {self.groups} groups")
 
@@ -151,18 +161,45 @@ class Conv(Node):
             raise ValueError(f"has kernels of {self.weight.fan_in} inputs in {self.groups} groups; gets {shapes[0]}")
         down, across = self.window.positions(rows, columns)
         check_size(channels * down * across * taps, math.prod(shapes[0]))
-        return (len(self.weight.values), down, across)
+        return (self.weight.units, down, across)
 
     def bounds(self, bounds: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        low, high = (np.broadcast_to(end, shapes[0]) for end in bounds[0])
-        return sum_bounds(self.weight.values, low, high, self.convolve)
+        low, high = bounds[0]
+        if low.shape[1:] != (1, 1) or high.shape[1:] != (1, 1):
+            low, high = (np.broadcast_to(end, shapes[0]) for end in bounds[0])
+            return sum_bounds(self.weight.values, low, high, self.convolve)
+        # All positions that lie alike to the border have the same sums: each kind of row and column is summed once.
+        extents = shapes[0][1:]
+        counts = self.window.positions(*extents)
+        borders = [self._borders(*both, axis) for axis, both in enumerate(zip(extents, counts, strict=True))]
+        kinds, (rows, columns) = zip(*borders, strict=True)
+        inside = (kinds[0][:, None, :, None] & kinds[1][None, :, None, :]).astype(np.int64)
+
+        def summed(ends: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
+            views = np.broadcast_to(ends[0], (shapes[0][0], 1, 1))[..., None, None] * inside
+            return self._summed(views[None], weight)
+
+        low, high = sum_bounds(self.weight.values, low, high, summed)
+        return low[:, rows[:, None], columns], high[:, rows[:, None], columns]
+
+    def _borders(self, extent: int, count: int, axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Along one axis of `count` positions: their kinds, by which taps lie inside the image, and each one's kind."""
+        fields = self.window.kernel, self.window.stride, self.window.padding, self.window.dilation
+        kernel, stride, padding, dilation = (field[axis] for field in fields)
+        taps = stride * np.arange(count)[:, None] - padding + dilation * np.arange(kernel)
+        kinds, places = np.unique((taps >= 0) & (taps < extent), axis=0, return_inverse=True)
+        return kinds, places.reshape(-1)
 
     def __call__(self, values: Sequence[NDArray[Any]]) -> NDArray[Any]:
         return self.convolve(values[0], self.weight.values)
 
     def convolve(self, x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
         """int64 (n, units, down, across) of x (n, channels, rows, columns) with integer weights (units, fan_in)."""
-        views = self.window.views(x)
+        kind = _exact_type(x, weight)
+        return self._summed(self.window.views(x if kind is None else x.astype(kind)), weight)
+
+    def _summed(self, views: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
+        """Of what the window sees (n, channels, down, across, *kernel)."""
         n, channels, down, across, *kernel = views.shape
         seen = views.reshape(n, self.groups, channels // self.groups, down, across, *kernel)
         rows = seen.transpose(1, 0, 3, 4, 2, 5, 6).reshape(self.groups, n * down * across, -1)
@@ -433,13 +470,15 @@ KINDS: dict[str, type[Node]] = {
 def exact_product(x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
     """`x W^T`, int64 (..., units), of integers whose sums stay below 2**63.
 
-    float64 sums of integers below 2**53 are exact in any order; wider operands are split in two until theirs are.
+    float32 sums of integers below 2**24 are exact in any order, those of float64 below 2**53; wider operands are split
+    in two until theirs are.
     """
-    a, w = _largest(x), _largest(weight)
-    if max(1, a) * max(1, w) * weight.shape[-1] < _EXACT:
-        product = x.astype(np.float64) @ np.swapaxes(weight.astype(np.float64), -1, -2)
+    kind = _exact_type(x, weight)
+    if kind is not None:
+        product = x.astype(kind, copy=False) @ np.swapaxes(weight.astype(kind, copy=False), -1, -2)
         whole: NDArray[Any] = product.astype(np.int64)
         return whole
+    a, w = _largest(x), _largest(weight)
     wide = x if a >= w else weight
     half = max(a, w).bit_length() // 2
     high = wide.astype(np.int64) >> half
@@ -447,6 +486,12 @@ def exact_product(x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
     parts = [exact_product(part, weight) if a >= w else exact_product(x, part) for part in (high, low)]
     joined: NDArray[Any] = (parts[0] << half) + parts[1]
     return joined
+
+
+def _exact_type(x: NDArray[Any], weight: NDArray[Any]) -> type[np.floating[Any]] | None:
+    """The narrowest float that holds every sum of products, and every part of one; None if none does."""
+    most = max(1, _largest(x)) * max(1, _largest(weight)) * weight.shape[-1]
+    return np.float32 if most < 2**24 else np.float64 if most < _EXACT else None
 
 
 def sum_bounds(weight: NDArray[Any], low: NDArray[Any], high: NDArray[Any], product: Any) -> Bounds:

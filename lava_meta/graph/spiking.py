@@ -2,11 +2,11 @@
 
 Every step, each layer takes what the layer before sent in the same step, and its neurons do, in this order,
 
-    r = 1 if v > threshold, else 0                        who fired in the step before
+    r = 1 where v > threshold, else 0                        who fired in the step before
     v = (1 - r) * v                                          reset "zero" only
     v = beta * v + gain * (W x)                              W holds +1 and -1
     v = v - r * threshold                                    reset "subtract" only
-    z = 1 if v > threshold, else 0                        the spikes that are sent
+    z = 1 where v > threshold, else 0                        the spikes that are sent
 
 which is snnTorch's `Leaky`: a reset shows one step late. Without that delay (`reset_delay=False`) the reset follows the
 spike at once, for the `z - r` that were not reset already. The first layer's x are raw pixels minus `offset`, or 0/1
@@ -25,6 +25,7 @@ whole steps, both forms give the same spikes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -32,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.graph.bits import unpack, words
+from lava_meta.graph.spiking_inputs import frames_of
 
 RESETS = ("subtract", "zero", "none")
 FRACTION_BITS = 6  # of the fixed-point potential
@@ -73,7 +75,7 @@ class LIFLayer:
     @property
     def n_out(self) -> int:
         """Number of neurons."""
-        return self.bits.shape[0]
+        return len(self.bits)
 
     @property
     def weight(self) -> NDArray[Any]:
@@ -200,45 +202,38 @@ class SpikingGraph:
         names = [*(f"hidden{i}" for i in range(1, len(self.layers))), "output"]
         return list(zip(names, self.layers, strict=True))
 
-    def frames(self, images: Any, steps: int | None) -> NDArray[Any]:
-        """What enters step by step, unsigned (steps, n, n_in), as a view if `images` are held for `steps` steps.
-
-        `images` (n, ...) of integers 0 .. max_level, numpy or torch; with `steps=None` a frame a step, (steps, n, ...).
-        Raises `TypeError` for floats and booleans, `ValueError` for shapes, no images, steps below 1, values outside.
-        """
-        array = np.asarray(images)
-        if array.dtype.kind not in "ui":
-            raise TypeError(f"images are {array.dtype}; this network takes integers 0 to {self.max_level}")
-        lead = 2 if steps is None else 1
-        if array.shape[lead:] not in (self.input_shape, (self.n_in,)) or array.size == 0:
-            sort = "(steps, n, ...)" if steps is None else "(n, ...)"
-            raise ValueError(
-                f"images have shape {array.shape}; expected {sort} of {self.n_in} inputs {self.input_shape}"
-            )
-        if array.min() < 0 or array.max() > self.max_level:
-            raise ValueError(
-                f"inputs run from {array.min()} to {array.max()}; this network takes 0 to {self.max_level}"
-            )
-        flat = array.reshape(*array.shape[:lead], self.n_in).astype(np.uint8 if self.max_level < 256 else np.uint16)
-        if steps is None:
-            return flat
-        if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)):
-            raise TypeError(f"steps is {steps!r}; it is the whole number of time steps an image is held")
-        if steps < 1:
-            raise ValueError(f"steps is {steps}; an image is held for at least one time step")
-        return np.broadcast_to(flat, (int(steps), *flat.shape))
+    def frames(self, images: Any, steps: int | None, *, time_first: bool = True) -> NDArray[Any]:
+        """What enters step by step, (steps, n, n_in); see `lava_meta.graph.spiking_inputs`."""
+        return frames_of(images, steps, self.input_shape, (0, self.max_level), time_first=time_first)
 
     def spikes(self, images: Any, steps: int | None = None, form: str = "floating_pt") -> dict[str, NDArray[Any]]:
-        """Every layer's spikes by name, uint8 (steps, n, units); images and steps as for `frames`. The reference."""
+        """The reference: every layer's spikes by name, uint8 (steps, n, units). Images and steps as for `frames`."""
+        return self.traces(images, steps, form)[0]
+
+    def traces(
+        self,
+        images: Any,
+        steps: int | None = None,
+        form: str = "floating_pt",
+        layers: Iterable[str] | None = None,
+        potentials: Iterable[str] = (),
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+        """The spikes of `layers` (default: all), and `potentials`, (steps, n, units), by name."""
         weights = [layer.weight.T for layer in self.layers]
         neurons = [DYNAMICS[form](layer) for layer in self.layers]
-        out: list[list[NDArray[Any]]] = [[] for _ in self.layers]
+        order = [name for name, _ in self.named_layers()]
+        sent: dict[str, list[NDArray[Any]]] = {name: [] for name in (order if layers is None else layers)}
+        held: dict[str, list[NDArray[Any]]] = {name: [] for name in potentials}
         for frame in self.frames(images, steps):
             x = frame.astype(np.float32) - np.float32(self.offset)
-            for i, (weight, lif) in enumerate(zip(weights, neurons, strict=True)):
+            for name, weight, lif in zip(order, weights, neurons, strict=True):
                 x = lif.step(x @ weight).astype(np.float32)
-                out[i].append(x.astype(np.uint8))
-        return {name: np.stack(parts) for (name, _), parts in zip(self.named_layers(), out, strict=True)}
+                if name in sent:
+                    sent[name].append(x.astype(np.uint8))
+                if name in held:
+                    held[name].append(lif.v)
+        spikes, traces = ({name: np.stack(parts) for name, parts in found.items()} for found in (sent, held))
+        return spikes, traces
 
 
 def classes_by_rate(spikes: NDArray[Any]) -> NDArray[Any]:
@@ -248,8 +243,29 @@ def classes_by_rate(spikes: NDArray[Any]) -> NDArray[Any]:
 
 
 def classes_by_latency(spikes: NDArray[Any]) -> NDArray[Any]:
-    """int64 (n,): the class that fires first in (steps, n, classes), lowest index on ties and if none fires."""
+    """int64 (n,): the class that fires first in (steps, n, classes), lowest index on ties and where none fires."""
     never = len(spikes)
     first = np.where(spikes.any(axis=0), np.argmax(spikes != 0, axis=0), never)
     classes: NDArray[Any] = np.argmin(first, axis=1)
     return classes
+
+
+def classes_by_potential(potentials: NDArray[Any]) -> NDArray[Any]:
+    """int64 (n,): the class whose potential (steps, n, classes) is the greatest at any step, lowest index on ties."""
+    classes: NDArray[Any] = np.argmax(potentials.max(axis=0), axis=1)
+    return classes
+
+
+def classes_at_last(potentials: NDArray[Any]) -> NDArray[Any]:
+    """int64 (n,): the class whose potential (steps, n, classes) is the greatest at the last step."""
+    classes: NDArray[Any] = np.argmax(potentials[-1], axis=1)
+    return classes
+
+
+def pooled(values: NDArray[Any], classes: int) -> NDArray[Any]:
+    """A population code, (steps, n, classes): sums of spikes over as many neighbours for each class."""
+    units = values.shape[-1]
+    if units % classes:
+        raise ValueError(f"{units} neurons do not part into {classes} populations")
+    whole: NDArray[Any] = values.reshape(*values.shape[:-1], classes, -1).sum(axis=-1, dtype=np.int64)
+    return whole

@@ -109,9 +109,14 @@ def to_dict(settings: Any) -> dict[str, Any]:
     return dict(_adapter(kind).dump_python(settings, mode="json"))
 
 
+def leaves(settings: Any) -> dict[str, Any]:
+    """Every setting by its path, as JSON holds it: {"training.lr": 0.01}."""
+    return _leaves(to_dict(settings))
+
+
 def lines(settings: Any) -> list[str]:
     """Every setting as "training.lr = 0.01"."""
-    return [f"{path} = {value}" for path, value in _leaves(to_dict(settings)).items()]
+    return [f"{path} = {value}" for path, value in leaves(settings).items()]
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:

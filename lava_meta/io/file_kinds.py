@@ -18,8 +18,10 @@ from pathlib import Path
 from lava_meta.errors import FormatError
 from lava_meta.io.sealed import CHECKPOINT as SEALED_RUN
 from lava_meta.io.sealed import GRAPH, LEARNER
+from lava_meta.io.sealed import SPIKING as SEALED_SPIKING
 
 NETWORK, LEARNING, MODEL, CHECKPOINT, TENSORS, ARRAY = "network", "learner", "model", "checkpoint", "tensors", "array"
+SPIKING = "spiking network"
 _LONGEST_HEADER = 2**24  # bytes; a longer one is not read here
 _NO_PICKLE = (
     "it is not opened, because a pickle can run any code. If you trust it: safetensors.torch.save_file("
@@ -32,6 +34,7 @@ _KINDS = {
         "a converted network",
         "`lava_meta.load`, `lava-meta run`, `info`, `report`, `bundle` and `online` take it",
     ),
+    SPIKING: ("a converted network of spiking neurons", "`lava_meta.load` takes it, and its `predict` runs it"),
     LEARNING: (
         "a network that learns on-line",
         "`lava_meta.load`, `lava-meta online`, `run`, `info`, `report` and `bundle` take it",
@@ -157,7 +160,8 @@ def _safetensors(content: bytes) -> str:
             header = json.loads(notes["lava_meta"])
             if header["format"] == SEALED_RUN:
                 return MODEL if "kind" in header["state"] else CHECKPOINT
-            return {GRAPH: NETWORK, LEARNER: LEARNING}.get(header["format"], "later")
+            kinds = {GRAPH: NETWORK, SEALED_SPIKING: SPIKING, LEARNER: LEARNING}
+            return kinds.get(header["format"], "later")
         if "checkpoint" in notes:  # the first version's
             state = json.loads(json.loads(notes["checkpoint"])["state"])
             return MODEL if "kind" in state else CHECKPOINT

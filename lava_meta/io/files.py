@@ -26,12 +26,14 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lava_meta.errors import ConversionError, FormatError, LavaMetaError, TooLargeError, require_posix
-from lava_meta.io.locks import try_lock
+
+with suppress(ImportError):  # on Windows, which `require_posix` refuses
+    import fcntl
 
 LEFT_ALONE = 3600.0  # seconds without a write after which a temporary file whose lock is free is a leftover
 _LARGEST_JSON = 2**28  # bytes
@@ -82,7 +84,7 @@ def write_folder_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary.mkdir()
     descriptor = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        try_lock(descriptor)
+        _try_lock(descriptor)
         yield temporary
         for written in temporary.iterdir():
             _flush(written)
@@ -217,7 +219,7 @@ def _new_file(target: Path) -> tuple[Path, BinaryIO]:
         temporary = _beside(target, "part")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.fdopen(os.open(temporary, flags, 0o666), "w+b")
-        try_lock(file.fileno())
+        _try_lock(file.fileno())
         if os.fstat(file.fileno()).st_nlink:  # else another writer took it for a leftover before it was locked
             return temporary, file
         file.close()
@@ -252,7 +254,7 @@ def _remove_if_abandoned(left: Path, unchanged_for: float) -> None:
         folder = stat.S_ISDIR(about.st_mode)
         if not (folder or stat.S_ISREG(about.st_mode)) or about.st_uid != os.geteuid():
             return
-        if time.time() - about.st_mtime < unchanged_for or not try_lock(descriptor):
+        if time.time() - about.st_mtime < unchanged_for or not _try_lock(descriptor):
             return
         if folder:
             shutil.rmtree(left, ignore_errors=True)
@@ -262,6 +264,15 @@ def _remove_if_abandoned(left: Path, unchanged_for: float) -> None:
         return  # another process removed it, or the folder cannot be written: it is in nobody's way
     finally:
         os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Whether the open file is now locked for this process alone; False also if the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _flush(path: Path) -> None:

@@ -22,6 +22,7 @@ from lava_meta.io.files import open_regular, reading, write_atomically
 from lava_meta.io.memory import require_memory
 
 GRAPH = "lava_meta.graph"  # a converted network
+SPIKING = "lava_meta.spiking"  # a converted network of spiking neurons
 LEARNER = "lava_meta.learner"  # a network that learns on-line
 CHECKPOINT = "lava_meta.training.checkpoint"  # a training run between two epochs, or what it ended with
 _TYPES = {  # in the order in which safetensors lays them out
@@ -74,7 +75,7 @@ def read_sealed(
 
     Args:
         source: the file, or its content.
-        kind: `GRAPH`, `LEARNER` or `CHECKPOINT`.
+        kind: `GRAPH`, `SPIKING`, `LEARNER` or `CHECKPOINT`.
         versions: those that the caller knows.
 
     Raises:

@@ -20,6 +20,7 @@ Three norms are offered for `BinaryMLP`:
 """
 
 from lava_meta.nn.binary import BinaryLayer, hidden_weights, is_binary, mark_binary
+from lava_meta.nn.heads import TaskHeads
 from lava_meta.nn.layers import BinaryConv2d, BinaryLinear, Pixels, Sign, SignSTE, sign_ste
 from lava_meta.nn.networks import BinaryConvNet, BinaryMLP
 from lava_meta.nn.norms import FixedNorm, SampleNorm, TaskBatchNorm, recalibrate, select_task, use_statistics
@@ -39,6 +40,7 @@ __all__ = [
     "Sign",
     "SignSTE",
     "TaskBatchNorm",
+    "TaskHeads",
     "hidden_weights",
     "is_binary",
     "learning_shares",

@@ -30,6 +30,7 @@ from lava_meta.online_learning.history import (
 from lava_meta.online_learning.learner import Learner, load_learner
 from lava_meta.online_learning.options import LearnerOptions
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule
+from lava_meta.online_learning.uncertainty import Prediction
 
 __all__ = [
     "Device",
@@ -38,6 +39,7 @@ __all__ = [
     "Learner",
     "LearnerOptions",
     "OnlineRule",
+    "Prediction",
     "accuracy_on",
     "flip_rate",
     "hidden_histogram",

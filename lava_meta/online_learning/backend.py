@@ -124,8 +124,13 @@ class LocalEngine:
 
     def classes(self, x: NDArray[Any]) -> NDArray[np.int64]:
         """Classes int64 (n,) of inputs (n, n_in), without learning: those of the largest sums."""
-        found = [self.forward(x[start : start + SNAPSHOT]).argmax(axis=1) for start in range(0, len(x), SNAPSHOT)]
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
+        classes: NDArray[np.int64] = self.sums(x).argmax(axis=1)
+        return classes
+
+    def sums(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The readout's sums int32 (n, classes) of inputs (n, n_in), without learning."""
+        found = [self.forward(x[start : start + SNAPSHOT]) for start in range(0, len(x), SNAPSHOT)]
+        return np.concatenate(found) if found else np.zeros((0, self.error.classes), np.int32)
 
     def step(self, x: NDArray[Any], labels: NDArray[Any]) -> int:
         """Learn one group of images at once: all see the same weights, then their steps are taken in order.

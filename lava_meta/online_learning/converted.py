@@ -10,6 +10,8 @@ The learner computes what the network computes, to the last tie, until it learns
                                                  the fixed norm it is the mean pixel, o is below one, and t goes on
                                                  following the weights. Of other layers, 0
     the first layer                              takes pixels, as the network does
+    units that spike (activation="spikes")       stand for signs, a = (s + 1) / 2: thresholds of the layer above move,
+                                                 and the readout must count spikes: scale * sum_j w_j (s_j + 1)
 
 A network knows the signs of its weights, not how firmly they were held. A model does: its hidden weights come along, in
 units of the 90th percentile of their layer. Without a model every synapse starts at the same share of its limit.
@@ -29,7 +31,7 @@ from lava_meta.online_learning.encoding import Front
 from lava_meta.online_learning.forms import make_layer
 from lava_meta.online_learning.learner import Learner
 from lava_meta.online_learning.network import PlasticNetwork
-from lava_meta.online_learning.options import check_plastic
+from lava_meta.online_learning.options import as_rule, check_plastic
 from lava_meta.online_learning.settings import LayerSettings
 
 if TYPE_CHECKING:
@@ -66,7 +68,8 @@ def from_graph(
     names = [name for name, _ in graph.named_layers()]
     plastic = check_plastic(plastic, names)
     depth = names.index(plastic[0])
-    learning = {name: _learnable(name, layer) for name, layer in graph.named_layers()[depth:]}
+    spikes = as_rule(options.get("rule")).activation == "spikes" and len(graph.named_layers()) > depth + 1
+    learning = {name: _learnable(name, layer, spikes=spikes) for name, layer in graph.named_layers()[depth:]}
     weights = None if model is None else _hidden_weights(model, names)
     first, *_ = learning.values()
     learner = Learner(
@@ -74,24 +77,27 @@ def from_graph(
         plastic=plastic,
         **{**_inputs(graph, depth, first), "inputs": "pixels", "max_level": graph.max_level, **options},
     )
-    if learner.net.spiking:
-        raise ConversionError(
-            f"{plastic[0]} of the converted network sends signs: learn with activation='signs', or the readout alone "
-            "(plastic=['readout'])"
-        )
     for i, (name, layer) in enumerate(learning.items()):
         share = np.full(layer.weight.shape, strength) if weights is None else _shares(name, weights[name], layer.weight)
         _take_over(learner.net, i, layer, share)
     return learner
 
 
-def _learnable(name: str, layer: Any) -> DenseLayer | Readout:
-    """`layer`. Raises ConversionError for one that cannot learn."""
+def _learnable(name: str, layer: Any, *, spikes: bool) -> DenseLayer | Readout:
+    """`layer`. spikes: what learns below the readout sends spikes. Raises ConversionError for one that cannot learn."""
     if not isinstance(layer, (DenseLayer, Readout)):
         raise ConversionError(f"{name} is a convolution, which does not learn on-line: let layers above it be plastic")
     if isinstance(layer, DenseLayer) and layer.centred:
         raise ConversionError(f"{name} has a layer norm, whose mean a single unit does not know: freeze it")
-    if isinstance(layer, Readout) and (np.ptp(layer.scale) > 0 or np.ptp(layer.offset) > 0 or layer.scale[0] <= 0):
+    if not isinstance(layer, Readout):
+        return layer
+    counted = layer.scale * layer.row_sums() if spikes else 0.0
+    if np.ptp(layer.scale) > 0 or np.ptp(layer.offset - counted) > 1e-9 * np.abs(counted).max() or layer.scale[0] <= 0:
+        if spikes:
+            raise ConversionError(
+                f"the {name} of the converted network does not count spikes: learn with activation='signs', or the "
+                "readout alone (plastic=['readout'])"
+            )
         raise ConversionError(
             f"the {name} has a scale or an offset for each class (a batch norm); what learns takes the largest sum: "
             'train with norm="fixed" or "layer"'
@@ -155,7 +161,10 @@ def _take_over(network: PlasticNetwork, i: int, layer: DenseLayer | Readout, sha
     if isinstance(layer, DenseLayer):
         # No sum reaches beyond these; a unit whose gain was 0 never fires, or always.
         reach = layer.n_in * settings.max_level + 1
-        reference.neurons.set_thresholds(np.clip(layer.threshold, -reach, reach))
+        thresholds = np.clip(layer.threshold, -reach, reach)
+        if i > 0 and network.settings[i - 1].spiking:
+            thresholds = -(-(thresholds + reference.balance) // 2)
+        reference.neurons.set_thresholds(thresholds)
 
 
 def _place(size: NDArray[Any], positive: NDArray[Any], settings: LayerSettings) -> NDArray[Any]:

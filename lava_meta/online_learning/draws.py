@@ -24,17 +24,18 @@ FIRST, SECOND = 0x7FEB352D, 0x846CA68B
 
 def mix(value: NDArray[Any]) -> NDArray[Any]:
     """Hash of 32-bit words, uint32 of any shape."""
-    v = half_mix(value)
-    v = v * np.uint32(SECOND)
-    return v ^ (v >> np.uint32(16))
+    v: NDArray[Any] = half_mix(value) * np.uint32(SECOND)
+    mixed: NDArray[Any] = v ^ (v >> np.uint32(16))
+    return mixed
 
 
 def half_mix(value: NDArray[Any]) -> NDArray[Any]:
     """One multiplication between two shifts: enough if the argument was mixed before."""
-    v = np.atleast_1d(np.asarray(value, np.uint32))
+    v: NDArray[Any] = np.atleast_1d(np.asarray(value, np.uint32))
     v = v ^ (v >> np.uint32(16))
     v = v * np.uint32(FIRST)
-    return v ^ (v >> np.uint32(15))
+    mixed: NDArray[Any] = v ^ (v >> np.uint32(15))
+    return mixed
 
 
 def key(seed: int, image: int) -> NDArray[Any]:

@@ -7,14 +7,15 @@ from lava_meta.online_learning.learning_engine.layer import EngineLayer
 from lava_meta.online_learning.neurons import State
 from lava_meta.online_learning.reference import FixedLayer, FloatLayer, Layer
 from lava_meta.online_learning.settings import LayerSettings
+from lava_meta.rule import Constant
 from lava_meta.rule.gates import closed_form
 
 
 def make_layer(settings: LayerSettings, state: State, *, compiled: bool = False) -> Layer:
     """The layer, which works in place on `state`: floating point or integers, or as in Lava's learning engine.
 
-    Each is the reference implementation, or the same compiled. A consolidation function that has no closed form, and
-    a gate of growing steps, have no compiled form in floating point.
+    Each is the reference implementation, or the same compiled. A consolidation function that has no closed form has no
+    compiled form in floating point.
     """
     if settings.engine_steps:
         return EngineLayer(settings, state, compiled=compiled)
@@ -30,7 +31,8 @@ def _reference_form(settings: LayerSettings) -> type[FixedLayer | FloatLayer]:
 def _compiled_form(settings: LayerSettings) -> type[FixedLayer | FloatLayer]:
     """Imported when it is needed: the kernels are compiled then."""
     if settings.precision == "float":
-        if closed_form(settings.rule.consolidation) is None or settings.rule.grow is not None:
+        gates = (settings.rule.consolidation, settings.rule.grow or Constant())
+        if any(closed_form(f) is None for f in gates):
             return FloatLayer
         from lava_meta.online_learning.compiled.floating import CompiledFloatLayer
 

@@ -6,6 +6,7 @@ A probe is any function of the learner. It is called between groups of images, o
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -74,6 +75,16 @@ class Run:
             values = {probe.__name__: probe(learner) for probe in self.probes}
             self.history.probes.append({"images": self.history.images, "part": learner.parts_learned, **values})
             self.history.probe_seconds += time.perf_counter() - began
+
+
+def positional_probes(probes: Sequence[Probe]) -> Sequence[Probe]:
+    """Probes given to `fit` by position, where the classes of arrays stand now. Warns."""
+    warnings.warn(
+        "fit(stream, probes) is fit(stream, probes=probes) now; by position they go away in 0.3",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return probes
 
 
 def hidden_histogram(bins: int = 16) -> Probe:

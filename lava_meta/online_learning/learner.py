@@ -18,10 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lava_meta import providers
@@ -36,19 +35,22 @@ from lava_meta.online_learning import files
 from lava_meta.online_learning.backend import BACKEND, SNAPSHOT, Backend, Engine, LocalEngine, known_backend
 from lava_meta.online_learning.device import Device
 from lava_meta.online_learning.encoding import Front, encoding_of
-from lava_meta.online_learning.history import History, Probe, Run
+from lava_meta.online_learning.given import OWN, as_stream, in_order, own_images
+from lava_meta.online_learning.history import History, Probe, Run, positional_probes
 from lava_meta.online_learning.network import PlasticNetwork, check_sizes
 from lava_meta.online_learning.neurons import State
 from lava_meta.online_learning.options import LearnerOptions, as_rule
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule, Precision
+from lava_meta.online_learning.uncertainty import SAMPLES, WIDTH, Prediction, uncertain
+from lava_meta.online_learning.watch import Watch
 from lava_meta.progress import ImagesProgress
 from lava_meta.rule import Consolidation
+from lava_meta.training.callbacks import Callback
 from lava_meta.training.metrics import AccuracyMatrix
 
 if TYPE_CHECKING:
     from lava_meta.loihi.cost import Report
 
-OWN = "images of the user's own"
 _SAVED = (
     "sizes",
     "precision",
@@ -132,9 +134,11 @@ class Learner:
 
     def fit(
         self,
-        stream: Scenario | Images | Iterable[Images],
-        probes: Sequence[Probe] = (),
+        stream: Any,
+        y: Any = None,
         *,
+        probes: Sequence[Probe] = (),
+        callbacks: Sequence[Callback] = (),
         images: int | None = None,
         every: int | None = None,
         evaluate: bool = True,
@@ -147,7 +151,10 @@ class Learner:
         experience goes on from there, to the identical state.
 
         Args:
-            stream: a scenario, images, or several of them.
+            stream: a scenario, images, or several of them; a `Dataset`, a list of them, a torch `Dataset` or
+                `DataLoader`; or arrays x (n, ...) of levels.
+            y: the classes of x, (n,), if these are arrays.
+            callbacks: as of `lava_meta.train`; a step is up to 1,000 images, its loss the share of errors.
             probes: called after each experience, and after every `every` images.
             images: of each experience, at most this many. Of several lanes, a last group that is not full is left out.
             every: images between two calls of the probes.
@@ -157,15 +164,22 @@ class Learner:
         Raises:
             DataError: an empty stream, or an experience with fewer images than lanes.
             ValueError: images that do not fit the network.
+            TypeError: data of another kind, or real numbers without a scale; the message names the call.
         """
+        if isinstance(y, list | tuple) and y and callable(y[0]):
+            y, probes = None, positional_probes(y)
+        stream = as_stream(stream, y, self.sizes[-1], self.max_level)
         tests = list(stream.tests) if isinstance(stream, Scenario) else []
         run = Run(images, every, tuple(probes))
         rows = [self._accuracies(tests, measure=evaluate)]
         self.learned = added(self.learned, self._account(stream))
-        with self, ImagesProgress(enabled=progress) as bar:
+        watch = Watch(self, callbacks, stream, rows)
+        with self, ImagesProgress(enabled=progress) as bar, watch:
             for part in _parts(stream):
-                self._learn_part(part, run, bar)
+                watch.begins()
+                self._learn_part(part, run, bar, watch)
                 rows.append(self._accuracies(tests, measure=evaluate))
+                watch.ends()
         if len(rows) == 1:
             raise DataError("the stream has no images to learn")
         if isinstance(stream, Scenario):
@@ -173,8 +187,11 @@ class Learner:
             run.history.accuracy = AccuracyMatrix(np.array(rows), stream.task_of, tuple(test.name for test in tests))
         return run.history
 
-    def partial_fit(self, x: Any, y: Any) -> Learner:
+    def partial_fit(self, x: Any, y: Any = None) -> Learner:
         """Learn images once, in the order in which they come, and return the learner.
+
+        Without y, x is any iterable of (x, y), such as a generator or a `DataLoader`, or `Images`. What comes is
+        learned in groups of up to 1,000; a stream whose next image depends on what was learned is given image by image.
 
         The first images that a learner sees set its `input_mean`; `max_level` is that of its options, or of the images
         that `fit` saw. Inside a `with` block, Lava's processes stay for the next call.
@@ -186,6 +203,11 @@ class Learner:
         Raises:
             DataError, TypeError, ValueError: images or classes that do not fit.
         """
+        if y is None:
+            with self:
+                for images, classes in in_order(x, max(1, SNAPSHOT // self.lanes) * self.lanes):
+                    self.partial_fit(images, classes)
+            return self
         part = self._own_images(x, y)
         self._check_images(part)
         self._meet(part)
@@ -200,20 +222,10 @@ class Learner:
 
     def _own_images(self, x: Any, y: Any) -> Images:
         """Images (n, ...) and classes (n,), or one of each, checked."""
-        images, classes = np.asarray(x), np.asarray(y)
-        if classes.ndim == 0:
-            images, classes = images[None], classes[None]
-        if classes.dtype.kind not in "ui" or len(classes) % self.lanes:
-            raise ValueError(
-                f"y is {classes.dtype} of shape {classes.shape}; give one class per image, integers, and a multiple of "
-                f"the {self.lanes} lanes"
-            )
-        if images.ndim < 2 or not images.size:
-            raise DataError(
-                f"there are no images in x of shape {images.shape}; give images (n, ...), or one with one y"
-            )
-        flat = torch.from_numpy(np.ascontiguousarray(images.reshape(len(images), -1)))
-        return Images(flat, torch.from_numpy(classes.astype(np.int64)), OWN, self.sizes[-1], self.max_level)
+        part = own_images(x, y, self.sizes[-1], self.max_level)
+        if len(part) % self.lanes:
+            raise ValueError(f"y has {len(part)} classes; give a multiple of the {self.lanes} lanes")
+        return part
 
     def _account(self, stream: Scenario | Images | Iterable[Images]) -> Learned:
         """What the learner's file will say of this training."""
@@ -226,7 +238,7 @@ class Learner:
             seed=self.seed,
         )
 
-    def _learn_part(self, part: Images, run: Run, bar: ImagesProgress) -> None:
+    def _learn_part(self, part: Images, run: Run, bar: ImagesProgress, watch: Watch) -> None:
         self._check_images(part)
         self._meet(part)
         x, labels = self.encode(part.x), part.y.numpy()
@@ -239,10 +251,12 @@ class Learner:
             started = time.perf_counter()
             for some in _groups(chosen, SNAPSHOT, self.lanes):
                 with self.net.unchanged_on_failure():
-                    right += engine.learn(x[some], labels[some])
+                    known = engine.learn(x[some], labels[some])
+                right += known
                 begun += len(some)
                 self.under_way = (part.name, begun)
                 bar.advance(len(some))
+                watch.steps(len(some), known)
             run.count(len(chosen), time.perf_counter() - started)
             run.look(self)
         run.history.online.append(right / len(order) if len(order) else float("nan"))
@@ -311,13 +325,32 @@ class Learner:
         bits = 32 if self.precision == "float" else int(self.precision)
         return report(self.graph(), self.encode(images), target, plastic=dict.fromkeys(self.plastic, bits), **options)
 
-    def predict(self, images: Any) -> NDArray[np.int64]:
+    @overload
+    def predict(self, images: Any, *, uncertainty: Literal[False] = False) -> NDArray[np.int64]: ...
+
+    @overload
+    def predict(
+        self, images: Any, *, uncertainty: Literal[True], samples: int = ..., width: float = ...
+    ) -> Prediction: ...
+
+    def predict(
+        self, images: Any, *, uncertainty: bool = False, samples: int = SAMPLES, width: float = WIDTH
+    ) -> NDArray[np.int64] | Prediction:
         """Classes int64 (n,) of raw images, by the network as it is now: in Lava if the backend is "lava".
 
-        A network of units that spike is classified by the layers that learn, outside Lava.
+        A network whose thresholds follow each image is classified by the layers that learn, outside Lava.
+
+        Args:
+            images: raw images (n, ...).
+            uncertainty: classify with networks whose signs are drawn by how sure they are, outside Lava, and give a
+                `Prediction`: classes, probabilities, entropy, disagreement (`lava_meta.online_learning.uncertainty`).
+            samples: so many of them.
+            width: |h| as a share of its limit over which the probability of a flipped sign falls to 1/e.
         """
-        if self.net.spiking:
-            return self._spiking_classes(self.encode(images), compiled=self.backend != "reference")
+        if uncertainty:
+            return uncertain(self.net, self.encode(images), samples=samples, width=width, seed=self.seed)
+        if self.net.divisive:
+            return self._own_classes(self.encode(images), compiled=self.backend != "reference")
         return self._backend().classes(self.graph(), self.encode(images), self.options)
 
     def accuracy(self, images: Images) -> float:
@@ -326,10 +359,10 @@ class Learner:
 
         self._check_images(images)
         x = self.encode(images.x)
-        classes = self._spiking_classes(x, compiled=True) if self.net.spiking else classify(self.graph(), x)
+        classes = self._own_classes(x, compiled=True) if self.net.divisive else classify(self.graph(), x)
         return float((classes == images.y.numpy()).mean())
 
-    def _spiking_classes(self, x: NDArray[Any], *, compiled: bool) -> NDArray[np.int64]:
+    def _own_classes(self, x: NDArray[Any], *, compiled: bool) -> NDArray[np.int64]:
         return LocalEngine(self.net, compiled=compiled).classes(x)
 
     def _accuracies(self, tests: Sequence[Images], *, measure: bool) -> list[float]:

@@ -78,8 +78,13 @@ class PlasticNetwork:
 
     @property
     def spiking(self) -> bool:
-        """Whether units of it spike, by thresholds that follow each image."""
+        """Whether units of it send spikes, 0 and 1."""
         return any(layer.spiking for layer in self.settings)
+
+    @property
+    def divisive(self) -> bool:
+        """Whether units of it have thresholds that follow each image."""
+        return any(layer.divisive for layer in self.settings)
 
     @property
     def hidden(self) -> list[NDArray[Any]]:
@@ -102,12 +107,24 @@ class PlasticNetwork:
         return changed
 
     def graph(self) -> BinaryGraph:
-        """The binary network that the hidden weights stand for now. It takes encoded images: spikes are levels 0, 1."""
+        """The binary network that the hidden weights stand for now. It takes encoded images: spikes are levels 0, 1.
+
+        Its units send signs s. Of a spike a = (s + 1) / 2, so sum_j w_j a_j = (sum_j w_j s_j + sum_j w_j) / 2.
+
+        Raises ConversionError for units whose thresholds follow the image.
+        """
         layers = [make_layer(*layer) for layer in zip(self.settings, self.states, strict=True)]
-        hidden = tuple(
-            DenseLayer.from_weights(layer.hidden.T >= 0, layer.neurons.integer_thresholds()) for layer in layers[:-1]
-        )
-        readout = Readout.from_weights(layers[-1].hidden.T >= 0)
+        hidden: tuple[DenseLayer, ...] = ()
+        after_spikes = False
+        for layer in layers[:-1]:
+            thresholds = layer.neurons.integer_thresholds()
+            if after_spikes:
+                thresholds = 2 * thresholds - layer.balance
+            hidden += (DenseLayer.from_weights(layer.hidden.T >= 0, thresholds),)
+            after_spikes = layer.settings.spiking
+        last = layers[-1]
+        halves = {"scale": np.full(last.settings.n_out, 0.5), "offset": last.balance / 2} if after_spikes else {}
+        readout = Readout.from_weights(last.hidden.T >= 0, **halves)
         if self.front is not None:
             graph = self.front.graph
             return replace(graph, layers=(*graph.layers[: self.front.depth], *hidden), readout=readout)

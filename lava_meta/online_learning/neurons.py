@@ -1,11 +1,14 @@
 """What each unit of a metaplastic layer knows of itself: its threshold, its scale, its mean error.
 
-These are the equations of t, a, d, s and b in `reference`. A unit that spikes measures all distances relative to the
-spread of the image, of which one inhibitory unit that counts spikes is enough:
+These are the equations of t, a, d, s and b in `reference`. A unit that spikes does so above a raised threshold, and if
+it is divisive, measures all distances relative to the spread of the image, of which one inhibitory unit that counts
+spikes is enough:
 
     y_k = (u_k - t_k) / v,   v = sqrt(sum_j x_j^2 - (sum_j x_j)^2 / n_in), at least 1        n (1 - n/n_in) of n spikes
+                             v = 1 if it is not divisive
     a_k = 1 if y_k >= kappa s_k, else 0;   d_k = E_k if |y_k - kappa s_k| <= 5/8 s_k, else 0;   s_k: mean of |y_k|
- Where the sums u come from, and what becomes of the amounts
+
+Where the sums u come from, and what becomes of the amounts
 -lr d, is up to the synapses: a layer's own (`reference`), or those of Lava's learning engine (`learning_engine`).
 """
 
@@ -67,9 +70,9 @@ class Neurons(ABC):
 
     @abstractmethod
     def distance(self, u: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
-        """The difference u - threshold, in the form's own units; of a readout, u; of spiking units, relative to x.
+        """The difference u - threshold, in the form's own units; of a readout, u; of divisive units, relative to x.
 
-        x: the inputs (lanes, n_in) of the sums u, of which only spiking units want to know.
+        x: the inputs (lanes, n_in) of the sums u, of which only divisive units want to know.
         """
 
     @abstractmethod
@@ -88,12 +91,13 @@ class Neurons(ABC):
     def integer_thresholds(self) -> NDArray[np.int64]:
         """int64 (n_out,): the smallest whole sum at which each unit fires."""
 
-    def _require_signs(self) -> None:
+    def _require_fixed_thresholds(self) -> None:
         """Raise ConversionError if the threshold follows the image."""
-        if self.settings.spiking:
+        if self.settings.divisive:
             raise ConversionError(
-                "hidden units that spike (activation='spikes') have thresholds that follow the spread of each image, "
-                "and a converted network has fixed ones: use learner.predict, or learn with activation='signs'"
+                "hidden units that spike relative to the spread of each image (activation='spikes', divisive=True) "
+                "have thresholds that follow it, and a converted network has fixed ones: use learner.predict, or learn "
+                "with divisive=False"
             )
 
     @abstractmethod
@@ -113,12 +117,15 @@ class FixedNeurons(Neurons):
         if self.settings.readout:
             return scaled
         distance: NDArray[Any] = scaled - self._thresholds()
-        return distance * self._reciprocals(x) >> SPREAD_BITS - NEURON_BITS if self.settings.spiking else distance
+        return distance * self._reciprocals(x) >> SPREAD_BITS - NEURON_BITS if self.settings.divisive else distance
 
     def above(self, distance: NDArray[Any]) -> NDArray[Any]:
-        if not self.settings.spiking:
-            return distance
-        raised: NDArray[Any] = distance - (self.settings.kappa_fixed * self.deviation.astype(np.int64) >> KAPPA_BITS)
+        return distance - self._raised()
+
+    def _raised(self) -> NDArray[np.int64]:
+        """By how much spikes raise each unit's threshold."""
+        kappa = self.settings.kappa_fixed if self.settings.spiking else 0
+        raised: NDArray[np.int64] = kappa * self.deviation.astype(np.int64) >> KAPPA_BITS
         return raised
 
     def _reciprocals(self, x: NDArray[Any]) -> NDArray[np.int64]:
@@ -144,7 +151,8 @@ class FixedNeurons(Neurons):
         if s.centred:
             self.trace += ((d - self.trace) >> CENTRE_SHIFT).astype(np.int32)
             d = d - self.trace
-        return np.clip(-self.rate * d >> s.amount_shift, -AMOUNT_LIMIT, AMOUNT_LIMIT)
+        amounts: NDArray[Any] = np.clip(-self.rate * d >> s.amount_shift, -AMOUNT_LIMIT, AMOUNT_LIMIT)
+        return amounts
 
     def _thresholds(self) -> NDArray[np.int64]:
         if self.settings.homeostatic:
@@ -153,12 +161,13 @@ class FixedNeurons(Neurons):
         return balanced
 
     def integer_thresholds(self) -> NDArray[np.int64]:
-        self._require_signs()
-        return -(-self._thresholds() >> self.settings.sum_bits)
+        self._require_fixed_thresholds()
+        return -(-(self._thresholds() + self._raised()) >> self.settings.sum_bits)
 
     def set_thresholds(self, sums: NDArray[Any]) -> None:
+        self._require_fixed_thresholds()
         self.mean[:] = 0
-        offset = (sums.astype(np.int64) << self.settings.sum_bits) - self._thresholds()
+        offset = (sums.astype(np.int64) << self.settings.sum_bits) - self._thresholds() - self._raised()
         self.mean[:] = offset
 
 
@@ -173,10 +182,14 @@ class FloatNeurons(Neurons):
         if self.settings.readout:
             return scaled.astype(np.float32)
         distance = scaled - self._thresholds()
-        return (distance / self._spreads(x) if self.settings.spiking else distance).astype(np.float32)
+        return (distance / self._spreads(x) if self.settings.divisive else distance).astype(np.float32)
 
     def above(self, distance: NDArray[Any]) -> NDArray[Any]:
-        return distance - np.float32(self.settings.rule.kappa) * self.deviation if self.settings.spiking else distance
+        return distance - self._raised()
+
+    def _raised(self) -> NDArray[np.float32]:
+        raised: NDArray[np.float32] = np.float32(self.settings.rule.kappa) * self.deviation
+        return raised if self.settings.spiking else np.zeros_like(raised)
 
     def _spreads(self, x: NDArray[Any]) -> NDArray[np.float64]:
         squares = np.array(_squares(x), np.float64)[:, None] * 4.0**-self.settings.level_bits / self.settings.n_in
@@ -213,14 +226,18 @@ class FloatNeurons(Neurons):
         return balanced
 
     def integer_thresholds(self) -> NDArray[np.int64]:
-        self._require_signs()
-        sums: NDArray[np.int64] = np.ceil(self._thresholds() * 2.0**self.settings.level_bits).astype(np.int64)
+        self._require_fixed_thresholds()
+        near = np.ceil((self._thresholds() + self._raised()) * 2.0**self.settings.level_bits).astype(np.int64)
+        # Distances are rounded to float32: what fires is asked of the neurons themselves.
+        fires = [self.above(self.distance(sums, sums)) >= 0 for sums in (near - 1, near)]
+        sums: NDArray[np.int64] = near + 1 - fires[0] - fires[1]
         return sums
 
     def set_thresholds(self, sums: NDArray[Any]) -> None:
+        self._require_fixed_thresholds()
         self.mean[:] = 0
         # Half a level below: sums are whole, and float32 then has room to round.
-        offset = (sums.astype(np.float64) - 0.5) * 2.0**-self.settings.level_bits - self._thresholds()
+        offset = (sums.astype(np.float64) - 0.5) * 2.0**-self.settings.level_bits - self._thresholds() - self._raised()
         self.mean[:] = offset
 
 

@@ -49,7 +49,7 @@ class OnlineRule:
         centring  d_k <- d_k - its running mean             hidden units only
         window    d_k = 0 unless |u_k - threshold_k| <= 5/8 of its mean deviation
         spikes    with activation "spikes" hidden units send 1 from kappa mean deviations above the threshold on, else
-                  0, both relative to the spread of the image
+                  0; with `divisive`, both relative to the spread of the image
         forgetting  dh = -h / memory                        at every image in which the synapse's input is active
 
     Defaults were chosen on held-out training images of permuted MNIST (docs/online.md). `lr` times the number of
@@ -70,6 +70,7 @@ class OnlineRule:
     grow: Consolidation | None = None  # of |h| / limit, for steps that grow |h|; None: they are taken whole
     activation: str = "signs"  # of hidden units: +-1; or "spikes", 0/1, sparse
     kappa: float = 1.2  # of spikes: mean deviations above the threshold
+    divisive: bool = True  # of spikes: sums are divided by the spread of the image; False has fixed thresholds
     temperature: float | None = None  # softmax of sums / temperature; None: the root of the readout's inputs
     class_rate: float = 0.0  # at which each class neuron follows how often its class comes; 0: it does not
 
@@ -94,10 +95,19 @@ class OnlineRule:
         if self.temperature is not None and not 0.1 <= self.temperature <= 1000:
             raise ValueError(f"temperature is {self.temperature}; it lies between 0.1 and 1000, or is None")
         if self.activation == "spikes" and self.thresholds == "homeostatic":
-            raise ValueError("activation 'spikes' is relative to the image, so thresholds must be 'balanced'")
+            raise ValueError("activation 'spikes' has thresholds of its own, so thresholds must be 'balanced'")
         for name, known in (("thresholds", THRESHOLDS), ("error", ERRORS), ("activation", ACTIVATIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}")
+
+    @classmethod
+    def sparse(cls, **changes: Any) -> OnlineRule:
+        """Sparse spikes, and class neurons that know how often their class came: for streams that last.
+
+        Args:
+            changes: settings that differ, as `lr`.
+        """
+        return cls(**{"activation": "spikes", "temperature": 10.0, "class_rate": 0.02, **changes})
 
     @property
     def hidden_mean(self) -> float:
@@ -234,6 +244,11 @@ class LayerSettings:
         return self.rule.activation == "spikes" and not self.readout
 
     @property
+    def divisive(self) -> bool:
+        """Whether its thresholds follow the spread of each image."""
+        return self.spiking and self.rule.divisive
+
+    @property
     def homeostatic(self) -> bool:
         return self.rule.thresholds == "homeostatic" and not self.readout
 
@@ -250,9 +265,9 @@ class LayerSettings:
     def initial_deviation(self) -> float:
         """Expected mean deviation of a sum of random signs: of 0/1 inputs (one in eight active), or of +-1 inputs.
 
-        Of spiking units, relative to the spread of the image.
+        Of divisive units, relative to the spread of the image.
         """
-        if self.spiking:
+        if self.divisive:
             return math.sqrt(2 / math.pi)
         return math.sqrt(self.n_in) * (0.8 if self.input_mean == 0 else 0.28)
 

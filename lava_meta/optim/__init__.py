@@ -1,6 +1,6 @@
 """Metaplastic optimizers: torch's own steps, gated by a consolidation function."""
 
 from lava_meta.optim.groups import parameter_groups
-from lava_meta.optim.optimizers import MetaplasticAdam, MetaplasticSGD
+from lava_meta.optim.optimizers import MetaplasticAdalayer, MetaplasticAdam, MetaplasticSGD
 
-__all__ = ["MetaplasticAdam", "MetaplasticSGD", "parameter_groups"]
+__all__ = ["MetaplasticAdalayer", "MetaplasticAdam", "MetaplasticSGD", "parameter_groups"]

@@ -30,7 +30,7 @@ class Clear:
     def adam(
         self, weight: Weight, moments: tuple[Tensor, Tensor], corrections: tuple[Any, Any], numbers: AdamNumbers
     ) -> bool:
-        hidden, gradient, f, _ = weight
+        hidden, gradient = weight.hidden, weight.gradient
         beta1, beta2 = numbers.betas
         step_size = numbers.lr / corrections[0]
         root_correction = corrections[1] ** 0.5
@@ -40,12 +40,12 @@ class Clear:
             mean.lerp_(g, 1 - beta1)
             square.mul_(beta2).addcmul_(g, g, value=1 - beta2)
             u = (mean * step_size).div_(square.sqrt().div_(root_correction).add_(numbers.eps))
-            _take(h, u, f)
+            _take(h, u, weight.f, weight.grow)
         return _signed(weight)
 
     def sgd(self, weight: Weight, buffer: Tensor | None, numbers: SgdNumbers) -> bool:
-        hidden, gradient, f, _ = weight
-        gradient = gradient.to(hidden.dtype)
+        hidden = weight.hidden
+        gradient = weight.gradient.to(hidden.dtype)
         # Without momentum there is no buffer, and the gradient only fills its place.
         for h, g, moving in self._blocks(hidden, gradient, gradient if buffer is None else buffer):
             if numbers.decay != 0:
@@ -53,8 +53,11 @@ class Clear:
             if buffer is not None:
                 first = numbers.momentum == 0
                 g = moving.copy_(g) if first else moving.mul_(numbers.momentum).add_(g, alpha=numbers.keep)
-            _take(h, g * numbers.lr, f)
+            _take(h, g * numbers.lr, weight.f, weight.grow)
         return _signed(weight)
+
+    def mean_square(self, gradient: Tensor) -> Tensor:
+        return mean_square(gradient)
 
     def _blocks(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Matching flat views of tensors of one shape, each small enough for the cache.
@@ -68,16 +71,25 @@ class Clear:
             yield tensors
 
 
-def _take(hidden: Tensor, step: Tensor, f: Consolidation) -> None:
+def mean_square(gradient: Tensor) -> Tensor:
+    """The mean of the gradient's squares, float32 () on its device."""
+    return gradient.to(torch.float32).square().mean()
+
+
+def _take(hidden: Tensor, step: Tensor, f: Consolidation, grow: Consolidation) -> None:
     """`metaplastic_update` in place, bit for bit; `step` is used up.
 
-    The gate is chosen by a maximum, because f <= 1 and a selection by a mask is ten times slower: it is f where
-    `grows` is 0, and 1 where it is 1. What torch takes the sign of 0 to be does not matter here, since f(0) = 1.
+    If growing steps are taken whole, the gate is chosen by a maximum, because f <= 1 and a selection by a mask is ten
+    times slower: it is f where `grows` is 0, and 1 where it is 1. What torch takes the sign of 0 to be does not matter
+    here, since f(0) = 1.
     """
-    if not f.is_plain:
+    if not (f.is_plain and grow.is_plain):
         grows = torch.sign(hidden).mul_(step)
         torch.le(grows, 0, out=grows)
-        step.mul_(torch.maximum(f(hidden), grows))
+        if grow.is_plain:
+            step.mul_(torch.maximum(f(hidden), grows))
+        else:
+            step.mul_(torch.where(grows == 0, f(hidden), grow(hidden)))
     hidden.sub_(step)
 
 

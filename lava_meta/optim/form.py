@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from lava_meta.rule import Consolidation
+from lava_meta.rule import Consolidation, Constant
 
 
 class Weight(NamedTuple):
@@ -18,8 +18,9 @@ class Weight(NamedTuple):
 
     hidden: Tensor  # h, of any shape; changed in place
     gradient: Tensor  # of its shape; float32 or bfloat16 where h is float32
-    f: Consolidation  # its gate
+    f: Consolidation  # the gate of shrinking steps
     signs: Tensor | None = None  # of its shape; gets sign(h), +1 and -1, after the step
+    grow: Consolidation = Constant()  # the gate of growing steps
 
 
 class AdamNumbers(NamedTuple):
@@ -37,7 +38,7 @@ class SgdNumbers(NamedTuple):
     decay: float
     momentum: float  # 0 in the first step of a buffer
     keep: float  # 1 in the first step, and without a buffer
-    lr: float
+    lr: float | Tensor  # a float64 () on the weight's device if it is only known there
 
 
 class Form(Protocol):
@@ -59,3 +60,6 @@ class Form(Protocol):
 
     def sgd(self, weight: Weight, buffer: Tensor | None, numbers: SgdNumbers) -> bool:
         """One step of SGD. buffer: None without momentum."""
+
+    def mean_square(self, gradient: Tensor) -> Tensor:
+        """The mean of the gradient's squares, float32 () on its device."""

@@ -7,8 +7,9 @@ those of `lava_meta.optim.clear`, the reference implementation; roundings differ
 of its own), so steps agree within a few units in the last place and not bit for bit. Results do not depend on the
 number of threads.
 
-Each consolidation function has a pass compiled for it, so that the loop has no branch and runs on vectors. Integers are
-cut to 32 bits wherever numba would widen them: one value of 64 bits in a loop halves the width of all its vectors.
+Each pair of consolidation functions has a pass compiled for it, so that the loop has no branch and runs on vectors.
+Integers are cut to 32 bits wherever numba would widen them: one value of 64 bits in a loop halves the width of all its
+vectors.
 
 Which functions the expressions below are for is said once, in `lava_meta/rule/gates.py`.
 """
@@ -34,6 +35,7 @@ from lava_meta.rule.gates import closed_form
 
 _F = np.float32
 _ONE, _ZERO = _F(1), _F(0)
+_CHUNK = 1 << 16  # elements whose squares are summed in float32
 # Divisions by zero give infinity, as in torch; a check would keep the loops from becoming vectors.
 _options: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True, "cache": True}
 
@@ -61,26 +63,39 @@ class _Quadratic(NamedTuple):
     end: np.float32
 
 
+class _Towards(NamedTuple):
+    end: np.float32
+    falls: np.float32  # 1 - floor
+
+
+class _Towards2(NamedTuple):
+    end: np.float32
+    falls: np.float32
+
+
 class _Table(NamedTuple):
     points: NDArray[Any]
     values: NDArray[Any]
     slopes: NDArray[Any]  # of the line that begins at each point, the last one unused
 
 
-Gate = _Plain | _Tanh2 | _Exponential | _Linear | _Quadratic | _Table
+Gate = _Plain | _Tanh2 | _Exponential | _Linear | _Quadratic | _Towards | _Towards2 | _Table
 _GATES: dict[str, Any] = {
     "plain": _Plain,
     "tanh2": _Tanh2,
     "exponential": _Exponential,
     "linear": _Linear,
     "quadratic": _Quadratic,
+    "towards": _Towards,
+    "towards2": _Towards2,
 }
 
 
 def gate_of(f: Consolidation) -> Gate | None:
     """The compiled form of `f`; None if there is none, as for a function of the user's own."""
     if form := closed_form(f):
-        gate: Gate = _GATES[form.name](_F(form.number))
+        kind = _GATES[form.name]
+        gate: Gate = kind(*(_F(number) for number in (form.number, 1 - form.floor)[: len(kind._fields)]))
         return gate
     if type(f) is Table:
         points, values = np.array(f.points), np.array(f.values)
@@ -93,7 +108,7 @@ def takes(weight: Weight, *kept: Tensor) -> bool:
     """Whether the pass does this step: contiguous float32 on the CPU (or a bfloat16 gradient), a gate that it has."""
     kinds = (torch.float32, torch.bfloat16)
     return (
-        (type(weight.f) is Table or closed_form(weight.f) is not None)
+        all(type(f) is Table or closed_form(f) is not None for f in (weight.f, weight.grow))
         and _in_a_row(weight.hidden, *kept)
         and _in_a_row(weight.gradient, kinds=kinds)
     )
@@ -107,12 +122,26 @@ def adam(weight: Weight, moments: tuple[Tensor, Tensor], corrections: tuple[Any,
     step_size, root_correction = float(numbers.lr / corrections[0]), float(corrections[1] ** 0.5)
     beta1, beta2 = numbers.betas
     scalars = (numbers.decay, 1 - beta1, beta2, 1 - beta2, step_size, 1 / root_correction, numbers.eps)
-    return _in_parts(_adam, (weight.hidden, weight.gradient, *moments, weight.signs), scalars, weight.f)
+    return _in_parts(_adam, weight, moments, scalars)
 
 
 def sgd(weight: Weight, buffer: Tensor | None, numbers: SgdNumbers) -> bool:
     """One step of SGD in place; the rest as for `adam`."""
-    return _in_parts(_sgd, (weight.hidden, weight.gradient, buffer, weight.signs), numbers, weight.f)
+    return _in_parts(_sgd, weight, (buffer,), (*numbers[:-1], float(numbers.lr)))
+
+
+def mean_square(gradient: Tensor) -> Tensor:
+    """The mean of the gradient's squares, float32 (); equal for any number of threads. It lies in one row."""
+    row = _row(gradient)
+    totals = np.empty(-(-row.size // _CHUNK), np.float32)
+
+    def part(start: int, end: int) -> bool:
+        for place in range(start, end, _CHUNK):
+            totals[place // _CHUNK] = _sum_of_squares(row[place : min(place + _CHUNK, end)])
+        return True
+
+    in_parts(part, row.size, _CHUNK)
+    return torch.tensor(totals.sum(dtype=np.float64) / row.size, dtype=torch.float32)
 
 
 def take_signs(hidden: Tensor, signs: Tensor) -> None:
@@ -129,13 +158,15 @@ def _in_a_row(*tensors: Tensor, kinds: Sequence[torch.dtype] = (torch.float32,))
     return all(t.device.type == "cpu" and t.is_contiguous() and t.dtype in kinds for t in tensors)
 
 
-def _in_parts(compiled: Any, tensors: Sequence[Tensor | None], numbers: Sequence[float], f: Consolidation) -> bool:
-    arrays, gate = [None if tensor is None else _row(tensor) for tensor in tensors], gate_of(f)
+def _in_parts(compiled: Any, weight: Weight, kept: Sequence[Tensor | None], numbers: Sequence[float]) -> bool:
+    tensors = (weight.hidden, weight.gradient, *kept, weight.signs)
+    arrays = [None if tensor is None else _row(tensor) for tensor in tensors]
+    gates = gate_of(weight.f), gate_of(weight.grow)
     with np.errstate(over="ignore"):  # a rate beyond float32 is infinite: the run will say that it diverges
         scalars = tuple(map(_F, numbers))
 
     def part(start: int, end: int) -> bool:
-        return bool(compiled(*(None if array is None else array[start:end] for array in arrays), scalars, gate))
+        return bool(compiled(*(None if array is None else array[start:end] for array in arrays), scalars, *gates))
 
     assert arrays[0] is not None
     return in_parts(part, arrays[0].size)
@@ -228,6 +259,16 @@ def _quadratic(gate, h):  # type: ignore[no-untyped-def]
     return (_ONE - r) * (_ONE + r)
 
 
+def _towards(gate, h):  # type: ignore[no-untyped-def]
+    left = _ONE - min(abs(h) / gate.end, _ONE)
+    return _ONE - gate.falls * (_ONE - left)
+
+
+def _towards2(gate, h):  # type: ignore[no-untyped-def]
+    left = _ONE - min(abs(h) / gate.end, _ONE)
+    return _ONE - gate.falls * (_ONE - left * left)
+
+
 def _table(gate, h):  # type: ignore[no-untyped-def]
     distance = abs(h)
     piece = min(np.searchsorted(gate.points, distance, side="right") - 1, gate.points.size - 2)
@@ -241,15 +282,18 @@ _SHARES: dict[type, Any] = {
     _Exponential: _exponential,
     _Linear: _linear,
     _Quadratic: _quadratic,
+    _Towards: _towards,
+    _Towards2: _towards2,
     _Table: _table,
 }
 
 
 @njit(inline="always", **_options)
-def _gated(gate, h, u):  # type: ignore[no-untyped-def]
+def _gated(gate, grow, h, u):  # type: ignore[no-untyped-def]
     """Hidden weight h after the step u."""
-    share = _share(gate, h)  # also where it is not needed: a branch would keep the loop from becoming vectors
-    return h - u * (share if (u > _ZERO) == (h >= _ZERO) else _ONE)
+    # Both shares, although one is needed: a branch would keep the loop from becoming vectors.
+    shrinking, growing = _share(gate, h), _share(grow, h)
+    return h - u * (shrinking if (u > _ZERO) == (h >= _ZERO) else growing)
 
 
 @njit(inline="always", **_options)
@@ -264,7 +308,7 @@ def _size_bits(h):  # type: ignore[no-untyped-def]
 
 
 @njit(**_options)
-def _adam(hidden, gradient, mean, square, signs, scalars, gate):  # type: ignore[no-untyped-def]
+def _adam(hidden, gradient, mean, square, signs, scalars, gate, grow):  # type: ignore[no-untyped-def]
     decay, keep1, beta2, keep2, step_size, root_factor, eps = scalars
     largest = np.int32(0)
     for i in range(hidden.size):
@@ -273,7 +317,7 @@ def _adam(hidden, gradient, mean, square, signs, scalars, gate):  # type: ignore
         m = mean[i] + keep1 * (g - mean[i])
         s = beta2 * square[i] + keep2 * g * g
         mean[i], square[i] = m, s
-        h = _gated(gate, h, m * step_size / (np.sqrt(s) * root_factor + eps))
+        h = _gated(gate, grow, h, m * step_size / (np.sqrt(s) * root_factor + eps))
         hidden[i] = h
         largest = max(largest, _size_bits(h))
         if signs is not None:
@@ -282,7 +326,7 @@ def _adam(hidden, gradient, mean, square, signs, scalars, gate):  # type: ignore
 
 
 @njit(**_options)
-def _sgd(hidden, gradient, buffer, signs, scalars, gate):  # type: ignore[no-untyped-def]
+def _sgd(hidden, gradient, buffer, signs, scalars, gate, grow):  # type: ignore[no-untyped-def]
     decay, momentum, keep, lr = scalars
     largest = np.int32(0)
     for i in range(hidden.size):
@@ -291,12 +335,21 @@ def _sgd(hidden, gradient, buffer, signs, scalars, gate):  # type: ignore[no-unt
         if buffer is not None:
             g = momentum * buffer[i] + keep * g
             buffer[i] = g
-        h = _gated(gate, h, lr * g)
+        h = _gated(gate, grow, h, lr * g)
         hidden[i] = h
         largest = max(largest, _size_bits(h))
         if signs is not None:
             signs[i] = _sign(h)
     return largest < _INFINITY
+
+
+@njit(**{**_options, "fastmath": {"contract", "reassoc"}})  # a sum in order would not become vectors
+def _sum_of_squares(gradient):  # type: ignore[no-untyped-def]
+    total = _ZERO
+    for i in range(gradient.size):
+        g = _wide(gradient[i])
+        total += g * g
+    return total
 
 
 @njit(**_options)

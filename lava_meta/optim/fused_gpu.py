@@ -22,6 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lava_meta.optim import clear
 from lava_meta.optim.form import AdamNumbers, SgdNumbers, Weight
 from lava_meta.rule import Consolidation, sign
 from lava_meta.rule.gates import closed_form
@@ -31,9 +32,8 @@ BLOCK = 1024
 
 
 @triton.jit
-def _after(h, u, shares, place, inside, number, GATE: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Hidden weight h after the step u. number: the parameter of the gate, as `_gate_of` gives it."""
-    size = tl.abs(h)
+def _share(size, shares, place, inside, number, floor, GATE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """F at |h| = size. number, floor: the parameters of the gate, as `_gate_of` gives them."""
     if GATE == "tanh2":
         e = tl.exp(size * number)
         share = 4.0 * e / ((e + 1.0) * (e + 1.0))
@@ -44,12 +44,38 @@ def _after(h, u, shares, place, inside, number, GATE: tl.constexpr):  # type: ig
     elif GATE == "quadratic":
         r = tl.minimum(size / number, 1.0)
         share = (1.0 - r) * (1.0 + r)
+    elif GATE == "towards":
+        share = 1.0 - (1.0 - floor) * tl.minimum(size / number, 1.0)
+    elif GATE == "towards2":
+        left = 1.0 - tl.minimum(size / number, 1.0)
+        share = 1.0 - (1.0 - floor) * (1.0 - left * left)
     elif GATE == "given":
         share = tl.load(shares + place, mask=inside)
     else:
-        share = 1.0
+        share = tl.full(size.shape, 1.0, tl.float32)
+    return share
+
+
+@triton.jit
+def _after(  # type: ignore[no-untyped-def]
+    h,
+    u,
+    shares,
+    growing,
+    place,
+    inside,
+    number,
+    floor,
+    number2,
+    floor2,
+    GATE: tl.constexpr,
+    GROW: tl.constexpr,
+):
+    """Hidden weight h after the step u, whose gates are GATE and, of growing steps, GROW."""
+    size = tl.abs(h)
+    share = _share(size, shares, place, inside, number, floor, GATE)
     shrinks = (u > 0.0) == (h >= 0.0)
-    return h - tl.where(shrinks, u * share, u)
+    return h - u * tl.where(shrinks, share, _share(size, growing, place, inside, number2, floor2, GROW))
 
 
 @triton.jit
@@ -61,6 +87,7 @@ def _adam(  # type: ignore[no-untyped-def]
     correction1,
     correction2,
     shares,
+    growing,
     n,
     decay,
     keep1,
@@ -69,7 +96,11 @@ def _adam(  # type: ignore[no-untyped-def]
     lr,
     eps,
     number,
+    floor,
+    number2,
+    floor2,
     GATE: tl.constexpr,
+    GROW: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -85,7 +116,8 @@ def _adam(  # type: ignore[no-untyped-def]
     u = m * step_size / (tl.sqrt(s) / root + eps)
     tl.store(mean + place, m, mask=inside)
     tl.store(square + place, s, mask=inside)
-    tl.store(hidden + place, _after(h, u, shares, place, inside, number, GATE), mask=inside)
+    h = _after(h, u, shares, growing, place, inside, number, floor, number2, floor2, GATE, GROW)
+    tl.store(hidden + place, h, mask=inside)
 
 
 @triton.jit
@@ -93,15 +125,22 @@ def _sgd(  # type: ignore[no-untyped-def]
     hidden,
     gradient,
     buffer,
+    rate,
     shares,
+    growing,
     n,
     decay,
     momentum,
     keep,
     lr,
     number,
+    floor,
+    number2,
+    floor2,
     MOVING: tl.constexpr,
+    RATE_THERE: tl.constexpr,
     GATE: tl.constexpr,
+    GROW: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -111,7 +150,10 @@ def _sgd(  # type: ignore[no-untyped-def]
     if MOVING:
         g = momentum * tl.load(buffer + place, mask=inside) + keep * g
         tl.store(buffer + place, g, mask=inside)
-    tl.store(hidden + place, _after(h, lr * g, shares, place, inside, number, GATE), mask=inside)
+    if RATE_THERE:
+        lr = tl.load(rate).to(tl.float32)
+    h = _after(h, lr * g, shares, growing, place, inside, number, floor, number2, floor2, GATE, GROW)
+    tl.store(hidden + place, h, mask=inside)
 
 
 def takes(weight: Weight, *kept: Tensor) -> bool:
@@ -135,23 +177,32 @@ def adam(
 def sgd(weight: Weight, buffer: Tensor | None, numbers: SgdNumbers) -> bool:
     """One step of SGD in place; the rest as for `adam`."""
     moving = weight.hidden if buffer is None else buffer  # something must stand in its place
-    return _launch(_sgd, weight, (weight.gradient, moving), numbers, MOVING=buffer is not None)
+    rate, lr = (numbers.lr, 0.0) if isinstance(numbers.lr, Tensor) else (weight.hidden, numbers.lr)
+    options = {"MOVING": buffer is not None, "RATE_THERE": rate is numbers.lr}
+    return _launch(_sgd, weight, (weight.gradient, moving, rate), (*numbers[:-1], lr), **options)
 
 
-def _gate_of(f: Consolidation, hidden: Tensor) -> tuple[str, float, Tensor]:
-    """The gate's name in the kernel, its number, and its shares if it has no name there (else anything)."""
+def mean_square(gradient: Tensor) -> Tensor:
+    """The mean of the gradient's squares, by torch's own kernels."""
+    return clear.mean_square(gradient)
+
+
+def _gate_of(f: Consolidation, hidden: Tensor) -> tuple[str, float, float, Tensor]:
+    """The gate's name in the kernel, its numbers, and its shares if it has no name there (else anything)."""
     form = closed_form(f)
-    return (*form, hidden) if form else ("given", 0.0, f(hidden))
+    return (*form, hidden) if form else ("given", 0.0, 0.0, f(hidden))
 
 
 def _launch(kernel: Any, weight: Weight, tensors: Sequence[Tensor], numbers: Sequence[float], **options: Any) -> bool:
     """Run a kernel on all elements, then write the signs. True: nothing here looks whether weights are finite."""
     hidden, n = weight.hidden, weight.hidden.numel()
-    gate, number, shares = _gate_of(weight.f, hidden)
+    gate, *parameters, shares = _gate_of(weight.f, hidden)
+    grow, *parameters2, growing = _gate_of(weight.grow, hidden)
+    options |= {"GATE": gate, "GROW": grow, "BLOCK": BLOCK}
     # Whole numbers would be another type, and compile another kernel.
-    scalars = map(float, (*numbers, number))
+    scalars = map(float, (*numbers, *parameters, *parameters2))
     with torch.cuda.device_of(hidden):
-        kernel[(triton.cdiv(n, BLOCK),)](hidden, *tensors, shares, n, *scalars, **options, GATE=gate, BLOCK=BLOCK)
+        kernel[(triton.cdiv(n, BLOCK),)](hidden, *tensors, shares, growing, n, *scalars, **options)
     if weight.signs is not None:
         weight.signs.copy_(sign(hidden))
     return True

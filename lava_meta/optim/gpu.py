@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lava_meta.optim.clear import mean_square
 from lava_meta.optim.form import AdamNumbers, Form, SgdNumbers, Weight
 from lava_meta.rule import Tanh2, metaplastic_update
 
@@ -47,6 +48,9 @@ class OnGpu:
 
     def sgd(self, weight: Weight, buffer: Tensor | None, numbers: SgdNumbers) -> bool:
         return self._on(weight).sgd(weight, buffer, numbers)
+
+    def mean_square(self, gradient: Tensor) -> Tensor:
+        return mean_square(gradient)
 
     def _on(self, weight: Weight) -> Form:
         kernels = self.kernels(weight.hidden.device)

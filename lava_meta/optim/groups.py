@@ -10,9 +10,12 @@ from typing import Any
 from torch import nn
 
 from lava_meta.nn.binary import hidden_weights
+from lava_meta.rule import Consolidation
 
 
-def parameter_groups(model: nn.Module, m: float | Sequence[float]) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, m: float | Sequence[float], grow: Consolidation | None = None
+) -> list[dict[str, Any]]:
     """Groups for an optimizer with one metaplasticity per layer: `MetaplasticAdam(parameter_groups(net, [2.0, 4.0]))`.
 
     A layer here is a trainable hidden weight of the model, in its order: see `lava_meta.nn.hidden_weights`. It warns,
@@ -21,6 +24,7 @@ def parameter_groups(model: nn.Module, m: float | Sequence[float]) -> list[dict[
     Args:
         model: the network.
         m: metaplasticity, one value for all layers, or a sequence with one value each.
+        grow: the gate of growing steps of all layers; None is 1.
 
     Returns:
         One group per layer with its m, then, if there are any, one of the other trainable parameters, with m = 0.
@@ -39,7 +43,7 @@ def parameter_groups(model: nn.Module, m: float | Sequence[float]) -> list[dict[
     free = [name for name, p in others.items() if p.dim() >= 2]
     if free and m != 0 and (any(values) or not values):
         warn_of_free(free)
-    groups = [{"params": [p], "m": value} for p, value in zip(hidden.values(), values, strict=True)]
+    groups = [{"params": [p], "m": value, "grow": grow} for p, value in zip(hidden.values(), values, strict=True)]
     return [*groups, {"params": [*others.values()], "m": 0.0}] if others else groups
 
 

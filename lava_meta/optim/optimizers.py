@@ -3,23 +3,26 @@
 An ordinary optimizer proposes a step u for every hidden weight; the metaplastic one takes it as `lava_meta.rule` says:
 
     h <- h - u * f(h)   where the step shrinks |h|: sign(h) * u > 0
-         h - u          elsewhere
+         h - u * g(h)   elsewhere
 
-f is Tanh2(m), or any other consolidation function. u contains the momentum, so the gate looks at the momentum too and
-not at the last gradient alone. Weight decay is coupled: added to the gradient.
+f is Tanh2(m), or any other consolidation function; g is 1, or another one, `grow`. u contains the momentum, so the gate
+looks at the momentum too and not at the last gradient alone. Weight decay is coupled: added to the gradient.
 
 Only hidden weights are gated: those that a `lava_meta.nn.BinaryLayer` uses or `mark_binary` has marked. Any other
-weight is gated only if its own parameter group gives `m` or `consolidation`; parameters of fewer than two dimensions
+weight is gated only if its own parameter group gives a gate; parameters of fewer than two dimensions
 (biases, the gains of norms) never are. An optimizer that is asked for a gate and meets other weights warns once.
 
-`m` and `consolidation` are options of a parameter group, so that each layer can have its own; `parameter_groups` makes
-such groups. A new task can go on with the moments of the last one, or start again: `optimizer.state.clear()`.
+`m`, `consolidation` and `grow` are options of a parameter group, so that each layer can have its own;
+`parameter_groups` makes such groups. A new task can go on with the moments of the last one, or start again:
+`optimizer.state.clear()`.
 
 A step is computed in one of several forms (`lava_meta.optim.form`): in torch's operations (`clear`), or with
 `fused=True` in one compiled pass over float32 parameters, several times faster, whose steps differ by roundings
 (`fused_cpu` on the CPU, `fused_gpu` on a GPU).
 
-Source: Laborieux et al., Nature Communications 12:2549 (2021); Kingma and Ba, "Adam" (2015).
+Source: Laborieux et al., Nature Communications 12:2549 (2021); Kingma and Ba, "Adam" (2015); for one scale per layer,
+Zhao et al., "Deconstructing what makes a good optimizer for autoregressive language models" (2025), there Adalayer; for
+the largest scale so far, Reddi, Kale and Kumar, "On the convergence of Adam and beyond" (2018).
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from lava_meta.optim.clear import Clear
 from lava_meta.optim.form import AdamNumbers, Form, SgdNumbers, Weight
 from lava_meta.optim.gpu import OnGpu
 from lava_meta.optim.groups import warn_of_free
-from lava_meta.optim.options import FORM, checked_options, consolidation_of, loaded_options
+from lava_meta.optim.options import FORM, GATES, checked_options, consolidation_of, grow_of, loaded_options
 from lava_meta.rule import BUILT_IN, Consolidation, Constant
 
 
@@ -47,6 +50,7 @@ class _Metaplastic(torch.optim.Optimizer):
     fused_forms: ClassVar[tuple[Form, ...]] = (OnGpu(), fused_cpu)  # tried in this order by groups with fused=True
     options: ClassVar[tuple[str, ...]]  # those that torch's optimizer of this kind has too
     kept: ClassVar[tuple[str, ...]]  # the names of a parameter's state
+    scalars: ClassVar[tuple[str, ...]] = ("step",)  # those that are one number
     _told = False  # of weights that are not gated
 
     def __init__(self, params: Iterable[Any], options: dict[str, Any]) -> None:
@@ -56,17 +60,14 @@ class _Metaplastic(torch.optim.Optimizer):
         """Add a group of parameters, with any options of its own.
 
         Args:
-            param_group: `params`, and options. `m` or `consolidation`, whichever it has, replaces both defaults, and
-                gates every weight of the group. `gated` chooses otherwise: "binary" for hidden weights alone, "all"
-                for every parameter of two or more dimensions.
+            param_group: `params`, and options. `m` or `consolidation`, whichever it has, replaces the defaults of both
+                and of `grow`. Any of the three gates every weight of the group. `gated` chooses otherwise: "binary" for
+                hidden weights alone, "all" for every parameter of two or more dimensions.
         """
         group = dict(param_group)
-        names_gate = group.get("consolidation") is not None or "m" in group
-        if group.get("consolidation") is not None:
-            group.setdefault("m", 0.0)
-        elif names_gate:
-            group["consolidation"] = None
-        if names_gate:
+        if group.get("consolidation") is not None or "m" in group:
+            group = {"m": 0.0, "consolidation": None, "grow": None, "gated": "all", **group}
+        elif group.get("grow") is not None:
             group.setdefault("gated", "all")
         super().add_param_group(checked_options({**self.defaults, **group}))
 
@@ -77,7 +78,8 @@ class _Metaplastic(torch.optim.Optimizer):
         Not so if steps are counted on the host, nor with a gate of the user's own, which may do anything.
         """
         return all(
-            type(consolidation_of(group)) in BUILT_IN and all(self._counts_there(p, group) for p in group["params"])
+            {type(consolidation_of(group)), type(grow_of(group))} <= {*BUILT_IN}
+            and all(self._counts_there(p, group) for p in group["params"])
             for group in self.param_groups
         )
 
@@ -116,7 +118,7 @@ class _Metaplastic(torch.optim.Optimizer):
         finite = True
         free: list[str] = []  # weights that a gate was asked for, but not by their name
         for group in self.param_groups:
-            f = consolidation_of(group)
+            f, grow = consolidation_of(group), grow_of(group)
             forms = (*self.fused_forms, self.clear_form) if group["fused"] else (self.clear_form,)
             for index, parameter in enumerate(group["params"]):
                 gradient = gradients.get(parameter, parameter.grad)
@@ -124,9 +126,10 @@ class _Metaplastic(torch.optim.Optimizer):
                     continue
                 weight = parameter.dim() >= 2
                 gated = weight and (group["gated"] == "all" or is_binary(parameter))
-                if weight and not gated and not f.is_plain:
+                if weight and not gated and not (f.is_plain and grow.is_plain):
                     free.append(_name_of(group, index))
-                task = Weight(parameter, gradient, f if gated else Constant(), signs.get(parameter))
+                gates = (f, grow) if gated else (Constant(), Constant())
+                task = Weight(parameter, gradient, gates[0], signs.get(parameter), gates[1])
                 finite &= self._update(task, group, forms)
         if free and not self._told:
             self._told = True
@@ -144,8 +147,9 @@ class _Metaplastic(torch.optim.Optimizer):
         """
         state = super().state_dict()
         for group in state["param_groups"]:
-            if group["consolidation"] is not None:
-                group["consolidation"] = group["consolidation"].to_dict()
+            for name in GATES:
+                if group[name] is not None:
+                    group[name] = group[name].to_dict()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -193,7 +197,7 @@ class _Metaplastic(torch.optim.Optimizer):
                 raise ValueError(self._not_ours(f"parameter {number}", missing, values))
             for name in self.kept:
                 shape = torch.as_tensor(values[name]).shape
-                if name != "step" and shape != parameter.shape:
+                if name not in self.scalars and shape != parameter.shape:
                     raise ValueError(
                         f"{name} of parameter {number} has the shape {tuple(shape)}, and the parameter "
                         f"{tuple(parameter.shape)}: the state is that of another network"
@@ -228,10 +232,11 @@ class MetaplasticAdam(_Metaplastic):
         mean   = betas[0] * mean + (1 - betas[0]) * g           m_hat = mean / (1 - betas[0]**t)
         square = betas[1] * square + (1 - betas[1]) * g**2      v_hat = square / (1 - betas[1]**t)
         u      = lr * m_hat / (sqrt(v_hat) + eps)
-        h     <- h - u * (f(h) where sign(h) * u > 0, else 1)
+        h     <- h - u * (f(h) where sign(h) * u > 0, else grow(h))
 
     params: parameters, named parameters, or groups with options of their own. lr: >= 0; the paper's is 0.005.
     m: metaplasticity >= 0, 0 for plain; f = Tanh2(m). consolidation: any other f instead of m, or a function of |h|.
+    grow: such a function for growing steps; None, as in the paper, is 1.
     betas: in [0, 1). eps: > 0. weight_decay: >= 0. fused: one compiled pass where there is one, within roundings.
     capturable: steps are counted on the parameter's device and nothing waits for it, so that a step can be captured
     in a CUDA graph (after one that was not, which makes the state). A replay has the options of the capture.
@@ -254,6 +259,7 @@ class MetaplasticAdam(_Metaplastic):
         m: float = 0.0,
         *,
         consolidation: Consolidation | Callable[[Any], Any] | None = None,
+        grow: Consolidation | Callable[[Any], Any] | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
@@ -264,6 +270,7 @@ class MetaplasticAdam(_Metaplastic):
             "lr": lr,
             "m": m,
             "consolidation": consolidation,
+            "grow": grow,
             "betas": betas,
             "eps": eps,
             "weight_decay": weight_decay,
@@ -273,18 +280,27 @@ class MetaplasticAdam(_Metaplastic):
         super().__init__(params, options)
 
     def _update(self, weight: Weight, group: dict[str, Any], forms: Sequence[Form]) -> bool:
-        hidden = weight.hidden
+        state, corrections = self._counted(weight.hidden, group)
+        moments = state["exp_avg"], state["exp_avg_sq"]
+        numbers = AdamNumbers(group["weight_decay"], group["betas"], group["lr"], group["eps"])
+        return _first(forms, weight, *moments).adam(weight, moments, corrections, numbers)
+
+    def _counted(self, hidden: Tensor, group: dict[str, Any]) -> tuple[dict[str, Any], tuple[Any, Any]]:
+        """A parameter's state, made in its first step, with this step counted; 1 - beta**t of both moments."""
         state, there = self.state[hidden], self._counts_there(hidden, group)
         if not state:
             state["step"] = torch.zeros((), dtype=torch.int64, device=hidden.device if there else "cpu")
-            state["exp_avg"] = torch.zeros_like(hidden, memory_format=torch.preserve_format)
-            state["exp_avg_sq"] = torch.zeros_like(hidden, memory_format=torch.preserve_format)
+            for name in self.kept[1:]:
+                scalar = name in self.scalars
+                state[name] = (
+                    torch.zeros((), device=hidden.device)
+                    if scalar
+                    else torch.zeros_like(hidden, memory_format=torch.preserve_format)
+                )
         state["step"] += 1
         t = state["step"].double() if there else state["step"].item()  # the same formulas, in float64
         beta1, beta2 = group["betas"]
-        moments = state["exp_avg"], state["exp_avg_sq"]
-        numbers = AdamNumbers(group["weight_decay"], group["betas"], group["lr"], group["eps"])
-        return _first(forms, weight, *moments).adam(weight, moments, (1 - beta1**t, 1 - beta2**t), numbers)
+        return state, (1 - beta1**t, 1 - beta2**t)
 
     def _counts_there(self, hidden: Tensor, group: dict[str, Any]) -> bool:
         return bool(group["capturable"]) or (group["fused"] and hidden.is_cuda)
@@ -299,16 +315,49 @@ class MetaplasticAdam(_Metaplastic):
                     state["step"] = torch.as_tensor(state["step"]).to(place, torch.int64, copy=True)
 
 
+class MetaplasticAdalayer(MetaplasticAdam):
+    """Adam with one adaptive step per layer: every weight's step is divided by the same scale, the largest so far.
+
+        g      = gradient + weight_decay * h
+        mean   = betas[0] * mean + (1 - betas[0]) * g
+        square = betas[1] * square + (1 - betas[1]) * (mean over the layer of gradient**2)      one number
+        scale  = sqrt(the largest square so far / (1 - betas[1]**t))
+        u      = lr * mean / (1 - betas[0]**t) / (scale + eps)
+        h     <- h - u * (f(h) where sign(h) * u > 0, else grow(h))
+
+    Adam divides each weight's mean gradient by its own size, which makes steps of full size of the smallest noise: the
+    longer a training, the further noise alone drives |h|. Here noise stays as small as it is beside what the layer has
+    learned from. The state holds one array per weight instead of two.
+
+    Arguments, state and forms are those of `MetaplasticAdam`, with `exp_avg_sq` and `max_exp_avg_sq` of shape ().
+
+    Source: Zhao et al. 2025 (Adalayer), Reddi et al. 2018 (the maximum).
+    """
+
+    kept: ClassVar[tuple[str, ...]] = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    scalars: ClassVar[tuple[str, ...]] = ("step", "exp_avg_sq", "max_exp_avg_sq")
+
+    def _update(self, weight: Weight, group: dict[str, Any], forms: Sequence[Form]) -> bool:
+        state, (correction1, correction2) = self._counted(weight.hidden, group)
+        (beta1, beta2), mean, largest = group["betas"], state["exp_avg"], state["max_exp_avg_sq"]
+        form = _first(forms, weight, mean)
+        square = state["exp_avg_sq"].mul_(beta2).add_(form.mean_square(weight.gradient), alpha=1 - beta2)
+        torch.maximum(largest, square, out=largest)
+        rate = group["lr"] / correction1 / ((largest.double() / correction2).sqrt() + group["eps"])
+        return form.sgd(weight, mean, SgdNumbers(group["weight_decay"], beta1, 1 - beta1, rate))
+
+
 class MetaplasticSGD(_Metaplastic):
     """Stochastic gradient descent with momentum, its shrinking steps scaled by a consolidation function.
 
         g      = gradient + weight_decay * h
         b      = momentum * b + (1 - dampening) * g             (b = g in the first step; b = g without momentum)
         u      = lr * b
-        h     <- h - u * (f(h) where sign(h) * u > 0, else 1)
+        h     <- h - u * (f(h) where sign(h) * u > 0, else grow(h))
 
     params: parameters, named parameters, or groups with options of their own. lr: >= 0.
     m: metaplasticity >= 0, 0 for plain; f = Tanh2(m). consolidation: any other f instead of m, or a function of |h|.
+    grow: such a function for growing steps; None, as in the paper, is 1.
     momentum, dampening: in [0, 1). weight_decay: >= 0. fused: one compiled pass where there is one, within roundings.
 
     With m = 0 a step differs from that of `torch.optim.SGD` by the rounding of u alone, which torch folds into one
@@ -328,6 +377,7 @@ class MetaplasticSGD(_Metaplastic):
         m: float = 0.0,
         *,
         consolidation: Consolidation | Callable[[Any], Any] | None = None,
+        grow: Consolidation | Callable[[Any], Any] | None = None,
         momentum: float = 0.0,
         dampening: float = 0.0,
         weight_decay: float = 0.0,
@@ -337,6 +387,7 @@ class MetaplasticSGD(_Metaplastic):
             "lr": lr,
             "m": m,
             "consolidation": consolidation,
+            "grow": grow,
             "momentum": momentum,
             "dampening": dampening,
             "weight_decay": weight_decay,

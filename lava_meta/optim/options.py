@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lava_meta.rule import Consolidation, Tanh2, as_consolidation, consolidation_from_dict
+from lava_meta.rule import Consolidation, Constant, Tanh2, as_consolidation, consolidation_from_dict
 
 FORM = ("fused", "capturable")
 """Options that say how a step is computed, and not which: a loaded state leaves them as they are."""
+GATES = ("consolidation", "grow")
+"""Options that are consolidation functions, or None."""
 NOT_HERE = ("amsgrad", "maximize", "nesterov", "decoupled_weight_decay")
 """Options of torch's optimizers that change the step, and that these optimizers do not have."""
 
@@ -21,8 +23,9 @@ NOT_HERE = ("amsgrad", "maximize", "nesterov", "decoupled_weight_decay")
 def checked_options(options: dict[str, Any]) -> dict[str, Any]:
     """The options, a plain function as a `Consolidation`. Raises the error that names the first out of its range."""
     Tanh2(options["m"])  # says what m may be
-    if options["consolidation"] is not None:
-        options = {**options, "consolidation": as_consolidation(options["consolidation"], torch.zeros(0))}
+    for name in GATES:
+        if options[name] is not None:
+            options = {**options, name: as_consolidation(options[name], torch.zeros(0))}
     consolidation_of(options)
     for name in ("lr", "weight_decay", "eps"):
         if name in options:
@@ -60,6 +63,12 @@ def consolidation_of(options: dict[str, Any]) -> Consolidation:
     return f if isinstance(f, Consolidation) else as_consolidation(f, torch.zeros(0))
 
 
+def grow_of(options: dict[str, Any]) -> Consolidation:
+    """The consolidation function of a group's growing steps; 1 unless it is given."""
+    grow = options["grow"]
+    return Constant() if grow is None else as_consolidation(grow, torch.zeros(0))
+
+
 def loaded_options(own: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
     """The options of a group after loading: those that were saved, and its own for the others."""
     foreign = [name for name in NOT_HERE if saved.get(name) and (name != NOT_HERE[-1] or saved.get("weight_decay"))]
@@ -71,9 +80,10 @@ def loaded_options(own: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]
     ignored = {*FORM, *NOT_HERE, "foreach", "differentiable", "params", "param_names"}
     given = {name: _without_tensors(value) for name, value in saved.items() if name not in ignored}
     if {"m", "consolidation"} & given.keys():
-        given = {"m": 0.0, "consolidation": None, **given}
-    if isinstance(given.get("consolidation"), Mapping):
-        given["consolidation"] = consolidation_from_dict(given["consolidation"])
+        given = {"m": 0.0, "consolidation": None, "grow": None, **given}
+    for name in GATES:
+        if isinstance(given.get(name), Mapping):
+            given[name] = consolidation_from_dict(given[name])
     kept = {name: value for name, value in own.items() if name not in ("params", "param_names", *FORM)}
     return {**checked_options({**kept, **given}), "params": saved["params"]}
 

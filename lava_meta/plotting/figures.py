@@ -21,7 +21,7 @@ from lava_meta.plotting.figure import Figure
 from lava_meta.plotting.palette import PALETTE, arm_styles, task_styles
 from lava_meta.training.metrics import AccuracyMatrix, task_name
 
-STYLE = {
+STYLE: dict[Any, Any] = {  # rcParams
     # Text in PDF and PostScript as TrueType, which journals ask for and drawing programs can edit; Type 3 is neither.
     "pdf.fonttype": 42,
     "ps.fonttype": 42,

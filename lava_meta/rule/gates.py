@@ -8,8 +8,9 @@
     on-line, integers: compiled.fixed, device  every function, as a table of 8-bit gates
     learning engine: rule.lowering             linear, quadratic     the nearest of these, or a refusal
 
-A gate of growing steps (`grow` of an `OnlineRule`) is computed on-line only, in integers and in floating point;
-devices and the learning engine refuse it by name, and optimizers have no argument for it.
+The same forms know the same functions as gates of growing steps, `grow`, of which none is the constant 1. A device has
+its own `soft_bounds` instead and refuses `grow` by name; the learning engine takes it where both gates are one linear
+or quadratic function.
 
 A function is known by its exact type. A subclass may compute something else, so it is any other function, as are those
 of the user's own. `tests/rule/test_gates.py` holds each form to the equations for each function.
@@ -20,14 +21,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeGuard
 
-from lava_meta.rule.consolidation import Consolidation, Constant, Exponential, Linear, Quadratic, Tanh2
+from lava_meta.rule.consolidation import Consolidation, Constant, Exponential, Linear, Quadratic, Tanh2, Towards
 
 
 class ClosedForm(NamedTuple):
-    """A function of |h| and one number, for which kernels have an expression."""
+    """A function of |h| and two numbers, for which kernels have an expression."""
 
-    name: str  # plain, tanh2, exponential, linear or quadratic
+    name: str  # plain, tanh2, exponential, linear, quadratic, towards (of power 1) or towards2 (of power 2)
     number: float  # what it computes with: the factor of |h| in the exponential, or T; 0 for plain
+    floor: float = 0.0  # of towards and towards2
 
 
 _NUMBERS: dict[type[Consolidation], Callable[[Any], float]] = {
@@ -37,12 +39,16 @@ _NUMBERS: dict[type[Consolidation], Callable[[Any], float]] = {
     Linear: lambda f: f.T,
     Quadratic: lambda f: f.T,
 }
+_POWERS = {1.0: "towards", 2.0: "towards2"}
 
 
 def closed_form(f: Consolidation) -> ClosedForm | None:
-    """The closed form of `f`; None for a table, a subclass, and a function of the user's own."""
+    """The closed form of `f`; None for a table, other powers of `Towards`, a subclass, and the user's own functions."""
     if f.is_plain:
         return ClosedForm("plain", 0.0)
+    if type(f) is Towards:
+        name = _POWERS.get(f.power)
+        return None if name is None else ClosedForm(name, f.T, f.floor)
     number = _NUMBERS.get(type(f))
     return None if number is None else ClosedForm(f.kind, number(f))
 

@@ -14,17 +14,21 @@ throughout (`reset_moments=False`).
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from lava_meta.data.scenarios import Scenario
+from lava_meta.data.given import has_tests, scenario_of
 from lava_meta.io.learned import Learned, added, learned_of
+from lava_meta.nn import TaskHeads
 from lava_meta.optim.threads import torch_threads
 from lava_meta.progress import TrainingProgress
+from lava_meta.training.callbacks import Callback, check_callbacks
 from lava_meta.training.evaluation import device_of, evaluate
 from lava_meta.training.history import EpochRecord
 from lava_meta.training.methods import Method
@@ -54,8 +58,8 @@ class TrainResult:
 
 def train(
     model: nn.Module,
-    scenario: Scenario,
-    settings: TrainSettings,
+    data: Any,
+    settings: TrainSettings | None = None,
     out: str | os.PathLike[str] | None = None,
     *,
     method: Method | None = None,
@@ -65,8 +69,10 @@ def train(
     checkpoint_seconds: float = 0.0,
     threads: int | None = None,
     steps: StepFactory | None = None,
+    callbacks: Sequence[Callback] = (),
+    **changes: Any,
 ) -> TrainResult:
-    """Train `model` in place on the experiences of `scenario`, testing all tests before and after each.
+    """Train `model` in place on the experiences of a scenario, testing all tests before and after each.
 
     The loss is the cross entropy. Everything runs where the model's parameters are. What is learned is added to
     `model.learned` (`lava_meta.io.learned`), which files of the model and of the network converted from it keep.
@@ -74,7 +80,9 @@ def train(
     Args:
         model: takes raw levels as float32, (n, *shape), and gives logits (n, classes). A method `select_task(index)` of
             it is called with the task's index before it is trained or tested on that task.
-        scenario: the experiences to learn and the tests.
+        data: a `Scenario`, the experiences to learn and the tests; or what `lava_meta.data.scenario_of` makes one of: a
+            `Dataset`, a list of them, a torch `Dataset` or `DataLoader`, arrays (x, y). Data without a test set are
+            tested on a fifth of them, which is held out.
         settings: how. Without an `m` they take the one that is proposed for this scenario (`lava_meta.propose_m`),
             which is printed with the progress; a run that is resumed keeps the one in its folder.
         out: a folder in which every epoch leaves a checkpoint and the metrics (`lava_meta.training.run_folder`). One
@@ -89,19 +97,32 @@ def train(
             (`lava_meta.optim.threads.threads_for`), at most as many as torch has; a run that is resumed goes on with
             the number that it began with.
         steps: makes what computes a step; by default `settings.fast` chooses.
+        callbacks: called as the run goes on: those of `lava_meta.training.held_out` and `lava_meta.training.loggers`,
+            or your own (`lava_meta.training.callbacks`).
+        changes: fields of `settings` by name, such as `m=3`.
 
     Raises:
         RunFolderError: the folder holds another run, another process trains in it (which is named), or it cannot be
             written.
         FormatError: its checkpoint is truncated or altered.
         DivergenceError: the loss or a weight is not finite.
-        ValueError: the model's logits do not fit the classes, or `m` its layers.
+        ValueError: the model's logits do not fit the classes, or `m` its layers; a scenario declares a head per task,
+            and the model has none.
+        TypeError: data of another kind, or real numbers without a scale; the message names the call.
         KeyboardInterrupt: Ctrl-C, with a message; the last checkpoint stays.
     """
     if resume and out is None:
         raise ValueError("resume needs the folder of the run: give out=")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads is {threads!r}; it must be a whole number, at least 1")
+    settings = _settings(settings, changes)
+    scenario = scenario_of(data)
+    if scenario.heads is not None and not any(isinstance(module, TaskHeads) for module in model.modules()):
+        raise ValueError(
+            f"{scenario.name} compares the classes of each task alone: train lava_meta.nn.TaskHeads(model, "
+            "scenario.heads)"
+        )
+    callbacks = check_callbacks(callbacks)
     device = device_of(model)
     chosen = settings.m is not None or settings.consolidation is not None
     if not chosen and resume:
@@ -110,14 +131,17 @@ def train(
     settings.make_optimizer(model)  # before the folder is touched: does m fit the model's layers?
     opened: AbstractContextManager[RunFolder | None] = nullcontext()
     if out is not None:
-        opened = open_run(out, describe(settings, scenario, model, method), resume=resume, overwrite=overwrite)
-    task = Task(model, scenario, settings, method, steps or step_factory(fast=settings.fast))
+        description = describe(settings, scenario, model, method, callbacks)
+        opened = open_run(out, description, resume=resume, overwrite=overwrite)
+    task = Task(model, scenario, settings, method, steps or step_factory(fast=settings.fast), callbacks)
     with (
         opened as folder,
         own_random_numbers(settings.seed, device),
         TrainingProgress(len(scenario.train), settings.epochs, enabled=progress) as report,
         torch_threads(threads or torch.get_num_threads()),
     ):
+        if not has_tests(data):
+            report.say(f"tested on {len(scenario.tests[0])} images: {scenario.tests[0].name}")
         if not chosen:
             report.say(f"m = {settings.m}, proposed from the number of steps and lr = {settings.lr:g}; 0 is plain")
         run = Run(task, Checkpoints(folder, checkpoint_seconds), report)
@@ -127,7 +151,18 @@ def train(
             run.go_on()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(run.interrupted()) from None
+        finally:
+            run.callbacks("on_end")
     return TrainResult(settings, run.history.matrix(), run.history.records, None if folder is None else folder.path)
+
+
+def _settings(settings: TrainSettings | None, changes: dict[str, Any]) -> TrainSettings:
+    """The settings with other fields. Raises `TypeError` for a name that is none of theirs."""
+    known = [field.name for field in fields(TrainSettings)]
+    unknown = [name for name in changes if name not in known]
+    if unknown:
+        raise TypeError(f"train has no argument {unknown[0]!r}; settings by name are {', '.join(known)}")
+    return replace(settings or TrainSettings(), **changes)
 
 
 def _account(task: Task) -> Learned:

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.errors import FormatError
+from lava_meta.errors import FormatError, require
 from lava_meta.html import Shaded, table
 from lava_meta.io.files import read_json, reading, write_json, write_text
 
@@ -70,6 +70,28 @@ class AccuracyMatrix:
     def parts(self) -> int:
         """Number of trained experiences, T."""
         return len(self.task_of)
+
+    def __getitem__(self, index: Any) -> Any:
+        """`matrix[after, test]`, a fraction, or any part of `values`: `after` 0 is before training, tests from 0."""
+        return self.values[index]
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
+        """The values, for numpy; they cannot be changed unless they are copied."""
+        return np.array(self.values, dtype) if copy else np.asarray(self.values, dtype)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def to_pandas(self) -> Any:
+        """A data frame: a row after each experience, 0 before any training, and a column per test; fractions.
+
+        Raises `PackageMissingError` if pandas is not installed.
+        """
+        require("pandas", "AccuracyMatrix.to_pandas")
+        import pandas
+
+        rows = pandas.RangeIndex(len(self), name="after")
+        return pandas.DataFrame(self.values, index=rows, columns=pandas.Index(self.columns(), name="test"))
 
     def acc(self, after: int | None = None) -> float:
         """ACC: mean of `R[k, j]` over the tasks begun by experience k = `after` (default: all)."""

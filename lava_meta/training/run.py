@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from lava_meta.data import Images
-from lava_meta.data.datasets import batches
-from lava_meta.data.scenarios import Scenario
+from lava_meta.data.images import batches
+from lava_meta.data.scenarios import Scenario, same_kind
 from lava_meta.optim.threads import BusyCores, threads_for
 from lava_meta.progress import TrainingProgress
+from lava_meta.training.callbacks import Callback, Callbacks, RunView
 from lava_meta.training.divergence import check_losses, check_weights, warn_of_closed_layers
 from lava_meta.training.evaluation import device_of, has_statistics
 from lava_meta.training.history import EpochRecord, History
@@ -33,6 +35,7 @@ class Task:
     settings: TrainSettings
     method: Method | None
     steps: StepFactory
+    callbacks: tuple[Callback, ...] = ()
 
 
 class Run:
@@ -46,28 +49,41 @@ class Run:
         self.step = task.steps(self.model, shown=task.method is not None)
         self.method = Hooks() if task.method is None else task.method.start(self.model)
         self.history = History(self.scenario, self.settings.epochs)
+        self.view = RunView(
+            self.model,
+            self.settings.to_dict() if task.callbacks else {},
+            None if checkpoints.folder is None else checkpoints.folder.path,
+            len(self.scenario.train),
+            self.settings.epochs,
+            look=lambda: None,
+            measure=self._accuracy_on,
+            measured=self.history.matrix,
+        )
+        self.callbacks = Callbacks(task.callbacks, self.view)
         order = order_of_images(self.settings.seed)
-        self.state = RunState(self.model, self._new_optimizer(), self.method, order, self.history)
+        self.state = RunState(self.model, self._new_optimizer(), self.method, order, self.history, self.callbacks)
 
     def begin(self, threads: int | None) -> None:
         """Test the untrained model, or go back to the checkpoint. threads: as asked for."""
         if self.checkpoints.begun:
             self._take_threads(threads, self.checkpoints.load(self.state))
+            self.callbacks("on_start")
         else:
             self._take_threads(threads, None)
-            self.history.records.append(EpochRecord(0, 0, None, self._accuracies()))
+            self.callbacks("on_start")
+            self._record(EpochRecord(0, 0, None, self._accuracies()))
             self.checkpoints.save(self.state)
 
     def go_on(self) -> None:
         """Train all epochs that are left."""
         self.cores = BusyCores()
         images: Images | None = None
-        while self.history.done < self.history.total:
+        while not self.history.complete:
             part, epoch = self.history.under_way
             if epoch == 0 or images is None:
                 images = self._begin_part(part, epoch)
-            self.history.records.append(self._epoch(part, epoch, images))
-            if self.history.done == self.history.total or self.checkpoints.due:
+            self._record(self._epoch(part, epoch, images))
+            if self.history.complete or self.checkpoints.due:
                 self.checkpoints.save(self.state)
             record = self.history.records[-1]
             self.report.epoch(record.part, record.epoch, record.loss or 0.0, self.history.mean_of_begun())
@@ -76,20 +92,28 @@ class Run:
         """The images of an experience that begins, or goes on after a checkpoint."""
         if epoch == 0 and part > 0 and self.settings.reset_moments:
             self.state.optimizer = self._new_optimizer()
-        images = self.scenario.train[part].to(self.device)
+        images = self.scenario.train[part]
+        same_kind(self.scenario.name, [self.tests[self.scenario.task_of[part]], images])
         self.step.begin_part()
-        return images
+        return images.to(self.device)
 
     def _epoch(self, part: int, epoch: int, images: Images) -> EpochRecord:
         """Train on the images of an experience once, and test."""
         self._select(self.scenario.task_of[part])
+        last = epoch == self.settings.epochs - 1
+        self.view.task, self.view.epoch, self.view.ends_task = part + 1, epoch + 1, last
         if epoch == 0:
             self.method.begin_part(part, images)
+            self.callbacks("on_task_start")
         loss = self._pass_over(images)
         if epoch == 0:
             warn_of_closed_layers(self.model, part + 1, images)
-        last = epoch == self.settings.epochs - 1
-        if last:
+        self.callbacks("on_epoch", look=lambda: loss)
+        if self.view.ends_task:
+            if not last:
+                self.history.ended.append(part + 1)
+                last = True
+            self.callbacks("on_task_end")
             self.method.end_part(part, images)
         measured = self.settings.evaluate == "epoch" or last
         accuracies = self._accuracies() if measured else (None,) * len(self.tests)
@@ -102,6 +126,7 @@ class Run:
         self.cores.begin()
         size = self.settings.batch_size
         losses = torch.zeros(math.ceil(len(images) / size), device=self.device)
+        part, epoch = self.history.under_way
         # Looking at a loss makes a GPU wait, so there it is done now and then; the step is known all the same.
         interval = 1 if self.device.type == "cpu" else 50
         for step, (x, y) in enumerate(batches(images, size, self.state.order), 1):
@@ -109,8 +134,10 @@ class Run:
             losses[step - 1] = self.step.loss(x, y)
             if step % interval == 0 or step == len(losses):
                 check_losses(self.model, losses[:step], x, self._where())
-                self.report.step(self.history.done, step / len(losses))
+                self.report.step(part * self.settings.epochs + epoch, step / len(losses))
             self._learn(step)
+            if self.callbacks.all:
+                self.callbacks("on_step", step=self.view.step + 1, look=partial(_item, losses, step - 1))
         check_weights(self.model, self._where(len(losses)))
         return _mean(losses, size, len(images))
 
@@ -122,6 +149,16 @@ class Run:
             check_weights(self.model, self._where(step))
         self.method.stepped()
         self.cores.step()
+
+    def _record(self, record: EpochRecord) -> None:
+        self.history.records.append(record)
+        self.callbacks("on_test", accuracies=record.accuracies)
+
+    def _accuracy_on(self, images: Images) -> float:
+        """On images of the task at hand; a model that draws at random goes on as if they had not been looked at."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            return self.step.accuracy(images.to(self.device), self.settings.eval_batch)
 
     def interrupted(self) -> str:
         """What to tell whoever pressed Ctrl-C."""
@@ -165,6 +202,10 @@ class Run:
     def _where(self, step: int | None = None) -> str:
         part, epoch = self.history.under_way
         return f"experience {part + 1}, epoch {epoch + 1}" + (f", step {step}" if step else "")
+
+
+def _item(losses: Tensor, index: int) -> float:
+    return float(losses[index])
 
 
 def _mean(losses: Tensor, batch_size: int, images: int) -> float:

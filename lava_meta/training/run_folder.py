@@ -18,7 +18,7 @@ import os
 import platform
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from lava_meta.data.scenarios import Scenario
 from lava_meta.errors import FormatError, RunFolderError
 from lava_meta.io.files import read_json, remove_leftovers, write_json
 from lava_meta.io.locks import held
+from lava_meta.training.callbacks import Callback, described
 from lava_meta.training.checkpoint import read_checkpoint, write_checkpoint
 from lava_meta.training.evaluation import device_of
 from lava_meta.training.methods import Method
@@ -176,10 +177,16 @@ def _refuse_differences(saved: Any, now: dict[str, Any], what: str) -> list[str]
 
 
 def describe(
-    settings: TrainSettings, scenario: Scenario, model: nn.Module, method: Method | None = None
+    settings: TrainSettings,
+    scenario: Scenario,
+    model: nn.Module,
+    method: Method | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """What makes a run the run it is, as JSON holds it."""
+    changing = described(callbacks)
     return {
+        **({"callbacks": changing} if changing else {}),
         "settings": settings.to_dict(),
         "method": None if method is None else method.to_dict(),
         "scenario": {"name": scenario.name, "task_of": list(scenario.task_of), "tests crc32": scenario.checksum()},

@@ -14,7 +14,7 @@ from torch import nn
 from lava_meta.data.scenarios import Scenario
 from lava_meta.io.config import OrNone, check, to_dict
 from lava_meta.nn import mark_binary
-from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, parameter_groups
+from lava_meta.optim import MetaplasticAdalayer, MetaplasticAdam, MetaplasticSGD, parameter_groups
 from lava_meta.rule import Consolidation, as_consolidation, consolidation_from_dict
 from lava_meta.training.proposal import propose_m
 
@@ -63,7 +63,11 @@ class TrainSettings:
         ),
     ] = None  # 1/(units of the hidden weight)
     consolidation: Annotated[_Gate, Field(description="Any other gate instead of m.")] = None
-    optimizer: Annotated[Literal["adam", "sgd"], Field(description="adam or sgd.")] = "adam"
+    grow: Annotated[_Gate, Field(description="Gate of growing steps; by default they are taken whole.")] = None
+    optimizer: Annotated[
+        Literal["adam", "adalayer", "sgd"],
+        Field(description="adam, adalayer (one adaptive step per layer) or sgd."),
+    ] = "adam"
     momentum: Annotated[float, Field(description="Of sgd.")] = 0.0
     weight_decay: Annotated[float, Field(description="Coupled weight decay.")] = 1e-7
     reset_moments: Annotated[bool, Field(description="A new optimizer per task, or one throughout.")] = True
@@ -110,18 +114,19 @@ class TrainSettings:
         if self.consolidation is None:
             if self.m is None:
                 raise ValueError("m is not chosen yet: for_scenario(scenario) proposes one, or give m")
-            options: dict[str, Any] = {"params": parameter_groups(model, self.m)}
+            options: dict[str, Any] = {"params": parameter_groups(model, self.m, self.grow)}
         else:
-            options = {"params": list(model.parameters()), "consolidation": self.consolidation}
+            gates = {"consolidation": self.consolidation, "grow": self.grow}
+            options = {"params": list(model.parameters()), **gates}
         options |= {"lr": self.lr, "weight_decay": self.weight_decay, **form}
         if self.optimizer == "sgd":
             options.pop("capturable", None)  # it counts nothing, and is capturable as it is
             return MetaplasticSGD(**options, momentum=self.momentum)
-        return MetaplasticAdam(**options)
+        return (MetaplasticAdalayer if self.optimizer == "adalayer" else MetaplasticAdam)(**options)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        if self.consolidation is None:
-            return to_dict(self)
-        self.consolidation.to_dict()  # says itself what no file can hold
-        return to_dict(self) | {"m": None}
+        for gate in (self.consolidation, self.grow):
+            if gate is not None:
+                gate.to_dict()  # says itself what no file can hold
+        return to_dict(self) if self.consolidation is None else to_dict(self) | {"m": None}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lava_meta.errors import FormatError
+from lava_meta.training.callbacks import Callbacks
 from lava_meta.training.checkpoint import load_optimizer, optimizer_tensors
 from lava_meta.training.evaluation import device_of
 from lava_meta.training.history import History
@@ -26,6 +27,7 @@ class RunState:
     method: Hooks
     order: torch.Generator  # of the images
     history: History
+    callbacks: Callbacks
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors of the run, by name."""
@@ -41,7 +43,12 @@ class RunState:
     def to_dict(self) -> dict[str, Any]:
         """All the rest, as JSON holds it."""
         history = self.history
-        return {"done": history.done, "history": history.to_list(), "threads": torch.get_num_threads()}
+        state = {"done": history.done, "history": history.to_list(), "threads": torch.get_num_threads()}
+        if history.ended:
+            state["ended"] = history.ended
+        if self.callbacks.all:
+            state["callbacks"] = self.callbacks.to_dict()
+        return state
 
     def load(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> int | None:
         """Go back to what `tensors` and `to_dict` gave.
@@ -65,7 +72,8 @@ class RunState:
             device = device_of(self.model)
             if device.type == "cuda":
                 torch.cuda.set_rng_state(tensors["random.cuda"], device)
-            self.history.load(state["history"], state["done"])
+            self.history.load(state["history"], state["done"], state.get("ended", ()))
+            self.callbacks.load(state.get("callbacks", {}))
             return _threads(state)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise FormatError(f"the checkpoint does not fit this run: {error}") from error

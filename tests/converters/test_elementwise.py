@@ -9,17 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lava_meta.converters.elementwise import (
-    Affine,
-    Apply,
-    Function,
-    Leaf,
-    Levels,
-    Pieces,
-    Source,
-    evaluate_pieces,
-    split,
-)
+from lava_meta.converters.elementwise import Affine, Function, Levels, Pieces, evaluate_pieces
+from lava_meta.converters.expressions import Apply, Leaf, Source, split
 from lava_meta.converters.weights import decompose
 
 RNG = np.random.default_rng(0)

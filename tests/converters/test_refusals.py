@@ -46,7 +46,34 @@ def test_a_branch_on_values() -> None:
         def middle(self, x: Tensor) -> Tensor:
             return x if x.sum() > 0 else -x
 
-    refused(Branch(), r"asks for values of the images .* Use torch\.where", "x.sum() > 0")
+    refused(Branch(), r"asks for values of the images.* do not decide .* Use torch\.where", "x.sum() > 0")
+
+
+def test_a_branch_that_bounds_leave_open() -> None:
+    class Open(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return -x if bool((x > 0).all()) else x
+
+    refused(Open(), r"their bounds \(0 to 1\) do not decide how the test goes", "(x > 0).all()")
+
+
+def test_tests_of_values_that_bounds_decide() -> None:
+    """As asserts, and branches for what cannot be."""
+
+    class Decided(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            assert not torch.isnan(x).any()
+            assert not torch.isinf(x).any()
+            assert bool((x.abs() <= 1).all())
+            clipped = F.hardtanh(3 * x)
+            if clipped.data.max() > 1:
+                raise AssertionError
+            return -x if clipped.min() >= -1 else x
+
+    model = Decided().eval()
+    net = lava_meta.convert(model, **RAW)
+    x = torch.randint(0, 256, (50, 8))
+    assert (net.graph.predict(x.numpy()) == model(x.float()).argmax(1).numpy()).all()
 
 
 def test_a_value_that_python_reads() -> None:

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from lava_meta.data import DATASETS, Dataset, Images, load_dataset
-from lava_meta.data.datasets import batches, data_folders
+from lava_meta.data.datasets import data_folders
+from lava_meta.data.images import batches
 from lava_meta.errors import DataError
 
 
@@ -108,9 +109,15 @@ class TestImages:
         ("changes", "error", "says"),
         [
             ({"x": torch.zeros(10, 4)}, TypeError, "float32"),
-            ({"x": np.zeros((10, 4), np.uint8)}, TypeError, "ndarray"),
-            ({"y": torch.zeros(10, dtype=torch.int32)}, TypeError, "int32"),
-            ({"x": torch.zeros(10, 4, 4, dtype=torch.uint8)}, DataError, "shape"),
+            ({"x": np.zeros((10, 4))}, TypeError, r"float64, from 0 to 0;.*from_arrays\(x, y, scale="),
+            ({"x": np.full((10, 4), 256)}, DataError, r"from 256 to 256; levels lie in 0..255"),
+            ({"x": [["a"]] * 10}, DataError, "holds text, not numbers"),
+            ({"y": np.eye(10)}, DataError, r"one class per image, \(n,\): of one-hot rows, y.argmax\(1\)"),
+            ({"y": None}, DataError, "there are no labels"),
+            ({"y": [0.5] * 10}, DataError, "fractions such as 0.5"),
+            ({"y": [1] * 9 + [None]}, DataError, "1 of 10 images have no label, first image 9"),
+            ({"y": [np.nan] * 2 + [0.0] * 8}, DataError, "2 of 10 images have no label, first image 0"),
+            ({"x": torch.zeros(10, 4, 4, 4, 4, dtype=torch.uint8)}, DataError, "shape"),
             ({"y": torch.zeros(9, dtype=torch.int64)}, DataError, "10 images but 9 labels"),
             (
                 {"x": torch.zeros(0, 4, dtype=torch.uint8), "y": torch.zeros(0, dtype=torch.int64)},
@@ -129,6 +136,14 @@ class TestImages:
         fields = {"x": good.x, "y": good.y, "name": "bad", "classes": 3, **changes}
         with pytest.raises(error, match=says):
             Images(**fields)
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, np.uint16, bool])
+    def test_takes_arrays_of_integers(self, dtype):
+        x = np.arange(24).reshape(3, 2, 4).astype(dtype)
+        for labels in (np.array([0, 2, 1], np.int32), np.array([[0], [2], [1]], np.uint8), torch.tensor([0.0, 2, 1])):
+            images = Images(x, labels)
+            assert np.array_equal(images.x.numpy(), x[:, None].astype(np.uint8))
+            assert (images.shape, images.classes, images.y.tolist()) == ((1, 2, 4), 3, [0, 2, 1])
 
     def test_a_dataset_is_of_one_kind(self):
         with pytest.raises(DataError, match="shape"):

@@ -1,11 +1,22 @@
 """Scenarios: what is learned in which order, from one seed."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from lava_meta.data import Dataset, Images
-from lava_meta.data.scenarios import Scenario, dataset_sequence, permuted_tasks, split_classes, stream_of_subsets
+from lava_meta.data import Dataset, Images, load_dataset
+from lava_meta.data.scenarios import (
+    Scenario,
+    dataset_sequence,
+    datasets_of,
+    one_experience,
+    permuted_tasks,
+    rebuild,
+    split_classes,
+    stream_of_subsets,
+)
 
 
 def some_data(name="some", n=60, shape=(1, 4, 4), classes=6, max_level=255, seed=0):
@@ -148,3 +159,73 @@ def test_a_scenario_must_fit_together(parts, tests, task_of):
     data = some_data()
     with pytest.raises(ValueError, match="bad"):
         Scenario("bad", (data.train,) * parts, (data.test,) * tests, task_of)
+
+
+class TestHeads:
+    def data(self):
+        return some_data("a", classes=3), some_data("b", classes=2, seed=1)
+
+    def test_data_sets_of_other_classes_need_a_head(self):
+        with pytest.raises(ValueError, match=r"classes is 3 for a test, 2 for b test; declare a head"):
+            dataset_sequence(self.data())
+        with pytest.raises(ValueError, match="head is 'multi'; choose one of 'shared', 'class', 'task'"):
+            dataset_sequence(self.data(), head="multi")
+
+    @pytest.mark.parametrize(
+        ("head", "labels", "classes", "heads"),
+        [
+            ("shared", [[0, 1, 2], [0, 1]], 3, None),
+            ("class", [[0, 1, 2], [3, 4]], 5, None),
+            ("task", [[0, 1, 2], [3, 4]], 5, ((0, 1, 2), (3, 4))),
+        ],
+    )
+    def test_a_head_says_how_labels_count(self, head, labels, classes, heads):
+        scenario = dataset_sequence(self.data(), head=head)
+        for parts in (scenario.train, scenario.tests):
+            assert [part.y.unique().tolist() for part in parts] == labels
+            assert {part.classes for part in parts} == {classes}
+        assert (scenario.classes, scenario.heads) == (classes, heads)
+        assert torch.equal(scenario.train[1].y - labels[1][0], self.data()[1].train.y)
+
+    def test_of_groups_of_classes(self):
+        groups = [[0, 1], [5, 4]]
+        assert split_classes(some_data(), groups).heads is None
+        assert split_classes(some_data(), groups, head="task").heads == ((0, 1), (5, 4))
+        with pytest.raises(ValueError, match="head is 'shared'; choose 'class' or 'task'"):
+            split_classes(some_data(), groups, head="shared")
+
+    def test_recipes_keep_them(self):
+        digits = load_dataset("digits")
+        pairs = [(0, 1), (2, 3)]
+        for scenario in (
+            split_classes(digits, pairs, head="task"),
+            dataset_sequence([digits, digits], head="task"),
+            one_experience(split_classes(digits, pairs, head="task"), 1),
+        ):
+            again = rebuild(json.loads(json.dumps(scenario.recipe)))
+            assert (again.name, again.heads, again.checksum()) == (scenario.name, scenario.heads, scenario.checksum())
+        assert one_experience(split_classes(digits, pairs, head="task"), 1).heads == ((2, 3),)
+        assert "head" not in split_classes(digits, pairs).recipe  # as files of earlier versions have it
+
+    def test_a_head_per_test(self):
+        data = some_data()
+        with pytest.raises(ValueError, match="1 heads for 2 tests"):
+            Scenario("bad", [data.train] * 2, [data.test] * 2, (0, 1), heads=((0,),))
+
+
+class TestHoldOut:
+    def test_each_experience_gives_a_share_and_tests_stay(self):
+        scenario = permuted_tasks(some_data(), 2, seed=0)
+        rest, held = scenario.hold_out(0.2, seed=3)
+        assert rest.tests is scenario.tests
+        for whole, less, out in zip(scenario.train, rest.train, held, strict=True):
+            assert out.y.bincount().tolist() == [2] * 6
+            rows = [row.tobytes() for part in (less, out) for row in flat(part)]
+            assert sorted(rows) == sorted(row.tobytes() for row in flat(whole))
+        assert not torch.equal(held[0].y, held[1].y) or not torch.equal(held[0].x, held[1].x)
+
+    def test_its_recipe(self):
+        rest, _ = split_classes(load_dataset("digits"), [(0, 1), (2, 3)]).hold_out(0.2, seed=3)
+        again = rebuild(json.loads(json.dumps(rest.recipe)))
+        assert torch.equal(again.train[1].x, rest.train[1].x)
+        assert datasets_of(rest.recipe) == ["digits"]

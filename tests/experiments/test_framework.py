@@ -1,12 +1,17 @@
 """The framework of the experiments: settings from text, the folder of results, resuming, reports, comparing."""
 
+import base64
+import csv
 import json
+import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+import numpy as np
 import pytest
+from html_cells import Cells
 from matplotlib.figure import Figure
 from pydantic import Field, PositiveInt
 
@@ -20,6 +25,7 @@ from lava_meta.experiments.common.settings import Settings
 from lava_meta.experiments.common.training import TrainingSettings
 from lava_meta.io.config import OrNone, Several, override
 from lava_meta.io.files import write_json
+from lava_meta.training.metrics import AccuracyMatrix
 
 TINY = ["epochs=1", "hidden=8", "train_images=60", "test_images=60"]
 
@@ -98,6 +104,33 @@ class TestFolder:
         description, again = load_results(tmp_path / "out")
         assert description["settings"]["sides"] == 6
         assert again == results
+
+    def test_the_page_stands_alone(self, tmp_path):
+        run_experiment(toy([]), Dice(seeds=2), tmp_path)
+        page = (tmp_path / "report.html").read_text()
+        assert not re.search(r'https?:|src="(?!data:)|href=|@import|url\(', page)
+        rows = Cells(page).rows
+        assert ["more m, more score", "10.5 ± 0.7", "holds"] in rows
+        assert ["m = 1", "10.5 ± 0.7", "0"] in rows
+        assert ["m = 1", "1", "11", "0"] in rows
+        assert ["sides", "6"] in rows
+        (inside,) = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+        assert base64.b64decode(inside) == (tmp_path / "figures" / "empty.png").read_bytes()
+
+    def test_the_tidy_table_has_a_row_per_value(self, tmp_path):
+        def measure(run):
+            matrix = AccuracyMatrix([[0.5, np.nan], [0.25, 1]], (0,), ("a", "b"))
+            return Measurement({"score": 10 * run.settings.m[0] + run.seed}, {"matrix": matrix.to_dict()})
+
+        run_experiment(replace(toy([]), measure=measure), Dice(seeds=2), tmp_path)
+        with open(tmp_path / "tidy.csv", newline="") as file:
+            rows = [tuple(row) for row in csv.reader(file)]
+        assert rows[0] == ("experiment", "arm", "seed", "m", "metric", "after", "task", "value")
+        assert len(rows) == 1 + 4 * (1 + 3)
+        assert ("toy", "m = 1", "1", "1.0", "score", "", "", "11.0") in rows
+        assert {row[5:] for row in rows if row[4] == "accuracy"} == {
+            ("0", "1", "0.5"), ("1", "1", "0.25"), ("1", "2", "1.0"),
+        }  # fmt: skip
 
     def test_a_stopped_run_goes_on(self, tmp_path):
         calls = []

@@ -229,3 +229,22 @@ def test_nodes_that_do_not_fit() -> None:
         AcyclicGraph({}, "a", scores, 255, (8,))
     with pytest.raises(ValueError, match="are no names of nodes"):
         AcyclicGraph({"input": Linear(("input",), signs(3, 8))}, "input", scores, 255, (8,))
+
+
+def test_bounds_of_a_convolution_at_its_borders() -> None:
+    """One bound for each channel gives what the same bound for each pixel gives, summed position by position."""
+    rng = np.random.default_rng(0)
+    for case in range(60):
+        groups = int(rng.integers(1, 3))
+        channels, units = groups * int(rng.integers(1, 3)), groups * int(rng.integers(1, 4))
+        kernel, stride, padding, dilation = (
+            (int(a), int(b)) for a, b in (rng.integers(low, 3 + low, 2) for low in (1, 1, 0, 1))
+        )
+        weight = rng.choice([-1, 1] if case % 2 else [-3, 0, 2], (units, channels // groups * kernel[0] * kernel[1]))
+        node = Conv(("a",), weight_of(weight), Window(kernel, stride, padding, dilation), groups)
+        low = rng.integers(-5, 1, (channels if case % 3 else 1, 1, 1))
+        high = low + rng.integers(0, 6, low.shape)
+        shape = (channels, int(rng.integers(7, 10)), int(rng.integers(7, 10)))
+        wide = np.broadcast_to(low, shape).copy(), np.broadcast_to(high, shape).copy()
+        for found, expected in zip(node.bounds([(low, high)], [shape]), node.bounds([wide], [shape]), strict=True):
+            np.testing.assert_array_equal(found, expected)

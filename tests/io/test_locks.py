@@ -20,7 +20,6 @@ def test_one_holder_who_is_named(tmp_path: Path) -> None:
         with pytest.raises(HeldError, match=named), held(tmp_path / ".lock"):
             pytest.fail("two at once")
         assert issubclass(HeldError, RunFolderError)
-    assert list(tmp_path.iterdir()) == []
     with held(tmp_path / ".lock"):
         pass
 
@@ -41,7 +40,6 @@ def test_a_process_that_is_killed_frees_it(tmp_path: Path) -> None:
 
 
 def test_many_threads_never_hold_it_together(tmp_path: Path) -> None:
-    """It is removed and made again under them all the while."""
     inside, most, taken = 0, 0, 0
     counting = threading.Lock()
 

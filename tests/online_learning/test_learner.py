@@ -40,6 +40,8 @@ from lava_meta.rule import (
     metaplastic_update,
     register_consolidation,
 )
+from lava_meta.training import BestCheckpoint, Callback
+from lava_meta.training.loggers import Lines
 
 CONSOLIDATIONS = [
     Constant(),
@@ -395,10 +397,10 @@ def test_what_partial_fit_refuses_is_named(digits) -> None:
     x, y = digits.train.x[:4], digits.train.y[:4]
     for images, classes, error, message in (
         (x[:3], y[:3], ValueError, "a multiple of the 2 lanes"),
-        (x, y.float(), ValueError, "y is float32"),
+        (x, y + 0.5, DataError, "y has fractions"),
         (x[:0], y[:0], DataError, "no images in x of shape"),
         (x, y[:2], DataError, "4 images but 2 labels"),
-        (x.float(), y, TypeError, "x is torch.float32"),
+        (x.float(), y, TypeError, "x is float32"),
         (x + 7, y, DataError, "above max_level = 16"),
         (x, y + 9, DataError, "labels run from"),
         (x.flatten(1)[:, :60], y, ValueError, "takes 64 pixels"),
@@ -473,7 +475,7 @@ def test_the_network_it_becomes_fires_as_the_layers_do(digits, thresholds, preci
 def test_probes_see_the_learner_on_the_way(digits) -> None:
     learner = Learner([64, 30, 10], backend="kernels")
     probes = [hidden_histogram(8), flip_rate(), threshold_drift(), saturation, accuracy_on(digits.test, "test")]
-    history = learner.fit(digits.train, probes, images=300, every=100)
+    history = learner.fit(digits.train, probes=probes, images=300, every=100)
     assert [record["images"] for record in history.probes] == [100, 200, 300]
     last = history.probes[-1]
     assert [sum(counts) for counts in last["hidden_histogram"]] == [64 * 30, 30 * 10]
@@ -552,3 +554,128 @@ def test_a_stream_of_images_with_too_many_classes_is_refused() -> None:
     images = Images(torch.zeros((4, 64), dtype=torch.uint8), torch.arange(4), "four", 12)
     with pytest.raises(ValueError, match="12 classes"):
         Learner([64, 10], backend="reference").fit(images)
+
+
+# Data and callbacks of one's own.
+
+
+def learner_of_digits(**options) -> Learner:
+    return Learner([64, 10], backend="kernels", max_level=16, **options)
+
+
+def state(learner: Learner) -> bytes:
+    return b"".join(hidden.tobytes() for hidden in learner.hidden)
+
+
+def test_fit_takes_what_people_have(digits) -> None:
+    x, y = digits.train.x[:300], digits.train.y[:300]
+    expected = learner_of_digits()
+    expected.fit(Images(x.reshape(300, -1), y, "images of the user's own", 10, 16))
+    tensors = torch.utils.data.TensorDataset(x, y.to(torch.int32))
+    for arguments in (
+        (x, y),
+        (x.numpy(), y.numpy().astype(np.uint8)),
+        (x.numpy()[:, 0].astype(np.int64), y.tolist()),
+        (tensors,),
+        (torch.utils.data.DataLoader(tensors, batch_size=7, shuffle=True),),
+    ):
+        learner = learner_of_digits()
+        learner.fit(*arguments)
+        assert state(learner) == state(expected)
+    data = Dataset("own", digits.train, digits.test)
+    assert learner_of_digits().fit(data).accuracy.values.shape == (2, 1)
+    assert learner_of_digits().fit([data, data]).accuracy.values.shape == (3, 2)
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_partial_fit_learns_iterables_in_their_own_order(digits, lanes) -> None:
+    x, y = digits.train.x[:1204], digits.train.y[:1204]
+    expected = learner_of_digits(lanes=lanes)
+    expected.partial_fit(x, y)
+
+    def pairs():
+        yield from zip(x, y, strict=True)
+
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=301)
+    for given in (pairs(), loader, [(x[:700], y[:700]), (x[700:], y[700:])], Images(x, y, "some", 10, 16)):
+        learner = learner_of_digits(lanes=lanes)
+        assert learner.partial_fit(given) is learner
+        assert state(learner) == state(expected)
+    assert state(learner_of_digits(lanes=lanes).partial_fit(x.flip(0), y.flip(0))) != state(expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda one, x, y: one.fit(x), TypeError, r"fit\(x, y\) takes arrays"),
+        (lambda one, x, y: one.fit(3), TypeError, "this is a int alone"),
+        (lambda one, x, y: one.fit([(x, y)]), TypeError, r"partial_fit\(iterable\) learns pairs"),
+        (lambda one, x, y: one.fit(x / 16, y), TypeError, r"Dataset.from_arrays\(x, y, scale="),
+        (lambda one, x, y: one.fit(x, None), TypeError, r"fit\(x, y\)"),
+        (lambda one, x, y: one.fit(x, y[1:]), DataError, "360 images but 359 labels"),
+        (lambda one, x, y: one.fit(x, y + 1), DataError, "labels run from 1 to 10; with 10 classes"),
+        (lambda one, x, y: one.fit(x[:0], y[:0]), DataError, "no images"),
+        (lambda one, x, y: one.partial_fit(x), TypeError, r"partial_fit\(x, y\) takes"),
+        (lambda one, x, y: one.partial_fit([]), DataError, "the iterable is empty"),
+        (lambda one, x, y: one.partial_fit(iter([x])), TypeError, r"gives a Tensor; it must give \(x, y\)"),
+        (lambda one, x, y: one.partial_fit(x / 16, y), TypeError, "float32, from 0 to 1"),
+        (lambda one, x, y: one.partial_fit(x, [None] * 360), DataError, "360 of 360 images have no label"),
+    ],
+)
+def test_fit_and_partial_fit_name_the_right_call(digits, call, error, says) -> None:
+    with pytest.raises(error, match=says):
+        call(learner_of_digits(), digits.test.x, digits.test.y)
+
+
+def test_probes_by_position_are_taken_with_a_warning(digits) -> None:
+    with pytest.warns(DeprecationWarning, match="probes=probes"):
+        history = learner_of_digits().fit(digits.test, [saturation])
+    assert len(history.probes) == 1
+
+
+class Watching(Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_step(self, run):
+        self.seen.append(("step", run.task, run.step, run.loss))
+
+    def on_test(self, run):
+        self.seen.append(("test", run.task, run.step, run.accuracies, run.matrix.values.copy()))
+
+
+def test_callbacks_see_steps_tests_and_the_matrix(digits) -> None:
+    scenario = permuted_tasks(digits, 2, seed=0)
+    watching, lines = Watching(), []
+    learner = learner_of_digits()
+    history = learner.fit(scenario, images=1200, callbacks=[watching, Lines(lines.append)])
+    assert [event[:3] for event in watching.seen] == [
+        ("test", 0, 0), ("step", 1, 1000), ("step", 1, 1200), ("test", 1, 1200),
+        ("step", 2, 2200), ("step", 2, 2400), ("test", 2, 2400),
+    ]  # fmt: skip
+    tests = [event for event in watching.seen if event[0] == "test"]
+    assert [list(event[3]) for event in tests] == history.accuracy.values.tolist()
+    assert np.isnan(tests[1][4][2]).all()
+    assert tests[-1][4].tolist() == history.accuracy.values.tolist()
+    (_, _, _, first), (_, _, _, second) = watching.seen[1:3]
+    assert history.online[0] == pytest.approx((1000 * (1 - first) + 200 * (1 - second)) / 1200)
+    assert lines[1].startswith("step 1000: error ")
+    assert f"acc {history.accuracy.acc():.3g}" in lines[-1]
+    plain = learner_of_digits()
+    plain.fit(scenario, images=1200)
+    assert state(plain) == state(learner)
+
+
+def test_a_logger_that_raises_does_not_stop_a_learner(digits) -> None:
+    class Broken(Callback):
+        def on_step(self, run):
+            raise ConnectionError("no network")
+
+    learner, plain = learner_of_digits(), learner_of_digits()
+    with pytest.warns(UserWarning, match="Broken.on_step raised ConnectionError") as caught:
+        learner.fit(digits.train, callbacks=[Broken()])
+    assert len(caught) == 1
+    plain.fit(digits.train)
+    assert state(plain) == state(learner)
+    with pytest.raises(TypeError, match=r"learner.save\(path\)"):
+        learner.fit(digits.train, callbacks=[BestCheckpoint(digits.test, "unused")])

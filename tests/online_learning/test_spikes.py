@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from lava_meta import convert
 from lava_meta.converters.online import online
 from lava_meta.data import load_dataset
 from lava_meta.data.scenarios import permuted_tasks, split_classes
@@ -16,6 +18,7 @@ from lava_meta.errors import ConversionError, FormatError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
 from lava_meta.io.sealed import LEARNER, read_sealed, write_sealed
 from lava_meta.online_learning import LayerSettings, Learner, OnlineRule, load_learner
+from lava_meta.online_learning.backend import LocalEngine
 from lava_meta.online_learning.class_errors import ClassError
 from lava_meta.online_learning.forms import make_layer
 from lava_meta.online_learning.reference import STATE, initial_state
@@ -212,12 +215,47 @@ def test_classes_that_come_in_pairs_are_learned_with_spikes_and_a_trace_only(pre
     assert ends["spikes"] > ends["signs"] + 0.1
 
 
+# Spikes above fixed thresholds, as networks of signs.
+
+FIXED = replace(SPIKES, divisive=False)
+
+
+@pytest.mark.parametrize("precision", [8, "float"])
+@pytest.mark.parametrize("inputs", ["spikes", "pixels"])
+def test_a_learner_converts_to_a_network_of_signs_of_equal_classes(precision: Any, inputs: str) -> None:
+    """Also where a sum is exactly at its threshold, which integers are in some percent of the cases."""
+    digits = load_dataset("digits")
+    learner = Learner([64, 60, 40, 10], FIXED, precision=precision, inputs=inputs, backend="kernels")
+    learner.fit(digits.train, images=400)
+    pixels = np.concatenate([digits.test.x.numpy(), np.zeros((1, 1, 8, 8), np.uint8)])
+    own = LocalEngine(learner.net).classes(learner.encode(pixels))
+    assert len(np.unique(own)) > 7
+    np.testing.assert_array_equal(convert(learner).graph.predict(learner.encode(pixels)), own)
+    np.testing.assert_array_equal(learner.predict(pixels), own)
+    layer = make_layer(learner.net.settings[0], learner.net.states[0])
+    sums = layer._sums(learner.encode(pixels).astype(np.int64))
+    fires = learner.graph().layers[0].fires(sums)
+    np.testing.assert_array_equal(fires, layer.forward(learner.encode(pixels).astype(np.int64)) == 1)
+
+
+@pytest.mark.parametrize("precision", [8, "float"])
+def test_a_converted_network_that_counts_spikes_goes_on_learning_as_one(precision: Any) -> None:
+    digits = load_dataset("digits")
+    learner = Learner([64, 60, 40, 10], FIXED, precision=precision, inputs="pixels", backend="kernels")
+    learner.fit(digits.train, images=100)
+    second = online(convert(learner), rule=FIXED, precision=precision, backend="kernels")
+    np.testing.assert_array_equal(second.predict(digits.test.x), learner.predict(digits.test.x))
+    before = second.accuracy(digits.test)
+    second.fit(digits.train)
+    assert second.accuracy(digits.test) > before + 0.2
+
+
 # Refusals.
 
 
 def test_what_has_fixed_thresholds_is_refused() -> None:
     learner = Learner([64, 20, 10], SPIKES, backend="kernels")
-    with pytest.raises(ConversionError, match="follow the spread of each image"):
+    with pytest.raises(ConversionError, match="relative to the spread of each image"):
         learner.graph()
     generator = np.random.default_rng(0)
     graph = BinaryGraph(
@@ -226,8 +264,13 @@ def test_what_has_fixed_thresholds_is_refused() -> None:
         16,
         (64,),
     )
-    with pytest.raises(ConversionError, match="hidden1 of the converted network sends signs"):
+    with pytest.raises(ConversionError, match="readout of the converted network does not count spikes"):
         online(graph, rule=SPIKES, backend="kernels")
+    halves = {"scale": np.full(10, 0.5), "offset": graph.readout.row_sums() / 2}
+    counts = replace(graph, readout=Readout.from_weights(graph.readout.weight, **halves))
+    with pytest.raises(ConversionError, match="divisive=True"):
+        online(counts, rule=SPIKES, backend="kernels")
+    assert online(counts, rule=FIXED, backend="kernels").net.spiking
     assert online(graph, rule=SPIKES, plastic=["readout"], backend="kernels").net.spiking is False
 
 

@@ -16,10 +16,10 @@ from fused_steps import both
 from torch import nn
 
 from lava_meta.nn import mark_binary
-from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, gpu
+from lava_meta.optim import MetaplasticAdalayer, MetaplasticAdam, MetaplasticSGD, gpu
 from lava_meta.optim.clear import Clear
 from lava_meta.optim.form import Weight
-from lava_meta.rule import Consolidation, Constant, Linear
+from lava_meta.rule import Consolidation, Constant, Linear, Towards
 
 pytest.importorskip("triton", reason="triton comes with torch where that is built for CUDA")
 
@@ -44,6 +44,7 @@ OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "adam": (MetaplasticAdam, {"lr": 0.005, "capturable": True}),
     "sgd": (MetaplasticSGD, {"lr": 0.01}),
     "momentum": (MetaplasticSGD, {"lr": 0.01, "momentum": 0.9, "dampening": 0.1}),
+    "adalayer": (MetaplasticAdalayer, {"lr": 0.005, "capturable": True}),
 }
 
 
@@ -75,6 +76,9 @@ def test_the_kernels_take_the_clear_steps(name: str, f: Consolidation, on_gpu: C
     clear, fused = both(on_gpu(make), {**options, "consolidation": f, "weight_decay": 1e-3}, h, 4, 1)
     torch.testing.assert_close(fused, clear, rtol=1e-6, atol=1e-7)
     assert not torch.equal(fused, h)
+    options = {**options, "consolidation": Towards(0.5, 0.1), "grow": f}
+    clear, fused = both(on_gpu(make), options, h, 4, 1)
+    torch.testing.assert_close(fused, clear, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1.0, 30.0, 1e20])
@@ -151,11 +155,13 @@ def test_the_kernels_compile_for_gpus(capability: int, tmp_path: Any, monkeypatc
     from lava_meta.optim import fused_gpu
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    pointers = {"hidden", "gradient", "mean", "square", "buffer", "shares"}
+    pointers = {"hidden", "gradient", "mean", "square", "buffer", "rate", "shares", "growing"}
     types = dict.fromkeys(pointers, "*fp32") | {"correction1": "*fp64", "correction2": "*fp64", "n": "i32"}
-    for kernel, gates in ((fused_gpu._adam, ("plain", "tanh2", "given")), (fused_gpu._sgd, ("linear", "quadratic"))):
+    adam, sgd = fused_gpu._adam, fused_gpu._sgd
+    for kernel, gates in ((adam, ("plain", "tanh2", "given")), (sgd, ("linear", "quadratic", "towards", "towards2"))):
         for gate in gates:
-            constants = {"GATE": gate, "BLOCK": fused_gpu.BLOCK, "MOVING": gate == "linear"}
+            constants = {"GATE": gate, "GROW": "plain" if gate == "tanh2" else gate, "BLOCK": fused_gpu.BLOCK}
+            constants |= {"MOVING": gate == "linear", "RATE_THERE": gate == "towards"}
             constants = {name: constants[name] for name in kernel.arg_names if name in constants}
             signature = {
                 name: "constexpr" if name in constants else types.get(name, "fp32") for name in kernel.arg_names

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lava_meta.nn import BinaryConv2d, BinaryLinear, mark_binary
-from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, parameter_groups
+from lava_meta.optim import MetaplasticAdalayer, MetaplasticAdam, MetaplasticSGD, fused_cpu, parameter_groups
 from lava_meta.optim.clear import Clear
+from lava_meta.optim.threads import torch_threads
 from lava_meta.rule import (
     Consolidation,
     Constant,
@@ -24,6 +25,7 @@ from lava_meta.rule import (
     Quadratic,
     Table,
     Tanh2,
+    Towards,
     metaplastic_update,
     register_consolidation,
 )
@@ -59,7 +61,9 @@ def run(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, grads: list[T
 # --- references ---------------------------------------------------------------------------------------------------
 
 
-def adam_reference(h: Tensor, grads: list[Tensor], f: Consolidation, weight_decay: float) -> Tensor:
+def adam_reference(
+    h: Tensor, grads: list[Tensor], f: Consolidation, weight_decay: float, grow: Consolidation | None = None
+) -> Tensor:
     """Whole tensors, nothing in place; torch's own operations for the moving averages, whose rounding counts here."""
     mean, square = torch.zeros_like(h), torch.zeros_like(h)
     for t, gradient in enumerate(grads, start=1):
@@ -67,7 +71,7 @@ def adam_reference(h: Tensor, grads: list[Tensor], f: Consolidation, weight_deca
         mean = torch.lerp(mean, g, 1 - 0.9)
         square = torch.addcmul(square * 0.999, g, g, value=1 - 0.999)
         denominator = square.sqrt() / (1 - 0.999**t) ** 0.5 + 1e-8
-        h = metaplastic_update(h, mean * (0.005 / (1 - 0.9**t)) / denominator, f)
+        h = metaplastic_update(h, mean * (0.005 / (1 - 0.9**t)) / denominator, f, grow)
     return h
 
 
@@ -89,6 +93,77 @@ def test_adam_is_bitwise_the_reference(f: Consolidation, weight_decay: float) ->
     expected = adam_reference(h.detach().clone(), grads, f, weight_decay)
     result = run(MetaplasticAdam([h], consolidation=f, weight_decay=weight_decay), h, grads)
     assert torch.equal(result, expected)
+
+
+@every_function
+def test_gates_in_both_directions_are_bitwise_the_reference(f: Consolidation) -> None:
+    """And growing steps that are taken whole by name are the paper's rule, bit for bit."""
+    shrink = Towards(0.3, 0.1, 2.0)
+    for grow, expected_grow in ((f, f), (Constant(), None)):
+        h = hidden_weights(37, 53)
+        grads = gradients(h, 100)
+        expected = adam_reference(h.detach().clone(), grads, shrink, 1e-3, expected_grow)
+        result = run(MetaplasticAdam([h], consolidation=shrink, grow=grow, weight_decay=1e-3), h, grads)
+        assert torch.equal(result, expected)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_adalayer_follows_the_equations_in_float64(fused: bool) -> None:
+    """Plain numpy, equation by equation; gradients that shrink, so that the largest scale is not the last."""
+    h = hidden_weights(20, 30)
+    grads = [gradient * 0.97**step for step, gradient in enumerate(gradients(h, 100))]
+    reference, mean, square, largest = h.detach().numpy().astype(np.float64), np.zeros((20, 30)), 0.0, 0.0
+    falls = 0
+    for t, gradient in enumerate(grads, start=1):
+        g = gradient.numpy().astype(np.float64)
+        mean = 0.9 * mean + 0.1 * (g + 1e-3 * reference)
+        square = 0.9 * square + 0.1 * (g**2).mean()
+        falls += square < largest
+        largest = max(largest, square)
+        u = 0.02 * (mean / (1 - 0.9**t)) / (np.sqrt(largest / (1 - 0.9**t)) + 1e-8)
+        r = np.maximum(0, 1 - np.abs(reference) / 0.5)
+        shrinks = np.where(reference >= 0, 1, -1) * u > 0
+        reference = reference - u * np.where(shrinks, 0.1 + 0.9 * r**2, 0.3 + 0.7 * r)
+    assert falls > 50
+    gates = {"consolidation": Towards(0.5, 0.1, 2.0), "grow": Towards(0.5, 0.3)}
+    adalayer = MetaplasticAdalayer([h], lr=0.02, betas=(0.9, 0.9), weight_decay=1e-3, fused=fused, **gates)
+    np.testing.assert_allclose(run(adalayer, h, grads).numpy(), reference, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("capturable", [False, True])
+def test_adalayer_goes_on_from_its_state(capturable: bool) -> None:
+    gates = {"consolidation": Towards(0.5, 0.1, 2.0), "grow": Towards(0.5, 0.3)}
+    whole, halves = hidden_weights(23, 31), hidden_weights(23, 31)
+    grads = gradients(whole, 40)
+    run(MetaplasticAdalayer([whole], **gates, capturable=capturable), whole, grads)
+    first = MetaplasticAdalayer([halves], **gates)
+    run(first, halves, grads[:20])
+    state = json.loads(json.dumps(first.state_dict()["param_groups"]))
+    assert state[0]["grow"] == {"kind": "towards", "T": 0.5, "floor": 0.3, "power": 1.0}
+    second = MetaplasticAdalayer([halves], lr=1.0)
+    second.load_state_dict(first.state_dict())
+    run(second, halves, grads[20:])
+    assert torch.equal(halves, whole)
+    with pytest.raises(ValueError, match="max_exp_avg_sq but step, exp_avg"):
+        second.load_state_dict(MetaplasticAdam([halves]).state_dict() | {"state": {0: {"step": 1, "exp_avg": whole}}})
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_mean_square_does_not_depend_on_threads(threads: int) -> None:
+    gradient = gradients(torch.zeros(700, 900), 1)[0].to(torch.bfloat16)
+    with torch_threads(threads):
+        found = fused_cpu.mean_square(gradient)
+    with torch_threads(1):
+        assert torch.equal(found, fused_cpu.mean_square(gradient))
+    torch.testing.assert_close(found, gradient.double().square().mean().float(), rtol=1e-5, atol=0)
+
+
+def test_a_group_that_gives_its_gate_gives_the_whole_rule() -> None:
+    """Real weights beside binary ones, as `parameter_groups` makes them, have no gate of growing steps either."""
+    a, b, c = (hidden_weights(2, 2) for _ in range(3))
+    groups = [{"params": [a], "m": 0.0}, {"params": [b], "m": 1.0, "grow": Linear(2.0)}, {"params": [c]}]
+    optimizer = MetaplasticAdam(groups, consolidation=Linear(1.0), grow=Linear(3.0))
+    assert [group["grow"] for group in optimizer.param_groups] == [None, Linear(2.0), Linear(3.0)]
 
 
 @every_function

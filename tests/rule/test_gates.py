@@ -17,7 +17,7 @@ from lava_meta.online_learning.device import Device
 from lava_meta.online_learning.forms import make_layer
 from lava_meta.online_learning.reference import initial_state
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule
-from lava_meta.optim import MetaplasticAdam, MetaplasticSGD, fused_cpu
+from lava_meta.optim import MetaplasticAdalayer, MetaplasticAdam, MetaplasticSGD, fused_cpu
 from lava_meta.rule import (
     BUILT_IN,
     Consolidation,
@@ -66,6 +66,15 @@ CASES = {
     "towards": Case(
         Towards(1.0, floor=0.005, power=2.0),
         lambda a: 0.005 + 0.995 * np.maximum(0, 1 - a) ** 2,
+        True,
+        True,
+        True,
+        True,
+        False,
+    ),
+    "towards, of another power": Case(
+        Towards(1.0, floor=0.005, power=3.0),
+        lambda a: 0.005 + 0.995 * np.maximum(0, 1 - a) ** 3,
         False,
         False,
         True,
@@ -93,10 +102,15 @@ def weights_and_steps(shape: tuple[int, int] = (40, 50)) -> tuple[np.ndarray, np
     return (generator.uniform(-1.2, 1.2, shape).astype(np.float32) for _ in range(2))  # type: ignore[return-value]
 
 
-def stepped(h: np.ndarray, u: np.ndarray, equation: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def stepped(
+    h: np.ndarray,
+    u: np.ndarray,
+    equation: Callable[[np.ndarray], np.ndarray],
+    growing: Callable[[np.ndarray], np.ndarray] = np.ones_like,
+) -> np.ndarray:
     """The rule in float64, by nothing of the library."""
     h, u = h.astype(np.float64), u.astype(np.float64)
-    return h - u * np.where(np.where(h >= 0, u, -u) > 0, equation(np.abs(h)), 1)
+    return h - u * np.where(np.where(h >= 0, u, -u) > 0, equation(np.abs(h)), growing(np.abs(h)))
 
 
 def test_every_built_in_function_is_listed() -> None:
@@ -117,11 +131,28 @@ def test_optimizers(case: Case, make: Any, fused: bool) -> None:
 
 
 @every_case
+@pytest.mark.parametrize("make", [MetaplasticSGD, MetaplasticAdam, MetaplasticAdalayer])
+@pytest.mark.parametrize("fused", [False, True])
+def test_growing_steps_of_optimizers(case: Case, make: Any, fused: bool) -> None:
+    h, u = weights_and_steps()
+    hidden = mark_binary(nn.Parameter(torch.from_numpy(h.copy())))
+    hidden.grad = torch.from_numpy(u)
+    make([hidden], lr=1.0, consolidation=Towards(1.0, 0.2), grow=case.f, fused=fused).step()
+    scale = {
+        MetaplasticSGD: 1.0,
+        MetaplasticAdam: np.abs(u.astype(np.float64)) + 1e-8,
+        MetaplasticAdalayer: np.sqrt((u.astype(np.float64) ** 2).mean()),
+    }[make]  # of a first step
+    expected = stepped(h, u / scale, lambda a: 0.2 + 0.8 * np.maximum(0, 1 - a), case.equation)
+    np.testing.assert_allclose(hidden.detach().numpy(), expected, rtol=1e-5, atol=3e-6)
+
+
+@every_case
 def test_gpu_kernels(case: Case) -> None:
     """Who computes the shares; `tests/test_update_gpu.py` runs the kernels."""
     gpu = pytest.importorskip("lava_meta.optim.fused_gpu", reason="triton comes with torch built for CUDA")
     h = torch.linspace(-1.5, 1.5, 101)
-    name, _, shares = gpu._gate_of(case.f, h)
+    name, *_, shares = gpu._gate_of(case.f, h)
     assert (name != "given") is case.gpu
     if name == "given":
         np.testing.assert_allclose(shares.numpy(), case.equation(h.abs().double().numpy()), rtol=1e-5, atol=1e-6)
@@ -235,9 +266,11 @@ def test_the_learning_engine(case: Case) -> None:
 
 
 def test_exact_types_alone_have_a_closed_form() -> None:
-    assert closed_form(Linear(2.0)) == ("linear", 2.0)
-    assert closed_form(Tanh2(2.0)) == ("tanh2", -4.0)
-    assert closed_form(Exponential(0.0)) == ("plain", 0.0)
+    assert closed_form(Linear(2.0)) == ("linear", 2.0, 0.0)
+    assert closed_form(Tanh2(2.0)) == ("tanh2", -4.0, 0.0)
+    assert closed_form(Exponential(0.0)) == ("plain", 0.0, 0.0)
+    assert closed_form(Towards(2.0, 0.1, 2.0)) == ("towards2", 2.0, 0.1)
+    assert closed_form(Towards(2.0, 0.1, 1.5)) is None
     assert closed_form(Squared(2.0)) is None
     assert not is_polynomial(Squared(2.0))
     assert is_polynomial(Quadratic(2.0))

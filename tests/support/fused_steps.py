@@ -8,9 +8,18 @@ import torch
 from torch import nn
 
 from lava_meta.nn import mark_binary
-from lava_meta.rule import Constant, Exponential, Linear, Quadratic, Table, Tanh2
+from lava_meta.rule import Constant, Exponential, Linear, Quadratic, Table, Tanh2, Towards
 
-FUNCTIONS = [Constant(), Tanh2(4.0), Exponential(3.0), Linear(0.5), Quadratic(0.5), Table([0, 0.2, 1], [1, 0.3, 0.1])]
+FUNCTIONS = [
+    Constant(),
+    Tanh2(4.0),
+    Exponential(3.0),
+    Linear(0.5),
+    Quadratic(0.5),
+    Towards(0.5, 0.3),
+    Towards(0.5, 0.01, 2.0),
+    Table([0, 0.2, 1], [1, 0.3, 0.1]),
+]
 
 
 def both(make: Any, options: dict[str, Any], h: torch.Tensor, steps: int, seed: int) -> list[torch.Tensor]:

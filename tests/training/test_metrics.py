@@ -2,11 +2,12 @@
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 
-from lava_meta.errors import FormatError
+from lava_meta.errors import FormatError, PackageMissingError
 from lava_meta.training.metrics import AccuracyMatrix
 
 NAN = math.nan
@@ -144,3 +145,46 @@ def test_csv_has_a_row_a_part(tmp_path):
 def test_shown_in_percent():
     assert str(THREE).splitlines()[0] == "after  task 1 task 2 task 3    ACC"
     assert str(THREE).splitlines()[-1].split() == ["3", "50.0", "70.0", "90.0", "70.0"]
+
+
+def test_it_is_indexed_and_read_as_an_array():
+    assert THREE[2, 1] == 0.8
+    assert THREE[1:, 0].tolist() == [0.9, 0.6, 0.5]
+    assert len(THREE) == 4
+    assert np.asarray(THREE).tolist() == THREE.values.tolist()
+    assert np.asarray(THREE, dtype=np.float32).dtype == np.float32
+    assert np.mean(THREE) == THREE.values.mean()
+    copy = np.array(THREE)
+    copy[0, 0] = 1
+    assert THREE[0, 0] == 0.1
+    with pytest.raises(ValueError, match="read-only"):
+        np.asarray(THREE)[0, 0] = 1
+
+
+def test_average_accuracy_and_forgetting_are_those_of_the_field():
+    """Chaudhry et al. 2018, equations 2 and 3, as the paper writes them: k tasks learned, a[k][j] on task j."""
+    rng = np.random.default_rng(0)
+    for tasks in (2, 5, 8):
+        matrix = AccuracyMatrix(rng.random((tasks + 1, tasks)), tuple(range(tasks)), tuple(map(str, range(tasks))))
+        a = {(row, j): float(matrix[row, j - 1]) for row in range(1, tasks + 1) for j in range(1, tasks + 1)}
+        for k in range(1, tasks + 1):
+            assert matrix.acc(k) == pytest.approx(sum(a[k, j] for j in range(1, k + 1)) / k)
+            if k > 1:
+                f = [max(a[row, j] for row in range(1, k)) - a[k, j] for j in range(1, k)]
+                assert matrix.forgetting(k) == pytest.approx(sum(f) / (k - 1))
+
+
+def test_as_a_data_frame():
+    pytest.importorskip("pandas")
+    frame = THREE.to_pandas()
+    assert frame.index.tolist() == [0, 1, 2, 3]
+    assert frame.index.name == "after"
+    assert frame.columns.tolist() == ["task 1: a", "task 2: b", "task 3: c"]
+    assert frame.loc[2, "task 2: b"] == 0.8
+    assert frame.to_numpy().tolist() == THREE.values.tolist()
+
+
+def test_without_pandas_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(PackageMissingError, match=r"lava-meta\[pandas\]"):
+        THREE.to_pandas()

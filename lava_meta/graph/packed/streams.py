@@ -117,7 +117,7 @@ class Limits:
     @property
     def nbytes(self) -> int:
         """Bytes of the tables."""
-        return self._wide.nbytes + self._narrow.nbytes
+        return int(self._wide.nbytes + self._narrow.nbytes)
 
     def signs(self, x: NDArray[Any]) -> NDArray[Any]:
         """Packed signs uint64 (lanes, rows, columns, words) of integers (lanes, rows, columns, channels)."""

@@ -1,0 +1,218 @@
+"""Expressions over a node's integers: what a model computes of each, operation by operation, elementwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map_only
+
+from lava_meta.converters.recording import Float64
+from lava_meta.graph.nodes import Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A node's integers."""
+
+    node: str
+    shape: Shape
+    low: NDArray[Any]  # int64 of the rank of the shape, extents 1 where shared
+    high: NDArray[Any]
+    error: float = 0.0  # by how much they may differ from what exact arithmetic gives, in their units
+    step: int = 1  # 2 where all that can be reached have one parity
+
+    @property
+    def largest(self) -> int:
+        """The greatest size of an integer."""
+        return max(abs(int(self.low.min())), abs(int(self.high.max())))
+
+
+@dataclass(frozen=True, eq=False)
+class Leaf:
+    """`gain * x + constant`: what the integers of a source are to the model."""
+
+    source: Source
+    gain: NDArray[Any]  # float64 of the rank of the shape, extents 1 where shared
+    constant: NDArray[Any]
+    slack: float = 0.0  # by how much the model's own value may differ, in its units: float64's rounding, and `error`
+
+    def values(self, x: NDArray[Any]) -> Tensor:
+        """Of integers (k, ...), float64."""
+        return torch.from_numpy(np.ascontiguousarray(self.gain * x.astype(np.float64) + self.constant))
+
+
+@dataclass(frozen=True, eq=False)
+class Apply:
+    """An operation on such values and constants, float64 or bool; these have a first extent of 1 before the shape."""
+
+    op: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def parts(self) -> list[Any]:
+        """All arguments."""
+        return tree_flatten((self.args, self.kwargs), is_leaf=lambda part: isinstance(part, (Leaf, Apply)))[0]
+
+
+Expr = Leaf | Apply
+
+
+def leaf_of(expr: Expr) -> tuple[Leaf, list[Tensor]]:
+    """The one leaf of an expression, and its constants."""
+    leaves: list[Leaf] = []
+    constants: list[Tensor] = []
+    seen: set[int] = set()
+
+    def visit(node: Any) -> None:
+        if id(node) in seen:
+            return
+        seen.add(id(node))
+        if isinstance(node, Leaf):
+            leaves.append(node)
+        elif isinstance(node, Apply):
+            for part in node.parts:
+                visit(part)
+        elif isinstance(node, Tensor):
+            constants.append(node)
+
+    visit(expr)
+    return leaves[0], constants
+
+
+def evaluate(expr: Expr, values: Tensor) -> Tensor:
+    """The expression for what its leaf gives."""
+    done: dict[int, Tensor] = {}
+
+    def compute(part: Any) -> Any:
+        if isinstance(part, Leaf):
+            return values
+        if id(part) not in done:
+            args, kwargs = tree_map_only((Leaf, Apply), compute, (part.args, part.kwargs))
+            done[id(part)] = part.op(*args, **kwargs)
+        return done[id(part)]
+
+    with torch.no_grad(), Float64():
+        found: Tensor = compute(expr)
+    return found
+
+
+def mapped(expr: Expr, leaf: Leaf, constant: Callable[[Tensor], Tensor]) -> Expr:
+    """The expression with another leaf, and its constants changed."""
+    done: dict[int, Any] = {}
+
+    def change(part: Any) -> Any:
+        if isinstance(part, Leaf):
+            return leaf
+        if isinstance(part, Tensor):
+            return constant(part)
+        if id(part) not in done:
+            args, kwargs = tree_map_only((Leaf, Apply, Tensor), change, (part.args, part.kwargs))
+            done[id(part)] = Apply(part.op, args, kwargs)
+        return done[id(part)]
+
+    changed: Expr = change(expr)
+    return changed
+
+
+def replaced(expr: Expr, inner: Expr, leaf: Leaf) -> Expr:
+    """The expression with a leaf for a part of it."""
+    done: dict[int, Any] = {id(inner): leaf}
+
+    def change(part: Any) -> Any:
+        if id(part) not in done:
+            args, kwargs = tree_map_only((Leaf, Apply), change, (part.args, part.kwargs))
+            done[id(part)] = Apply(part.op, args, kwargs)
+        return done[id(part)]
+
+    changed: Expr = change(expr)
+    return changed
+
+
+def cancelled(expr: Expr) -> tuple[Expr, list[Expr]]:
+    """The expression without terms that cancel, as the `c` of `(sign(x) - c).detach() + c`; and these terms.
+
+    Estimators of gradients are written so. What remains is the same function, up to float64's rounding of the terms.
+    """
+    gone: list[Expr] = []
+    done: dict[int, Any] = {}
+
+    def change(part: Any) -> Any:
+        if isinstance(part, Leaf):
+            return part
+        if id(part) not in done:
+            done[id(part)] = _without(part, gone) or part
+            if done[id(part)] is not part:
+                done[id(part)] = change(done[id(part)])
+            else:
+                args, kwargs = tree_map_only((Leaf, Apply), change, (part.args, part.kwargs))
+                done[id(part)] = Apply(part.op, args, kwargs)
+        return done[id(part)]
+
+    changed: Expr = change(expr)
+    return (changed, gone) if gone else (expr, gone)
+
+
+def _without(expr: Apply, gone: list[Expr]) -> Expr | None:
+    """The one term that remains of a sum; None if more do, or nothing cancels."""
+    terms = _terms(expr, 1)
+    counts: dict[int, int] = {}
+    for sign, part in terms:
+        counts[id(part)] = counts.get(id(part), 0) + sign
+    left: list[Expr] = [part for _, part in terms if counts[id(part)]]
+    if len(left) != 1 or counts[id(left[0])] != 1 or len(terms) == 1:
+        return None
+    gone += [part for _, part in terms if not counts[id(part)]]
+    return left[0]
+
+
+def _terms(part: Any, sign: int) -> list[tuple[int, Any]]:
+    """The terms of a sum of expressions, each with +1 or -1."""
+    if isinstance(part, Apply) and not part.kwargs and len(part.args) == 2:
+        name = name_of(part.op)
+        if name in ("add", "sub") and all(isinstance(argument, (Leaf, Apply)) for argument in part.args):
+            return _terms(part.args[0], sign) + _terms(part.args[1], sign if name == "add" else -sign)
+    return [(sign, part)]
+
+
+def name_of(op: Any) -> str:
+    """`add` for `torch.ops.aten.add.Tensor`, and for `torch.add`; "" for a function that has no such name."""
+    schema = getattr(op, "_schema", None)
+    if schema is not None:
+        return str(schema.name).removeprefix("aten::")
+    own = getattr(op, "__name__", "")
+    return own if getattr(torch, own, None) is op else ""
+
+
+def split(expr: Expr) -> Expr | None:
+    """A part of an expression behind which only single numbers are used; None if there is no such part.
+
+    What stands behind it is one function for all units, which can be followed more closely.
+    """
+    found: dict[int, Apply] = {}
+
+    def visit(node: Any) -> None:
+        if isinstance(node, Apply) and id(node) not in found:
+            for part in node.parts:
+                visit(part)
+            found[id(node)] = node
+
+    def stops(node: Any, at: Apply) -> bool:
+        """Whether all ways from a node to the leaf pass `at`, over single numbers alone."""
+        if node is at:
+            return True
+        if isinstance(node, Tensor):
+            return node.numel() == 1
+        return isinstance(node, Apply) and all(
+            stops(part, at) for part in node.parts if isinstance(part, (Leaf, Apply, Tensor))
+        )
+
+    visit(expr)
+    inner = [node for node in found.values() if node is not expr and stops(expr, node)]
+    return inner[0] if inner else None

@@ -1,0 +1,610 @@
+"""A spiking PyTorch model of any form as a `SteppedGraph`: run once, its time steps compared, one of them lowered.
+
+The model's forward is run as it is under `lava_meta.converters.recording`, with its neurons replaced by an operation of
+their own, so that what stands between them (linear layers, convolutions, norms, pooling, dropout, reshapes) is recorded
+below Python. Every value gets a key made of the operations and constants that lead to it from the input, or from the
+neurons. A time step of the network is what leads from one frame and the neurons of the same step to the next neurons;
+it must be the same in every step, by these keys, and is lowered to integers (`lava_meta.converters.lowering`) once.
+
+What the time axis is, the run says:
+
+    step     the forward is one time step; whoever calls it repeats it
+    held     the forward takes images and repeats them
+    first    the forward takes frames (steps, n, ...)
+    second   the forward takes frames (n, steps, ...)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from lava_meta.converters.acyclic import example, first_leaf, shape_of
+from lava_meta.converters.elementwise import Affine, Form, Function
+from lava_meta.converters.expressions import Leaf
+from lava_meta.converters.lowering import FRACTIONS, MOVES, SAME, Cannot, Lowering, TooFine, Value
+from lava_meta.converters.recording import IMAGES, Place, Recording, Ref, Step, record
+from lava_meta.converters.scale import Feed
+from lava_meta.converters.spiking_modules import KINDS, Cell, cells_of, constants_of, recurrent_of
+from lava_meta.converters.torch import check_statistics, prepare
+from lava_meta.converters.unwrapping import plain_copy, unwrap
+from lava_meta.converters.weights import Decomposed, decompose
+from lava_meta.errors import ConversionError
+from lava_meta.graph.nodes import MOST, Node, weight_of
+from lava_meta.graph.spiking_graph import SteppedGraph
+from lava_meta.graph.spiking_neurons import Neurons
+from lava_meta.nn import Pixels
+
+TIMES = ("step", "held", "first", "second")
+_FRAMES = (3, 32, 256, 1024)  # time steps of a run: more where the forward counts on more
+_LIBRARY = torch.library.Library("lava_meta", "DEF")
+_LIBRARY.define("neurons(Tensor current, int cell, int states) -> Tensor[]")
+
+
+def _fired(current: Tensor, cell: int, states: int) -> list[Tensor]:
+    return [(current > 0).to(current.dtype), *(current.clone() for _ in range(states))]
+
+
+_LIBRARY.impl("neurons", _fired, "CompositeExplicitAutograd")
+_NEURONS = "lava_meta::neurons"
+
+
+@dataclass(frozen=True)
+class SpikingRead:
+    """A model as it was read."""
+
+    model: nn.Module  # a copy in its own type
+    graph: SteppedGraph
+    feed: Feed
+    time: str  # one of `TIMES`
+    steps: int  # time steps of its forward
+    fixed: bool  # whether it has these and no others
+    given: int  # states that its forward takes behind the input
+    names: dict[str, str]  # the layer of each of its neurons, by the module's name
+    readout: str  # how its classes are read by default
+
+
+class _NotThisTime(ConversionError):
+    """The model does not take its input in this form."""
+
+
+def read_spiking(
+    model: nn.Module,
+    *,
+    input_shape: Sequence[int] | None = None,
+    mean: Any = None,
+    std: Any = None,
+    max_level: int | None = None,
+    min_level: int = 0,
+    bits: int | None = None,
+    time: str | None = None,
+) -> SpikingRead:
+    """Read a model; arguments as in `lava_meta.from_snntorch`.
+
+    Raises:
+        ConversionError: naming what cannot be converted: file and line, the place in the model, and what to do.
+    """
+    if time is not None and time not in TIMES:
+        raise ValueError(f"time is {time!r}; it is one of {', '.join(TIMES)}")
+    clone = prepare(model)
+    exact = plain_copy(unwrap(model)).cpu()
+    for copied in (clone, exact):
+        _chained(copied)
+    cells = cells_of(exact)
+    _check_types(exact, cells)
+    shape = shape_of(clone, input_shape)
+    pixels = next((module for module in clone.modules() if isinstance(module, Pixels)), None)
+    if pixels is not None:
+        if max_level not in (None, pixels.max_level):
+            raise ConversionError(
+                f"the model's Pixels have max_level {pixels.max_level}: max_level={max_level} does not apply"
+            )
+        min_level, max_level = pixels.min_level, pixels.max_level
+    if max_level is None:
+        max_level = 1 if mean is None else 255
+    feed = Feed.given(mean, std, shape, max_level, min_level)
+    given = _states_given(clone)
+    attempts = []
+    for choice in (time,) if time is not None else ("held", "first", "second"):
+        try:
+            seen = _Seen(clone, cells, feed, shape, choice, given)
+            lowered = seen.lowered(exact, bits)
+        except ConversionError as error:
+            attempts.append((choice, error))
+            continue
+        graph, readout = lowered
+        fixed = seen.time == "held" or (seen.time != "step" and seen.steps != seen.frames)
+        return SpikingRead(exact, graph, feed, seen.time, seen.steps, fixed, given, seen.names, readout)
+    told = [error for _, error in attempts if not isinstance(error, _NotThisTime)]
+    if told:
+        raise told[0]
+    reasons = "; ".join(f"{_IN_WORDS[choice]}: {error}" for choice, error in attempts)
+    raise ConversionError(f"the model takes its input in none of the known forms. {reasons}")
+
+
+_IN_WORDS = {
+    "held": "given images (n, ...)",
+    "step": "given one frame (n, ...)",
+    "first": "given frames (steps, n, ...)",
+    "second": "given frames (n, steps, ...)",
+}
+
+
+def _check_types(model: nn.Module, cells: list[Cell]) -> None:
+    """Raises `ConversionError` for weights in which snnTorch does not compute."""
+    constants = {
+        id(value) for cell in cells for value in (*cell.module._parameters.values(), *cell.module._buffers.values())
+    }
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if not value.is_floating_point() or id(value) in constants:
+            continue
+        if value.dtype != torch.float32 or not torch.isfinite(value).all():
+            raise ConversionError(
+                f"{name} is not finite float32, in which spiking networks are converted: call model.float(), or train "
+                "again where it diverged"
+            )
+
+
+def _chained(model: nn.Module) -> None:
+    """Neurons directly in an `nn.Sequential` hand on their spikes alone, and keep their states."""
+    for sequence in model.modules():
+        if isinstance(sequence, nn.Sequential):
+            for module in sequence.children():
+                if type(module) in KINDS:
+                    module.__dict__.update(init_hidden=True, output=False)
+
+
+def _states_given(model: nn.Module) -> int:
+    """States that a forward takes behind its input."""
+    try:
+        parameters = list(inspect.signature(model.forward).parameters.values())
+    except (TypeError, ValueError):
+        return 0
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(part.kind in plain and part.default is inspect.Parameter.empty for part in parameters[1:])
+
+
+@dataclass
+class _Calls:
+    """The calls of one layer of neurons in a run."""
+
+    cell: Cell
+    index: int
+    given: list[tuple[int, ...]] = field(default_factory=list)  # shapes of the currents
+    latest: tuple[Any, ...] = ()
+    rested: bool = False  # set to rest since the last call
+    begins: bool = False  # set to rest, or given states of rest, within the forward
+
+
+class _Seen:
+    """One recorded run of a model, and the time steps in it."""
+
+    def __init__(
+        self, model: nn.Module, cells: list[Cell], feed: Feed, shape: tuple[int, ...], time: str, given: int
+    ) -> None:
+        self.cells, self.feed, self.shape, self.time = cells, feed, shape, time
+        self.names: dict[str, str] = {}
+        self._model, self._stateful = model, given > 0
+        self._calls = [_Calls(cell, i) for i, cell in enumerate(cells)]
+        image = example(feed, shape, signs=False)
+        counts = (1,) if time in ("step", "held") else _FRAMES
+        error: ConversionError | None = None
+        for frames in counts:
+            x = image
+            if time == "first":
+                x = torch.stack([image] * frames)
+            elif time == "second":
+                x = torch.stack([image] * frames, dim=1)
+            try:
+                self.recording = self._record(x, given)
+                break
+            except ConversionError as failed:
+                if "the model itself fails" not in str(failed):
+                    raise
+                error = _NotThisTime(str(failed))
+                if "IndexError" not in str(failed):
+                    raise error from failed
+        else:
+            assert error is not None
+            raise error
+        self.frames = frames
+        self._number()
+
+    def _record(self, x: Tensor, given: int) -> Recording:
+        model = self._model
+        cells = dict(model.named_modules())
+        modules = {calls.index: cells.get(calls.cell.name, model) for calls in self._calls}
+        before = [(module.__dict__, dict(module.__dict__)) for module in (model, *modules.values())]
+        for calls in self._calls:
+            self._intercept(modules[calls.index], calls)
+        forward = model.forward
+
+        def begun(x: Tensor) -> Any:
+            for calls in self._calls:
+                calls.given, calls.latest, calls.rested, calls.begins = [], (), False, False
+            return forward(x, *(torch.zeros(0) for _ in range(given)))
+
+        model.__dict__["forward"] = begun
+        try:
+            return record(model, x)
+        finally:
+            for attributes, values in before:
+                attributes.clear()
+                attributes.update(values)
+
+    def _intercept(self, module: Any, calls: _Calls) -> None:
+        states = calls.cell.states
+
+        def forward(current: Tensor, *given: Any, **named: Any) -> Any:
+            given = (*given, *(named[name] for name in states[len(given) :] if name in named))
+            self._check_states(calls, given)
+            calls.begins |= calls.rested or any(state is not None for state in given)
+            made = torch.ops.lava_meta.neurons(current, calls.index, len(states))
+            calls.given.append(tuple(current.shape))
+            own = made[1:] if states[0] != "spk" else [made[0], *made[2:]]
+            calls.latest, calls.rested = tuple(own), False
+            for name, value in zip(states, own, strict=True):
+                setattr(module, name, value)
+            if module.init_hidden and not module.output:
+                return made[0]
+            return (*own,) if states[0] == "spk" else (made[0], *own)
+
+        def reset_mem() -> Any:
+            calls.rested = True
+            zeros = tuple(torch.zeros(0) for _ in states)
+            return zeros[0] if len(zeros) == 1 else zeros
+
+        module.__dict__["forward"] = forward
+        module.__dict__["reset_mem"] = reset_mem
+
+    @staticmethod
+    def _check_states(calls: _Calls, given: Sequence[Any]) -> None:
+        """States that a call takes: none, those of the step before, or rest in the first step."""
+        cell, step = calls.cell, len(calls.given)
+        if calls.rested and step:
+            raise ConversionError(f"{cell.label} is set to rest in step {step + 1} of one run; a run begins at rest")
+        for place, state in enumerate(given):
+            if state is None:
+                continue
+            if step == 0:
+                try:
+                    rest = not isinstance(state, Tensor) or state.numel() == 0 or not bool(state.any())
+                except ConversionError:
+                    rest = False
+                if not rest:
+                    raise ConversionError(
+                        f"{cell.label} begins with a {cell.states[place]} that is not 0; networks begin at rest"
+                    )
+            elif not any(state.data_ptr() == latest.data_ptr() for latest in calls.latest[place : place + 1]):
+                if step == 1 and state.numel() == 0:
+                    raise ConversionError(f"{cell.label} is called twice a step: give each place neurons of its own")
+                raise ConversionError(
+                    f"{cell.label} takes another {cell.states[place]} in step {step + 1} than it gave in step {step}: "
+                    "hand its states on as they are"
+                )
+
+    # Time steps.
+
+    def _number(self) -> None:
+        """Keys and time steps of all values, and the calls of the neurons."""
+        self._keys: dict[int, Any] = {self.recording.input.number: "input"}
+        self._at: dict[int, frozenset[int]] = {self.recording.input.number: frozenset()}
+        self._moving: dict[int, Tensor] = {}  # parts of the frames, by the numbers of their elements
+        self.potentials: dict[int, int] = {}  # of cells, by the number of the value
+        self._known: dict[Any, int] = {}
+        self._contents: dict[int, Any] = {}
+        self.arguments: dict[int, list[Ref]] = {i: [] for i in range(len(self.cells))}
+        self.order: list[int] = []
+        self.first_frames: dict[int, Tensor] = {}
+        if self.time in ("first", "second"):
+            size = IMAGES * int(np.prod(self.shape))
+            numbers = torch.arange(self.frames * size, dtype=torch.float64) + 1
+            numbers = numbers.reshape(self.frames, IMAGES, *self.shape)
+            self._moving[self.recording.input.number] = (
+                numbers if self.time == "first" else numbers.transpose(0, 1).contiguous()
+            )
+        for step in self.recording.steps:
+            if step.name == _NEURONS:
+                self._call(step)
+            elif any(ref.number in self._moving for ref in step.refs):
+                self._move(step)
+            else:
+                self._compute(step)
+        if not self.order:
+            raise _NotThisTime("its neurons are not called")
+        self.arguments = {i: self.arguments[i] for i in self.order}
+        counts = {self.cells[i].label: len(found) for i, found in self.arguments.items()}
+        self.steps = max(counts.values())
+        for label, count in counts.items():
+            if count != self.steps:
+                raise _NotThisTime(f"{label} is called {count} times in a run, other neurons {self.steps} times")
+        if self.time == "held" and self.steps == 1 and (self._stateful or not any(c.begins for c in self._calls)):
+            self.time = "step"  # else each call begins at rest: one step is all of it
+        if self.time in ("first", "second") and self.steps == 1:
+            raise _NotThisTime("its neurons are called once for all frames")
+        for calls in self._calls:
+            if any(shape[:1] != (IMAGES,) for shape in calls.given):
+                raise _NotThisTime(
+                    f"{calls.cell.label} gets {calls.given[0]} for {IMAGES} images: their axis is not the first one"
+                )
+        for i, found in self.arguments.items():
+            for k, ref in enumerate(found):
+                label = self.cells[i].label
+                if not self._at[ref.number] <= {k}:
+                    before = sorted(self._at[ref.number] - {k})[0]
+                    raise _NotThisTime(
+                        f"{label} takes in step {k + 1} what was computed in step {before + 1}: connections across "
+                        "time steps are those of RLeaky and RSynaptic"
+                    )
+                if self._keys[ref.number] != self._keys[found[0].number]:
+                    raise ConversionError(f"what {label} gets in step {k + 1} is computed otherwise than in step 1")
+
+    def _call(self, step: Step) -> None:
+        current, index, _ = step.args
+        if not isinstance(current, Ref):
+            raise ConversionError(f"{self.cells[index].label} gets a constant instead of a current")
+        if current.number in self._moving:
+            raise _NotThisTime(f"{self.cells[index].label} gets all frames at once")
+        k = len(self.arguments[index])
+        self.arguments[index].append(current)
+        if index not in self.order:
+            self.order.append(index)
+        for place, ref in enumerate(step.outputs):
+            assert ref is not None
+            self._keys[ref.number] = ("cell", index, place)
+            self._at[ref.number] = frozenset({k})
+            if place:
+                self.potentials[ref.number] = index
+
+    def _move(self, step: Step) -> None:
+        """Reshapes and the like of frames, until one of them is taken."""
+        if step.name not in MOVES and step.name not in SAME and step.name != "_to_copy":
+            raise _NotThisTime(f"{step.place} ({step.name}) computes with all frames at once; take one frame a step")
+        if len(step.refs) != 1:
+            raise _NotThisTime(f"{step.place} ({step.name}) joins frames")
+        numbers = self._moving[step.refs[0].number]
+        found = numbers if step.name not in MOVES else step.op(numbers, *step.args[1:], **step.kwargs)
+        parts = found if isinstance(found, (list, tuple)) else [found]
+        size = IMAGES * int(np.prod(self.shape))
+        for ref, part in zip(step.outputs, parts, strict=True):
+            if ref is None:
+                continue
+            inside = part[part > 0]
+            times = torch.unique((inside - 1) // size) if inside.numel() else torch.zeros(0)
+            if len(times) != 1:
+                self._moving[ref.number] = part
+                continue
+            own = torch.where(part > 0, (part - 1) % size + 1, part)
+            self._keys[ref.number] = self._interned(("frame", own.numpy().tobytes(), tuple(own.shape)))
+            self._at[ref.number] = frozenset({int(times[0])})
+            self.first_frames[ref.number] = own
+
+    def _compute(self, step: Step) -> None:
+        parts = [self._key(leaf) for leaf in tree_leaves((step.args, step.kwargs))]
+        key = (str(step.op), *parts)
+        at = frozenset[int]().union(*(self._at[ref.number] for ref in step.refs))
+        for place, ref in enumerate(step.outputs):
+            if ref is not None:
+                self._keys[ref.number] = self._interned((*key, place))
+                self._at[ref.number] = at
+
+    def _key(self, leaf: Any) -> Any:
+        if isinstance(leaf, Ref):
+            return ("value", self._keys[leaf.number], leaf.shape)
+        if not isinstance(leaf, Tensor):
+            return repr(leaf)
+        if id(leaf) not in self._contents:  # which the recording keeps, so that no other has its number
+            content = hashlib.blake2b(np.ascontiguousarray(leaf.numpy()).tobytes(), digest_size=16).digest()
+            self._contents[id(leaf)] = ("constant", str(leaf.dtype), *leaf.shape, content)
+        return self._contents[id(leaf)]
+
+    def _interned(self, key: Any) -> int:
+        return self._known.setdefault(key, len(self._known))
+
+    # Lowering.
+
+    def lowered(self, exact: nn.Module, bits: int | None) -> tuple[SteppedGraph, str]:
+        """The network of one step, and how its classes are read."""
+        ends, by_potential = self._ends()
+        clone = dict(self._model.named_modules())
+        for name in {step.place.module for step in self.recording.steps}:
+            check_statistics(f"{name} ({type(clone[name]).__name__})", clone[name])
+        error: Exception | None = None
+        for fraction in FRACTIONS:
+            try:
+                return _Steps(self, ends, fraction, bits, by_potential=by_potential).run()
+            except TooFine as fine:
+                error = fine
+        raise ConversionError(f"{error}: with {FRACTIONS[-1]} binary digits too; scale the values down")
+
+    def _ends(self) -> tuple[list[Ref], bool]:
+        """Currents of step 1 that the model sums without neurons, and whether it gives potentials alone."""
+        made = {ref.number: step for step in self.recording.steps for ref in step.outputs if ref is not None}
+        todo = [leaf for leaf in tree_leaves(self.recording.output) if isinstance(leaf, Ref)]
+        seen, spikes, ends = set(), False, {}
+        while todo:
+            ref = todo.pop()
+            if ref.number in seen or ref.number not in made:
+                continue
+            seen.add(ref.number)
+            step = made[ref.number]
+            if step.name == _NEURONS:
+                spikes |= ref.number not in self.potentials
+            elif _gathers(step):
+                todo += step.refs
+            else:
+                ends[ref.number] = ref
+        if not ends:
+            return [], not spikes
+        if len({self._keys[number] for number in ends}) > 1 or len(ends) != self.steps:
+            places = {str(made[number].place) for number in ends}
+            raise ConversionError(
+                f"the model's outputs are computed by {'; '.join(sorted(places))}: behind the last neurons, one layer "
+                "whose values are summed over the time steps is supported"
+            )
+        return [min(ends.values(), key=lambda ref: ref.number)], False
+
+
+def _gathers(step: Step) -> bool:
+    """Whether a step only collects time steps: stacks, sums, means, and scales by one positive number."""
+    if step.name in MOVES or step.name in SAME or step.name in ("stack", "cat", "sum", "mean", "_to_copy"):
+        return True
+    if step.name in ("add", "mul", "div"):
+        others = [leaf for leaf in step.args if not isinstance(leaf, Ref)]
+        return all(float(torch.as_tensor(other).sum()) >= 0 and torch.as_tensor(other).numel() == 1 for other in others)
+    return step.name in ("_softmax", "_log_softmax", "max", "amax")
+
+
+class _Steps(Lowering):
+    """Lowers the first time step of a run."""
+
+    def __init__(self, seen: _Seen, ends: list[Ref], fraction: int, bits: int | None, *, by_potential: bool) -> None:
+        domain = {
+            "max_level": seen.feed.max_level,
+            "min_level": seen.feed.min_level,
+            "signs": False,
+            "input_shape": seen.shape,
+        }
+        first = first_leaf(seen.feed, seen.shape, signs=False)
+        recording = replace(seen.recording, steps=[_single(step) for step in seen.recording.steps])
+        super().__init__(recording, first, domain, fraction)
+        self._seen, self._ends_at, self._by_potential, self._bits = seen, ends, by_potential, bits
+        self._first = self.values[recording.input.number]
+
+    def run(self) -> tuple[SteppedGraph, str]:  # type: ignore[override]  # a network with time
+        seen = self._seen
+        wanted = [found[0] for found in seen.arguments.values()] + self._ends_at
+        needed = set[int]().union(*(self._needed_in_step(ref) for ref in wanted))
+        assert isinstance(self._first, Value)
+        for number, own in seen.first_frames.items():
+            if number in needed and own.shape[0] == IMAGES:
+                self.values[number] = self._placed(self._first, own, Ref(number, tuple(own.shape)))
+        arguments = {found[0].number for found in seen.arguments.values()}
+        for step in self.steps:
+            outputs = {ref.number for ref in step.outputs if ref is not None}
+            call = step.name == _NEURONS and step.args[0].number in arguments
+            if not call and not outputs & needed:
+                continue
+            if outputs & {*seen.first_frames}:
+                continue
+            self.place = step.place
+            try:
+                if call:
+                    self._call(step)
+                else:
+                    self._step(step)
+            except (Cannot, ValueError) as error:
+                if "past 62 bits" in str(error) or "of up to 62 bits fit" in str(error):
+                    raise TooFine(f"{self._named(step)} {error}") from error
+                failed = _NotThisTime if "mixes the images" in str(error) else ConversionError
+                raise failed(f"{self._named(step)} {error}") from error
+        last = seen.names[seen.cells[seen.order[-1]].name]
+        readout = "membrane" if self._by_potential else "rate"
+        if self._ends_at:
+            last, readout = self._integrator(self._value(self._ends_at[0])), "last"
+        try:
+            return SteppedGraph(self.nodes, last, **self.domain), readout
+        except ValueError as error:
+            raise ConversionError(str(error)) from error
+
+    def _needed_in_step(self, ref: Ref) -> set[int]:
+        """The values that lead to one of this step, back to neurons and frames."""
+        found, todo = set[int](), [ref]
+        while todo:
+            ref = todo.pop()
+            if ref.number in found:
+                continue
+            found.add(ref.number)
+            step, _ = self.made_by.get(ref.number, (None, 0))
+            if step is not None and step.name != _NEURONS and ref.number not in self._seen.first_frames:
+                todo += step.refs
+        return found
+
+    def _given(self, ref: Any) -> Any:
+        if isinstance(ref, Ref) and ref.number in self._seen.potentials:
+            raise Cannot("computes with a potential; only spikes go on to other layers")
+        return super()._given(ref)
+
+    def _call(self, step: Step) -> None:
+        current, index, _ = step.args
+        cell = self._seen.cells[index]
+        leaf = self.exact(self._value(current))
+        shape = leaf.source.shape
+        ones = (1,) * len(shape)
+
+        def weighted(matrix: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+            made = self._decomposed(matrix, 1)
+            return weight_of(made.integers), made.unit
+
+        node = Neurons(
+            (leaf.source.node,),
+            cell.model,
+            np.asarray(leaf.gain, np.float64).reshape(_ranked(leaf.gain, shape)),
+            np.asarray(leaf.constant, np.float64).reshape(_ranked(leaf.constant, shape)),
+            constants_of(cell, shape),
+            cell.module.reset_mechanism,
+            bool(getattr(cell.module, "reset_delay", True)),
+            recurrent_of(cell, shape, weighted),
+        )
+        ref = step.outputs[0]
+        assert ref is not None
+        source = self._add(ref, node, shape)
+        self._seen.names[cell.name] = source.node
+        made = Leaf(source, np.full(ones, cell.factor), np.zeros(ones))
+        self.values[ref.number] = Value(made, shape, ref, exact=made)
+
+    def _integrator(self, value: Value) -> str:
+        leaf = self.exact(value)
+        self.place = Place("?", 0, "output", "model")
+        shape = leaf.source.shape
+        gain, constant = (part.reshape(_ranked(part, shape)) for part in (leaf.gain, leaf.constant))
+        return self._add(value.ref, Neurons((leaf.source.node,), "integrator", gain, constant, {}), shape).node
+
+    def form(self, value: Value) -> Form:
+        """Lines before levels: currents are real numbers, and their scale is a factor."""
+        if value.form is None:
+            found = Function(value.expr).form(levels=False)
+            if isinstance(found, Affine):
+                value.form = found
+        return super().form(value)
+
+    def _name(self, node: Node) -> str:
+        if not isinstance(node, Neurons):
+            return super()._name(node)
+        base = self.place.module or "neurons"
+        return base if base not in self.nodes and base not in ("input", "readout") else super()._name(node)
+
+    def _decomposed(self, weights: NDArray[Any], largest: int) -> Decomposed:
+        made = decompose(weights, largest, MOST // 4)
+        most = 127 if self._bits is None else 2 ** (self._bits - 1) - 1
+        if self._bits is None or np.abs(made.integers).max() <= max(1, most):
+            return made
+        size = np.abs(weights).max(axis=1, keepdims=True)
+        unit = np.where(size > 0, size, 1.0) / most
+        return Decomposed(np.rint(weights / unit).astype(np.int64), unit, 0.5, close=False)
+
+
+def _ranked(array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (1,) * len(shape) if array.size == 1 else array.shape
+
+
+def _single(step: Step) -> Step:
+    """A step with its single numbers as a float32 model has them."""
+    if step.name not in ("mul", "div", "add", "sub"):
+        return step
+
+    def rounded(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf.numel() == 1 and leaf.is_floating_point():
+            return leaf.to(torch.float32).to(leaf.dtype)
+        return float(np.float32(leaf)) if isinstance(leaf, float) else leaf
+
+    return replace(step, args=tree_map(rounded, step.args))

@@ -1,0 +1,89 @@
+"""Arrays out of what other libraries keep data in: torch's data sets and loaders, data frames.
+
+Nothing is imported for it: what is known of these objects is how they are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
+
+from lava_meta.errors import DataError
+
+
+def torch_arrays(source: Any, name: str) -> tuple[Any, Any]:
+    """The arrays x (n, ...) and y (n,) of a torch `Dataset`, or of a `DataLoader`, in the order of its data set.
+
+    A loader that collates in its own way is asked for its batches instead, in the order in which they come. An image
+    of PIL becomes (height, width), or (channels, height, width). Raises `DataError` for items that are not (x, y, ...).
+    """
+    if isinstance(source, DataLoader):
+        plain = source.collate_fn is default_collate and not isinstance(source.dataset, IterableDataset)
+        if not plain:
+            return _joined(source, name)
+        source = source.dataset
+    if isinstance(source, TensorDataset):
+        if len(source.tensors) < 2:
+            raise DataError(f"{name}: a TensorDataset of x alone has no labels; give TensorDataset(x, y)")
+        return source.tensors[0], source.tensors[1]
+    # Data sets end with an IndexError only if they care to; their length is what torch goes by.
+    items = source if isinstance(source, IterableDataset) else map(source.__getitem__, range(len(source)))
+    pairs = [_pair(item, name) for item in items]
+    if not pairs:
+        raise DataError(f"{name}: there are no images")
+    try:
+        return np.stack([_pixels(x) for x, _ in pairs]), np.array([_label(y) for _, y in pairs])
+    except ValueError as error:
+        raise DataError(f"{name}: images differ in shape; bring them to one size first ({error})") from error
+
+
+def stream_arrays(stream: Iterable[Any], name: str) -> tuple[Any, Any]:
+    """The arrays x and y of all experiences of a stream of Avalanche's."""
+    pairs = [torch_arrays(experience.dataset, name) for experience in stream]
+    return np.concatenate([_pixels(x) for x, _ in pairs]), np.concatenate([_pixels(y) for _, y in pairs])
+
+
+def frame_arrays(frame: Any, label: str, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Features (n, columns) and labels (n,) of a data frame. Raises `DataError` for columns that hold no numbers."""
+    if label not in frame.columns:
+        raise DataError(f"{name}: there is no column {label!r}; there are {', '.join(map(str, frame.columns))}")
+    features = frame.drop(columns=label)
+    wrong = [str(column) for column, dtype in features.dtypes.items() if dtype.kind not in "buif"]
+    if wrong:
+        raise DataError(f"{name}: columns {', '.join(wrong)} hold no numbers: pandas.get_dummies(frame) encodes text")
+    return features.astype("float64").to_numpy(), frame[label].to_numpy()
+
+
+def _joined(batches: Iterable[Any], name: str) -> tuple[Any, Any]:
+    pairs = [_pair(batch, name) for batch in batches]
+    if not pairs:
+        raise DataError(f"{name}: there are no images")
+    return np.concatenate([_pixels(x) for x, _ in pairs]), np.concatenate([_pixels(y) for _, y in pairs])
+
+
+def _pair(item: Any, name: str) -> tuple[Any, Any]:
+    """The x and y of an item; what follows them, as Avalanche's task labels, is left."""
+    if not isinstance(item, tuple | list) or len(item) < 2:
+        shown = f"a dict of {', '.join(map(str, item))}" if isinstance(item, dict) else f"a {type(item).__name__}"
+        raise DataError(
+            f"{name}: an item is {shown}, so there is no telling which is its label; give items (x, y), or "
+            "Dataset.from_arrays(x, y)"
+        )
+    return item[0], item[1]
+
+
+def _pixels(x: Any) -> NDArray[Any]:
+    if isinstance(x, Tensor):
+        return x.detach().cpu().numpy()
+    array = np.asarray(x)
+    # PIL's images have their channels last.
+    return np.moveaxis(array, -1, 0) if hasattr(x, "getbands") and array.ndim == 3 else array
+
+
+def _label(y: Any) -> Any:
+    return y.item() if isinstance(y, Tensor) and y.numel() == 1 else y

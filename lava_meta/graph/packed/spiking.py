@@ -1,0 +1,200 @@
+"""A `SteppedGraph`, compiled: the same spikes, from the spikes that there are.
+
+Sums of spikes visit active inputs alone (`lava_meta.graph.packed.spiking_loops`); what depends on the image alone goes
+through the kernels of networks without time, once for an image that is held. Maps of convolutions lie with their
+channels last until neurons take them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_meta.graph.acyclic import INPUT, Placed
+from lava_meta.graph.nodes import Conv, Gather, Linear, Node, Pool
+from lava_meta.graph.packed import spiking_loops as loops
+from lava_meta.graph.packed import steps as kernels
+from lava_meta.graph.packed.held import Held, flat, narrowest, stored_of, to_stored
+from lava_meta.graph.spiking_graph import Run, SteppedGraph
+from lava_meta.graph.spiking_neurons import FloatState, State
+
+_RESETS = {"subtract": loops.SUBTRACT, "zero": loops.ZERO, "none": loops.NONE}
+_Step = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+class CompiledRun(Run):
+    """As `Run`, and `trains`, all time steps at once."""
+
+    def __init__(self, graph: SteppedGraph, form: str = "floating_pt") -> None:
+        super().__init__(graph, form)
+        self._steps: dict[str, _Step] = {}
+        self._last: set[str] = set()  # nodes whose maps have their channels last
+        for name, node in graph.nodes.items():
+            step = self._step_of(name, node)
+            if step is not None:
+                self._steps[name] = step
+        self._layers = {name: _Layer(state) for name, state in self._states.items() if _Layer.takes(state)}
+
+    def trains(self, frames: NDArray[Any], steps: int | None, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """All time steps of frames (frames, n, n_in), from rest; of one frame that is held, with `steps`.
+
+        By layer, uint8 spikes (steps, n, units); by "layer.mem", potentials.
+        """
+        self.restart()
+        rows: list[list[Any]] = []
+        for k in range(len(frames) if steps is None else steps):
+            spikes = self.step(frames[0] if steps is not None else frames[k], held=steps is not None)
+            rows.append([self._wanted(name, spikes) for name in names])
+        self.restart()
+        return {name: np.stack([row[i] for row in rows]) for i, name in enumerate(names)}
+
+    def _wanted(self, name: str, spikes: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        if name in spikes:
+            return spikes[name].astype(np.uint8)
+        return self.potential(name.removesuffix(".mem")).astype(np.float32)
+
+    def _computed(self, name: str, sources: list[NDArray[Any]]) -> NDArray[Any]:
+        step = self._steps.get(name)
+        if step is not None:
+            return step(sources[0])
+        given = self.graph.nodes[name].sources
+        return super()._computed(name, [self._first(*pair) for pair in zip(given, sources, strict=True)])
+
+    def _fired(self, name: str, sums: NDArray[Any]) -> NDArray[Any]:
+        sums = self._first(self.graph.nodes[name].sources[0], sums)
+        layer = self._layers.get(name)
+        return super()._fired(name, sums) if layer is None else layer.step(sums)
+
+    def _first(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
+        """A value with its channels first."""
+        return value.transpose(0, 3, 1, 2) if name in self._last else value
+
+    def _step_of(self, name: str, node: Node) -> _Step | None:
+        layer = self.graph.placed[name]
+        source = node.sources[0]
+        if isinstance(node, Linear) and len(layer.output_shape) == 1 and self._is_spikes(source):
+            return _rows(layer, node)
+        if isinstance(node, Conv) and node.groups == 1 and self._is_spikes(source):
+            self._last.add(name)
+            return _scattered(layer, node)
+        if isinstance(node, Pool) and source in self._last and node.how == "max" and node.window.padding == (0, 0):
+            plain = node.window.dilation == (1, 1) and not any(node.window.after)
+            if plain:
+                self._last.add(name)
+                return _pooled(layer, node)
+        if isinstance(node, (Linear, Conv)) and source == INPUT:
+            return _timeless(layer, (self.graph.min_level, self.graph.max_level))
+        if isinstance(node, Gather) and node.index is None and source not in self._last:
+            return lambda x: x.reshape(len(x), *node.out)
+        return None
+
+    def _is_spikes(self, name: str) -> bool:
+        """Whether a value holds 0 and 1, with its channels first."""
+        if name in self._last:
+            return False
+        low, high = (
+            (self.graph.min_level, self.graph.max_level)
+            if name == INPUT
+            else (self.graph.placed[name].low, self.graph.placed[name].high)
+        )
+        return (low, high) == (0, 1)
+
+
+def _sum_type(values: NDArray[Any]) -> type:
+    """The type in which sums of 0 to all of these weights fit."""
+    return np.int32 if int(np.abs(values).sum(axis=1).max()) < 2**31 else np.int64
+
+
+def _rows(layer: Placed, node: Linear) -> _Step:
+    values = node.weight.values
+    weight: NDArray[Any] = np.ascontiguousarray(values.T.astype(_sum_type(values.astype(np.int64))))
+
+    def step(x: NDArray[Any]) -> NDArray[Any]:
+        out = np.empty((len(x), layer.n_out), weight.dtype)
+        loops.add_rows(np.ascontiguousarray(x).view(np.uint8) if x.dtype == bool else x, weight, out)
+        return out
+
+    return step
+
+
+def _scattered(layer: Placed, node: Conv) -> _Step:
+    values = node.weight.values
+    channels = layer.input_shapes[0][0]
+    units, down, across = layer.output_shape
+    window = node.window
+    weight = values.reshape(units, channels, *window.kernel).transpose(1, 2, 3, 0)
+    weight = np.ascontiguousarray(weight.astype(_sum_type(values.astype(np.int64))))
+
+    def step(x: NDArray[Any]) -> NDArray[Any]:
+        out = np.empty((len(x), down, across, units), weight.dtype)
+        spikes = np.ascontiguousarray(x).view(np.uint8) if x.dtype == bool else x
+        loops.scatter(spikes, weight, window.stride, window.padding, window.dilation, out)
+        return out
+
+    return step
+
+
+def _pooled(layer: Placed, node: Pool) -> _Step:
+    channels, down, across = layer.output_shape
+
+    def step(x: NDArray[Any]) -> NDArray[Any]:
+        out = np.empty((len(x), down, across, channels), x.dtype)
+        loops.greatest(x, node.window.kernel, node.window.stride, out)
+        return out
+
+    return step
+
+
+def _timeless(layer: Placed, levels: tuple[int, int]) -> _Step | None:
+    summed = kernels.sums_of(layer, levels, signs=False)
+    if summed is None:
+        return None
+    kernel = summed.step(layer)
+    stored = stored_of(layer.input_shapes[0])
+    kind = np.uint8 if levels[0] == 0 and levels[1] < 256 else narrowest(*levels)
+
+    def step(x: NDArray[Any]) -> NDArray[Any]:
+        held = Held(stored, integers=to_stored(x).astype(kind, order="C"))
+        return flat(kernel([held]), layer.output_shape).reshape(len(x), *layer.output_shape)
+
+    return step
+
+
+class _Layer:
+    """The neurons of one layer, whose state they share with its `FloatState`."""
+
+    def __init__(self, state: State) -> None:
+        self._state, node = state, state.node
+        shape = state.spikes.shape[1:]
+        self._gain, self._constant = (
+            np.broadcast_to(part, shape).reshape(-1).copy() for part in (node.gain, node.constant)
+        )
+        self._constants = {
+            name: np.broadcast_to(part, shape).reshape(-1).copy() for name, part in node.constants.items()
+        }
+        self._reset = _RESETS[node.reset]
+
+    @staticmethod
+    def takes(state: State) -> bool:
+        """Whether there is a loop for these neurons."""
+        return isinstance(state, FloatState) and state.node.model in ("leaky", "synaptic")
+
+    def step(self, sums: NDArray[Any]) -> NDArray[Any]:
+        state, c = self._state, self._constants
+        units = len(self._gain)
+        current = np.empty((len(sums), units), np.float32)
+        loops.currents(np.ascontiguousarray(sums).reshape(len(sums), units), self._gain, self._constant, current)
+        spikes = np.empty((len(sums), units), bool)
+        v = state.states["mem"].reshape(len(sums), units)
+        if state.node.model == "leaky":
+            loops.leaky(current, c["beta"], c["threshold"], self._reset, state.node.reset_delay, v, spikes)
+        else:
+            s = state.states["syn"].reshape(len(sums), units)
+            loops.synaptic(
+                current, c["alpha"], c["beta"], c["threshold"], self._reset, state.node.reset_delay, s, v, spikes
+            )
+        state.spikes = spikes.reshape(state.spikes.shape)
+        return state.spikes

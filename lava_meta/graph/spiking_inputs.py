@@ -1,0 +1,54 @@
+"""What enters a spiking network: integers, whole floats or bits, as images that are held or one frame a time step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_meta.graph.inputs import level_dtype
+
+
+def frames_of(
+    inputs: Any, steps: int | None, shape: tuple[int, ...], levels: tuple[int, int], *, time_first: bool = True
+) -> NDArray[Any]:
+    """Frames (steps, n, n_in) in the narrowest integers; a view, if `inputs` (n, ...) are held for `steps` steps.
+
+    Without `steps`, one frame a step: (steps, n, ...), or (n, steps, ...) with `time_first=False`. Integers, bits, and
+    floats that are whole numbers; an image has the network's shape, or any axes that multiply to its inputs if that
+    is flat.
+
+    Raises:
+        TypeError: Floats that are no whole numbers, `steps` that is no integer.
+        ValueError: Shapes that do not fit, no images, `steps` below 1, values outside the levels.
+    """
+    array = np.asarray(inputs)
+    n_in, (low, high) = math.prod(shape), levels
+    takes = f"this network takes integers {low} to {high}"
+    lead = 2 if steps is None else 1
+    behind = array.shape[lead:]
+    flat = len(shape) == 1 and len(behind) > 0 and math.prod(behind) == n_in
+    one_channel = len(shape) == 3 and (1, *behind) == shape
+    if array.size == 0 or not (flat or one_channel or behind in (shape, (n_in,))):
+        axes = "n" if steps is not None else "steps, n" if time_first else "n, steps"
+        raise ValueError(
+            f"images have shape {array.shape}; expected ({axes}, {', '.join(map(str, shape))}), {n_in} inputs an image"
+            + ("" if steps is not None else "; an image that is held is (n, ...) with steps=")
+        )
+    if array.dtype.kind == "f":
+        if not (np.isfinite(array).all() and (array == np.rint(array)).all()):
+            raise TypeError(f"images are {array.dtype} that are no whole numbers; {takes}: raw levels, or spikes")
+    elif array.dtype.kind not in "uib":
+        raise TypeError(f"images are {array.dtype}; {takes}")
+    if array.min() < low or array.max() > high:
+        raise ValueError(f"inputs run from {array.min():g} to {array.max():g}; {takes}")
+    frames = array.reshape(*array.shape[:lead], n_in).astype(level_dtype(low, high), copy=False)
+    if steps is None:
+        return frames if time_first else frames.swapaxes(0, 1)
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)):
+        raise TypeError(f"steps is {steps!r}; it is the whole number of time steps an image is held")
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; an image is held for at least one time step")
+    return np.broadcast_to(frames, (int(steps), *frames.shape))

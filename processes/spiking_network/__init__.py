@@ -1,0 +1,1 @@
+"""A whole spiking network of any form as one Process."""
