@@ -57,7 +57,7 @@ $(STAMP): requirements.txt pyproject.toml .python-version $(UV)
 
 # After a change of the dependencies in pyproject.toml: resolves them for every Python and writes their hashes.
 requirements: $(UV)
-	$(UV) export --quiet --all-extras --group dev --group docs --no-emit-project --no-header --no-annotate --output-file requirements.txt
+	$(UV) export --quiet --group dev --group docs --no-emit-project --no-header --no-annotate --output-file requirements.txt
 
 # A private copy in a folder that git ignores.
 $(UV):

@@ -5,6 +5,7 @@
     python benchmarks/training.py --reference FOLDER           # FOLDER: your clone of the public code
     python benchmarks/training.py --whole --reference FOLDER   # one whole epoch of MNIST of each way
     python benchmarks/training.py --scaling                    # cost against synapses and images
+    python benchmarks/training.py --gates                      # the optimizer alone, of each rule
     python benchmarks/training.py --busy 2                     # with 0 and 2 busy neighbours: two or three minutes
     python benchmarks/training.py --convolutions --threads 2 --reference FOLDER    # the paper's convolutional networks
     python benchmarks/training.py --device cuda                # fast and clear on a GPU
@@ -50,6 +51,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,7 @@ from lava_meta.data.datasets import data_folders
 from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.nn import BinaryMLP
 from lava_meta.optim.threads import threads_for
+from lava_meta.rule import Towards
 from lava_meta.training import TrainSettings, products, train
 from lava_meta.training.steps import step_factory
 from lava_meta.training.torch_device import usable_device
@@ -95,12 +98,22 @@ def synapses(width: int) -> int:
     return 784 * width + width * width + 10 * width
 
 
+BOTH = {"consolidation": Towards(0.5, 0.005, 2.0), "grow": Towards(0.5, 0.3), "m": 0.0}
+RULES: dict[str, dict[str, Any]] = {
+    "paper's gate": {},
+    "gates in both directions": BOTH,
+    "paper's gate, adalayer": {"optimizer": "adalayer"},
+    "both directions, adalayer": {"optimizer": "adalayer", **BOTH},
+}
+
+
 class Ours:
     """One of our ways."""
 
-    def __init__(self, width: int, *, fast: bool, norm: Any = "batch", device: str = "cpu") -> None:
+    def __init__(self, width: int, *, fast: bool, norm: Any = "batch", device: str = "cpu", **rule: Any) -> None:
         self.model = BinaryMLP(sizes(width), norm, pixel_mean=33.3, pixel_std=78.6, seed=0).to(device)
-        self.settings = TrainSettings(epochs=1, batch_size=BATCH, m=M, weight_decay=DECAY, fast=fast)
+        settings = TrainSettings(epochs=1, batch_size=BATCH, m=M, weight_decay=DECAY, fast=fast)
+        self.settings = replace(settings, **rule)
         self._step = step_factory(fast=fast)(self.model, shown=False)
         self.optimizer = self.settings.make_optimizer(self.model, **self._step.optimizer_form)
 
@@ -499,6 +512,26 @@ def gpu_bound(width: int, device: torch.device) -> tuple[float, float]:
     return total / synapses(width), total / rate
 
 
+def gates(arguments: argparse.Namespace) -> None:
+    """The optimizer's step and the whole step of each rule, in turns: medians, and of the ratio to the paper's gate."""
+    print(f"{'width':>6}  {'rule':28}{'optimizer ms':>13}{'ratio':>7}{'step ms':>9}{'ratio':>7}")
+    for width in arguments.width or WIDTHS:
+        ways = {name: Ours(width, fast=True, norm="fixed", **rule) for name, rule in RULES.items()}
+        batch = some_images(BATCH).train
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        for turn in range(2 + (10 if arguments.quick else 40)):
+            for name, way in ways.items():
+                step = seconds(lambda: way.step(batch.x, batch.y))  # noqa: B023
+                update = seconds(way.update)
+                if turn > 1:  # the first compile
+                    times[name].append((update, step))
+        base = np.array(times["paper's gate"])
+        for name, found in times.items():
+            update, step = 1e3 * np.median(found, axis=0)
+            ratios = np.median(np.array(found) / base, axis=0)
+            print(f"{width:6}  {name:28}{update:13.2f}{ratios[0]:7.2f}{step:9.2f}{ratios[1]:7.2f}", flush=True)
+
+
 def scaling(arguments: argparse.Namespace) -> None:
     print(f"{'width':>6}{'synapses':>12}{'step ms':>10}{'ns a synapse':>14}")
     for width in (512, 1024, 2048, 4096):
@@ -524,6 +557,7 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, help="a clone of the public code")
     parser.add_argument("--device", help="only: fast and clear there (cuda, or cpu)")
     parser.add_argument("--whole", action="store_true", help="only: one epoch of all images, each way once")
+    parser.add_argument("--gates", action="store_true", help="only: the optimizer and the step of each rule")
     parser.add_argument("--scaling", action="store_true", help="only: cost against synapses and images")
     parser.add_argument(
         "--cpu",
@@ -557,6 +591,8 @@ def main() -> None:
         on_device(arguments)
     elif arguments.whole:
         whole(arguments)
+    elif arguments.gates:
+        gates(arguments)
     elif arguments.scaling:
         scaling(arguments)
     else:

@@ -20,8 +20,10 @@ from lava_meta.io.learned import learned_of
 if TYPE_CHECKING:
     from torch import nn
 
-    from lava_meta.converters.comparison import Agreement
+    from lava_meta.converters.feed import ModelUse
+    from lava_meta.converters.parity import Parity
     from lava_meta.converters.spiking import SpikingNetwork
+    from lava_meta.graph import Graph
     from lava_meta.nn import BinaryMLP
     from lava_meta.online_learning import Learner
 
@@ -94,35 +96,36 @@ def convert(
     from lava_meta.converters.unwrapping import unwrap
 
     options: dict[str, Any] = {"raw": raw, "signs": signs, "max_level": max_level, "min_level": min_level}
-    options |= {"task": task, "mean": mean, "std": std, "input_shape": input_shape}
+    options |= {"task": task, "mean": mean, "std": std, "input_shape": input_shape, "output": output}
     if (bits is None) != (images is None):
         raise ValueError("bits and images belong together: what rounding weights changes is measured on images")
     with rng_kept(unwrap(model)):
-        graph, parity = _converted(model, options, output, bits)
+        graph, parity, use = _converted(model, options, bits)
     if strict and not parity.exact:
         raise ConversionError(
             f"the converted network differs from the model: {parity}; by layer {parity.mismatches}. Sums that tie with "
             "a threshold within float64 rounding do this; strict=False converts all the same"
         )
-    net = LavaNetwork(graph, parity=parity, learned=learned_of(model))
+    net = LavaNetwork(graph, parity=parity, learned=learned_of(model), model_use=use)
     if bits is not None:
-        net.agreement = _agreement(net, model, images, options, output)
+        net.agreement = net.compare(model, images)
     return net
 
 
-def _converted(
-    model: nn.Module, options: dict[str, Any], output: str | int | None, bits: int | None
-) -> tuple[Any, Any]:
-    """The network of a chain of binary layers, or of any other acyclic model, and its self-check."""
+def _converted(model: nn.Module, options: dict[str, Any], bits: int | None) -> tuple[Graph, Parity, ModelUse]:
+    """The network of a chain of binary layers, or of any other acyclic model, its self-check, and how it is called."""
+    from lava_meta.converters.feed import Feed, ModelUse
     from lava_meta.converters.refusals import NotAChain
 
-    if output is None:
+    mean, std = options["mean"], options["std"]
+    if options["output"] is None:
         from lava_meta.converters.parity import check
         from lava_meta.converters.torch import to_graph
 
         with contextlib.suppress(NotAChain):
             graph = to_graph(model, **options)
-            return graph, check(model, graph, task=options["task"], mean=options["mean"], std=options["std"])
+            feed = Feed.given(mean, std, graph.input_shape, graph.max_level, graph.min_level)
+            return graph, check(model, graph, task=options["task"], mean=mean, std=std), ModelUse(feed)
     from lava_meta.converters.acyclic import to_acyclic
     from lava_meta.converters.acyclic_parity import check_acyclic
 
@@ -130,25 +133,8 @@ def _converted(
         from lava_meta.converters.rounding import Rounding, rounded
 
         model = rounded(model, Rounding(bits, options["std"]))
-    read = to_acyclic(model, **options, output=output)
-    return read.lowered.graph, check_acyclic(model, read)
-
-
-def _agreement(
-    net: LavaNetwork, model: nn.Module, images: Any, options: dict[str, Any], output: str | int | None
-) -> Agreement:
-    """How many of `images` get the same class from the rounded network and from the model as it is."""
-    import torch
-
-    from lava_meta.converters.comparison import agreement
-    from lava_meta.converters.scale import Feed
-
-    if output is not None:  # one of several: the network of the model as it is stands for it
-        exact, _ = _converted(model, options, output, None)
-        return agreement(net.graph.predict(images), exact.predict(images), "float64")
-    graph = net.graph
-    feed = Feed.given(options["mean"], options["std"], graph.input_shape, graph.max_level, graph.min_level)
-    return net.compare(model, images, preprocess=lambda x: torch.from_numpy(feed(x.to(torch.float32).numpy())))
+    read = to_acyclic(model, **options)
+    return read.lowered.graph, check_acyclic(model, read), ModelUse(read.feed, read.place)
 
 
 def register(kind: type[nn.Module], parts: Callable[[Any], Sequence[nn.Module]]) -> None:

@@ -12,9 +12,11 @@ from torch import nn
 from torch.utils._pytree import tree_flatten_with_path
 
 from lava_meta.converters.expressions import Leaf, Source
-from lava_meta.converters.lowering import UNIT_ROUNDOFF, Lowered, lower
+from lava_meta.converters.feed import Feed
+from lava_meta.converters.lower_values import UNIT_ROUNDOFF
+from lava_meta.converters.lowering import Lowered, lower
+from lava_meta.converters.options import Options
 from lava_meta.converters.recording import IMAGES, Recording, Ref, record
-from lava_meta.converters.scale import Feed
 from lava_meta.converters.torch import check_statistics, prepare
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryConvNet, Pixels
@@ -30,48 +32,41 @@ class Read:
     place: int  # of the output among the tensors that the model returns
 
 
-def to_acyclic(
-    model: nn.Module,
-    *,
-    task: int = 0,
-    mean: Any = None,
-    std: Any = None,
-    max_level: int = 255,
-    min_level: int = 0,
-    raw: bool = False,
-    signs: bool = False,
-    input_shape: Sequence[int] | None = None,
-    output: str | int | None = None,
-) -> Read:
-    """Read any acyclic network; arguments as in `lava_meta.convert`.
+def to_acyclic(model: nn.Module, **given: Any) -> Read:
+    """Read any acyclic network.
+
+    Args:
+        model: the user's own module, which is left as it was.
+        given: the fields of `options.Options`, those of `lava_meta.convert`.
 
     Raises:
         ConversionError: naming what cannot be converted: file and line, the place in the model, and what to do.
     """
-    clone = prepare(model, task)
-    shape = shape_of(clone, input_shape)
+    options = Options(**given)
+    clone = prepare(model, options.task)
+    shape = shape_of(clone, options.input_shape)
+    mean, signs = options.mean, options.signs
+    min_level, max_level = (-1, 1) if signs else (options.min_level, options.max_level)
     pixels = next((module for module in clone.modules() if isinstance(module, Pixels)), None)
-    if pixels is not None:
+    if pixels is not None and not signs:
         min_level, max_level = pixels.min_level, pixels.max_level
-    if signs:
-        min_level, max_level = -1, 1
-    feed = Feed.given(mean, std, shape, max_level, min_level)
-    recording = record(clone, example(feed, shape, signs))
+    feed = Feed.given(mean, options.std, shape, max_level, min_level)
+    recording = record(clone, example(feed, shape, signs=signs))
     used = {step.place.module for step in recording.steps}
     for name, module in clone.named_modules():
         if name in used:
             check_statistics(f"{name} ({type(module).__name__})", module)
-    if pixels is None and not (raw or signs or mean is not None) and not _divides(recording, max_level):
+    if pixels is None and not (options.raw or signs or mean is not None) and not _divides(recording, max_level):
         raise ConversionError(
             "nothing says what the model takes: pass mean= and std= as given to torchvision's Normalize (mean=0, std=1 "
             "for ToTensor alone), raw=True if it takes raw levels, or signs=True if it takes +1 and -1"
         )
     domain = {"max_level": max_level, "min_level": min_level, "signs": signs, "input_shape": shape}
-    place, chosen = _chosen(recording, output)
-    return Read(clone, lower(recording, chosen, first_leaf(feed, shape, signs), domain), feed, place)
+    place, chosen = _chosen(recording, options.output)
+    return Read(clone, lower(recording, chosen, first_leaf(feed, shape, signs=signs), domain), feed, place)
 
 
-def example(feed: Feed, shape: tuple[int, ...], signs: bool) -> torch.Tensor:
+def example(feed: Feed, shape: tuple[int, ...], *, signs: bool) -> torch.Tensor:
     """Images with which a model is run once, float64."""
     rng = np.random.default_rng(0)
     levels = rng.integers(feed.min_level, feed.max_level + 1, (IMAGES, *shape))
@@ -100,7 +95,7 @@ def _has_children(module: nn.Module) -> bool:
     return next(module.children(), None) is not None
 
 
-def first_leaf(feed: Feed, shape: tuple[int, ...], signs: bool) -> Leaf:
+def first_leaf(feed: Feed, shape: tuple[int, ...], *, signs: bool) -> Leaf:
     """What the levels of the images are to the model."""
     ones = (1,) * len(shape)
     low, high = np.full(ones, feed.min_level, np.int64), np.full(ones, feed.max_level, np.int64)

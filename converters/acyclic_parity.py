@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from lava_meta.converters.acyclic import Read
 from lava_meta.converters.calling import call, float_types, name_of, untouched
-from lava_meta.converters.lowering import Check, Lowered
+from lava_meta.converters.lower_values import Check
+from lava_meta.converters.lowering import Lowered
 from lava_meta.converters.parity import Parity, domain_images, model_inputs
 from lava_meta.converters.recording import Float64, counted
 from lava_meta.converters.unwrapping import unwrap

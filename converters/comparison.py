@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lava_meta.converters.calling import call, float_types, name_of
+from lava_meta.converters.feed import ModelUse
+from lava_meta.converters.parity import model_inputs
 from lava_meta.converters.unwrapping import check_given, unwrap
 from lava_meta.errors import ConversionError
 from lava_meta.graph import Graph
+from lava_meta.graph.given import as_array, batches
+from lava_meta.graph.packed.compiled import compiled
 
 _TOGETHER = 256  # images that the model takes at a time
 
@@ -42,35 +46,50 @@ class Agreement:
 
 
 def compare(
-    graph: Graph, model: nn.Module, images: Any, preprocess: Callable[[Tensor], Any] | None = None
+    graph: Graph,
+    model: nn.Module,
+    images: Any,
+    *,
+    preprocess: Callable[[Tensor], Any] | None = None,
+    use: ModelUse | None = None,
 ) -> Agreement:
     """Compare the classes of `graph` and `model`; see `lava_meta.converters.LavaNetwork.compare`."""
     model = unwrap(model)
     check_given(model)
-    ours = graph.predict(images)
-    levels = images if isinstance(images, Tensor) else torch.from_numpy(_plain(np.asarray(images)))
-    dtype = float_types(model)[0]
-    theirs = []
-    for start in range(0, len(levels), _TOGETHER):
-        part = levels[start : start + _TOGETHER]
-        theirs.append(call(model, _made(part, preprocess, dtype)).double().argmax(dim=1).numpy())
-    return agreement(ours, np.concatenate(theirs), name_of(dtype))
+    network = compiled(graph)
+    dtype, place = float_types(model)[0], None if use is None else use.output
+    ours, theirs = [], []
+    for part in _parts(images):
+        levels = graph.check_images(part, None if use is None else use.feed.reader(graph))
+        ours.append(network.predict(levels))
+        if preprocess is None and use is not None and use.feed.mean is not None:
+            inputs = model_inputs(graph, levels, dtype, use.feed)
+        elif preprocess is None:
+            shape = as_array(part).shape
+            inputs = torch.from_numpy(_plain(levels.reshape(shape))).to(dtype)
+        else:
+            inputs = _made(part if isinstance(part, Tensor) else torch.from_numpy(_plain(as_array(part))), preprocess)
+        theirs.append(call(model, inputs, place).double().argmax(dim=1).numpy())
+    found = np.concatenate(ours)
+    differing = np.flatnonzero(np.concatenate(theirs) != found)
+    return Agreement(len(found), len(found) - len(differing), tuple(differing.tolist()), name_of(dtype))
 
 
-def agreement(ours: NDArray[Any], theirs: NDArray[Any], own_type: str) -> Agreement:
-    """Of classes (n,) of both."""
-    differing = np.flatnonzero(theirs != ours)
-    return Agreement(len(ours), len(ours) - len(differing), tuple(differing.tolist()), own_type)
+def _parts(images: Any) -> Iterator[Any]:
+    """Images, some at a time: of arrays, tensors, DataLoaders and Datasets."""
+    source = batches(images)
+    for given in [images] if source is None else source:
+        whole = given if hasattr(given, "shape") else np.asarray(given)
+        yield from (whole[start : start + _TOGETHER] for start in range(0, max(1, len(whole)), _TOGETHER))
 
 
 def _plain(images: NDArray[Any]) -> NDArray[Any]:
     """Images in a type that torch computes with: of unsigned ones only 8 bits, and of byte orders this machine's."""
-    return np.array(images) if images.dtype in (np.uint8, np.int8, np.int16, np.int32) else images.astype(np.int64)
+    known = (np.uint8, np.int8, np.int16, np.int32, np.bool_, np.float16, np.float32, np.float64)
+    return np.array(images) if images.dtype in known else images.astype(np.int64)
 
 
-def _made(images: Tensor, preprocess: Callable[[Tensor], Any] | None, dtype: torch.dtype) -> Tensor:
-    if preprocess is None:
-        return images.to(dtype)
+def _made(images: Tensor, preprocess: Callable[[Tensor], Any]) -> Tensor:
     try:
         made = preprocess(images)
     except Exception as error:

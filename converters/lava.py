@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_meta.converters.feed import ModelUse
 from lava_meta.errors import ConversionError, RunError, available, require_lava
 from lava_meta.graph import AcyclicGraph, Graph, load_graph
+from lava_meta.graph.given import batches
 from lava_meta.io.learned import Learned, from_header, to_header
 from lava_meta.progress import ImagesProgress
+from lava_meta.turn import Turn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +58,10 @@ class LavaNetwork:
 
     `timeout` is the time in seconds without a finished time step after which a run is given up. `parity` is the result
     of the converter's check against the model the network came from, or None; `learned` is what that model learned, the
-    oldest first (`lava_meta.io.learned`). Files keep both.
+    oldest first (`lava_meta.io.learned`); `model_use` says what that model is fed. Files keep all three.
+
+    Images are integers of `graph.domain`, (n, ...), numpy or torch; floats that are whole; floats as that model is fed
+    them, which are mapped back to levels; bits, for two levels; or a DataLoader or Dataset of these.
 
     Methods that run raise `LavaMissingError` if Lava is asked for and missing, `TypeError` or `ValueError` for
     images or lanes that do not fit, `RunError` with the failing model's traceback, and `RunTimeout`.
@@ -67,6 +73,7 @@ class LavaNetwork:
         *,
         parity: Any = None,
         learned: Sequence[Learned] = (),
+        model_use: ModelUse | None = None,
         form: str = "packed",
         backend: str | None = None,
         timeout: float = 60.0,
@@ -85,12 +92,18 @@ class LavaNetwork:
         self.agreement: Agreement | None = None  # with the model, if its weights were rounded (`convert(bits=...)`)
         self._parity = parity
         self.learned = tuple(learned)
+        self.model_use = model_use
         self._form = form
         self._backend = backend
         self._timeout = timeout
         self._depth = 0  # of `with` blocks
         self._running: StreamingRun | KernelsRun | None = None
         self._streaming = False
+        self._turn = Turn()  # of the thread whose call runs, or whose stream begins
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, and the network in another process, do not run."""
+        return vars(self) | {"_depth": 0, "_running": None, "_streaming": False}
 
     @property
     def parity(self) -> Any:
@@ -102,7 +115,7 @@ class LavaNetwork:
         return self._parity
 
     def predict(self, images: Any, lanes: int = 64, *, progress: bool = False) -> NDArray[Any]:
-        """Classes int64 (n,) of images (n, ...), unsigned pixels 0 .. `graph.max_level`, numpy or torch.
+        """Classes int64 (n,) of images (n, ...), or of a DataLoader or Dataset of them.
 
         `lanes` images pass in one Lava time step: 1 as on a chip, more for speed. `progress` shows a bar.
         """
@@ -128,10 +141,10 @@ class LavaNetwork:
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """Send a set of any size through and yield the outputs of `layers`, as `activations` names them, in parts.
 
-        `images`: an array, such as a file mapped into memory, or an iterable of arrays (k, ...) of any lengths, such
-        as a generator. Images are read when their turn comes, some megabytes at a time, and nothing is kept. How many
-        images one output holds is not fixed; their order is kept. An iterable's images are computed as soon as there
-        are `lanes` of them.
+        `images`: an array, such as a file mapped into memory, a DataLoader or Dataset, or an iterable of arrays
+        (k, ...) of any lengths, such as a generator. Images are read when their turn comes, some megabytes at a time,
+        and nothing is kept. How many images one output holds is not fixed; their order is kept. An iterable's images
+        are computed as soon as there are `lanes` of them.
 
         The images are checked as they are read. While the stream is not at its end this network does nothing else
         (`RunError`); closing the iterator, as leaving a `for` loop does, ends it.
@@ -141,8 +154,10 @@ class LavaNetwork:
         rows = max(1, _BLOCK_BYTES // (self.graph.n_in * lanes)) * lanes
         if hasattr(images, "shape"):
             parts: Iterator[Any] = (images[start : start + rows] for start in range(0, max(1, len(images)), rows))
-            return self._run(map(self.graph.check_images, parts), len(images), lanes, names, progress=progress)
-        return self._run(self._regrouped(images, lanes, rows), None, lanes, names, progress=progress)
+            return self._run(map(self._levels, parts), len(images), lanes, names, progress=progress)
+        source = batches(images)  # of a DataLoader or a Dataset, without labels
+        regrouped = self._regrouped(images if source is None else source, lanes, rows)
+        return self._run(regrouped, None, lanes, names, progress=progress)
 
     def accuracy(self, images: Images) -> float:
         """Share of labelled images classified right, by the compiled kernels; needs no Lava."""
@@ -184,14 +199,15 @@ class LavaNetwork:
     def compare(self, model: nn.Module, images: Any, *, preprocess: Callable[[Tensor], Any] | None = None) -> Agreement:
         """How many images get the same class from the network and from `model`, the user's own, called as it is.
 
-        The network's classes are those of `graph`, its reference implementation, which needs no Lava.
+        The network's classes are those of the compiled kernels, which need no Lava.
 
         Args:
-            model: A PyTorch module in eval mode that gives (n, classes). It is left as it was.
-            images: Integers (n, ...) of `graph.domain`, numpy or torch.
+            model: A PyTorch module in eval mode that gives (n, classes), or the one of its outputs that was converted.
+                It is left as it was.
+            images: As for `predict`.
             preprocess: What the model's inputs are made with: called on tensors (k, ...) of images as they are given,
-                `lambda x: (x / 255 - 0.1307) / 0.3081` for a model on normalised floats. Without it the model takes
-                the integers.
+                `lambda x: (x / 255 - 0.1307) / 0.3081` for a model on normalised floats. By default what `mean` and
+                `std` said when the network was converted; without these the model takes the integers.
 
         Returns:
             The counts, and the places of the images that differ; it prints as a sentence.
@@ -202,7 +218,7 @@ class LavaNetwork:
         """
         from lava_meta.converters.comparison import compare
 
-        return compare(self.graph, model, images, preprocess)
+        return compare(self.graph, model, images, preprocess=preprocess, use=self.model_use)
 
     def report(self, target: str, images: Any, **options: Any) -> Report | GraphReport:
         """What the network costs on a chip ("loihi2"), counted on `images` (n, ...); needs no Lava.
@@ -220,6 +236,7 @@ class LavaNetwork:
         notes = {} if parity is None else {"parity": parity.to_dict()}
         if self.agreement is not None:
             notes["agreement"] = vars(self.agreement)
+        notes |= {} if self.model_use is None else {"model_use": self.model_use.to_dict()}
         self.graph.save(path, notes | ({"learned": to_header(self.learned)} if self.learned else {}))
 
     @classmethod
@@ -229,7 +246,8 @@ class LavaNetwork:
         Raises `FormatError` if the file is not one, or not as it was written.
         """
         graph, notes = load_graph(path)
-        net = cls(graph, parity=notes.get("parity"), learned=from_header(notes.get("learned")))
+        use = ModelUse.from_dict(notes.get("model_use"), graph)
+        net = cls(graph, parity=notes.get("parity"), learned=from_header(notes.get("learned")), model_use=use)
         if "agreement" in notes:
             from lava_meta.converters.comparison import Agreement
 
@@ -276,6 +294,11 @@ class LavaNetwork:
             require_lava(f"Running a LavaNetwork in the form {self._form!r}")
         return self._backend or "lava"
 
+    def _levels(self, images: Any) -> NDArray[Any]:
+        """Images as `graph.check_images` gives them, of floats too that the model is fed."""
+        use = self.model_use
+        return self.graph.check_images(images, None if use is None else use.feed.reader(self.graph))
+
     def _lanes(self, lanes: int) -> int:
         lanes = check_lanes(lanes)
         return 1 if self._form == "stock" else lanes
@@ -301,7 +324,7 @@ class LavaNetwork:
         for part in source:
             if not hasattr(part, "shape"):
                 raise TypeError(f"the source of images yields {type(part).__name__}; it must yield arrays of images")
-            waiting.append(self.graph.check_images(part))
+            waiting.append(self._levels(part))
             if sum(map(len, waiting)) >= lanes:
                 pixels = np.concatenate(waiting) if len(waiting) > 1 else waiting[0]
                 whole = len(pixels) // lanes * lanes
@@ -311,22 +334,24 @@ class LavaNetwork:
             yield np.concatenate(waiting)
 
     def _outputs(self, images: Any, lanes: int, names: tuple[str, ...], *, progress: bool) -> dict[str, NDArray[Any]]:
-        pixels = self.graph.check_images(images)
+        pixels = self._levels(images)
         lanes = self._lanes(lanes)
         self._chosen_backend()
-        parts = list(self._run(iter([pixels]), len(pixels), lanes, names, progress=progress))
+        with self._turn:
+            parts = list(self._run(iter([pixels]), len(pixels), lanes, names, progress=progress))
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def _run(
         self, blocks: Iterator[NDArray[Any]], total: int | None, lanes: int, names: tuple[str, ...], *, progress: bool
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """The outputs `names` of blocks of checked pixels, message by message."""
-        if self._streaming:
-            raise RunError("this network is in the middle of a stream: read that to its end or close it first")
+        with self._turn:
+            if self._streaming:
+                raise RunError("this network is in the middle of a stream: read that to its end or close it first")
+            self._streaming = True
         layers = tuple(dict.fromkeys("readout" if name == "classes" else name for name in names))
         # An error, Ctrl-C or a reader who leaves: a run with images still inside is of no further use.
         with contextlib.ExitStack() as stack:
-            self._streaming = True
             stack.callback(self.stop)
             with ImagesProgress(enabled=progress) as bar:
                 bar.begin("images", total)

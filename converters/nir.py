@@ -46,17 +46,19 @@ from lava_meta.converters.nir_acyclic import STRUCTURE, acyclic_from_nir, acycli
 from lava_meta.converters.nir_chain import ChainReader, chain_of
 from lava_meta.converters.nir_file import read_nir
 from lava_meta.converters.nir_spiking import spiking_nodes
+from lava_meta.converters.nir_stepped import WITH_MEMORY, read_stepped, write_stepped
 from lava_meta.converters.nir_writing import EXACT, binarize_nodes, conv_nodes, dense_nodes, readout_nodes
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.errors import ConversionError
 from lava_meta.graph import AcyclicGraph, BinaryGraph, DenseLayer, Graph, Readout
 from lava_meta.graph.conv import ConvLayer
 from lava_meta.graph.spiking import SpikingGraph
+from lava_meta.graph.spiking_graph import SteppedGraph
 from lava_meta.io.files import reading
 
 
 def to_nir(
-    network: Graph | LavaNetwork | SpikingGraph | SpikingNetwork, *, time_step: float | None = None
+    network: Graph | LavaNetwork | SpikingGraph | SteppedGraph | SpikingNetwork, *, time_step: float | None = None
 ) -> nir.NIRGraph:
     """The network as an NIR graph of the nodes above, from raw pixels to the readout's values (classes,).
 
@@ -83,6 +85,10 @@ def to_nir(
             raise ValueError("a spiking network needs time_step=, seconds of a simulation's step (snnTorch: 1e-4)")
         spiking = spiking_nodes(graph, time_step)
         return nir.NIRGraph(spiking, list(pairwise(spiking)), metadata={"time_step": time_step})
+    if isinstance(graph, SteppedGraph):
+        if time_step is None:
+            raise ValueError("a spiking network needs time_step=, seconds of a simulation's step (snnTorch: 1e-4)")
+        return write_stepped(graph, time_step)
     if isinstance(graph, AcyclicGraph):
         if time_step is not None:
             raise ValueError("time_step is for chains of binary layers; other networks have nir.Threshold nodes")
@@ -141,7 +147,8 @@ def from_nir(
     max_level: int | None = None,
     min_level: int | None = None,
     input_shape: tuple[int, ...] | None = None,
-) -> LavaNetwork:
+    time_step: float | None = None,
+) -> LavaNetwork | SpikingNetwork:
     """Read the network of an NIR graph, exactly.
 
     Its `graph` saves to the same bytes as that of the `network` written (thresholds that no sum reaches may come back
@@ -169,6 +176,8 @@ def from_nir(
         max_level: of the pixels, 0 .. max_level (1 for spikes); needed if the graph's metadata do not have it.
         min_level: negative for signed features, min_level .. max_level; by default the metadata's, or 0.
         input_shape: of one image; by default the metadata's, or that of the input node.
+        time_step: in seconds, for graphs whose neurons remember (`lava_meta.converters.nir_stepped`); by default the
+            metadata's. They become a `SpikingNetwork`.
 
     Raises:
         ConversionError: a node cannot be converted exactly; it is named, with the reason.
@@ -177,17 +186,24 @@ def from_nir(
     """
     if isinstance(graph, (str, os.PathLike)):
         with reading(graph):
-            return _network(read_nir(graph), max_level, min_level, input_shape)
+            return _network(read_nir(graph), max_level, min_level, input_shape, time_step)
     if not isinstance(graph, nir.NIRGraph):
         raise TypeError(f"from_nir takes a path, or an NIRGraph; got {type(graph).__name__}")
-    return _network(graph, max_level, min_level, input_shape)
+    return _network(graph, max_level, min_level, input_shape, time_step)
 
 
 def _network(
-    graph: nir.NIRGraph, max_level: int | None, min_level: int | None, input_shape: tuple[int, ...] | None
-) -> LavaNetwork:
+    graph: nir.NIRGraph,
+    max_level: int | None,
+    min_level: int | None,
+    input_shape: tuple[int, ...] | None,
+    time_step: float | None,
+) -> LavaNetwork | SpikingNetwork:
     if STRUCTURE in graph.metadata:
         return LavaNetwork(acyclic_from_nir(graph))
+    if any(_remembers(node, graph.metadata.get("time_step")) for node in graph.nodes.values()):
+        stepped = read_stepped(graph, time_step, max_level, min_level, input_shape)
+        return SpikingNetwork(stepped, readout="rate" if _fires(graph, stepped.output) else "last")
     level = max_level if max_level is not None else graph.metadata.get("max_level")
     low = int(graph.metadata.get("min_level", 0) if min_level is None else min_level)
     if level is None:
@@ -223,3 +239,14 @@ def _any_form(graph: nir.NIRGraph, **domain: Any) -> LavaNetwork:
     if not parity.exact:
         raise ConversionError(f"the network differs from the graph: {parity}")
     return LavaNetwork(read.lowered.graph, parity=parity)
+
+
+def _remembers(node: nir.NIRNode, time_step: float | None) -> bool:
+    """Whether neurons keep something from step to step; `to_nir(time_step=)` also writes LIF that do not."""
+    if isinstance(node, nir.LIF):
+        return time_step is None or bool((node.tau != time_step).any())
+    return isinstance(node, WITH_MEMORY)
+
+
+def _fires(graph: nir.NIRGraph, name: str) -> bool:
+    return isinstance(graph.nodes[name], (nir.LIF, nir.CubaLIF))

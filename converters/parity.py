@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lava_meta.converters.calling import call, computed, float_types, floats_in, name_of
+from lava_meta.converters.feed import Feed
 from lava_meta.converters.probes import First, has_thresholds, probe, ties
 from lava_meta.converters.reading import Stage, flat, read
-from lava_meta.converters.scale import Feed
 from lava_meta.converters.sums import UNIT_ROUNDOFF
 from lava_meta.converters.torch import prepare
 from lava_meta.converters.unwrapping import plain_copy, unwrap
@@ -271,7 +271,8 @@ def check(
         seed=seed,
         compared=sum(values.size for values in ours.values()),
         mismatches={
-            name: int((found & ~tied.get(name, np.bool_(False))).sum()) + (probed[name].wrong if name in probed else 0)
+            name: int((found & ~tied.get(name, np.zeros((), bool))).sum())
+            + (probed[name].wrong if name in probed else 0)
             for name, found in wrong.items()
         },
         own={name: int(w.sum()) for name, w in own.items()},

@@ -27,7 +27,7 @@ class Average:
     divisor: int | NDArray[Any]  # int64 (1, down, across) where not all are equal; only an int may be below 0
 
     @classmethod
-    def of(cls, window: Window, size: Pair, count_include_pad: bool, divisor_override: int | None) -> Average:
+    def of(cls, window: Window, size: Pair, *, count_include_pad: bool, divisor_override: int | None) -> Average:
         """The means of `window` over maps of `size`, divided by its places on the image, or on its padding too.
 
         Raises `ConversionError` for a divisor of 0.
@@ -49,7 +49,7 @@ class Average:
         return cls(window, int(divisor[0, 0, 0]) if (divisor == divisor[0, 0, 0]).all() else divisor)
 
 
-def pooling_window(kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, size: Pair) -> Window:
+def pooling_window(kernel: Any, stride: Any, padding: Any, dilation: Any, *, ceil_mode: bool, size: Pair) -> Window:
     """PyTorch's window over maps of `size`; with `ceil_mode`, windows that begin on the image may reach outside."""
     window = Window(*(pair(value) for value in (kernel, stride, padding, dilation)))
     return replace(window, after=_reach(window, size)) if ceil_mode else window
@@ -71,11 +71,18 @@ def fixed_pools(stage: Stage, size: Pair) -> list[Pool | Average]:
         else:
             assert isinstance(module, (nn.MaxPool2d, nn.AvgPool2d))
             dilation = module.dilation if isinstance(module, nn.MaxPool2d) else 1
-            window = pooling_window(module.kernel_size, module.stride, module.padding, dilation, module.ceil_mode, size)
+            window = pooling_window(
+                module.kernel_size, module.stride, module.padding, dilation, ceil_mode=module.ceil_mode, size=size
+            )
             divisor = 1
             if isinstance(module, nn.AvgPool2d):
                 try:
-                    divisor = Average.of(window, size, module.count_include_pad, module.divisor_override).divisor
+                    divisor = Average.of(
+                        window,
+                        size,
+                        count_include_pad=module.count_include_pad,
+                        divisor_override=module.divisor_override,
+                    ).divisor
                 except ConversionError as error:
                     raise ConversionError(f"{label} {error}") from error
         if isinstance(module, MAXIMA):

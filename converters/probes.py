@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_meta.converters.feed import Feed
 from lava_meta.converters.reading import Front, Stage
-from lava_meta.converters.scale import Feed, InputScale
+from lava_meta.converters.scale import InputScale
 from lava_meta.converters.sums import Sums
 from lava_meta.converters.torch import fires, through
 from lava_meta.graph import BinaryGraph

@@ -200,7 +200,7 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
                 raise NotAChain(f"{label} must be the first module and stand once")
             front.pixels = module
         elif isinstance(module, BinaryLinear | BinaryConv2d):
-            _check_layer(label, module, stages, flattened)
+            _check_layer(label, module, stages, flattened=flattened)
             others = [place for place, norm in norms_of(front.before) if not isinstance(norm, Affine)]
             if not stages and front.sign is None and others:
                 raise NotAChain(
@@ -277,7 +277,7 @@ def _parts(model: nn.Module) -> Iterator[tuple[int, str, nn.Module, int]]:
             yield place, label, part, len(parts)
 
 
-def _check_layer(label: str, module: nn.Module, stages: Sequence[Stage], flattened: bool) -> None:
+def _check_layer(label: str, module: nn.Module, stages: Sequence[Stage], *, flattened: bool) -> None:
     if stages and stages[-1].sign is None:
         raise NotAChain(f"{label} follows {stages[-1].name} without a sign activation between them")
     after_conv = stages and isinstance(stages[-1].layer, BinaryConv2d)

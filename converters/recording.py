@@ -194,7 +194,7 @@ class _Recorder(Float64):
         if written:
             func, recorded = self._out_of_place(func, recorded, at)
         before = self._whole(args[0]) if written else None
-        noted = tuple(self._note(output, written) if isinstance(output, Tensor) else None for output in outputs)
+        noted = tuple(self._note(output, written=written) if isinstance(output, Tensor) else None for output in outputs)
         self.steps.append(Step(number, func, *recorded, noted, at()))
         if written and before is not None and noted[0] is not None:
             self._merge(args[0], before, noted[0], at())
@@ -294,7 +294,7 @@ class _Recorder(Float64):
         self.steps.append(Step(-1, torch.ops.aten.take.default, (self._ref(number), taken), {}, (ref,), place))
         return ref.number
 
-    def _note(self, tensor: Tensor, written: bool = False) -> Ref:
+    def _note(self, tensor: Tensor, *, written: bool = False) -> Ref:
         ref = self._new(tuple(tensor.shape))
         storage, geometry = tensor.untyped_storage(), _geometry(tensor)
         memory = self._memory.get(storage.data_ptr())

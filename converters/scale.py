@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lava_meta.converters.feed import Feed
 from lava_meta.converters.functions import Quotient
+from lava_meta.converters.options import Options
 from lava_meta.converters.reading import Front, norms_of
 from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine
 from lava_meta.errors import ConversionError
-from lava_meta.graph.inputs import check_levels
 
 if TYPE_CHECKING:
     from lava_meta.graph.conv import ConvLayer
@@ -34,54 +35,6 @@ if TYPE_CHECKING:
 Numbers = tuple[Fraction, ...]  # one for all inputs, or one for each channel; behind Flatten, for each input
 
 _CHUNK = 64  # offsets whose sums of weights are taken at a time
-
-
-@dataclass(frozen=True, eq=False)
-class Feed:
-    """How raw levels become the model's input: `x = (p / max_level - mean) / std`, or `x = p` without mean and std."""
-
-    min_level: int  # the least raw level
-    max_level: int  # the greatest
-    mean: NDArray[Any] | None = None  # float64 (1,) or (channels,), as a fraction of max_level
-    std: NDArray[Any] | None = None  # likewise
-
-    @classmethod
-    def given(cls, mean: Any, std: Any, shape: Sequence[int], max_level: int, min_level: int) -> Feed:
-        """From the caller's mean and std for images of `shape`: both None, numbers, or one number for each channel.
-
-        Raises:
-            ConversionError: naming a value that is not a number, or not in its range, or another number of channels.
-        """
-        try:
-            check_levels(min_level, max_level, signs=False)
-        except ValueError as error:
-            raise ConversionError(str(error)) from error
-        if mean is None and std is None:
-            return cls(min_level, max_level)
-        if mean is None or std is None:
-            missing, other = ("mean", "std") if mean is None else ("std", "mean")
-            raise ConversionError(f"{other}= is given without {missing}=: pass both, as to torchvision's Normalize")
-        means, stds = _numbers("mean", mean, shape), _numbers("std", std, shape)
-        low = min_level / max_level
-        for value in means:
-            if not low <= value <= 1:
-                raise ConversionError(
-                    f"mean={value:g} lies outside the inputs' range, {low:g} to 1: it is a fraction of max_level="
-                    f"{max_level} (a mean in levels is divided by it)"
-                )
-        for value in stds:
-            if not (math.isfinite(value) and value > 0):
-                raise ConversionError(f"std={value:g}; it must be positive and finite")
-        return cls(min_level, max_level, means, stds)
-
-    def __call__(self, images: NDArray[Any]) -> NDArray[Any]:
-        """The model's inputs (n, ...) for floats (n, ...) of raw levels, computed in their own type."""
-        if self.mean is None or self.std is None:
-            return images
-        shape = (-1, *(1 for _ in images.shape[2:]))
-        mean, std = (value.astype(images.dtype).reshape(shape) for value in (self.mean, self.std))
-        scaled: NDArray[Any] = (images / self.max_level - mean) / std
-        return scaled
 
 
 @dataclass(frozen=True)
@@ -161,21 +114,14 @@ class InputScale:
         return total
 
 
-def feed_of(
-    front: Front,
-    shape: Sequence[int],
-    *,
-    mean: Any = None,
-    std: Any = None,
-    raw: bool = False,
-    max_level: int = 255,
-    min_level: int = 0,
-) -> Feed:
-    """What the model is fed, as the caller and the model say; see `lava_meta.convert` for the arguments.
+def feed_of(front: Front, shape: Sequence[int], options: Options) -> Feed:
+    """What the model is fed, as the caller and the model say; see `lava_meta.convert` for the options.
 
     Raises:
         ConversionError: where nobody says it, or both say something else.
     """
+    mean, std, raw = options.mean, options.std, options.raw
+    min_level, max_level = options.min_level, options.max_level
     told = mean is not None or std is not None
     if raw and told:
         raise ConversionError(
@@ -211,26 +157,6 @@ def feed_of(
         "torchvision's Normalize (mean=0, std=1 for ToTensor alone), raw=True if it takes raw levels, signs=True if it "
         "takes +1 and -1, or put lava_meta.nn.Pixels first"
     )
-
-
-def _numbers(name: str, value: Any, shape: Sequence[int]) -> NDArray[Any]:
-    """A number, or one for each channel, in any container, float64; equal ones are one."""
-    try:
-        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-        numbers = array.astype(np.float64).reshape(-1)
-    except (TypeError, ValueError) as error:
-        raise ConversionError(f"{name}={value!r}; expected a number, or one for each channel") from error
-    if array.dtype.kind not in "iuf" or numbers.size == 0 or max(array.shape, default=1) != numbers.size:
-        raise ConversionError(f"{name}={value!r}; expected a number, or one for each channel")
-    if not np.isfinite(numbers).all():
-        raise ConversionError(f"{name}={value!r}; expected finite numbers")
-    equal = bool((numbers == numbers[0]).all())
-    if numbers.size not in (1, shape[0]) and not (equal and len(shape) == 1):
-        advice = "" if len(shape) > 1 else "; pass input_shape=(channels, rows, columns)"
-        raise ConversionError(
-            f"{name} has {numbers.size} numbers; inputs of shape {tuple(shape)} have {shape[0]} channels{advice}"
-        )
-    return numbers[:1] if equal else numbers
 
 
 def _divides(module: Affine, max_level: int) -> bool:

@@ -29,6 +29,7 @@ from lava_meta.loihi.stock.spiking import plan_spiking
 
 if TYPE_CHECKING:
     from lava_meta.loihi.cost import Report
+    from lava_meta.plotting.figure import Figure
 
 FORMS = (*DYNAMICS, "stock")
 READOUTS = {"rate": classes_by_rate, "latency": classes_by_latency}
@@ -190,6 +191,56 @@ class SpikingNetwork:
             given = frames if steps is None else frames[:1]
             batches = list(stream_stepped(self.graph, given, steps, lanes, names, self._form, self._timeout))
         return {name: np.concatenate([batch[name] for batch in batches], axis=1) for name in names}
+
+    # To be looked at; computed by the reference, for one image.
+
+    def raster(self, image: Any, steps: int | None = None, layers: Sequence[str] | None = None) -> Figure:
+        """The spikes of one image, or of one train (steps, ...), by layer and neuron over time: a figure."""
+        from lava_meta.plotting.spiking import raster
+
+        spikes, _ = self._looked_at(image, steps, self._names(layers), ())
+        return raster({name: values[:, 0] for name, values in spikes.items()})
+
+    def trace(self, image: Any, layer: str, steps: int | None = None, neurons: Sequence[int] = range(4)) -> Figure:
+        """The potentials of some neurons of a layer over time, for one image or one train: a figure."""
+        from lava_meta.plotting.spiking import traces
+
+        (name,) = self._names([layer])
+        layers: Sequence[tuple[str, Any]] = self.graph.named_layers()
+        units = dict(layers)[name].n_out
+        chosen = [int(neuron) for neuron in neurons][:units]
+        if not chosen or min(chosen) < 0 or max(chosen) >= units:
+            raise ValueError(f"neurons is {neurons!r}; {name} has neurons 0 to {units - 1}")
+        spikes, potentials = self._looked_at(image, steps, (name,), (name,))
+        threshold = self._threshold(name)
+        shown = None if threshold is None else threshold[chosen]
+        return traces(potentials[name][:, 0, chosen], spikes[name][:, 0, chosen], chosen, shown, name)
+
+    def rate_map(self, image: Any, layer: str, steps: int | None = None) -> Figure:
+        """How often each neuron of a layer fires for one image or train, as maps of its channels or bars: a figure."""
+        from lava_meta.plotting.spiking import rate_map
+
+        (name,) = self._names([layer])
+        rates = self._looked_at(image, steps, (name,), ())[0][name][:, 0].mean(axis=0)
+        shape = self.graph.placed[name].output_shape if isinstance(self.graph, SteppedGraph) else rates.shape
+        return rate_map(rates.reshape(shape if len(shape) == 3 else -1), name)
+
+    def _looked_at(
+        self, image: Any, steps: int | None, layers: tuple[str, ...], potentials: tuple[str, ...]
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+        one = np.asarray(image)[None]
+        frames = self.graph.frames(one, steps, time_first=steps is not None)
+        form = "floating_pt" if self._form == "floating_pt" else "fixed_pt"
+        return self.graph.traces(frames, None, form, layers, potentials)
+
+    def _threshold(self, name: str) -> NDArray[Any] | None:
+        """Of every neuron, in the units of the potentials; None in fixed point and of an integrator."""
+        if self._form != "floating_pt":
+            return None
+        if isinstance(self.graph, SpikingGraph):
+            return dict(self.graph.named_layers())[name].threshold
+        node, shape = self.graph.neurons[name], self.graph.placed[name].output_shape
+        return np.broadcast_to(node.constants["threshold"], shape).reshape(-1) if node.spiking else None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network, its parity and how it is read to one safetensors file, atomically."""

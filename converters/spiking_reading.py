@@ -31,9 +31,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 from lava_meta.converters.acyclic import example, first_leaf, shape_of
 from lava_meta.converters.elementwise import Affine, Form, Function
 from lava_meta.converters.expressions import Leaf
-from lava_meta.converters.lowering import FRACTIONS, MOVES, SAME, Cannot, Lowering, TooFine, Value
+from lava_meta.converters.feed import Feed
+from lava_meta.converters.lower_values import Cannot, Value
+from lava_meta.converters.lowering import FRACTIONS, MOVES, SAME, Lowering, TooFine
 from lava_meta.converters.recording import IMAGES, Place, Recording, Ref, Step, record
-from lava_meta.converters.scale import Feed
 from lava_meta.converters.spiking_modules import KINDS, Cell, cells_of, constants_of, recurrent_of
 from lava_meta.converters.torch import check_statistics, prepare
 from lava_meta.converters.unwrapping import plain_copy, unwrap
@@ -304,6 +305,7 @@ class _Seen:
         self._contents: dict[int, Any] = {}
         self.arguments: dict[int, list[Ref]] = {i: [] for i in range(len(self.cells))}
         self.order: list[int] = []
+        self.first_calls: set[int] = set()  # operations of the run
         self.first_frames: dict[int, Tensor] = {}
         if self.time in ("first", "second"):
             size = IMAGES * int(np.prod(self.shape))
@@ -358,6 +360,7 @@ class _Seen:
         self.arguments[index].append(current)
         if index not in self.order:
             self.order.append(index)
+            self.first_calls.add(step.number)
         for place, ref in enumerate(step.outputs):
             assert ref is not None
             self._keys[ref.number] = ("cell", index, place)
@@ -439,7 +442,7 @@ class _Seen:
             step = made[ref.number]
             if step.name == _NEURONS:
                 spikes |= ref.number not in self.potentials
-            elif _gathers(step):
+            elif _moves(step) or (len(self._at[ref.number]) > 1 and _gathers(step)):
                 todo += step.refs
             else:
                 ends[ref.number] = ref
@@ -454,9 +457,17 @@ class _Seen:
         return [min(ends.values(), key=lambda ref: ref.number)], False
 
 
+def _moves(step: Step) -> bool:
+    """Whether a step leaves its value as it is: reshapes, copies, what is added to the 0 of an empty sum."""
+    others = [leaf for leaf in step.args if not isinstance(leaf, Ref)]
+    if step.name == "add" and others:
+        return all(torch.as_tensor(other).numel() == 1 and float(other) == 0 for other in others)
+    return step.name in MOVES or step.name in SAME or step.name == "_to_copy"
+
+
 def _gathers(step: Step) -> bool:
     """Whether a step only collects time steps: stacks, sums, means, and scales by one positive number."""
-    if step.name in MOVES or step.name in SAME or step.name in ("stack", "cat", "sum", "mean", "_to_copy"):
+    if step.name in ("stack", "cat", "sum", "mean"):
         return True
     if step.name in ("add", "mul", "div"):
         others = [leaf for leaf in step.args if not isinstance(leaf, Ref)]
@@ -488,10 +499,9 @@ class _Steps(Lowering):
         for number, own in seen.first_frames.items():
             if number in needed and own.shape[0] == IMAGES:
                 self.values[number] = self._placed(self._first, own, Ref(number, tuple(own.shape)))
-        arguments = {found[0].number for found in seen.arguments.values()}
         for step in self.steps:
             outputs = {ref.number for ref in step.outputs if ref is not None}
-            call = step.name == _NEURONS and step.args[0].number in arguments
+            call = step.name == _NEURONS and step.number in seen.first_calls
             if not call and not outputs & needed:
                 continue
             if outputs & {*seen.first_frames}:

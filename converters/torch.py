@@ -26,13 +26,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lava_meta.converters.feed import Feed
 from lava_meta.converters.functions import StrictSign, TorchSign
+from lava_meta.converters.options import Options
 from lava_meta.converters.per_image import check_numbers, check_readout_norm, per_image_norm
 from lava_meta.converters.pooling import MAXIMA, Average, fixed_pools, pair
 from lava_meta.converters.reading import Front, Stage, is_per_image, norms_of, read
 from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine
-from lava_meta.converters.scale import Feed, InputScale, feed_of
+from lava_meta.converters.scale import InputScale, feed_of
 from lava_meta.converters.sums import Sums
 from lava_meta.converters.unwrapping import check_given, plain_copy, unwrap
 from lava_meta.errors import ConversionError
@@ -74,50 +76,29 @@ def prepare(model: nn.Module, task: int = 0) -> nn.Module:
     return clone
 
 
-def to_graph(
-    model: nn.Module,
-    *,
-    task: int = 0,
-    mean: Any = None,
-    std: Any = None,
-    max_level: int = 255,
-    min_level: int = 0,
-    raw: bool = False,
-    signs: bool = False,
-    input_shape: Sequence[int] | None = None,
-) -> BinaryGraph:
+def to_graph(model: nn.Module, **given: Any) -> BinaryGraph:
     """Fold a binarized network, in eval mode, into a `BinaryGraph`.
 
     Args:
         model: a chain of the modules in `reading.SUPPORTED`, as an `nn.Sequential` or in a forward of its own.
-        task: whose batch-norm statistics and affine to take; other norms know no tasks.
-        mean: of the model's inputs; see `lava_meta.convert`.
-        std: likewise.
-        max_level: the greatest level.
-        min_level: the least level.
-        raw: the model takes the levels as they are.
-        signs: the model's inputs are +1 and -1.
-        input_shape: of one image, kept with the network; by default flat. A network that begins with a convolution
-            needs it, (channels, rows, columns); `BinaryConvNet` knows its own.
+        given: the fields of `options.Options`, those of `lava_meta.convert`.
 
     Raises:
         ConversionError: a module cannot be converted; the message names it and says why.
     """
-    clone = prepare(model, task)
+    options = Options(**given)
+    clone = prepare(model, options.task)
     front, stages = read(clone)
     for stage in stages:
         if not torch.isfinite(stage.layer.weight).all():
             raise ConversionError(f"{stage.name} has hidden weights that are not finite")
-    images = _input_shape(clone, stages[0], input_shape)
-    feed, binarize, first = None, None, None
-    if not signs:
-        feed = feed_of(front, images, mean=mean, std=std, raw=raw, max_level=max_level, min_level=min_level)
-        if front.sign is not None:
-            binarize = _binarize(front, feed, images)
-        else:
-            first = InputScale.of(feed, front, images)  # what the sums of the first layer are made of
-    elif raw or norms_of(front.modules) or front.sign is not None or mean is not None or std is not None:
-        raise ConversionError("signs=True is for a model whose first layer takes +1 and -1 as they are")
+    images = _input_shape(clone, stages[0], options.input_shape)
+    feed = _fed(front, images, options)
+    binarize, first = None, None
+    if feed is not None and front.sign is not None:
+        binarize = _binarize(front, feed, images)
+    elif feed is not None:
+        first = InputScale.of(feed, front, images)  # what the sums of the first layer are made of
     shape, layers = images, []
     for i, stage in enumerate(stages):
         if not isinstance(stage.layer, BinaryConv2d) and stage.layer.in_features != math.prod(shape):
@@ -131,9 +112,19 @@ def to_graph(
         max_level=1 if feed is None else feed.max_level,
         input_shape=images,
         min_level=-1 if feed is None else feed.min_level,
-        signs=signs,
+        signs=options.signs,
         binarize=binarize,
     )
+
+
+def _fed(front: Front, shape: tuple[int, ...], options: Options) -> Feed | None:
+    """How levels become the model's input; None if it takes signs as they are."""
+    told = options.mean is not None or options.std is not None
+    if not options.signs:
+        return feed_of(front, shape, options)
+    if options.raw or norms_of(front.modules) or front.sign is not None or told:
+        raise ConversionError("signs=True is for a model whose first layer takes +1 and -1 as they are")
+    return None
 
 
 def _binarize(front: Front, feed: Feed, shape: tuple[int, ...]) -> Binarize:

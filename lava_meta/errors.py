@@ -66,6 +66,7 @@ class RunTimeout(RunError):
 
 
 _EXTRAS = {  # package -> extra
+    "avalanche": "avalanche",
     "distributed": "cluster",
     "nir": "nir",
     "pandas": "pandas",

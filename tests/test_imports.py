@@ -21,14 +21,14 @@ FOLDERS = {
     "experiments": "lava_meta.experiments",
 }
 FLOORS = (
-    {"errors", "html", "interrupts", "jit", "moved", "progress", "providers", "version"},
+    {"errors", "html", "interrupts", "jit", "moved", "progress", "providers", "turn", "version"},
     {"io"},
     {"rule"},
     {"data", "graph"},
     {"nn"},
     {"optim"},
     {"training"},
-    {"plotting"},
+    {"avalanche", "plotting"},
     {"loihi"},
     {"online_learning"},
     {"processes"},

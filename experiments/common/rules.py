@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from lava_meta.data.scenarios import Scenario, all_together
 from lava_meta.io.config import check
-from lava_meta.rule import Consolidation, Constant, Exponential
+from lava_meta.rule import Consolidation, Constant, Exponential, Towards
 from lava_meta.training.methods import EWC, SI, Beakers, Levels, Method, Replay
 
 
@@ -42,6 +42,8 @@ class Rule:
     method: Callable[[MethodSettings, float], Method | None] = lambda options, m: None
     scenario: Callable[[Scenario], Scenario] = lambda scenario: scenario
     consolidation: Callable[[float], Consolidation] | None = None  # of m, instead of Tanh2
+    grow: Callable[[float], Consolidation] | None = None  # of m, for growing steps
+    optimizer: Literal["adam", "adalayer", "sgd"] | None = None  # instead of the settings'
     real: bool = False  # a network of real weights
     one_task: bool = False  # all tests are one task to the network's norms
 
@@ -49,6 +51,13 @@ class Rule:
 RULES: dict[str, Rule] = {
     "plain": Rule("m = 0: ordinary training"),
     "metaplastic": Rule("steps that shrink |h| are scaled by 1 - tanh(m h)^2", uses_m=True),
+    "lasting": Rule(
+        "gates in both directions that end at 1/m, and one adaptive step per layer: at any length",
+        uses_m=True,
+        consolidation=lambda m: Towards(1 / m, floor=0.005, power=2.0) if m else Constant(),
+        grow=lambda m: Towards(1 / m, floor=0.1) if m else Constant(),
+        optimizer="adalayer",
+    ),
     "ewc": Rule("plain, and EWC: told where a task ends", method=lambda o, m: EWC(o.ewc_strength, anchor=o.ewc_anchor)),
     "random": Rule(
         "EWC with shuffled importances: random consolidation",

@@ -26,8 +26,9 @@ import dask
 from distributed import Client, Future, KilledWorker
 
 from lava_meta.errors import ClusterError
-from lava_meta.experiments.common.jobs import Job, remove_checkpoint
+from lava_meta.experiments.common.jobs import RESULT, Job, remove_checkpoint
 from lava_meta.experiments.common.worker import SLOTS, read_files, stretch, take_slots, write_files
+from lava_meta.training.run_folder import CHECKPOINT
 
 PACKAGE = "lava-meta"
 LOOK = 1.0  # seconds between two looks at who is there
@@ -70,7 +71,7 @@ class Sweep:
         self.client.close()
 
     def _submit(self, job: Job[Any]) -> None:
-        arguments = job.to_dict(), read_files(job.folder), self.hand_over
+        arguments = job.to_dict(), read_files(job.folder), self.hand_over, CHECKPOINT
         key = f"{job.experiment.name} {job}-{uuid4()}"
         with dask.config.set(LARGE):
             future = self.client.submit(stretch, *arguments, key=key, pure=False, resources={SLOTS: 1})
@@ -87,12 +88,14 @@ class Sweep:
             return
         except KilledWorker as error:
             raise ClusterError(f"{job}: {error}") from error
+        result = found.files.pop(RESULT, None)
         write_files(job.folder, found.files)
-        if found.complete:
-            remove_checkpoint(job)
-            yield job, found.worker
-        else:
+        if result is None:
             self.waiting.appendleft(job)
+            return
+        write_files(job.folder, {RESULT: result})  # last: with it the run is complete
+        remove_checkpoint(job)
+        yield job, found.worker
 
     def _connected(self, patience: float) -> Client:
         from distributed import Client
@@ -136,3 +139,10 @@ class Sweep:
         fitting = [worker for worker, version in versions.items() if version == self.version]
         if fitting:
             self.slots |= self.client.run(take_slots, self.threads, workers=fitting)
+            self._call_back()
+
+    def _call_back(self) -> None:
+        """Take back what no worker has: a scheduler that lost all workers does not look at resources given later."""
+        assigned = {key for keys in self.client.processing().values() for key in keys}
+        lost = [future for future in self.under_way if not future.done() and future.key not in assigned]
+        self.client.cancel(lost)  # which ends them, so that they are submitted again

@@ -52,8 +52,8 @@ class TrainingSettings(Settings):
         unknown = [rule for rule in self.rules if rule not in RULES]
         if unknown:
             raise ValueError(f"there is no rule {unknown[0]!r}; there are {', '.join(RULES)}")
-        own = {"m": self.training.m, "seed": self.training.seed, "consolidation": self.training.consolidation}
-        if tuple(own.values()) != (TRAINING.m, TRAINING.seed, TRAINING.consolidation):
+        own = {name: getattr(self.training, name) for name in ("m", "seed", "consolidation", "grow")}
+        if own != {name: getattr(TRAINING, name) for name in own}:
             raise ValueError(f"training has {own}, which the arms and seeds choose: give m, rules and seeds instead")
         usable_device(self.device)
         for m in self.m:
@@ -112,11 +112,12 @@ def train_arm(
     settings = run.settings
     rule, m = RULES[settings.rules[0]], settings.m[0]
     model = make(settings, scenario, run.seed).to(settings.device)
-    gate = None if rule.consolidation is None else rule.consolidation(m)
+    gate, grow = (None if function is None else function(m) for function in (rule.consolidation, rule.grow))
+    optimizer = rule.optimizer or settings.training.optimizer
     result = train(
         model,
         rule.scenario(scenario),
-        replace(settings.training, m=m, seed=run.seed, consolidation=gate),
+        replace(settings.training, m=m, seed=run.seed, consolidation=gate, grow=grow, optimizer=optimizer),
         run.folder,
         method=rule.method(settings.methods, m),
         resume=True,

@@ -1,41 +1,24 @@
-"""What a worker of a cluster does: a stretch of a run, in a process of its own.
-
-    stretch    in the worker: starts the process, ends it when the run is cancelled or is to hand over its checkpoint
-    main       the process: `python -m lava_meta.experiments.common.worker FOLDER`, the job on its standard input
-
-A process of its own has torch's generators and threads to itself, whatever else the worker does, and can be ended at
-any moment: files are written whole or not at all. It ends by itself with its worker, however that ends, because its
-standard input closes then.
-"""
+"""What a worker of a cluster does for a sweep: it takes slots, and makes stretches of runs."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lava_meta import errors
-from lava_meta.experiments.common.jobs import RESULT, Job, measure
+from lava_meta.errors import ClusterError
+from lava_meta.experiments.common.process import RunProcess
 from lava_meta.io.files import write_atomically
-from lava_meta.training.run_folder import CHECKPOINT
 
 if TYPE_CHECKING:
     from distributed import Worker
 
 SLOTS = "lava_meta slots"  # the resource that a worker has for runs at once
-LOOK = 0.2  # seconds between two looks at the process
-_ENDED = "ended"  # what a process writes about an error: kind, message and traceback
+LOOK = 0.1  # seconds between two looks at a run
+_idle: list[RunProcess] = []  # that made a run and wait for another
 
 
 class Stretch(NamedTuple):
@@ -43,10 +26,6 @@ class Stretch(NamedTuple):
 
     files: dict[str, bytes]
     worker: str
-
-    @property
-    def complete(self) -> bool:
-        return RESULT in self.files
 
 
 async def take_slots(threads: int, dask_worker: Worker) -> int:
@@ -56,19 +35,20 @@ async def take_slots(threads: int, dask_worker: Worker) -> int:
     return slots
 
 
-def stretch(job: dict[str, Any], files: Mapping[str, bytes], seconds: float) -> Stretch:
+def stretch(job: dict[str, Any], files: Mapping[str, bytes], seconds: float, checkpoint: str) -> Stretch:
     """Begin a run, or go on with it from `files`, on a worker: to its end, or to the first checkpoint after `seconds`.
 
-    The same arguments give the same files wherever it is done, and nothing else is changed: it may be done again.
+    The same arguments lead to the same result wherever this is done, and however often. A run whose task is cancelled
+    is stopped. `checkpoint` is the name of the files that runs go on from.
 
     Raises:
-        ClusterError: the process was killed; its last lines are in the message.
+        ClusterError: its process was killed; the last lines that it wrote are in the message.
         LavaMetaError: what the run itself raised, with the worker named.
     """
     from distributed import get_worker
 
     worker = get_worker()
-    key = worker.get_current_task()  # as the scheduler calls it
+    key = worker.get_current_task()
 
     def wanted() -> bool:
         task = worker.state.tasks.get(key)
@@ -78,17 +58,12 @@ def stretch(job: dict[str, Any], files: Mapping[str, bytes], seconds: float) -> 
         folder = Path(name) / "run"
         folder.mkdir()
         write_files(folder, files)
-        with open(Path(name) / "log", "w+b") as log, _process(folder, job, log) as process:
-            ended = _wait(process, folder, seconds, wanted)
-        if ended:
-            what = f"{job['arm']}, seed {job['seed']}, on {named(worker.name, worker.address)}"
-            _raise_error(Path(name), what, process.returncode)
+        with _process(Path(worker.local_directory)) as process:
+            process.begin(job, folder)
+            if _ended(process, lambda: folder.rglob(checkpoint), seconds, wanted):
+                who = worker.name if worker.name == worker.address else f"{worker.name} at {worker.address}"
+                process.check(f"{job['arm']}, seed {job['seed']}, on worker {who}")
         return Stretch(read_files(folder), str(worker.name))
-
-
-def named(name: object, address: str) -> str:
-    """A worker as messages name it."""
-    return f"worker {address}" if name == address else f"worker {name} at {address}"
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
@@ -102,75 +77,49 @@ def read_files(folder: Path) -> dict[str, bytes]:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write what `read_files` gave, the result last. Raises `ClusterError` for a path that leads out of the folder."""
-    for name in sorted(files, key=lambda name: name == RESULT):
+    """Write what `read_files` gave. Raises `ClusterError` for a path that leads out of the folder."""
+    for name, content in files.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise errors.ClusterError(f"a worker sent a file called {name!r}")
+            raise ClusterError(f"a worker sent a file called {name!r}")
         with write_atomically(path) as file:
-            file.write(files[name])
+            file.write(content)
 
 
 @contextmanager
-def _process(folder: Path, job: dict[str, Any], log: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """The process of a run, while the block lasts. Ctrl-C in the worker's terminal is not for it to answer."""
-    command = [sys.executable, "-m", __name__, str(folder)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
-    assert process.stdin is not None
+def _process(place: Path) -> Iterator[RunProcess]:
+    """A process for one run, an idle one if there is. It is killed if the run is still under way at the end."""
+    process = _waiting() or RunProcess(place)
     try:
-        with contextlib.suppress(BrokenPipeError):  # it has ended: the log says why
-            process.stdin.write(json.dumps(job).encode() + b"\n")
-            process.stdin.flush()
         yield process
     finally:
-        process.kill()
-        process.wait()
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
+        if process.running:
+            process.kill()
+        else:
+            process.rest()
+            _idle.append(process)
 
 
-def _wait(process: subprocess.Popen[bytes], folder: Path, seconds: float, wanted: Callable[[], bool]) -> bool:
-    """Wait until the process has ended (True), is not wanted any more, or has written a checkpoint after `seconds`."""
+def _waiting() -> RunProcess | None:
+    """An idle process; those that have ended meanwhile are dropped."""
+    with suppress(IndexError):
+        while True:
+            process = _idle.pop()
+            if process.waits:
+                return process
+            process.kill()
+    return None
+
+
+def _ended(
+    process: RunProcess, checkpoints: Callable[[], Iterable[Path]], seconds: float, wanted: Callable[[], bool]
+) -> bool:
+    """Wait until a run has ended (True) or is stopped: not wanted any more, or with a checkpoint after `seconds`."""
     due = time.time() + seconds
-    while process.poll() is None:
-        handed_over = time.time() > due and any(file.stat().st_mtime > due for file in folder.rglob(CHECKPOINT))
-        if handed_over or not wanted():
+    while process.running:
+        kept = time.time() > due and any(file.stat().st_mtime > due for file in checkpoints())
+        if kept or not wanted():
+            process.stop()
             return False
         time.sleep(LOOK)
     return True
-
-
-def _raise_error(place: Path, what: str, code: int) -> None:
-    """Raise what the process says that it ended with, or that it ended without a word."""
-    if (place / _ENDED).exists():
-        error = json.loads((place / _ENDED).read_text())
-        kind = getattr(errors, error["kind"], None)
-        if isinstance(kind, type) and issubclass(kind, errors.LavaMetaError):
-            raise kind(f"{what}: {error['message']}")
-        raise errors.ClusterError(f"{what}: {error['traceback']}")
-    if code != 0:
-        log = (place / "log").read_text(errors="replace")
-        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-        raise errors.ClusterError(f"{what}: its process ended with exit code {code}{hint}: {log[-2000:]}")
-
-
-def main() -> None:
-    """Run the job on standard input in the folder given; end at once when standard input closes."""
-    folder = Path(sys.argv[1])
-    job = Job.from_dict(json.loads(sys.stdin.buffer.readline()), folder)
-
-    def end_with_the_worker() -> None:
-        while os.read(sys.stdin.fileno(), 4096):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=end_with_the_worker, daemon=True).start()
-    try:
-        measure(job)
-    except Exception as error:
-        said = {"kind": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
-        (folder.parent / _ENDED).write_text(json.dumps(said))
-
-
-if __name__ == "__main__":
-    main()

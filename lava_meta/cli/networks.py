@@ -101,7 +101,7 @@ def compare_model(
     import torch
 
     from lava_meta.converters import LavaNetwork
-    from lava_meta.converters.scale import Feed
+    from lava_meta.converters.feed import Feed
 
     check_one_source(images, data)
     net = load_network(network)

@@ -99,15 +99,15 @@ def as_levels(values: Any, max_level: int, name: str) -> Tensor:
         if array.dtype.kind == "f":
             raise TypeError(
                 f"{name}: x is {_dtype(values)}, from {low:.6g} to {high:.6g}; images hold raw levels, not scaled "
-                "ones. State the range that becomes levels 0..255, as Dataset.from_arrays(x, y, scale=(low, high)), or "
-                'scale="features" for each feature\'s own'
+                "ones. State the range that becomes levels 0..255: Dataset.from_arrays(x, y, scale=(low, high)), "
+                'Dataset.from_torch(data, scale=(low, high)), or scale="features" for each feature\'s own'
             )
         if low < 0 or high > 255:
             raise DataError(
                 f"{name}: x runs from {low} to {high}; levels lie in 0..{max_level}. "
                 "Dataset.from_arrays(x, y, scale=(low, high)) makes levels of any numbers"
             )
-        levels = torch.from_numpy(np.ascontiguousarray(array, dtype=np.uint8))
+        levels = torch.from_numpy(np.require(array, np.uint8, ["C", "W"]))
     if levels.dim() == 3:
         levels = levels[:, None]
     if levels.dim() not in (2, 4):

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from lava_meta.data.arrays import Scale, Scaling, numbered, scale_of
 from lava_meta.data.images import Images
-from lava_meta.data.sources import frame_arrays, stream_arrays, torch_arrays
+from lava_meta.data.sources import check_source, frame_arrays, stream_arrays, torch_arrays
 from lava_meta.errors import DataError, require
 
 DATASETS = ("digits", "mnist", "fashion-mnist", "usps", "cifar10", "cifar100")
@@ -144,7 +144,7 @@ class Dataset:
 
         A loader's images are kept in the order of its data set, and learned in batches of `TrainSettings.batch_size`.
         """
-        _check_is_data(train)
+        check_source(train, name, scaled=options.get("scale") is not None)
         own = None if test is None else torch_arrays(test, f"{name} test")
         return cls.from_arrays(*torch_arrays(train, name), test=own, name=name, **options)
 
@@ -174,13 +174,6 @@ class Dataset:
         """
         own = None if test is None else frame_arrays(test, label, f"{name} test")
         return cls.from_arrays(*frame_arrays(frame, label, name), test=own, scale=scale, name=name, **options)
-
-
-def _check_is_data(source: Any) -> None:
-    if hasattr(source, "train_stream"):
-        raise TypeError("this is a benchmark of Avalanche: lava_meta.from_avalanche(benchmark) makes a scenario of it")
-    if not hasattr(source, "__getitem__") and not hasattr(source, "__iter__"):
-        raise TypeError(f"{type(source).__name__} is no data set of torch: give a Dataset, a DataLoader or arrays")
 
 
 def data_folders() -> list[Path]:

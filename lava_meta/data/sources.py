@@ -11,9 +11,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
+from lava_meta.data.arrays import as_levels
 from lava_meta.errors import DataError
+
+
+def check_source(source: Any, name: str, *, scaled: bool) -> None:
+    """Raise `TypeError` for what is no data set of torch, and for real numbers without a scale before all are read."""
+    if hasattr(source, "train_stream"):
+        raise TypeError("this is a benchmark of Avalanche: lava_meta.from_avalanche(benchmark) makes a scenario of it")
+    if hasattr(source, "train_dataloader"):
+        raise TypeError(
+            "this is a data module of Lightning: Dataset.from_torch(module.train_dataloader(), "
+            "test=module.test_dataloader())"
+        )
+    if not hasattr(source, "__getitem__") and not hasattr(source, "__iter__"):
+        raise TypeError(f"{type(source).__name__} is no data set of torch: give a Dataset, a DataLoader or arrays")
+    plain = isinstance(source, DataLoader) and source.collate_fn is default_collate
+    items = source.dataset if plain else source
+    read_one_by_one = isinstance(items, Dataset) and not isinstance(items, TensorDataset | IterableDataset)
+    if read_one_by_one and not scaled and len(items):
+        as_levels(_pixels(_pair(items[0], name)[0]).reshape(1, -1), 255, name)
 
 
 def torch_arrays(source: Any, name: str) -> tuple[Any, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.graph.dense import check_array
+from lava_meta.graph.given import Floats, as_array, batches, odd_one
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,18 +74,18 @@ class Domain:
             return "the integers +1 and -1"
         return f"{'unsigned' if self.min_level == 0 else 'signed'} integers {self.min_level} to {self.max_level}"
 
-    def check_images(self, images: Any) -> NDArray[Any]:
+    def check_images(self, images: Any, floats: Floats | None = None) -> NDArray[Any]:
         """Images (n, ...) of `n_in` inputs, as an array (n, n_in) of `dtype` within the network's levels.
 
-        Takes numpy arrays and torch tensors of any integer type. Raises `TypeError` for floats and booleans and
-        `ValueError` for a wrong shape, no images, or inputs out of range.
+        Takes numpy arrays and torch tensors of integers, of floats that are whole, and for two levels of bits; and
+        DataLoaders and Datasets of these, whose labels are left out. `floats` reads floats that are scaled. Raises
+        `TypeError` for other types and `ValueError` for a wrong shape, no images, or inputs out of range.
         """
-        array = np.asarray(images)
-        if array.dtype.kind not in "ui":
-            raise TypeError(
-                f"images are {array.dtype}; this network takes {self.domain} "
-                "(raw ones: its own thresholds hold the normalisation)"
-            )
+        parts = batches(images)
+        if parts is not None:
+            checked = [self.check_images(part, floats) for part in parts]
+            return np.concatenate(checked) if checked else self.check_images(np.zeros((0, *self.input_shape), np.uint8))
+        array = self._integers(as_array(images), floats)
         # Dense networks read pixels in C order whatever the shape; others need theirs. One channel may go unsaid.
         dense = len(self.input_shape) == 1 and array.ndim >= 2 and math.prod(array.shape[1:]) == self.n_in
         one_channel = len(self.input_shape) == 3 and (1, *array.shape[1:]) == self.input_shape
@@ -97,6 +98,26 @@ class Domain:
             raise ValueError("no images were given")
         check_range(array, self.min_level, self.max_level, signs=self.signs)
         return np.ascontiguousarray(array.reshape(len(array), -1).astype(self.dtype, copy=False))
+
+    def _integers(self, array: NDArray[Any], floats: Floats | None) -> NDArray[Any]:
+        """Of bits for two levels, of floats that are whole or that `floats` knows; `TypeError` for others."""
+        if array.dtype.kind in "ui":
+            return array
+        if array.dtype == bool and self.signs:
+            return np.where(array, 1, -1)
+        if array.dtype == bool and (self.min_level, self.max_level) == (0, 1):
+            return array.astype(np.uint8)
+        odd = None
+        if array.dtype.kind == "f":
+            if floats is not None:
+                return floats(array)
+            odd = odd_one(array)
+            if odd is None:
+                return array.astype(np.int64)
+        raise TypeError(
+            f"images are {array.dtype}{'' if odd is None else f' and hold {odd:g}'}; this network takes {self.domain} "
+            "(raw ones: its own thresholds hold the normalisation)"
+        )
 
 
 def check_levels(min_level: int, max_level: int, *, signs: bool) -> None:

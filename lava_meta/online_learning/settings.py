@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lava_meta.online_learning.device import STORED_BITS, Device
 from lava_meta.rule import Consolidation, Constant, Linear, as_consolidation, consolidation_from_dict
+from lava_meta.rule.gates import is_polynomial
 from lava_meta.rule.lowering import TRACE_LIMIT, EngineRule, lower
 
 Precision = Literal["float"] | int
@@ -195,9 +196,11 @@ class LayerSettings:
                 "the learning engine has its own memory, takes spikes or signs, and forgets nothing: no device, no "
                 "pixels as inputs, no memory in the rule"
             )
-        if self.rule.grow is not None:
+        gate, grow = self.rule.consolidation, self.rule.grow
+        if grow is not None and not (grow == gate and is_polynomial(gate)):
             raise ValueError(
-                f"the learning engine takes growing steps whole, so the rule's grow, {self.rule.grow}, must be None"
+                f"the learning engine gates growing steps only by the consolidation function itself, linear or "
+                f"quadratic: the rule's grow, {grow}, must be that or None"
             )
         if self.rule.activation == "spikes" or self.rule.class_rate:
             raise ValueError(
@@ -215,7 +218,8 @@ class LayerSettings:
     def engine_rule(self) -> EngineRule:
         """The consolidation function of |h| / limit in the learning engine's language."""
         precision = "float" if self.precision == "float" else "fixed"
-        return _lowered(self.rule.consolidation, precision, "spikes" if self.input_mean else "signs")
+        inputs = "spikes" if self.input_mean else "signs"
+        return _lowered(self.rule.consolidation, precision, inputs, self.rule.grow is not None)
 
     @property
     def full_range(self) -> float:
@@ -345,5 +349,5 @@ class LayerSettings:
 
 
 @lru_cache(maxsize=64)
-def _lowered(consolidation: Consolidation, precision: str, inputs: str) -> EngineRule:
-    return lower(consolidation, precision=precision, inputs=inputs)
+def _lowered(consolidation: Consolidation, precision: str, inputs: str, both: bool) -> EngineRule:  # noqa: FBT001
+    return lower(consolidation, precision=precision, inputs=inputs, both=both)

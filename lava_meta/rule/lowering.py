@@ -9,7 +9,8 @@ weight, the weight its sign times 128. With y1 = e, what a synapse with an activ
     quadratic   f = 1 - (t/T)**2     dt = -e + e t**2/(2T**2) + |e| t|t|/(2T**2)
     plain       f = 1                dt = -e
 
-The two terms of a gate add if the step shrinks |t|, and cancel if it does not. T is a power of two, in units of
+The two terms of a gate add if the step shrinks |t|, and cancel if it does not. A gate in both directions has one term,
+twice the first of its two, and needs no y2. T is a power of two, in units of
 the tag; the unit is free: a hidden weight h has the tag t = scale * h. If inputs are spikes, 0 or 1, every product
 depends on x0; if they are signs, sent as spikes for +1, e stands for (2 x0 - 1) e, which takes five products.
 
@@ -35,7 +36,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -225,6 +226,7 @@ def lower(
     inputs: str = "spikes",
     scale: float | None = None,
     surrogate: str = "nearest",
+    both: bool = False,
 ) -> EngineRule:
     """Lower a consolidation function of the hidden weight h to the strings of a target.
 
@@ -232,7 +234,7 @@ def lower(
     a spike. scale: tag units of a unit of h; by default the one with which the gate ends where tags do (256; in
     floating point 64, or 8 if quadratic). surrogate: what stands for a function that is no polynomial of |h|:
     "nearest" in the mean over h, "linear" or "quadratic", with the T that is nearest (with a given scale, among the T
-    that are a power of two of tag units); "refuse" raises instead.
+    that are a power of two of tag units); "refuse" raises instead. both: growing steps go through the same gate.
 
     Raises ConversionError naming what cannot be lowered, ValueError for an unknown word, TypeError or
     ValueError for a rule that is no consolidation function.
@@ -260,7 +262,7 @@ def lower(
             )
         expressed = nearest_gate(rule, precision, scale, surrogate)
     T = _tag_ranges(precision, expressed.kind)[-1] if scale is None else expressed.T * scale
-    return _engine_rule(rule, expressed, precision, inputs, T / expressed.T)
+    return _engine_rule(rule, expressed, precision, inputs, T / expressed.T, both=both)
 
 
 def nearest_gate(
@@ -288,7 +290,7 @@ def _tag_ranges(precision: str, family: str) -> list[float]:
 
 
 def _engine_rule(
-    declared: Consolidation, expressed: Consolidation, precision: str, inputs: str, scale: float
+    declared: Consolidation, expressed: Consolidation, precision: str, inputs: str, scale: float, *, both: bool = False
 ) -> EngineRule:
     T = math.inf
     if is_polynomial(expressed):
@@ -302,6 +304,11 @@ def _engine_rule(
             )
         T = 2.0 ** round(math.log2(T))
     step, products = (_fixed if precision == "fixed" else _floating)(expressed, T)
+    if both:
+        # What holds for shrinking steps holds for all: the term of |e| goes, and that of e counts twice. It comes
+        # first, so that a growing step does not saturate on the way, which would turn it round; a shrinking one from
+        # the very limit does, and is taken whole.
+        products = [replace(products[1], exponent=products[1].exponent + 1), products[0]]
     if inputs == "signs":
         products = _of_signs(products)
     rounding = 0.0

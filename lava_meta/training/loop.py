@@ -158,6 +158,11 @@ def train(
 
 def _settings(settings: TrainSettings | None, changes: dict[str, Any]) -> TrainSettings:
     """The settings with other fields. Raises `TypeError` for a name that is none of theirs."""
+    if settings is not None and not isinstance(settings, TrainSettings):
+        raise TypeError(
+            f"settings is a {type(settings).__name__}, not TrainSettings: data and labels are one argument, "
+            "train(model, (x, y))"
+        )
     known = [field.name for field in fields(TrainSettings)]
     unknown = [name for name in changes if name not in known]
     if unknown:

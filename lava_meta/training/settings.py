@@ -87,7 +87,7 @@ class TrainSettings:
         check(self)
         if self.momentum and self.optimizer != "sgd":
             raise ValueError("momentum is an option of sgd; adam has its own")
-        if self.m is None and self.consolidation is None and self.optimizer == "sgd":
+        if self.m is None and self.consolidation is None and self.optimizer != "adam":
             raise ValueError("m is not given, and a value is proposed for adam only: give m (0 is plain training)")
         # The optimizer knows the ranges of its own options.
         layers = len(self.m) if isinstance(self.m, tuple) else 1

@@ -21,6 +21,7 @@ from lava_meta.cli.run import _sink
 from lava_meta.errors import RunFolderError
 from lava_meta.graph import BinaryGraph
 from lava_meta.nn import BinaryMLP
+from lava_meta.online_learning import OnlineRule, load_learner
 from lava_meta.training.model_file import save_model
 
 
@@ -63,6 +64,16 @@ def test_online_counts_tasks_from_1_and_by_its_old_option_from_0(tmp_path: Path)
     assert (tmp_path / "new.safetensors").read_bytes() == (tmp_path / "old.safetensors").read_bytes()
     both = lava_meta(*words, "--permutation", "1", "--task", "2", "--out", tmp_path / "both.safetensors")
     assert (both.returncode, "give --task alone" in both.stderr) == (2, True)
+
+
+def test_a_new_network_learns_on_line_with_sparse_spikes_and_converts(tmp_path: Path) -> None:
+    words = ("online", "--backend", "kernels", "--hidden", "20", "--images", "40", "-o", "learner.safetensors")
+    assert lava_meta(*words, cwd=tmp_path).returncode == 0
+    learner = load_learner(tmp_path / "learner.safetensors")
+    assert learner.rule == OnlineRule.sparse(lr=0.1, divisive=False)
+    assert learner.graph().readout.scale[0] == 0.5
+    assert lava_meta(*words, "--activation", "signs", "--overwrite", cwd=tmp_path).returncode == 0
+    assert load_learner(tmp_path / "learner.safetensors").rule == OnlineRule(lr=0.1)
 
 
 @pytest.mark.lava
@@ -337,7 +348,7 @@ def test_what_is_wrong_with_a_model_of_ones_own_is_told_in_one_line(
         (("info", "broken.safetensors"), 1, "broken.safetensors is not a whole safetensors file"),
         (("convert", "broken.safetensors"), 1, "broken.safetensors"),
         (("convert", "missing.safetensors"), 1, "missing.safetensors"),
-        (("run", "NETWORK", "floats.npy"), 1, "images are float64; this network takes unsigned integers 0 to 16"),
+        (("run", "NETWORK", "floats.npy"), 1, "images are float64 and hold 0.5; this network takes unsigned integers"),
         (("run", "NETWORK", "broken.safetensors"), 1, "broken.safetensors"),
         (("train", "--data", "imagenet", "--out", "x"), 1, "imagenet"),
         (("train", "--lr", "-1", "--out", "x"), 2, "lr"),
@@ -345,6 +356,7 @@ def test_what_is_wrong_with_a_model_of_ones_own_is_told_in_one_line(
         (("train", "--out", "broken.safetensors/x"), 1, "broken.safetensors"),
         (("train", "--hidden", "many", "--out", "x"), 2, "hidden[0] is 'many'; it must be a valid integer"),
         (("online", "--hidden", "many"), 2, "whole numbers"),
+        (("online", "--activation", "loud"), 2, "--activation is loud; choose one of signs, spikes"),
         (("train", "--norm", "group", "--out", "x"), 2, "it must be 'fixed', 'batch' or 'layer'"),
         (("run", "NETWORK", "flat.npy"), 1, "flat.npy does not hold one array of images"),
         (("run", "NETWORK", "floats.npy", "--layer", "hidden7"), 1, "this network has hidden1, readout, classes"),
@@ -380,7 +392,7 @@ def test_errors_are_one_readable_line(
     words: tuple[str, ...], code: int, message: str, network: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"not a network at all")
-    np.save(tmp_path / "floats.npy", np.zeros((2, 64)))
+    np.save(tmp_path / "floats.npy", np.full((2, 64), 0.5))
     np.save(tmp_path / "flat.npy", np.zeros(64, np.uint8))
     done = lava_meta(*(network if word == "NETWORK" else word for word in words), cwd=tmp_path)
     assert done.returncode == code, done.stderr

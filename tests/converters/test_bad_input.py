@@ -70,12 +70,17 @@ def test_weights_that_are_not_finite() -> None:
 @pytest.mark.parametrize(
     ("images", "error", "message"),
     [
-        (np.zeros((2, 16)), TypeError, "images are float64; this network takes unsigned integers 0 to 255"),
+        (
+            np.full((2, 16), 0.5),
+            TypeError,
+            "images are float64 and hold 0.5; this network takes unsigned integers 0 to 255",
+        ),
         (np.zeros((2, 16), bool), TypeError, "images are bool"),
         (np.zeros((2, 16), np.complex64), TypeError, "images are complex64"),
         (np.array([["a"] * 16]), TypeError, "images are <U1"),
         (np.full((2, 16), None), TypeError, "images are object"),
-        (torch.zeros(2, 16), TypeError, "images are float32"),
+        (torch.full((2, 16), torch.nan), TypeError, "images are float32 and hold nan"),
+        (torch.full((2, 16), torch.inf), TypeError, "images are float32 and hold inf"),
         (np.full((2, 16), 256), ValueError, "pixels run from 256 to 256; this network takes 0 to 255"),
         (np.full((2, 16), -1), ValueError, "pixels run from -1"),
         (np.full((2, 16), 2**40), ValueError, "this network takes 0 to 255"),

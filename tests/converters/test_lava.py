@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import signal
 import tracemalloc
 from itertools import pairwise
@@ -268,7 +269,7 @@ def test_a_network_in_the_middle_of_a_stream_does_nothing_else(graph, monkeypatc
     [
         (np.zeros((0, 30), np.uint8), ValueError, "no images"),
         ([np.zeros((2, 29), np.uint8)], ValueError, r"shape \(2, 29\)"),
-        ([np.zeros((2, 30), np.uint8), np.zeros((2, 30))], TypeError, "images are float64"),
+        ([np.zeros((2, 30), np.uint8), np.full((2, 30), 0.5)], TypeError, "images are float64"),
         ([(np.zeros((2, 30), np.uint8), np.zeros(2))], TypeError, "yields tuple; it must yield arrays of images"),
     ],
 )
@@ -319,3 +320,12 @@ def test_wired_to_other_processes(graph):
         found = {"readout": sums.data.get(), "hidden1": signs.data.get()}
     for name, value in found.items():
         assert np.array_equal(value[0].T, graph.activations(images)[name])
+
+
+def test_a_copy_of_a_running_network_does_not_run(graph):
+    images = np.zeros((3, *graph.input_shape), np.uint8)
+    with LavaNetwork(graph) as net:
+        expected = net.predict(images)
+        copied = pickle.loads(pickle.dumps(net))
+        assert np.array_equal(copied.predict(images), expected)
+    assert np.array_equal(copied.predict(images), expected)

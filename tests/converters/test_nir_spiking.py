@@ -118,5 +118,14 @@ def test_what_nir_has_no_neuron_for_is_refused_by_layer_name():
             lava_meta.to_nir(changed(**fields), time_step=STEP)
     with pytest.raises(ValueError, match="needs time_step="):
         lava_meta.to_nir(graph)
-    with pytest.raises(ConversionError, match="remembers earlier time steps"):
-        lava_meta.from_nir(lava_meta.to_nir(graph, time_step=STEP), max_level=16)
+
+
+def test_chains_are_read_back_with_equal_spikes():
+    rng = np.random.default_rng(24)
+    for _ in range(20):
+        graph = random_graph(rng)
+        again = lava_meta.from_nir(lava_meta.to_nir(graph, time_step=STEP), max_level=16)
+        images = rng.integers(0, 17, (10, 12))
+        assert np.array_equal(
+            again.graph.spikes(images, STEPS)[again.graph.output], graph.spikes(images, STEPS)["output"]
+        )

@@ -157,11 +157,16 @@ def test_files_of_pixels_have_the_version_they_always_had(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "images", "error", "message"),
     [
-        ("int8", np.zeros((2, 70)), TypeError, "float64; this network takes signed integers -128 to 127"),
+        (
+            "int8",
+            np.full((2, 70), 0.5),
+            TypeError,
+            "float64 and hold 0.5; this network takes signed integers -128 to 127",
+        ),
         ("uneven", np.full((2, 70), -91), ValueError, "features run from -91 to -91; this network takes -90 to 100"),
         ("uneven", np.full((2, 70), 101), ValueError, "features run from 101 to 101"),
         ("signs", np.zeros((2, 70), np.int8), ValueError, r"network of \+1 and -1 received another value"),
-        ("signs", np.ones((2, 70)), TypeError, r"this network takes the integers \+1 and -1"),
+        ("signs", np.full((2, 70), 0.5), TypeError, r"this network takes the integers \+1 and -1"),
         ("binarized", np.full((2, 70), 256), ValueError, "this network takes 0 to 255"),
     ],
 )

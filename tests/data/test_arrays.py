@@ -176,7 +176,26 @@ class TestTorch:
     )
     def test_refuses(self, source, says):
         with pytest.raises(DataError, match=says):
-            Dataset.from_torch(source)
+            Dataset.from_torch(source, scale=(0, 1))
+
+    def test_real_numbers_without_a_scale_are_refused_before_all_are_read(self):
+        read = []
+
+        def give(index):
+            read.append(index)
+            return torch.from_numpy(X[index]).float(), int(Y[index])
+
+        for source in (Pairs(give), DataLoader(Pairs(give), batch_size=8)):
+            with pytest.raises(TypeError, match=r"float32, from .*Dataset.from_torch\(data, scale="):
+                Dataset.from_torch(source)
+        assert read == [0, 0]
+
+    def test_a_data_module_of_lightning_names_its_loaders(self):
+        module = SimpleNamespace(train_dataloader=lambda: DataLoader(TENSORS))
+        with pytest.raises(
+            TypeError, match=r"Dataset.from_torch\(module.train_dataloader\(\), test=module.test_dataloader"
+        ):
+            scenario_of(module)
 
 
 class TestFrames:

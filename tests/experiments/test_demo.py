@@ -45,8 +45,8 @@ def test_demo_short(tmp_path: Path) -> None:
 @pytest.mark.lava
 def test_online_demo_short(tmp_path: Path) -> None:
     """Both arms inside Lava; the network that was learned, in Lava, agrees with its reference implementation."""
-    result = online_demo.run(tmp_path, tasks=2, images=400, hidden=(200,), lr=0.06)
-    assert (result.images, result.mismatches) == (2 * 360, 0)
+    result = online_demo.run(tmp_path, tasks=3, images=1000, hidden=(200,), lr=0.08)
+    assert (result.images, result.mismatches) == (3 * 360, 0)
     text = online_demo.describe(result, tmp_path)
     ours, plain = result.matrices["metaplastic"], result.matrices["plain"]
     assert f"gate off {100 * plain.acc():5.1f}   metaplastic {100 * ours.acc():5.1f}" in text

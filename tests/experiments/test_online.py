@@ -43,6 +43,19 @@ def test_it_runs_and_leaves_what_it_promises(name, tmp_path) -> None:
     assert json.loads((tmp_path / "settings.json").read_text())["settings"]["lr"] == 0.03
 
 
+def test_what_it_knows_and_the_labels_that_it_asks_for(tmp_path) -> None:
+    experiment = find("online_uncertainty")
+    small = [*SMALL, "images=300", "samples=3", "shares=0.2,0.5"]
+    results = run_experiment(experiment, override(experiment.scales["small"], small), tmp_path)
+    known = results.arms["all labels"][0].metrics
+    assert known["AUC entropy, drawn"] > 60  # shuffled digits; chance is 50
+    assert known["ACC, drawn"] > 30
+    for arm in ("unsure", "random"):
+        assert len(results.arms[arm][0].data["accuracies"]) == 2
+    assert (tmp_path / "figures" / "uncertainty.png").is_file()
+    assert len(experiment.claims(override(experiment.scales["small"], small), results)) == 1
+
+
 def test_a_new_readout_learns_on_a_converted_network_in_each_form(tmp_path) -> None:
     experiment = find("engine_readout")
     settings = override(experiment.scales["small"], [*SMALL, "epochs=1", "lr=0.01"])

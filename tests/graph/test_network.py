@@ -93,7 +93,11 @@ def test_images_of_any_shape_and_integer_type_are_read_alike() -> None:
 @pytest.mark.parametrize(
     ("images", "error", "message"),
     [
-        (np.zeros((2, 16)), TypeError, "images are float64; this network takes unsigned integers 0 to 16"),
+        (
+            np.full((2, 16), 0.5),
+            TypeError,
+            "images are float64 and hold 0.5; this network takes unsigned integers 0 to 16",
+        ),
         (np.zeros((2, 16), bool), TypeError, "images are bool"),
         (np.zeros((2, 15), np.uint8), ValueError, r"shape \(2, 15\); expected \(n, 16\)"),
         (np.zeros(16, np.uint8), ValueError, "shape"),

@@ -536,6 +536,26 @@ def test_noise_has_a_steady_state_between_two_gates_and_none_without_the_second(
     assert ends[gate] == pytest.approx(0.27, abs=0.04)
 
 
+def test_noise_ends_where_the_gates_cross_and_otherwise_at_an_end() -> None:
+    """Drift is (g - f)/2 of a step: outwards where g is larger. Of sqrt(r) and 0.3 + 0.7 r, r = 1 - |h|: to 0.816."""
+    generator = np.random.default_rng(0)
+    pairs = {
+        "cross": (Towards(1.0, floor=0.3), Towards(1.0, power=0.5)),
+        "grow above": (Towards(1.0, floor=0.005, power=2.0), Towards(1.0, floor=0.3)),
+        "shrink above": (Towards(1.0, floor=0.3), Towards(1.0, floor=0.005, power=2.0)),
+    }
+    ends = {}
+    for name, (shrink, grow) in pairs.items():
+        hidden = generator.uniform(-1, 1, 3000)
+        for _ in range(3000):
+            hidden = metaplastic_update(hidden, generator.normal(0, 0.04, 3000), shrink, grow).clip(-1, 1)
+        ends[name] = np.abs(hidden)
+    assert np.median(ends["cross"]) == pytest.approx(0.816, abs=0.06)
+    assert np.quantile(ends["cross"], 0.95) < 0.99
+    assert np.quantile(ends["grow above"], 0.1) > 0.9
+    assert np.quantile(ends["shrink above"], 0.9) < 0.3
+
+
 @every_function
 def test_numpy_and_torch_update_alike(f: Consolidation) -> None:
     generator = np.random.default_rng(0)

@@ -51,6 +51,37 @@ def test_integers_step_as_declared_in_every_sign_and_nearly_without_bias(rule, i
     assert without[0]["signs"] < 0.99
 
 
+@pytest.mark.parametrize("rule", [Linear(1.0), Quadratic(1.0)], ids=str)
+@pytest.mark.parametrize("inputs", ["spikes", "signs"])
+@pytest.mark.parametrize("precision", ["fixed", "float"])
+def test_one_gate_for_both_directions(rule, inputs, precision) -> None:
+    """Before rounding, in every sign of tag, error and input: integers within the last bits that products lose.
+
+    Near the limit sums of integers saturate on the way: with spikes, shrinking steps from within a step of it are
+    larger, and none goes the other way; with signs, whose products are twice as large, those from within three.
+    """
+    engine = lower(rule, precision=precision, inputs=inputs, both=True)
+    tags = np.linspace(-0.99, 0.99, 199)[None, :] * engine.T
+    tags = np.rint(tags).astype(int) if precision == "fixed" else tags
+    synapses = EngineSynapses(engine, tags)
+    unit = 2**7 if precision == "fixed" else 1
+    for e in (100, -100):
+        for spiked in (True, False):
+            traces = {"y1": np.array([e]), "y2": np.array([100]), "y3": np.array([round(engine.rounding)])}
+            wide = synapses.wide_tags(np.full(199, spiked), np.zeros(1, bool), traces)
+            value = 1 if spiked else 0 if inputs == "spikes" else -1
+            step = np.full(tags.shape, value * e * engine.step / engine.scale)
+            wanted = metaplastic_update(tags / engine.scale, step, rule, rule) * engine.scale
+            reached = np.abs(tags) + np.abs(step * engine.scale) * (1 if inputs == "spikes" else 3)
+            inside = reached < (np.inf if precision == "float" else 255)
+            least = 1e-9 if precision == "float" else 0.03 * np.abs(wanted - tags).max() + 1e-9
+            np.testing.assert_allclose((wide / unit)[inside], wanted[inside], atol=least)
+            assert inside.mean() > 0.8
+            if inputs == "spikes":
+                assert ((wide / unit - tags) * (wanted - tags) >= -least).all()
+    assert not any("y2" in product.factors for product in engine.tags)
+
+
 def test_the_integers_gate_is_the_lowered_one() -> None:
     engine = lower(Tanh2(1.35))
     h, share = engine_gate(engine, 127)

@@ -15,11 +15,11 @@ from own_function import Soft
 from torch import nn
 
 from lava_meta.data import Dataset, Images, load_dataset
-from lava_meta.data.scenarios import permuted_tasks, split_classes, stream_of_subsets
-from lava_meta.errors import DivergenceError, FormatError, RunFolderError
+from lava_meta.data.scenarios import Scenario, permuted_tasks, split_classes, stream_of_subsets
+from lava_meta.errors import DataError, DivergenceError, FormatError, RunFolderError
 from lava_meta.nn import BinaryLayer, BinaryMLP
 from lava_meta.optim import MetaplasticAdam
-from lava_meta.rule import Exponential, Tanh2, register_consolidation
+from lava_meta.rule import Exponential, Tanh2, Towards, register_consolidation
 from lava_meta.training import TrainSettings, evaluate, train
 from lava_meta.training.checkpoint import read_checkpoint, write_checkpoint
 from lava_meta.training.metrics import AccuracyMatrix
@@ -75,6 +75,52 @@ class TestWhatItComputes:
             rows.append(test_all())
         assert same(hidden(model), hidden(plain))
         assert np.array_equal(result.matrix.values, np.array(rows))
+
+    def test_data_and_settings_as_people_give_them(self):
+        """Whatever the form, the run is that of the scenario made of it."""
+        x, y = SMALL.train.x, SMALL.train.y
+        own = Dataset.from_arrays(x, y)
+        want = train(net(), own, epochs=2, m=8.0, progress=False)
+        assert (want.settings.epochs, want.settings.m) == (2, 8.0)
+        pairs = torch.utils.data.TensorDataset(x, y.to(torch.int16))
+        for given in ((x, y), (x.numpy()[:, 0], y.tolist()), pairs, torch.utils.data.DataLoader(pairs, shuffle=True)):
+            assert quiet(net(), given, QUICK).history == want.history
+        changed = train(net(), own, QUICK, epochs=1, progress=False)
+        assert (changed.settings.epochs, changed.settings.m) == (1, 8.0)
+
+    @pytest.mark.parametrize(
+        ("arguments", "options", "says"),
+        [
+            (
+                (SMALL.train.x / 16, SMALL.train.y),
+                {},
+                r"settings is a Tensor, .*train\(model, \(x, y\)\)",
+            ),
+            (((SMALL.train.x / 16, SMALL.train.y),), {}, r"scale=\(low, high\)"),
+            ((SCENARIO,), {"epoch": 3}, "no argument 'epoch'; settings by name are epochs, batch_size"),
+            ((SMALL.train.x,), {}, r"give \(x, y\)"),
+            ((object(),), {}, "object is no data set of torch"),
+        ],
+    )
+    def test_what_does_not_work_names_the_right_call(self, arguments, options, says):
+        with pytest.raises(TypeError, match=says):
+            train(net(), *arguments, **options)
+
+    def test_classes_that_change_between_tasks_need_a_head(self):
+        few = SMALL.train.classes_only([0, 1, 2])
+        other = Dataset("few", Images(few.x, few.y, "few", 3, 16), Images(few.x, few.y, "few test", 3, 16))
+        with pytest.raises(ValueError, match="classes is 10 for test, 3 for few test; declare a head"):
+            train(net(), [SMALL, other])
+        scenario = Scenario("mixed", [SMALL.train, other.train], [SMALL.test], (0, 0))
+        with pytest.raises(ValueError, match="classes is 10 for test, 3 for few; declare a head"):
+            quiet(net(), scenario)
+
+    def test_an_empty_task_is_named(self):
+        with pytest.raises(DataError, match="own data: there are no images"):
+            train(
+                net(),
+                [SMALL, torch.utils.data.Subset(torch.utils.data.TensorDataset(SMALL.train.x, SMALL.train.y), [])],
+            )
 
     def test_it_learns_and_metaplasticity_forgets_less(self):
         data = permuted_tasks(DIGITS, 2, seed=0)
@@ -454,8 +500,16 @@ class TestResume:
         quiet(again, out=tmp_path / "stopped", resume=True, checkpoint_seconds=3600.0)
         assert same(hidden(again), hidden(whole))
 
-    def test_sgd_with_momentum(self, tmp_path):
-        settings = replace(QUICK, optimizer="sgd", momentum=0.9, reset_moments=False)
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"optimizer": "sgd", "momentum": 0.9},
+            {"optimizer": "adalayer", "m": None, "consolidation": Towards(0.2, 0.01, 2.0), "grow": Towards(0.2, 0.3)},
+        ],
+        ids=["sgd", "adalayer"],
+    )
+    def test_other_optimizers(self, options, tmp_path):
+        settings = replace(QUICK, reset_moments=False, **options)
         whole, again = StopsAfter(10**9), StopsAfter(10**9)
         quiet(whole, settings=settings)
         with pytest.raises(Stop):

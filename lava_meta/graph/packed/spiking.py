@@ -30,6 +30,7 @@ class CompiledRun(Run):
 
     def __init__(self, graph: SteppedGraph, form: str = "floating_pt") -> None:
         super().__init__(graph, form)
+        self._held: dict[str, NDArray[Any]] = {}  # currents of an image that is held
         self._steps: dict[str, _Step] = {}
         self._last: set[str] = set()  # nodes whose maps have their channels last
         for name, node in graph.nodes.items():
@@ -64,9 +65,19 @@ class CompiledRun(Run):
         return super()._computed(name, [self._first(*pair) for pair in zip(given, sources, strict=True)])
 
     def _fired(self, name: str, sums: NDArray[Any]) -> NDArray[Any]:
-        sums = self._first(self.graph.nodes[name].sources[0], sums)
+        source = self.graph.nodes[name].sources[0]
+        sums = self._first(source, sums)
         layer = self._layers.get(name)
-        return super()._fired(name, sums) if layer is None else layer.step(sums)
+        if layer is None:
+            return super()._fired(name, sums)
+        held = self._held if source in self._timeless else {}
+        if name not in held:
+            held[name] = layer.current(sums)
+        return layer.step(held[name])
+
+    def restart(self) -> None:
+        super().restart()
+        self._held = {}
 
     def _first(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
         """A value with its channels first."""
@@ -105,7 +116,8 @@ class CompiledRun(Run):
 
 def _sum_type(values: NDArray[Any]) -> type:
     """The type in which sums of 0 to all of these weights fit."""
-    return np.int32 if int(np.abs(values).sum(axis=1).max()) < 2**31 else np.int64
+    largest = int(np.abs(values).sum(axis=1).max())
+    return np.int16 if largest < 2**15 else np.int32 if largest < 2**31 else np.int64
 
 
 def _rows(layer: Placed, node: Linear) -> _Step:
@@ -125,13 +137,20 @@ def _scattered(layer: Placed, node: Conv) -> _Step:
     channels = layer.input_shapes[0][0]
     units, down, across = layer.output_shape
     window = node.window
-    weight = values.reshape(units, channels, *window.kernel).transpose(1, 2, 3, 0)
+    weight: NDArray[Any] = values.reshape(units, channels, *window.kernel).transpose(1, 2, 3, 0)
     weight = np.ascontiguousarray(weight.astype(_sum_type(values.astype(np.int64))))
+    side_by_side = window.stride[1] == window.dilation[1] == 1
+    if side_by_side:
+        weight = np.ascontiguousarray(weight[:, :, ::-1]).reshape(*weight.shape[:2], -1)
 
     def step(x: NDArray[Any]) -> NDArray[Any]:
         out = np.empty((len(x), down, across, units), weight.dtype)
         spikes = np.ascontiguousarray(x).view(np.uint8) if x.dtype == bool else x
-        loops.scatter(spikes, weight, window.stride, window.padding, window.dilation, out)
+        if side_by_side:
+            rows = out.reshape(len(x), down, -1)
+            loops.scatter_rows(spikes, weight, units, window.stride[0], window.padding, window.dilation[0], rows)
+        else:
+            loops.scatter(spikes, weight, window.stride, window.padding, window.dilation, out)
         return out
 
     return step
@@ -182,17 +201,21 @@ class _Layer:
         """Whether there is a loop for these neurons."""
         return isinstance(state, FloatState) and state.node.model in ("leaky", "synaptic")
 
-    def step(self, sums: NDArray[Any]) -> NDArray[Any]:
+    def current(self, sums: NDArray[Any]) -> NDArray[Any]:
+        """float32 currents (n, units) of integers."""
+        current = np.empty((len(sums), len(self._gain)), np.float32)
+        loops.currents(np.ascontiguousarray(sums).reshape(current.shape), self._gain, self._constant, current)
+        return current
+
+    def step(self, current: NDArray[Any]) -> NDArray[Any]:
+        """Spikes (n, *shape) of a step."""
         state, c = self._state, self._constants
-        units = len(self._gain)
-        current = np.empty((len(sums), units), np.float32)
-        loops.currents(np.ascontiguousarray(sums).reshape(len(sums), units), self._gain, self._constant, current)
-        spikes = np.empty((len(sums), units), bool)
-        v = state.states["mem"].reshape(len(sums), units)
+        spikes = np.empty(current.shape, bool)
+        v = state.states["mem"].reshape(current.shape)
         if state.node.model == "leaky":
             loops.leaky(current, c["beta"], c["threshold"], self._reset, state.node.reset_delay, v, spikes)
         else:
-            s = state.states["syn"].reshape(len(sums), units)
+            s = state.states["syn"].reshape(current.shape)
             loops.synaptic(
                 current, c["alpha"], c["beta"], c["threshold"], self._reset, state.node.reset_delay, s, v, spikes
             )

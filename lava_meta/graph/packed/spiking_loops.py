@@ -18,14 +18,18 @@ from lava_meta.jit import njit
 def add_rows(spikes: NDArray[Any], weight: NDArray[Any], out: NDArray[Any]) -> None:
     """`out = spikes @ weight` for spikes (n, inputs) of 0 and 1 and weights (inputs, units)."""
     units = out.shape[1]
+    active = np.empty(spikes.shape[1] + 1, np.int64)
     for n in range(spikes.shape[0]):
-        row = out[n]
+        row, given = out[n], spikes[n]
+        count = 0
+        for i in range(len(given)):  # without a branch, of which the processor would guess one in two wrong
+            active[count] = i
+            count += given[i]
         row[:] = 0
-        for i in range(spikes.shape[1]):
-            if spikes[n, i]:
-                added = weight[i]
-                for j in range(units):
-                    row[j] += added[j]
+        for k in range(count):
+            added = weight[active[k]]
+            for j in range(units):
+                row[j] += added[j]
 
 
 @njit(cache=True, nogil=True)
@@ -61,6 +65,44 @@ def scatter(
                             place, added = out[n, top // stride[0], left // stride[1]], weight[c, a, b]
                             for j in range(units):
                                 place[j] += added[j]
+
+
+@njit(cache=True, nogil=True)
+def scatter_rows(
+    spikes: NDArray[Any],
+    weight: NDArray[Any],
+    units: int,
+    down_stride: int,
+    padding: tuple[int, int],
+    down_dilation: int,
+    out: NDArray[Any],
+) -> None:
+    """`scatter` where a spike's places lie side by side: no stride and no dilation along the rows.
+
+    `weight` (channels, down, across * units) has the last column of each kernel first, `out` is
+    (n, rows, columns * units).
+    """
+    _, channels, rows, columns = spikes.shape
+    down, across = weight.shape[1], weight.shape[2] // units
+    width = out.shape[2] // units
+    for n in range(spikes.shape[0]):
+        out[n] = 0
+        for c in range(channels):
+            for y in range(rows):
+                for x in range(columns):
+                    if not spikes[n, c, y, x]:
+                        continue
+                    begin = x + padding[1] - across + 1
+                    first, last = max(begin, 0), min(begin + across, width)
+                    length, start, place = (last - first) * units, (first - begin) * units, first * units
+                    for a in range(down):
+                        top = y + padding[0] - a * down_dilation
+                        if top < 0 or top % down_stride or top // down_stride >= out.shape[1]:
+                            continue
+                        row = out[n, top // down_stride, place : place + length]
+                        added = weight[c, a, start : start + length]
+                        for j in range(length):
+                            row[j] += added[j]
 
 
 @njit(cache=True, nogil=True)

@@ -28,10 +28,11 @@ def state_of(settings: LayerSettings) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("precision", ["fixed", "float"])
 @pytest.mark.parametrize("inputs", ["spikes", "signs"])
-def test_a_whole_image_at_once_is_its_time_steps_one_by_one(precision, inputs) -> None:
+@pytest.mark.parametrize("both", [False, True])
+def test_a_whole_image_at_once_is_its_time_steps_one_by_one(precision, inputs, both) -> None:
     """60 images; the weights that the steps end with are the signs of the tags before the last one."""
     generator = np.random.default_rng(7)
-    rule = lower(Quadratic(1.0), precision=precision, inputs=inputs)
+    rule = lower(Quadratic(1.0), precision=precision, inputs=inputs, both=both)
     tags = generator.integers(-5, 6, (6, 15)) + (0.5 if precision == "float" else 0)
     whole, single, compiled = (EngineSynapses(rule, tags, seed=4, compiled=c) for c in (False, False, True))
     none = {name: np.zeros(6) for name in ("y1", "y2", "y3")}
@@ -53,18 +54,28 @@ def test_a_whole_image_at_once_is_its_time_steps_one_by_one(precision, inputs) -
     assert np.abs(whole.tags - tags).max() > 0.3
 
 
-@pytest.mark.parametrize("consolidation", [Constant(), Linear(1.0), Quadratic(1.0)], ids=lambda c: c.kind)
-def test_one_image_is_torch_autograd_with_the_straight_through_estimator(consolidation) -> None:
+@pytest.mark.parametrize(
+    ("consolidation", "grow"),
+    [
+        (Constant(), None),
+        (Linear(1.0), None),
+        (Quadratic(1.0), None),
+        (Linear(1.0), Linear(1.0)),
+        (Quadratic(1.0), Quadratic(1.0)),
+    ],
+)
+def test_one_image_is_torch_autograd_with_the_straight_through_estimator(consolidation, grow) -> None:
     """A readout: h - lr * dL/dw, gated as declared, L the cross-entropy of w x / sqrt(n); 15 millionths decay."""
     generator = np.random.default_rng(4)
-    rule = OnlineRule(lr=0.3, consolidation=consolidation, readout_limit=1.0, dead_zone=0.0, init_width=0.5)
+    gates = {"consolidation": consolidation, "grow": grow}
+    rule = OnlineRule(lr=0.3, readout_limit=1.0, dead_zone=0.0, init_width=0.5, **gates)
     settings = LayerSettings(20, 5, readout=True, precision="float", rule=rule, engine_steps=5)
     layer = make_layer(settings, state_of(settings))
     x = generator.choice(np.array([-1, 1], np.int8), (1, 20))
     before = layer.hidden / settings.full_range
 
     step = readout_step(before, x, 3, 0.3)
-    expected = metaplastic_update(before, step, consolidation)
+    expected = metaplastic_update(before, step, consolidation, grow)
 
     error = ClassError("softmax", 5, 20, "float", 0.0)(layer.forward(x), np.array([3]))
     layer.backward(error, pass_down=False)

@@ -1,0 +1,251 @@
+"""Elementwise operations, movement, and joins of several values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from lava_meta.converters.elementwise import Affine, Form, Levels
+from lava_meta.converters.expressions import Leaf
+from lava_meta.converters.lower_values import (
+    UNIT_ROUNDOFF,
+    Cannot,
+    Value,
+    ValueLowering,
+    source_of,
+    unseen,
+)
+from lava_meta.converters.monotone import Cast
+from lava_meta.converters.recording import IMAGES, Ref, Step
+from lava_meta.graph.nodes import (
+    Add,
+    Concat,
+    Multiply,
+)
+
+
+class JoinLowering(ValueLowering):
+    """Sums, products, choices and concatenations."""
+
+    def _elementwise(self, step: Step) -> Any:
+        given = tree_map_only(Ref, self._given, (step.args, step.kwargs))
+        values: list[Value] = []
+        tree_map_only(Value, values.append, given)
+        ref = step.outputs[0]
+        assert ref is not None
+        if not values:  # of constants like ones_like
+            args, kwargs = tree_map_only(Tensor, lambda value: value, given)
+            return step.op(*args, **kwargs)
+        if len({id(value) for value in values}) > 1:
+            values = self._common(values)
+            if len({id(source_of(value)) for value in values}) > 1:
+                return self._joined(step, given, ref)
+            replaced = iter(values)
+            given = tree_map_only(Value, lambda _: next(replaced), given)
+        return self._applied(step.op, given, values[0], ref)
+
+    def _do__to_copy(self, step: Step) -> Any:
+        """Another type: of floats, which are all float64 here, nothing; of bits and integers, what it does."""
+        given = self._given(step.args[0])
+        kind = step.kwargs.get("dtype")
+        if kind is None or (kind.is_floating_point and isinstance(given, Value) and isinstance(given.expr, Leaf)):
+            return given
+        if isinstance(given, Tensor):
+            return given.to(kind)
+        ref = step.outputs[0]
+        assert ref is not None
+        return self._applied(Cast(kind), ((given,), {}), given, ref)
+
+    def _moved(self, step: Step) -> Any:
+        """Reshapes and the like, of one value: done on the numbers of its elements."""
+        argument = step.args[0]
+        if isinstance(argument, (list, tuple)):
+            raise Cannot("joins tensors in a way that is not supported; use torch.cat")
+        value = self._given(argument)
+        if isinstance(value, Tensor):
+            wide = value.expand(argument.shape) if value.ndim == len(argument.shape) else value
+            found = step.op(wide, *step.args[1:], **step.kwargs)
+            return list(found) if isinstance(found, (list, tuple)) else found
+        fill = 0.0
+        numbers = torch.arange(1, IMAGES * math.prod(value.shape) + 1, dtype=torch.float64).reshape(argument.shape)
+        args = step.args[1:]
+        if step.name == "constant_pad_nd" and len(args) > 1:
+            fill, args = float(args[1]), (args[0], 0.0)
+        if step.name == "expand_as":
+            args = (torch.empty(args[0].shape),)
+        if fill:
+            raise Cannot("pads with another number than 0")
+        found = step.op(numbers, *args, **step.kwargs)
+        several = isinstance(found, (list, tuple))
+        outputs = [
+            self._placed(value, part, ref)
+            for part, ref in zip(found if several else [found], step.outputs, strict=True)
+            if ref is not None
+        ]
+        return outputs if several else outputs[0]
+
+    def _joined(self, step: Step, given: Any, ref: Ref) -> Value:
+        """An elementwise operation on values of several nodes."""
+        args, kwargs = given
+        name = step.name
+        a: Any = args[0]
+        b: Any = args[1] if len(args) > 1 else None
+        if name in ("add", "sub") and isinstance(a, Value) and isinstance(b, Value):
+            factor = float(kwargs.get("alpha", 1)) * (1 if name == "add" else -1)
+            return self._sum([a, b if factor == 1 else self._function(torch.mul, b, factor)], ref)
+        if name == "mul":
+            return self._product(a, b, ref)
+        if name == "div" and not kwargs.get("rounding_mode"):
+            return self._product(a, self._function(torch.reciprocal, b), ref)
+        if name in ("maximum", "minimum"):  # of two: b + relu(a - b), a - relu(a - b)
+            difference = self._sum([a, self._function(torch.neg, b)], unseen(ref))
+            rest = self._function(torch.relu, difference)
+            if name == "maximum":
+                return self._sum([b, rest], ref)
+            return self._sum([a, self._function(torch.neg, rest)], ref)
+        if name == "where":
+            return self._chosen(args, ref)
+        raise Cannot("joins values of several layers; sums, products, maxima and choices of them are supported")
+
+    def _chosen(self, args: Any, ref: Ref) -> Value:
+        """`c * a + (1 - c) * b` for a condition c of 0 and 1."""
+        condition, a, b = args
+        parts = []
+        for chosen, other in ((a, 0.0), (b, 1.0)):
+            bit = condition if not other else self._function(torch.logical_not, condition)
+            if isinstance(chosen, Value):
+                bits = self._function(lambda x: x.double(), bit)
+                parts.append(self._product(bits, chosen, unseen(ref)))
+            else:
+                given: Any = ((bit, chosen, torch.zeros((), dtype=torch.float64)), {})
+                parts.append(self._applied(torch.where, given, bit, unseen(ref)))
+        return self._sum(parts, ref)
+
+    def _sum(self, values: Sequence[Value], ref: Ref) -> Value:
+        leaves = [self.streamed(value) for value in values]
+        node = Add(tuple(leaf.source.node for leaf in leaves))
+        error = sum(leaf.source.error for leaf in leaves)
+        source = self._add(ref, node, (), error=error)
+        size = source.largest * 2.0**-self.fraction
+        exact = all(leaf.slack == 0 for leaf in leaves)
+        slack = 0.0 if exact else sum(leaf.slack for leaf in leaves) + UNIT_ROUNDOFF * size
+        return self._made(Leaf(source, *self._unit(source.shape), slack), source.shape, ref)
+
+    def _product(self, a: Any, b: Any, ref: Ref) -> Value:
+        if not (isinstance(a, Value) and isinstance(b, Value)):
+            raise Cannot("multiplies a value with what is no value")
+        leaves = [self.streamed(a), self.streamed(b)]
+        node = Multiply(tuple(leaf.source.node for leaf in leaves), self.fraction)
+        unit = 2.0**-self.fraction
+        sizes = [leaf.source.largest * unit for leaf in leaves]
+        error = (
+            sizes[0] * leaves[1].source.error
+            + sizes[1] * leaves[0].source.error
+            + 1
+            + sizes[0] * sizes[1] / unit * 2**-52
+        )
+        source = self._add(ref, node, (), error=error)
+        slack = sizes[0] * leaves[1].slack + sizes[1] * leaves[0].slack + error * unit
+        return self._made(Leaf(source, *self._unit(source.shape), slack), source.shape, ref)
+
+    def _do_cat(self, step: Step) -> Value:
+        axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
+        ref = step.outputs[0]
+        assert ref is not None
+        return self._together(step.args[0], lambda numbers: torch.cat(numbers, axis), ref)
+
+    def _together(self, parts: Sequence[Any], arranged: Callable[[list[Tensor]], Tensor], ref: Ref) -> Value:
+        """Several values as one: as `arranged` arranges the numbers of their elements."""
+        tensors = [self._given(part) for part in parts]
+        tensors = [
+            self._constant(part, made) if isinstance(made, Tensor) and _counts(made) else made
+            for part, made in zip(parts, tensors, strict=True)
+        ]
+        values = [part for part in tensors if isinstance(part, Value)]
+        starts = np.cumsum([0] + [math.prod(value.shape) for value in values])
+        total = int(starts[-1])
+        numbers, seen = [], 0
+        for part, tensor in zip(parts, tensors, strict=True):
+            if isinstance(tensor, Value):
+                each = torch.arange(1, math.prod(tensor.shape) + 1, dtype=torch.float64) + int(starts[seen])
+                numbers.append(torch.stack([each + i * total for i in range(IMAGES)]).reshape(part.shape))
+                seen += 1
+            else:
+                numbers.append(torch.zeros(tuple(part.shape), dtype=torch.float64))
+        forms = [self.form(value) for value in values]
+        units = [_one_unit(form) for form in forms]
+        leveled = all(unit is not None and unit == units[0] for unit in units)
+        leaves = [self.exact(value) if leveled else self.streamed(value) for value in values]
+        flat = [self._flat(leaf, ref) for leaf in leaves]
+        source = flat[0]
+        if len(flat) > 1:
+            node = Concat(tuple(part.node for part in flat))
+            source = self._add(ref, node, (), error=max(part.error for part in flat))
+        gain = np.full((1,), float(leaves[0].gain.reshape(-1)[0]))
+        leaf = Leaf(source, gain, np.zeros((1,)), max(leaf.slack for leaf in leaves))
+        return self._placed(Value(leaf, (total,), ref), arranged(numbers), ref)
+
+    def _constant(self, part: Any, constant: Tensor) -> Value:
+        """A constant as a value, which does not depend on the first pixel."""
+        first = next(iter(self.values.values()))
+        assert isinstance(first, Value)
+        made = constant.nan_to_num(0.0, 0.0, 0.0).to(torch.float64)
+        made = made.reshape(part.shape) if made.numel() == math.prod(part.shape) else made.expand(part.shape)
+        if made.numel() % IMAGES or not torch.equal(*made.reshape(IMAGES, -1)):
+            raise Cannot("joins a value with another constant for each image of the batch")
+        size = math.prod(first.shape)
+        numbers = torch.arange(IMAGES).reshape(IMAGES, *(1,) * (made.ndim - 1)) * size + 1
+        ref = Ref(-1, tuple(made.shape))
+        if made.shape[0] != IMAGES:
+            numbers, made = numbers.reshape(IMAGES, 1), made.reshape(IMAGES, -1)
+            ref = Ref(-1, tuple(made.shape))
+        pixel = self._settled(self._placed(first, numbers.expand(made.shape).to(torch.float64), ref))
+        return self._applied(lambda x, c: 0 * x + c, ((pixel, made[0]), {}), pixel, ref)
+
+    def _do_put(self, step: Step) -> Value:
+        """A memory of which a part was written: what was there, and the part, each at its places."""
+        value, whole, written, part = step.args
+        ref = step.outputs[0]
+        assert ref is not None
+
+        def arranged(numbers: list[Tensor]) -> Tensor:
+            flat = torch.zeros(ref.shape, dtype=torch.float64)
+            flat[whole] = numbers[0].reshape(-1)
+            flat[part] = numbers[1].reshape(-1)
+            return flat
+
+        return self._together([value, written], arranged, ref)
+
+    def _do_stack(self, step: Step) -> Value:
+        axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
+        parts = []
+        for part in step.args[0]:
+            ref = Ref(part.number, (*part.shape[:axis], 1, *part.shape[axis:]) if axis >= 0 else (*part.shape, 1))
+            if axis not in (-1,) and axis < 0:
+                raise Cannot("stacks along a negative axis; count from the front")
+            value = self._value(part)
+            numbers = torch.arange(1, IMAGES * math.prod(value.shape) + 1, dtype=torch.float64).reshape(ref.shape)
+            self.values[-1 - part.number] = self._placed(value, numbers, ref)
+            parts.append(Ref(-1 - part.number, ref.shape))
+        joined = Step(step.number, step.op, (parts, axis), {}, step.outputs, step.place)
+        return self._do_cat(joined)
+
+
+def _one_unit(form: Form) -> float | None:
+    """The one number of which all values are multiples, if there is one."""
+    if isinstance(form, Levels) and form.unit.size == 1:
+        return float(form.unit.reshape(-1)[0])
+    if isinstance(form, Affine) and form.slope.size == 1 and not form.offset.any():
+        return float(form.slope.reshape(-1)[0])
+    return None
+
+
+def _counts(constant: Tensor) -> bool:
+    """Whether a constant is more than zeros, or than what lay in new memory."""
+    return bool((constant.abs() > 1e-30).any())

@@ -1,0 +1,104 @@
+"""Norms: by statistics that are stored, and over the values of each image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lava_meta.converters.lower_values import (
+    Cannot,
+    Value,
+    unseen,
+)
+from lava_meta.converters.lower_windows import WindowLowering
+from lava_meta.converters.monotone import BatchNorm
+from lava_meta.converters.recording import IMAGES, Ref, Step
+
+
+class NormLowering(WindowLowering):
+    """Batch, layer, group and instance norms."""
+
+    def _do_native_layer_norm(self, step: Step) -> list[Any]:
+        x, shape, weight, bias, eps = step.args
+        dims = list(range(len(x.shape) - len(shape), len(x.shape)))
+        ref = step.outputs[0]
+        assert ref is not None
+        normed = self._normed(step, self._value(x), x, dims, float(eps))
+        return [self._scaled(normed, weight, bias, ref), None, None]
+
+    def _do_native_group_norm(self, step: Step) -> list[Any]:
+        x, weight, bias, _, channels, _, groups, eps = step.args
+        value, ref = self._value(x), step.outputs[0]
+        assert ref is not None
+        size = math.prod(value.shape) // groups
+        numbers = torch.arange(1, IMAGES * groups * size + 1, dtype=torch.float64)
+        flat = self._placed(value, numbers.reshape(IMAGES, groups, size), value.ref)
+        normed = self._normed(step, flat, Ref(-1, (IMAGES, groups, size)), [2], float(eps))
+        back = self._placed(normed, numbers.reshape(x.shape), unseen(ref))
+        ones = (1,) * (len(value.shape) - 1)
+        gain, shift = (None if part is None else part.reshape(channels, *ones) for part in (weight, bias))
+        return [self._scaled(back, gain, shift, ref), None, None]
+
+    def _normed(self, step: Step, value: Value, x: Ref, dims: list[int], eps: float) -> Value:
+        """`(x - mean) / sqrt(variance + eps)` over dimensions of each image."""
+        own = replace(step, args=(x, dims, True), kwargs={})
+        centred = self._centred(own, value)
+        variance = self._reduced(own, self._squared(centred), "mean")
+        spread = self._function(lambda v: torch.rsqrt(v.clamp_min(0) + eps), variance)
+        # No value of n lies further than sqrt(n) deviations from their mean, which their bounds do not know.
+        most = math.sqrt(math.prod(value.shape) / max(1, math.prod(variance.shape)))
+        return self._function(lambda v: v.clamp(-most, most), self._product(centred, spread, unseen(x)))
+
+    def _scaled(self, value: Value, weight: Tensor | None, bias: Tensor | None, ref: Ref) -> Value:
+        """`weight * x + bias`."""
+        for op, constant in ((torch.mul, weight), (torch.add, bias)):
+            if constant is not None:
+                value = self._applied(op, ((value, constant), {}), value, ref)
+        return replace(value, ref=ref)
+
+    def _do_native_batch_norm(self, step: Step) -> list[Any]:
+        x, weight, bias, mean, var, training, _, eps = step.args
+        return self._batch_norm(step, (x, weight, bias, mean, var), float(eps), training=bool(training))
+
+    def _do__native_batch_norm_legit_no_training(self, step: Step) -> list[Any]:
+        x, weight, bias, mean, var, _, eps = step.args
+        return self._batch_norm(step, (x, weight, bias, mean, var), float(eps), training=False)
+
+    def _do_cudnn_batch_norm(self, step: Step) -> list[Any]:
+        return self._do_native_batch_norm(step)
+
+    def _batch_norm(self, step: Step, given: tuple[Any, ...], eps: float, *, training: bool) -> list[Any]:
+        x, weight, bias, mean, var = given
+        value, ref = self._value(x), step.outputs[0]
+        assert ref is not None
+        if x.shape[0] == 1 and mean is None and x.shape[1] % IMAGES == 0:  # instance norm: images side by side
+            channels = x.shape[1] // IMAGES
+            as_rows = replace(step, args=(Ref(-1, (IMAGES, *value.shape)),), kwargs={})
+            dims = list(range(2, len(value.shape) + 1))
+            normed = self._normed(as_rows, value, as_rows.args[0], dims, eps)
+            ones = (1,) * (len(value.shape) - 1)
+            gain, shift = (None if p is None else p[:channels].reshape(channels, *ones) for p in (weight, bias))
+            whole = Ref(ref.number, (IMAGES, *value.shape))
+            return [self._scaled(normed, gain, shift, whole), None, None]
+        if training or mean is None or var is None:
+            raise Cannot(
+                "norms by the statistics of each batch, which mixes images: call model.eval(), and make it with "
+                "track_running_stats=True"
+            )
+        for label, tensor in (("weight", weight), ("bias", bias), ("running mean", mean), ("running variance", var)):
+            if tensor is not None and not torch.isfinite(tensor).all():
+                raise Cannot(f"has a {label} that is not finite: training diverged, or the file is damaged")
+        if not bool((var + eps > 0).all()):
+            raise Cannot("gives NaN: its variance plus eps must be positive")
+        channels = (1, -1, *(1,) * (len(value.shape) - 1))
+
+        def shaped(tensor: Any, default: float) -> Tensor:
+            made = torch.full_like(mean, default) if tensor is None else tensor
+            return made.reshape(channels)
+
+        parts = (shaped(mean, 0.0), shaped(var, 1.0), shaped(weight, 1.0), shaped(bias, 0.0))
+        return [self._applied(BatchNorm(eps), ((value, *parts), {}), value, ref), None, None]

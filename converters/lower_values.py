@@ -1,0 +1,432 @@
+"""Values of a recorded run as functions of a node's integers, moved to other places; and nodes that hold them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from lava_meta.converters.elementwise import Affine, Form, Function, Levels, Pieces
+from lava_meta.converters.expressions import Apply, Expr, Leaf, Source, leaf_of, mapped, replaced, split
+from lava_meta.converters.recording import IMAGES, Place, Recording, Ref
+from lava_meta.graph.acyclic import INPUT
+from lava_meta.graph.nodes import (
+    Curve,
+    Gather,
+    Node,
+    Shape,
+    Threshold,
+)
+
+UNIT_ROUNDOFF = 2.0**-53
+_FEW_PIECES = 48  # of a curve that are lines of the function itself
+
+
+@dataclass(eq=False)
+class Value:
+    """What a step gave: a function of a node's integers, moved to other places."""
+
+    expr: Expr
+    shape: Shape  # of one image
+    ref: Ref  # the first value of the run that is this one
+    move: NDArray[Any] | None = None  # int64 of `shape`: places among the function's values, -1 for 0
+    form: Form | None = None  # once it was asked for
+    exact: Leaf | None = None  # the node that holds it, once it was made
+    stream: Leaf | None = None  # the same in fixed point
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """A value of the run that a node holds."""
+
+    step: int  # among the operations of the run
+    output: int  # of the step
+    leaf: Leaf
+    shape: Shape
+    levels: bool  # it is decided by thresholds: equal, or tied; else bounded
+    undecided: float  # by how much the model's value in front of it may differ, in units of the node's source
+
+
+class Cannot(Exception):
+    """A step cannot be lowered; the place is added where it is caught."""
+
+
+class ValueLowering:
+    """A network in the making: its nodes, and what the values of the run are."""
+
+    def __init__(self, recording: Recording, first: Leaf, domain: dict[str, Any], fraction: int) -> None:
+        self.steps, self.decisions = recording.steps, recording.decisions
+        self.fraction = fraction
+        self.domain = domain
+        self.nodes: dict[str, Node] = {}
+        self.checks: list[Check] = []
+        self.values: dict[int, Value | Tensor] = {
+            recording.input.number: Value(first, tuple(domain["input_shape"]), recording.input)
+        }
+        self.made_by = {
+            ref.number: (step, i) for step in recording.steps for i, ref in enumerate(step.outputs) if ref is not None
+        }
+        self.place = Place("?", 0, "", "model")
+
+    def _given(self, ref: Any) -> Any:
+        """What an argument is: a `Value`, or a constant."""
+        return self.values[ref.number] if isinstance(ref, Ref) else ref
+
+    def _value(self, argument: Any) -> Value:
+        value = self._given(argument)
+        if not isinstance(value, Value):
+            raise Cannot("takes a constant where a value of the images is expected")
+        return value
+
+    def _settled(self, value: Value) -> Value:
+        """The same value without a move: its node is moved."""
+        if value.move is None:
+            return value
+        leaf = self.exact(value)
+        return Value(leaf, value.shape, value.ref, exact=leaf)
+
+    def _common(self, values: list[Value]) -> list[Value]:
+        """Values with one shape and one way of moving, if they can have it."""
+        moves = [value.move for value in values]
+        first = moves[0]
+        if first is None:
+            alike = all(move is None for move in moves)
+        else:
+            alike = all(move is not None and np.array_equal(move, first) for move in moves)
+        if alike and len({value.shape for value in values}) == 1:
+            return values
+        return [self._settled(value) for value in values]
+
+    def _applied(self, op: Any, given: Any, value: Value, ref: Ref) -> Value:
+        """An operation on values of one source and constants."""
+        shape = _image_shape(ref.shape, math.prod(value.shape))
+        if shape is not None and shape != value.shape:
+            wide = self._broadcast(value, shape)
+            return self._applied(op, tree_map_only(Value, lambda _: wide, given), wide, ref)
+        constants: list[Tensor] = []
+
+        def constant(part: Tensor) -> Tensor:
+            made = _per_image(part, ref.shape, value.shape)
+            constants.append(made)
+            return made
+
+        args, kwargs = tree_map_only(Tensor, constant, given)
+        if value.move is not None and any(part.numel() > 1 for part in constants):
+            value = self._settled(value)
+            return self._applied(op, tree_map_only(Value, lambda _: value, given), value, ref)
+        if value.move is not None:  # of numbers alone: the function comes before the move
+            rank = len(source_of(value).shape)
+            args, kwargs = tree_map_only(Tensor, lambda part: part.reshape((1,) * (rank + 1)), (args, kwargs))
+        inner_args, inner_kwargs = tree_map_only(Value, lambda part: part.expr, (args, kwargs))
+        expr = Apply(op, tuple(inner_args), inner_kwargs)
+        if value.move is not None and (value.move < 0).any() and self._at_zero(expr) != 0:
+            return self._applied(
+                op, tree_map_only(Value, lambda part: self._settled(part), given), self._settled(value), ref
+            )
+        return Value(expr, value.shape, ref, value.move)
+
+    def _broadcast(self, value: Value, shape: Shape) -> Value:
+        """A value, settled, as it broadcasts to a larger shape."""
+        leaf = self.exact(value)
+        settled = Value(leaf, value.shape, value.ref)
+        ones = (1,) * (len(shape) - len(value.shape))
+        numbers = torch.arange(1, IMAGES * math.prod(value.shape) + 1, dtype=torch.float64)
+        return self._placed(settled, numbers.reshape(IMAGES, *ones, *value.shape).expand(IMAGES, *shape), value.ref)
+
+    def _at_zero(self, expr: Expr) -> float:
+        """What an expression of numbers makes of 0: padded places hold a 0 that comes after it."""
+        zero = Leaf(Source(INPUT, (), np.zeros((), np.int64), np.zeros((), np.int64)), np.ones(()), np.zeros(()))
+        try:
+            inner = mapped(expr, zero, lambda part: part.reshape(()))
+            return float(Function(inner)(np.zeros((1,), np.int64))[0])
+        except (RuntimeError, ValueError):
+            return math.nan
+
+    def _placed(self, value: Value, numbers: Tensor, ref: Ref) -> Value:
+        """`value` at other places, from the numbers (from 1; 0 for padding) of the elements of `IMAGES` images."""
+        size = math.prod(value.shape)
+        if numbers.numel() % IMAGES:
+            raise Cannot("makes tensors whose shape does not grow with the number of images")
+        rows = numbers.reshape(IMAGES, -1).to(torch.int64).numpy() - 1
+        index = np.where(rows[0] >= size, -2, rows[0])
+        if (index < -1).any() or not np.array_equal(np.where(index < 0, -1, index + size), rows[1]):
+            raise Cannot(
+                "mixes the images of a batch, or makes what one gives depend on the others: each must be computed alone"
+            )
+        shape = tuple(numbers.shape[1:]) if numbers.shape[0] == IMAGES else ()
+        if not shape and numbers.ndim and numbers.shape[0] % IMAGES == 0:
+            shape = (numbers.shape[0] // IMAGES, *numbers.shape[1:])
+        if numbers.ndim > 1 and numbers.shape[0] == 1 and numbers.shape[1] % IMAGES == 0:
+            shape = (numbers.shape[1] // IMAGES, *numbers.shape[2:])
+        if math.prod(shape) != index.size:
+            shape = (index.size,)
+        before = np.arange(size).reshape(value.shape) if value.move is None else value.move
+        flat = np.append(before.reshape(-1), -1)
+        moved = Value(value.expr, shape, ref, flat[index].reshape(shape))
+        if _is_in_place(moved):
+            moved.move = None
+            if value.move is None:
+                moved.exact, moved.stream, moved.form = value.exact, value.stream, value.form
+        return moved
+
+    def form(self, value: Value) -> Form:
+        """What the function of a value is."""
+        if value.form is None:
+            form = value.form = Function(value.expr).form()
+            curved = isinstance(form, Pieces) and len(form.start) > _FEW_PIECES and form.start[0].size > 1
+            inner = split(value.expr) if curved else None
+            if inner is not None:  # a curve for each unit: what comes before it is made a stream, and it follows that
+                before = Value(inner, source_of(value).shape, unseen(value.ref))
+                if isinstance(self.form(before), Affine | Levels):
+                    leaf = self.streamed(before)
+                    value.expr = replaced(value.expr, inner, leaf)
+                    value.form = Function(value.expr).form()
+        return value.form
+
+    def exact(self, value: Value) -> Leaf:
+        """A node whose integers are the value but for a gain and a constant: its own source, levels, or a stream."""
+        if value.exact is not None:
+            return value.exact
+        form = self.form(value)
+        leaf = own_leaf(value)
+        if isinstance(form, Pieces):
+            return self.streamed(value)
+        if isinstance(form, Affine):
+            found = _rescaled(leaf, form)
+        else:
+            node = Threshold((leaf.source.node,), form.limits, form.codes)
+            source = self._add(value.ref, node, leaf.source.shape)
+            found = Leaf(source, form.unit, np.zeros_like(form.unit), self._level_slack(form))
+            self._check(value, found, levels=True, before=leaf)
+        value.exact = self._at_places(value, found)
+        return value.exact
+
+    @staticmethod
+    def _level_slack(form: Levels) -> float:
+        """Levels that are no short binary numbers are rounded by the model."""
+        units = form.unit.reshape(-1)
+        return 0.0 if dyadic(units) else 4 * UNIT_ROUNDOFF * float(np.abs(form.codes).max() * np.abs(units).max())
+
+    def streamed(self, value: Value) -> Leaf:
+        """A node that holds the value in fixed point, with `fraction` binary digits behind the point."""
+        if value.stream is not None:
+            return value.stream
+        form, scale = self.form(value), 2.0**self.fraction
+        leaf = own_leaf(value)
+        if value.expr is leaf and not leaf.constant.any() and (leaf.gain == 1 / scale).all():  # it is one already
+            value.stream = self._at_places(value, leaf)
+            return value.stream
+        unit = np.full((1,) * len(leaf.source.shape), 1 / scale)
+        if isinstance(form, Levels):
+            codes = np.rint(form.codes * form.unit * scale)
+            exact = bool((codes == form.codes * form.unit * scale).all())
+            node: Node = Threshold((leaf.source.node,), form.limits, codes.astype(np.int64))
+            source = self._add(value.ref, node, leaf.source.shape, error=0.0 if exact else 0.5)
+            found = Leaf(source, unit, 0 * unit, self._level_slack(form) + source.error / scale)
+            self._check(value, found, levels=True, before=leaf)
+        else:
+            pieces = _as_pieces(form, leaf)
+            error, slack = self._stream_error(pieces, leaf)
+            node = Curve((leaf.source.node,), pieces.start, pieces.slope * scale, pieces.intercept * scale)
+            source = self._add(value.ref, node, leaf.source.shape, error=error * scale)
+            found = Leaf(source, unit, 0 * unit, error + slack)
+            self._check(value, found, levels=False, before=leaf)
+        value.stream = self._at_places(value, found)
+        return value.stream
+
+    def _stream_error(self, pieces: Pieces, leaf: Leaf) -> tuple[float, float]:
+        """By how much the stream differs from exact arithmetic, and the model's own value from that."""
+        scale = 2.0**self.fraction
+        every = np.concatenate([(pieces.slope * scale).reshape(-1), (pieces.intercept * scale).reshape(-1)])
+        whole = pieces.error == 0 and bool((every == np.rint(every)).all()) and float(np.abs(every).max()) < 2.0**53
+        gain = float(np.abs(leaf.gain).min())
+        rise = pieces.steepest / gain if gain else 0.0
+        size = float(np.abs(pieces.intercept).max()) + pieces.steepest * leaf.source.largest
+        rounding = 0.0 if whole else 0.5 / scale + pieces.error + 4 * UNIT_ROUNDOFF * size
+        return rounding + pieces.steepest * leaf.source.error, rise * leaf.slack
+
+    def _at_places(self, value: Value, leaf: Leaf) -> Leaf:
+        """The leaf where the value has been moved to."""
+        if value.move is None:
+            if leaf.source.shape == value.shape:
+                return leaf
+            index = np.arange(math.prod(value.shape)).reshape(value.shape)
+        else:
+            index = value.move
+        plain = np.array_equal(index.reshape(-1), np.arange(math.prod(leaf.source.shape)))
+        node = Gather((leaf.source.node,), value.shape, None if plain else index.astype(np.int64))
+        source = self._add(value.ref, node, leaf.source.shape, error=leaf.source.error)
+
+        def moved(array: NDArray[Any], zero: float) -> NDArray[Any]:
+            if array.size == 1:
+                return array.reshape((1,) * len(value.shape))
+            flat = np.broadcast_to(array, leaf.source.shape).reshape(-1)
+            return compressed(np.where(index < 0, zero, flat[index]))
+
+        constant = moved(leaf.constant, 0.0)
+        if (index < 0).any() and leaf.constant.any():
+            constant = np.where(index < 0, 0.0, np.broadcast_to(constant, value.shape))
+        return Leaf(source, moved(leaf.gain, 1.0), constant, leaf.slack)
+
+    def _add(self, ref: Ref, node: Node, shape: Shape, error: float = 0.0, step: int = 1) -> Source:
+        """A new node, with its bounds."""
+        name = self._name(node)
+        sources = [self._sources[source] for source in node.sources]
+        shapes = [source.shape for source in sources]
+        own = node.shape(shapes)
+        low, high = node.bounds([(source.low, source.high) for source in sources], shapes)
+        low, high = (compressed(np.broadcast_to(end, own)) for end in (low, high))
+        source = Source(name, own, low, high, error, step)
+        self.nodes[name] = node
+        self._sources[name] = source
+        return source
+
+    @property
+    def _sources(self) -> dict[str, Source]:
+        if not hasattr(self, "_known"):
+            first = next(iter(self.values.values()))
+            assert isinstance(first, Value)
+            self._known: dict[str, Source] = {INPUT: source_of(first)}
+        return self._known
+
+    def _name(self, node: Node) -> str:
+        """The module's name and the node's kind, numbered where there are several."""
+        base = f"{self.place.module}.{node.kind}" if self.place.module else node.kind
+        name, count = base, 1
+        while name in self.nodes:
+            count += 1
+            name = f"{base}{count}"
+        return name
+
+    def _check(self, value: Value, leaf: Leaf, *, levels: bool, before: Leaf) -> None:
+        step, output = self.made_by.get(value.ref.number, (None, 0))
+        if step is None or step.number < 0 or value.move is not None:
+            return
+        gain = float(np.abs(before.gain).min())
+        undecided = before.slack / gain if gain else 0.0
+        self.checks.append(Check(step.number, output, leaf, value.shape, levels, undecided))
+
+    def _function(self, op: Any, value: Value, *arguments: Any) -> Value:
+        """A function of our own behind a value."""
+        return self._applied(op, ((value, *arguments), {}), value, unseen(value.ref))
+
+    def _unit(self, shape: Shape) -> tuple[NDArray[Any], NDArray[Any]]:
+        ones = (1,) * len(shape)
+        return np.full(ones, 2.0**-self.fraction), np.zeros(ones)
+
+    def _made(self, leaf: Leaf, shape: Shape, ref: Ref) -> Value:
+        """The value that a node holds."""
+        if ref.number < 0:
+            ref = Ref(-1, (IMAGES, *shape))
+        value = Value(leaf, shape, ref)
+        if leaf.source.shape != shape:
+            value.move = np.arange(math.prod(shape)).reshape(shape)
+        return value
+
+    def _flat(self, leaf: Leaf, ref: Ref) -> Source:
+        if len(leaf.source.shape) == 1:
+            return leaf.source
+        size = math.prod(leaf.source.shape)
+        return self._add(ref, Gather((leaf.source.node,), (size,)), (), error=leaf.source.error)
+
+
+def _image_shape(actual: tuple[int, ...], size: int) -> Shape | None:
+    """The shape of one image of a larger value, of a tensor whose images lie one behind the other; else None."""
+    if not actual or actual[0] != IMAGES or math.prod(actual[1:]) <= size:
+        return None
+    return tuple(actual[1:])
+
+
+def unseen(ref: Ref) -> Ref:
+    """A value of this shape that the model does not have."""
+    return Ref(-1, ref.shape)
+
+
+def source_of(value: Value) -> Source:
+    """The node's integers that a value is a function of."""
+    return own_leaf(value).source
+
+
+def own_leaf(value: Value) -> Leaf:
+    """What these integers are to the model."""
+    return value.expr if isinstance(value.expr, Leaf) else leaf_of(value.expr)[0]
+
+
+def _per_image(constant: Tensor, actual: tuple[int, ...], shape: Shape) -> Tensor:
+    """A constant as it broadcasts to the values of one image; extents are 1 where it is one number."""
+    made = constant.reshape((1,) * (len(actual) - constant.ndim) + tuple(constant.shape))
+    if len(made) > 1:
+        rows = made.reshape(IMAGES, -1) if len(made) % IMAGES == 0 else None
+        if rows is None or not torch.equal(rows[0], rows[1]):
+            raise Cannot("takes another number for each image of the batch")
+        made = made[: len(made) // IMAGES]
+    rank = len(shape)
+    made = made.reshape(
+        tuple(made.shape)[-rank:]
+        if made.ndim >= rank and math.prod(made.shape[:-rank]) == 1 and rank
+        else (1,) * (rank - made.ndim) + tuple(made.shape)
+        if made.ndim < rank
+        else tuple(made.shape)
+    )
+    for axis in range(made.ndim):
+        first = made.narrow(axis, 0, 1)
+        if made.shape[axis] > 1 and bool((made == first).all()):
+            made = first
+    # One in front, for the integers at which the function is evaluated.
+    return made.unsqueeze(0)
+
+
+def compressed(array: NDArray[Any]) -> NDArray[Any]:
+    """With extents 1 where all along them is equal."""
+    for axis in range(array.ndim):
+        first = array.take([0], axis=axis)
+        if array.shape[axis] > 1 and (array == first).all():
+            array = first
+    return np.ascontiguousarray(array)
+
+
+def _is_in_place(value: Value) -> bool:
+    """Whether a move leaves every element where it is."""
+    source = source_of(value)
+    return (
+        value.move is not None
+        and value.shape == source.shape
+        and np.array_equal(value.move.reshape(-1), np.arange(value.move.size))
+    )
+
+
+def _rescaled(leaf: Leaf, form: Affine) -> Leaf:
+    """`slope * x + offset` of the same source."""
+    gain = np.abs(leaf.gain)
+    ratio = float(np.max(np.where(gain > 0, np.abs(form.slope) / np.where(gain > 0, gain, 1), 0.0)))
+    if form.slope is leaf.gain and form.offset is leaf.constant:
+        return leaf
+    size = float(np.abs(form.slope).max()) * leaf.source.largest
+    rounding = 64 * UNIT_ROUNDOFF * (size + float(np.abs(form.offset).max()))
+    slack = leaf.slack * ratio + rounding + form.error
+    return Leaf(leaf.source, form.slope, form.offset, slack)
+
+
+def _as_pieces(form: Form, leaf: Leaf) -> Pieces:
+    if isinstance(form, Pieces):
+        return form
+    assert isinstance(form, Affine)
+    slope, offset = np.broadcast_arrays(form.slope, form.offset)
+    return Pieces(np.zeros((1, *slope.shape), np.int64), slope[None].copy(), offset[None].copy(), form.error)
+
+
+def even(leaf: Leaf) -> bool:
+    """Whether all places of a channel have one gain, and one constant."""
+    return leaf.gain.ndim == 3 and leaf.gain.shape[1:] == (1, 1) and leaf.constant.shape[1:] == (1, 1)
+
+
+def dyadic(numbers: NDArray[Any]) -> bool:
+    """Whether all are powers of two (or 0), with which float64 multiplies without rounding."""
+    mantissa = np.abs(np.frexp(numbers)[0])
+    return bool(np.isin(mantissa, (0.0, 0.5)).all())

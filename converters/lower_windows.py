@@ -1,0 +1,249 @@
+"""Pooling, means, sums and maxima over windows of an image, or over whole dimensions of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lava_meta.converters.elementwise import Function
+from lava_meta.converters.expressions import Leaf, mapped
+from lava_meta.converters.lower_sums import SumLowering
+from lava_meta.converters.lower_values import (
+    UNIT_ROUNDOFF,
+    Cannot,
+    Value,
+    compressed,
+    dyadic,
+    even,
+    own_leaf,
+    unseen,
+)
+from lava_meta.converters.pooling import Average, pooling_window
+from lava_meta.converters.recording import IMAGES, Ref, Step
+from lava_meta.graph.conv import Window
+from lava_meta.graph.nodes import (
+    MOST,
+    Curve,
+    Pool,
+    Shape,
+)
+
+
+class WindowLowering(SumLowering):
+    """Windows, and dimensions as one window."""
+
+    def _do_max_pool2d_with_indices(self, step: Step) -> list[Any]:
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+        given = dict(zip(names, step.args[1:], strict=False)) | step.kwargs
+        window = pooling_window(
+            given["kernel_size"],
+            given.get("stride") or given["kernel_size"],
+            given.get("padding", 0),
+            given.get("dilation", 1),
+            ceil_mode=bool(given.get("ceil_mode", False)),
+            size=_extents(self._value(step.args[0]).shape),
+        )
+        ref = step.outputs[0]
+        assert ref is not None
+        return [self._greatest(self._value(step.args[0]), window, ref), None]
+
+    def _do_adaptive_max_pool2d(self, step: Step) -> list[Any]:
+        ref = step.outputs[0]
+        assert ref is not None
+        return [self._greatest(self._value(step.args[0]), self._adaptive(step), ref), None]
+
+    def _adaptive(self, step: Step) -> Window:
+        rows, columns = _extents(self._value(step.args[0]).shape)
+        wanted = step.args[1]
+        if rows % wanted[0] or columns % wanted[1]:
+            raise Cannot(
+                f"makes {tuple(wanted)} of {(rows, columns)}, so that its windows differ; use extents that divide"
+            )
+        kernel = rows // int(wanted[0]), columns // int(wanted[1])
+        return Window(kernel, kernel)
+
+    def _greatest(self, value: Value, window: Window, ref: Ref) -> Value:
+        """Max pooling: of the integers, where the function behind them rises or falls; else of its values."""
+        direction = self._direction(value)
+        if direction is None:
+            value = Value(self.exact(value), value.shape, value.ref)
+            leaf = own_leaf(value)
+            if (leaf.gain < 0).any() or not even(leaf):
+                value = Value(self.streamed(value), value.shape, value.ref)
+            direction = np.ones((1, 1, 1))
+        leaf = own_leaf(value)
+        source = leaf.source
+        if (direction < 0).any():  # the least integer gives the greatest value: turned round, it is the greatest
+            zero = np.zeros_like(direction)
+            turned = Curve((source.node,), zero[None].astype(np.int64), direction[None].copy(), zero[None])
+            source = self._add(ref, turned, (), error=source.error, step=source.step)
+        node = Pool((source.node,), window, "max")
+        source = self._add(ref, node, (), error=source.error, step=source.step)
+        pooled = Leaf(source, leaf.gain * direction, leaf.constant, leaf.slack)
+        return Value(mapped(value.expr, pooled, lambda part: part), source.shape, ref)
+
+    def _direction(self, value: Value) -> NDArray[Any] | None:
+        """Where a function of each channel rises (1) or falls (-1), (1 or channels, 1, 1); None if it does neither."""
+        function = Function(value.expr)
+        if value.move is not None or len(value.shape) != 3 or function.shared[1:] != (1, 1):
+            return None
+        return function.direction()
+
+    def _do_avg_pool2d(self, step: Step) -> Value:
+        names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+        given = dict(zip(names, step.args[1:], strict=False)) | step.kwargs
+        extents = _extents(self._value(step.args[0]).shape)
+        window = pooling_window(
+            given["kernel_size"],
+            given.get("stride") or given["kernel_size"],
+            given.get("padding", 0),
+            1,
+            ceil_mode=bool(given.get("ceil_mode", False)),
+            size=extents,
+        )
+        average = Average.of(
+            window,
+            extents,
+            count_include_pad=bool(given.get("count_include_pad", True)),
+            divisor_override=given.get("divisor_override"),
+        )
+        return self._mean(step, average.window, np.asarray(average.divisor, np.float64))
+
+    def _do__adaptive_avg_pool2d(self, step: Step) -> Value:
+        window = self._adaptive(step)
+        return self._mean(step, window, np.asarray(float(math.prod(window.kernel))))
+
+    def _mean(self, step: Step, window: Window, divisor: NDArray[Any]) -> Value:
+        ref = step.outputs[0]
+        assert ref is not None
+        return self._summed_window(self._value(step.args[0]), window, divisor, ref)
+
+    def _summed_window(self, value: Value, window: Window, divisor: NDArray[Any], ref: Ref) -> Value:
+        leaf = self.exact(value)
+        taps = math.prod(window.kernel)
+        if not even(leaf) or leaf.source.largest * taps > MOST:
+            leaf = self.streamed(value)
+        node = Pool((leaf.source.node,), window, "sum")
+        source = self._add(ref, node, (), error=leaf.source.error * taps)
+        inside = window.views(np.ones((1, 1, *leaf.source.shape[1:]))).sum(axis=(4, 5))[0]
+        divisor = divisor.reshape((1, 1, 1)) if divisor.ndim == 0 else divisor
+        gain = leaf.gain / divisor
+        constant = (
+            compressed(np.broadcast_to(leaf.constant * inside / divisor, source.shape))
+            if leaf.constant.any()
+            else np.zeros((1, 1, 1))
+        )
+        least = float(np.abs(divisor).min())
+        values = float(np.abs(leaf.gain).max()) * leaf.source.largest
+        exact = (
+            leaf.slack == 0
+            and not leaf.constant.any()
+            and dyadic(leaf.gain.reshape(-1))
+            and dyadic(1 / divisor.reshape(-1))
+        )
+        slack = (
+            0.0
+            if exact
+            else taps
+            * (leaf.slack + (taps + 4) * UNIT_ROUNDOFF * (values + float(np.abs(leaf.constant).max())))
+            / least
+        )
+        return Value(Leaf(source, gain, constant, slack), source.shape, ref)
+
+    def _do_mean(self, step: Step) -> Value:
+        return self._reduced(step, self._value(step.args[0]), "mean")
+
+    def _do_sum(self, step: Step) -> Value:
+        return self._reduced(step, self._value(step.args[0]), "sum")
+
+    def _do_amax(self, step: Step) -> Value:
+        return self._reduced(step, self._value(step.args[0]), "max")
+
+    def _do_amin(self, step: Step) -> Value:
+        turned = self._reduced(step, self._function(torch.neg, self._value(step.args[0])), "max")
+        return self._function(torch.neg, turned)
+
+    def _do_max(self, step: Step) -> list[Any]:
+        return [self._do_amax(step), None]
+
+    def _do_min(self, step: Step) -> list[Any]:
+        return [self._do_amin(step), None]
+
+    def _do_linalg_vector_norm(self, step: Step) -> Value:
+        order = float(step.args[1]) if len(step.args) > 1 else 2.0
+        if order not in (1.0, 2.0):
+            raise Cannot(f"takes the norm of order {order:g}; 1 and 2 are supported")
+        value = self._value(step.args[0])
+        dims = step.args[2] if len(step.args) > 2 else step.kwargs.get("dim")
+        keep = step.args[3] if len(step.args) > 3 else step.kwargs.get("keepdim", False)
+        own = replace(step, args=(step.args[0], dims, keep), kwargs={})
+        if order == 1:
+            return self._reduced(own, self._function(torch.abs, value), "sum")
+        return self._function(torch.sqrt, self._reduced(own, self._squared(value), "sum"))
+
+    def _do_var(self, step: Step) -> Value:
+        dims = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim")
+        own = replace(step, args=(step.args[0], dims, True), kwargs={})
+        value = self._value(step.args[0])
+        centred = self._centred(own, value)
+        keep = bool(step.kwargs.get("keepdim", False))
+        variance = self._reduced(replace(own, args=(step.args[0], dims, keep)), self._squared(centred), "mean")
+        size = math.prod(value.shape) // math.prod(variance.shape)
+        correction = step.kwargs.get("correction", 1)
+        correction = 1 if correction is None else correction
+        return self._function(torch.mul, variance, size / max(1e-300, size - float(correction)))
+
+    def _do_std(self, step: Step) -> Value:
+        return self._function(lambda x: torch.sqrt(x.clamp_min(0)), self._do_var(step))
+
+    def _squared(self, value: Value) -> Value:
+        """A function of integers where these are few; else a product of two streams."""
+        if isinstance(value.expr, Leaf) and not Function(value.expr).every:
+            return self._product(value, value, unseen(value.ref))
+        return self._function(torch.square, value)
+
+    def _centred(self, step: Step, value: Value) -> Value:
+        """A value without its mean over the dimensions of a step, which are kept."""
+        mean = self._reduced(step, value, "mean")
+        return self._sum([value, self._function(torch.neg, mean)], unseen(value.ref))
+
+    def _reduced(self, step: Step, value: Value, how: str) -> Value:
+        """Means, sums and maxima over any extents of an image: these are moved last, and taken as one window."""
+        argument = step.args[0]
+        dims = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim")
+        dims = [dims] if isinstance(dims, int) else dims
+        keep = bool(step.args[2] if len(step.args) > 2 else step.kwargs.get("keepdim", False))
+        rank = len(argument.shape)
+        if not dims or argument.shape[0] != IMAGES:
+            raise Cannot("takes the mean or sum of all images together; name the dimensions, without the first")
+        axes = sorted({int(dim) % rank for dim in dims})
+        if axes[0] == 0:
+            raise Cannot("takes the mean or sum over the images; name the dimensions, without the first")
+        kept = [axis for axis in range(1, rank) if axis not in axes]
+        size = math.prod(argument.shape[axis] for axis in axes)
+        numbers = torch.arange(1, IMAGES * math.prod(value.shape) + 1, dtype=torch.float64).reshape(argument.shape)
+        rows = math.prod(argument.shape[axis] for axis in kept)
+        flat = numbers.permute(0, *kept, *axes).reshape(IMAGES, rows, 1, size)
+        window = Window((1, size))
+        moved = self._placed(value, flat, value.ref)
+        ref = step.outputs[0]
+        assert ref is not None
+        if how == "max":
+            total = self._greatest(moved, window, ref)
+        else:
+            total = self._summed_window(moved, window, np.asarray(float(size if how == "mean" else 1)), ref)
+        shape = [1 if axis in axes else argument.shape[axis] for axis in range(1, rank) if keep or axis not in axes]
+        back = torch.arange(1, IMAGES * rows + 1, dtype=torch.float64).reshape(IMAGES, *shape)
+        own = (IMAGES, *shape)
+        return self._placed(total, back, ref if ref.shape == own else Ref(-1, own))
+
+
+def _extents(shape: Shape) -> tuple[int, int]:
+    if len(shape) != 3:
+        raise Cannot(f"pools values of shape {shape}; (channels, rows, columns) is expected")
+    return shape[1], shape[2]
