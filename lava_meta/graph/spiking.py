@@ -2,11 +2,11 @@
 
 Every step, each layer takes what the layer before sent in the same step, and its neurons do, in this order,
 
-    r = 1 if v > threshold, else 0                        who fired in the step before
+    r = 1 where v > threshold, else 0                        who fired in the step before
     v = (1 - r) * v                                          reset "zero" only
     v = beta * v + gain * (W x)                              W holds +1 and -1
     v = v - r * threshold                                    reset "subtract" only
-    z = 1 if v > threshold, else 0                        the spikes that are sent
+    z = 1 where v > threshold, else 0                        the spikes that are sent
 
 which is snnTorch's `Leaky`: a reset shows one step late. Without that delay (`reset_delay=False`) the reset follows the
 spike at once, for the `z - r` that were not reset already. The first layer's x are raw pixels minus `offset`, or 0/1
@@ -243,7 +243,7 @@ def classes_by_rate(spikes: NDArray[Any]) -> NDArray[Any]:
 
 
 def classes_by_latency(spikes: NDArray[Any]) -> NDArray[Any]:
-    """int64 (n,): the class that fires first in (steps, n, classes), lowest index on ties and if none fires."""
+    """int64 (n,): the class that fires first in (steps, n, classes), lowest index on ties and where none fires."""
     never = len(spikes)
     first = np.where(spikes.any(axis=0), np.argmax(spikes != 0, axis=0), never)
     classes: NDArray[Any] = np.argmin(first, axis=1)
