@@ -117,11 +117,10 @@ def read_spiking(
     for choice in (time,) if time is not None else ("held", "first", "second"):
         try:
             seen = _Seen(clone, cells, feed, shape, choice, given, _FRAMES if steps is None else (steps,))
-            lowered = seen.lowered(exact, bits)
+            graph, readout = seen.lowered(bits)
         except ConversionError as error:
             attempts.append((choice, error))
             continue
-        graph, readout = lowered
         fixed = seen.time == "held" or (seen.time != "step" and (seen.steps != seen.frames or steps is not None))
         return SpikingRead(exact, graph, feed, seen.time, seen.steps, fixed, given, seen.names, readout)
     told = [error for _, error in attempts if not isinstance(error, _NotThisTime)]
@@ -421,7 +420,7 @@ class _Seen:
 
     # Lowering.
 
-    def lowered(self, exact: nn.Module, bits: int | None) -> tuple[SteppedGraph, str]:
+    def lowered(self, bits: int | None) -> tuple[SteppedGraph, str]:
         """The network of one step, and how its classes are read."""
         ends, by_potential = self._ends()
         clone = dict(self._model.named_modules())
