@@ -49,6 +49,7 @@ def from_snntorch(
     std: Any = None,
     bits: int | None = None,
     time: str | None = None,
+    steps: int | None = None,
 ) -> SpikingNetwork:
     """Convert a spiking network, in eval mode, into a Lava network with the same spikes.
 
@@ -66,6 +67,7 @@ def from_snntorch(
         bits: round weights that are no integers of so many bits (2 to 8), one scale per neuron or channel.
         time: what the forward is: one time step (`step`), all of them for images that it holds (`held`), or for frames
             (steps, n, ...) (`first`) or (n, steps, ...) (`second`). By default the one that fits.
+        steps: the number of frames, if its forward counts on one.
 
     The result has been checked against the model on random images (`net.parity`).
 
@@ -83,6 +85,7 @@ def from_snntorch(
         min_level=min_level,
         bits=bits,
         time=time,
+        steps=steps,
     )
     graph = chain_of(read.graph) or read.graph
     frames = _random_frames(read)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lava_meta.converters.lava import check_lanes
 from lava_meta.converters.spiking_parity import SpikingParity
 from lava_meta.errors import ConversionError, FormatError, require_lava
+from lava_meta.graph.packed.spiking import CompiledRun
 from lava_meta.graph.spiking import (
     DYNAMICS,
     SpikingGraph,
@@ -158,6 +159,19 @@ class SpikingNetwork:
             return self.graph.traces(frames, None, form, (), names)[1]
         found = self._run(images, steps, lanes, tuple(f"{name}.mem" for name in names), time_first=time_first)
         return {name: found[f"{name}.mem"] for name in names}
+
+    def stream(self, frames: Iterable[Any], layers: Sequence[str] | None = None) -> Iterator[dict[str, NDArray[Any]]]:
+        """The spikes of each frame (n, ...) as it comes, uint8 (n, units) by layer: streams may have no end.
+
+        Neurons begin at rest and go on from frame to frame. Computed in this process, without Lava, by the compiled
+        network; a `SpikingNetworkProcess` does the same among Lava's Processes.
+        """
+        names = self._names(layers)
+        form = "floating_pt" if self._form == "floating_pt" else "fixed_pt"
+        run = CompiledRun(self.graph, form) if isinstance(self.graph, SteppedGraph) else self.graph.run(form)
+        for frame in frames:
+            spikes = run.step(self.graph.frames(frame, 1)[0])
+            yield {name: spikes[name].astype(np.uint8) for name in names}
 
     def _names(self, layers: Sequence[str] | None) -> tuple[str, ...]:
         known = [name for name, _ in self.graph.named_layers()]

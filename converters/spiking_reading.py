@@ -88,6 +88,7 @@ def read_spiking(
     min_level: int = 0,
     bits: int | None = None,
     time: str | None = None,
+    steps: int | None = None,
 ) -> SpikingRead:
     """Read a model; arguments as in `lava_meta.from_snntorch`.
 
@@ -117,13 +118,12 @@ def read_spiking(
     attempts = []
     for choice in (time,) if time is not None else ("held", "first", "second"):
         try:
-            seen = _Seen(clone, cells, feed, shape, choice, given)
-            lowered = seen.lowered(exact, bits)
+            seen = _Seen(clone, cells, feed, shape, choice, given, _FRAMES if steps is None else (steps,))
+            graph, readout = seen.lowered(bits)
         except ConversionError as error:
             attempts.append((choice, error))
             continue
-        graph, readout = lowered
-        fixed = seen.time == "held" or (seen.time != "step" and seen.steps != seen.frames)
+        fixed = seen.time == "held" or (seen.time != "step" and (seen.steps != seen.frames or steps is not None))
         return SpikingRead(exact, graph, feed, seen.time, seen.steps, fixed, given, seen.names, readout)
     told = [error for _, error in attempts if not isinstance(error, _NotThisTime)]
     if told:
@@ -190,14 +190,21 @@ class _Seen:
     """One recorded run of a model, and the time steps in it."""
 
     def __init__(
-        self, model: nn.Module, cells: list[Cell], feed: Feed, shape: tuple[int, ...], time: str, given: int
+        self,
+        model: nn.Module,
+        cells: list[Cell],
+        feed: Feed,
+        shape: tuple[int, ...],
+        time: str,
+        given: int,
+        lengths: tuple[int, ...],
     ) -> None:
         self.cells, self.feed, self.shape, self.time = cells, feed, shape, time
         self.names: dict[str, str] = {}
         self._model, self._stateful = model, given > 0
         self._calls = [_Calls(cell, i) for i, cell in enumerate(cells)]
         image = example(feed, shape, signs=False)
-        counts = (1,) if time in ("step", "held") else _FRAMES
+        counts = (1,) if time in ("step", "held") else lengths
         error: ConversionError | None = None
         for frames in counts:
             x = image
@@ -415,7 +422,7 @@ class _Seen:
 
     # Lowering.
 
-    def lowered(self, exact: nn.Module, bits: int | None) -> tuple[SteppedGraph, str]:
+    def lowered(self, bits: int | None) -> tuple[SteppedGraph, str]:
         """The network of one step, and how its classes are read."""
         ends, by_potential = self._ends()
         clone = dict(self._model.named_modules())

@@ -5,7 +5,9 @@
     u_t       = beta * u_(t-1) + current_t - threshold * s_(t-1),    s_t = 1 where u_t > threshold
     logits    = mean over the steps of (W s_t) / sqrt(fan_in) in the readout, normed within each image in training
 
-Nothing of the rule changes: it looks at hidden weights and at steps, not at what the units are.
+Nothing of the rule changes: it looks at hidden weights and at steps, not at what the units are. With `coding = rate`
+the image is spikes of 0 and 1 instead, as often as its pixels are bright. Each trained network is converted and run in
+Lava, on test images of all tasks.
 """
 
 from __future__ import annotations
@@ -14,14 +16,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from lava_meta.data import Images
-from lava_meta.data.scenarios import Scenario, permuted_tasks
+from lava_meta.data import Dataset, Images
+from lava_meta.data.scenarios import Scenario, permuted_tasks, split_classes
 from lava_meta.errors import require
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
@@ -41,11 +43,15 @@ class SpikingSettings(TrainingSettings):
     steps: PositiveInt = 10
     beta: Annotated[float, Field(ge=0, le=1)] = 0.9
     threshold: PositiveFloat = 1.0
+    sequence: Literal["permuted", "split"] = "permuted"  # split: two classes a task
+    coding: Literal["held", "rate"] = "held"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.norm != "fixed":
             raise ValueError(f"norm is {self.norm!r}; a spiking network takes norm = fixed")
+        if self.coding == "rate" and self.sequence == "permuted":
+            raise ValueError("coding = rate goes with sequence = split: permuted spikes would lose their time")
 
 
 SCALES = {
@@ -69,7 +75,9 @@ class SpikingMLP(nn.Module):
         import snntorch
 
         super().__init__()
-        sizes = (images.features, *settings.hidden, images.classes)
+        self.rate_coded = settings.coding == "rate"
+        features = images.features // settings.steps if self.rate_coded else images.features
+        sizes = (features, *settings.hidden, images.classes)
         self.steps, self.hidden, self.rate = settings.steps, settings.hidden, torch.zeros(())
         self.pixels = Pixels(offset=round(images.mean_level), max_level=images.max_level)
         self.synapses = nn.ModuleList(BinaryLinear(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes))
@@ -81,11 +89,12 @@ class SpikingMLP(nn.Module):
         self.readout = SampleNorm(training_only=True)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        image = self.norms[0](self.synapses[0](self.pixels(pixels.flatten(1))))
+        frames = pixels.reshape(len(pixels), self.steps, -1) if self.rate_coded else None
+        image = self._current(pixels.flatten(1)) if frames is None else torch.zeros(())
         membranes = [torch.zeros(len(pixels), width, device=pixels.device) for width in self.hidden]
-        total, fired = 0.0, []
-        for _ in range(self.steps):
-            current = image
+        total, fired = torch.zeros(()), []
+        for step in range(self.steps):
+            current = image if frames is None else self._current(frames[:, step])
             for i, unit in enumerate(self.units):
                 spikes, membranes[i] = unit(current, membranes[i])
                 fired.append(spikes.detach().mean())
@@ -93,6 +102,46 @@ class SpikingMLP(nn.Module):
             total = total + current
         self.rate = torch.stack(fired).mean() if fired else torch.zeros(())
         return self.readout(total / self.steps)
+
+    def _current(self, pixels: Tensor) -> Tensor:
+        return self.norms[0](self.synapses[0](self.pixels(pixels)))
+
+
+def rate_coded(images: Images, steps: int, seed: int) -> Images:
+    """Images (n, steps * features) of spikes, each with the probability of its pixel's brightness in every step."""
+    generator = torch.Generator().manual_seed(seed)
+    share = images.x.flatten(1).float() / images.max_level
+    spikes = torch.stack([torch.rand(share.shape, generator=generator) < share for _ in range(steps)], dim=1)
+    return Images(spikes.flatten(1).to(torch.uint8), images.y, f"{images.name}, {steps} steps", images.classes, 1)
+
+
+def tasks_of(settings: SpikingSettings, dataset: Dataset, seed: int) -> Scenario:
+    """The sequence of tasks."""
+    if settings.sequence == "permuted":
+        return permuted_tasks(dataset, settings.tasks, seed)
+    if settings.coding == "rate":
+        train = rate_coded(dataset.train, settings.steps, 2 * seed)
+        dataset = Dataset(dataset.name, train, rate_coded(dataset.test, settings.steps, 2 * seed + 1))
+    classes = range(dataset.train.classes)
+    groups = [classes[2 * task : 2 * task + 2] for task in range(min(settings.tasks, len(classes) // 2))]
+    return split_classes(dataset, groups)
+
+
+def equal_in_lava(model: SpikingMLP, scenario: Scenario, steps: int) -> float:
+    """The share of test images of which the converted network gives the model's class in Lava, in percent."""
+    from lava_meta.converters.snntorch import from_snntorch
+
+    images = torch.cat([test.x[:100] for test in scenario.tests])
+    with torch.inference_mode():
+        wanted = model(images.float().to(next(model.parameters()).device)).cpu().numpy().argmax(axis=1)
+    if model.rate_coded:
+        trains = images.reshape(len(images), steps, -1)
+        net = from_snntorch(model, input_shape=trains.shape[2:], time="second", steps=steps)
+        sums = net.potentials(trains, layers=["output"], time_first=False)["output"][-1]
+    else:
+        net = from_snntorch(model, input_shape=images[0].reshape(-1).shape)
+        sums = net.potentials(images.flatten(1), steps, ["output"])["output"][-1]
+    return 100 * float(((sums / steps).argmax(axis=1) == wanted).mean())
 
 
 def spiking_network(settings: SpikingSettings, scenario: Scenario, seed: int) -> SpikingMLP:
@@ -105,12 +154,14 @@ def spiking_network(settings: SpikingSettings, scenario: Scenario, seed: int) ->
 def measure(run: Run[SpikingSettings]) -> Measurement:
     """Train one arm on the sequence of tasks."""
     settings, seed = run.settings, run.seed
-    scenario = permuted_tasks(load(settings, settings.data, seed), settings.tasks, seed)
+    scenario = tasks_of(settings, load(settings, settings.data, seed), seed)
     model, result = train_arm(run, scenario, spiking_network)
     spiking = cast(SpikingMLP, model)
     with torch.inference_mode():
         spiking(scenario.tests[0].x[:500].float().to(settings.device))
-    return measured(result, **{"units that fire a step (%)": round(100 * float(spiking.rate), 2)})
+    fired = round(100 * float(spiking.rate), 2)
+    equal = equal_in_lava(spiking, scenario, settings.steps)
+    return measured(result, **{"units that fire a step (%)": fired, "classes equal in Lava (%)": equal})
 
 
 def figures(settings: SpikingSettings, results: Results) -> Mapping[str, Figure]:

@@ -18,6 +18,7 @@ from lava_meta.graph.network import BinaryGraph
 from lava_meta.graph.network_file import name_of, read_network
 from lava_meta.graph.norm import GroupNorm
 from lava_meta.graph.spiking import LIFLayer, SpikingGraph
+from lava_meta.graph.spiking_graph import SteppedGraph
 from lava_meta.io.files import reading
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Pool",
     "Readout",
     "SpikingGraph",
+    "SteppedGraph",
     "load_graph",
     "require_chain",
 ]

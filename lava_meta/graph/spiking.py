@@ -219,21 +219,43 @@ class SpikingGraph:
         potentials: Iterable[str] = (),
     ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
         """The spikes of `layers` (default: all), and `potentials`, (steps, n, units), by name."""
-        weights = [layer.weight.T for layer in self.layers]
-        neurons = [DYNAMICS[form](layer) for layer in self.layers]
-        order = [name for name, _ in self.named_layers()]
-        sent: dict[str, list[NDArray[Any]]] = {name: [] for name in (order if layers is None else layers)}
+        run = self.run(form)
+        sent: dict[str, list[NDArray[Any]]] = {name: [] for name, _ in self.named_layers()}
+        if layers is not None:
+            sent = {name: [] for name in layers}
         held: dict[str, list[NDArray[Any]]] = {name: [] for name in potentials}
         for frame in self.frames(images, steps):
-            x = frame.astype(np.float32) - np.float32(self.offset)
-            for name, weight, lif in zip(order, weights, neurons, strict=True):
-                x = lif.step(x @ weight).astype(np.float32)
-                if name in sent:
-                    sent[name].append(x.astype(np.uint8))
-                if name in held:
-                    held[name].append(lif.v)
-        spikes, traces = ({name: np.stack(parts) for name, parts in found.items()} for found in (sent, held))
-        return spikes, traces
+            spikes = run.step(frame)
+            for name, parts in sent.items():
+                parts.append(spikes[name].astype(np.uint8))
+            for name, parts in held.items():
+                parts.append(run.potential(name))
+        found = ({name: np.stack(parts) for name, parts in rows.items()} for rows in (sent, held))
+        return next(found), next(found)
+
+    def run(self, form: str = "floating_pt") -> ChainRun:
+        """The network at rest, to be given one frame after the other."""
+        return ChainRun(self, form)
+
+
+class ChainRun:
+    """A network with what its neurons remember, as `lava_meta.graph.spiking_graph.Run`."""
+
+    def __init__(self, graph: SpikingGraph, form: str = "floating_pt") -> None:
+        self._offset = np.float32(graph.offset)
+        self._layers = {name: (layer.weight.T, DYNAMICS[form](layer)) for name, layer in graph.named_layers()}
+
+    def step(self, frame: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """One time step of a frame (n, n_in): booleans (n, units) by layer."""
+        x, out = frame.astype(np.float32) - self._offset, {}
+        for name, (weight, neurons) in self._layers.items():
+            out[name] = neurons.step(x @ weight)
+            x = out[name].astype(np.float32)
+        return out
+
+    def potential(self, name: str) -> NDArray[Any]:
+        """The potentials of a layer after the last step, (n, units)."""
+        return self._layers[name][1].v
 
 
 def classes_by_rate(spikes: NDArray[Any]) -> NDArray[Any]:

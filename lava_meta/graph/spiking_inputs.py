@@ -52,3 +52,42 @@ def frames_of(
     if steps < 1:
         raise ValueError(f"steps is {steps}; an image is held for at least one time step")
     return np.broadcast_to(frames, (int(steps), *frames.shape))
+
+
+def event_frames(
+    events: NDArray[Any], shape: tuple[int, int, int], step: float, *, steps: int | None = None
+) -> NDArray[Any]:
+    """Events as frames (steps, polarities, rows, columns) of 0 and 1: 1 where at least one event falls into the step.
+
+    Args:
+        events: a structured array with the fields t, x, y and p, as cameras' files have them, or columns (n, 4) in this
+            order. Times in any unit, in any order; the first is the beginning.
+        shape: polarities, rows and columns of the camera.
+        step: the duration of a time step, in the unit of t.
+        steps: frames; later events are left out. By default until the last event.
+
+    Raises:
+        ValueError: Events outside the camera, fields that are missing, no events, a step that is not positive.
+    """
+    names = events.dtype.names
+    if names is not None:
+        if not {"t", "x", "y", "p"} <= {*names}:
+            raise ValueError(f"events have the fields {', '.join(names)}; t, x, y and p are expected")
+        columns = [np.asarray(events[field]).astype(np.int64) for field in ("t", "x", "y", "p")]
+    elif events.ndim == 2 and events.shape[1] == 4:
+        columns = [np.rint(column).astype(np.int64) for column in events.T]
+    else:
+        raise ValueError(f"events have shape {events.shape}; columns t, x, y, p or fields of these names are expected")
+    if not len(events):
+        raise ValueError("no events were given")
+    if not (math.isfinite(step) and step > 0) or (steps is not None and steps < 1):
+        raise ValueError(f"step is {step} and steps {steps}; both are positive")
+    t, x, y, p = columns
+    for name, values, extent in (("p", p, shape[0]), ("y", y, shape[1]), ("x", x, shape[2])):
+        if values.min() < 0 or values.max() >= extent:
+            raise ValueError(f"{name} runs from {values.min()} to {values.max()}; the camera has 0 to {extent - 1}")
+    when = ((t - t.min()) // step).astype(np.int64)
+    frames = np.zeros((int(when.max()) + 1 if steps is None else steps, *shape), np.uint8)
+    inside = when < len(frames)
+    frames[when[inside], p[inside], y[inside], x[inside]] = 1
+    return frames

@@ -72,12 +72,13 @@ def snntorch_spikes(model: nn.Sequential, frames: np.ndarray) -> list[np.ndarray
     return out
 
 
-def test_a_thousand_random_networks_agree_spike_for_spike():
+@pytest.mark.parametrize("count", [150, pytest.param(1000, marks=pytest.mark.slow)])
+def test_random_networks_agree_spike_for_spike(count):
     """The output by calling snnTorch as users do; the hidden layers by the conversion's own check."""
     rng = np.random.default_rng(20)
     fired, compared = 0, 0
     resets = set()
-    for _ in range(1000):
+    for _ in range(count):
         sizes = rng.integers(1, 12, rng.integers(2, 4)).tolist()
         max_level = int(rng.choice([1, 255]))
         model = random_model(rng, sizes, max_level)

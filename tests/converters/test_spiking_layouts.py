@@ -27,6 +27,7 @@ LAYOUTS = {
     "membrane": (models.Membrane, MNIST, "held", ["lif1", "lif2"]),
     "readout": (models.Readout, MNIST, "held", ["lif1", "output"]),
     "convolutional": (models.Convolutional, MNIST, "held", ["lif1", "lif2", "lif3"]),
+    "branches": (models.Branches, MNIST, "held", ["lif1", "lif2", "lif3"]),
     "binarized": (models.Binarized, MNIST, "held", ["lif1", "lif2"]),
     "sequential": (models.sequential, MNIST, "step", ["2", "4"]),
     "convolutional sequential": (models.conv_sequential, {}, "step", ["1", "5", "8"]),

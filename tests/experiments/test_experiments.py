@@ -21,7 +21,7 @@ from lava_meta.experiments.common.features import feature_dataset
 from lava_meta.experiments.common.runner import load_results, run_experiment
 from lava_meta.experiments.open_choices import ChoiceSettings
 from lava_meta.experiments.sign_switch import SwitchSettings, switch
-from lava_meta.experiments.spiking import SpikingSettings, spiking_network
+from lava_meta.experiments.spiking import SpikingSettings, equal_in_lava, spiking_network, tasks_of
 from lava_meta.io.config import override
 from lava_meta.nn import BinaryConv2d, BinaryLinear
 from lava_meta.optim import MetaplasticAdam
@@ -225,6 +225,26 @@ class TestNetworks:
             ChoiceSettings(norm="fixed")
         with pytest.raises(ValueError, match="flips has 2 values for 3 layers"):
             SwitchSettings(flips=(1, 2))
+
+    def test_rate_coded_spikes_follow_the_pixels_and_the_network_takes_them_step_by_step(self):
+        settings = SpikingSettings(sequence="split", coding="rate", tasks=5, steps=40, hidden=(9,))
+        scenario = tasks_of(settings, DIGITS, seed=3)
+        assert [sorted(test.y.unique().tolist()) for test in scenario.tests] == [[2 * k, 2 * k + 1] for k in range(5)]
+        train = scenario.train[0]
+        rates = train.x.reshape(len(train), 40, 64).float().mean(dim=(0, 1))
+        pixels = DIGITS.train.x[DIGITS.train.y < 2].flatten(1).float().mean(dim=0) / 16
+        np.testing.assert_allclose(rates, pixels, atol=0.02)
+        model = spiking_network(settings, scenario, seed=0).eval()
+        x = scenario.tests[0].x[:5].float()
+        frames = x.reshape(5, 40, 64)
+        assert model(x).shape == (5, 10)
+        with torch.no_grad():
+            silent = frames.clone()
+            silent[:, 20:] = 0
+            assert not torch.equal(model(silent.flatten(1)), model(x))
+        assert equal_in_lava(model, scenario, 40) == 100
+        with pytest.raises(ValueError, match="permuted spikes would lose their time"):
+            SpikingSettings(coding="rate")
 
     def test_the_spiking_network_step_by_step(self):
         """Against the equations, written out."""

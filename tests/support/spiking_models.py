@@ -124,6 +124,25 @@ class Convolutional(nn.Module):
         return torch.stack(spikes), torch.stack(potentials)
 
 
+class Branches(Dense):
+    """Spikes of two layers joined, and a shortcut past one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc2, self.fc3 = nn.Linear(40, 40), nn.Linear(80, 10)
+        self.lif3 = snn.Leaky(beta=0.9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem1, mem2, mem3 = self.lif1.init_leaky(), self.lif2.init_leaky(), self.lif3.init_leaky()
+        spikes = []
+        for _ in range(STEPS):
+            spk1, mem1 = self.lif1(self.fc1(x), mem1)
+            spk2, mem2 = self.lif2(self.fc2(spk1) + spk1, mem2)
+            spk3, mem3 = self.lif3(self.fc3(torch.cat([spk1, spk1 + spk2], dim=1)), mem3)
+            spikes.append(spk3)
+        return torch.stack(spikes)
+
+
 class _Sign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

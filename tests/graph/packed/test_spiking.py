@@ -40,7 +40,9 @@ def test_random_networks_of_every_neuron(kind):
     assert fired > 0
 
 
-@pytest.mark.parametrize("build", [models.Dense, models.Convolutional, models.Readout, models.Binarized])
+@pytest.mark.parametrize(
+    "build", [models.Dense, models.Convolutional, models.Readout, models.Binarized, models.Branches]
+)
 @pytest.mark.parametrize("bits", [None, 8])
 def test_layouts_with_real_and_rounded_weights(build, bits):
     torch.manual_seed(0)

@@ -1,0 +1,87 @@
+"""A spiking network wired to other Processes: a time step of it per time step, with and without an end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lava")
+pytest.importorskip("snntorch")
+import spiking_models as models
+import torch
+from children import actors
+from lava.magma.core.run_configs import Loihi2SimCfg
+
+import lava_meta
+from lava_meta.errors import RunError
+from lava_meta.processes.ring import Ring
+from lava_meta.processes.runtime import Supervised
+from lava_meta.processes.spiking_network.process import SpikingNetworkProcess
+from lava_meta.processes.stream.process import Sink, Source
+
+
+@pytest.fixture(scope="module")
+def graph():
+    torch.manual_seed(0)
+    return lava_meta.from_snntorch(models.louder(models.sequential()), bits=8).graph
+
+
+def run(graph, frames: np.ndarray, form: str, **options) -> np.ndarray:
+    steps, lanes, n_in = frames.shape
+    network = SpikingNetworkProcess(graph=graph, lanes=lanes, **options)
+    inlet, outlet = Ring((lanes, n_in), np.int32), Ring((lanes, network.s_out.shape[1]), np.uint8)
+    source = Source(ring=inlet)
+    source.s_out.connect(network.s_in)
+    network.s_out.connect(Sink(ring=outlet).a_in)
+    out = []
+    with Supervised(source, Loihi2SimCfg(select_tag=form), 60) as supervised:
+        supervised.start(steps)
+        for frame in frames:
+            inlet.put(frame, supervised.check)
+            out.append(outlet.get(supervised.check))
+        supervised.wait()
+    return np.stack(out)
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("form", ["floating_pt", "fixed_pt"])
+def test_ports_carry_the_references_spikes(graph, form):
+    frames = np.random.default_rng(71).integers(0, 2, (12, 5, 64))
+    assert np.array_equal(run(graph, frames, form), graph.spikes(frames, form=form)["4"])
+    first = graph.spikes(frames[:6], form=form)["2"], graph.spikes(frames[6:], form=form)["2"]
+    assert np.array_equal(run(graph, frames, form, steps=6, output="2"), np.concatenate(first))
+    assert actors() == []
+
+
+@pytest.mark.lava
+def test_other_numbers_end_the_run(graph):
+    with pytest.raises(RunError, match="inputs run from 2 to 2; this network takes 0 to 1"):
+        run(graph, np.full((2, 3, 64), 2), "floating_pt")
+    for options, reason in (
+        ({"lanes": 0}, "lanes is 0"),
+        ({"steps": 0}, "steps is 0"),
+        ({"output": "3"}, "output is '3'; this network has 2, 4"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            SpikingNetworkProcess(graph=graph, **options)
+
+
+def test_a_stream_is_answered_frame_by_frame(graph):
+    """Frames come from a generator without an end; nothing is kept of those that have passed."""
+    frames = np.random.default_rng(72).integers(0, 2, (30, 2, 64))
+    net = lava_meta.SpikingNetwork(graph)
+    wanted = graph.spikes(frames)
+
+    def endless():
+        while True:
+            yield from frames
+
+    for k, spikes in zip(range(30), net.stream(endless()), strict=False):
+        assert all(np.array_equal(spikes[name], wanted[name][k]) for name in wanted)
+    chain = lava_meta.from_snntorch(
+        torch.nn.Sequential(
+            lava_meta.BinaryLinear(64, 5), models.neuron("leaky", np.random.default_rng(1), (5,))
+        ).eval()
+    )
+    wanted = chain.graph.spikes(frames)["output"]
+    assert np.array_equal(np.stack([spikes["output"] for spikes in chain.stream(frames)]), wanted)
