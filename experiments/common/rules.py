@@ -52,7 +52,7 @@ RULES: dict[str, Rule] = {
     "plain": Rule("m = 0: ordinary training"),
     "metaplastic": Rule("steps that shrink |h| are scaled by 1 - tanh(m h)^2", uses_m=True),
     "lasting": Rule(
-        "gates in both directions that end at 1/m, and one adaptive step per layer: at any length",
+        "gates in both directions that end at 1/m, and one adaptive step per layer",
         uses_m=True,
         consolidation=lambda m: Towards(1 / m, floor=0.005, power=2.0) if m else Constant(),
         grow=lambda m: Towards(1 / m, floor=0.1) if m else Constant(),

@@ -341,9 +341,10 @@ class MetaplasticAdalayer(MetaplasticAdam):
         state, (correction1, correction2) = self._counted(weight.hidden, group)
         (beta1, beta2), mean, largest = group["betas"], state["exp_avg"], state["max_exp_avg_sq"]
         form = _first(forms, weight, mean)
-        square = state["exp_avg_sq"].mul_(beta2).add_(form.mean_square(weight.gradient), alpha=1 - beta2)
+        square = state["exp_avg_sq"].lerp_(form.mean_square(weight.gradient), 1 - beta2)
         torch.maximum(largest, square, out=largest)
-        rate = group["lr"] / correction1 / ((largest.double() / correction2).sqrt() + group["eps"])
+        known = largest.double() if largest.is_cuda else largest.item()  # nothing waits for a GPU
+        rate = group["lr"] / correction1 / ((known / correction2) ** 0.5 + group["eps"])
         return form.sgd(weight, mean, SgdNumbers(group["weight_decay"], beta1, 1 - beta1, rate))
 
 
