@@ -142,8 +142,9 @@ def check_acyclic(model: nn.Module, read: Read, *, count: int = 64, seed: int = 
             raise
         except Exception as error:
             raise ConversionError(
-                f"the model itself fails on float64 inputs of shape {tuple(inputs.shape)}: "
-                f"{type(error).__name__}: {error}"
+                f"the model itself fails on float64 inputs of shape {tuple(inputs.shape)}, though not on two images: "
+                f"{type(error).__name__}: {error}. Neither shapes nor what it keeps from earlier calls, which makes a "
+                "cycle, may depend on the number of images"
             ) from error
     last = _classes(read, ours[READOUT], beside.scores)
     own_classes, own_type = _own(model, read, images, graph.readout.classes(ours[READOUT]))
