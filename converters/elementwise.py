@@ -55,6 +55,7 @@ class Levels:
     limits: NDArray[Any]  # int64 (m, *shared)
     codes: NDArray[Any]  # int64 (m + 1, *shared)
     unit: NDArray[Any]  # float64, of the rank of the shape
+    error: float = 0.0  # the greatest difference of the model's value to its multiple
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Function:
             return Affine(self._spread(form.slope), self._spread(form.offset), form.error)
         if isinstance(form, Levels):
             unit = self._spread(form.unit) if form.unit.size > 1 else form.unit.reshape((1,) * len(self.shared))
-            return Levels(self._spread(form.limits), self._spread(form.codes), unit)
+            return Levels(self._spread(form.limits), self._spread(form.codes), unit, form.error)
         start, slope, intercept = (self._spread(part) for part in (form.start, form.slope, form.intercept))
         return Pieces(start, slope, intercept, form.error)
 
@@ -344,10 +345,17 @@ class _Units:
         first, after = _codes(steps.first, per_unit), _codes(steps.after, per_unit[steps.unit])
         if first is None or after is None or len(np.unique(np.concatenate([first, after]))) > _MOST_LEVELS:
             return None
-        return self._arranged(first, steps.unit, steps.limit, after, units)
+        error = max(_distance(steps.first, first * units), _distance(steps.after, after * per_unit[steps.unit]))
+        return self._arranged(first, steps.unit, steps.limit, after, units, error)
 
     def _arranged(
-        self, first: NDArray[Any], unit: NDArray[Any], limit: NDArray[Any], after: NDArray[Any], units: NDArray[Any]
+        self,
+        first: NDArray[Any],
+        unit: NDArray[Any],
+        limit: NDArray[Any],
+        after: NDArray[Any],
+        units: NDArray[Any],
+        error: float,
     ) -> Levels:
         """Limits that some units lack are never reached."""
         order = np.lexsort((limit, unit))
@@ -360,7 +368,7 @@ class _Units:
         codes = np.broadcast_to(last, (m + 1, self.count)).copy()
         codes[0] = first
         limits[rank, unit], codes[rank + 1, unit] = limit, after
-        return Levels(limits, codes, units)
+        return Levels(limits, codes, units, error + self.rounding)
 
     def _seen_levels(self, x: NDArray[Any], values: NDArray[Any]) -> Levels | None:
         """Levels of any functions: of all integers, or of samples between which each change is searched."""
@@ -378,7 +386,7 @@ class _Units:
             unit, limit, after = self._searched(unit, x[place, unit], limit, codes[place, unit], after, units)
         if len(np.unique(np.concatenate([codes[0], after]))) > _MOST_LEVELS:
             return None
-        return self._arranged(codes[0], unit, limit, after, units)
+        return self._arranged(codes[0], unit, limit, after, units, _distance(values, codes * units))
 
     def _searched(self, unit: Any, low: Any, high: Any, before: Any, after: Any, units: Any) -> tuple[Any, Any, Any]:
         """Every change between two samples, to the integer: of each unit `unit`, from code `before` at low."""
@@ -572,6 +580,10 @@ def _ranks(ordered: NDArray[Any]) -> NDArray[Any]:
     counts = np.diff(np.append(starts, len(ordered)))
     ranks: NDArray[Any] = np.arange(len(ordered)) - np.repeat(starts, counts)
     return ranks
+
+
+def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:
+    return float(np.abs(a - b).max(initial=0.0))
 
 
 def _units_of(steps: _Steps) -> NDArray[Any] | None:

@@ -20,8 +20,9 @@ from lava_meta.converters.lower_values import (
     Value,
     compressed,
     dyadic,
+    unseen,
 )
-from lava_meta.converters.recording import IMAGES, Step
+from lava_meta.converters.recording import IMAGES, Ref, Step
 from lava_meta.converters.weights import Decomposed, decompose
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import (
@@ -58,14 +59,14 @@ class SumLowering(JoinLowering):
             raise Cannot("multiplies values with values, as attention does; it is supported element by element")
         if value is a:
             return self._linear(step, value, matrix[0], None)
-        turned = self._linear(step, self._turned(value), matrix[0].T, None)
-        return self._turned(turned)
+        turned = self._linear(step, self._turned(value, unseen(value.ref)), matrix[0].T, None)
+        return self._turned(turned, turned.ref)
 
-    def _turned(self, value: Value) -> Value:
+    def _turned(self, value: Value, ref: Ref) -> Value:
         """The last two extents exchanged."""
         size = math.prod(value.shape)
         numbers = torch.arange(1, IMAGES * size + 1, dtype=torch.float64).reshape(IMAGES, *value.shape)
-        return self._placed(value, numbers.transpose(-1, -2), value.ref)
+        return self._placed(value, numbers.transpose(-1, -2), ref)
 
     def _linear(self, step: Step, x: Any, weight: Any, bias: Any) -> Value:
         x, weight, bias = self._given(x), self._given(weight), self._given(bias)

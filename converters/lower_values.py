@@ -51,6 +51,7 @@ class Check:
     shape: Shape
     levels: bool  # it is decided by thresholds: equal, or tied; else bounded
     undecided: float  # by how much the model's value in front of it may differ, in units of the node's source
+    move: NDArray[Any] | None  # int64 of `shape`: the places of the value's elements in the node, -1 for 0
 
 
 class Cannot(Exception):
@@ -137,7 +138,8 @@ class ValueLowering:
         settled = Value(leaf, value.shape, value.ref)
         ones = (1,) * (len(shape) - len(value.shape))
         numbers = torch.arange(1, IMAGES * math.prod(value.shape) + 1, dtype=torch.float64)
-        return self._placed(settled, numbers.reshape(IMAGES, *ones, *value.shape).expand(IMAGES, *shape), value.ref)
+        wide = numbers.reshape(IMAGES, *ones, *value.shape).expand(IMAGES, *shape)
+        return self._placed(settled, wide, unseen(value.ref))
 
     def _at_zero(self, expr: Expr) -> float:
         """What an expression of numbers makes of 0: padded places hold a 0 that comes after it."""
@@ -211,7 +213,9 @@ class ValueLowering:
     def _level_slack(form: Levels) -> float:
         """Levels that are no short binary numbers are rounded by the model."""
         units = form.unit.reshape(-1)
-        return 0.0 if dyadic(units) else 4 * UNIT_ROUNDOFF * float(np.abs(form.codes).max() * np.abs(units).max())
+        if dyadic(units):
+            return form.error
+        return form.error + 4 * UNIT_ROUNDOFF * float(np.abs(form.codes).max() * np.abs(units).max())
 
     def streamed(self, value: Value) -> Leaf:
         """A node that holds the value in fixed point, with `fraction` binary digits behind the point."""
@@ -306,11 +310,11 @@ class ValueLowering:
 
     def _check(self, value: Value, leaf: Leaf, *, levels: bool, before: Leaf) -> None:
         step, output = self.made_by.get(value.ref.number, (None, 0))
-        if step is None or step.number < 0 or value.move is not None:
+        if step is None or step.number < 0:
             return
         gain = float(np.abs(before.gain).min())
         undecided = before.slack / gain if gain else 0.0
-        self.checks.append(Check(step.number, output, leaf, value.shape, levels, undecided))
+        self.checks.append(Check(step.number, output, leaf, value.shape, levels, undecided, value.move))
 
     def _function(self, op: Any, value: Value, *arguments: Any) -> Value:
         """A function of our own behind a value."""

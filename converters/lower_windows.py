@@ -230,7 +230,7 @@ class WindowLowering(SumLowering):
         rows = math.prod(argument.shape[axis] for axis in kept)
         flat = numbers.permute(0, *kept, *axes).reshape(IMAGES, rows, 1, size)
         window = Window((1, size))
-        moved = self._placed(value, flat, value.ref)
+        moved = self._placed(value, flat, unseen(value.ref))
         ref = step.outputs[0]
         assert ref is not None
         if how == "max":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Any
 
@@ -193,3 +194,32 @@ def test_forms_that_take_chains_alone() -> None:
     pytest.importorskip("nir")
     with pytest.raises(ConversionError, match=r"NIR takes chains"):
         lava_meta.to_nir(net.graph)
+
+
+def test_a_network_that_feeds_itself() -> None:
+    """State that is kept from call to call: a cycle through time."""
+
+    class Keeps(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            self.state = x if getattr(self, "state", None) is None else torch.sign(x + 0.5 * self.state.detach())
+            return self.state
+
+    with pytest.raises(
+        ConversionError, match=r"though not on two images: .* keeps from earlier calls, which makes a cycle"
+    ):
+        lava_meta.convert(Keeps().eval(), **RAW)
+
+
+def test_weights_and_norms_that_are_not_finite_in_convolutions() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3))
+    model(torch.randn(8, 1, 8, 8))
+    options: dict[str, Any] = {"raw": True, "input_shape": (1, 8, 8)}
+    for change, match in (
+        (lambda m: m[0].bias.data.fill_(torch.nan), r"in 0 \(Conv2d\).*has a bias that is not finite"),
+        (lambda m: m[1].running_var.fill_(torch.inf), r"in 1 \(BatchNorm2d\).*running variance that is not finite"),
+    ):
+        own = copy.deepcopy(model).eval()
+        change(own)
+        with pytest.raises(ConversionError, match=match):
+            lava_meta.convert(own, **options)
+    assert lava_meta.convert(model.eval(), **options).parity.exact
