@@ -133,4 +133,5 @@ def _run(job: dict[str, Any], folder: str) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which a worker of our own has blocked
     main()

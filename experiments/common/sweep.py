@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 from uuid import uuid4
@@ -28,11 +29,12 @@ from distributed import Client, Future, KilledWorker
 from lava_meta.errors import ClusterError
 from lava_meta.experiments.common.jobs import RESULT, Job, remove_checkpoint
 from lava_meta.experiments.common.worker import SLOTS, read_files, stretch, take_slots, write_files
-from lava_meta.training.run_folder import CHECKPOINT
+from lava_meta.training.run_folder import CHECKPOINT, SETTINGS
 
 PACKAGE = "lava-meta"
 LOOK = 1.0  # seconds between two looks at who is there
 PATIENCE_AT_FIRST, PATIENCE = 10.0, 600.0  # seconds to wait for a scheduler: to join it, and when it is gone
+ORDER = {SETTINGS: 0, CHECKPOINT: 2, RESULT: 3}  # of a run's files; 1 for others
 LARGE = {"distributed.admin.large-graph-warning-threshold": "1 GiB"}  # a job with a checkpoint is no mistake
 
 
@@ -91,14 +93,13 @@ class Sweep:
             return
         except KilledWorker as error:
             raise ClusterError(f"{job}: {error}") from error
-        result = found.files.pop(RESULT, None)
-        write_files(job.folder, found.files)
-        if result is None:
+        # In an order in which the run goes on wherever this is stopped.
+        write_files(job.folder, dict(sorted(found.files.items(), key=lambda file: ORDER.get(Path(file[0]).name, 1))))
+        if job.result.exists():
+            remove_checkpoint(job)
+            yield job, found.worker
+        else:
             self.waiting.appendleft(job)
-            return
-        write_files(job.folder, {RESULT: result})  # last: with it the run is complete
-        remove_checkpoint(job)
-        yield job, found.worker
 
     def _connected(self, patience: float) -> Client:
         begin = time.monotonic()

@@ -77,7 +77,7 @@ def read_files(folder: Path) -> dict[str, bytes]:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write what `read_files` gave. Raises `ClusterError` for a path that leads out of the folder."""
+    """Write what `read_files` gave, one by one. Raises `ClusterError` for a path that leads out of the folder."""
     for name, content in files.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
