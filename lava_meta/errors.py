@@ -67,6 +67,7 @@ class RunTimeout(RunError):
 
 _EXTRAS = {
     "avalanche": "avalanche",
+    "dask_jobqueue": "cluster",
     "distributed": "cluster",
     "nir": "nir",
     "sklearn": "vision",
