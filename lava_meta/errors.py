@@ -67,6 +67,7 @@ class RunTimeout(RunError):
 
 _EXTRAS = {  # package -> extra
     "avalanche": "avalanche",
+    "dask_jobqueue": "cluster",
     "distributed": "cluster",
     "nir": "nir",
     "pandas": "pandas",

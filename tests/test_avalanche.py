@@ -5,6 +5,8 @@ Avalanche asks for versions of its own: these tests run in an environment that h
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -156,6 +158,14 @@ def test_the_plugin_gives_the_strategy_its_optimizer() -> None:
     assert [group["m"] for group in first.param_groups if group.get("m")] == [1.0, 2.0]
     strategy.train(data.train_stream[1])
     assert strategy.optimizer is not first
+
+
+def test_the_page_runs() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "avalanche.md").read_text()
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```py\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "avalanche.md", "exec"), names)
+    assert len(names["results"]) == 3
 
 
 def test_what_is_refused() -> None:

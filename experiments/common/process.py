@@ -58,13 +58,11 @@ class RunProcess:
         return self._process.poll() is None and not self._ended.exists()
 
     def stop(self) -> None:
-        """Let the run stop as with Ctrl-C, between two writes; kill a process that does not."""
+        """Let the run stop as with Ctrl-C; one that does not within `STOPPING` seconds is still `running`."""
         self._process.send_signal(signal.SIGINT)
         last = time.monotonic() + STOPPING
         while self.running and time.monotonic() < last:
             time.sleep(0.01)
-        if self.running:
-            self.kill()
 
     def rest(self) -> None:
         """Let it wait for another run."""
@@ -135,4 +133,5 @@ def _run(job: dict[str, Any], folder: str) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which a worker of our own has blocked
     main()

@@ -6,6 +6,7 @@ The same runs to the same bits. A cluster needs no shared folder: `lava_meta.exp
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -91,7 +92,8 @@ class Cluster:
         if self.queue is None:
             from distributed import LocalCluster
 
-            return LocalCluster(n_workers=self.workers, threads_per_worker=1, silence_logs=logging.ERROR)
+            with _interrupts_blocked():
+                return LocalCluster(n_workers=self.workers, threads_per_worker=1, silence_logs=logging.ERROR)
         import dask_jobqueue
 
         name = f"{self.queue.upper()}Cluster"
@@ -100,6 +102,16 @@ class Cluster:
         cluster = getattr(dask_jobqueue, name)()
         cluster.scale(self.workers)
         return cluster
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes started in the block never see a terminal's Ctrl-C; here it waits for the block's end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

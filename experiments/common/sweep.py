@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 from uuid import uuid4
@@ -28,11 +29,12 @@ from distributed import Client, Future, KilledWorker
 from lava_meta.errors import ClusterError
 from lava_meta.experiments.common.jobs import RESULT, Job, remove_checkpoint
 from lava_meta.experiments.common.worker import SLOTS, read_files, stretch, take_slots, write_files
-from lava_meta.training.run_folder import CHECKPOINT
+from lava_meta.training.run_folder import CHECKPOINT, SETTINGS
 
 PACKAGE = "lava-meta"
 LOOK = 1.0  # seconds between two looks at who is there
 PATIENCE_AT_FIRST, PATIENCE = 10.0, 600.0  # seconds to wait for a scheduler: to join it, and when it is gone
+ORDER = {SETTINGS: 0, CHECKPOINT: 2, RESULT: 3}  # of a run's files; 1 for others
 LARGE = {"distributed.admin.large-graph-warning-threshold": "1 GiB"}  # a job with a checkpoint is no mistake
 
 
@@ -41,6 +43,7 @@ class Sweep:
 
     def __init__(self, address: Any, jobs: list[Job[Any]], hand_over: float, say: Callable[[str], None]) -> None:
         self.address, self.hand_over, self.say = address, hand_over, say
+        self.where = address if isinstance(address, str) else address.scheduler_address
         self.waiting = deque(jobs)
         self.under_way: dict[Future, Job[Any]] = {}
         self.done: Queue[Future] = Queue()
@@ -56,7 +59,7 @@ class Sweep:
         """Each job once its files are here."""
         looked = time.monotonic()
         while self.waiting or self.under_way:
-            while self.waiting and len(self.under_way) < sum(self.slots.values()):
+            while self.waiting and len(self.under_way) < sum(self.slots.values()) and self.client.status == "running":
                 self._submit(self.waiting.popleft())
             with suppress(Empty):
                 yield from self._ended(self.done.get(timeout=LOOK))
@@ -80,40 +83,41 @@ class Sweep:
 
     def _ended(self, future: Future) -> Iterator[tuple[Job[Any], str]]:
         """Keep the files of a stretch. A job that is not complete, or was lost with the cluster, goes on first."""
-        job = self.under_way.pop(future)
+        job = self.under_way.pop(future, None)
+        if job is None:
+            return  # taken back before
         try:
             found = future.result()
-        except CancelledError:
+        except CancelledError:  # with the scheduler
             self.waiting.appendleft(job)
             return
         except KilledWorker as error:
             raise ClusterError(f"{job}: {error}") from error
-        result = found.files.pop(RESULT, None)
-        write_files(job.folder, found.files)
-        if result is None:
+        # In an order in which the run goes on wherever this is stopped.
+        write_files(job.folder, dict(sorted(found.files.items(), key=lambda file: ORDER.get(Path(file[0]).name, 1))))
+        if job.result.exists():
+            remove_checkpoint(job)
+            yield job, found.worker
+        else:
             self.waiting.appendleft(job)
-            return
-        write_files(job.folder, {RESULT: result})  # last: with it the run is complete
-        remove_checkpoint(job)
-        yield job, found.worker
 
     def _connected(self, patience: float) -> Client:
-        from distributed import Client
-
         begin = time.monotonic()
         while True:
             try:
                 return Client(self.address, timeout=5)
             except (OSError, TimeoutError) as error:
                 if time.monotonic() - begin > patience:
-                    raise ClusterError(f"no scheduler answers at {self.address}: {error}") from None
+                    raise ClusterError(f"no scheduler answers at {self.where}: {error}") from None
                 time.sleep(LOOK)
 
     def _meet(self) -> None:
         """Give slots to workers that are new, unless they have another version; forget those that are gone."""
         if self.client.status == "closed":
-            self.say(f"the scheduler at {self.address} is gone; waiting for it")
+            self.say(f"the scheduler at {self.where} is gone; waiting for it")
             self.client = self._connected(PATIENCE)
+            self._take_back(list(self.under_way))
+        self._take_back([future for future in self.under_way if future.cancelled()])
         try:
             there = set(self.client.nthreads())
             self._admit(sorted(there - self.known))
@@ -123,7 +127,7 @@ class Sweep:
         self.slots = {worker: slots for worker, slots in self.slots.items() if worker in there}
         state = "" if self.slots else "waiting for workers"
         if state and state != self.state:
-            self.say(f"{state} at {self.client.scheduler_info()['address']}")
+            self.say(f"{state} at {self.where}")
         self.state = state
 
     def _admit(self, workers: list[str]) -> None:
@@ -141,8 +145,12 @@ class Sweep:
             self.slots |= self.client.run(take_slots, self.threads, workers=fitting)
             self._call_back()
 
+    def _take_back(self, futures: list[Future]) -> None:
+        self.waiting.extendleft(self.under_way.pop(future) for future in futures)
+
     def _call_back(self) -> None:
         """Take back what no worker has: a scheduler that lost all workers does not look at resources given later."""
         assigned = {key for keys in self.client.processing().values() for key in keys}
         lost = [future for future in self.under_way if not future.done() and future.key not in assigned]
-        self.client.cancel(lost)  # which ends them, so that they are submitted again
+        self.client.cancel(lost)
+        self._take_back(lost)

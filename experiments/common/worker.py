@@ -38,8 +38,8 @@ async def take_slots(threads: int, dask_worker: Worker) -> int:
 def stretch(job: dict[str, Any], files: Mapping[str, bytes], seconds: float, checkpoint: str) -> Stretch:
     """Begin a run, or go on with it from `files`, on a worker: to its end, or to the first checkpoint after `seconds`.
 
-    The same arguments lead to the same result wherever this is done, and however often. A run whose task is cancelled
-    is stopped. `checkpoint` is the name of the files that runs go on from.
+    The same arguments lead to the same result wherever this is done, and however often. The process of a run
+    whose task is cancelled is killed. `checkpoint` is the name of the files that runs go on from.
 
     Raises:
         ClusterError: its process was killed; the last lines that it wrote are in the message.
@@ -77,7 +77,7 @@ def read_files(folder: Path) -> dict[str, bytes]:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write what `read_files` gave. Raises `ClusterError` for a path that leads out of the folder."""
+    """Write what `read_files` gave, one by one. Raises `ClusterError` for a path that leads out of the folder."""
     for name, content in files.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
@@ -114,12 +114,13 @@ def _waiting() -> RunProcess | None:
 def _ended(
     process: RunProcess, checkpoints: Callable[[], Iterable[Path]], seconds: float, wanted: Callable[[], bool]
 ) -> bool:
-    """Wait until a run has ended (True) or is stopped: not wanted any more, or with a checkpoint after `seconds`."""
+    """Wait until a run has ended (True), is not wanted any more, or is stopped with a checkpoint after `seconds`."""
     due = time.time() + seconds
     while process.running:
         kept = time.time() > due and any(file.stat().st_mtime > due for file in checkpoints())
-        if kept or not wanted():
+        if kept:
             process.stop()
+        if kept or not wanted():
             return False
         time.sleep(LOOK)
     return True

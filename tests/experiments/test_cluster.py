@@ -25,6 +25,7 @@ from lava_meta.experiments.common.experiment import find
 from lava_meta.experiments.common.jobs import read_measurement
 from lava_meta.experiments.common.runner import run_experiment
 from lava_meta.experiments.common.scheduling import Cluster
+from lava_meta.experiments.common.worker import read_files, write_files
 from lava_meta.io.config import override
 
 EXPERIMENT = find("permuted_mnist")
@@ -146,43 +147,66 @@ def test_a_worker_without_the_data_is_named(network: Network, tmp_path: Path) ->
         run_experiment(EXPERIMENT, settings, tmp_path / "out", execute=Cluster(scheduler=network.address))
 
 
+def command(*words: str, **options: Any) -> subprocess.Popen[str]:
+    """`lava-meta WORDS`, which Ctrl-C stops: shells let what they start in the background ignore it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lava_meta", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **options,
+    )
+
+
+def test_a_run_killed_alone_is_named(network: Network, tmp_path: Path) -> None:
+    """As the system does where memory runs out; the worker lives."""
+    machine = network.worker("first")
+    sweep = Sweep(tmp_path / "out", network.address, hand_over=60)
+    wait_for(lambda: under_way(machine))
+    for process in processes_of(machine.process.pid):
+        os.kill(process, signal.SIGKILL)
+    with pytest.raises(ClusterError, match=r"m = 0, seed 0, on worker first at tcp://.*: .* ended with exit code -9"):
+        sweep.end()
+
+
+def test_no_file_is_written_outside_a_runs_folder(tmp_path: Path) -> None:
+    for name in ("../outside", "/tmp/outside", "a/../../outside"):
+        with pytest.raises(ClusterError, match="a worker sent a file called"):
+            write_files(tmp_path / "run", {name: b"x"})
+    assert list(tmp_path.iterdir()) == []
+    write_files(tmp_path / "run", {"a/b": b"x"})
+    assert read_files(tmp_path / "run") == {"a/b": b"x"}
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_sweep_leaves_no_process_and_goes_on(
-    network: Network, tmp_path: Path, serial: dict[str, Any]
+    how: int, network: Network, tmp_path: Path, serial: dict[str, Any]
 ) -> None:
     """Ctrl-C at the client: the worker ends its run and stays; the same with --resume goes on, in one process."""
     machine = network.worker("first")
     settings = [word for setting in SMALL for word in ("--set", setting)]
-    command = ["experiment", "permuted_mnist", *settings, "--out", str(tmp_path / "out")]
-    client = subprocess.Popen(
-        [sys.executable, "-m", "lava_meta", *command, "--scheduler", network.address, "--hand-over", "1"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    words = ("experiment", "permuted_mnist", *settings, "--out", str(tmp_path / "out"))
+    client = command(*words, "--scheduler", network.address, "--hand-over", "1")
     wait_for(lambda: list(tmp_path.glob("out/runs/*/*/checkpoint.safetensors")) and processes_of(machine.process.pid))
     runs = processes_of(machine.process.pid)
-    client.send_signal(signal.SIGINT)
+    client.send_signal(how)
     said, _ = client.communicate(timeout=LONGEST)
-    assert client.returncode == 130, said
-    assert "the same command with --resume goes on" in said.splitlines()[-1]
+    assert client.returncode == (130 if how == signal.SIGINT else -how), said
+    if how == signal.SIGINT:
+        assert "the same command with --resume goes on" in said.splitlines()[-1]
     wait_for(lambda: not living(runs))
     assert machine.process.poll() is None
-    done = lava_meta(*command, "--resume")
+    done = lava_meta(*words, "--resume")
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "out") == serial
 
 
 def test_workers_of_our_own_end_with_ctrl_c(tmp_path: Path) -> None:
     """As a terminal sends it: to the command and its workers at once."""
-    command = ["experiment", "permuted_mnist", "--set", "data=digits", "--set", "epochs=300", "--workers", "2"]
-    client = subprocess.Popen(
-        [sys.executable, "-m", "lava_meta", *command, "--out", str(tmp_path / "out")],
-        env=os.environ | {"TMPDIR": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    words = ("experiment", "permuted_mnist", "--set", "data=digits", "--set", "epochs=300", "--workers", "2")
+    temporary = os.environ | {"TMPDIR": str(tmp_path)}
+    client = command(*words, "--out", str(tmp_path / "out"), env=temporary, start_new_session=True)
     wait_for(lambda: list(tmp_path.glob("**/run/checkpoint.safetensors")))
     own = processes_of(client.pid)
     os.killpg(client.pid, signal.SIGINT)

@@ -19,12 +19,12 @@ from lava_meta.errors import DivergenceError, FormatError, RunFolderError
 from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.compare import compare_folders
 from lava_meta.experiments.common.experiment import Experiment, Measurement, find, names
+from lava_meta.experiments.common.jobs import Job, jobs_of
 from lava_meta.experiments.common.rules import RULES
 from lava_meta.experiments.common.runner import load_results, run_experiment
 from lava_meta.experiments.common.settings import Settings
 from lava_meta.experiments.common.training import TrainingSettings
 from lava_meta.io.config import OrNone, Several, override
-from lava_meta.io.files import write_json
 from lava_meta.training.metrics import AccuracyMatrix
 
 TINY = ["epochs=1", "hidden=8", "train_images=60", "test_images=60"]
@@ -141,24 +141,27 @@ class TestFolder:
         assert calls == [(0.0, 0), (1.0, 0), (0.0, 1), (1.0, 1)]
         assert [line.endswith("(read back)") for line in lines] == [True, True, True, False]
 
-    def test_two_processes_share_the_runs(self, tmp_path):
-        """What another process is at is left to it, and read back once it is done."""
-        folder = tmp_path / "runs" / "m_1" / "seed0"
-        folder.mkdir(parents=True)
-        write_json(tmp_path / "settings.json", {"experiment": "toy", "settings": Dice(seeds=1).to_dict()})
-        lock = str(folder / ".lock")
-        hold = f"import fcntl; f = open({lock!r}, 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True)"
-        with subprocess.Popen(
-            [sys.executable, "-c", hold + "; input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as other:
+    def test_one_process_at_a_time(self, tmp_path):
+        """Several processes are workers of one command (test_cluster.py)."""
+        code = "import sys\nfrom lava_meta.io.locks import held\nwith held(sys.argv[1]): print(1, flush=True); input()"
+        hold = [sys.executable, "-c", code, str(tmp_path / ".lock")]
+        run_experiment(toy([]), Dice(seeds=1), tmp_path)
+        calls = []
+        with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
             assert other.stdout.readline() == b"1\n"
-            calls, lines = [], []
-            assert run_experiment(toy(calls), Dice(seeds=1), tmp_path, resume=True, say=lines.append) is None
-            assert calls == [(0.0, 0)]
-            assert lines[-1].startswith("1 runs are under way in other processes")
+            with pytest.raises(RunFolderError, match=f"in use by process {other.pid}"):
+                run_experiment(toy(calls), Dice(seeds=2), tmp_path, resume=True)
             other.communicate(b"\n", timeout=60)
+        run_experiment(toy(calls), Dice(seeds=2), tmp_path, resume=True)
+        assert calls == [(0.0, 1), (1.0, 1)]
+
+    def test_locks_of_an_earlier_version_are_in_nobodys_way(self, tmp_path):
+        """Each run's folder had one, while processes shared the runs; one that was killed left it."""
+        run_experiment(toy([]), Dice(seeds=1), tmp_path)
+        (tmp_path / "runs" / "m_1" / "seed0" / ".lock").write_text("process 1 on nowhere")
+        calls = []
         run_experiment(toy(calls), Dice(seeds=1), tmp_path, resume=True)
-        assert calls == [(0.0, 0), (1.0, 0)]
+        assert calls == []
 
     def test_seeds_and_arms_may_be_added(self, tmp_path):
         calls = []
@@ -284,3 +287,15 @@ def test_every_rule_runs_under_the_same_loop(tmp_path):
     accuracies = {label: results.values(label, "ACC")[0] for label in results.arms}
     assert all(5 < value < 100 for value in accuracies.values())
     assert len(set(accuracies.values())) >= len(RULES) - 3  # they are different ways of learning
+
+
+@pytest.mark.parametrize("name", names())
+def test_settings_come_back_from_json(name, tmp_path):
+    """As `--config` takes them from a folder's settings.json, and as a worker gets them."""
+    experiment = find(name)
+    for scale in experiment.scales.values():
+        settings = override(scale, ["seeds=2", "threads=2"])
+        for job in jobs_of(experiment, settings, tmp_path):
+            again = Job.from_dict(json.loads(json.dumps(job.to_dict())), job.folder)
+            assert (again.settings, again.arm, again.seed) == (settings, job.arm, job.seed)
+            assert again.experiment is experiment
