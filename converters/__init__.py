@@ -97,6 +97,10 @@ def convert(
 
     options: dict[str, Any] = {"raw": raw, "signs": signs, "max_level": max_level, "min_level": min_level}
     options |= {"task": task, "mean": mean, "std": std, "input_shape": input_shape, "output": output}
+    if bits is not None:
+        from lava_meta.converters.rounding import Rounding
+
+        Rounding(bits)  # raises ValueError out of range, also where there is nothing to round
     if (bits is None) != (images is None):
         raise ValueError("bits and images belong together: what rounding weights changes is measured on images")
     with rng_kept(unwrap(model)):

@@ -58,7 +58,7 @@ def compare(
     check_given(model)
     network = compiled(graph)
     dtype, place = float_types(model)[0], None if use is None else use.output
-    ours, theirs = [], []
+    ours, theirs, classes = [], [], graph.n_out
     for part in _parts(images):
         levels = graph.check_images(part, None if use is None else use.feed.reader(graph))
         ours.append(network.predict(levels))
@@ -69,8 +69,12 @@ def compare(
             inputs = torch.from_numpy(_plain(levels.reshape(shape))).to(dtype)
         else:
             inputs = _made(part if isinstance(part, Tensor) else torch.from_numpy(_plain(as_array(part))), preprocess)
-        theirs.append(call(model, inputs, place).double().argmax(dim=1).numpy())
+        outputs = call(model, inputs, place).double()
+        classes = outputs.shape[1]
+        theirs.append(outputs.argmax(dim=1).numpy())
     found = np.concatenate(ours)
+    if classes != graph.n_out:
+        raise ValueError(f"the model gives {classes} classes, the network {graph.n_out}: this is not its model")
     differing = np.flatnonzero(np.concatenate(theirs) != found)
     return Agreement(len(found), len(found) - len(differing), tuple(differing.tolist()), name_of(dtype))
 

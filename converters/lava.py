@@ -125,6 +125,10 @@ class LavaNetwork:
         """The readout's integer sums, int64 (n, classes)."""
         return self._outputs(images, lanes, ("readout",), progress=progress)["readout"]
 
+    def logits(self, images: Any, lanes: int = 64, *, progress: bool = False) -> NDArray[Any]:
+        """The model's values of the classes before a softmax, float64 (n, classes): `scale * sums + offset`."""
+        return self.graph.readout.values(self.sums(images, lanes, progress=progress))
+
     def activations(
         self, images: Any, lanes: int = 64, *, layers: Sequence[str] | None = None, progress: bool = False
     ) -> dict[str, NDArray[Any]]:

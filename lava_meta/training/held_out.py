@@ -31,9 +31,18 @@ class HeldOut(Callback):
 
     Args:
         images: for all experiences, or one for each of them, as `Scenario.hold_out` gives.
+
+    Raises:
+        TypeError: they are no `Images`.
     """
 
     def __init__(self, images: Images | Sequence[Images]) -> None:
+        given = [images] if isinstance(images, Images) else images
+        if not isinstance(given, Sequence) or not all(isinstance(one, Images) for one in given):
+            raise TypeError(
+                f"held-out images are {type(images).__name__}; give lava_meta.Images(x, y), or a list, one for each "
+                "experience (of a DataLoader: Dataset.from_torch(loader).train)"
+            )
         self.images = images
         self.best, self.best_epoch = -math.inf, 0  # of the task at hand
         self._held: tuple[int, Images] | None = None  # made once per task

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import lava_meta
 from lava_meta.errors import ConversionError
-from lava_meta.nn import BinaryMLP
+from lava_meta.nn import BinaryLinear, BinaryMLP, Sign
 
 MEAN, STD = 0.1307, 0.3081
 
@@ -80,3 +80,19 @@ def test_what_cannot_be_compared_says_so(model: nn.Module, preprocess: Any, mess
     net = lava_meta.convert(network(), mean=0, std=1)
     with pytest.raises(ConversionError, match=message):
         net.compare(model, _images(5), preprocess=preprocess)
+
+
+def test_a_model_of_other_classes_is_refused():
+    net = lava_meta.convert(nn.Sequential(BinaryLinear(6, 4)), raw=True)
+    with pytest.raises(ValueError, match="the model gives 3 classes, the network 4"):
+        net.compare(nn.Sequential(BinaryLinear(6, 3)).eval(), np.zeros((2, 6), np.uint8))
+
+
+def test_logits_are_the_models_values():
+    model = nn.Sequential(BinaryLinear(6, 5), nn.BatchNorm1d(5), Sign(), BinaryLinear(5, 4), nn.BatchNorm1d(4))
+    x = np.random.default_rng(0).integers(0, 256, (40, 6), dtype=np.uint8)
+    model(torch.from_numpy(x).float())
+    net = lava_meta.convert(model.eval(), raw=True)
+    with torch.no_grad():
+        expected = model.double()(torch.from_numpy(x).double()).numpy()
+    assert net.logits(x) == pytest.approx(expected, abs=1e-9)
