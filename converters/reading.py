@@ -85,7 +85,6 @@ SUPPORT: dict[Any, str] = {
 }
 REFUSED: dict[type[nn.Module], str] = {
     nn.InstanceNorm1d: "it takes series (images, channels, length); use nn.LayerNorm or nn.GroupNorm",
-    nn.ReLU: "binarized networks pass signs on; use lava_meta.nn.Sign",
 }
 SUPPORTED = tuple(kind for kind in SUPPORT if isinstance(kind, type))
 SIGNS = (Sign, StrictSign, TorchSign)

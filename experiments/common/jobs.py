@@ -15,11 +15,12 @@ from typing import Any, Generic
 from lava_meta.errors import DivergenceError, FormatError
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Run, S, find
 from lava_meta.experiments.common.settings import changed
-from lava_meta.io.files import read_checked_json, reading, write_checked_json
+from lava_meta.io.files import read_checked_json, reading, write_checked_json, write_text
 from lava_meta.optim.threads import torch_threads
 from lava_meta.training.run_folder import CHECKPOINT
 
 RESULT = "result.json"
+_SPENT = "seconds.txt"  # of a run that was stopped, until it goes on
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,20 @@ def measure(job: Job[Any]) -> Measurement:
     """Run a job to its end. Raises what the measurement raises, a `DivergenceError` with arm and seed named."""
     settings = job.experiment.arms(job.settings)[job.arm]
     job.folder.mkdir(parents=True, exist_ok=True)
-    begin = time.monotonic()
+    spent = job.folder / _SPENT
+    begin = time.monotonic() - (float(spent.read_text()) if spent.exists() else 0.0)
     with torch_threads(settings.threads):
         try:
             measurement = job.experiment.measure(Run(settings, job.seed, job.folder, job.progress))
         except DivergenceError as error:
             raise DivergenceError(f"{job}: {error}") from error
+        except KeyboardInterrupt:
+            write_text(spent, f"{time.monotonic() - begin:.2f}")
+            raise
     measurement = replace(measurement, seconds=round(time.monotonic() - begin, 2))
     write_checked_json(job.result, asdict(measurement))
     remove_checkpoint(job)
+    spent.unlink(missing_ok=True)
     return measurement
 
 

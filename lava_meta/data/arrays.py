@@ -32,6 +32,7 @@ class Scale:
     low: float | NDArray[np.float64]  # one number, or one per feature, in the shape of one image
     high: float | NDArray[np.float64]
     max_level: int = 255
+    columns: tuple[Any, ...] | None = None  # of a data frame, whose frames are taken by name
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_level <= 255:
@@ -49,6 +50,8 @@ class Scale:
 
     def __call__(self, values: Any) -> NDArray[np.uint8]:
         """Levels, in the shape of `values` (n, ...). Raises `DataError` for values that are missing."""
+        if self.columns is not None and hasattr(values, "columns"):
+            values = in_order(values, self.columns, "x")
         array = known_numbers(values, "x").astype(np.float64)
         span = np.subtract(self.high, self.low)
         share = (array - self.low) / np.where(span == 0, 1.0, span)
@@ -69,6 +72,16 @@ def scale_of(scale: Scale | Scaling | tuple[Any, Any] | None, values: Any, max_l
     except (TypeError, ValueError):
         raise ValueError(f'scale is {scale!r}; give (low, high), "features" or "all"') from None
     return Scale(low, high, max_level)
+
+
+def in_order(frame: Any, columns: Sequence[Any], name: str) -> Any:
+    """The data frame with these columns, in this order. Raises `DataError` for columns missing, and for others."""
+    missing = [str(column) for column in columns if column not in frame.columns]
+    others = [str(column) for column in frame.columns if column not in columns]
+    if missing or others:
+        lacks, has = ", ".join(missing) or "none", ", ".join(others) or "none"
+        raise DataError(f"{name} has other columns than the training frame: missing {lacks}, not known {has}")
+    return frame[list(columns)]
 
 
 def known_numbers(values: Any, name: str) -> NDArray[Any]:

@@ -170,10 +170,14 @@ class Dataset:
     ) -> Dataset:
         """A data set of a data frame, one row per item; column `label` has the classes, the others are features.
 
-        Columns have units of their own, so each is scaled by its own range in `frame`; options: as of `from_arrays`.
+        Columns have units of their own, so each is scaled by its own range in `frame`. Those of `test`, and of frames
+        that `dataset.scale` is given later, are taken by name. Options: as of `from_arrays`.
         """
-        own = None if test is None else frame_arrays(test, label, f"{name} test")
-        return cls.from_arrays(*frame_arrays(frame, label, name), test=own, scale=scale, name=name, **options)
+        x, y = frame_arrays(frame, label, name)
+        columns = tuple(column for column in frame.columns if column != label)
+        own = None if test is None else frame_arrays(test, label, f"{name} test", columns)
+        made = cls.from_arrays(x, y, test=own, scale=scale, name=name, **options)
+        return made if made.scale is None else replace(made, scale=replace(made.scale, columns=columns))
 
 
 def data_folders() -> list[Path]:

@@ -48,6 +48,11 @@ class Images:
             raise DataError(f"{self.name}: there are no images (shape {tuple(self.x.shape)})")
         if not 1 <= self.max_level <= 255:
             raise ValueError(f"{self.name}: max_level is {self.max_level}; 8-bit levels end between 1 and 255")
+        if self.classes == 0 and int(self.y.max()) >= max(len(self.y), 1000):
+            raise DataError(
+                f"{self.name}: labels go up to {int(self.y.max())} for {len(self.y)} images, as if there were so many "
+                "classes: number them from 0 (np.unique(y, return_inverse=True)[1]), or say classes="
+            )
         if self.classes == 0:
             object.__setattr__(self, "classes", int(self.y.max()) + 1)
         if self.classes < 1 or int(self.y.min()) < 0 or int(self.y.max()) >= self.classes:

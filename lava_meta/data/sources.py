@@ -5,7 +5,7 @@ Nothing is imported for it: what is known of these objects is how they are asked
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
-from lava_meta.data.arrays import as_levels
+from lava_meta.data.arrays import as_levels, in_order
 from lava_meta.errors import DataError
 
 
@@ -73,11 +73,18 @@ def stream_arrays(stream: Iterable[Any], name: str) -> tuple[Any, Any]:
     return np.concatenate([_pixels(x) for x, _ in pairs]), np.concatenate([_pixels(y) for _, y in pairs])
 
 
-def frame_arrays(frame: Any, label: str, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Features (n, columns) and labels (n,) of a data frame. Raises `DataError` for columns that hold no numbers."""
+def frame_arrays(
+    frame: Any, label: str, name: str, columns: Sequence[Any] | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Features (n, columns) and labels (n,) of a data frame, in the order of `columns` if they are given.
+
+    Raises `DataError` for columns that hold no numbers, that are missing, or that `columns` does not name.
+    """
     if label not in frame.columns:
         raise DataError(f"{name}: there is no column {label!r}; there are {', '.join(map(str, frame.columns))}")
     features = frame.drop(columns=label)
+    if columns is not None:
+        features = in_order(features, columns, name)
     wrong = [str(column) for column, dtype in features.dtypes.items() if dtype.kind not in "buif"]
     if wrong:
         raise DataError(f"{name}: columns {', '.join(wrong)} hold no numbers: pandas.get_dummies(frame) encodes text")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -284,6 +285,12 @@ class Learner:
         known = self.encoding.meet(images)
         if known == self.encoding:
             return
+        if known.input_mean == 0:
+            warnings.warn(
+                f"no input is active in the first {len(images)} images: a pixel counts above half of max_level = "
+                f"{images.max_level}, and theirs go up to {int(images.x.max())}; give the learner their max_level=",
+                stacklevel=3,
+            )
         self.encoding = known
         self.options = replace(self.options, input_mean=known.input_mean, max_level=images.max_level)
         if self.net.fit_inputs(known):

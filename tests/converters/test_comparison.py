@@ -83,7 +83,7 @@ def test_what_cannot_be_compared_says_so(model: nn.Module, preprocess: Any, mess
 
 
 def test_a_model_of_other_classes_is_refused():
-    net = lava_meta.convert(nn.Sequential(BinaryLinear(6, 4)), raw=True)
+    net = lava_meta.convert(nn.Sequential(BinaryLinear(6, 4)).eval(), raw=True)
     with pytest.raises(ValueError, match="the model gives 3 classes, the network 4"):
         net.compare(nn.Sequential(BinaryLinear(6, 3)).eval(), np.zeros((2, 6), np.uint8))
 

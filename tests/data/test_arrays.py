@@ -207,6 +207,17 @@ class TestFrames:
         assert data.test.x.tolist() == [[0, 0]]
         assert data.class_names == ("a", "b")
 
+    def test_columns_are_taken_by_name(self):
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame({"kind": list("abab"), "mass": [1.0, 2, 3, 5], "legs": [2, 4, 4, 6]})
+        data = Dataset.from_pandas(frame, "kind", test=frame[["legs", "kind", "mass"]])
+        assert data.test.x.tolist() == data.train.x.tolist()
+        assert data.scale(frame[["legs", "mass"]]).tolist() == data.train.x.tolist()
+        with pytest.raises(DataError, match="missing legs, not known arms"):
+            Dataset.from_pandas(frame, "kind", test=frame.rename(columns={"legs": "arms"}))
+        with pytest.raises(DataError, match="missing mass, not known none"):
+            data.scale(frame[["legs"]])
+
     def test_columns_that_may_be_missing(self):
         pandas = pytest.importorskip("pandas")
         frame = pandas.DataFrame({"kind": pandas.array([0, 1, 1], "Int64"), "n": pandas.array([1, 2, 3], "Int64")})
@@ -303,3 +314,8 @@ class TestGiven:
     def test_what_does_not(self, given, says):
         with pytest.raises(TypeError, match=says):
             scenario_of(given)
+
+
+def test_labels_that_are_names_rather_than_numbers_of_classes_are_refused():
+    with pytest.raises(DataError, match="labels go up to 1000000001 for 100 images"):
+        Dataset.from_arrays(np.zeros((100, 3), np.uint8), np.arange(100) % 2 + 10**9)

@@ -684,3 +684,10 @@ def test_a_logger_that_raises_does_not_stop_a_learner(digits) -> None:
     assert state(plain) == state(learner)
     with pytest.raises(TypeError, match=r"learner.save\(path\)"):
         learner.fit(digits.train, callbacks=[BestCheckpoint(digits.test, "unused")])
+
+
+def test_a_learner_of_which_no_input_is_active_warns():
+    learner = Learner([64, 10], backend="reference")
+    levels = np.full((20, 64), 16, np.uint8)
+    with pytest.warns(UserWarning, match="no input is active .* max_level = 255, and theirs go up to 16"):
+        learner.partial_fit(levels, np.arange(20) % 10)
