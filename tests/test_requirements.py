@@ -44,7 +44,9 @@ def place(version: str) -> dict[str, str]:
 
 def declared(version: str) -> list[Requirement]:
     project = PROJECT["project"]
-    lists = [project["dependencies"], *project["optional-dependencies"].values(), PROJECT["dependency-groups"]["dev"]]
+    # Avalanche wants versions of its own, and an environment of its own.
+    extras = [texts for name, texts in project["optional-dependencies"].items() if name != "avalanche"]
+    lists = [project["dependencies"], *extras, *PROJECT["dependency-groups"].values()]
     wanted = [Requirement(text) for texts in lists for text in texts]
     return [w for w in wanted if w.name != "lava-meta" and (w.marker is None or w.marker.evaluate(place(version)))]
 

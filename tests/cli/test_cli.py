@@ -413,10 +413,12 @@ def test_compare_model_counts_equal_classes_and_says_by_its_exit_code_if_any_dif
     assert done.returncode == 0, done.stderr
     same = lava_meta("compare-model", "net.safetensors", own[0], "x.npy", *own[1:], *scale, cwd=own_model)
     assert (same.returncode, same.stdout) == (0, "60 of 60 classes (100.00 %) equal the float32 model's\n"), same.stderr
-    other = lava_meta("compare-model", "net.safetensors", own[0], "x.npy", *own[1:], cwd=own_model)  # raw levels
+    unlike = ("--mean", "0", "--std", "1")
+    other = lava_meta("compare-model", "net.safetensors", own[0], "x.npy", *own[1:], *unlike, cwd=own_model)
+    graph = BinaryGraph.load(own_model / "net.safetensors")
     with torch.no_grad():
-        raw = model(torch.from_numpy(images).float()).argmax(dim=1).numpy()
-    equal = int((raw == BinaryGraph.load(own_model / "net.safetensors").predict(images)).sum())
+        classes = model(torch.from_numpy(images).float() / graph.max_level).argmax(dim=1).numpy()
+    equal = int((classes == graph.predict(images)).sum())
     assert (other.returncode, other.stdout.split(" of ")[0]) == (3, str(equal))
     for words, code in ((("x.npy", *scale[:2]), 1), ((), 2), (("x.npy", "--data", "digits"), 2)):
         assert lava_meta("compare-model", "net.safetensors", *own, *words, cwd=own_model).returncode == code

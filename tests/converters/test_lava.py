@@ -125,8 +125,8 @@ def test_images_of_any_integer_kind(graph, kind):
 @pytest.mark.parametrize(
     ("images", "error"),
     [
-        (np.zeros((2, 30)), TypeError),
-        (torch.zeros(2, 30), TypeError),
+        (np.full((2, 30), 0.5), TypeError),
+        (torch.full((2, 30), 0.5), TypeError),
         (np.zeros((2, 29), np.uint8), ValueError),
         (np.zeros(30, np.uint8), ValueError),
         (np.zeros((0, 30), np.uint8), ValueError),

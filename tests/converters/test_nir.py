@@ -266,7 +266,7 @@ REFUSED = {
         nir.Linear(w(2, 3)),
     ],
     "linear_1.*follows linear": [nir.Linear(w(3, 3)), nir.Linear(w(2, 3))],
-    "lif.*remembers": [nir.Linear(w(3, 3)), nir.LIF(HALF, HALF, HALF, HALF), nir.Linear(w(2, 3))],
+    "neurons with memory: pass time_step": [nir.Linear(w(3, 3)), nir.LIF(HALF, HALF, HALF, HALF), nir.Linear(w(2, 3))],
     "if.*not supported": [nir.Linear(w(3, 3)), nir.IF(HALF, HALF), nir.Linear(w(2, 3))],
     "affine.*more bits": [nir.Linear(w(3, 3)), nir.Threshold(HALF), nir.Affine(0.1 * w(2, 3), np.full(2, 1e-3))],
     "flatten.*must flatten all": [nir.Input(np.array([2, 3])), nir.Flatten(np.array([2, 3])), nir.Linear(w(2, 3))],

@@ -6,7 +6,6 @@ import copy
 import inspect
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -183,17 +182,6 @@ def test_nothing_is_said_of_the_inputs() -> None:
 def test_a_shape_that_does_not_fit() -> None:
     with pytest.raises(ConversionError, match=r"fails on float64 inputs of shape \(2, 9\)"):
         lava_meta.convert(Base().eval(), raw=True, input_shape=(9,))
-
-
-def test_forms_that_take_chains_alone() -> None:
-    net = lava_meta.convert(Base().eval(), **RAW)
-    with pytest.raises(ConversionError, match=r"The report takes chains .*; first\.linear \(linear\) is a node"):
-        net.report("loihi2", np.zeros((2, 8), np.uint8))
-    with pytest.raises(ConversionError, match=r"The form 'stock' takes chains"):
-        lava_meta.LavaNetwork(net.graph, form="stock")
-    pytest.importorskip("nir")
-    with pytest.raises(ConversionError, match=r"NIR takes chains"):
-        lava_meta.to_nir(net.graph)
 
 
 def test_a_network_that_feeds_itself() -> None:

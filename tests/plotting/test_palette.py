@@ -120,7 +120,7 @@ class TestFigures:
         curves = task_curves(results(seeds), 2, ["task 1", "task 2"])
         drawn = [len(axis.collections) for axis in (final.axes[0], bar.axes[0])]
         note = f"± 1 standard deviation, {seeds} seeds"
-        said = [final.axes[0].get_ylabel(), bar.axes[0].get_xlabel(), curves._supylabel.get_text()]
+        said = [final.axes[0].get_ylabel(), bar.axes[0].get_xlabel(), curves._supxlabel.get_text()]
         if seeds == 1:
             assert drawn == [0, 0]
             assert not any("deviation" in text for text in said)

@@ -63,7 +63,7 @@ class PackedNetwork:
         self.n_out = graph.n_out
         self.dtype, self.domain = graph.dtype, graph.domain
         self._range = graph.min_level, graph.max_level
-        self._takes_signs = graph.signs
+        self._given_signs = graph.signs
         self._low = graph.min_level if graph.first_levels else 0  # what is subtracted from inputs
         self._takes_signs = graph.first_levels is None
         self._binarize = graph.binarize
@@ -151,7 +151,7 @@ class PackedNetwork:
         if self._takes_signs:
             x, pixels = self._input_signs(pixels), np.empty((images, 0), np.uint8)
         elif self._low:
-            check_range(pixels, *self._range, signs=self._takes_signs)
+            check_range(pixels, *self._range, signs=self._given_signs)
             unsigned = np.uint8 if self._planes <= 8 else np.uint16
             pixels = (pixels.astype(np.int32) - self._low).astype(unsigned)
         elif not (pixels.flags.c_contiguous and pixels.flags.aligned and pixels.flags.writeable):
@@ -177,7 +177,7 @@ class PackedNetwork:
 
     def _input_signs(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Packed signs of the inputs (lanes, 1, words); for a convolution (lanes, rows, columns, words(channels))."""
-        check_range(inputs, *self._range, signs=self._takes_signs)
+        check_range(inputs, *self._range, signs=self._given_signs)
         positive = inputs > 0 if self._binarize is None else self._binarize.fires(inputs)
         if not self._convs:
             return pack(positive)[:, None]
