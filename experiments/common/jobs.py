@@ -100,13 +100,13 @@ def measure(job: Job[Any]) -> Measurement:
     measurement = replace(measurement, seconds=round(time.monotonic() - begin, 2))
     write_checked_json(job.result, asdict(measurement))
     remove_checkpoint(job)
-    spent.unlink(missing_ok=True)
     return measurement
 
 
 def remove_checkpoint(job: Job[Any]) -> None:
-    """With its moments it takes three times the network; what is complete needs it no more."""
-    (job.folder / CHECKPOINT).unlink(missing_ok=True)
+    """With its moments it takes three times the network; what is complete needs it no more, nor the time until then."""
+    for name in (CHECKPOINT, _SPENT):
+        (job.folder / name).unlink(missing_ok=True)
 
 
 def read_measurement(path: Path) -> Measurement:
