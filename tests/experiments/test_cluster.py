@@ -109,6 +109,7 @@ def test_a_worker_killed_in_the_midst(network: Network, tmp_path: Path, serial: 
     assert contents(sweep.out) == serial
 
 
+@pytest.mark.slow
 def test_the_scheduler_lost_with_its_worker(network: Network, tmp_path: Path, serial: dict[str, Any]) -> None:
     first = network.worker("first")
     sweep = Sweep(tmp_path / "out", network.address, hand_over=1.0)
@@ -122,6 +123,7 @@ def test_the_scheduler_lost_with_its_worker(network: Network, tmp_path: Path, se
     assert contents(sweep.out) == serial
 
 
+@pytest.mark.slow
 def test_a_worker_of_another_version_is_refused_by_name(
     network: Network, tmp_path: Path, serial: dict[str, Any]
 ) -> None:
@@ -179,6 +181,7 @@ def test_no_file_is_written_outside_a_runs_folder(tmp_path: Path) -> None:
     assert read_files(tmp_path / "run") == {"a/b": b"x"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_sweep_leaves_no_process_and_goes_on(
     how: int, network: Network, tmp_path: Path, serial: dict[str, Any]
@@ -202,6 +205,7 @@ def test_a_stopped_sweep_leaves_no_process_and_goes_on(
     assert contents(tmp_path / "out") == serial
 
 
+@pytest.mark.slow
 def test_workers_of_our_own_end_with_ctrl_c(tmp_path: Path) -> None:
     """As a terminal sends it: to the command and its workers at once."""
     words = ("experiment", "permuted_mnist", "--set", "data=digits", "--set", "epochs=300", "--workers", "2")
