@@ -19,6 +19,7 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_meta.converters.lower_values import compressed
 from lava_meta.converters.weights import decompose
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import INPUT
@@ -242,7 +243,7 @@ class _Reader:
         elif isinstance(node, nir.Flatten):
             made = _Value(name, (math.prod(value.shape),), value.largest)
             gain, constant = (np.broadcast_to(part, value.shape).reshape(-1) for part in (value.gain, value.constant))
-            made.gain, made.constant = _least(gain), _least(constant)
+            made.gain, made.constant = compressed(gain), compressed(constant)
             self.nodes[name] = Gather((value.name,), made.shape)
             self._values[name] = made
         elif isinstance(node, nir.Scale):
@@ -353,9 +354,9 @@ class _Reader:
         neurons = Neurons(
             (value.name,),
             model,
-            _snapped(_least(np.broadcast_to(gain, shape))),
-            _snapped(_least(np.broadcast_to(constant, shape))),
-            {key: _least(part.astype(np.float32)) for key, part in constants.items()},
+            _snapped(compressed(np.broadcast_to(gain, shape))),
+            _snapped(compressed(np.broadcast_to(constant, shape))),
+            {key: compressed(part.astype(np.float32)) for key, part in constants.items()},
             "zero" if fires else "none",
             not fires or model == "rsynaptic",
             recurrent,
@@ -369,26 +370,19 @@ class _Reader:
             raise ConversionError(f"{label} has recurrent synapses other than one Affine, Linear or Scale of its own")
         if isinstance(node, nir.Scale):
             gain = np.broadcast_to(np.asarray(node.scale, np.float64) * drive, shape)
-            return Recurrent(None, _snapped(_least(gain)), np.zeros(1))
+            return Recurrent(None, _snapped(compressed(gain)), np.zeros(1))
         made = decompose(np.asarray(node.weight, np.float64), 1, MOST // 4)
         bias = np.asarray(getattr(node, "bias", np.zeros(shape)), np.float64)
         weight = Linear(("self",), weight_of(made.integers))
-        return Recurrent(weight, _snapped(_least(made.unit.reshape(-1) * drive)), _snapped(_least(bias * drive)))
+        return Recurrent(
+            weight, _snapped(compressed(made.unit.reshape(-1) * drive)), _snapped(compressed(bias * drive))
+        )
 
 
 def _snapped(values: NDArray[Any]) -> NDArray[Any]:
     """Values as float32 has them, where writing and reading in float64 has rounded these."""
     near = values.astype(np.float32).astype(np.float64)
     return np.where(np.abs(near - values) <= 16 * 2.0**-53 * np.abs(values), near, values)
-
-
-def _least(values: NDArray[Any]) -> NDArray[Any]:
-    """With extents of 1 where all along them is equal."""
-    for axis in range(values.ndim):
-        first = values.take([0], axis=axis)
-        if values.shape[axis] > 1 and (values == first).all():
-            values = first
-    return np.ascontiguousarray(values)
 
 
 def _pair(numbers: Any) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -33,6 +33,7 @@ from lava_meta.io.sealed import GRAPH, sealed_bytes, write_sealed
 VERSION = 4  # of files; those of `BinaryGraph` have 1 to 3
 INPUT = "input"
 READOUT = "readout"
+Entry = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # what a file holds: JSON, and arrays by name
 _BATCH_BYTES = 2**28  # of the integers of one batch of images
 
 
@@ -113,8 +114,59 @@ def place(nodes: Mapping[str, Node], input_shape: Shape, input_bounds: Bounds) -
     return found
 
 
+class NodeGraph(Domain, Summarised):
+    """What networks of nodes have in common, with time steps or without: `nodes`, each at its place, and `output`."""
+
+    nodes: Mapping[str, Node]
+    output: str
+
+    def check_nodes(self) -> None:
+        """Raises `ValueError` for names and an input that no network has; keeps the nodes apart from the caller's."""
+        self.check_domain()
+        object.__setattr__(self, "nodes", dict(self.nodes))
+        if {INPUT, READOUT} & {*self.nodes}:
+            raise ValueError("'input' and 'readout' are no names of nodes")
+
+    @cached_property
+    def placed(self) -> dict[str, Placed]:
+        """Every node with its shapes and bounds, by name, in order."""
+        return place(self.nodes, self.input_shape, self.input_bounds)
+
+    @property
+    def input_bounds(self) -> Bounds:
+        """The least and greatest level, of one element each."""
+        ones = (1,) * len(self.input_shape)
+        return np.full(ones, self.min_level, np.int64), np.full(ones, self.max_level, np.int64)
+
+    def described(self, entry_of: Callable[[str, Node], Entry]) -> Entry:
+        """Nodes, output and domain as JSON, and the arrays; `entry_of` takes one node apart."""
+        entries = []
+        tensors: dict[str, NDArray[Any]] = {}
+        for name, node in self.nodes.items():
+            entry, arrays = entry_of(name, node)
+            entries.append(entry)
+            tensors |= {f"{name}.{field}": value for field, value in arrays.items()}
+        header = {
+            "nodes": entries,
+            "output": self.output,
+            "max_level": self.max_level,
+            "min_level": self.min_level,
+            "signs": self.signs,
+            "input_shape": list(self.input_shape),
+        }
+        return header, tensors
+
+
+def nodes_from(header: dict[str, Any], node_of: Callable[[dict[str, Any]], Node]) -> dict[str, Node]:
+    """The nodes of a file, by name; `node_of` makes one of its entry. Raises `FormatError` for two of one name."""
+    nodes = {str(entry["name"]): node_of(entry) for entry in header["nodes"]}
+    if len(nodes) != len(header["nodes"]):
+        raise FormatError("two nodes have one name")
+    return nodes
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class AcyclicGraph(Domain, Summarised):
+class AcyclicGraph(NodeGraph):
     """A whole network.
 
     Raises `ValueError` when nodes do not fit each other, name one that does not stand before them, or could pass 62
@@ -130,26 +182,12 @@ class AcyclicGraph(Domain, Summarised):
     signs: bool = False  # inputs are +1 and -1
 
     def __post_init__(self) -> None:
-        self.check_domain()
-        object.__setattr__(self, "nodes", dict(self.nodes))
+        self.check_nodes()
         if not self.nodes:
             raise ValueError("a network needs at least one node")
-        if {INPUT, READOUT} & {*self.nodes}:
-            raise ValueError("'input' and 'readout' are no names of nodes")
         shape = self.placed[self.output].output_shape if self.output in self.nodes else None
         if shape != (self.readout.scale.size,):
             raise ValueError(f"reads {self.readout.scale.size} classes from {self.output!r}, which gives {shape}")
-
-    @cached_property
-    def placed(self) -> dict[str, Placed]:
-        """Every node with its shapes and bounds, by name, in order."""
-        return place(self.nodes, self.input_shape, self.input_bounds)
-
-    @property
-    def input_bounds(self) -> Bounds:
-        """The least and greatest level, of one element each."""
-        ones = (1,) * len(self.input_shape)
-        return np.full(ones, self.min_level, np.int64), np.full(ones, self.max_level, np.int64)
 
     @property
     def n_out(self) -> int:
@@ -237,11 +275,8 @@ class AcyclicGraph(Domain, Summarised):
     @classmethod
     def from_parts(cls, header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> AcyclicGraph:
         """The network that a file's header and tensors describe. Raises what making its nodes raises."""
-        nodes = {str(entry["name"]): node_from(entry, tensors) for entry in header["nodes"]}
-        if len(nodes) != len(header["nodes"]):
-            raise FormatError("two nodes have one name")
         return cls(
-            nodes,
+            nodes_from(header, lambda entry: node_from(entry, tensors)),
             header["output"],
             Scores(tensors["readout.scale"], tensors["readout.offset"]),
             header["max_level"],
@@ -250,25 +285,11 @@ class AcyclicGraph(Domain, Summarised):
             header["signs"],
         )
 
-    def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def parts(self) -> Entry:
         """What a file holds: its header, and its tensors; `from_parts` takes both."""
-        tensors = {"readout.scale": self.readout.scale, "readout.offset": self.readout.offset}
-        entries = []
-        for name, node in self.nodes.items():
-            entry, arrays = node_entry(name, node)
-            entries.append(entry)
-            tensors |= {f"{name}.{field}": value for field, value in arrays.items()}
-        header = {
-            "format": GRAPH,
-            "version": VERSION,
-            "nodes": entries,
-            "output": self.output,
-            "max_level": self.max_level,
-            "min_level": self.min_level,
-            "signs": self.signs,
-            "input_shape": list(self.input_shape),
-        }
-        return header, tensors
+        header, tensors = self.described(node_entry)
+        scores = {"readout.scale": self.readout.scale, "readout.offset": self.readout.offset}
+        return {"format": GRAPH, "version": VERSION} | header, scores | tensors
 
     # Summary.
 
@@ -309,7 +330,7 @@ class AcyclicGraph(Domain, Summarised):
 _PLAIN = ("groups", "how", "shift")  # fields that are numbers or words
 
 
-def node_entry(name: str, node: Node) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def node_entry(name: str, node: Node) -> Entry:
     """A node as JSON, and its arrays by field."""
     entry: dict[str, Any] = {"name": name, "kind": node.kind, "sources": list(node.sources)}
     arrays = {}

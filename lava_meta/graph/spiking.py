@@ -83,6 +83,18 @@ class LIFLayer:
         return np.where(unpack(self.bits, self.n_in), np.float32(1), np.float32(-1))
 
 
+def reset_at_once(
+    v: NDArray[Any], spikes: NDArray[Any], fired: NDArray[Any], threshold: NDArray[Any], reset: str
+) -> NDArray[Any]:
+    """Potentials behind a reset that follows the spike at once, for the `z - r` that were not reset already."""
+    now = spikes.astype(fired.dtype) - fired
+    if reset == "subtract":
+        v = v - now * threshold
+    elif reset == "zero":
+        v = v - now * v
+    return v
+
+
 class _LIF:
     """One layer's neurons for some inputs at once: `step` takes `W x` (n, n_out) and gives the spikes, booleans."""
 
@@ -107,13 +119,7 @@ class _LIF:
         if self.reset == "subtract":
             v = v - fired * threshold
         spikes: NDArray[Any] = v - threshold > 0
-        if not self.reset_delay:
-            now = spikes.astype(self.dtype) - fired
-            if self.reset == "subtract":
-                v = v - now * threshold
-            elif self.reset == "zero":
-                v = v - now * v
-        self.v = v
+        self.v = v if self.reset_delay else reset_at_once(v, spikes, fired, threshold, self.reset)
         return spikes
 
     def leak(self, v: NDArray[Any]) -> NDArray[Any]:

@@ -17,19 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.errors import ConversionError, FormatError
-from lava_meta.graph.acyclic import INPUT, READOUT, Placed, node_entry, node_from, place
-from lava_meta.graph.inputs import Domain
+from lava_meta.errors import ConversionError
+from lava_meta.graph.acyclic import INPUT, Entry, NodeGraph, Placed, node_entry, node_from, nodes_from
 from lava_meta.graph.nodes import Conv, Linear, Node, WideWeight
 from lava_meta.graph.spiking_inputs import frames_of
 from lava_meta.graph.spiking_neurons import DYNAMICS, MODELS, Neurons, Recurrent, State
-from lava_meta.html import Summarised
 
 _BATCH = 2**26  # integers of one batch of inputs
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SteppedGraph(Domain, Summarised):
+class SteppedGraph(NodeGraph):
     """A whole network.
 
     Raises `ValueError` when nodes do not fit each other, name one that does not stand before them, or could pass 62
@@ -44,20 +42,10 @@ class SteppedGraph(Domain, Summarised):
     signs: bool = False
 
     def __post_init__(self) -> None:
-        self.check_domain()
-        object.__setattr__(self, "nodes", dict(self.nodes))
-        if {INPUT, READOUT} & {*self.nodes}:
-            raise ValueError("'input' and 'readout' are no names of nodes")
+        self.check_nodes()
         if not isinstance(self.nodes.get(self.output), Neurons):
             raise ValueError(f"reads {self.output!r}, which are no neurons")
         _ = self.placed
-
-    @cached_property
-    def placed(self) -> dict[str, Placed]:
-        """Every node with its shapes and bounds, by name, in order."""
-        ones = (1,) * len(self.input_shape)
-        levels = np.full(ones, self.min_level, np.int64), np.full(ones, self.max_level, np.int64)
-        return place(self.nodes, self.input_shape, levels)
 
     @property
     def n_out(self) -> int:
@@ -131,11 +119,8 @@ class SteppedGraph(Domain, Summarised):
     @classmethod
     def from_parts(cls, header: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> SteppedGraph:
         """The network that a file's header and tensors describe. Raises what making its nodes raises."""
-        nodes = {str(entry["name"]): _from_entry(entry, tensors) for entry in header["nodes"]}
-        if len(nodes) != len(header["nodes"]):
-            raise FormatError("two nodes have one name")
         return cls(
-            nodes,
+            nodes_from(header, lambda entry: _from_entry(entry, tensors)),
             header["output"],
             header["max_level"],
             tuple(header["input_shape"]),
@@ -143,23 +128,9 @@ class SteppedGraph(Domain, Summarised):
             header["signs"],
         )
 
-    def parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def parts(self) -> Entry:
         """What `from_parts` takes."""
-        entries = []
-        tensors: dict[str, NDArray[Any]] = {}
-        for name, node in self.nodes.items():
-            entry, arrays = _entry(name, node)
-            entries.append(entry)
-            tensors |= {f"{name}.{field}": value for field, value in arrays.items()}
-        header = {
-            "nodes": entries,
-            "output": self.output,
-            "max_level": self.max_level,
-            "min_level": self.min_level,
-            "signs": self.signs,
-            "input_shape": list(self.input_shape),
-        }
-        return header, tensors
+        return self.described(_entry)
 
     # Summary.
 
@@ -265,7 +236,7 @@ def check_fixed(graph: SteppedGraph) -> None:
             )
 
 
-def _entry(name: str, node: Node) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def _entry(name: str, node: Node) -> Entry:
     if not isinstance(node, Neurons):
         return node_entry(name, node)
     entry: dict[str, Any] = {"name": name, "kind": node.kind, "sources": list(node.sources), "model": node.model}

@@ -54,6 +54,14 @@ def frames_of(
     return np.broadcast_to(frames, (int(steps), *frames.shape))
 
 
+def check_run(lanes: int, steps: int | None) -> None:
+    """Raises `ValueError` unless a Process takes inputs, and its neurons start again after time steps, or never."""
+    if lanes < 1:
+        raise ValueError(f"lanes is {lanes}; a time step takes at least one input")
+    if steps is not None and steps < 1:
+        raise ValueError(f"steps is {steps}; neurons run for at least one time step")
+
+
 def event_frames(
     events: NDArray[Any], shape: tuple[int, int, int], step: float, *, steps: int | None = None
 ) -> NDArray[Any]:

@@ -36,8 +36,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.graph.nodes import Bounds, Conv, Linear, Node, Shape, check_shared
+from lava_meta.graph.spiking import RESETS, reset_at_once
 
-RESETS = ("subtract", "zero", "none")
 # By model: the constants of its neurons, and its states, the potential last.
 MODELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "leaky": (("threshold", "beta"), ("mem",)),
@@ -159,11 +159,7 @@ class State:
         v = _UPDATES[node.model](self, current, fired)
         spikes: NDArray[Any] = v - threshold > 0
         if not node.reset_delay:
-            now = spikes.astype(self.dtype) - fired
-            if node.reset == "subtract":
-                v = v - now * threshold
-            elif node.reset == "zero":
-                v = v - now * v
+            v = reset_at_once(v, spikes, fired, threshold, node.reset)
         self.states["mem"] = self._held(v)
         self.spikes = spikes
         return spikes

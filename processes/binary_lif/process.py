@@ -6,6 +6,7 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 
 from lava_meta.graph.spiking import LIFLayer
+from lava_meta.graph.spiking_inputs import check_run
 
 
 class BinaryLIF(AbstractProcess):
@@ -37,10 +38,7 @@ class BinaryLIF(AbstractProcess):
         offset: int = 0,
         name: str | None = None,
     ) -> None:
-        if lanes < 1:
-            raise ValueError(f"lanes is {lanes}; a time step takes at least one input")
-        if steps is not None and steps < 1:
-            raise ValueError(f"steps is {steps}; neurons run for at least one time step")
+        check_run(lanes, steps)
         if delay < 0:
             raise ValueError(f"delay is {delay}; it is a number of time steps")
         super().__init__(layer=layer, steps=steps, delay=delay, largest=max_level or 1, offset=offset, name=name)

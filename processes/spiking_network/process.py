@@ -6,6 +6,7 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 
 from lava_meta.graph.spiking_graph import SteppedGraph
+from lava_meta.graph.spiking_inputs import check_run
 from lava_meta.processes.ring import Ring
 
 
@@ -34,10 +35,7 @@ class SpikingNetworkProcess(AbstractProcess):
         output: str | None = None,
         name: str | None = None,
     ) -> None:
-        if lanes < 1:
-            raise ValueError(f"lanes is {lanes}; a time step takes at least one input")
-        if steps is not None and steps < 1:
-            raise ValueError(f"steps is {steps}; neurons run for at least one time step")
+        check_run(lanes, steps)
         output = graph.output if output is None else output
         if output not in graph.neurons:
             raise ValueError(f"output is {output!r}; this network has {', '.join(graph.neurons)}")

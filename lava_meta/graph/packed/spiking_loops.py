@@ -124,6 +124,17 @@ SUBTRACT, ZERO, NONE = 0, 1, 2
 
 
 @njit(cache=True, nogil=True)
+def _reset_at_once(u: Any, t: Any, fires: Any, fired: Any, reset: int) -> Any:
+    """A potential behind a reset that follows its spike at once; in the types of the neuron's loop."""
+    if fires != fired:
+        if reset == SUBTRACT:
+            u = u - t if fires else u + t
+        elif reset == ZERO:
+            u = np.float32(0) if fires else u + u
+    return u
+
+
+@njit(cache=True, nogil=True)
 def leaky(
     current: NDArray[Any],
     beta: NDArray[Any],
@@ -146,12 +157,7 @@ def leaky(
                 u = u - t
             fires = u - t > zero
             spikes[n, j] = fires
-            if not delayed and fires != fired:
-                if reset == SUBTRACT:
-                    u = u - t if fires else u + t
-                elif reset == ZERO:
-                    u = zero if fires else u + u
-            v[n, j] = u
+            v[n, j] = u if delayed else _reset_at_once(u, t, fires, fired, reset)
 
 
 @njit(cache=True, nogil=True)
@@ -180,12 +186,7 @@ def synaptic(
                 u = zero
             fires = u - t > zero
             spikes[n, j] = fires
-            if not delayed and fires != fired:
-                if reset == SUBTRACT:
-                    u = u - t if fires else u + t
-                elif reset == ZERO:
-                    u = zero if fires else u + u
-            v[n, j] = u
+            v[n, j] = u if delayed else _reset_at_once(u, t, fires, fired, reset)
 
 
 @njit(cache=True, nogil=True)

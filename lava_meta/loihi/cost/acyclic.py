@@ -14,7 +14,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,17 +24,16 @@ from lava_meta.graph.acyclic import INPUT, READOUT, AcyclicGraph
 from lava_meta.graph.description import node_words
 from lava_meta.graph.nodes import Conv, Linear
 from lava_meta.graph.packed.compiled import compiled
-from lava_meta.io.files import write_json, write_text
 from lava_meta.loihi.chips import Chip, find_chip
 from lava_meta.loihi.cost.assumptions import OURS, Assumption
 from lava_meta.loihi.cost.node_figure import draw_nodes
 from lava_meta.loihi.cost.populations import populations
 from lava_meta.loihi.cost.record import named
 from lava_meta.loihi.cost.report import Placed, Report, check_labels
+from lava_meta.loihi.cost.saving import save_report
 from lava_meta.loihi.cost.tables import node_table
 from lava_meta.loihi.cost.workload import measure
 from lava_meta.loihi.stock.acyclic import map_acyclic
-from lava_meta.plotting import figures
 
 _BATCH = 64  # images at once
 _PER_SYNAPSE = Assumption("Convolutions of a network that is no chain are stored per synapse.", OURS)
@@ -81,9 +79,7 @@ class GraphReport:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write report.json, report.txt, report.png and report.pdf, each whole or not at all."""
-        write_json(Path(folder) / "report.json", self.to_dict())
-        write_text(Path(folder) / "report.txt", str(self) + "\n")
-        figures.save(draw_nodes(self.nodes), Path(folder) / "report")
+        save_report(self, draw_nodes(self.nodes), folder)
 
     def __str__(self) -> str:
         head = f"Nodes of the network, operations counted on {self.images:,} images"

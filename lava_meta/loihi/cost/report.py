@@ -13,14 +13,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.graph import BinaryGraph
-from lava_meta.io.files import write_json, write_text
 from lava_meta.loihi.chips import TAG_BITS, TRACE_BITS, TRACES, Chip, find_chip
 from lava_meta.loihi.cost import energy, neurobench
 from lava_meta.loihi.cost.assumptions import assumptions
@@ -28,10 +26,10 @@ from lava_meta.loihi.cost.figure import draw
 from lava_meta.loihi.cost.placement import place
 from lava_meta.loihi.cost.populations import INPUT, Population, populations
 from lava_meta.loihi.cost.record import LayerCost, Record, Totals
+from lava_meta.loihi.cost.saving import save_report
 from lava_meta.loihi.cost.tables import as_html, as_text
 from lava_meta.loihi.cost.workload import Workload, measure
 from lava_meta.loihi.stock import StockLayer, latencies, plan
-from lava_meta.plotting import figures
 
 
 class Report(Record):
@@ -39,9 +37,7 @@ class Report(Record):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write report.json, report.txt, report.png and report.pdf, each whole or not at all."""
-        write_json(Path(folder) / "report.json", self.to_dict())
-        write_text(Path(folder) / "report.txt", str(self) + "\n")
-        figures.save(draw(self), Path(folder) / "report")
+        save_report(self, draw(self), folder)
 
     def __str__(self) -> str:
         return as_text(self)
