@@ -230,7 +230,8 @@ def test_workers_as_jobs_of_a_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name, does in (
         (
             "sbatch",
-            f'cp "$1" {tmp_path}/script; setsid bash "$1" >{tmp_path}/job.log 2>&1 & echo "Submitted batch job $!"',
+            f'cp "$1" {tmp_path}/script\n'  # as Slurm does: dask-jobqueue removes its own at once
+            f'setsid bash {tmp_path}/script >{tmp_path}/job.log 2>&1 & echo "Submitted batch job $!"',
         ),
         ("scancel", 'kill -- "-$1"'),
     ):
