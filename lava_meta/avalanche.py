@@ -43,9 +43,9 @@ _AT_MOST = 0.01  # of a level: how far from a whole one a float may lie
 class MetaplasticPlugin(SupervisedPlugin):  # type: ignore[misc]  # Avalanche has no types
     """Our optimizer, and if wanted a method against forgetting, in a strategy of Avalanche.
 
-    The strategy's own optimizer gives way to the method's, else `settings.make_optimizer(model)`, a new one for each experience unless
-    `reset_moments` is False. `select_task` of the model is called with the experience's task label. Epochs and batch
-    sizes are the strategy's; the losses that it reports are without the method's terms.
+    The strategy's own optimizer gives way to the method's, else to `settings.make_optimizer(model)`, a new one for each
+    experience unless `reset_moments` is False. `select_task` of the model is called with the experience's task label.
+    Epochs and batch sizes are the strategy's; the losses that it reports are without the method's terms.
 
     Args:
         settings: `m` or `consolidation` (0 is plain), rate, optimizer, weight decay, `reset_moments`; the rest is the
