@@ -41,9 +41,9 @@ __all__ = ["MetaplasticPlugin", "accuracy_matrix", "benchmark"]
 class MetaplasticPlugin(SupervisedPlugin):  # type: ignore[misc]  # Avalanche has no types
     """Our optimizer, and if wanted a method against forgetting, in a strategy of Avalanche.
 
-    The strategy's own optimizer gives way to `settings.make_optimizer(model)`, a new one for each experience unless
-    `reset_moments` is False. `select_task` of the model is called with the experience's task label. Epochs and batch
-    sizes are the strategy's; the losses that it reports are without the method's terms.
+    The strategy's own optimizer gives way to the method's, else to `settings.make_optimizer(model)`, a new one for each
+    experience unless `reset_moments` is False. `select_task` of the model is called with the experience's task label.
+    Epochs and batch sizes are the strategy's; the losses that it reports are without the method's terms.
 
     Args:
         settings: `m` or `consolidation` (0 is plain), rate, optimizer, weight decay, `reset_moments`; the rest is the
@@ -65,12 +65,14 @@ class MetaplasticPlugin(SupervisedPlugin):  # type: ignore[misc]  # Avalanche ha
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         part = strategy.clock.train_exp_counter
-        if part == 0 or self.settings.reset_moments:
-            self._optimizer = self.settings.make_optimizer(strategy.model)
-        strategy.optimizer = self._optimizer
-        _select_task(strategy)
         if self.method is not None:
             self._hooks = self._hooks or self.method.start(strategy.model)
+        if part == 0 or self.settings.reset_moments:
+            own = None if self._hooks is None else self._hooks.optimizer(strategy.train_mb_size)
+            self._optimizer = self.settings.make_optimizer(strategy.model) if own is None else own
+        strategy.optimizer = self._optimizer
+        _select_task(strategy)
+        if self._hooks is not None:
             self._images = _raw_levels(strategy.experience, f"experience {part + 1}").to(strategy.device)
             self._hooks.begin_part(part, self._images)
 

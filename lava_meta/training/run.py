@@ -170,7 +170,8 @@ class Run:
         return f"stopped; {where}: run the same again with resume (--resume) to go on from there"
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        return self.settings.make_optimizer(self.model, **self.step.optimizer_form)
+        own = self.method.optimizer(self.settings.batch_size)
+        return self.settings.make_optimizer(self.model, **self.step.optimizer_form) if own is None else own
 
     def _take_threads(self, asked: int | None, begun_with: int | None) -> None:
         """Compute on as many threads as were asked for, else as the run began with, else as pay."""

@@ -7,6 +7,7 @@ scenario, and are part of the checkpoint, so that a stopped run goes on to the b
 """
 
 from lava_meta.training.methods.base import Hooks, Method, check_method, synapses, weights
+from lava_meta.training.methods.bayesian import MESU, BiMU
 from lava_meta.training.methods.beakers import Beakers
 from lava_meta.training.methods.ewc import EWC
 from lava_meta.training.methods.fisher import diagonal_fisher
@@ -16,8 +17,10 @@ from lava_meta.training.methods.si import SI
 
 __all__ = [
     "EWC",
+    "MESU",
     "SI",
     "Beakers",
+    "BiMU",
     "Hooks",
     "Levels",
     "Method",

@@ -26,6 +26,8 @@ from lava_meta.nn.binary import hidden_weights, is_binary
 from lava_meta.rule import sign
 
 if TYPE_CHECKING:
+    import torch
+
     from lava_meta.data import Images
 
 
@@ -35,6 +37,10 @@ class Hooks:
     Draw random numbers from torch's global generator, which the loop seeds and keeps in its checkpoint, or keep the
     state of a generator of your own in `tensors`.
     """
+
+    def optimizer(self, batch_size: int) -> torch.optim.Optimizer | None:
+        """A new optimizer instead of the settings', which None keeps. batch_size: images in a step, before `batch`."""
+        return None
 
     def begin_part(self, part: int, images: Images) -> None:
         """Before the first step of part `part` (from 0), which learns `images`."""
