@@ -24,7 +24,7 @@ def test_the_equation():
     assert propose_m(np.int64(290), np.float32(0.005), 3) == 19.0
 
 
-# Best m of sweeps on held-out images: steps per task, lr, tasks, best m (docs/rules.md, docs/reproduce.md).
+# Best m of sweeps on held-out images: steps per task, lr, tasks, best m (docs/rules.md, docs/results/paper.md).
 @pytest.mark.parametrize(
     ("steps", "lr", "tasks", "best"),
     [
