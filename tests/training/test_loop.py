@@ -133,7 +133,7 @@ class TestWhatItComputes:
             quiet(net(), scenario)
 
     def test_an_empty_task_is_named(self):
-        with pytest.raises(DataError, match="own data: there are no images"):
+        with pytest.raises(DataError, match="data set 2 of 2: own data: there are no images"):
             train(
                 net(),
                 [SMALL, torch.utils.data.Subset(torch.utils.data.TensorDataset(SMALL.train.x, SMALL.train.y), [])],
