@@ -53,8 +53,8 @@ class SpikingNetwork:
     is given up. `parity` is the converter's check against the model the network came from, or None. `readout` is how
     `predict` reads classes by default, `model_use` what that model is fed.
 
-    All methods take `images` (n, ...) of integers (whole floats and bits too) in the graph's levels, or of floats as that
-    model is fed them, which are mapped back to levels, or a DataLoader or Dataset of these; each held for
+    All methods take `images` (n, ...) of integers (whole floats and bits too) in the graph's levels, or of floats as
+    that model is fed them, which are mapped back to levels, or a DataLoader or Dataset of these; each held for
     `steps` time steps; or, without `steps`, one frame per time step: (steps, n, ...) with `time_first=True`,
     (n, steps, ...) with `time_first=False`. `lanes` images run at once. Every image meets neurons at rest.
 
