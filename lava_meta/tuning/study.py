@@ -69,9 +69,10 @@ class Study:
                 self._write()
                 shutil.rmtree(self.out / TRIALS, ignore_errors=True)
         except KeyboardInterrupt:
+            best = f", and the best of them in {CONFIG}" if self.trials else ""
             raise KeyboardInterrupt(
-                f"stopped; {len(self.trials)} of {budget.trials} trials are kept in {self.out}, and the best of them "
-                f"in {CONFIG}: resume (--resume) goes on"
+                f"stopped; {len(self.trials)} of {budget.trials} trials are kept in {self.out}{best}: "
+                "resume (--resume) goes on"
             ) from None
         finally:
             if self.trials:
