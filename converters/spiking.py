@@ -27,10 +27,13 @@ from lava_meta.graph.spiking_file import load_spiking, save_spiking
 from lava_meta.graph.spiking_graph import SteppedGraph, check_fixed
 from lava_meta.io.files import reading
 from lava_meta.loihi.stock.spiking import plan_spiking
+from lava_meta.loihi.stock.stepped import plan_stepped
 
 if TYPE_CHECKING:
     from lava_meta.loihi.cost import Report
     from lava_meta.plotting.figure import Figure
+    from lava_meta.processes.layered_network.process import LayeredNetwork
+    from lava_meta.processes.stock_network.process import StockNetwork
 
 FORMS = (*DYNAMICS, "stock")
 READOUTS = {"rate": classes_by_rate, "latency": classes_by_latency}
@@ -65,11 +68,13 @@ class SpikingNetwork:
         timeout: float = 60.0,
         readout: str = "rate",
     ) -> None:
-        forms = FORMS if isinstance(graph, SpikingGraph) else tuple(DYNAMICS)
-        if form not in forms:
-            raise ValueError(f"form is {form!r}; this spiking network runs in one of the forms {', '.join(forms)}")
-        if form == "fixed_pt" and isinstance(graph, SteppedGraph):
-            check_fixed(graph)
+        if form not in FORMS:
+            raise ValueError(f"form is {form!r}; a spiking network runs in one of the forms {', '.join(FORMS)}")
+        if isinstance(graph, SteppedGraph):
+            if form == "fixed_pt":
+                check_fixed(graph)
+            elif form == "stock":
+                plan_stepped(graph, 1)
         self.graph = graph
         self.parity = parity
         self.readout = readout
@@ -150,10 +155,10 @@ class SpikingNetwork:
     ) -> dict[str, NDArray[Any]]:
         """The potentials after every step of `layers` (default: of all) by name, (steps, n, units).
 
-        Of networks with a `SpikingGraph`, computed by its reference.
+        Of networks with a `SpikingGraph`, and in the form `stock`, computed by the reference.
         """
         names = self._names(layers)
-        if isinstance(self.graph, SpikingGraph):
+        if isinstance(self.graph, SpikingGraph) or self._form == "stock":
             form = "floating_pt" if self._form == "floating_pt" else "fixed_pt"
             frames = self._frames(images, steps, time_first=time_first)
             return self.graph.traces(frames, None, form, (), names)[1]
@@ -193,13 +198,15 @@ class SpikingNetwork:
     ) -> dict[str, NDArray[Any]]:
         frames = self._frames(images, steps, time_first=time_first)
         lanes = check_lanes(lanes)
-        if self._form == "stock" and isinstance(self.graph, SpikingGraph):
-            plan_spiking(self.graph, len(frames))
+        stock = self._form == "stock"
+        if stock:
+            plan = plan_spiking if isinstance(self.graph, SpikingGraph) else plan_stepped
+            plan(self.graph, len(frames))  # type: ignore[arg-type]  # each its own
             lanes = 1
         require_lava("Running a SpikingNetwork")
         from lava_meta.processes.spiking import stream_spikes, stream_stepped
 
-        if isinstance(self.graph, SpikingGraph):
+        if isinstance(self.graph, SpikingGraph) or stock:
             batches = list(stream_spikes(self.graph, frames, lanes, names, self._form, self._timeout))
         else:
             given = frames if steps is None else frames[:1]
@@ -255,6 +262,28 @@ class SpikingNetwork:
             return dict(self.graph.named_layers())[name].threshold
         node, shape = self.graph.neurons[name], self.graph.placed[name].output_shape
         return np.broadcast_to(node.constants["threshold"], shape).reshape(-1) if node.spiking else None
+
+    def process(self, lanes: int = 1, steps: int | None = None) -> LayeredNetwork | StockNetwork:
+        """A new Lava Process of this network, made of one per node or, in the form `stock`, of Lava's own.
+
+        For networks with a `SteppedGraph`, to be wired to one's own Processes, with the ports `s_in`, `out` and
+        `port(name)`; its neurons start again every `steps` time steps, or never. `SpikingNetworkProcess` is the whole
+        network as one. See `lava_meta.processes.layered_network.process`, `lava_meta.processes.stock_network.process`.
+
+        Raises:
+            ConversionError: The network is a chain of binary layers: its Processes are `BinaryLIF`, layer by layer.
+        """
+        require_lava("SpikingNetwork.process")
+        lanes = check_lanes(lanes)
+        if isinstance(self.graph, SpikingGraph):
+            raise ConversionError("chains of binary layers are wired layer by layer, of BinaryLIF Processes")
+        if self._form == "stock":
+            from lava_meta.processes.stock_network.process import StockNetwork
+
+            return StockNetwork(graph=self.graph, steps=steps)
+        from lava_meta.processes.layered_network.process import LayeredNetwork
+
+        return LayeredNetwork(graph=self.graph, lanes=lanes, steps=steps)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network, its parity and how it is read to one safetensors file, atomically."""

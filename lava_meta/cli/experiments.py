@@ -110,9 +110,9 @@ class Choice:
 
     def _file(self, one: Any) -> dict[str, Any]:
         """The file as a run's settings.json is: "experiment", "scale" and "settings"; it may be the last alone."""
-        from lava_meta.io.config import read_config
+        from lava_meta.cli.config_file import read_settings
 
-        found = {} if self.config is None else read_config(self.config)
+        found = {} if self.config is None else read_settings(self.config)
         if not isinstance(found.get("settings"), dict):
             found = {"settings": found}
         if found.get("experiment", one.name) != one.name:

@@ -31,7 +31,7 @@ from lava_meta.progress import TrainingProgress
 from lava_meta.training.callbacks import Callback, check_callbacks
 from lava_meta.training.evaluation import device_of, evaluate
 from lava_meta.training.history import EpochRecord
-from lava_meta.training.methods import Method
+from lava_meta.training.methods import Method, check_method
 from lava_meta.training.metrics import AccuracyMatrix
 from lava_meta.training.random_numbers import own_random_numbers
 from lava_meta.training.run import Run, Task
@@ -106,8 +106,8 @@ def train(
             written.
         FormatError: its checkpoint is truncated or altered.
         DivergenceError: the loss or a weight is not finite.
-        ValueError: the model's logits do not fit the classes, or `m` its layers; a scenario declares a head per task,
-            and the model has none.
+        ValueError: the model does not take the images, its logits do not fit the classes, or `m` its layers; a scenario
+            declares a head per task, and the model has none.
         TypeError: data of another kind, or real numbers without a scale; the message names the call.
         KeyboardInterrupt: Ctrl-C, with a message; the last checkpoint stays.
     """
@@ -115,7 +115,11 @@ def train(
         raise ValueError("resume needs the folder of the run: give out=")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads is {threads!r}; it must be a whole number, at least 1")
+    if not isinstance(model, nn.Module):
+        what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise TypeError(f"model is {what}, not a module of torch: train(model, data)")
     settings = _settings(settings, changes)
+    check_method(method)
     scenario = scenario_of(data)
     if scenario.heads is not None and not any(isinstance(module, TaskHeads) for module in model.modules()):
         raise ValueError(

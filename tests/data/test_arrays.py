@@ -66,6 +66,14 @@ class TestArrays:
         with pytest.raises(DataError, match="no class 'dog' in the training labels ant, bee, cat"):
             Dataset.from_arrays(np.zeros((4, 2), int), names, test=([[0, 0]], ["dog"]))
 
+    def test_a_test_set_that_does_not_fit(self):
+        with pytest.raises(DataError, match=r"own data: shape is \(3,\) in training and \(2,\) in test images"):
+            Dataset.from_arrays(X, Y, scale=(-5, 5), test=(X[:, :2], Y))
+        with pytest.raises(DataError, match=r"items of shape \(2,\); this scale is of items of shape \(3,\)"):
+            Dataset.from_arrays(X, Y, scale="features", test=(X[:, :2], Y))
+        with pytest.raises(TypeError, match=r"test is a ndarray; give \(x_test, y_test\)"):
+            Dataset.from_arrays(X, Y, scale=(-5, 5), test=X)
+
     def test_planes_are_images_of_one_channel(self):
         data = Dataset.from_arrays(np.zeros((10, 5, 6), np.uint8), np.arange(10) % 2)
         assert data.train.shape == (1, 5, 6)
