@@ -131,7 +131,7 @@ def train(
     chosen = settings.m is not None or settings.consolidation is not None
     if not chosen and resume:
         settings = replace(settings, m=m_in_folder(out))
-    settings = settings.for_scenario(scenario)
+    settings = settings.for_scenario(scenario, model)
     settings.make_optimizer(model)  # before the folder is touched: does m fit the model's layers?
     opened: AbstractContextManager[RunFolder | None] = nullcontext()
     if out is not None:
@@ -147,7 +147,10 @@ def train(
         if not has_tests(data):
             report.say(f"tested on {len(scenario.tests[0])} images: {scenario.tests[0].name}")
         if not chosen:
-            report.say(f"m = {settings.m}, proposed from the number of steps and lr = {settings.lr:g}; 0 is plain")
+            report.say(
+                f"m = {settings.m}, proposed from the number of steps, lr = {settings.lr:g} and the norm; 0 is plain, "
+                "lava_meta.tune searches a better one"
+            )
         run = Run(task, Checkpoints(folder, checkpoint_seconds), report)
         try:
             run.begin(threads)

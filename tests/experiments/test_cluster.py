@@ -262,6 +262,7 @@ def test_hosts_that_share_a_network_and_nothing_else(tmp_path: Path, serial: dic
         hosts.end()
 
 
+@pytest.mark.slow
 def test_workers_as_jobs_of_a_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serial: dict[str, Any]) -> None:
     """dask-jobqueue writes the script that Slurm would run; here `sbatch` runs it at once."""
     pytest.importorskip("dask_jobqueue")
