@@ -79,7 +79,7 @@ def tune_experiment(
     base = changed(settings, held_out=held_out, evaluate="task", seeds=seeds)
 
     def run(wanted: list[tuple[Path, dict[str, Any] | None]]) -> list[Trial]:
-        jobs = [_jobs(experiment, base, values, folder, progress=progress) for folder, values in wanted]
+        jobs = [_jobs(experiment, base, values, folder, scale=scale, progress=progress) for folder, values in wanted]
         missing = [job for of_trial in jobs for job in of_trial if not job.result.exists()]
         with closing(execute(missing)) as made:
             for _ in made:
@@ -96,16 +96,16 @@ def tune_experiment(
 
 
 def _jobs(
-    experiment: Experiment[Any], base: TrainingSettings, values: dict[str, Any] | None, folder: Path, *, progress: bool
+    experiment: Experiment[Any], base: TrainingSettings, values: dict[str, Any] | None, folder: Path, **options: Any
 ) -> list[Job[Any]]:
     """The runs of a trial: the arms of its rule alone, with every seed."""
     if values is None:
-        settings = replace(base, rules=("proposed",))
+        settings = replace(base, rules=("proposed",), m=(0.0,))
     else:
         rule = GROW[values.get("grow", "whole")]
         settings = changed(base, rules=(rule,), m=(values["m"],), lr=values["lr"])
     arms = experiment.arms(settings)
-    jobs = jobs_of(experiment, settings, folder, progress=progress)
+    jobs = jobs_of(experiment, settings, folder, **options)
     return [job for job in jobs if arms[job.arm].rules == settings.rules]
 
 

@@ -83,12 +83,12 @@ def tune(
     Raises:
         PackageMissingError: Optuna is not installed.
         RunFolderError: the folder holds something else, or another process is at work in it.
-        ValueError: an argument is out of its range; settings with a `consolidation`, which has no m.
+        ValueError: an argument is out of its range; settings with a `consolidation`, or without one m to begin with.
         KeyboardInterrupt: Ctrl-C, with a message; what was found is kept.
     """
     settings = replace(settings or TrainSettings(), **changes)
-    if settings.consolidation is not None or isinstance(settings.m, tuple):
-        raise ValueError("tune searches one m: give settings without a consolidation, and at most one m")
+    if settings.consolidation is not None or isinstance(settings.m, tuple) or settings.m == 0:
+        raise ValueError("tune searches one m around the first: give settings with none or one above 0, and no gate")
     if not 0 < held_out < 1:
         raise ValueError(f"held_out is {held_out!r}; it must be between 0 and 1")
     budget, searched = Budget(trials, seconds), Searched(search, seed)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lava_meta.errors import RunFolderError, require
-from lava_meta.io.config import write_config
+from lava_meta.io.config import CONFIG, write_config
 from lava_meta.io.files import read_checked_json, reading, write_checked_json, write_text
 from lava_meta.io.locks import held
 from lava_meta.plotting import figures
@@ -30,7 +30,6 @@ from lava_meta.tuning.suggest import Searched, suggest
 from lava_meta.tuning.trial import Budget, Trial, best_of, table
 
 STUDY = "study.json"
-CONFIG = "config.yaml"
 TRIALS = "trials"
 LOCK = ".lock"
 Run = Callable[[list[tuple[Path, dict[str, Any] | None]]], list[Trial]]

@@ -24,7 +24,7 @@ def test_the_equation():
     assert propose_m(1, 1e-6) == 60.0
     assert propose_m(np.int64(290), np.float32(0.005), 3) == 19.0
     assert propose_m(290, 0.005, 3, norm="layer") == 19.0
-    assert propose_m(1150, 0.005, norm="batch") == pytest.approx(55 * 5.75**-0.55, rel=0.05)
+    assert propose_m(1150, 0.005, norm="batch") == pytest.approx(60 * 5.75**-0.55, rel=0.05)
     assert propose_m(230, 0.005, norm="batch", new_classes=True) == pytest.approx(105 * 1.15**-0.57, rel=0.05)
 
 

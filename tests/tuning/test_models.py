@@ -91,6 +91,7 @@ def test_a_trial_under_way_goes_on_from_its_checkpoint(tmp_path):
     [
         ({"consolidation": Linear(1.0)}, "tune searches one m"),
         ({"m": (1.0, 2.0)}, "tune searches one m"),
+        ({"m": 0.0}, "with none or one above 0"),
         ({"held_out": 0.0}, r"held_out is 0\.0; it must be between 0 and 1"),
         ({"trials": 0}, "trials is 0"),
     ],
