@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from lava_meta.data.scenarios import Scenario, all_together
 from lava_meta.io.config import check
 from lava_meta.rule import Consolidation, Constant, Exponential, Towards
-from lava_meta.training.methods import EWC, SI, Beakers, Levels, Method, Replay
+from lava_meta.training.methods import EWC, MESU, SI, Beakers, BiMU, Levels, Method, Replay
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,10 @@ class MethodSettings:
     replay_images: PositiveInt = 1000  # kept in all
     level_bits: Annotated[int, Field(ge=2)] = 5  # probabilistic metaplasticity: bits of a hidden weight
     level_limit: float = 1.0  # and the largest |h|
+    bimu_lr: PositiveFloat = 4.9
+    bimu_window: PositiveFloat = 700.0
+    mesu_lr: PositiveFloat = 1.6  # of the means
+    mesu_window: PositiveFloat = 600_000.0
 
     def __post_init__(self) -> None:
         check(self)
@@ -39,18 +43,22 @@ class Rule:
 
     about: str
     uses_m: bool = False
+    proposes: bool = False  # m is the one that training proposes
     method: Callable[[MethodSettings, float], Method | None] = lambda options, m: None
     scenario: Callable[[Scenario], Scenario] = lambda scenario: scenario
     consolidation: Callable[[float], Consolidation] | None = None  # of m, instead of Tanh2
     grow: Callable[[float], Consolidation] | None = None  # of m, for growing steps
     optimizer: Literal["adam", "adalayer", "sgd"] | None = None  # instead of the settings'
     real: bool = False  # a network of real weights
+    same_bits: bool = False  # of so few that they take the memory of the binary ones
+    drawn: Literal["bernoulli", "gaussian"] | None = None  # a network whose weights are drawn
     one_task: bool = False  # all tests are one task to the network's norms
 
 
 RULES: dict[str, Rule] = {
     "plain": Rule("m = 0: ordinary training"),
     "metaplastic": Rule("steps that shrink |h| are scaled by 1 - tanh(m h)^2", uses_m=True),
+    "proposed": Rule("the same, with the m that training proposes", proposes=True),
     "lasting": Rule(
         "gates in both directions that end at 1/m, and one adaptive step per layer",
         uses_m=True,
@@ -68,7 +76,8 @@ RULES: dict[str, Rule] = {
     "beakers": Rule(
         "each hidden weight leaks into slower ones, the last metaplastic",
         uses_m=True,
-        method=lambda o, m: Beakers(m=m),
+        # The last of two follows within a task of a few hundred steps; a slower one feeds its random start back.
+        method=lambda o, m: Beakers(pipes=(1e-2, 1e-4), areas=(1.0, 2.0), m=m, feedback=0.02),
         consolidation=lambda m: Constant(),
     ),
     "probabilistic": Rule(
@@ -77,6 +86,18 @@ RULES: dict[str, Rule] = {
         method=lambda o, m: Levels(o.level_bits, o.level_limit),
         consolidation=Exponential,
     ),
+    # The constants are those that the authors publish for 784-100-10 and 1000 permuted tasks.
+    "bimu": Rule(
+        "binary weights drawn at random, with a memory of a window",
+        method=lambda o, m: BiMU(o.bimu_window, o.bimu_lr, lr_max=0.0023, likelihood=161.3, prior=3.76),
+        drawn="bernoulli",
+    ),
+    "mesu": Rule(
+        "real weights drawn at random, with a memory of a window",
+        method=lambda o, m: MESU(o.mesu_window, o.mesu_lr, lr_deviation=2.1, prior=0.3, clip=0.36),
+        drawn="gaussian",
+    ),
+    "real-small": Rule("plain, so few real weights that they take the memory of the binary ones", same_bits=True),
     "real": Rule("the metaplastic rule on real weights that compute themselves", uses_m=True, real=True),
     "together": Rule("plain, all tasks at once: the upper bound", scenario=all_together, one_task=True),
 }

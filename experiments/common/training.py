@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -16,7 +17,7 @@ from lava_meta.experiments.common.experiment import Measurement, Results, Run
 from lava_meta.experiments.common.rules import RULES, MethodSettings
 from lava_meta.experiments.common.settings import Settings
 from lava_meta.io.config import OrNone, Several
-from lava_meta.nn import BinaryMLP, RealMLP
+from lava_meta.nn import BayesianMLP, BinaryMLP, RealMLP
 from lava_meta.training import TrainResult, TrainSettings, train
 from lava_meta.training.model_file import save_model
 from lava_meta.training.torch_device import usable_device
@@ -85,12 +86,18 @@ def load(settings: TrainingSettings, name: str, seed: int) -> Dataset:
     return Dataset(name + (" held out" if settings.held_out else ""), train_set, test)
 
 
-def dense_network(settings: TrainingSettings, scenario: Scenario, seed: int) -> BinaryMLP | RealMLP:
+def dense_network(settings: TrainingSettings, scenario: Scenario, seed: int) -> BinaryMLP | RealMLP | BayesianMLP:
     """The dense network of an arm; its pixel offset and scale are those of the first part's images.
 
-    A network of real weights has no fixed norm: it takes batch norm instead.
+    A network of real weights has no fixed norm: it takes batch norm instead, and a small one, which is not told of
+    tasks, layer norm. Drawn weights have layer norm.
     """
-    rule = RULES[settings.rules[0]]
+    rule, images = RULES[settings.rules[0]], scenario.train[0]
+    if rule.drawn:
+        return BayesianMLP.for_images(images, settings.hidden, rule.drawn, seed=seed)
+    if rule.same_bits:
+        hidden = _of_same_bits((images.features, *settings.hidden, images.classes))
+        return RealMLP.for_images(images, hidden, "layer", seed=seed)
     norm = "batch" if rule.real and settings.norm == "fixed" else settings.norm
     options: dict[str, Any] = {}
     if norm == "batch":
@@ -101,8 +108,23 @@ def dense_network(settings: TrainingSettings, scenario: Scenario, seed: int) -> 
             "statistics": settings.statistics,
         }
     if rule.real:
-        return RealMLP.for_images(scenario.train[0], settings.hidden, norm, seed=seed, **options)  # type: ignore[arg-type]
-    return BinaryMLP.for_images(scenario.train[0], settings.hidden, settings.norm, seed=seed, **options)
+        return RealMLP.for_images(images, settings.hidden, norm, seed=seed, **options)  # type: ignore[arg-type]
+    return BinaryMLP.for_images(images, settings.hidden, settings.norm, seed=seed, **options)
+
+
+def _of_same_bits(sizes: Sequence[int]) -> list[int]:
+    """Hidden units of a network of 32-bit weights that takes no more memory than one of binary weights of `sizes`."""
+    pixels, *hidden, classes = sizes
+    bits = _synapses(sizes)
+    for units in range(max(hidden), 1, -1):
+        fewer = [max(1, width * units // max(hidden)) for width in hidden]
+        if 32 * _synapses((pixels, *fewer, classes)) <= bits:
+            return fewer
+    return [1] * len(hidden)
+
+
+def _synapses(sizes: Sequence[int]) -> int:
+    return sum(fan_in * fan_out for fan_in, fan_out in pairwise(sizes))
 
 
 def train_arm(
@@ -117,7 +139,14 @@ def train_arm(
     result = train(
         model,
         rule.scenario(scenario),
-        replace(settings.training, m=m, seed=run.seed, consolidation=gate, grow=grow, optimizer=optimizer),
+        replace(
+            settings.training,
+            m=None if rule.proposes else m,
+            seed=run.seed,
+            consolidation=gate,
+            grow=grow,
+            optimizer=optimizer,
+        ),
         run.folder,
         method=rule.method(settings.methods, m),
         resume=True,

@@ -19,6 +19,7 @@ Three norms are offered for `BinaryMLP`:
     each sample normed over its units, no affine (`SampleNorm`).
 """
 
+from lava_meta.nn.bayesian import AbsStep, BayesianMLP, BernoulliLinear, GaussianLinear
 from lava_meta.nn.binary import BinaryLayer, hidden_weights, is_binary, mark_binary
 from lava_meta.nn.heads import TaskHeads
 from lava_meta.nn.layers import BinaryConv2d, BinaryLinear, Pixels, Sign, SignSTE, sign_ste
@@ -28,12 +29,16 @@ from lava_meta.nn.real import RealMLP
 from lava_meta.nn.window import learning_shares
 
 __all__ = [
+    "AbsStep",
+    "BayesianMLP",
+    "BernoulliLinear",
     "BinaryConv2d",
     "BinaryConvNet",
     "BinaryLayer",
     "BinaryLinear",
     "BinaryMLP",
     "FixedNorm",
+    "GaussianLinear",
     "Pixels",
     "RealMLP",
     "SampleNorm",

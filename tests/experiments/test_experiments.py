@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lava_meta.cli.app import app
 from lava_meta.data import Dataset, load_dataset
-from lava_meta.data.scenarios import dataset_sequence
+from lava_meta.data.scenarios import dataset_sequence, permuted_tasks
 from lava_meta.errors import DataError
 from lava_meta.experiments import quadratic_binary_task as quadratic
 from lava_meta.experiments import residual
@@ -19,6 +19,7 @@ from lava_meta.experiments.common.conv import ConvSettings, conv_network
 from lava_meta.experiments.common.experiment import Run, find
 from lava_meta.experiments.common.features import feature_dataset
 from lava_meta.experiments.common.runner import load_results, run_experiment
+from lava_meta.experiments.common.training import dense_network
 from lava_meta.experiments.open_choices import ChoiceSettings
 from lava_meta.experiments.sign_switch import SwitchSettings, switch
 from lava_meta.experiments.spiking import SpikingSettings, equal_in_lava, spiking_network, tasks_of
@@ -44,7 +45,7 @@ CASES = {
     "class_incremental": [*DENSE, "features=16", "data=digits", "backbone=random"],
     "sign_switch": [*DENSE, "flips=5,1", "bins=3", "runs=2", "images=50"],
     "spiking": [*DENSE, "tasks=2", "steps=2"],
-    "baselines": [*DENSE, "m=0", "tasks=2", "values=2", "rules=plain,metaplastic,real"],
+    "baselines": [*DENSE, "m=0", "tasks=2", "values=2", "rules=plain,metaplastic,bimu,mesu,real-small,real"],
     "quadratic_binary_task": ["seeds=2", "dimensions=2,20", "steps=50", "bins=3"],
 }
 
@@ -308,3 +309,13 @@ def test_binary_layers_of_residual_networks_are_gated_and_real_ones_are_not(make
     assert gated == binary
     assert len(binary) == 2
     assert len([*model.parameters()]) > 4
+
+
+@pytest.mark.parametrize("hidden", [(256,), (512, 512), (1000, 400)])
+def test_a_small_real_network_takes_the_bits_of_the_binary_one(hidden):
+    scenario = permuted_tasks(DIGITS, 1, seed=0)
+    settings = replace(find("baselines").scales["small"], rules=("real-small",), hidden=hidden)
+    real = dense_network(settings, scenario, seed=0)
+    binary = dense_network(replace(settings, rules=("plain",)), scenario, seed=0)
+    bits, real_bits = (sum(p.numel() for p in net.parameters()) * each for net, each in ((binary, 1), (real, 32)))
+    assert 0.85 * bits < real_bits <= bits

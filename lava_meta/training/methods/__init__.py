@@ -6,7 +6,8 @@ frozen dataclasses and handed to `train(..., method=EWC(strength=1000.0))`; they
 scenario, and are part of the checkpoint, so that a stopped run goes on to the bitwise identical result.
 """
 
-from lava_meta.training.methods.base import Hooks, Method, synapses, weights
+from lava_meta.training.methods.base import Hooks, Method, check_method, synapses, weights
+from lava_meta.training.methods.bayesian import MESU, BiMU
 from lava_meta.training.methods.beakers import Beakers
 from lava_meta.training.methods.ewc import EWC
 from lava_meta.training.methods.fisher import diagonal_fisher
@@ -14,4 +15,18 @@ from lava_meta.training.methods.levels import Levels
 from lava_meta.training.methods.replay import Replay
 from lava_meta.training.methods.si import SI
 
-__all__ = ["EWC", "SI", "Beakers", "Hooks", "Levels", "Method", "Replay", "diagonal_fisher", "synapses", "weights"]
+__all__ = [
+    "EWC",
+    "MESU",
+    "SI",
+    "Beakers",
+    "BiMU",
+    "Hooks",
+    "Levels",
+    "Method",
+    "Replay",
+    "check_method",
+    "diagonal_fisher",
+    "synapses",
+    "weights",
+]

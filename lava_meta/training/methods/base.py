@@ -26,6 +26,8 @@ from lava_meta.nn.binary import hidden_weights, is_binary
 from lava_meta.rule import sign
 
 if TYPE_CHECKING:
+    import torch
+
     from lava_meta.data import Images
 
 
@@ -35,6 +37,10 @@ class Hooks:
     Draw random numbers from torch's global generator, which the loop seeds and keeps in its checkpoint, or keep the
     state of a generator of your own in `tensors`.
     """
+
+    def optimizer(self, batch_size: int) -> torch.optim.Optimizer | None:
+        """A new optimizer instead of the settings', which None keeps. batch_size: images in a step, before `batch`."""
+        return None
 
     def begin_part(self, part: int, images: Images) -> None:
         """Before the first step of part `part` (from 0), which learns `images`."""
@@ -72,6 +78,13 @@ class Method(ABC):
     def to_dict(self) -> dict[str, Any]:
         """Kind and settings, as JSON holds them."""
         return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
+
+
+def check_method(method: Any) -> None:
+    """Raise `TypeError`, with the call that makes one, for what is neither a method nor None."""
+    if method is not None and not isinstance(method, Method):
+        known = ", ".join(sorted(kind.__name__ for kind in Method.__subclasses__()))
+        raise TypeError(f"method is {method!r}; give an object, as lava_meta.training.methods.EWC(): there are {known}")
 
 
 def weights(model: nn.Module) -> dict[str, nn.Parameter]:
