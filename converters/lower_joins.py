@@ -186,7 +186,8 @@ class JoinLowering(ValueLowering):
         source = flat[0]
         if len(flat) > 1:
             node = Concat(tuple(part.node for part in flat))
-            source = self._add(ref, node, (), error=max(part.error for part in flat))
+            step = 2 if all(part.step == 2 for part in flat) else 1
+            source = self._add(ref, node, (), error=max(part.error for part in flat), step=step)
         gain = np.full((1,), float(leaves[0].gain.reshape(-1)[0]))
         leaf = Leaf(source, gain, np.zeros((1,)), max(leaf.slack for leaf in leaves))
         return self._placed(Value(leaf, (total,), ref), arranged(numbers), ref)

@@ -235,8 +235,8 @@ def _of_one_parity(source: Source) -> bool:
 
 
 def _only_signs(source: Source) -> bool:
-    """Whether a node's integers are odd: signs, which have no 0."""
-    return bool((source.low == -1).all() and (source.high == 1).all())
+    """Whether a node's integers are signs: -1 and +1, and no 0 between."""
+    return source.step == 2 and bool((source.low == -1).all() and (source.high == 1).all())
 
 
 def _pair(numbers: Sequence[int]) -> tuple[int, int]:

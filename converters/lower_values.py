@@ -203,7 +203,8 @@ class ValueLowering:
             found = _rescaled(leaf, form)
         else:
             node = Threshold((leaf.source.node,), form.limits, form.codes)
-            source = self._add(value.ref, node, leaf.source.shape)
+            signs = bool((form.codes % 2 == 1).all())  # -1 and +1: those with a 0 between are no signs
+            source = self._add(value.ref, node, leaf.source.shape, step=2 if signs else 1)
             found = Leaf(source, form.unit, np.zeros_like(form.unit), self._level_slack(form))
             self._check(value, found, levels=True, before=leaf)
         value.exact = self._at_places(value, found)
@@ -265,7 +266,8 @@ class ValueLowering:
             index = value.move
         plain = np.array_equal(index.reshape(-1), np.arange(math.prod(leaf.source.shape)))
         node = Gather((leaf.source.node,), value.shape, None if plain else index.astype(np.int64))
-        source = self._add(value.ref, node, leaf.source.shape, error=leaf.source.error)
+        step = 1 if (index < 0).any() else leaf.source.step
+        source = self._add(value.ref, node, leaf.source.shape, error=leaf.source.error, step=step)
 
         def moved(array: NDArray[Any], zero: float) -> NDArray[Any]:
             if array.size == 1:
@@ -337,7 +339,7 @@ class ValueLowering:
         if len(leaf.source.shape) == 1:
             return leaf.source
         size = math.prod(leaf.source.shape)
-        return self._add(ref, Gather((leaf.source.node,), (size,)), (), error=leaf.source.error)
+        return self._add(ref, Gather((leaf.source.node,), (size,)), (), leaf.source.error, leaf.source.step)
 
 
 def _image_shape(actual: tuple[int, ...], size: int) -> Shape | None:

@@ -8,6 +8,7 @@ import torch
 from given_models import Applies, network
 from torch import nn
 
+from lava_meta import convert
 from lava_meta.converters.parity import check, domain_images
 from lava_meta.converters.torch import to_graph
 from lava_meta.errors import ConversionError
@@ -304,6 +305,21 @@ def test_a_second_sign_decides_the_zero_of_torch_sign() -> None:
         images = np.full((1, 4), 9, np.uint8)  # whose inputs are all 0
         assert (graph.binarize.fires(images) == (sign == 1)).all()
         assert check(model, graph, count=300).exact
+
+
+def test_a_zero_that_torch_sign_hands_on_is_a_third_level_behind() -> None:
+    """Sums of 16 values of -1, 0 and +1 may be odd, those of 16 signs may not: a limit at 1 is another than at 2."""
+    rng = np.random.default_rng(0)
+    weights = [rng.choice([-1, 1], shape) for shape in ((16, 24), (8, 16), (3, 8))]
+    layers = [BinaryLinear(weight.shape[1], len(weight)) for weight in weights]
+    for layer, weight in zip(layers, weights, strict=True):
+        layer.weight.data = torch.from_numpy(weight).float()
+    model = nn.Sequential(layers[0], Applies(torch.sign), layers[1], Applies(torch.sign), layers[2]).eval()
+    images = rng.integers(0, 2, (200, 24))
+    middle = np.sign(np.sign((2 * images - 1) @ weights[0].T) @ weights[1].T)
+    assert (middle == 0).any()
+    found = convert(model, mean=0.5, std=0.5, max_level=1, input_shape=(24,)).predict(images.astype(np.uint8))
+    np.testing.assert_array_equal(found, (middle @ weights[2].T).argmax(axis=1))
 
 
 def test_statistics_that_were_copied_in_are_statistics() -> None:
