@@ -409,13 +409,12 @@ class _Seen:
     def _restack(self, step: Step) -> None:
         """Time steps that are stacked, and taken out of the stack again, are the values that they were."""
         if step.name in ("stack", "cat") and len({self._at[ref.number] for ref in step.refs}) > 1:
-            sizes = [int(np.prod(ref.shape)) for ref in step.refs]
-            ends = np.cumsum([0, *sizes])
-            numbers = {
+            ends = np.cumsum([0, *(int(np.prod(ref.shape)) for ref in step.refs)])
+            own_numbers = {
                 id(ref): torch.arange(ends[i], ends[i + 1], dtype=torch.float64).reshape(ref.shape)
                 for i, ref in enumerate(step.refs)
             }
-            args = tree_map(lambda leaf: numbers[id(leaf)] if isinstance(leaf, Ref) else leaf, step.args)
+            args = tree_map(lambda leaf: own_numbers[id(leaf)] if isinstance(leaf, Ref) else leaf, step.args)
             (ref,) = step.outputs
             if ref is not None:
                 self._stacked[ref.number] = [*step.refs], step.op(*args, **step.kwargs)
