@@ -91,14 +91,14 @@ class SumLowering(JoinLowering):
         return self._summed(step, leaf, matrix, each, bias, sums, product)
 
     def _do_convolution(self, step: Step) -> Value:
-        x, weight, bias, stride, padding, dilation, transposed, after, groups = step.args
+        x, weight, bias, stride, padding, dilation, transposed, _, groups = step.args
         weight, bias = self._given(weight), self._given(bias)
         if isinstance(weight, Value) or isinstance(bias, Value):
             raise Cannot("convolves with weights that depend on the images")
-        if transposed or any(after):
-            raise Cannot("is a transposed convolution; only plain ones are supported")
         if weight.ndim not in (3, 4):
             raise Cannot("is a convolution of three dimensions; one and two are supported")
+        if transposed:
+            return self._transposed(step, self._value(x), weight, bias, groups)
         value, flat = self._value(x), weight.ndim == 3
         ones, zeros = ((1,), (0,)) if flat else ((), ())
         kernel = _pair((*ones, *weight.shape[2:]))
@@ -108,6 +108,23 @@ class SumLowering(JoinLowering):
         row = self._reshaped(value, (value.shape[0], 1, value.shape[1]))  # (channels, length) as one row
         made = self._convolved(step, row, weight, bias, window, groups)
         return self._reshaped(made, (made.shape[0], made.shape[2]))
+
+    def _transposed(self, step: Step, value: Value, weight: Tensor, bias: Tensor | None, groups: int) -> Value:
+        """Inputs apart by the stride, zeros between and around them, and a convolution with the kernels turned."""
+        stride, padding, dilation, _, after = step.args[3:8]
+        if weight.ndim == 3:
+            raise Cannot("is a transposed convolution of one dimension; those of two are supported")
+        channels, rows, columns = value.shape
+        numbers = torch.arange(1, IMAGES * math.prod(value.shape) + 1, dtype=torch.float64)
+        wide = torch.zeros(IMAGES, channels, (rows - 1) * stride[0] + 1, (columns - 1) * stride[1] + 1).double()
+        wide[..., :: stride[0], :: stride[1]] = numbers.reshape(IMAGES, *value.shape)
+        kernel = (int(weight.shape[2]), int(weight.shape[3]))
+        down, across = (step_ * (taps - 1) - pad for step_, taps, pad in zip(dilation, kernel, padding, strict=True))
+        spread = torch.nn.functional.pad(wide, (across, across + after[1], down, down + after[0]))
+        turned = weight.flip(2, 3).reshape(groups, channels // groups, -1, *kernel).transpose(1, 2)
+        window = Window(kernel, dilation=_pair(dilation))
+        moved = self._placed(value, spread, value.ref)
+        return self._convolved(step, moved, turned.reshape(-1, channels // groups, *kernel), bias, window, groups)
 
     def _reshaped(self, value: Value, shape: Shape) -> Value:
         numbers = torch.arange(1, IMAGES * math.prod(shape) + 1, dtype=torch.float64).reshape(IMAGES, *shape)

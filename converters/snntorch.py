@@ -15,12 +15,12 @@
 
 The model is read by running it once (`lava_meta.converters.spiking_reading`). Its sums are integers, exact in every
 order; what snnTorch then does to them in float32, neuron by neuron, `lava_meta.graph.spiking_neurons` does in the same
-order. Chains of binary layers and `Leaky` become a `SpikingGraph`, which has stock and NIR forms; anything else becomes
-a `SteppedGraph`.
+order. Chains of binary layers and `Leaky` become a `SpikingGraph`, anything else a `SteppedGraph`.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +36,9 @@ from lava_meta.converters.spiking_fit import fit
 from lava_meta.converters.spiking_parity import SpikingParity
 from lava_meta.converters.spiking_reading import SpikingRead, read_spiking
 from lava_meta.errors import ConversionError
+from lava_meta.graph.spiking import SpikingGraph
+from lava_meta.graph.spiking_graph import SteppedGraph
+from lava_meta.loihi.stock.spiking import plan_spiking
 
 _IMAGES, _STEPS = 32, 16  # of the check that every conversion makes
 
@@ -91,8 +94,7 @@ def from_snntorch(
         time=time,
         steps=steps,
     )
-    fits = read.graph if form != "stock" or bits is None else fit(read.graph, bits)
-    graph = chain_of(read.graph) or fits
+    graph = _for_stock(read.graph, bits) if form == "stock" and bits is not None else chain_of(read.graph) or read.graph
     frames = _random_frames(read)
     try:
         parity = check(read, graph, frames, seed=0, rounded=bits is not None)
@@ -115,6 +117,16 @@ def agreement(model: nn.Module, net: SpikingNetwork, images: Any, steps: int, **
     """How `net` compares with the model that it came from, on images of yours; options as for `from_snntorch`."""
     read = read_spiking(model, **options)
     return check(read, net.graph, net.graph.frames(images, steps), rounded=True)
+
+
+def _for_stock(graph: SteppedGraph, bits: int) -> SpikingGraph | SteppedGraph:
+    """A chain of binary layers that fits as it is; anything else rounded."""
+    chain = chain_of(graph)
+    if chain is not None:
+        with contextlib.suppress(ConversionError):
+            plan_spiking(chain, _STEPS)
+            return chain
+    return fit(graph, bits)
 
 
 def _random_frames(read: SpikingRead) -> NDArray[Any]:

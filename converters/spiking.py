@@ -49,9 +49,9 @@ class SpikingNetwork:
     other). `form` says which ProcessModels run: `floating_pt`, float32 as snnTorch computes; `fixed_pt`, integers,
     quantised as `lava_meta.graph.spiking` and `lava_meta.graph.spiking_neurons` state; `stock`, the same integers by
     Lava's own Processes within Loihi's ranges, one input at a time whatever `lanes`, if these can express the neurons
-    (`lava_meta.loihi.stock.spiking`). `timeout` is the time in seconds without a finished time step after which a run
-    is given up. `parity` is the converter's check against the model the network came from, or None. `readout` is how
-    `predict` reads classes by default, `model_use` what that model is fed.
+    (`lava_meta.loihi.stock.spiking`, `lava_meta.loihi.stock.stepped`). `timeout` is the time in seconds without a
+    finished time step after which a run is given up. `parity` is the converter's check against the model the network
+    came from, or None. `readout` is how `predict` reads classes by default, `model_use` what that model is fed.
 
     All methods take `images` (n, ...) of integers (whole floats and bits too) in the graph's levels, or of floats as
     that model is fed them, which are mapped back to levels, or a DataLoader or Dataset of these; each held for

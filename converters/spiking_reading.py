@@ -313,6 +313,8 @@ class _Seen:
         self._at: dict[int, frozenset[int]] = {self.recording.input.number: frozenset()}
         self._moving: dict[int, Tensor] = {}  # parts of the frames, by the numbers of their elements
         self.potentials: dict[int, int] = {}  # of cells, by the number of the value
+        self.taken: dict[int, Ref] = {}  # values that are one time step's, of several that were stacked, and these
+        self._stacked: dict[int, tuple[list[Ref], Tensor]] = {}  # parts of stacks, and the numbers of their elements
         self._known: dict[Any, int] = {}
         self._contents: dict[int, Any] = {}
         self.arguments: dict[int, list[Ref]] = {i: [] for i in range(len(self.cells))}
@@ -333,6 +335,7 @@ class _Seen:
                 self._move(step)
             else:
                 self._compute(step)
+                self._restack(step)
         if not self.order:
             raise _NotThisTime("its neurons are not called")
         self.arguments = {i: self.arguments[i] for i in self.order}
@@ -402,6 +405,38 @@ class _Seen:
             self._keys[ref.number] = self._interned(("frame", own.numpy().tobytes(), tuple(own.shape)))
             self._at[ref.number] = frozenset({int(times[0])})
             self.first_frames[ref.number] = own
+
+    def _restack(self, step: Step) -> None:
+        """Time steps that are stacked, and taken out of the stack again, are the values that they were."""
+        if step.name in ("stack", "cat") and len({self._at[ref.number] for ref in step.refs}) > 1:
+            ends = np.cumsum([0, *(int(np.prod(ref.shape)) for ref in step.refs)])
+            own_numbers = {
+                id(ref): torch.arange(ends[i], ends[i + 1], dtype=torch.float64).reshape(ref.shape)
+                for i, ref in enumerate(step.refs)
+            }
+            args = tree_map(lambda leaf: own_numbers[id(leaf)] if isinstance(leaf, Ref) else leaf, step.args)
+            (ref,) = step.outputs
+            if ref is not None:
+                self._stacked[ref.number] = [*step.refs], step.op(*args, **step.kwargs)
+        elif step.name in MOVES and len(step.refs) == 1 and step.refs[0].number in self._stacked:
+            parts, numbers = self._stacked[step.refs[0].number]
+            found = step.op(numbers, *step.args[1:], **step.kwargs)
+            for ref, own in zip(step.outputs, found if isinstance(found, (list, tuple)) else [found], strict=True):
+                if ref is not None:
+                    self._take(ref, parts, own)
+
+    def _take(self, ref: Ref, parts: list[Ref], numbers: Tensor) -> None:
+        begin = 0
+        for part in parts:
+            size = int(np.prod(part.shape))
+            if part.shape == ref.shape and torch.equal(numbers.flatten(), torch.arange(begin, begin + size).double()):
+                self.taken[ref.number] = part
+                self._keys[ref.number], self._at[ref.number] = self._keys[part.number], self._at[part.number]
+                if part.number in self.potentials:
+                    self.potentials[ref.number] = self.potentials[part.number]
+                return
+            begin += size
+        self._stacked[ref.number] = parts, numbers
 
     def _compute(self, step: Step) -> None:
         parts = [self._key(leaf) for leaf in tree_leaves((step.args, step.kwargs))]
@@ -518,6 +553,11 @@ class _Steps(Lowering):
                 continue
             if outputs & {*seen.first_frames}:
                 continue
+            for number in outputs & needed & {*seen.taken}:
+                self.values[number] = self.values[seen.taken[number].number]
+                outputs -= {number}
+            if not outputs:
+                continue
             self.place = step.place
             try:
                 if call:
@@ -546,6 +586,9 @@ class _Steps(Lowering):
             if ref.number in found:
                 continue
             found.add(ref.number)
+            if ref.number in self._seen.taken:
+                todo.append(self._seen.taken[ref.number])
+                continue
             step, _ = self.made_by.get(ref.number, (None, 0))
             if step is not None and step.name != _NEURONS and ref.number not in self._seen.first_frames:
                 todo += step.refs

@@ -26,6 +26,7 @@ LAYOUTS = {
     "one step": (models.OneStep, MNIST, "step", ["lif1", "lif2"]),
     "membrane": (models.Membrane, MNIST, "held", ["lif1", "lif2"]),
     "parts": (models.Parts, MNIST, "held", ["encoder.1", "decoder.1"]),
+    "layer by layer": (models.LayerByLayer, MNIST, "held", ["lif1", "lif2"]),
     "readout": (models.Readout, MNIST, "held", ["lif1", "output"]),
     "convolutional": (models.Convolutional, MNIST, "held", ["lif1", "lif2", "lif3"]),
     "branches": (models.Branches, MNIST, "held", ["lif1", "lif2", "lif3"]),

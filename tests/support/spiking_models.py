@@ -100,6 +100,22 @@ class Parts(nn.Module):
         return torch.stack(spikes)
 
 
+class LayerByLayer(Dense):
+    """All time steps of one layer before those of the next, as autoencoders have them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        first, last = [], []
+        for _ in range(STEPS):
+            spk1, mem1 = self.lif1(self.fc1(x), mem1)
+            first.append(spk1)
+        between = torch.stack(first, dim=2)
+        for step in range(STEPS):
+            spk2, mem2 = self.lif2(self.fc2(between[..., step]), mem2)
+            last.append(spk2)
+        return torch.stack(last)
+
+
 class Readout(Dense):
     """A last layer without neurons, whose values are averaged over the steps."""
 

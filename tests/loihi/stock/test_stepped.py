@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import lava_meta
 from lava_meta.converters.spiking_fit import fit
 from lava_meta.errors import ConversionError
+from lava_meta.graph.spiking import SpikingGraph
 from lava_meta.graph.spiking_graph import SteppedGraph
 from lava_meta.loihi.stock.stepped import period, plan_stepped
 
@@ -117,6 +118,17 @@ def test_weights_are_rounded_in_whole_shares_of_thresholds() -> None:
     assert np.abs(neuron.gain[:, None] * weights - net[0].weight.detach().numpy()).max() <= neuron.gain.max() / 2 * 1.01
     assert 64 < np.abs(weights).max() <= 127
     np.testing.assert_allclose(np.broadcast_to(neuron.constant, 6), net[0].bias.detach().numpy(), rtol=1e-6)
+
+
+def test_chains_of_binary_layers_are_rounded_only_if_they_do_not_fit() -> None:
+    for threshold, kind in ((2.0, SpikingGraph), (1.3, SteppedGraph)):
+        net = nn.Sequential(lava_meta.BinaryLinear(12, 5), snn.Leaky(0.9, threshold=threshold, **RESET)).eval()
+        made = lava_meta.from_snntorch(net, bits=8, form="stock")
+        assert type(made.graph) is kind
+        frames = np.random.default_rng(83).integers(0, 2, (4, 3, 12))
+        wanted = made.graph.spikes(frames, form="fixed_pt")
+        found = made.spikes(frames, time_first=True)
+        assert all(np.array_equal(found[name], spikes) for name, spikes in wanted.items())
 
 
 def test_what_stock_neurons_cannot_do_is_refused_by_name() -> None:
