@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from lava_meta.converters.feed import ModelUse
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.converters.spiking_chain import chain_of
 from lava_meta.converters.spiking_check import check, observe
@@ -97,7 +98,7 @@ def from_snntorch(
         parity = check(read, graph, frames, seed=0, rounded=bits is not None)
     except ValueError as error:
         raise ConversionError(str(error)) from error
-    return SpikingNetwork(graph, parity=parity, form=form, readout=read.readout)
+    return SpikingNetwork(graph, parity=parity, form=form, readout=read.readout, model_use=ModelUse(read.feed))
 
 
 def model_spikes(model: nn.Module, frames: NDArray[Any], **options: Any) -> dict[str, NDArray[Any]]:

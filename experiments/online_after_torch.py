@@ -127,7 +127,7 @@ def claims(settings: AfterTorchSettings, results: Results) -> Sequence[Claim]:
 EXPERIMENT = Experiment(
     name="online_after_torch",
     title="Permuted {data}: trained in PyTorch, goes on inside Lava",
-    source="Ours: docs/online.md.",
+    source="Ours: docs/results/online.md.",
     scales={"small": changed(_SETTINGS, epochs=1, images=2000), "medium": _SETTINGS, "paper": _SETTINGS},
     arms=arms_of(ROWS),
     measure=measure,

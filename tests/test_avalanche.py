@@ -24,10 +24,10 @@ from torch import nn
 from lava_meta.avalanche import MetaplasticPlugin, accuracy_matrix, benchmark
 from lava_meta.data import Images, from_avalanche, load_dataset
 from lava_meta.data.scenarios import Scenario, permuted_tasks, split_classes, stream_of_subsets
-from lava_meta.nn import BinaryMLP
-from lava_meta.optim import MetaplasticAdam
+from lava_meta.nn import BayesianMLP, BinaryMLP
+from lava_meta.optim import MESUOptimizer, MetaplasticAdam
 from lava_meta.training import TrainSettings, evaluate, train
-from lava_meta.training.methods import EWC, SI, Beakers, Levels, Method, Replay
+from lava_meta.training.methods import EWC, MESU, SI, Beakers, Levels, Method, Replay
 from lava_meta.training.random_numbers import order_of_images
 
 DIGITS = load_dataset("digits")
@@ -99,6 +99,15 @@ def test_a_strategy_and_our_loop_come_to_the_same_weights(method: Method | None)
         strategy.train(experience, shuffle=False)
     for name, value in ours.state_dict().items():
         assert torch.equal(value, theirs.state_dict()[name]), name
+
+
+def test_a_method_brings_its_own_optimizer_and_draws() -> None:
+    torch.manual_seed(0)
+    model = BayesianMLP.for_images(TASKS.train[0], (32,), "gaussian", draws=2, seed=0)
+    strategy = naive(model, MESU(lr=1.6, lr_deviation=2.0, prior=0.3, clip=0.4), metrics=False)
+    strategy.train(next(iter(benchmark(TASKS).train_stream)))
+    assert type(strategy.optimizer) is MESUOptimizer
+    assert evaluate(model, TASKS.tests[0]) > 0.8
 
 
 @pytest.mark.parametrize(

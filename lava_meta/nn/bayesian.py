@@ -14,20 +14,21 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lava_meta.nn.binary import BinaryLayer
-from lava_meta.nn.layers import Pixels, Sign
+from lava_meta.nn.layers import BinaryLinear, Pixels, Sign
 from lava_meta.nn.networks import check_dense, seeded
 from lava_meta.nn.norms import SampleNorm
 
 if TYPE_CHECKING:
     from lava_meta.data import Images
 
+L = TypeVar("L", bound=nn.Linear)
 Activation = Literal["sign", "abs_step", "relu"]
 
 
@@ -44,6 +45,10 @@ class DrawnLinear(nn.Module):
     @abstractmethod
     def drawn(self) -> Tensor:
         """Weights (draws, out_features, in_features)."""
+
+    @abstractmethod
+    def most_probable(self) -> nn.Linear:
+        """A layer that always has the most probable weights; a copy."""
 
     def forward(self, x: Tensor) -> Tensor:
         copies = x.view(self.draws, -1, self.in_features)
@@ -79,6 +84,9 @@ class BernoulliLinear(BinaryLayer, DrawnLinear):
             return torch.tanh(h / self.temperature)
         return torch.where(h >= 0, 1.0, -1.0).to(h.dtype)
 
+    def most_probable(self) -> BinaryLinear:
+        return _copied(BinaryLinear(self.in_features, self.out_features), self.weight)
+
 
 class GaussianLinear(DrawnLinear):
     """Real weights at random: `w = mean + deviation * e`, e from the standard normal distribution.
@@ -97,6 +105,9 @@ class GaussianLinear(DrawnLinear):
     def drawn(self) -> Tensor:
         e = torch.empty(self.draws, *self.mean.shape, dtype=self.mean.dtype, device=self.mean.device)
         return torch.addcmul(self.mean, self.deviation, e.normal_())
+
+    def most_probable(self) -> nn.Linear:
+        return _copied(nn.Linear(self.in_features, self.out_features, bias=False), self.mean)
 
 
 class AbsStep(nn.Module):
@@ -180,6 +191,11 @@ class BayesianMLP(nn.Sequential):
             **options,
         )
 
+    def most_probable(self) -> nn.Sequential:
+        """One network of the most probable weights, in eval mode: signs of h, which `convert` takes, or means."""
+        layers = (module.most_probable() if isinstance(module, DrawnLinear) else module for module in self)
+        return nn.Sequential(*layers).eval()
+
     def forward(self, x: Tensor) -> Tensor:
         if self.training and len(x) % self.draws:
             raise ValueError(
@@ -191,6 +207,11 @@ class BayesianMLP(nn.Sequential):
         if self.training:
             return logits
         return functional.log_softmax(logits, dim=1).view(self.draws, len(x), -1).mean(dim=0)
+
+
+def _copied(layer: L, weight: Tensor) -> L:
+    layer.weight = nn.Parameter(weight.detach().clone())
+    return layer
 
 
 def copies(x: Tensor, draws: int) -> Tensor:

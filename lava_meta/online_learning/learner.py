@@ -228,6 +228,7 @@ class Learner:
         return {
             **{name: getattr(self, name) for name in fixed},
             "rule": self.rule.to_dict(),
+            "device": None if self.device is None else self.device.to_dict(),
             "stream": stream.name,
             "tests crc32": stream.checksum() if isinstance(stream, Scenario) else None,
             "images": run.images,

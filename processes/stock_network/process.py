@@ -6,7 +6,7 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 
 from lava_meta.graph.acyclic import READOUT, AcyclicGraph
-from lava_meta.graph.spiking_graph import SteppedGraph, check_fixed
+from lava_meta.graph.spiking_graph import SteppedGraph
 from lava_meta.loihi.stock.acyclic import accepted, map_acyclic
 from lava_meta.loihi.stock.stepped import map_stepped
 
@@ -31,8 +31,6 @@ class StockNetwork(AbstractProcess):
         super().__init__(graph=graph, name=name)
         mapped = map_stepped(graph, steps) if isinstance(graph, SteppedGraph) else map_acyclic(graph)
         self.layers = accepted(mapped)
-        if isinstance(graph, SteppedGraph):
-            check_fixed(graph)
         self.s_in = InPort(shape=(1, graph.n_in))
         self.out = OutPort(shape=(1, graph.n_out))
         for layer, coded in mapped.coded.items():

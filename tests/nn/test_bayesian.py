@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from lava_meta import convert
 from lava_meta.nn import AbsStep, BayesianMLP, BernoulliLinear, GaussianLinear, is_binary
 
 
@@ -98,6 +99,26 @@ def test_the_loss_of_copies_is_the_mean_over_draws():
     torch.testing.assert_close(whole, torch.stack(apart).mean())
     with pytest.raises(ValueError, match="batch of 5 is not 2 copies"):
         model(x[:1].repeat(5, 1))
+
+
+@pytest.mark.parametrize("activation", ["sign", "abs_step"])
+def test_the_most_probable_binary_network_is_what_is_drawn_when_sure_and_converts(activation):
+    model = BayesianMLP((16, 12, 3), activation=activation, draws=2, pixel_mean=120.0, seed=0).eval()
+    one = model.most_probable()
+    with torch.no_grad():
+        for module in model:
+            if isinstance(module, BernoulliLinear):
+                module.weight *= 1e4
+    x = torch.randint(0, 256, (200, 16), dtype=torch.uint8)
+    torch.testing.assert_close(model(x), functional.log_softmax(one(x.float()), dim=1))
+    graph = convert(one, input_shape=(16,)).graph
+    assert (torch.as_tensor(graph.predict(x.numpy())) == one(x.float()).argmax(dim=1)).all()
+
+
+def test_the_most_probable_real_network_has_the_means():
+    layer = GaussianLinear(5, 3)
+    x = torch.randn(4, 5)
+    torch.testing.assert_close(layer.most_probable()(x), x @ layer.mean.T)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_the_equation():
     assert propose_m(230, 0.005, norm="batch", new_classes=True) == pytest.approx(105 * 1.15**-0.57, rel=0.05)
 
 
-# Best m of sweeps on held-out images: steps per task, lr, tasks, best m (docs/rules.md, docs/reproduce.md).
+# Best m of sweeps on held-out images: steps per task, lr, tasks, best m (docs/rules.md, docs/results/paper.md).
 @pytest.mark.parametrize(
     ("steps", "lr", "tasks", "best"),
     [

@@ -78,7 +78,7 @@ class NodeMapping:
     def mapped(self) -> Mapped:
         """All nodes."""
         for name, node in self.graph.nodes.items():
-            reason = _never(node)
+            reason = self.never(name, node)
             sources = [self.values[source] for source in node.sources]
             values = [value for value in sources if value is not None]
             self.values[name] = None
@@ -103,6 +103,10 @@ class NodeMapping:
                 self._readout(output)
             except ConversionError as refusal:
                 self.refused[self.graph.output] = str(refusal).removeprefix(f"{READOUT}: ")
+
+    def never(self, name: str, node: Node) -> str | None:
+        """Why a node has no stock form whatever it gets; None if it may have one."""
+        return _never(node)
 
     def _too_wide(self, name: str) -> str | None:
         """Why the integers of a node, whose sources have no stock form, would not fit either."""

@@ -26,7 +26,7 @@ from scipy.sparse import csr_matrix, diags
 
 from lava_meta.errors import ConversionError
 from lava_meta.graph.nodes import Conv, Node, Shape
-from lava_meta.graph.spiking_graph import SteppedGraph, check_fixed
+from lava_meta.graph.spiking_graph import SteppedGraph, weighted
 from lava_meta.graph.spiking_neurons import DECAY, STEPS, FixedState, Neurons
 from lava_meta.loihi.stock.acyclic import Mapped, NodeMapping, accepted
 from lava_meta.loihi.stock.affine import Coded, Value, through
@@ -42,14 +42,15 @@ def map_stepped(graph: SteppedGraph, steps: int | None) -> Mapped:
 
 def plan_stepped(graph: SteppedGraph, steps: int | None) -> list[StockLayer]:
     """The layers in order. Raises `ConversionError` naming every node that has no stock form, and why."""
-    layers = accepted(map_stepped(graph, steps))
-    check_fixed(graph)
-    return layers
+    return accepted(map_stepped(graph, steps))
 
 
 def period(graph: SteppedGraph, steps: int) -> int:
     """Time steps from one input to the next: an idle one behind `steps` if there are recurrent synapses."""
     return steps + any(node.recurrent is not None for node in graph.neurons.values())
+
+
+_ROUNDED = 'from_snntorch(model, bits=8, form="stock") rounds'
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,18 @@ class _SteppedMapping(NodeMapping):
 
     def finish(self) -> None:
         """The output are neurons, which are read as they are."""
+
+    def never(self, name: str, node: Node) -> str | None:
+        """Weights too wide for fixed point and neurons' constants, too."""
+        if any(part.weight.bits_each > 8 for part in weighted(node)):
+            return f"has weights of more than 8 bits: {_ROUNDED} them"
+        if not isinstance(node, Neurons):
+            return super().never(name, node)
+        try:
+            _shared(node, FixedState(node, self.graph.placed[name].output_shape))
+        except ConversionError as refusal:
+            return str(refusal)
+        return None
 
     def value_of(self, name: str, node: Node, values: list[Value]) -> Value:
         if not isinstance(node, Neurons):
@@ -168,7 +181,7 @@ def _shared(node: Neurons, state: FixedState) -> _Constants:
     if several == ["threshold"]:
         raise ConversionError(
             "has thresholds of several numbers of synapses; the neurons of a stock LIF Process share one: "
-            'from_snntorch(model, bits=8, form="stock") rounds weights to fit'
+            f"{_ROUNDED} weights to fit"
         )
     if several:
         raise ConversionError(f"has several {' and '.join(several)}; the neurons of a stock LIF Process share one")
@@ -177,7 +190,7 @@ def _shared(node: Neurons, state: FixedState) -> _Constants:
     if threshold % STEPS or threshold < 0 or (node.recurrent is not None and not threshold):
         raise ConversionError(
             f"has a threshold of {threshold / STEPS:g} synapses; stock LIF neurons have whole ones: "
-            'from_snntorch(model, bits=8, form="stock") rounds weights to fit'
+            f"{_ROUNDED} weights to fit"
         )
     if beta == 0 or alpha == DECAY:
         raise ConversionError(
@@ -196,7 +209,7 @@ def _bias(node: Neurons, constant: NDArray[Any]) -> tuple[NDArray[Any], NDArray[
     if node.model == "synaptic" and bias.any():
         raise ConversionError(
             "has a bias that is no whole number of synapses, which stock neurons do not add to their current: "
-            'from_snntorch(model, bits=8, form="stock") rounds it'
+            f"{_ROUNDED} it"
         )
     return whole, bias
 
@@ -208,10 +221,7 @@ def _recurrent(node: Neurons, state: FixedState, shape: Shape) -> tuple[csr_matr
         return None, np.zeros(n, np.int64)
     gain, constant = (np.broadcast_to(part, shape).reshape(-1) for part in (state.back, state.back_constant))
     if (gain % STEPS).any():
-        raise ConversionError(
-            "has recurrent weights that are no whole numbers of its synapses: "
-            'from_snntorch(model, bits=8, form="stock") rounds them'
-        )
+        raise ConversionError(f"has recurrent weights that are no whole numbers of its synapses: {_ROUNDED} them")
     one = Value({"self": diags(np.ones(n), format="csr", dtype=np.int64)}, np.zeros(n, np.int64), shape)
     inner: Conv | Any = node.recurrent.node
     sums = one if inner is None else through(inner, [one], shape)
