@@ -31,20 +31,32 @@ class _Fit(NamedTuple):
 
 
 _FITS = {"fixed": _Fit(60.0, 0.8), "layer": _Fit(60.0, 0.8), "batch": _Fit(60.0, 0.55)}
+_TWO_TASKS = _Fit(52.0, 0.45)
+_CONVOLUTIONS = _Fit(36.0, 0.8)
 _NEW_CLASSES = _Fit(105.0, 0.57, 150.0)
 
 
-def propose_m(steps: int, lr: float, tasks: int = 1, *, norm: Norm = "fixed", new_classes: bool = False) -> float:
+def propose_m(
+    steps: int,
+    lr: float,
+    tasks: int = 1,
+    *,
+    norm: Norm = "fixed",
+    convolutions: bool = False,
+    new_classes: bool = False,
+) -> float:
     """The `m` of `Tanh2(m)` to begin a search with, for Adam: m = factor * (lr * steps * tasks)**-power.
 
     | | factor | power | at most |
     | --- | --- | --- | --- |
     | fixed and layer norm | 60 | 0.8 | 60 |
+    | the same, two tasks | 52 | 0.45 | 60 |
+    | the same, convolutions | 36 | 0.8 | 60 |
     | batch norm | 60 | 0.55 | 60 |
     | new classes in each task | 105 | 0.57 | 150 |
 
     Fits to sweeps of m on held-out images, lr from 0.00025 to 0.01, 2 to 10 tasks, a new optimizer per task. The best
-    `m` of a sweep was 0.7 to 1.9 times this one. What that costs in each scenario, and where it costs more than 3
+    `m` of most sweeps was 0.7 to 1.5 times this one. What that costs in each scenario, and where it costs more than 3
     points, is in docs/rules.md: `lava_meta.tune` searches from there.
 
     Args:
@@ -52,6 +64,7 @@ def propose_m(steps: int, lr: float, tasks: int = 1, *, norm: Norm = "fixed", ne
         lr: Adam's learning rate, above 0, in units of the hidden weight.
         tasks: How many tasks of that length are learned in a row.
         norm: Of the network.
+        convolutions: Whether the network has any.
         new_classes: Whether tasks have no classes in common and one readout, as in `split_classes`: what pushes the
             classes of earlier tasks away then is a steady gradient and no noise, which only a larger m withstands.
 
@@ -71,7 +84,11 @@ def propose_m(steps: int, lr: float, tasks: int = 1, *, norm: Norm = "fixed", ne
         raise ValueError(f"lr is {lr!r}; it must be a number above 0")
     if norm not in _FITS:
         raise ValueError(f"norm is {norm!r}; choose one of {', '.join(map(repr, _FITS))}")
-    fit = _NEW_CLASSES if new_classes else _FITS[norm]
+    fit = _FITS[norm]
+    if new_classes:
+        fit = _NEW_CLASSES
+    elif norm != "batch":
+        fit = _CONVOLUTIONS if convolutions else _TWO_TASKS if tasks == 2 else fit
     return float(f"{min(fit.largest, fit.factor * (float(lr) * steps * tasks) ** -fit.power):.2g}")
 
 
@@ -84,6 +101,11 @@ def norm_of(model: nn.Module | None) -> Norm:
     """The kind of a model's norms, as far as proposals differ: "batch" if one takes the batch's statistics."""
     modules = () if model is None else model.modules()
     return "batch" if any(isinstance(module, _BATCH_NORMS) for module in modules) else "fixed"
+
+
+def has_convolutions(model: nn.Module | None) -> bool:
+    """Whether a model has weights that serve many places of an image."""
+    return model is not None and any(weight.dim() > 2 for weight in model.parameters())
 
 
 def has_new_classes(scenario: Scenario) -> bool:

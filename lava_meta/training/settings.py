@@ -16,7 +16,7 @@ from lava_meta.io.config import OrNone, check, to_dict
 from lava_meta.nn import mark_binary
 from lava_meta.optim import MetaplasticAdalayer, MetaplasticAdam, MetaplasticSGD, parameter_groups
 from lava_meta.rule import Consolidation, as_consolidation, consolidation_from_dict
-from lava_meta.training.proposal import has_new_classes, norm_of, propose_m
+from lava_meta.training.proposal import has_convolutions, has_new_classes, norm_of, propose_m
 
 
 def _one_or_several(value: Any) -> Any:
@@ -101,9 +101,17 @@ class TrainSettings:
         """These settings with `m` proposed for `scenario` and the norm of `model`, if it is None; else as they are."""
         if self.m is not None or self.consolidation is not None:
             return self
-        steps = [self.epochs * math.ceil(len(part) / self.batch_size) for part in scenario.train]
-        new_classes = has_new_classes(scenario)
-        return replace(self, m=propose_m(sum(steps), self.lr, norm=norm_of(model), new_classes=new_classes))
+        steps = sum(self.epochs * math.ceil(len(part) / self.batch_size) for part in scenario.train)
+        tasks = len({*scenario.task_of})
+        m = propose_m(
+            math.ceil(steps / tasks),
+            self.lr,
+            tasks,
+            norm=norm_of(model),
+            convolutions=has_convolutions(model),
+            new_classes=has_new_classes(scenario),
+        )
+        return replace(self, m=m)
 
     def make_optimizer(self, model: nn.Module, **form: bool) -> MetaplasticAdam | MetaplasticSGD:
         """A new optimizer for `model`.

@@ -8,11 +8,11 @@ import torch
 
 from lava_meta import propose_m
 from lava_meta.data import Dataset, load_dataset
-from lava_meta.data.scenarios import permuted_tasks, split_classes, stream_of_subsets
-from lava_meta.nn import BinaryMLP
+from lava_meta.data.scenarios import all_together, permuted_tasks, split_classes, stream_of_subsets
+from lava_meta.nn import BinaryConvNet, BinaryMLP
 from lava_meta.rule import Linear
 from lava_meta.training import TrainSettings, train
-from lava_meta.training.proposal import has_new_classes, norm_of
+from lava_meta.training.proposal import has_convolutions, has_new_classes, norm_of
 
 DIGITS = load_dataset("digits")
 FEW = Dataset("few", DIGITS.train.take(range(100)), DIGITS.test.take(range(50)))
@@ -24,6 +24,12 @@ def test_the_equation():
     assert propose_m(1, 1e-6) == 60.0
     assert propose_m(np.int64(290), np.float32(0.005), 3) == 19.0
     assert propose_m(290, 0.005, 3, norm="layer") == 19.0
+    assert (
+        propose_m(480, 0.005, 2) == propose_m(480, 0.005, 2, norm="layer") == pytest.approx(52 * 4.8**-0.45, rel=0.05)
+    )
+    assert propose_m(192, 0.005, 2, convolutions=True) == pytest.approx(36 * 1.92**-0.8, rel=0.05)
+    assert propose_m(192, 0.005, 2, norm="batch", convolutions=True) == propose_m(384, 0.005, norm="batch")
+    assert propose_m(480, 0.005, 2, norm="batch") == propose_m(960, 0.005, norm="batch")
     assert propose_m(1150, 0.005, norm="batch") == pytest.approx(60 * 5.75**-0.55, rel=0.05)
     assert propose_m(230, 0.005, norm="batch", new_classes=True) == pytest.approx(105 * 1.15**-0.57, rel=0.05)
 
@@ -38,6 +44,7 @@ def test_the_equation():
         (920, 0.0025, 2, 34),
         (201, 0.005, 5, 12),  # MNIST, 20,000 images
         (603, 0.0025, 3, 18),
+        (480, 0.005, 2, 26),  # MNIST, then Fashion-MNIST, 20,000 images each
         (1620, 0.005, 3, 6),  # MNIST, all images
         (1620, 0.0025, 3, 10),
         (1620, 0.00125, 10, 6),
@@ -100,6 +107,12 @@ def test_the_norm_of_a_model(module, norm):
     assert norm_of(module) == norm
 
 
+def test_convolutions_of_a_model():
+    assert has_convolutions(BinaryConvNet((1, 8, 8), [2], 2))
+    assert has_convolutions(torch.nn.Conv1d(1, 1, 3))
+    assert not has_convolutions(BinaryMLP([4, 3, 2]))
+
+
 def test_new_classes_are_those_that_no_other_task_has_and_that_are_compared_with_theirs():
     groups = ((0, 1, 2), (3, 4), (5, 6))
     assert has_new_classes(split_classes(FEW, groups))
@@ -114,6 +127,8 @@ class TestDefault:
         assert settings.m is None
         assert settings.for_scenario(permuted_tasks(FEW, 2, 0)).m == propose_m(4 * 4, settings.lr, 2)
         assert settings.for_scenario(stream_of_subsets(FEW, 3, 0)).m == propose_m(4 * (2 + 2 + 2), settings.lr)
+        together = all_together(permuted_tasks(FEW, 2, 0))  # one task, and two tests
+        assert settings.for_scenario(together).m == propose_m(4 * 7, settings.lr)
 
     def test_what_was_chosen_stays(self):
         scenario = permuted_tasks(FEW, 2, 0)
