@@ -38,7 +38,7 @@ SUMMARY = "summary.json"  # written last: what has it is complete
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the demonstration runs. `hidden` and `training.m` were chosen on held-out images (docs/training.md)."""
+    """What the demonstration runs. `hidden` and `training.m`: on held-out images (docs/results/training.md)."""
 
     data: str = "digits"
     tasks: PositiveInt = 5

@@ -82,7 +82,7 @@ class Consolidation(ABC):
 
     Every f is even, 1 at h = 0, never increases with |h|, and stays in [0, 1]. It sees only |h|: a new one is a
     frozen dataclass that has a `kind`, checks its parameters when it is made, and computes f from |h| in `_of`.
-    `register_consolidation` makes it known to files. `docs/rules.md` says which forms compute it.
+    `register_consolidation` makes it known to files. `docs/own_rule.md` says which forms compute it.
     """
 
     kind: ClassVar[str]
@@ -337,7 +337,7 @@ class PlainFunction(Consolidation):
         """Raises TypeError: no file can hold a Python function."""
         raise TypeError(
             f"the consolidation function {self} is a plain Python function, and no file can hold it: make it a "
-            "class with @register_consolidation (docs/rules.md, Your own function), or save nothing"
+            "class with @register_consolidation (docs/own_rule.md), or save nothing"
         )
 
 

@@ -1,4 +1,4 @@
-"""The optimizers against references written here from the equations of docs/rules.md, and against torch's own."""
+"""The optimizers against references written here from the equations of docs/optimizers.md, and against torch's own."""
 
 from __future__ import annotations
 
