@@ -8,6 +8,6 @@ FROM python:3.13-slim
 RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /lava_meta
 COPY . .
-RUN make setup
+RUN UV_NO_CACHE=1 make setup
 USER 65534
 CMD ["make", "demo", "ARGS=--out /tmp/demo"]

@@ -18,7 +18,8 @@ The repetitions of all ways alternate, and each figure is a median, so that a bu
 is what the processor could do at best: the fastest rate at which the inner loops run on data in the first-level cache,
 for all the network's words; or, where it takes longer, reading all packed weights once a batch from where they lie.
 
-Networks of other forms are in `benchmarks/acyclic.py`.
+Networks of other forms are in `benchmarks/acyclic.py`. Last come a dense and a convolutional network of spiking neurons
+beside snnTorch and stock Lava (`benchmarks/spiking.py`, if snnTorch is there).
 
 Then, for each network in interpreters of their own, from the start of the process: the time until the first class,
 where it goes, and what loading costs in memory.
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import platform
@@ -40,6 +42,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import lava_meta.processes  # noqa: F401  adapts Lava to this Python
+
+# isort: split
 import numpy as np
 import torch
 from lava.magma.core.process.process import AbstractProcess
@@ -397,6 +402,11 @@ def main() -> None:
             f"{found['packed'] / 1e6:9.2f}{found['grown'] / found['packed']:7.1f}",
             flush=True,
         )
+    if importlib.util.find_spec("snntorch") and not arguments.network:
+        import spiking
+
+        print(f"\nspiking neurons, images held for {spiking.STEPS} time steps, images/s; medians of {repetitions}\n")
+        spiking.table(repetitions)
 
 
 def _processor() -> str:

@@ -6,6 +6,9 @@
     kernel   the compiled network alone, called in this process
     snntorch the model itself under torch.no_grad, a batch at a time
     stock    Lava's own Dense and LIF in floating point, one image at a time (they have no lanes); the dense network
+    bound    what the processor could do at best for these images: the sums of their spikes at the rate at which rows of
+             weights are added in the first-level cache, updates of neurons at their loop's rate there, and the first
+             layer, once an image, as a float32 product of matrices; "of it" is the kernel's share
 
 Random weights, images of which a fifth of the pixels is lit, held for 25 steps; neurons are set to 0 with their spike,
 as Lava's LIF are. Ours and snnTorch's spikes must be equal, except for potentials within rounding of a threshold,
@@ -19,6 +22,9 @@ import statistics
 import time
 from collections.abc import Callable
 
+import lava_meta.processes  # adapts Lava to this Python
+
+# isort: split
 import numpy as np
 import snntorch as snn
 import torch
@@ -30,6 +36,8 @@ from lava.proc.lif.process import LIF
 from torch import nn
 
 import lava_meta
+from lava_meta.converters.spiking import SpikingNetwork
+from lava_meta.graph.packed import spiking_loops as loops
 from lava_meta.graph.packed.spiking import CompiledRun
 from lava_meta.processes.runtime import Supervised
 
@@ -105,8 +113,43 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measured(model: nn.Module, shape: tuple[int, ...], bits: int | None, repetitions: int) -> list[float]:
-    """Images per second of ours, the kernel and snnTorch."""
+class Machine:
+    """Seconds of one addition of a weight, one update of a neuron and one multiply-accumulate, in the nearest cache."""
+
+    def __init__(self) -> None:
+        ones, weight, sums = np.ones((64, 32), np.uint8), np.ones((32, 512), np.int16), np.empty((64, 512), np.int16)
+        self.addition = fastest(lambda: loops.add_rows(ones, weight, sums)) / (64 * 32 * 512)
+        current, potential, fired = (
+            np.ones((1, 1024), np.float32),
+            np.zeros((1, 1024), np.float32),
+            np.empty((1, 1024), bool),
+        )
+        half, delayed = np.full(1024, 0.5, np.float32), False
+        update = fastest(
+            lambda: [loops.leaky(current, half, half, loops.ZERO, delayed, potential, fired) for _ in range(64)]
+        )
+        self.update = update / (64 * 1024)
+        square = np.ones((256, 256), np.float32)
+        self.product = fastest(lambda: square @ square) / 256**3
+
+    def bound(self, net: SpikingNetwork, images: np.ndarray) -> float:
+        """Images per second at best."""
+        graph = net.graph
+        first, *others = net.report("loihi2", images, STEPS).nodes
+        updates = STEPS * sum(graph.placed[name].n_out for name in graph.neurons)
+        additions = sum(row.effective_operations for row in others)
+        return 1 / (first.operations / STEPS * self.product + updates * self.update + additions * self.addition)
+
+
+def fastest(call: Callable[[], object]) -> float:
+    """Seconds of the fastest of many calls."""
+    return min(seconds(call) for _ in range(200))
+
+
+def measured(
+    model: nn.Module, shape: tuple[int, ...], bits: int | None, repetitions: int, machine: Machine
+) -> list[float]:
+    """Images per second of ours, the kernel and snnTorch, and the bound."""
     rng = np.random.default_rng(0)
     images = (rng.integers(0, 256, (BATCH, 784)) * (rng.random((BATCH, 784)) < 0.2)).astype(np.uint8)
     many = np.repeat(images, 16, axis=0)
@@ -127,16 +170,14 @@ def measured(model: nn.Module, shape: tuple[int, ...], bits: int | None, repetit
         (BATCH, lambda: snntorch_spikes(model, x)),
     ]
     rates = [[count / seconds(call) for count, call in ways] for _ in range(repetitions)]
-    return [statistics.median(way) for way in zip(*rates, strict=True)]
+    return [*(statistics.median(way) for way in zip(*rates, strict=True)), machine.bound(net, images[:16])]
 
 
-def main() -> None:
+def table(repetitions: int) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=5)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    print(f"{'network':20} {'weights':8} " + " ".join(f"{way:>10}" for way in ("ours", "kernel", "snntorch", "stock")))
+    machine = Machine()
+    ways = ("ours", "kernel", "snntorch", "stock", "bound")
+    print(f"{'network':20} {'weights':8} " + " ".join(f"{way:>10}" for way in ways) + f"{'of it':>8}{'snntorch/':>11}")
     for name, (model, shape) in networks().items():
         stock_rate = float("nan")
         if len(shape) == 1:
@@ -144,8 +185,18 @@ def main() -> None:
                 stock.steps(STEPS)  # the first steps compile
                 stock_rate = 4 / seconds(lambda stock=stock: stock.steps(4 * STEPS))
         for bits in (None, 8):
-            row = [*measured(model, shape, bits, arguments.repetitions), stock_rate]
-            print(f"{name:20} {bits or 'real':8} " + " ".join(f"{rate:10,.0f}" for rate in row), flush=True)
+            ours, kernel, theirs, bound = measured(model, shape, bits, repetitions, machine)
+            rates = " ".join(f"{rate:10,.0f}" for rate in (ours, kernel, theirs, stock_rate, bound))
+            print(f"{name:20} {bits or 'real':8} {rates}{kernel / bound:8.0%}{kernel / theirs:10.1f}x", flush=True)
+
+
+def main() -> None:
+    """Measure and print, by itself."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    table(arguments.repetitions)
 
 
 if __name__ == "__main__":

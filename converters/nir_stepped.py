@@ -40,8 +40,13 @@ def write_stepped(graph: SteppedGraph, time_step: float) -> nir.NIRGraph:
     nodes: dict[str, nir.NIRNode] = {INPUT: nir.Input(np.array(graph.input_shape))}
     edges: list[tuple[str, str]] = []
     for name, node in graph.nodes.items():
-        edges += [(source, name) for source in node.sources]
-        if isinstance(node, Neurons):
+        edges += [(source, _entry(name, node, graph)) for source in node.sources]
+        if isinstance(node, Pool) and _pools_spikes(node, graph):
+            shape = graph.placed[name].output_shape
+            nodes[_entry(name, node, graph)] = _summing(node)
+            nodes[name] = nir.Threshold(np.full(shape, 0.5))
+            edges.append((_entry(name, node, graph), name))
+        elif isinstance(node, Neurons):
             nodes[name] = _neurons(name, node, graph.placed[name].output_shape, time_step)
             if node.recurrent is not None:
                 nodes[f"{name}.back"] = _back(name, node, graph.placed[name].output_shape)
@@ -59,31 +64,58 @@ def write_stepped(graph: SteppedGraph, time_step: float) -> nir.NIRGraph:
     return nir.NIRGraph(nodes, edges, metadata=metadata)
 
 
+def _entry(name: str, node: Node, graph: SteppedGraph) -> str:
+    """The NIR node that takes what a node gets."""
+    return f"{name}.sum" if isinstance(node, Pool) and _pools_spikes(node, graph) else name
+
+
+def _pools_spikes(node: Pool, graph: SteppedGraph) -> bool:
+    """Whether a node takes the greatest of spikes of 0 and 1: whether their sum reaches 1."""
+    (source,) = node.sources
+    low, high = (graph.min_level, graph.max_level) if source == INPUT else _ends(graph, source)
+    return node.how == "max" and (low, high) == (0, 1) and not any(node.window.after)
+
+
+def _ends(graph: SteppedGraph, name: str) -> tuple[int, int]:
+    return graph.placed[name].low, graph.placed[name].high
+
+
+def _summing(node: Pool) -> nir.NIRNode:
+    window = node.window
+    return nir.SumPool2d(
+        kernel_size=np.array(window.kernel), stride=np.array(window.stride), padding=np.array(window.padding)
+    )
+
+
 def _plain(name: str, node: Node, graph: SteppedGraph) -> nir.NIRNode:
     (shape, *_) = graph.placed[name].input_shapes
     if isinstance(node, Linear) and len(shape) == 1:
         return nir.Linear(node.weight.values.astype(np.float64))
     if isinstance(node, Conv) and not any(node.window.after):
         weight = node.weight.values.astype(np.float64)
-        window = node.window
-        return nir.Conv2d(
-            input_shape=(shape[1], shape[2]),
-            weight=weight.reshape(len(weight), -1, *window.kernel),
-            stride=window.stride,
-            padding=window.padding,
-            dilation=window.dilation,
-            groups=node.groups,
-            bias=np.zeros(len(weight)),
-        )
+        return _convolution(node, shape, weight, np.zeros(len(weight)))
     if isinstance(node, Pool) and node.how == "sum" and not any(node.window.after):
-        window = node.window
-        return nir.SumPool2d(
-            kernel_size=np.array(window.kernel), stride=np.array(window.stride), padding=np.array(window.padding)
-        )
+        return _summing(node)
+    if isinstance(node, Threshold) and len(node.limits) == 1 and not node.codes[0].any() and (node.codes[1] == 1).all():
+        return nir.Threshold(np.broadcast_to(node.limits[0], shape) - 0.5)
     if isinstance(node, Gather) and node.index is None and len(node.out) == 1:
         return nir.Flatten({"input": np.array(shape)}, start_dim=0)
     kind = f"{node.how} pooling" if isinstance(node, Pool) else node.kind
     raise ConversionError(f"{name} ({kind}) has no node in NIR")
+
+
+def _convolution(node: Conv, shape: tuple[int, ...], weight: NDArray[Any], bias: NDArray[Any]) -> nir.NIRNode:
+    """Of maps of this shape; weights (channels, taps)."""
+    window = node.window
+    return nir.Conv2d(
+        input_shape=(shape[1], shape[2]),
+        weight=weight.reshape(len(weight), -1, *window.kernel),
+        stride=window.stride,
+        padding=window.padding,
+        dilation=window.dilation,
+        groups=node.groups,
+        bias=bias,
+    )
 
 
 def _neurons(name: str, node: Neurons, shape: tuple[int, ...], time_step: float) -> nir.NIRNode:
@@ -130,7 +162,10 @@ def _back(name: str, node: Neurons, shape: tuple[int, ...]) -> nir.NIRNode:
     if back.node is None:
         return nir.Scale(factor)
     if isinstance(back.node, Conv):
-        raise ConversionError(f"{name} has recurrent convolutions, which are not written")
+        by_channel, bias = (part.reshape(len(part), -1) for part in (factor, constant))
+        if any((part != part[:, :1]).any() for part in (by_channel, bias)):
+            raise ConversionError(f"{name} has recurrent convolutions with factors of each place, which NIR has not")
+        return _convolution(back.node, shape, back.node.weight.values * by_channel[:, :1], bias[:, 0])
     return nir.Affine(back.node.weight.values * factor[:, None], constant)
 
 
@@ -296,12 +331,8 @@ class _Reader:
         return found
 
     def _conv(self, label: str, name: str, node: Any, value: _Value) -> _Value:
-        if isinstance(node.padding, str):
-            raise ConversionError(f"{label} has the padding {node.padding!r}: give numbers")
         weight = np.asarray(node.weight, np.float64)
-        window = Window(
-            (weight.shape[2], weight.shape[3]), _pair(node.stride), _pair(node.padding), _pair(node.dilation)
-        )
+        window = _window(label, node, weight.shape)
         return self._sums(label, name, value, weight.reshape(len(weight), -1), node, window)
 
     def _pool(self, name: str, node: Any, value: _Value) -> _Value:
@@ -366,23 +397,35 @@ class _Reader:
 
     def _recurrent(self, label: str, back: list[Any], shape: tuple[int, ...], drive: NDArray[Any]) -> Recurrent:
         (node,) = back[:1]
-        if len(back) > 1 or len(shape) != 1 or not isinstance(node, (nir.Affine, nir.Linear, nir.Scale)):
-            raise ConversionError(f"{label} has recurrent synapses other than one Affine, Linear or Scale of its own")
+        kinds = (nir.Scale, nir.Affine, nir.Linear) if len(shape) == 1 else (nir.Scale, nir.Conv2d)
+        if len(back) > 1 or not isinstance(node, kinds):
+            known = " or ".join(kind.__name__ for kind in kinds)
+            raise ConversionError(f"{label} has recurrent synapses other than one {known} of its own")
         if isinstance(node, nir.Scale):
             gain = np.broadcast_to(np.asarray(node.scale, np.float64) * drive, shape)
-            return Recurrent(None, _snapped(compressed(gain)), np.zeros(1))
-        made = decompose(np.asarray(node.weight, np.float64), 1, MOST // 4)
-        bias = np.asarray(getattr(node, "bias", np.zeros(shape)), np.float64)
-        weight = Linear(("self",), weight_of(made.integers))
-        return Recurrent(
-            weight, _snapped(compressed(made.unit.reshape(-1) * drive)), _snapped(compressed(bias * drive))
-        )
+            return Recurrent(None, _snapped(compressed(gain)), np.zeros((1,) * len(shape)))
+        matrix = np.asarray(node.weight, np.float64)
+        made = decompose(matrix.reshape(len(matrix), -1), 1, MOST // 4)
+        weight = weight_of(made.integers)
+        synapses: Linear | Conv = Linear(("self",), weight)
+        if isinstance(node, nir.Conv2d):
+            synapses = Conv(("self",), weight, _window(label, node, matrix.shape), int(node.groups))
+        by_unit = (-1, *(1,) * (len(shape) - 1))
+        bias = np.broadcast_to(np.asarray(getattr(node, "bias", 0.0), np.float64), len(matrix)).reshape(by_unit)
+        gain, constant = (np.broadcast_to(part * drive, shape) for part in (made.unit.reshape(by_unit), bias))
+        return Recurrent(synapses, _snapped(compressed(gain)), _snapped(compressed(constant)))
 
 
 def _snapped(values: NDArray[Any]) -> NDArray[Any]:
     """Values as float32 has them, where writing and reading in float64 has rounded these."""
     near = values.astype(np.float32).astype(np.float64)
     return np.where(np.abs(near - values) <= 16 * 2.0**-53 * np.abs(values), near, values)
+
+
+def _window(label: str, node: Any, shape: tuple[int, ...]) -> Window:
+    if isinstance(node.padding, str):
+        raise ConversionError(f"{label} has the padding {node.padding!r}: give numbers")
+    return Window((shape[2], shape[3]), _pair(node.stride), _pair(node.padding), _pair(node.dilation))
 
 
 def _pair(numbers: Any) -> tuple[int, int]:

@@ -28,9 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from lava_meta.converters.feed import ModelUse
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.converters.spiking_chain import chain_of
 from lava_meta.converters.spiking_check import check, observe
+from lava_meta.converters.spiking_fit import fit
 from lava_meta.converters.spiking_parity import SpikingParity
 from lava_meta.converters.spiking_reading import SpikingRead, read_spiking
 from lava_meta.errors import ConversionError
@@ -60,11 +62,13 @@ def from_snntorch(
         max_level: inputs are integers min_level .. max_level: 1 for spikes. Default: that of `Pixels`, else 255 with
             mean and std, else 1.
         input_shape: of one image, as the model takes it; by default that of the first linear layer.
-        form: which ProcessModels run: `floating_pt` or `fixed_pt`.
+        form: which ProcessModels run: `floating_pt`, `fixed_pt`, or `stock`, Lava's own
+            (`lava_meta.loihi.stock.stepped`).
         min_level: the least level.
         mean: what was taken from the inputs, as to torchvision's Normalize: 0 with std=1 for ToTensor alone.
         std: what they were divided by.
-        bits: round weights that are no integers of so many bits (2 to 8), one scale per neuron or channel.
+        bits: round weights that are no integers of so many bits (2 to 8), one scale per neuron or channel; for the form
+            `stock`, so that thresholds are whole numbers of synapses.
         time: what the forward is: one time step (`step`), all of them for images that it holds (`held`), or for frames
             (steps, n, ...) (`first`) or (n, steps, ...) (`second`). By default the one that fits.
         steps: the number of frames, if its forward counts on one.
@@ -83,17 +87,18 @@ def from_snntorch(
         std=std,
         max_level=max_level,
         min_level=min_level,
-        bits=bits,
+        bits=None if form == "stock" else bits,
         time=time,
         steps=steps,
     )
-    graph = chain_of(read.graph) or read.graph
+    fits = read.graph if form != "stock" or bits is None else fit(read.graph, bits)
+    graph = chain_of(read.graph) or fits
     frames = _random_frames(read)
     try:
         parity = check(read, graph, frames, seed=0, rounded=bits is not None)
     except ValueError as error:
         raise ConversionError(str(error)) from error
-    return SpikingNetwork(graph, parity=parity, form=form, readout=read.readout)
+    return SpikingNetwork(graph, parity=parity, form=form, readout=read.readout, model_use=ModelUse(read.feed))
 
 
 def model_spikes(model: nn.Module, frames: NDArray[Any], **options: Any) -> dict[str, NDArray[Any]]:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_meta.converters.feed import ModelUse
 from lava_meta.converters.lava import check_lanes
 from lava_meta.converters.spiking_parity import SpikingParity
 from lava_meta.errors import ConversionError, FormatError, require_lava
+from lava_meta.graph.given import as_array, batches
 from lava_meta.graph.packed.spiking import CompiledRun
 from lava_meta.graph.spiking import (
     DYNAMICS,
@@ -27,10 +29,13 @@ from lava_meta.graph.spiking_file import load_spiking, save_spiking
 from lava_meta.graph.spiking_graph import SteppedGraph, check_fixed
 from lava_meta.io.files import reading
 from lava_meta.loihi.stock.spiking import plan_spiking
+from lava_meta.loihi.stock.stepped import plan_stepped
 
 if TYPE_CHECKING:
-    from lava_meta.loihi.cost import Report
+    from lava_meta.loihi.cost import GraphReport, Report
     from lava_meta.plotting.figure import Figure
+    from lava_meta.processes.layered_network.process import LayeredNetwork
+    from lava_meta.processes.stock_network.process import StockNetwork
 
 FORMS = (*DYNAMICS, "stock")
 READOUTS = {"rate": classes_by_rate, "latency": classes_by_latency}
@@ -46,9 +51,10 @@ class SpikingNetwork:
     Lava's own Processes within Loihi's ranges, one input at a time whatever `lanes`, if these can express the neurons
     (`lava_meta.loihi.stock.spiking`). `timeout` is the time in seconds without a finished time step after which a run
     is given up. `parity` is the converter's check against the model the network came from, or None. `readout` is how
-    `predict` reads classes by default.
+    `predict` reads classes by default, `model_use` what that model is fed.
 
-    All methods take `images` (n, ...) of integers (whole floats and bits too) in the graph's levels, each held for
+    All methods take `images` (n, ...) of integers (whole floats and bits too) in the graph's levels, or of floats as
+    that model is fed them, which are mapped back to levels, or a DataLoader or Dataset of these; each held for
     `steps` time steps; or, without `steps`, one frame per time step: (steps, n, ...) with `time_first=True`,
     (n, steps, ...) with `time_first=False`. `lanes` images run at once. Every image meets neurons at rest.
 
@@ -64,15 +70,19 @@ class SpikingNetwork:
         form: str = "floating_pt",
         timeout: float = 60.0,
         readout: str = "rate",
+        model_use: ModelUse | None = None,
     ) -> None:
-        forms = FORMS if isinstance(graph, SpikingGraph) else tuple(DYNAMICS)
-        if form not in forms:
-            raise ValueError(f"form is {form!r}; this spiking network runs in one of the forms {', '.join(forms)}")
-        if form == "fixed_pt" and isinstance(graph, SteppedGraph):
-            check_fixed(graph)
+        if form not in FORMS:
+            raise ValueError(f"form is {form!r}; a spiking network runs in one of the forms {', '.join(FORMS)}")
+        if isinstance(graph, SteppedGraph):
+            if form == "fixed_pt":
+                check_fixed(graph)
+            elif form == "stock":
+                plan_stepped(graph, 1)
         self.graph = graph
         self.parity = parity
         self.readout = readout
+        self.model_use = model_use
         self._form = form
         self._timeout = timeout
 
@@ -150,10 +160,10 @@ class SpikingNetwork:
     ) -> dict[str, NDArray[Any]]:
         """The potentials after every step of `layers` (default: of all) by name, (steps, n, units).
 
-        Of networks with a `SpikingGraph`, computed by its reference.
+        Of networks with a `SpikingGraph`, and in the form `stock`, computed by the reference.
         """
         names = self._names(layers)
-        if isinstance(self.graph, SpikingGraph):
+        if isinstance(self.graph, SpikingGraph) or self._form == "stock":
             form = "floating_pt" if self._form == "floating_pt" else "fixed_pt"
             frames = self._frames(images, steps, time_first=time_first)
             return self.graph.traces(frames, None, form, (), names)[1]
@@ -170,7 +180,7 @@ class SpikingNetwork:
         form = "floating_pt" if self._form == "floating_pt" else "fixed_pt"
         run = CompiledRun(self.graph, form) if isinstance(self.graph, SteppedGraph) else self.graph.run(form)
         for frame in frames:
-            spikes = run.step(self.graph.frames(frame, 1)[0])
+            spikes = run.step(self.graph.frames(self._levels(as_array(frame), 1), 1)[0])
             yield {name: spikes[name].astype(np.uint8) for name in names}
 
     def _names(self, layers: Sequence[str] | None) -> tuple[str, ...]:
@@ -181,25 +191,37 @@ class SpikingNetwork:
         return names
 
     def _frames(self, images: Any, steps: int | None, *, time_first: bool | None) -> NDArray[Any]:
+        parts = batches(images)
+        array = as_array(images) if parts is None else np.concatenate([*parts])
         if steps is None and time_first is None:
             raise ValueError(
-                f"inputs have shape {tuple(np.shape(images))}: pass steps= to hold images (n, ...), or time_first=True "
+                f"inputs have shape {array.shape}: pass steps= to hold images (n, ...), or time_first=True "
                 "for frames (steps, n, ...), time_first=False for (n, steps, ...)"
             )
-        return self.graph.frames(images, steps, time_first=time_first is not False)
+        return self.graph.frames(self._levels(array, steps), steps, time_first=time_first is not False)
+
+    def _levels(self, array: NDArray[Any], steps: int | None) -> NDArray[Any]:
+        """Images, or frames without `steps`, as integers if they are floats as the model is fed them."""
+        feed = None if self.model_use is None else self.model_use.feed
+        if feed is None or feed.mean is None or array.dtype.kind != "f" or array.ndim < 2:
+            return array
+        rows = array if steps is not None else array.reshape(-1, *array.shape[2:])
+        return feed.levels(rows, self.graph).reshape(array.shape)
 
     def _run(
         self, images: Any, steps: int | None, lanes: int, names: tuple[str, ...], *, time_first: bool | None
     ) -> dict[str, NDArray[Any]]:
         frames = self._frames(images, steps, time_first=time_first)
         lanes = check_lanes(lanes)
-        if self._form == "stock" and isinstance(self.graph, SpikingGraph):
-            plan_spiking(self.graph, len(frames))
+        stock = self._form == "stock"
+        if stock:
+            plan = plan_spiking if isinstance(self.graph, SpikingGraph) else plan_stepped
+            plan(self.graph, len(frames))  # type: ignore[arg-type]  # each its own
             lanes = 1
         require_lava("Running a SpikingNetwork")
         from lava_meta.processes.spiking import stream_spikes, stream_stepped
 
-        if isinstance(self.graph, SpikingGraph):
+        if isinstance(self.graph, SpikingGraph) or stock:
             batches = list(stream_spikes(self.graph, frames, lanes, names, self._form, self._timeout))
         else:
             given = frames if steps is None else frames[:1]
@@ -242,7 +264,7 @@ class SpikingNetwork:
     def _looked_at(
         self, image: Any, steps: int | None, layers: tuple[str, ...], potentials: tuple[str, ...]
     ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-        one = np.asarray(image)[None]
+        one = self._levels(as_array(image)[None], steps)
         frames = self.graph.frames(one, steps, time_first=steps is not None)
         form = "floating_pt" if self._form == "floating_pt" else "fixed_pt"
         return self.graph.traces(frames, None, form, layers, potentials)
@@ -256,9 +278,32 @@ class SpikingNetwork:
         node, shape = self.graph.neurons[name], self.graph.placed[name].output_shape
         return np.broadcast_to(node.constants["threshold"], shape).reshape(-1) if node.spiking else None
 
+    def process(self, lanes: int = 1, steps: int | None = None) -> LayeredNetwork | StockNetwork:
+        """A new Lava Process of this network, made of one per node or, in the form `stock`, of Lava's own.
+
+        For networks with a `SteppedGraph`, to be wired to one's own Processes, with the ports `s_in`, `out` and
+        `port(name)`; its neurons start again every `steps` time steps, or never. `SpikingNetworkProcess` is the whole
+        network as one. See `lava_meta.processes.layered_network.process`, `lava_meta.processes.stock_network.process`.
+
+        Raises:
+            ConversionError: The network is a chain of binary layers: its Processes are `BinaryLIF`, layer by layer.
+        """
+        require_lava("SpikingNetwork.process")
+        lanes = check_lanes(lanes)
+        if isinstance(self.graph, SpikingGraph):
+            raise ConversionError("chains of binary layers are wired layer by layer, of BinaryLIF Processes")
+        if self._form == "stock":
+            from lava_meta.processes.stock_network.process import StockNetwork
+
+            return StockNetwork(graph=self.graph, steps=steps)
+        from lava_meta.processes.layered_network.process import LayeredNetwork
+
+        return LayeredNetwork(graph=self.graph, lanes=lanes, steps=steps)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network, its parity and how it is read to one safetensors file, atomically."""
         notes: dict[str, Any] = {"readout": self.readout}
+        notes |= {} if self.model_use is None else {"model_use": self.model_use.to_dict()}
         if self.parity is not None:
             notes["parity"] = asdict(self.parity)
         save_spiking(path, self.graph, notes)
@@ -272,20 +317,26 @@ class SpikingNetwork:
             if readout not in {**READOUTS, **POTENTIALS}:
                 raise FormatError(f"its readout is {readout!r}")
             parity = SpikingParity(**notes["parity"]) if "parity" in notes else None
-        return cls(graph, parity=parity, form=form, readout=readout)
+            use = ModelUse.from_dict(notes.get("model_use"), graph)
+        return cls(graph, parity=parity, form=form, readout=readout, model_use=use)
 
-    def report(self, target: str, images: Any, steps: int | None = None, **options: Any) -> Report:
+    def report(
+        self, target: str, images: Any, steps: int | None = None, *, time_first: bool = True, **options: Any
+    ) -> Report | GraphReport:
         """What the network's stock form costs on a chip ("loihi2"), counted on `images`; needs no Lava.
 
-        options, errors: those of `lava_meta.loihi.cost.spiking.spiking_report`.
+        Of a network that is no chain of binary layers, a row per node, and why a node does not fit.
+
+        options, errors: those of `lava_meta.loihi.cost.spiking.spiking_report` or
+        `lava_meta.loihi.cost.stepped.stepped_report`.
         """
         from lava_meta.loihi.cost.spiking import spiking_report
+        from lava_meta.loihi.cost.stepped import stepped_report
 
+        frames = self._frames(images, steps, time_first=time_first)
         if isinstance(self.graph, SteppedGraph):
-            raise ConversionError(
-                "reports are of networks with a stock form: chains of binary layers and Leaky neurons"
-            )
-        return spiking_report(self.graph, images, target, steps=steps, **options)
+            return stepped_report(self.graph, frames, target, **options)
+        return spiking_report(self.graph, frames, target, **options)
 
     def __repr__(self) -> str:
         if isinstance(self.graph, SteppedGraph):

@@ -156,12 +156,17 @@ def _check_types(model: nn.Module, cells: list[Cell]) -> None:
 
 
 def _chained(model: nn.Module) -> None:
-    """Neurons directly in an `nn.Sequential` hand on their spikes alone, and keep their states."""
-    for sequence in model.modules():
-        if isinstance(sequence, nn.Sequential):
-            for module in sequence.children():
-                if type(module) in KINDS:
-                    module.__dict__.update(init_hidden=True, output=False)
+    """Neurons directly in an `nn.Sequential` hand on their spikes alone, and keep their states.
+
+    The last ones of a sequence that another forward calls give what this forward takes.
+    """
+    for name, sequence in model.named_modules():
+        if not isinstance(sequence, nn.Sequential):
+            continue
+        called = sequence is not model and not isinstance(model.get_submodule(name.rpartition(".")[0]), nn.Sequential)
+        for module in [*sequence.children()][: -1 if called else None]:
+            if type(module) in KINDS:
+                module.__dict__.update(init_hidden=True, output=False)
 
 
 def _states_given(model: nn.Module) -> int:

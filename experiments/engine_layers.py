@@ -56,7 +56,7 @@ def claims(settings: OnlineSettings, results: Results) -> Sequence[Claim]:
 EXPERIMENT = Experiment(
     name="engine_layers",
     title="Permuted {data} learned in Lava's learning engine: {tasks} tasks",
-    source="Ours: docs/engine.md.",
+    source="Ours: docs/results/engine.md.",
     # Every phase of a step is a message in Lava: at this many images a run takes two minutes at most.
     scales={"small": changed(_SETTINGS, images=200), "medium": _MNIST, "paper": _MNIST},
     arms=arms_of(ROWS),

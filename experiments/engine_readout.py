@@ -105,7 +105,7 @@ def claims(settings: ReadoutSettings, results: Results) -> Sequence[Claim]:
 EXPERIMENT = Experiment(
     name="engine_readout",
     title="A readout of {data} learned in Lava's learning engine, on a converted network's hidden signs",
-    source="Ours: docs/engine.md.",
+    source="Ours: docs/results/engine.md.",
     scales={"small": changed(_SETTINGS, images=400), "medium": _SETTINGS, "paper": _SETTINGS},
     arms=arms_of(FORMS),
     measure=measure,

@@ -50,7 +50,7 @@ from lava_meta.plotting.palette import arm_styles
 
 Arms = Mapping[str, Mapping[str, Any]]
 GATED_AND_PLAIN: Arms = {"metaplastic": {}, "plain": PLAIN}
-# What streams that last need (docs/online.md): chosen on held-out images.
+# What streams that last need (docs/online_spikes.md): chosen on held-out images.
 SPARSE: Mapping[str, Any] = {"activation": "spikes", "temperature": 10.0, "class_rate": 0.02}
 PARTS: Arms = {
     "reference": {},
@@ -256,7 +256,7 @@ _LONG = changed(OnlineSettings(), tasks=50, images=5_000, rules=tuple(LONG), eve
 DIGITS = Experiment(
     name="online_digits",
     title="Permuted {data} on-line: {tasks} tasks, one pass",
-    source="Ours: docs/online.md.",
+    source="Ours: docs/results/online.md.",
     scales={"small": _DIGITS, "medium": _DIGITS, "paper": _DIGITS},
     arms=arms_of(GATED_AND_PLAIN),
     measure=learning(permuted),
@@ -266,7 +266,7 @@ DIGITS = Experiment(
 PERMUTED = Experiment(
     name="online_permuted_mnist",
     title="Permuted {data} on-line: {tasks} tasks, one image at a time",
-    source="Ours: docs/online.md. 784-512-10, 20,000 images per task, one pass, integers only.",
+    source="Ours: docs/results/online.md. 784-512-10, 20,000 images per task, one pass, integers only.",
     scales={
         "small": changed(_REFERENCE, images=2000, lr=0.02),
         "medium": _REFERENCE,
@@ -321,7 +321,7 @@ EXPERIMENTS = (
     Experiment(
         name="online_long",
         title="A long stream on-line: {tasks} permuted tasks of {data}, {images} images each",
-        source="Ours: docs/online.md. The forgetting term after BiMU (Cottart et al. 2026).",
+        source="Ours: docs/results/online.md. The forgetting term after BiMU (Cottart et al. 2026).",
         scales={"small": changed(_LONG, tasks=10, images=600, lr=0.02), "medium": _LONG, "paper": _LONG},
         arms=arms_of(LONG),
         measure=learning(permuted),

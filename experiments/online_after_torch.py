@@ -34,6 +34,7 @@ from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import arm_styles
 from lava_meta.training import TrainSettings, train
 from lava_meta.training.model_file import load_model, save_model
+from lava_meta.training.run_folder import CHECKPOINT
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def measure(run: Run[AfterTorchSettings]) -> Measurement:
         **settings.learner_settings(seed),
     )
     last = replace(scenario, train=scenario.train[-1:], task_of=scenario.task_of[-1:])
-    history = learner.fit(last, probes=[hidden_histogram(), saturation], images=settings.images)
+    checkpoint: dict[str, Any] = {"checkpoint": folder / CHECKPOINT, "resume": True}
+    history = learner.fit(last, probes=[hidden_histogram(), saturation], images=settings.images, **checkpoint)
     learner.save(folder / "learner.safetensors")
     network.save(folder / "network.safetensors")
     found = measurement(learner, history, folder)
@@ -125,7 +127,7 @@ def claims(settings: AfterTorchSettings, results: Results) -> Sequence[Claim]:
 EXPERIMENT = Experiment(
     name="online_after_torch",
     title="Permuted {data}: trained in PyTorch, goes on inside Lava",
-    source="Ours: docs/online.md.",
+    source="Ours: docs/results/online.md.",
     scales={"small": changed(_SETTINGS, epochs=1, images=2000), "medium": _SETTINGS, "paper": _SETTINGS},
     arms=arms_of(ROWS),
     measure=measure,

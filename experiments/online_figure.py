@@ -1,4 +1,4 @@
-"""The on-line rule in one figure, for docs/online.md.
+"""The on-line rule in one figure, for docs/online_rule.md.
 
     python -m lava_meta.experiments.online_figure docs/online.png
 

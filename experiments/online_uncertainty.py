@@ -182,7 +182,7 @@ _SETTINGS = changed(
 EXPERIMENT = Experiment(
     name="online_uncertainty",
     title="What a network that learned {data} on-line knows of its own ignorance",
-    source="Ours: docs/online.md. Out-of-distribution images as in Cottart et al. 2026 (BiMU).",
+    source="Ours: docs/results/online.md. Out-of-distribution images as in Cottart et al. 2026 (BiMU).",
     scales={
         "small": changed(_SETTINGS, data="digits", images=1000, lr=0.05, samples=5, shares=(0.1, 0.3)),
         "medium": _SETTINGS,

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lava_meta.training import BestCheckpoint, Callback, EarlyStopping, TrainSettings, evaluate, train
     from lava_meta.training.metrics import AccuracyMatrix
     from lava_meta.training.proposal import propose_m
+    from lava_meta.tuning import tune
 
 _HOME = {
     "converters": ("LavaNetwork", "convert", "load"),
@@ -60,8 +61,15 @@ _HOME = {
     "training.proposal": ("propose_m",),
     "data.scenarios": ("Scenario", "dataset_sequence", "permuted_tasks", "split_classes", "stream_of_subsets"),
     "training": ("BestCheckpoint", "Callback", "EarlyStopping", "TrainSettings", "evaluate", "train"),
+    "tuning": ("tune",),
 }
-_NEEDS = {"bundle": "nir", "from_nir": "nir", "from_snntorch": "snntorch", "to_nir": "nir"}  # optional packages
+_NEEDS = {
+    "bundle": "nir",
+    "from_nir": "nir",
+    "from_snntorch": "snntorch",
+    "to_nir": "nir",
+    "tune": "optuna",
+}  # optional packages
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
@@ -112,6 +120,7 @@ __all__ = [
     "stream_of_subsets",
     "to_nir",
     "train",
+    "tune",
 ]
 
 

@@ -1,11 +1,11 @@
-"""Avalanche: our rules and methods in its strategies, its benchmarks as our scenarios and back, one accuracy matrix.
+"""Avalanche: our rules and methods in its strategies, our scenarios as its benchmarks, one accuracy matrix.
 
     MetaplasticPlugin   our optimizers and methods in any of its supervised strategies
     benchmark           a scenario as a benchmark of Avalanche, of raw levels
-    scenario            a benchmark of Avalanche as a scenario
     accuracy_matrix     what `strategy.eval` returned, as our matrix
 
-It needs the package avalanche-lib, and was tried with 0.6.0 (docs/avalanche.md).
+The way back, from a benchmark to a scenario, is `lava_meta.from_avalanche`. It needs the package avalanche-lib, and was
+tried with 0.6.0 (docs/avalanche.md).
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lava_meta.data import Images
 from lava_meta.data.scenarios import Scenario
+from lava_meta.data.sources import experience_arrays
 from lava_meta.errors import require
 from lava_meta.training import AccuracyMatrix, TrainSettings
-from lava_meta.training.methods import Hooks, Method
+from lava_meta.training.methods import Hooks, Method, check_method
 
 try:
     from avalanche.benchmarks import benchmark_from_datasets
@@ -34,10 +35,7 @@ except ImportError:
     require("avalanche", "lava_meta.avalanche")
     raise
 
-__all__ = ["MetaplasticPlugin", "accuracy_matrix", "benchmark", "scenario"]
-
-LEVELS = 255
-_AT_MOST = 0.01  # of a level: how far from a whole one a float may lie
+__all__ = ["MetaplasticPlugin", "accuracy_matrix", "benchmark"]
 
 
 class MetaplasticPlugin(SupervisedPlugin):  # type: ignore[misc]  # Avalanche has no types
@@ -58,6 +56,7 @@ class MetaplasticPlugin(SupervisedPlugin):  # type: ignore[misc]  # Avalanche ha
 
     def __init__(self, settings: TrainSettings, method: Method | None = None) -> None:
         super().__init__()
+        check_method(method)
         if settings.m is None and settings.consolidation is None:
             raise ValueError("settings have no m, and a strategy does not say how long it trains: give m (0 is plain)")
         self.settings, self.method = settings, method
@@ -74,7 +73,7 @@ class MetaplasticPlugin(SupervisedPlugin):  # type: ignore[misc]  # Avalanche ha
         strategy.optimizer = self._optimizer
         _select_task(strategy)
         if self._hooks is not None:
-            self._images = _images(strategy.experience.dataset, f"experience {part + 1}").to(strategy.device)
+            self._images = _raw_levels(strategy.experience, f"experience {part + 1}").to(strategy.device)
             self._hooks.begin_part(part, self._images)
 
     def before_training_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
@@ -138,49 +137,16 @@ def benchmark(scenario: Scenario) -> Any:
     return with_task_labels(with_classes_timeline(benchmark_from_datasets(train=train, test=tests)))
 
 
-def scenario(benchmark: Any, *, mean: float = 0.0, std: float = 1.0, name: str = "avalanche") -> Scenario:
-    """A benchmark as a scenario: an experience per training experience, a test per test experience.
-
-    Args:
-        benchmark: its images are floats of 8-bit levels over 255, or raw levels as uint8 or whole floats up to 255.
-        mean: what its transform subtracted, as 0.1307 of Avalanche's MNIST; levels over 255.
-        std: by what it then divided, as 0.3081.
-        name: of the scenario.
-
-    Raises:
-        ValueError: floats that are no 8-bit levels; test experiences that are neither one nor one per experience.
-    """
-    train = [_images(e.dataset, f"{name}, experience {i}", mean, std) for i, e in enumerate(benchmark.train_stream, 1)]
-    tests = [_images(e.dataset, f"{name}, test {i}", mean, std) for i, e in enumerate(benchmark.test_stream, 1)]
-    if len(tests) not in (1, len(train)):
+def _raw_levels(experience: Any, name: str) -> Images:
+    """The images of an experience, of which methods of ours keep some."""
+    x, y = experience_arrays(experience, name)
+    levels = np.rint(x).clip(0, 255)
+    if not np.array_equal(levels, x):
         raise ValueError(
-            f"{len(train)} experiences and {len(tests)} tests: there must be one test each, or one for all"
+            f"{name}: a method needs raw levels 0..255: train on "
+            "benchmark(lava_meta.from_avalanche(this_benchmark, scale=(low, high)))"
         )
-    classes = max(images.classes for images in (*train, *tests))
-    train, tests = ([_with_classes(images, classes) for images in part] for part in (train, tests))
-    return Scenario(name, tuple(train), tuple(tests), tuple(range(len(train))) if len(tests) > 1 else (0,) * len(train))
-
-
-def _with_classes(images: Images, classes: int) -> Images:
-    return Images(images.x, images.y, images.name, classes, images.max_level)
-
-
-def _images(dataset: Any, name: str, mean: float = 0.0, std: float = 1.0) -> Images:
-    """The images of an experience as raw levels."""
-    found = [(x, y) for x, y, *_ in DataLoader(dataset.eval(), batch_size=1000)]
-    x, y = (torch.cat(pieces) for pieces in zip(*found, strict=True))
-    if x.is_floating_point():
-        x = x.double() * std + mean
-        if float(x.max()) < 1.5:  # 1, rounded
-            x = x * LEVELS
-        levels = x.round()
-        if float((x - levels).abs().max()) > _AT_MOST or float(levels.min()) < 0 or float(levels.max()) > LEVELS:
-            raise ValueError(
-                f"{name}: pixels are no 8-bit levels over 255: give the mean and std of the transform, as mean=0.1307, "
-                "std=0.3081 of Avalanche's MNIST, or a transform without them"
-            )
-        x = levels
-    return Images(x.to(torch.uint8), y.to(torch.int64), name, int(y.max()) + 1, LEVELS)
+    return Images(levels.astype(np.uint8), y, name)
 
 
 def accuracy_matrix(results: Sequence[Mapping[str, float]], task_of: Sequence[int] | None = None) -> AccuracyMatrix:

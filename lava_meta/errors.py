@@ -70,6 +70,7 @@ _EXTRAS = {  # package -> extra
     "dask_jobqueue": "cluster",
     "distributed": "cluster",
     "nir": "nir",
+    "optuna": "tune",
     "pandas": "pandas",
     "sklearn": "vision",
     "snntorch": "snntorch",

@@ -10,33 +10,44 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from lava_meta.graph.spiking import SpikingGraph
 from lava_meta.graph.spiking_graph import SteppedGraph
 from lava_meta.io.memory import require_memory
+from lava_meta.loihi.stock import latencies
+from lava_meta.loihi.stock.stepped import period
 from lava_meta.processes.binary_lif.process import BinaryLIF
 from lava_meta.processes.ring import Ring
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
 from lava_meta.processes.spiking_network.process import StreamedSpikes
+from lava_meta.processes.stock_network.process import StockNetwork
 from lava_meta.processes.stream.process import Sink, Source
 
 
 def stream_spikes(
-    graph: SpikingGraph, frames: np.ndarray, lanes: int, names: tuple[str, ...], form: str, timeout: float
+    graph: SpikingGraph | SteppedGraph,
+    frames: np.ndarray,
+    lanes: int,
+    names: tuple[str, ...],
+    form: str,
+    timeout: float,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Run `graph` in Lava on `frames` (steps, n, n_in); yield `lanes` inputs at a time, uint8 (steps, count, units).
+    """Run `graph`, a Process per layer, on `frames` (steps, n, n_in); yield uint8 (steps, lanes, units) by layer.
 
     The neurons start again with each batch. Lava's processes start with the first batch and end with the iterator.
-    In the form `stock`, `lanes` is 1. Raises `RunError`, `RunTimeout`.
+    In the form `stock`, `lanes` is 1; a `SteppedGraph` has this form here alone. Raises `RunError`, `RunTimeout`.
     """
     steps, total, _ = frames.shape
     stock = form == "stock"
-    # A stock layer answers one time step after its input.
-    delays = {name: i if stock else 0 for i, (name, _) in enumerate(graph.named_layers(), 1)}
-    delay = max(delays.values())
     inlet = Ring((lanes, graph.n_in), np.int32)
     outlets = {name: Ring((lanes, layer.n_out), np.uint8) for name, layer in graph.named_layers() if name in names}
-    source = _wired(graph, inlet, outlets, steps, stock=stock)
+    if isinstance(graph, SteppedGraph):
+        source, delays, every = _wired_stock(graph, inlet, outlets, steps)
+    else:
+        source, every = _wired(graph, inlet, outlets, steps, stock=stock), steps
+        # A stock layer answers one time step after its input.
+        delays = {name: i if stock else 0 for i, (name, _) in enumerate(graph.named_layers(), 1)}
+    delay = max(delays[name] for name in names)
     # Every step is awaited by all models, so a channel never holds more than one frame.
     config = Loihi2SimCfg(select_tag="fixed_pt" if stock else form, select_sub_proc_model=stock)
     with Supervised(source, config, timeout, {"pypy_channel_size": 2}) as run:
-        moments = [(start, step) for start in range(0, total, lanes) for step in range(steps)]
+        moments = [(start, min(step, steps - 1)) for start in range(0, total, lanes) for step in range(every)]
         moments += moments[-1:] * delay  # what enters while the last answers are on their way does not matter
         run.start(len(moments))
         sent = 0
@@ -52,10 +63,10 @@ def stream_spikes(
                 if now >= delays[name]:
                     spikes[name].append(answer)
             answered = now - delay + 1
-            if answered > 0 and answered % steps == 0:
-                count = total - (answered // steps - 1) * lanes
+            if answered > 0 and answered % every == 0:
+                count = total - (answered // every - 1) * lanes
                 yield {name: np.stack(answers[:steps])[:, :count] for name, answers in spikes.items()}
-                spikes = {name: answers[steps:] for name, answers in spikes.items()}
+                spikes = {name: answers[every:] for name, answers in spikes.items()}
         run.wait()
 
 
@@ -113,3 +124,16 @@ def _wired(graph: SpikingGraph, inlet: Ring, outlets: dict[str, Ring], steps: in
                 process.s_out.connect(Sink(ring=outlets[name], name=f"{name} sink").a_in)
             port, first = process.s_out, {}
     return source
+
+
+def _wired_stock(
+    graph: SteppedGraph, inlet: Ring, outlets: dict[str, Ring], steps: int
+) -> tuple[Source, dict[str, int], int]:
+    """Stock Processes likewise; after how many time steps each layer answers, and how many there are for an input."""
+    with loggers_unchanged():
+        source = Source(ring=inlet, name="frames")
+        network = StockNetwork(graph=graph, steps=steps, name="network")
+        source.s_out.connect(network.s_in)
+        for name, ring in outlets.items():
+            network.port(name).connect(Sink(ring=ring, name=f"{name} sink").a_in)
+    return source, latencies(network.layers), period(graph, steps)

@@ -21,8 +21,8 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 from torch import nn
 
-from lava_meta.avalanche import MetaplasticPlugin, accuracy_matrix, benchmark, scenario
-from lava_meta.data import Images, load_dataset
+from lava_meta.avalanche import MetaplasticPlugin, accuracy_matrix, benchmark
+from lava_meta.data import Images, from_avalanche, load_dataset
 from lava_meta.data.scenarios import Scenario, permuted_tasks, split_classes, stream_of_subsets
 from lava_meta.nn import BayesianMLP, BinaryMLP
 from lava_meta.optim import MESUOptimizer, MetaplasticAdam
@@ -116,7 +116,7 @@ def test_a_method_brings_its_own_optimizer_and_draws() -> None:
     ids=lambda one: one.name.split("(")[0],
 )
 def test_there_and_back(original: Scenario) -> None:
-    back = scenario(benchmark(original))
+    back = from_avalanche(benchmark(original), scale=(0, 255))
     assert back.checksum() == original.checksum()
     assert back.task_of == original.task_of
     for images, others in zip(original.train, back.train, strict=True):
@@ -147,15 +147,17 @@ def test_its_permuted_mnist_as_a_scenario(tmp_path: Any) -> None:
         torch.randint(0, 256, (40, 1, 28, 28), dtype=torch.uint8, generator=draw), torch.arange(40) % 10, "", 10
     )
     data = PermutedMNIST(n_experiences=2, seed=7, dataset_root=mnist_files(tmp_path, images))
-    found = scenario(data, mean=0.1307, std=0.3081, name="permuted")
+    mean, std = 0.1307, 0.3081  # of its transform
+    found = from_avalanche(data, scale=(-mean / std, (1 - mean) / std), name="permuted")
     assert found.classes == 10
     assert found.task_of == (0, 1)
     draws = np.random.RandomState(7)
     for experience in found.train:
         order = torch.from_numpy(draws.permutation(784))
         assert labelled(experience.x, experience.y) == labelled(images.x.flatten(1)[:, order], images.y)
-    with pytest.raises(ValueError, match=r"permuted, experience 1: pixels are no 8-bit levels.*mean=0\.1307"):
-        scenario(data, name="permuted")
+    model = BinaryMLP((784, 32, 10), pixel_mean=33, pixel_std=79, seed=0)
+    with pytest.raises(ValueError, match=r"experience 1: a method needs raw levels.*lava_meta\.from_avalanche"):
+        naive(model, Replay(10), metrics=False).train(data.train_stream[0])
 
 
 def test_the_plugin_gives_the_strategy_its_optimizer() -> None:

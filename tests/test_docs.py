@@ -25,7 +25,7 @@ from lava_meta.io.config import knows
 from lava_meta.moved import MOVED
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "results").glob("*.md"))]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))  # `make docs` runs them
 NAMING = [*PAGES, *TUTORIALS, ROOT / "CONTRIBUTING.md"]
 FIRST_EXAMPLES = ("README.md", "training.md")  # of which the page says what comes out

@@ -29,7 +29,7 @@ FLOORS = (
     {"optim"},
     {"training"},
     {"avalanche", "plotting"},
-    {"loihi"},
+    {"loihi", "tuning"},
     {"online_learning"},
     {"processes"},
     {"converters"},

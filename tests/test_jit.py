@@ -58,7 +58,7 @@ def test_predictions_and_learning(backends, environment):
     assert (done.stdout, done.stderr) == ("equal\n", "")
 
 
-@pytest.mark.lava
+@pytest.mark.slow
 @pytest.mark.timeout(290)
 def test_an_installation_and_a_home_that_cannot_be_written(backends):
     require_own_mounts()

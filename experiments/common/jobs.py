@@ -1,6 +1,7 @@
 """The runs of an experiment, one for each arm and seed, and how one of them is made.
 
-A run that was stopped goes on from what lies in its folder; one that is complete has its result there.
+A run that was stopped goes on from what lies in its folder; one that is complete has its result there. Its config.yaml
+is what `lava-meta experiment NAME --config` takes to repeat the experiment.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Generic
 from lava_meta.errors import DivergenceError, FormatError
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Run, S, find
 from lava_meta.experiments.common.settings import changed
+from lava_meta.io.config import CONFIG, write_config
 from lava_meta.io.files import read_checked_json, reading, write_checked_json, write_text
 from lava_meta.optim.threads import torch_threads
 from lava_meta.training.run_folder import CHECKPOINT
@@ -32,6 +34,7 @@ class Job(Generic[S]):
     arm: str
     seed: int
     folder: Path
+    scale: str = ""  # from which the settings differ
     progress: bool = False  # to be shown
 
     def __str__(self) -> str:
@@ -46,6 +49,7 @@ class Job(Generic[S]):
         """What another process needs to run it, as JSON holds it."""
         return {
             "experiment": self.experiment.name,
+            "scale": self.scale,
             "settings": self.settings.to_dict(),
             "arm": self.arm,
             "seed": self.seed,
@@ -56,17 +60,19 @@ class Job(Generic[S]):
         """The job that `to_dict` described, in another folder."""
         experiment = find(values["experiment"])
         settings = changed(next(iter(experiment.scales.values())), **values["settings"])
-        return Job(experiment, settings, values["arm"], values["seed"], folder)
+        return Job(experiment, settings, values["arm"], values["seed"], folder, values["scale"])
 
 
 Execute = Callable[[list[Job[Any]]], Generator[tuple[Job[Any], str], None, None]]
 """Runs jobs and gives each when it is complete, with a word on how: `serially`, or a `Cluster`."""
 
 
-def jobs_of(experiment: Experiment[S], settings: S, out: Path, *, progress: bool = False) -> list[Job[S]]:
+def jobs_of(
+    experiment: Experiment[S], settings: S, out: Path, *, scale: str = "", progress: bool = False
+) -> list[Job[S]]:
     """All runs, seed by seed, so that an experiment stopped half way has whole comparisons."""
     return [
-        Job(experiment, settings, arm, seed, out / "runs" / slug(arm) / f"seed{seed}", progress)
+        Job(experiment, settings, arm, seed, out / "runs" / slug(arm) / f"seed{seed}", scale, progress)
         for seed in range(settings.seeds)
         for arm in experiment.arms(settings)
     ]
@@ -87,6 +93,7 @@ def measure(job: Job[Any]) -> Measurement:
     """Run a job to its end. Raises what the measurement raises, a `DivergenceError` with arm and seed named."""
     settings = job.experiment.arms(job.settings)[job.arm]
     job.folder.mkdir(parents=True, exist_ok=True)
+    write_config(job.folder / CONFIG, job.to_dict())
     spent = job.folder / _SPENT
     begin = time.monotonic() - (float(spent.read_text()) if spent.exists() else 0.0)
     with torch_threads(settings.threads):

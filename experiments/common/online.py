@@ -27,6 +27,7 @@ from lava_meta.plotting.figures import STYLE
 from lava_meta.plotting.palette import BLUE, VERMILION, task_styles
 from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Tanh2, Towards
 from lava_meta.training.metrics import task_name
+from lava_meta.training.run_folder import CHECKPOINT
 
 GATES: dict[str, Callable[[float], Consolidation]] = {
     "linear": Linear,
@@ -125,7 +126,7 @@ def dataset_of(settings: OnlineSettings, name: str) -> Dataset:
 def learning(scenario: Callable[[OS, int], Scenario]) -> Callable[[Run[OS]], Measurement]:
     """A measurement that learns the parts of `scenario(settings, seed)` once, in order, and tests on all.
 
-    The learner is kept in the run's folder.
+    The learner is kept in the run's folder, and its checkpoint on the way.
     """
     return lambda run: _learned(run, scenario(run.settings, run.seed))
 
@@ -140,7 +141,8 @@ def _learned(run: Run[OnlineSettings], scenario: Scenario) -> Measurement:
         return learner.accuracy(scenario.tests[scenario.task_of[learner.parts_learned]])
 
     probes: list[Probe] = [hidden_histogram(), saturation, *([] if settings.every_part else [newest])]
-    history = learner.fit(scenario, probes=probes, images=settings.images, evaluate=settings.every_part)
+    checkpoint: dict[str, Any] = {"checkpoint": run.folder / CHECKPOINT, "resume": True}
+    history = learner.fit(scenario, probes=probes, images=settings.images, evaluate=settings.every_part, **checkpoint)
     learner.save(run.folder / "learner.safetensors")
     return measurement(learner, history, run.folder)
 

@@ -1,7 +1,7 @@
 """Running an experiment: every arm with every seed, each in a folder of its own, and what is made of them.
 
     settings.json            the experiment, its scale and settings, library versions; `--config` takes it
-    runs/ARM/seedN/          what that run keeps, and result.json once it is complete
+    runs/ARM/seedN/          what that run keeps, config.yaml for `--config`, and result.json once it is complete
     results.json, .csv       every measurement; a line per arm and seed
     summary.csv              mean, spread and number of seeds, a line per arm and metric
     tidy.csv                 a line per value, with the settings in which arms differ
@@ -67,7 +67,7 @@ def run_experiment(
             out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(held(out / LOCK))
         _open(out, _description(experiment, settings, scale), settings, resume=resume, overwrite=overwrite)
-        jobs = jobs_of(experiment, settings, out, progress=progress)
+        jobs = jobs_of(experiment, settings, out, scale=scale, progress=progress)
         found: dict[tuple[str, int], Measurement] = {}
 
         def keep(job: Job[S], how: str) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from typing import Any
 
 from rich.console import Console
@@ -83,7 +84,9 @@ class Cluster:
         if self.scheduler is not None:
             yield self.scheduler
             return
-        with self._own() as cluster:
+        with ExitStack() as stack:
+            with _interrupts_blocked():
+                cluster = stack.enter_context(self._own())
             self.say(f"dashboard: {cluster.dashboard_link}")
             yield cluster
 
@@ -92,8 +95,7 @@ class Cluster:
         if self.queue is None:
             from distributed import LocalCluster
 
-            with _interrupts_blocked():
-                return LocalCluster(n_workers=self.workers, threads_per_worker=1, silence_logs=logging.ERROR)
+            return LocalCluster(n_workers=self.workers, threads_per_worker=1, silence_logs=logging.ERROR)
         import dask_jobqueue
 
         name = f"{self.queue.upper()}Cluster"
@@ -107,6 +109,7 @@ class Cluster:
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
     """Processes started in the block never see a terminal's Ctrl-C; here it waits for the block's end."""
+    resource_tracker.ensure_running()  # which it would be in the block, and unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

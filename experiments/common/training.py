@@ -139,7 +139,14 @@ def train_arm(
     result = train(
         model,
         rule.scenario(scenario),
-        replace(settings.training, m=m, seed=run.seed, consolidation=gate, grow=grow, optimizer=optimizer),
+        replace(
+            settings.training,
+            m=None if rule.proposes else m,
+            seed=run.seed,
+            consolidation=gate,
+            grow=grow,
+            optimizer=optimizer,
+        ),
         run.folder,
         method=rule.method(settings.methods, m),
         resume=True,

@@ -18,6 +18,7 @@ from lava_meta.cli import (  # noqa: F401  (each adds its commands)
     report,
     run,
     training,
+    tune,
 )
 from lava_meta.cli.app import DEBUG, Stopped, app
 

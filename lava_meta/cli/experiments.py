@@ -62,8 +62,8 @@ def experiment(
         raise typer.BadParameter("give the name of one experiment, or --all; --list shows them")
     short = (("seeds", seeds), ("m", m), ("rules", rule), ("norm", norm))
     texts = [*(given or ()), *(f"{key}={value}" for key, value in short if value is not None)]
-    execute = _where(workers, scheduler, queue, hand_over)
-    chosen = _Choice(scale, texts, config, resume, overwrite, execute)
+    execute = where(workers, scheduler, queue, hand_over)
+    chosen = Choice(scale, texts, config, resume, overwrite, execute)
     if name is not None:
         one = known.find(name)
         folder = out or Path("results") / f"{name}-{chosen.scale_of(one)}"
@@ -80,7 +80,7 @@ def experiment(
 
 
 @dataclass(frozen=True)
-class _Choice:
+class Choice:
     """What was asked for on the command line."""
 
     scale: str | None
@@ -110,9 +110,9 @@ class _Choice:
 
     def _file(self, one: Any) -> dict[str, Any]:
         """The file as a run's settings.json is: "experiment", "scale" and "settings"; it may be the last alone."""
-        from lava_meta.io.config import read_config
+        from lava_meta.cli.config_file import read_settings
 
-        found = {} if self.config is None else read_config(self.config)
+        found = {} if self.config is None else read_settings(self.config)
         if not isinstance(found.get("settings"), dict):
             found = {"settings": found}
         if found.get("experiment", one.name) != one.name:
@@ -120,7 +120,7 @@ class _Choice:
         return found
 
 
-def _where(workers: int | None, scheduler: str | None, queue: str | None, hand_over: float) -> Any:
+def where(workers: int | None, scheduler: str | None, queue: str | None, hand_over: float) -> Any:
     """What makes the runs."""
     from lava_meta.experiments.common.jobs import serially
     from lava_meta.experiments.common.scheduling import Cluster
@@ -140,7 +140,7 @@ def _kept(folder: Path) -> str:
     )
 
 
-def _run(one: Any, chosen: _Choice, folder: Path) -> None:
+def _run(one: Any, chosen: Choice, folder: Path) -> None:
     from lava_meta.experiments.common.runner import run_experiment
     from lava_meta.io.config import lines
 
@@ -162,7 +162,7 @@ def _run(one: Any, chosen: _Choice, folder: Path) -> None:
     print(f"report, tables and figures are in {folder}")
 
 
-def _all(names: list[str], chosen: _Choice, out: Path) -> list[str]:
+def _all(names: list[str], chosen: Choice, out: Path) -> list[str]:
     """Run all experiments, each with those of the settings that it has.
 
     Returns the names of those that failed, for example because a data set is missing; the others still run.

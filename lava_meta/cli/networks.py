@@ -9,6 +9,7 @@ import typer
 
 from lava_meta.cli.app import Overwrite, app
 from lava_meta.cli.outputs import check_outputs
+from lava_meta.cli.spiking import is_spiking, table
 from lava_meta.cli.testing import Network, check_one_source, load_network, read_images, tests_for
 
 if TYPE_CHECKING:
@@ -150,6 +151,13 @@ def info(
     from lava_meta.converters import LavaNetwork
 
     check_outputs([] if picture is None else [picture], inputs=[network], overwrite=overwrite)
+    if is_spiking(network):
+        from lava_meta.converters.spiking import SpikingNetwork
+
+        if picture is not None:
+            raise typer.BadParameter("spiking networks have no picture", param_hint="--picture")
+        Console().print(table(SpikingNetwork.load(network), network.name))
+        return
     loaded = load_network(network)
     graph = loaded.graph if isinstance(loaded, LavaNetwork) else loaded.graph()
     Console().print(_table(graph, network.name))

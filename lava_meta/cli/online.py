@@ -66,7 +66,8 @@ def online(
 ) -> None:
     """Learn a data set inside Lava, one image at a time: a new network, a converted one, or a learner that goes on.
 
-    Ctrl-C leaves what was learned so far in --out; the same command with --resume goes on to the identical result.
+    What was learned is kept in --out every 20 seconds and after Ctrl-C; the same command with --resume goes on to the
+    identical result.
     """
     from lava_meta.online_learning import OnlineRule
     from lava_meta.online_learning.settings import ACTIVATIONS
@@ -94,7 +95,7 @@ def online(
         }
         sizes = [train.features, *numbers(hidden, int, "--hidden"), train.classes]
         learner = _new_learner(source, sizes, options)
-    history = _fit(learner, learned, count, out)
+    history = _fit(learner, learned, count, out, resume=goes_on)
     learner.save(out)
     print(f"{_described(history, train.name, learned.tests[0].name)}\nwrote {out}")
 
@@ -130,22 +131,21 @@ def _new_learner(source: Path | None, sizes: Sequence[int], options: dict[str, A
     return known if isinstance(known, lava_meta.Learner) else lava_meta.online(known, **options)
 
 
-def _fit(learner: Learner, task: Scenario, count: int, out: Path) -> History:
+def _fit(learner: Learner, task: Scenario, count: int, out: Path, *, resume: bool) -> History:
     """Learn `count` images. What stops this leaves what was learned in `out`, and says so."""
     from lava_meta.errors import LavaMetaError
 
-    def keep() -> str:
+    def kept() -> str:
         begun = learner.under_way[1] if learner.under_way else 0
         if not begun:
             return "stopped before the first images were learned; nothing was written: run the same again"
-        learner.save(out)
         return f"stopped; {begun} of {count} images are learned and kept in {out}: the same with --resume goes on"
 
     try:
-        with when_stopped(keep), learner:
-            return learner.fit(task, images=count, progress=True)
+        with when_stopped(kept), learner:
+            return learner.fit(task, images=count, progress=True, checkpoint=out, resume=resume)
     except LavaMetaError:
-        print(f"lava-meta: {keep()}", file=sys.stderr)
+        print(f"lava-meta: {kept()}", file=sys.stderr)
         raise
 
 

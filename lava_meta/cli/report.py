@@ -9,6 +9,7 @@ import typer
 
 from lava_meta.cli.app import Overwrite, app
 from lava_meta.cli.outputs import check_outputs
+from lava_meta.cli.spiking import Steps, is_spiking, report_of
 from lava_meta.cli.testing import AsIs, Network, check_one_source, load_network, read_images, tests_for
 
 
@@ -24,6 +25,7 @@ def report(
     limit: Annotated[
         int, typer.Option(min=1, help="Count on this many images at most, the first ones of each task.")
     ] = 1000,
+    steps: Steps = None,
     target: Annotated[str, typer.Option(help="The chip.")] = "loihi2",
     weight_bits: Annotated[int, typer.Option(min=2, max=8, help="Of a stored weight.")] = 8,
     own_kernels: Annotated[
@@ -43,14 +45,17 @@ def report(
     find_chip(target)
     written = [] if out is None else [out / f"report.{kind}" for kind in ("json", "txt", "png", "pdf")]
     check_outputs(written, inputs=[network, images], overwrite=overwrite)
-    loaded = load_network(network)
     testing = labels = None
-    if images is not None:
-        pixels = read_images(images)[:limit]
+    if is_spiking(network):
+        found = report_of(network, images, steps, limit, target, weight_bits, own_kernels=own_kernels)
     else:
-        testing = tests_for(network, loaded.learned, data, as_is=as_is)
-        pixels, labels = testing.mixed(limit)
-    found = loaded.report(target, pixels, labels=labels, weight_bits=weight_bits, share_kernels=not own_kernels)
+        loaded = load_network(network)
+        if images is not None:
+            pixels = read_images(images)[:limit]
+        else:
+            testing = tests_for(network, loaded.learned, data, as_is=as_is)
+            pixels, labels = testing.mixed(limit)
+        found = loaded.report(target, pixels, labels=labels, weight_bits=weight_bits, share_kernels=not own_kernels)
     print(found)
     if testing is not None:
         print(f"\n{testing.accuracy_of(loaded)}")

@@ -14,6 +14,7 @@ import typer
 
 from lava_meta.cli.app import Lanes, Overwrite, app, when_stopped
 from lava_meta.cli.outputs import check_outputs
+from lava_meta.cli.spiking import Steps, is_spiking, run_spiking
 from lava_meta.cli.testing import (
     AsIs,
     Network,
@@ -43,7 +44,10 @@ def run(
     as_is: AsIs = False,
     lanes: Lanes = 64,
     layer: Annotated[str | None, typer.Option(help="Give the signs of a hidden layer, such as hidden1.")] = None,
-    sums: Annotated[bool, typer.Option("--sums", help="Give the integer sums of the classes.")] = False,
+    sums: Annotated[
+        bool, typer.Option("--sums", help="Give the integer sums of the classes; of a spiking network, their spikes.")
+    ] = False,
+    steps: Steps = None,
     backend: Annotated[
         str,
         typer.Option(
@@ -69,6 +73,11 @@ def run(
     if layer is not None and sums:
         raise typer.BadParameter("--layer and --sums are two outputs: give one of them")
     check_outputs([] if out is None else [out], inputs=[network, images], overwrite=overwrite)
+    if is_spiking(network):
+        run_spiking(network, images, steps, backend, lanes, out, counts=sums)
+        return
+    if steps is not None:
+        raise typer.BadParameter(f"{network} is no spiking network: it has no time steps", param_hint="--steps")
     loaded = load_network(network)
     if images is not None:
         sets = [_Set(read_images(images))]

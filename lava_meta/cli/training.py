@@ -14,7 +14,6 @@ from lava_meta.cli.outputs import check_outputs, figure_files
 if TYPE_CHECKING:
     from lava_meta.training import TrainResult
 
-CONFIG = "config.yaml"
 FIGURES = ("accuracy_over_time", "accuracy_matrix")
 FLAGS = {"fast": "--fast/--clear", "reset_moments": "--reset-moments/--keep-moments"}
 """Flags of `train` that have names of their own."""
@@ -76,16 +75,17 @@ def _train(
     Every epoch leaves a checkpoint: after Ctrl-C or a crash, the same command with --resume goes on to the identical
     result. The trained network is model.safetensors in the folder, and config.yaml what --config takes to do the same.
     """
+    from lava_meta.cli.config_file import read_settings
     from lava_meta.cli.flags import with_flags
     from lava_meta.cli.train_config import TrainConfig, kept
-    from lava_meta.io.config import changed, of_file, read_config
+    from lava_meta.io.config import CONFIG, changed, of_file
     from lava_meta.training import train as run
     from lava_meta.training.model_file import save_model
     from lava_meta.training.run_folder import CHECKPOINT
 
     settings = TrainConfig()
     if config is not None:
-        values = read_config(config)
+        values = read_settings(config)
         with of_file(config):
             settings = changed(settings, values)
     settings = with_flags(settings, given)

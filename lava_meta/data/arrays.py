@@ -49,12 +49,17 @@ class Scale:
         return cls(float(array.min()), float(array.max()), max_level)
 
     def __call__(self, values: Any) -> NDArray[np.uint8]:
-        """Levels, in the shape of `values` (n, ...). Raises `DataError` for values that are missing."""
+        """Levels, in the shape of `values` (n, ...). Raises `DataError` for values that are missing or do not fit."""
         if self.columns is not None and hasattr(values, "columns"):
             values = in_order(values, self.columns, "x")
         array = known_numbers(values, "x").astype(np.float64)
         span = np.subtract(self.high, self.low)
-        share = (array - self.low) / np.where(span == 0, 1.0, span)
+        try:
+            share = np.broadcast_to((array - self.low) / np.where(span == 0, 1.0, span), array.shape)
+        except ValueError:
+            raise DataError(
+                f"x has items of shape {array.shape[1:]}; this scale is of items of shape {np.shape(span)}"
+            ) from None
         levels: NDArray[np.uint8] = np.rint(share.clip(0, 1) * self.max_level).astype(np.uint8)
         return levels
 

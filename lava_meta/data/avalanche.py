@@ -34,7 +34,8 @@ def from_avalanche(
         benchmark: of Avalanche, with a train and a test stream.
         head: "class" or "task" for a benchmark whose experiences number their classes from 0 each; "task" for one of
             which the task is known (`lava_meta.nn.TaskHeads`).
-        scale: of values that are no levels, as of `Dataset.from_arrays`.
+        scale: of values that are no levels, as of `Dataset.from_arrays`: (0, 255) for raw levels in floats, as
+            `lava_meta.avalanche.benchmark` has them.
         max_level: the greatest level.
         name: what tables call it.
 

@@ -119,8 +119,10 @@ class Dataset:
 
         Raises:
             DataError: values or labels that are missing, differ in number or do not fit.
-            TypeError: real numbers without a `scale`.
+            TypeError: real numbers without a `scale`; a `test` of another form.
         """
+        if test is not None and not (isinstance(test, tuple | list) and len(test) == 2):
+            raise TypeError(f"test is a {type(test).__name__}; give (x_test, y_test)")
         kept = scale_of(scale, x, max_level)
         y, names = numbered(y, name)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from lava_meta.data.avalanche import from_avalanche
 from lava_meta.data.datasets import Dataset
 from lava_meta.data.scenarios import Scenario, dataset_sequence
@@ -24,7 +26,7 @@ def scenario_of(data: Any) -> Scenario:
         return data
     if hasattr(data, "train_stream"):
         return from_avalanche(data)
-    return dataset_sequence(data if _several(data) else [data])
+    return dataset_sequence(data if _several(data) else [Dataset.of(data)])
 
 
 def has_tests(data: Any) -> bool:
@@ -33,4 +35,6 @@ def has_tests(data: Any) -> bool:
 
 
 def _several(data: Any) -> bool:
+    if isinstance(data, list) and data and isinstance(data[0], tuple) and np.ndim(data[0][-1]) == 0:
+        return False  # items (x, y), as torch takes them for a data set
     return isinstance(data, list) or (isinstance(data, tuple) and all(isinstance(one, Dataset) for one in data))

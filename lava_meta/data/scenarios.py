@@ -22,7 +22,7 @@ import torch
 from lava_meta.data.datasets import Dataset, load_dataset
 from lava_meta.data.heads import Head, Heads, check_head, offsets
 from lava_meta.data.images import Images
-from lava_meta.errors import FormatError
+from lava_meta.errors import DataError, FormatError
 from lava_meta.io.memory import require_memory
 
 
@@ -193,9 +193,9 @@ def dataset_sequence(
         ValueError: no data set, or data sets that differ in shape, levels, or classes without a head.
     """
     check_head(head)
-    datasets = [Dataset.of(dataset) for dataset in datasets]
     if not datasets:
         raise ValueError("datasets is empty; give at least one")
+    datasets = [_numbered(dataset, number, len(datasets)) for number, dataset in enumerate(datasets, 1)]
     train, tests = [d.train for d in datasets], [d.test for d in datasets]
     if pad_to is not None:
         train, tests = [i.padded(*pad_to) for i in train], [i.padded(*pad_to) for i in tests]
@@ -224,6 +224,14 @@ def dataset_sequence(
         recipe,
         heads if head == "task" else None,
     )
+
+
+def _numbered(data: Any, number: int, count: int) -> Dataset:
+    """A data set of a sequence, whose errors say which it is."""
+    try:
+        return Dataset.of(data)
+    except (DataError, TypeError) as error:
+        raise type(error)(f"data set {number} of {count}: {error}") from None
 
 
 def stream_of_subsets(dataset: Dataset, subsets: int, seed: int) -> Scenario:

@@ -51,7 +51,8 @@ def torch_arrays(source: Any, name: str) -> tuple[Any, Any]:
             raise DataError(f"{name}: a TensorDataset of x alone has no labels; give TensorDataset(x, y)")
         return source.tensors[0], source.tensors[1]
     # Data sets end with an IndexError only if they care to; their length is what torch goes by.
-    items = source if isinstance(source, IterableDataset) else map(source.__getitem__, range(len(source)))
+    whole = isinstance(source, IterableDataset) or not hasattr(source, "__getitem__")  # as a generator
+    items = source if whole else map(source.__getitem__, range(len(source)))
     pairs = [_pair(item, name) for item in items]
     if not pairs:
         raise DataError(f"{name}: there are no images")

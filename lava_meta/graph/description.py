@@ -8,6 +8,7 @@ from lava_meta.graph.acyclic import Placed
 from lava_meta.graph.conv import ConvLayer, Pair
 from lava_meta.graph.dense import DenseLayer, Readout
 from lava_meta.graph.nodes import Conv, Curve, Linear, Node, Pool, Threshold
+from lava_meta.graph.spiking_neurons import Neurons
 
 
 def kind(layer: DenseLayer | ConvLayer | Readout | Placed) -> str:
@@ -39,6 +40,8 @@ def kind(layer: DenseLayer | ConvLayer | Readout | Placed) -> str:
 def node_words(node: Node) -> str:
     """A node's sort and options, such as "binary conv 3x3, 2 groups"."""
     words = [node.kind]
+    if isinstance(node, Neurons):
+        words[0] = f"{node.model} neurons"
     if isinstance(node, (Linear, Conv)):
         each = node.weight.bits_each
         words[0] = f"{'binary' if each == 1 else f'{each}-bit'} {node.kind}"

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.graph.bits import unpack, words
+from lava_meta.graph.inputs import Domain
 from lava_meta.graph.spiking_inputs import frames_of
 
 RESETS = ("subtract", "zero", "none")
@@ -171,7 +172,7 @@ DYNAMICS = {"floating_pt": FloatLIF, "fixed_pt": FixedLIF}
 
 
 @dataclass(frozen=True, eq=False)
-class SpikingGraph:
+class SpikingGraph(Domain):
     """A whole network: layers `hidden1`, ..., `output`, and the input convention.
 
     Raises `ValueError` when layers do not fit each other or the input, or could sum beyond float32's integers (2**24).
@@ -181,6 +182,8 @@ class SpikingGraph:
     max_level: int  # inputs are integers 0 .. max_level; 1 for spikes
     offset: int  # taken from each input
     input_shape: tuple[int, ...]  # of one image, without the batch
+    min_level = 0
+    signs = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_level < 2**16:
@@ -194,14 +197,18 @@ class SpikingGraph:
             width, largest = layer.n_out, 1
 
     @property
-    def n_in(self) -> int:
-        """Inputs of one image."""
-        return int(np.prod(self.input_shape))
-
-    @property
     def n_out(self) -> int:
         """Number of classes."""
         return self.layers[-1].n_out
+
+    def summary(self) -> list[dict[str, Any]]:
+        """One row per layer: name, kind, inputs, units, synapses, bits kept, and operations in a time step."""
+        rows = []
+        for name, layer in self.named_layers():
+            synapses = layer.n_in * layer.n_out
+            row = {"layer": name, "kind": "binary, leaky", "inputs": layer.n_in, "units": layer.n_out}
+            rows.append(row | {"synapses": synapses, "bits": synapses + 64 * layer.n_out, "operations": synapses})
+        return rows
 
     def named_layers(self) -> list[tuple[str, LIFLayer]]:
         """The layers with their names, `hidden1`, `hidden2`, ..., `output`, in order."""

@@ -141,17 +141,26 @@ class SteppedGraph(NodeGraph):
         return ", ".join(["x".join(map(str, self.input_shape)), *layers])
 
     def summary(self) -> list[dict[str, Any]]:
-        """One row a node: name, kind, inputs, units, synapses and bits kept."""
+        """One row per node: name, kind, inputs, units, synapses, bits kept, and operations in a time step."""
         rows = []
         for name, layer in self.placed.items():
             node = layer.node
-            weight = getattr(node, "weight", None)
-            synapses = 0 if weight is None else weight.fan_in * len(weight.values)
-            bits = 0 if weight is None else synapses * weight.bits_each
             kind = node.model if isinstance(node, Neurons) else node.kind
             row = {"layer": name, "kind": kind, "inputs": layer.n_in, "units": layer.n_out}
-            rows.append(row | {"synapses": synapses, "bits": bits})
+            weights = [part.weight for part in weighted(node)]
+            synapses = [weight.fan_in * weight.units for weight in weights]
+            row["synapses"] = sum(synapses)
+            row["bits"] = sum(n * weight.bits_each for n, weight in zip(synapses, weights, strict=True))
+            row["operations"] = sum(weight.fan_in * layer.n_out for weight in weights)
+            rows.append(row)
         return rows
+
+
+def weighted(node: Node) -> list[Linear | Conv]:
+    """The node itself if it has weights, or the recurrent synapses of neurons if these have some."""
+    if isinstance(node, Neurons) and node.recurrent is not None and node.recurrent.node is not None:
+        return [node.recurrent.node]
+    return [node] if isinstance(node, (Linear, Conv)) else []
 
 
 class Run:
@@ -227,13 +236,12 @@ class Run:
 def check_fixed(graph: SteppedGraph) -> None:
     """Raises `ConversionError` for a network whose weights are no integers of up to 8 bits."""
     for name, node in graph.nodes.items():
-        inner = node.recurrent.node if isinstance(node, Neurons) and node.recurrent is not None else node
-        weight = getattr(inner, "weight", None)
-        if isinstance(weight, WideWeight) and weight.values.dtype != np.int8:
-            raise ConversionError(
-                f"{name} has weights of {weight.bits_each} bits; fixed point takes up to 8: pass bits=8 to "
-                "from_snntorch, which rounds them and measures what that changes"
-            )
+        for weight in (part.weight for part in weighted(node)):
+            if isinstance(weight, WideWeight) and weight.values.dtype != np.int8:
+                raise ConversionError(
+                    f"{name} has weights of {weight.bits_each} bits; fixed point takes up to 8: pass bits=8 to "
+                    "from_snntorch, which rounds them and measures what that changes"
+                )
 
 
 def _entry(name: str, node: Node) -> Entry:

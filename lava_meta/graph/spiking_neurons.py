@@ -273,6 +273,11 @@ class FixedState(State):
     """In integers, quantised as the module says."""
 
     dtype = np.int64
+    synapse: NDArray[Any]  # int64: the current of one integer of the source, in steps; STEPS, or -STEPS, or 0
+    constant: NDArray[Any]  # int64: the current that is there in every step
+    shares: dict[str, NDArray[Any]]  # int64: the factors, of DECAY
+    back: NDArray[Any]  # int64: the current of one integer of the recurrent sums, if there are any
+    back_constant: NDArray[Any]  # int64
 
     def _prepare(self) -> None:
         node = self.node
@@ -280,15 +285,15 @@ class FixedState(State):
         drive = c["R"] * c["inverse"] * c["time_step"] if node.model == "lapicque" else np.ones(())
         gain = node.gain * drive
         unit = np.where(gain == 0, 1.0, np.abs(gain)) / STEPS
-        self._synapse = (np.sign(gain) * STEPS).astype(np.int64)
-        self._constant = self._whole(node.constant * drive / unit)
+        self.synapse = (np.sign(gain) * STEPS).astype(np.int64)
+        self.constant = self._whole(node.constant * drive / unit)
         self.threshold = self._whole(c.get("threshold", np.zeros(())) / unit)
-        self._shares: dict[str, NDArray[Any]] = {
+        self.shares = {
             name: np.rint(c[name] * DECAY).astype(np.int64) for name in ("alpha", "beta", "keep", "tau") if name in c
         }
         if node.recurrent is not None:
-            self._back = self._whole(node.recurrent.gain / unit)
-            self._back_constant = self._whole(node.recurrent.constant / unit)
+            self.back = self._whole(node.recurrent.gain / unit)
+            self.back_constant = self._whole(node.recurrent.constant / unit)
 
     @staticmethod
     def _whole(steps: NDArray[Any]) -> NDArray[Any]:
@@ -297,16 +302,16 @@ class FixedState(State):
         return whole
 
     def current(self, sums: NDArray[Any]) -> NDArray[Any]:
-        current: NDArray[Any] = self._synapse * sums.astype(np.int64) + self._constant
+        current: NDArray[Any] = self.synapse * sums.astype(np.int64) + self.constant
         return current
 
     def _recurrent(self) -> NDArray[Any]:
         assert self.node.recurrent is not None
-        current: NDArray[Any] = self._back * self.node.recurrent.sums(self.spikes) + self._back_constant
+        current: NDArray[Any] = self.back * self.node.recurrent.sums(self.spikes) + self.back_constant
         return current
 
     def _times(self, constant: str, value: NDArray[Any]) -> NDArray[Any]:
-        share = self._shares[constant]
+        share = self.shares[constant]
         most = min(SATURATION, 2**62 // max(1, int(np.abs(share).max())))
         value = np.clip(value, -most, most)
         product: NDArray[Any] = np.sign(value) * np.sign(share) * (np.abs(value) * np.abs(share) // DECAY)

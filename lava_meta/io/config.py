@@ -23,6 +23,8 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from lava_meta.errors import FormatError
 from lava_meta.io.files import open_regular, reading, write_text
 
+CONFIG = "config.yaml"  # in a run's folder: what `--config` takes to do the same again
+
 T = TypeVar("T")
 S = TypeVar("S")
 
@@ -142,8 +144,9 @@ def of_file(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def write_config(path: str | os.PathLike[str], settings: Any) -> None:
-    """Write `settings` as YAML that `read_config` reads back."""
-    write_text(Path(path), yaml.safe_dump(to_dict(settings), sort_keys=False, default_flow_style=None, width=120))
+    """Write settings, or a mapping as JSON holds it, as YAML that `read_config` reads back."""
+    values = settings if isinstance(settings, Mapping) else to_dict(settings)
+    write_text(Path(path), yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None, width=120))
 
 
 class _Loader(yaml.SafeLoader):

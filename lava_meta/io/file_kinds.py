@@ -34,7 +34,10 @@ _KINDS = {
         "a converted network",
         "`lava_meta.load`, `lava-meta run`, `info`, `report`, `bundle` and `online` take it",
     ),
-    SPIKING: ("a converted network of spiking neurons", "`lava_meta.load` takes it, and its `predict` runs it"),
+    SPIKING: (
+        "a converted network of spiking neurons",
+        "`lava_meta.load`, `lava-meta run`, `info` and `report` take it",
+    ),
     LEARNING: (
         "a network that learns on-line",
         "`lava_meta.load`, `lava-meta online`, `run`, `info`, `report` and `bundle` take it",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,20 +42,24 @@ class History:
 
     accuracy: AccuracyMatrix | None = None  # after each experience on each test; None if the stream has no tests
     online: list[float] = field(default_factory=list)  # per part: share classified right before it was learned
-    images: int = 0  # learned in this call
+    images: int = 0  # learned in this call, and in those that it goes on with
     seconds: float = 0.0  # spent learning, evaluation and probes left out
     probe_seconds: float = 0.0  # spent in probes
     probes: list[dict[str, Any]] = field(default_factory=list)  # {"images": learned so far, probe name: value, ...}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
-    """One call of `fit`."""
+    """One call of `fit`, and where it stands."""
 
     images: int | None  # of each part, at most
     every: int | None  # images between two looks
     probes: tuple[Probe, ...]
     history: History = field(default_factory=History)
+    rows: list[list[float]] = field(default_factory=list)  # the tests, before learning and after each experience
+    parts: int = 0  # experiences learned
+    right: int = 0  # images of the one under way that were classified right before they were learned
+    looked: int = 0  # images learned when the probes were called last
 
     def __post_init__(self) -> None:
         for name in ("images", "every"):
@@ -63,13 +67,34 @@ class Run:
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it is at least 1, or None for all")
 
-    def count(self, images: int, seconds: float) -> None:
+    def count(self, images: int, right: int, seconds: float) -> None:
         """So many more are learned."""
         self.history.images += images
         self.history.seconds += seconds
+        self.right += right
+
+    def ends_part(self, images: int, tests: list[float]) -> None:
+        """The experience under way, of so many images, is learned and tested."""
+        self.history.online.append(self.right / images)
+        self.rows.append(tests)
+        self.parts, self.right = self.parts + 1, 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Where it stands."""
+        names = ("rows", "parts", "right", "looked")
+        return {"history": asdict(self.history)} | {name: getattr(self, name) for name in names}
+
+    def load(self, values: dict[str, Any]) -> None:
+        """Stand where `to_dict` said."""
+        self.history = History(**values.pop("history"))
+        for name, value in values.items():
+            setattr(self, name, value)
 
     def look(self, learner: Any) -> None:
-        """Ask the probes."""
+        """Ask the probes, unless they were asked since the last image was learned."""
+        if self.history.images == self.looked:
+            return
+        self.looked = self.history.images
         if self.probes:
             began = time.perf_counter()
             values = {probe.__name__: probe(learner) for probe in self.probes}

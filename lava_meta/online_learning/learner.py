@@ -16,8 +16,11 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from operator import attrgetter
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -27,13 +30,15 @@ from numpy.typing import NDArray
 from lava_meta import providers
 from lava_meta.data import Images
 from lava_meta.data.scenarios import Scenario
-from lava_meta.errors import DataError, available
+from lava_meta.errors import DataError, LavaMetaError, available
 from lava_meta.graph import BinaryGraph
+from lava_meta.interrupts import interrupts_held
 from lava_meta.io.files import reading
 from lava_meta.io.learned import Learned, added, from_header, to_header
 from lava_meta.moved import by_old_name
 from lava_meta.online_learning import files
 from lava_meta.online_learning.backend import BACKEND, SNAPSHOT, Backend, Engine, LocalEngine, known_backend
+from lava_meta.online_learning.checkpoint import FitCheckpoint
 from lava_meta.online_learning.device import Device
 from lava_meta.online_learning.encoding import Front, encoding_of
 from lava_meta.online_learning.given import OWN, as_stream, in_order, own_images
@@ -144,6 +149,9 @@ class Learner:
         every: int | None = None,
         evaluate: bool = True,
         progress: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_seconds: float = 20.0,
+        resume: bool = False,
     ) -> History:
         """Learn each experience of `stream` once, in order, its images shuffled by (seed, experiences learned before).
 
@@ -161,9 +169,14 @@ class Learner:
             every: images between two calls of the probes.
             evaluate: measure a scenario's tests before learning and after each experience; False only at the end.
             progress: show a bar, or elsewhere than in a terminal a line now and then.
+            checkpoint: the learner's file, as of `save`, which is written on the way, at the end, and when this is
+                stopped. Probes that remember, as `flip_rate`, begin again after it.
+            checkpoint_seconds: at least so long between two times that it is written.
+            resume: go on from the file with the same call, to the identical result; or begin if there is none.
 
         Raises:
             DataError: an empty stream, or an experience with fewer images than lanes.
+            RunFolderError: a checkpoint of another call.
             ValueError: images that do not fit the network.
             TypeError: data of another kind, or real numbers without a scale; the message names the call.
         """
@@ -172,21 +185,62 @@ class Learner:
         stream = as_stream(stream, y, self.sizes[-1], self.max_level)
         tests = list(stream.tests) if isinstance(stream, Scenario) else []
         run = Run(images, every, tuple(probes))
-        rows = [self._accuracies(tests, measure=evaluate)]
+        if resume and checkpoint is None:
+            raise ValueError("resume goes on from the file of a call: give checkpoint=")
+        kept = None
+        if checkpoint is not None:
+            kept = FitCheckpoint(Path(checkpoint), checkpoint_seconds, run, self._call(stream, run), self._write)
+            if resume and kept.load():
+                self._become(load_learner(checkpoint, self.backend))
+        run.rows = run.rows or [self._accuracies(tests, measure=evaluate)]
         self.learned = added(self.learned, self._account(stream))
-        watch = Watch(self, callbacks, stream, rows)
+        watch = Watch(self, callbacks, stream, run)
         with self, ImagesProgress(enabled=progress) as bar, watch:
-            for part in _parts(stream):
-                watch.begins()
-                self._learn_part(part, run, bar, watch)
-                rows.append(self._accuracies(tests, measure=evaluate))
-                watch.ends()
-        if len(rows) == 1:
+            try:
+                for part in islice(_parts(stream), run.parts, None):
+                    watch.begins()
+                    count = self._learn_part(part, run, bar, watch, kept)
+                    accuracies = self._accuracies(tests, measure=evaluate)
+                    with interrupts_held():
+                        run.ends_part(count, accuracies)
+                        self.parts_learned += 1
+                        self.under_way = None
+                    watch.ends()
+            except (KeyboardInterrupt, LavaMetaError):
+                if kept and run.history.images:
+                    kept.write()
+                raise
+        if len(run.rows) == 1:
             raise DataError("the stream has no images to learn")
+        if kept:
+            kept.write()
         if isinstance(stream, Scenario):
-            rows[-1] = self._accuracies(tests, measure=True)
-            run.history.accuracy = AccuracyMatrix(np.array(rows), stream.task_of, tuple(test.name for test in tests))
+            run.rows[-1] = self._accuracies(tests, measure=True)
+            names = tuple(test.name for test in tests)
+            run.history.accuracy = AccuracyMatrix(np.array(run.rows), stream.task_of, names)
         return run.history
+
+    def _call(self, stream: Scenario | Images | Iterable[Images], run: Run) -> dict[str, Any]:
+        """What makes a call of `fit` the call that it is."""
+        if not isinstance(stream, Scenario | Images):
+            raise TypeError("a checkpoint is of a scenario or of images, which can be gone through again")
+        fixed = [name for name in _SAVED if name not in ("backend", "input_mean", "max_level", "timeout")]
+        return {
+            **{name: getattr(self, name) for name in fixed},
+            "rule": self.rule.to_dict(),
+            "device": None if self.device is None else self.device.to_dict(),
+            "stream": stream.name,
+            "tests crc32": stream.checksum() if isinstance(stream, Scenario) else None,
+            "images": run.images,
+            "every": run.every,
+            "probes": [probe.__name__ for probe in run.probes],
+        }
+
+    def _become(self, other: Learner) -> None:
+        """Take over all that another learner has learned."""
+        self._stop()
+        for name in ("options", "encoding", "net", "parts_learned", "under_way", "learned"):
+            setattr(self, name, getattr(other, name))
 
     def partial_fit(self, x: Any, y: Any = None) -> Learner:
         """Learn images once, in the order in which they come, and return the learner.
@@ -239,30 +293,41 @@ class Learner:
             seed=self.seed,
         )
 
-    def _learn_part(self, part: Images, run: Run, bar: ImagesProgress, watch: Watch) -> None:
+    def _learn_part(self, part: Images, run: Run, bar: ImagesProgress, watch: Watch, kept: FitCheckpoint | None) -> int:
+        """Learn what is left of an experience. Returns how many images it has in all."""
         self._check_images(part)
         self._meet(part)
         x, labels = self.encode(part.x), part.y.numpy()
         begun = self._resumed(part)
-        order = self._order(part, run.images)[begun:]
-        bar.begin(part.name, len(order))
+        order = self._order(part, run.images)
+        bar.begin(part.name, len(order) - begun)
         engine = self._started()
-        right = 0
-        for chosen in _groups(order, run.every or len(order), self.lanes):
-            started = time.perf_counter()
-            for some in _groups(chosen, SNAPSHOT, self.lanes):
-                with self.net.unchanged_on_failure():
+        for group in _groups(np.arange(len(order)), run.every or len(order), self.lanes):
+            for places in _groups(group[group >= begun], SNAPSHOT, self.lanes):
+                some = order[places]
+                started = time.perf_counter()
+                with self._all_or_nothing(run):
                     known = engine.learn(x[some], labels[some])
-                right += known
-                begun += len(some)
-                self.under_way = (part.name, begun)
+                    run.count(len(some), known, time.perf_counter() - started)
+                    self.under_way = (part.name, int(places[-1]) + 1)
                 bar.advance(len(some))
                 watch.steps(len(some), known)
-            run.count(len(chosen), time.perf_counter() - started)
+                if kept:
+                    kept.when_due()
             run.look(self)
-        run.history.online.append(right / len(order) if len(order) else float("nan"))
-        self.parts_learned += 1
-        self.under_way = None
+        return len(order)
+
+    @contextmanager
+    def _all_or_nothing(self, run: Run) -> Iterator[None]:
+        """A block that learns and counts: what stops it leaves weights and counts as they were before."""
+        under_way, counted = self.under_way, (run.history.images, run.history.seconds, run.right)
+        try:
+            with self.net.unchanged_on_failure():
+                yield
+        except BaseException:
+            self.under_way = under_way
+            run.history.images, run.history.seconds, run.right = counted
+            raise
 
     def _resumed(self, part: Images) -> int:
         """How many images of `part` were learned before a stop; another one that was stopped is left as it is."""
@@ -379,6 +444,9 @@ class Learner:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of it to one safetensors file, atomically: `load_learner` resumes to the identical state."""
+        self._write(path, {})
+
+    def _write(self, path: str | os.PathLike[str], more: dict[str, Any]) -> None:
         header: dict[str, Any] = {name: getattr(self, name) for name in _SAVED}
         if self.device is not None:
             header["device"] = self.device.to_dict()
@@ -386,7 +454,7 @@ class Learner:
         header["learned"] = to_header(self.learned)
         if self.under_way is not None:
             header["under_way"] = list(self.under_way)
-        files.write_network(path, self.net, header)
+        files.write_network(path, self.net, header | more)
 
     # The run.
 

@@ -53,8 +53,8 @@ class OnlineRule:
                   0; with `divisive`, both relative to the spread of the image
         forgetting  dh = -h / memory                        at every image in which the synapse's input is active
 
-    Defaults were chosen on held-out training images of permuted MNIST (docs/online.md). `lr` times the number of
-    images per task is what to adapt first: 100 for 20,000 images.
+    Defaults were chosen on held-out training images of permuted MNIST (docs/results/online.md). `lr` times the images
+    per task is what to adapt first: 100 for 20,000 images.
 
     Raises ValueError for a value out of range, TypeError for a consolidation that is not one.
     """

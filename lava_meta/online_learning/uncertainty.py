@@ -13,7 +13,7 @@ and each classifies. Where the drawn networks disagree, the network does not kno
     disagreement   H(p) - mean of H(p_s)                               what another draw would change
 
 Nothing of this is learned, and no label or data set is needed. Width and temperature were chosen on held-out images of
-MNIST (docs/online.md): mixed, networks are less sure than each is, which the lower temperature makes up for.
+MNIST (docs/results/online.md): mixed, networks are less sure than each is, which the lower temperature makes up for.
 
 Source: for the two measures, Depeweg et al. 2018; for
 binary synapses whose probability is learned itself, Cottart et al. 2026 (BiMU).

@@ -10,16 +10,16 @@ import numpy as np
 
 from lava_meta.data.scenarios import Scenario
 from lava_meta.online_learning.given import Stream
+from lava_meta.online_learning.history import Run
 from lava_meta.training.callbacks import Callback, Callbacks, RunView
 from lava_meta.training.metrics import AccuracyMatrix
 
 
 class Watch:
-    """Tells callbacks of a call of `fit`; a context manager. rows: the tests so far, which `fit` adds to."""
+    """Tells callbacks of a call of `fit`; a context manager."""
 
-    def __init__(self, learner: Any, callbacks: Sequence[Callback], stream: Stream, rows: list[list[float]]) -> None:
-        self.stream, self.rows = stream, rows
-        self.right, self.images = 0, 0
+    def __init__(self, learner: Any, callbacks: Sequence[Callback], stream: Stream, run: Run) -> None:
+        self.stream, self.run = stream, run
         view = RunView(
             learner,
             {"sizes": list(learner.sizes), "rule": learner.rule.to_dict(), "seed": learner.seed} if callbacks else {},
@@ -47,27 +47,25 @@ class Watch:
 
     def begins(self) -> None:
         """The next experience."""
-        self.right = self.images = 0
-        self.call("on_task_start", task=self.call.view.task + 1, epoch=1, ends_task=True)
+        self.call("on_task_start", task=self.run.parts + 1, epoch=1, ends_task=True)
 
     def steps(self, images: int, right: int) -> None:
         """So many images were learned, of which `right` were classified rightly before."""
-        self.right, self.images = self.right + right, self.images + images
-        self.call("on_step", step=self.call.view.step + images, look=lambda: 1 - right / images)
+        self.call("on_step", step=self.run.history.images, look=lambda: 1 - right / images)
 
     def ends(self) -> None:
-        """The experience, whose tests are the last of `rows`."""
-        error = 1 - self.right / self.images if self.images else None
+        """The experience, which is learned and tested."""
+        error = 1 - self.run.history.online[-1]
         self.call("on_epoch", look=lambda: error)
         self.call("on_task_end")
         self.call("on_test", accuracies=self._last())
 
     def _last(self) -> tuple[float | None, ...]:
-        return tuple(None if math.isnan(value) else value for value in self.rows[-1])
+        return tuple(None if math.isnan(value) else value for value in self.run.rows[-1])
 
     def _matrix(self) -> AccuracyMatrix:
         if not isinstance(self.stream, Scenario):
             raise ValueError("the stream has no tests: learn a scenario, or a Dataset")
         values = np.full((len(self.stream.train) + 1, len(self.stream.tests)), np.nan)
-        values[: len(self.rows)] = self.rows
+        values[: len(self.run.rows)] = self.run.rows
         return AccuracyMatrix(values, self.stream.task_of, tuple(test.name for test in self.stream.tests))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,11 @@ def evaluate(
     """Share of images whose largest logit is their class (the first on ties), 0..1, in eval mode.
 
     logits_of: raw levels uint8 (n, *shape) to logits, where something else than the model's forward computes them.
-    The training mode of every module is put back. Raises `ValueError` when the logits are not (n, >= classes).
+    The training mode of every module is put back. Raises `ValueError` when the model does not take the images, or when
+    the logits are not (n, >= classes).
     """
+    if not isinstance(images, Images):
+        raise TypeError(f"images is a {type(images).__name__}; give Images(x, y), or a data set's train or test")
     images = images.to(device_of(model))
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -26,7 +30,8 @@ def evaluate(
         with torch.inference_mode():
             right = torch.zeros((), dtype=torch.int64, device=images.x.device)
             for x, y in zip(images.x.split(batch_size), images.y.split(batch_size), strict=True):
-                logits = model(x.to(torch.float32)) if logits_of is None else logits_of(x)
+                with fed(model, images):
+                    logits = model(x.to(torch.float32)) if logits_of is None else logits_of(x)
                 if logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < images.classes:
                     raise ValueError(
                         f"the model gives {tuple(logits.shape)} for {len(x)} images; {images.name} needs logits "
@@ -37,6 +42,20 @@ def evaluate(
         for module, mode in modes:
             module.training = mode
     return int(right) / len(images)
+
+
+@contextmanager
+def fed(model: nn.Module, images: Images) -> Iterator[None]:
+    """Let what the model's forward raises of shapes say which images it was given, as `ValueError`."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(
+            f"{type(model).__name__} does not take {images.name}, (n, {', '.join(map(str, images.shape))}) as float32: "
+            f"{str(error).splitlines()[0]}. Give a model of this shape of image, or images of the model's"
+        ) from error
 
 
 def has_statistics(model: nn.Module, task: int) -> bool:

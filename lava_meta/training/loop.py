@@ -31,7 +31,7 @@ from lava_meta.progress import TrainingProgress
 from lava_meta.training.callbacks import Callback, check_callbacks
 from lava_meta.training.evaluation import device_of, evaluate
 from lava_meta.training.history import EpochRecord
-from lava_meta.training.methods import Method
+from lava_meta.training.methods import Method, check_method
 from lava_meta.training.metrics import AccuracyMatrix
 from lava_meta.training.random_numbers import own_random_numbers
 from lava_meta.training.run import Run, Task
@@ -106,8 +106,8 @@ def train(
             written.
         FormatError: its checkpoint is truncated or altered.
         DivergenceError: the loss or a weight is not finite.
-        ValueError: the model's logits do not fit the classes, or `m` its layers; a scenario declares a head per task,
-            and the model has none.
+        ValueError: the model does not take the images, its logits do not fit the classes, or `m` its layers; a scenario
+            declares a head per task, and the model has none.
         TypeError: data of another kind, or real numbers without a scale; the message names the call.
         KeyboardInterrupt: Ctrl-C, with a message; the last checkpoint stays.
     """
@@ -115,7 +115,11 @@ def train(
         raise ValueError("resume needs the folder of the run: give out=")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads is {threads!r}; it must be a whole number, at least 1")
+    if not isinstance(model, nn.Module):
+        what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise TypeError(f"model is {what}, not a module of torch: train(model, data)")
     settings = _settings(settings, changes)
+    check_method(method)
     scenario = scenario_of(data)
     if scenario.heads is not None and not any(isinstance(module, TaskHeads) for module in model.modules()):
         raise ValueError(
@@ -127,7 +131,7 @@ def train(
     chosen = settings.m is not None or settings.consolidation is not None
     if not chosen and resume:
         settings = replace(settings, m=m_in_folder(out))
-    settings = settings.for_scenario(scenario)
+    settings = settings.for_scenario(scenario, model)
     settings.make_optimizer(model)  # before the folder is touched: does m fit the model's layers?
     opened: AbstractContextManager[RunFolder | None] = nullcontext()
     if out is not None:
@@ -143,7 +147,10 @@ def train(
         if not has_tests(data):
             report.say(f"tested on {len(scenario.tests[0])} images: {scenario.tests[0].name}")
         if not chosen:
-            report.say(f"m = {settings.m}, proposed from the number of steps and lr = {settings.lr:g}; 0 is plain")
+            report.say(
+                f"m = {settings.m}, proposed from the number of steps, lr = {settings.lr:g} and the norm; 0 is plain, "
+                "lava_meta.tune searches a better one"
+            )
         run = Run(task, Checkpoints(folder, checkpoint_seconds), report)
         try:
             run.begin(threads)

@@ -1,31 +1,59 @@
-"""A metaplasticity to begin with, from the length of a run.
+"""A metaplasticity to begin with, from what is known of a run before it starts.
 
-Under Adam a hidden weight moves by about `lr` a step, so a longer run and a larger `lr` carry |h| further from 0, where
-the gate closes: the best `m` falls with both. How fast was measured, not derived; see `propose_m`.
+Under Adam a hidden weight moves by up to `lr` a step, whatever the size of its gradient. As long as its gate is open,
+noise lets |h| grow with the root of the number of steps; once m * |h| is of the order of 1, shrinking steps are held
+back, growing ones are not, and |h| grows with the number itself. The best `m` keeps m * |h| of the order of 1 until the
+last task, so it falls with a power of lr * steps between 1/2 and 1. Powers and factors were measured; see `propose_m`.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from numbers import Integral, Real
+from typing import Literal, NamedTuple
 
-LARGEST = 60.0  # hidden weights start within 0.05: a larger m would hold them where chance has put them
+from torch import nn
+
+from lava_meta.data.scenarios import Scenario
+from lava_meta.nn import TaskBatchNorm
+
+Norm = Literal["fixed", "batch", "layer"]
+_BATCH_NORMS = (TaskBatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def propose_m(steps: int, lr: float, tasks: int = 1) -> float:
-    """The `m` of `Tanh2(m)` to begin a search with, for Adam: m = min(60, 60 * (lr * steps * tasks)**-0.8).
+class _Fit(NamedTuple):
+    """m = factor * (lr * steps * tasks)**-power, at most `largest`."""
 
-    A fit to 20 sweeps of permuted digits and permuted MNIST: lr from 0.00025 to 0.01, lr * steps * tasks from 1.7 to
-    27, 2 to 10 tasks, one or two hidden layers of 128 to 1024 units, the fixed norm, a new optimizer per task. There
-    the best `m` of a sweep was 0.7 to 1.9 times this one (standard deviation of the logarithm: 0.27), and this one cost
-    1.7 points of mean accuracy against the best on average, 5 at most. Outside of that range, with another norm, for
-    convolutions, or for tasks that share their inputs (split classes, streams) it is an extrapolation: choose `m` on
-    held-out images.
+    factor: float
+    power: float
+    largest: float = 60.0  # hidden weights start within 0.05: a larger m would hold them where chance has put them
+
+
+_FITS = {"fixed": _Fit(60.0, 0.8), "layer": _Fit(60.0, 0.8), "batch": _Fit(60.0, 0.55)}
+_NEW_CLASSES = _Fit(105.0, 0.57, 150.0)
+
+
+def propose_m(steps: int, lr: float, tasks: int = 1, *, norm: Norm = "fixed", new_classes: bool = False) -> float:
+    """The `m` of `Tanh2(m)` to begin a search with, for Adam: m = factor * (lr * steps * tasks)**-power.
+
+    | | factor | power | at most |
+    | --- | --- | --- | --- |
+    | fixed and layer norm | 60 | 0.8 | 60 |
+    | batch norm | 60 | 0.55 | 60 |
+    | new classes in each task | 105 | 0.57 | 150 |
+
+    Fits to sweeps of m on held-out images, lr from 0.00025 to 0.01, 2 to 10 tasks, a new optimizer per task. The best
+    `m` of a sweep was 0.7 to 1.9 times this one. What that costs in each scenario, and where it costs more than 3
+    points, is in docs/rules.md: `lava_meta.tune` searches from there.
 
     Args:
         steps: Optimizer steps per task, epochs * ceil(images / batch size); at least 1.
         lr: Adam's learning rate, above 0, in units of the hidden weight.
         tasks: How many tasks of that length are learned in a row.
+        norm: Of the network.
+        new_classes: Whether tasks have no classes in common and one readout, as in `split_classes`: what pushes the
+            classes of earlier tasks away then is a steady gradient and no noise, which only a larger m withstands.
 
     Returns:
         A metaplasticity in 1/(units of the hidden weight), to two digits.
@@ -41,4 +69,24 @@ def propose_m(steps: int, lr: float, tasks: int = 1) -> float:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
     if not (isinstance(lr, Real) and 0 < lr < math.inf):
         raise ValueError(f"lr is {lr!r}; it must be a number above 0")
-    return float(f"{min(LARGEST, 60.0 * (float(lr) * steps * tasks) ** -0.8):.2g}")
+    if norm not in _FITS:
+        raise ValueError(f"norm is {norm!r}; choose one of {', '.join(map(repr, _FITS))}")
+    fit = _NEW_CLASSES if new_classes else _FITS[norm]
+    return float(f"{min(fit.largest, fit.factor * (float(lr) * steps * tasks) ** -fit.power):.2g}")
+
+
+def for_all_images(m: float, held_out: float, norm: Norm) -> float:
+    """The `m` that on all training images, which are more steps, is what `m` is without the share that is held out."""
+    return float(f"{m * (1 - held_out) ** _FITS[norm].power:.3g}")
+
+
+def norm_of(model: nn.Module | None) -> Norm:
+    """The kind of a model's norms, as far as proposals differ: "batch" if one takes the batch's statistics."""
+    modules = () if model is None else model.modules()
+    return "batch" if any(isinstance(module, _BATCH_NORMS) for module in modules) else "fixed"
+
+
+def has_new_classes(scenario: Scenario) -> bool:
+    """Whether each task has classes of its own, which one readout compares with those of all others."""
+    labels = [set(test.y.unique().tolist()) for test in scenario.tests]
+    return scenario.heads is None and len(labels) > 1 and all(a.isdisjoint(b) for a, b in combinations(labels, 2))

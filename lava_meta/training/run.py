@@ -17,7 +17,7 @@ from lava_meta.optim.threads import BusyCores, threads_for
 from lava_meta.progress import TrainingProgress
 from lava_meta.training.callbacks import Callback, Callbacks, RunView
 from lava_meta.training.divergence import check_losses, check_weights, warn_of_closed_layers
-from lava_meta.training.evaluation import device_of, has_statistics
+from lava_meta.training.evaluation import device_of, fed, has_statistics
 from lava_meta.training.history import EpochRecord, History
 from lava_meta.training.methods import Hooks, Method
 from lava_meta.training.random_numbers import order_of_images
@@ -131,7 +131,8 @@ class Run:
         interval = 1 if self.device.type == "cpu" else 50
         for step, (x, y) in enumerate(batches(images, size, self.state.order), 1):
             x, y = self.method.batch(x, y)
-            losses[step - 1] = self.step.loss(x, y)
+            with fed(self.model, images):
+                losses[step - 1] = self.step.loss(x, y)
             if step % interval == 0 or step == len(losses):
                 check_losses(self.model, losses[:step], x, self._where())
                 self.report.step(part * self.settings.epochs + epoch, step / len(losses))

@@ -16,7 +16,7 @@ from lava_meta.io.config import OrNone, check, to_dict
 from lava_meta.nn import mark_binary
 from lava_meta.optim import MetaplasticAdalayer, MetaplasticAdam, MetaplasticSGD, parameter_groups
 from lava_meta.rule import Consolidation, as_consolidation, consolidation_from_dict
-from lava_meta.training.proposal import propose_m
+from lava_meta.training.proposal import has_new_classes, norm_of, propose_m
 
 
 def _one_or_several(value: Any) -> Any:
@@ -46,7 +46,7 @@ class TrainSettings:
     """How to train. Raises `ValueError` or `TypeError`, naming the setting that is out of range.
 
     `m` is the metaplasticity: one value, or one per layer; 0 is plain training. None, the default, proposes a value
-    from the number of steps and `lr` (`propose_m`); `train` prints it, and `TrainResult.settings.m` has it.
+    from the number of steps, `lr` and the norm (`propose_m`); `train` prints it, and `TrainResult.settings.m` has it.
 
     The fields are the one place of these settings: the command line's flags, configuration files and the experiments'
     settings are made of them (`lava_meta.io.config`).
@@ -59,7 +59,7 @@ class TrainSettings:
         OrNone[_M],
         Field(
             description="Metaplasticity: one value, or one per layer separated by commas; 0 is plain. "
-            "By default proposed from the number of steps and lr."
+            "By default proposed from the number of steps, lr and the norm."
         ),
     ] = None  # 1/(units of the hidden weight)
     consolidation: Annotated[_Gate, Field(description="Any other gate instead of m.")] = None
@@ -87,19 +87,23 @@ class TrainSettings:
         check(self)
         if self.momentum and self.optimizer != "sgd":
             raise ValueError("momentum is an option of sgd; adam has its own")
-        if self.m is None and self.consolidation is None and self.optimizer != "adam":
-            raise ValueError("m is not given, and a value is proposed for adam only: give m (0 is plain training)")
+        if self.m is None and self.consolidation is None and self.optimizer == "sgd":
+            raise ValueError(
+                "m is not given, and none is proposed for sgd, whose steps are as large as its gradients: give m (0 is "
+                "plain training)"
+            )
         # The optimizer knows the ranges of its own options.
         layers = len(self.m) if isinstance(self.m, tuple) else 1
         checked = replace(self, m=0.0) if self.m is None and self.consolidation is None else self
         checked.make_optimizer(nn.ParameterList(mark_binary(nn.Parameter(torch.zeros(1, 1))) for _ in range(layers)))
 
-    def for_scenario(self, scenario: Scenario) -> TrainSettings:
-        """These settings with `m` proposed for the steps that `scenario` takes, if it is None; else as they are."""
+    def for_scenario(self, scenario: Scenario, model: nn.Module | None = None) -> TrainSettings:
+        """These settings with `m` proposed for `scenario` and the norm of `model`, if it is None; else as they are."""
         if self.m is not None or self.consolidation is not None:
             return self
         steps = [self.epochs * math.ceil(len(part) / self.batch_size) for part in scenario.train]
-        return replace(self, m=propose_m(sum(steps), self.lr))
+        new_classes = has_new_classes(scenario)
+        return replace(self, m=propose_m(sum(steps), self.lr, norm=norm_of(model), new_classes=new_classes))
 
     def make_optimizer(self, model: nn.Module, **form: bool) -> MetaplasticAdam | MetaplasticSGD:
         """A new optimizer for `model`.

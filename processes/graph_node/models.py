@@ -1,4 +1,4 @@
-"""How nodes run on the CPU: in integers, as the reference implementation, which serves floating and fixed point."""
+"""How nodes run on the CPU: as the reference implementation; in integers, except for neurons in floating point."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from lava.magma.core.process.process import ProcessParameters
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lava_meta.processes.graph_node.process import GraphJoin, GraphNode
+from lava_meta.graph.spiking_neurons import DYNAMICS
+from lava_meta.processes.graph_node.process import GraphJoin, GraphNeurons, GraphNode
 
 
 class _Computes(PyLoihiProcessModel):
@@ -57,3 +58,40 @@ class GraphJoinModel(_Computes):
 
     def received(self) -> tuple[np.ndarray, ...]:
         return self.s_in1.recv(), self.s_in2.recv()
+
+
+class _Neurons(PyLoihiProcessModel):
+    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
+    form: str
+
+    def __init__(self, proc_params: ProcessParameters) -> None:
+        super().__init__(proc_params)
+        placed = proc_params["placed"]
+        self.shape, self.steps = placed.output_shape, proc_params["steps"]
+        self.neurons = DYNAMICS[self.form](placed.node, self.shape)
+
+    def run_spk(self) -> None:
+        sums = self.s_in.recv()
+        if self.time_step == 1 or (self.steps is not None and (self.time_step - 1) % self.steps == 0):
+            self.neurons.restart(len(sums))
+        spikes = self.neurons.step(sums.reshape(-1, *self.shape))
+        self.s_out.send(spikes.reshape(len(sums), -1).astype(np.int64))
+
+
+@implements(proc=GraphNeurons, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class GraphNeuronsFloat(_Neurons):
+    """Potentials in float32."""
+
+    form = "floating_pt"
+
+
+@implements(proc=GraphNeurons, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class GraphNeuronsFixed(_Neurons):
+    """Potentials in integers."""
+
+    form = "fixed_pt"

@@ -1,4 +1,4 @@
-"""Nodes of an `AcyclicGraph`: integers of one source, or of two, in; integers out. See `lava_meta.graph.nodes`."""
+"""Nodes of a network: integers of one source, or of two, in; integers out. See `lava_meta.graph.nodes`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 
 from lava_meta.graph.acyclic import Placed
+from lava_meta.graph.spiking_inputs import check_run
 
 
 class GraphNode(AbstractProcess):
@@ -34,4 +35,18 @@ class GraphJoin(AbstractProcess):
         first, second = placed.sizes
         self.s_in1 = InPort(shape=(lanes, first))
         self.s_in2 = InPort(shape=(lanes, second))
+        self.s_out = OutPort(shape=(lanes, placed.n_out))
+
+
+class GraphNeurons(AbstractProcess):
+    """Neurons of a `SteppedGraph`: as `GraphNode`; what they send are spikes, 0 and 1.
+
+    They start again from rest every `steps` time steps; without `steps` never. ProcessModels: `floating_pt`, float32 as
+    snnTorch computes; `fixed_pt`, integers (`lava_meta.graph.spiking_neurons`).
+    """
+
+    def __init__(self, *, placed: Placed, lanes: int = 1, steps: int | None = None, name: str | None = None) -> None:
+        super().__init__(placed=placed, steps=steps, name=name)
+        check_run(lanes, steps)
+        self.s_in = InPort(shape=(lanes, placed.n_in))
         self.s_out = OutPort(shape=(lanes, placed.n_out))

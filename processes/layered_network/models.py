@@ -11,15 +11,16 @@ from lava.magma.core.model.sub.model import AbstractSubProcessModel
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lava_meta.graph import AcyclicGraph, BinaryGraph
-from lava_meta.graph.acyclic import INPUT, Placed
+from lava_meta.graph import BinaryGraph
+from lava_meta.graph.acyclic import INPUT, NodeGraph, Placed
 from lava_meta.graph.conv import ConvLayer
 from lava_meta.graph.dense import DenseLayer, Readout
 from lava_meta.graph.nodes import BinaryWeight, Linear
+from lava_meta.graph.spiking_neurons import Neurons
 from lava_meta.processes.binary_conv.process import BinaryConv
 from lava_meta.processes.binary_dense.process import BinaryDense, BinaryReadout
 from lava_meta.processes.binary_input.process import BinaryInput
-from lava_meta.processes.graph_node.process import GraphJoin, GraphNode
+from lava_meta.processes.graph_node.process import GraphJoin, GraphNeurons, GraphNode
 from lava_meta.processes.layered_network.process import LayeredNetwork
 
 _PROCESSES = {DenseLayer: BinaryDense, ConvLayer: BinaryConv, Readout: BinaryReadout}
@@ -31,7 +32,7 @@ class LayeredNetworkModel(AbstractSubProcessModel):
 
     def __init__(self, proc: AbstractProcess) -> None:
         graph, lanes = proc.proc_params["graph"], proc.proc_params["lanes"]
-        if isinstance(graph, AcyclicGraph):
+        if isinstance(graph, NodeGraph):
             self._nodes(proc, graph, lanes)
         else:
             self._chain(proc, graph, lanes)
@@ -52,7 +53,7 @@ class LayeredNetworkModel(AbstractSubProcessModel):
             part.s_out.connect(proc.port(name))
             port, low, high = part.s_out, 0, None
 
-    def _nodes(self, proc: AbstractProcess, graph: AcyclicGraph, lanes: int) -> None:
+    def _nodes(self, proc: AbstractProcess, graph: NodeGraph, lanes: int) -> None:
         ports = {INPUT: proc.s_in}
         ranges = {INPUT: (graph.min_level, graph.max_level)}
         for name, placed in graph.placed.items():
@@ -61,6 +62,9 @@ class LayeredNetworkModel(AbstractSubProcessModel):
             levels = ranges[placed.node.sources[0]]
             if _is_readout(placed, levels):
                 part = _readout(placed, lanes, levels, label)
+                first.connect(part.s_in)
+            elif isinstance(placed.node, Neurons):
+                part = GraphNeurons(placed=placed, lanes=lanes, steps=proc.proc_params["steps"], name=label)
                 first.connect(part.s_in)
             elif not others:
                 part = GraphNode(placed=placed, lanes=lanes, name=label)

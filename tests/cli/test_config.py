@@ -27,6 +27,13 @@ def test_a_training_is_repeated_from_its_folder(tmp_path: Path) -> None:
     assert lava_meta(*words, tmp_path / "c", "--seed", "1").returncode == 0
     assert read_config(tmp_path / "c" / "config.yaml")["training"]["seed"] == 1  # flags override the file
     assert lava_meta(*words, tmp_path / "a", "--resume").returncode == 0
+    settings = tmp_path / "a" / "settings.json"  # for which config.yaml stands
+    assert lava_meta("train", "--config", settings, "--out", tmp_path / "d").returncode == 0
+    assert (tmp_path / "d" / "metrics.csv").read_bytes() == (tmp_path / "a" / "metrics.csv").read_bytes()
+    (tmp_path / "a" / "config.yaml").unlink()
+    done = lava_meta("train", "--config", settings, "--tasks", "1", "--hidden", "8", "--out", tmp_path / "e")
+    assert done.returncode == 0, done.stderr
+    assert read_config(tmp_path / "e" / "config.yaml")["training"]["lr"] == 0.001
 
 
 def test_an_experiment_is_repeated_from_its_folder(tmp_path: Path) -> None:
@@ -37,6 +44,12 @@ def test_an_experiment_is_repeated_from_its_folder(tmp_path: Path) -> None:
     assert tables[0] == tables[1]
     described = [json.loads((tmp_path / name / "settings.json").read_text()) for name in "ab"]
     assert described[0] == described[1]
+
+    run = tmp_path / "a" / "runs" / "m_0" / "seed0"
+    for settings in (run / "config.yaml", run / "settings.json"):
+        done = lava_meta(*words, tmp_path / "a", "--config", settings, "--resume")
+        assert done.returncode == 0, done.stderr
+        assert "read back" in done.stdout
 
     (tmp_path / "run.yaml").write_text("tasks: 2\nm: [0]\nseeds: 1\nrules: [metaplastic]\nhidden: [16]\nepochs: 1\n")
     done = lava_meta(*words, tmp_path / "a", "--config", tmp_path / "run.yaml", "--resume")

@@ -115,7 +115,7 @@ def test_online_keeps_what_it_learned_and_goes_on(backend: str, tmp_path: Path) 
     refused = lava_meta(*words, "--resume", "--task", "2", cwd=tmp_path)
     assert (refused.returncode, "give the same options" in refused.stderr) == (1, True)
     done = lava_meta(*words, "--resume", cwd=tmp_path)
-    assert (done.returncode, "437 images of digits train" in done.stdout) == (0, True), done.stderr
+    assert (done.returncode, "1437 images of digits train" in done.stdout) == (0, True), done.stderr
     done = lava_meta(*words, "--out", "whole.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "whole.safetensors").read_bytes() == (tmp_path / "learner.safetensors").read_bytes()

@@ -1,4 +1,4 @@
-"""The page on conversion says what the code does: its tables are the code's, its examples run."""
+"""The pages on conversion say what the code does: their tables are the code's, their examples run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lava_meta.converters.reading import REFUSED, SUPPORTED, flat, read, refusal
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, Sign
 
-PAGE = Path(__file__).parents[2] / "docs" / "convert.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_tables_of_the_page_are_the_codes() -> None:
     """If this fails, put the output of the two functions into the page."""
-    text = PAGE.read_text(encoding="utf-8")
+    text = (DOCS / "supported.md").read_text(encoding="utf-8")
     assert support_table() in text
     assert refusal_table() in text
     assert all(f"`{'nn.' if hasattr(nn, kind.__name__) else ''}{kind.__name__}`" in text for kind in SUPPORTED)
@@ -65,7 +65,7 @@ def test_a_sequential_with_a_forward_of_its_own_is_read_by_it() -> None:
 @pytest.mark.lava
 def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
     """The Python blocks, one after the other, as one script; its first line is the one that the page shows."""
-    script = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL))
+    script = "\n".join(re.findall(r"```python\n(.*?)```", (DOCS / "convert.md").read_text(encoding="utf-8"), re.DOTALL))
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=250, check=False, cwd=tmp_path
     )

@@ -25,6 +25,7 @@ LAYOUTS = {
     "batch first": (models.BatchFirst, {}, "second", ["lif1", "lif2"]),
     "one step": (models.OneStep, MNIST, "step", ["lif1", "lif2"]),
     "membrane": (models.Membrane, MNIST, "held", ["lif1", "lif2"]),
+    "parts": (models.Parts, MNIST, "held", ["encoder.1", "decoder.1"]),
     "readout": (models.Readout, MNIST, "held", ["lif1", "output"]),
     "convolutional": (models.Convolutional, MNIST, "held", ["lif1", "lif2", "lif3"]),
     "branches": (models.Branches, MNIST, "held", ["lif1", "lif2", "lif3"]),
@@ -136,6 +137,27 @@ def test_inputs_as_people_have_them():
         net.spikes(trains)
     with pytest.raises(TypeError, match="no whole numbers"):
         net.spikes(torch.rand(12, 64), 3)
+
+
+@pytest.mark.lava
+def test_floats_as_the_model_is_fed_them(tmp_path):
+    """What ToTensor and Normalize give, held and in frames, from arrays and a DataLoader; of a saved network too."""
+    torch.manual_seed(3)
+    model, options = made("dense")
+    net = lava_meta.from_snntorch(model, **(options | {"mean": 0.1307, "std": 0.3081, "max_level": 255}))
+    levels = np.random.default_rng(7).integers(0, 256, (5, 64)).astype(np.uint8)
+    wanted = net.counts(levels, 4)
+    assert wanted.any()
+    scaled = (torch.from_numpy(levels).float() / 255 - 0.1307) / 0.3081
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(scaled, torch.zeros(5)), batch_size=2)
+    net.save(tmp_path / "net.safetensors")
+    again = lava_meta.load(tmp_path / "net.safetensors")
+    for given in (scaled, scaled.double().numpy(), loader, torch.from_numpy(levels).float() / 255):
+        assert np.array_equal(again.counts(given, 4), wanted)
+    frames = torch.stack([scaled] * 4)
+    assert np.array_equal(net.counts(frames, time_first=True), wanted)
+    with pytest.raises(TypeError, match="floats that"):
+        net.counts(torch.rand(5, 64), 4)
 
 
 def test_weights_are_rounded_on_request_and_the_agreement_is_measured():

@@ -66,6 +66,14 @@ class TestArrays:
         with pytest.raises(DataError, match="no class 'dog' in the training labels ant, bee, cat"):
             Dataset.from_arrays(np.zeros((4, 2), int), names, test=([[0, 0]], ["dog"]))
 
+    def test_a_test_set_that_does_not_fit(self):
+        with pytest.raises(DataError, match=r"own data: shape is \(3,\) in training and \(2,\) in test images"):
+            Dataset.from_arrays(X, Y, scale=(-5, 5), test=(X[:, :2], Y))
+        with pytest.raises(DataError, match=r"items of shape \(2,\); this scale is of items of shape \(3,\)"):
+            Dataset.from_arrays(X, Y, scale="features", test=(X[:, :2], Y))
+        with pytest.raises(TypeError, match=r"test is a ndarray; give \(x_test, y_test\)"):
+            Dataset.from_arrays(X, Y, scale=(-5, 5), test=X)
+
     def test_planes_are_images_of_one_channel(self):
         data = Dataset.from_arrays(np.zeros((10, 5, 6), np.uint8), np.arange(10) % 2)
         assert data.train.shape == (1, 5, 6)
@@ -141,14 +149,19 @@ class TestTorch:
             Pairs(lambda i: (X[i].astype(np.float32), float(Y[i]), "task")),
             Flow(),
             DataLoader(Flow(), batch_size=9),
+            list(TENSORS),
         ],
-        ids=["tensors", "loader", "subset", "map", "triples", "iterable", "iterable loader"],
+        ids=["tensors", "loader", "subset", "map", "triples", "iterable", "iterable loader", "list of items"],
     )
     def test_every_kind_gives_the_same(self, source):
         data = Dataset.from_torch(source, test=TENSORS, scale=(-4, 4))
         assert np.array_equal(data.train.x.numpy(), WANT)
         assert data.train.y.tolist() == Y.tolist()
         assert np.array_equal(data.test.x.numpy(), WANT)
+
+    def test_a_generator(self):
+        data = Dataset.from_torch(((x, y) for x, y in zip(X, Y, strict=True)), scale=(-4, 4), test=TENSORS)
+        assert np.array_equal(data.train.x.numpy(), Scale(-4, 4)(X))
 
     def test_a_loader_that_collates_in_its_own_way_is_asked(self):
         data = Dataset.from_torch(DataLoader(TENSORS, batch_size=9, collate_fn=doubled), test=TENSORS, scale=(-4, 4))
@@ -297,6 +310,8 @@ class TestGiven:
             (TensorDataset(torch.zeros(10, 2, dtype=torch.uint8), torch.arange(10) % 2), 1),
             ((np.zeros((10, 2), int), np.arange(10) % 2), 1),
             (Images(np.zeros((10, 2), np.uint8), np.arange(10) % 2), 1),
+            ([(np.zeros(2, int), np.int64(n % 2)) for n in range(10)], 1),
+            (((np.zeros(2, int), n % 2) for n in range(10)), 1),
             (benchmark((0, 1), (0, 1)), 2),
         ):
             if hasattr(given, "train_stream"):

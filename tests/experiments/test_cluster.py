@@ -19,6 +19,7 @@ pytest.importorskip("distributed")
 
 from command_line import lava_meta
 from dask_processes import LONGEST, Machine, Network, living, processes_of, wait_for
+from hosts import PORT, Hosts, require_own_networks
 
 from lava_meta.errors import ClusterError, DataError
 from lava_meta.experiments.common.experiment import find
@@ -48,7 +49,7 @@ def contents(out: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("serial") / "out"
-    run_experiment(EXPERIMENT, SETTINGS, out)
+    run_experiment(EXPERIMENT, SETTINGS, out, scale="small")
     found = contents(out)
     assert len([name for name in found if name.endswith("result.json")]) == 2
     return found
@@ -66,7 +67,7 @@ class Sweep(threading.Thread):
 
     def run(self) -> None:
         try:
-            run_experiment(EXPERIMENT, SETTINGS, self.out, say=self.lines.append, execute=self.cluster)
+            run_experiment(EXPERIMENT, SETTINGS, self.out, scale="small", say=self.lines.append, execute=self.cluster)
         except BaseException as error:
             self.error = error
 
@@ -149,10 +150,10 @@ def test_a_worker_without_the_data_is_named(network: Network, tmp_path: Path) ->
         run_experiment(EXPERIMENT, settings, tmp_path / "out", execute=Cluster(scheduler=network.address))
 
 
-def command(*words: str, **options: Any) -> subprocess.Popen[str]:
+def command(*words: str, on: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
     """`lava-meta WORDS`, which Ctrl-C stops: shells let what they start in the background ignore it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "lava_meta", *words],
+        [*on, sys.executable, "-m", "lava_meta", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -206,21 +207,62 @@ def test_a_stopped_sweep_leaves_no_process_and_goes_on(
 
 
 @pytest.mark.slow
-def test_workers_of_our_own_end_with_ctrl_c(tmp_path: Path) -> None:
-    """As a terminal sends it: to the command and its workers at once."""
+@pytest.mark.parametrize("when", ["workers start", "runs are under way"])
+def test_workers_of_our_own_end_with_ctrl_c(when: str, tmp_path: Path) -> None:
+    """As a terminal sends it: to the command and its workers at once. One line says so, and nothing follows it."""
     words = ("experiment", "permuted_mnist", "--set", "data=digits", "--set", "epochs=300", "--workers", "2")
     temporary = os.environ | {"TMPDIR": str(tmp_path)}
     client = command(*words, "--out", str(tmp_path / "out"), env=temporary, start_new_session=True)
-    wait_for(lambda: list(tmp_path.glob("**/run/checkpoint.safetensors")))
+    if when == "workers start":
+        wait_for(lambda: len(processes_of(client.pid)) == 3)  # with Python's own, which tracks resources
+    else:
+        wait_for(lambda: list(tmp_path.glob("**/run/checkpoint.safetensors")))
     own = processes_of(client.pid)
     os.killpg(client.pid, signal.SIGINT)
     said, _ = client.communicate(timeout=LONGEST)
     assert client.returncode == 130, said
-    assert "dashboard: http://" in said
-    assert "Traceback" not in said
+    lines = [line for line in said.splitlines() if not line.startswith("    ")]  # without the settings
+    assert [line.split(":")[0] for line in lines[1:]] in (["lava-meta"], ["dashboard", "lava-meta"]), said
     wait_for(lambda: not living(own))
 
 
+@pytest.mark.slow
+def test_hosts_that_share_a_network_and_nothing_else(tmp_path: Path, serial: dict[str, Any]) -> None:
+    """Client, scheduler and workers in network namespaces of their own. A worker's cable is pulled in the midst."""
+    require_own_networks()
+    hosts = Hosts("client", "scheduler", "first", "second")
+    machines: list[Machine] = []
+
+    def dask(host: str, *words: str) -> Machine:
+        impatient = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s"}  # 30 by default
+        machines.append(Machine(tmp_path / host, *words, environment=impatient, on=hosts.on(host)))
+        return machines[-1]
+
+    def worker(name: str) -> Machine:
+        words = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--name", name)
+        return dask(name, "worker", address, *words, "--local-directory", str(tmp_path / name / "scratch"))
+
+    try:
+        address = f"tcp://{hosts.address('scheduler')}:{PORT}"
+        dask("scheduler", "scheduler", "--host", hosts.address("scheduler"), "--port", str(PORT), "--no-dashboard")
+        worker("first")
+        settings = [word for setting in SMALL for word in ("--set", setting)]
+        words = ("experiment", "permuted_mnist", *settings, "--scheduler", address, "--hand-over", "1")
+        client = command(*words, "--out", str(tmp_path / "out"), on=hosts.on("client"))
+        wait_for(lambda: list(tmp_path.glob("out/runs/*/*/checkpoint.safetensors")))
+        hosts.pull_cable("first")
+        worker("second")
+        said, _ = client.communicate(timeout=LONGEST)
+        assert client.returncode == 0, said
+        assert said.count("worker second") == 2
+        assert contents(tmp_path / "out") == serial
+    finally:
+        for machine in machines:
+            machine.kill()
+        hosts.end()
+
+
+@pytest.mark.slow
 def test_workers_as_jobs_of_a_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serial: dict[str, Any]) -> None:
     """dask-jobqueue writes the script that Slurm would run; here `sbatch` runs it at once."""
     pytest.importorskip("dask_jobqueue")
@@ -241,9 +283,8 @@ def test_workers_as_jobs_of_a_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     lines: list[str] = []
     slurm = {"cores": 1, "memory": "2GB", "walltime": "00:10:00", "local-directory": str(tmp_path), "interface": "lo"}
     with dask.config.set({"jobqueue.slurm": {**dask.config.get("jobqueue.slurm"), **slurm}}):
-        run_experiment(
-            EXPERIMENT, SETTINGS, tmp_path / "out", say=lines.append, execute=Cluster(workers=1, queue="slurm")
-        )
+        queue = Cluster(workers=1, queue="slurm")
+        run_experiment(EXPERIMENT, SETTINGS, tmp_path / "out", scale="small", say=lines.append, execute=queue)
     assert contents(tmp_path / "out") == serial
     assert "#SBATCH -t 00:10:00" in (tmp_path / "script").read_text()
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from lava_meta.data import Images, load_dataset
+from lava_meta.data.scenarios import Experiences, Scenario, permuted_tasks
 from lava_meta.errors import DataError
 from lava_meta.experiments.common.experiment import find
+from lava_meta.experiments.common.jobs import read_measurement
+from lava_meta.experiments.common.online import OnlineSettings, dataset_of, learning
 from lava_meta.experiments.common.runner import run_experiment
 from lava_meta.io.config import override
 from lava_meta.online_learning import load_learner
@@ -43,6 +48,37 @@ def test_it_runs_and_leaves_what_it_promises(name, tmp_path) -> None:
     assert json.loads((tmp_path / "settings.json").read_text())["settings"]["lr"] == 0.03
 
 
+def test_a_run_that_is_stopped_goes_on_to_the_same_result(tmp_path) -> None:
+    """Ctrl-C as the second of three tasks begins: the first is not learned again."""
+    experiment = find("online_digits")
+    settings = override(experiment.scales["small"], [*SMALL, "tasks=3", "rules=metaplastic"])
+    asked: list[int] = []
+
+    def stops(settings: OnlineSettings, seed: int) -> Scenario:
+        whole = permuted_tasks(load_dataset("digits"), 3, seed)
+
+        def task(index: int) -> Images:
+            asked.append(index)
+            if asked == [0, 1]:
+                raise KeyboardInterrupt
+            return whole.train[index]
+
+        return replace(whole, train=Experiences(3, task))
+
+    stopped = replace(experiment, measure=learning(stops))
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(stopped, settings, tmp_path / "stopped")
+    assert (tmp_path / "stopped" / "runs" / "metaplastic" / "seed0" / "checkpoint.safetensors").is_file()
+    run_experiment(stopped, settings, tmp_path / "stopped", resume=True)
+    run_experiment(experiment, settings, tmp_path / "whole")
+    for file in ("learner.safetensors", "accuracy.json"):
+        one, other = ((tmp_path / name / "runs/metaplastic/seed0" / file).read_bytes() for name in ("stopped", "whole"))
+        assert one == other
+    found = [read_measurement(tmp_path / name / "runs/metaplastic/seed0/result.json") for name in ("stopped", "whole")]
+    assert found[0].data == found[1].data
+    assert not (tmp_path / "stopped" / "runs" / "metaplastic" / "seed0" / "checkpoint.safetensors").exists()
+
+
 def test_what_it_knows_and_the_labels_that_it_asks_for(tmp_path) -> None:
     experiment = find("online_uncertainty")
     small = [*SMALL, "images=300", "samples=3", "shares=0.2,0.5"]
@@ -69,8 +105,6 @@ def test_a_new_readout_learns_on_a_converted_network_in_each_form(tmp_path) -> N
 
 
 def test_held_out_images_come_from_the_training_images_and_are_not_learned() -> None:
-    from lava_meta.experiments.common.online import OnlineSettings, dataset_of
-
     whole = dataset_of(OnlineSettings(), "digits")
     held = dataset_of(OnlineSettings(held_out=True), "digits")
     assert (held.test.x == whole.train.x[-len(whole.test) :]).all()

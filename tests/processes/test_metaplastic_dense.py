@@ -112,7 +112,7 @@ def test_a_converted_network_learns_in_lava_as_its_twin_does(form, plastic, lane
 
 
 def test_a_network_of_ones_own_in_ten_lines(nothing_left) -> None:
-    """The example of docs/online.md: two plastic layers, wired by hand."""
+    """The example of docs/online_processes.md: two plastic layers, wired by hand."""
     images, labels = stream(60, 12, 3)
 
     rule = OnlineRule(lr=0.05, consolidation=Linear(1.0))

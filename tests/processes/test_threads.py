@@ -39,7 +39,7 @@ def together(work: Callable[[int], object]) -> list[object]:
 def test_four_threads_with_networks_of_their_own():
     def runs(number: int) -> set[int]:
         totals = set()
-        for _ in range(25):
+        for _ in range(8):
             _, taker = toys.pair()
             with Supervised(taker, Loihi2SimCfg()) as run:
                 run.steps(number + 1)

@@ -39,12 +39,14 @@ def living(pids: set[int]) -> set[int]:
 class Machine:
     """A scheduler or a worker as if it were another machine: it has a folder, and an address to be reached at."""
 
-    def __init__(self, folder: Path, *words: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *words: str, environment: dict[str, str] | None = None, on: tuple[str, ...] = ()
+    ) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
         with open(folder / "log", "wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "dask", *words],
+                [*on, sys.executable, "-m", "dask", *words],
                 cwd=folder,
                 env=os.environ | {"TMPDIR": str(folder)} | (environment or {}),
                 stdout=log,

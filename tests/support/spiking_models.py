@@ -83,6 +83,23 @@ class Membrane(Dense):
         return super().forward(x)[1]
 
 
+class Parts(nn.Module):
+    """Sequences within a class, of which the last neurons give spikes and potentials."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(64, 40), snn.Leaky(beta=0.9, init_hidden=True, output=True))
+        self.decoder = nn.Sequential(nn.Linear(40, 10), snn.Leaky(beta=0.9, init_hidden=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        utils.reset(self)
+        spikes = []
+        for _ in range(STEPS):
+            spk, _ = self.encoder(x)
+            spikes.append(self.decoder(spk))
+        return torch.stack(spikes)
+
+
 class Readout(Dense):
     """A last layer without neurons, whose values are averaged over the steps."""
 

@@ -113,19 +113,23 @@ def activations(graph: BinaryGraph, images: np.ndarray) -> tuple[dict[str, np.nd
 
 def sent(graph: Graph, images: np.ndarray) -> tuple[dict[str, np.ndarray], list[Layer]]:
     """What the layers of the stock form send by name, one image a step in a pipeline; and the layers."""
-    mapped = plan(graph)
+    pixels = graph.check_images(images).astype(np.int32)
+    return pipeline(plan(graph), (pixels > 0).astype(np.int32) if graph.signs else pixels)
+
+
+def pipeline(mapped: list[StockLayer], inputs: np.ndarray) -> tuple[dict[str, np.ndarray], list[Layer]]:
+    """What the layers send by name for inputs (steps, n_in), each as many steps later as it answers; and the layers."""
     delay = latencies(mapped)
     layers = [Layer(layer) for layer in mapped]
     out: dict[str, list[np.ndarray]] = {name: [] for name in delay}
-    pixels = graph.check_images(images).astype(np.int32)
-    if graph.signs:
-        pixels = (pixels > 0).astype(np.int32)
     sends: dict[str, np.ndarray] = {}
-    for step in range(len(pixels) + max(delay.values())):
-        sends["input"] = x = pixels[min(step, len(pixels) - 1)]
+    for step in range(len(inputs) + max(delay.values())):
+        sends["input"] = x = inputs[min(step, len(inputs) - 1)]
         for layer in layers:
+            for model in layer.models.values():
+                model.time_step = step + 1
             name = layer.layer.name
             sends[name] = x = layer.step(x, sends)
-            if delay[name] <= step < delay[name] + len(pixels):
+            if delay[name] <= step < delay[name] + len(inputs):
                 out[name].append(x)
     return {name: np.stack(values) for name, values in out.items()}, layers

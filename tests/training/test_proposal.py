@@ -8,10 +8,11 @@ import torch
 
 from lava_meta import propose_m
 from lava_meta.data import Dataset, load_dataset
-from lava_meta.data.scenarios import permuted_tasks, stream_of_subsets
+from lava_meta.data.scenarios import permuted_tasks, split_classes, stream_of_subsets
 from lava_meta.nn import BinaryMLP
 from lava_meta.rule import Linear
 from lava_meta.training import TrainSettings, train
+from lava_meta.training.proposal import has_new_classes, norm_of
 
 DIGITS = load_dataset("digits")
 FEW = Dataset("few", DIGITS.train.take(range(100)), DIGITS.test.take(range(50)))
@@ -22,9 +23,12 @@ def test_the_equation():
     assert propose_m(290, 0.005, 3) == propose_m(870, 0.005)
     assert propose_m(1, 1e-6) == 60.0
     assert propose_m(np.int64(290), np.float32(0.005), 3) == 19.0
+    assert propose_m(290, 0.005, 3, norm="layer") == 19.0
+    assert propose_m(1150, 0.005, norm="batch") == pytest.approx(60 * 5.75**-0.55, rel=0.05)
+    assert propose_m(230, 0.005, norm="batch", new_classes=True) == pytest.approx(105 * 1.15**-0.57, rel=0.05)
 
 
-# Best m of sweeps on held-out images: steps per task, lr, tasks, best m (docs/rules.md, docs/reproduce.md).
+# Best m of sweeps on held-out images: steps per task, lr, tasks, best m (docs/rules.md, docs/results/paper.md).
 @pytest.mark.parametrize(
     ("steps", "lr", "tasks", "best"),
     [
@@ -44,6 +48,23 @@ def test_it_lies_where_sweeps_found_the_best(steps, lr, tasks, best):
     assert 0.65 <= best / propose_m(steps, lr, tasks) <= 2.0
 
 
+# With batch norm, and of classes one after the other: steps of all tasks, lr, best m (docs/rules.md).
+@pytest.mark.parametrize(
+    ("steps", "lr", "options", "best"),
+    [
+        (1150, 0.005, {"norm": "batch"}, 30),  # digits, 5 permuted tasks
+        (1440, 0.005, {"norm": "batch"}, 13),  # MNIST, 3 permuted tasks
+        (144000, 0.005, {"norm": "batch"}, 1.35),  # the paper's
+        (1160, 0.005, {"new_classes": True}, 40),  # digits, 5 and 5 classes
+        (232, 0.005, {"new_classes": True}, 100),
+        (240, 0.0025, {"new_classes": True}, 170),
+        (230, 0.005, {"new_classes": True, "norm": "batch"}, 90),
+    ],
+)
+def test_it_lies_there_with_other_norms_and_new_classes_too(steps, lr, options, best):
+    assert 0.65 <= best / propose_m(steps, lr, **options) <= 2.0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -61,6 +82,32 @@ def test_names_what_is_out_of_range(arguments, says):
         propose_m(*arguments)
 
 
+def test_norms_that_are_known():
+    with pytest.raises(ValueError, match="norm is 'group'; choose one of 'fixed', 'layer', 'batch'"):
+        propose_m(10, 0.005, norm="group")
+
+
+@pytest.mark.parametrize(
+    ("module", "norm"),
+    [
+        (BinaryMLP([4, 3, 2]), "fixed"),
+        (BinaryMLP([4, 3, 2], "layer"), "fixed"),
+        (BinaryMLP([4, 3, 2], "batch"), "batch"),
+        (torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3)), "batch"),
+    ],
+)
+def test_the_norm_of_a_model(module, norm):
+    assert norm_of(module) == norm
+
+
+def test_new_classes_are_those_that_no_other_task_has_and_that_are_compared_with_theirs():
+    groups = ((0, 1, 2), (3, 4), (5, 6))
+    assert has_new_classes(split_classes(FEW, groups))
+    assert not has_new_classes(split_classes(FEW, groups, head="task"))
+    assert not has_new_classes(permuted_tasks(FEW, 2, 0))
+    assert not has_new_classes(stream_of_subsets(FEW, 3, 0))
+
+
 class TestDefault:
     def test_counts_the_steps_of_every_part(self):
         settings = TrainSettings(epochs=4, batch_size=30)
@@ -73,8 +120,17 @@ class TestDefault:
         for settings in (TrainSettings(m=0.0), TrainSettings(m=(1.0, 2.0)), TrainSettings(consolidation=Linear(1.0))):
             assert settings.for_scenario(scenario) is settings
 
-    def test_only_for_adam(self):
-        with pytest.raises(ValueError, match="m is not given, and a value is proposed for adam only"):
+    def test_takes_the_norm_and_the_classes(self):
+        settings = TrainSettings(epochs=4, batch_size=30)
+        scenario, steps = permuted_tasks(FEW, 2, 0), 2 * 4 * 4
+        batch = BinaryMLP.for_images(FEW.train, [8], "batch", tasks=2)
+        assert settings.for_scenario(scenario, batch).m == propose_m(steps, settings.lr, norm="batch")
+        split = split_classes(FEW, ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9)))
+        images = sum(-(-len(part) // 30) for part in split.train)
+        assert settings.for_scenario(split).m == propose_m(4 * images, settings.lr, new_classes=True)
+
+    def test_not_for_sgd(self):
+        with pytest.raises(ValueError, match="m is not given, and none is proposed for sgd"):
             TrainSettings(optimizer="sgd")
         assert TrainSettings(optimizer="sgd", consolidation=Linear(1.0)).m is None
 

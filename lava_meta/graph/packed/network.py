@@ -46,7 +46,7 @@ from lava_meta.graph.packed.sums import MOST_SUM
 LANES = 256  # images computed at once: more gain nothing, and leave the second-level cache
 CALL = 4096  # images to one compiled call, some batches of them: its fixed cost is several microseconds
 CALL_BYTES = 2**30  # what the maps of one call may take: fewer images if maps are large
-PRODUCTS_FROM = 8 if has_byte_products() else LANES + 1  # lanes; measured, see docs/performance.md
+PRODUCTS_FROM = 8 if has_byte_products() else LANES + 1  # lanes; measured, see docs/results/speed.md
 
 
 class PackedNetwork:

@@ -91,11 +91,12 @@ class CompiledRun(Run):
         if isinstance(node, Conv) and node.groups == 1 and self._is_spikes(source):
             self._last.add(name)
             return _scattered(layer, node)
-        if isinstance(node, Pool) and source in self._last and node.how == "max" and node.window.padding == (0, 0):
+        if isinstance(node, Pool) and node.how == "max" and node.window.padding == (0, 0):
             plain = node.window.dilation == (1, 1) and not any(node.window.after)
-            if plain:
+            if plain and source in self._last:
                 self._last.add(name)
-                return _pooled(layer, node)
+            if plain:
+                return _pooled(layer, node) if source in self._last else _pooled_first(layer, node)
         if isinstance(node, (Linear, Conv)) and source == INPUT:
             return _timeless(layer, (self.graph.min_level, self.graph.max_level))
         if isinstance(node, Gather) and node.index is None and source not in self._last:
@@ -162,6 +163,25 @@ def _pooled(layer: Placed, node: Pool) -> _Step:
     def step(x: NDArray[Any]) -> NDArray[Any]:
         out = np.empty((len(x), down, across, channels), x.dtype)
         loops.greatest(x, node.window.kernel, node.window.stride, out)
+        return out
+
+    return step
+
+
+def _pooled_first(layer: Placed, node: Pool) -> _Step:
+    """Of maps with their channels first: the greatest of the maps that each place of the kernel sees."""
+    _, down, across = layer.output_shape
+    (rows, columns), (below, beside) = node.window.kernel, node.window.stride
+
+    def step(x: NDArray[Any]) -> NDArray[Any]:
+        seen = [
+            x[:, :, a : a + below * (down - 1) + 1 : below, b : b + beside * (across - 1) + 1 : beside]
+            for a in range(rows)
+            for b in range(columns)
+        ]
+        out = seen[0].copy()
+        for other in seen[1:]:
+            np.maximum(out, other, out=out)
         return out
 
     return step

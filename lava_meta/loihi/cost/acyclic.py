@@ -36,7 +36,7 @@ from lava_meta.loihi.cost.workload import measure
 from lava_meta.loihi.stock.acyclic import map_acyclic
 
 _BATCH = 64  # images at once
-_PER_SYNAPSE = Assumption("Convolutions of a network that is no chain are stored per synapse.", OURS)
+PER_SYNAPSE = Assumption("Convolutions of a network that is no chain are stored per synapse.", OURS)
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ def acyclic_report(
             kind=node_words(layer.node),
             units=row["units"],
             synapses=row["synapses"],
-            weight_bits=_weight_bits(layer.node),
-            state_bits=_bits(layer.low, layer.high),
+            weight_bits=weight_bits_of(layer.node),
+            state_bits=bits_between(layer.low, layer.high),
             operations=row["operations"],
             effective_operations=effective[name],
             stock_form=mapped.refused.get(name, "yes"),
@@ -141,7 +141,7 @@ def acyclic_report(
         groups = populations(mapped.layers)
         on_cores = Placed(mapped.layers, groups, chip, weight_bits, {}, share_kernels=share_kernels)
         if any(isinstance(node, Conv) for node in graph.nodes.values()):
-            on_cores.assumptions.append(_PER_SYNAPSE)
+            on_cores.assumptions.append(PER_SYNAPSE)
         placed = on_cores.report(measure(groups, pixels > 0 if graph.signs else pixels), metrics, {})
     return GraphReport(chip, len(pixels), nodes, placed, metrics)
 
@@ -164,11 +164,9 @@ def _counted(
                 continue
             x = values[node.sources[0]].reshape(-1, *layer.input_shapes[0])
             signs = bool((np.abs(x) == 1).all())  # deployed as spikes of 0 and 1
-            used = (node.weight.values != 0).astype(np.int64)
-            on = (x > 0 if signs else x != 0).astype(np.int64)
-            sums = node.convolve(on, used) if isinstance(node, Conv) else on @ used.T
-            effective[name] += float(sums.sum()) / n
-            macs += float(sums.sum()) / n if int(np.abs(x.astype(np.int64)).max()) > 1 else 0.0
+            done = effective_operations(node, x > 0 if signs else x != 0) / n
+            effective[name] += done
+            macs += done if int(np.abs(x.astype(np.int64)).max()) > 1 else 0.0
         classes.append(graph.readout.classes(values[READOUT]))
     weights = [node.weight for node in graph.nodes.values() if isinstance(node, (Linear, Conv))]
     stored = sum(weight.values.size for weight in weights)
@@ -187,6 +185,12 @@ def _counted(
     return effective, metrics
 
 
+def effective_operations(node: Linear | Conv, on: NDArray[Any]) -> int:
+    """Pairs of an input that is on, of booleans (n, ...), and a weight that is not 0, of all images."""
+    used, seen = (node.weight.values != 0).astype(np.int64), on.astype(np.int64)
+    return int((node.convolve(seen, used) if isinstance(node, Conv) else seen @ used.T).sum())
+
+
 def _values(graph: AcyclicGraph, pixels: NDArray[Any]) -> Iterator[dict[str, NDArray[Any]]]:
     """The integers of the input and of every node, some images at a time."""
     network = compiled(graph)
@@ -195,13 +199,14 @@ def _values(graph: AcyclicGraph, pixels: NDArray[Any]) -> Iterator[dict[str, NDA
         yield network.activations(part) | {INPUT: part}
 
 
-def _weight_bits(node: Any) -> int | None:
+def weight_bits_of(node: Any) -> int | None:
+    """Of one weight of a node, with its sign; None if it has none."""
     if not isinstance(node, (Linear, Conv)):
         return None
     values = node.weight.values
-    return 1 if node.weight.bits_each == 1 else _bits(int(values.min()), int(values.max()))
+    return 1 if node.weight.bits_each == 1 else bits_between(int(values.min()), int(values.max()))
 
 
-def _bits(low: int, high: int) -> int:
+def bits_between(low: int, high: int) -> int:
     """Of an integer between the two, with its sign if it may be negative."""
     return max(high, -low - 1, 0).bit_length() + (low < 0)

@@ -93,7 +93,7 @@ def populations(layers: Sequence[StockLayer]) -> list[Population]:
     for layer in layers:
         waiting = {name: part for name, part in layer.parts.items() if part.is_neurons}
         while waiting:
-            ready = [name for name in waiting if not any(s in waiting for s in _senders(layer, name))]
+            ready = [name for name in waiting if not any(s in waiting and s != name for s in _senders(layer, name))]
             for name in ready:
                 synapses = []
                 for source, target in layer.links:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.sparse import block_diag, csr_matrix, diags, vstack
 
 from lava_meta.errors import ConversionError
-from lava_meta.graph.acyclic import INPUT, READOUT, AcyclicGraph
+from lava_meta.graph.acyclic import INPUT, READOUT, AcyclicGraph, NodeGraph
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import Conv, Curve, Linear, Multiply, Node, Pool, Shape, Threshold
 from lava_meta.loihi.stock.affine import Coded, Range, Value, is_whole, through, windows
@@ -46,20 +46,26 @@ class Mapped:
 
 def map_acyclic(graph: AcyclicGraph) -> Mapped:
     """Every node that has a stock form as one, and every other's reason."""
-    return _Mapping(graph).mapped()
+    return NodeMapping(graph).mapped()
 
 
 def plan_acyclic(graph: AcyclicGraph) -> list[StockLayer]:
     """The layers in order. Raises `ConversionError` naming every node that has no stock form, and why."""
-    mapped = map_acyclic(graph)
+    return accepted(map_acyclic(graph))
+
+
+def accepted(mapped: Mapped) -> list[StockLayer]:
+    """The layers of a network that fits. Raises `ConversionError` naming every node that has no stock form, and why."""
     if mapped.refused:
         reasons = "; ".join(f"{name} {reason}" for name, reason in mapped.refused.items())
         raise ConversionError(f"this network has no stock form: {reasons}")
     return mapped.layers
 
 
-class _Mapping:
-    def __init__(self, graph: AcyclicGraph) -> None:
+class NodeMapping:
+    """One node after the other; what is behind the last one, `finish` maps."""
+
+    def __init__(self, graph: NodeGraph) -> None:
         self.graph = graph
         self.layers: list[StockLayer] = []
         self.coded: dict[str, Coded] = {}
@@ -70,8 +76,9 @@ class _Mapping:
         self.values: dict[str, Value | None] = {INPUT: self._entering()}
 
     def mapped(self) -> Mapped:
+        """All nodes."""
         for name, node in self.graph.nodes.items():
-            reason = _never(node)
+            reason = self.never(name, node)
             sources = [self.values[source] for source in node.sources]
             values = [value for value in sources if value is not None]
             self.values[name] = None
@@ -82,16 +89,24 @@ class _Mapping:
             if reason is not None or len(values) < len(sources):
                 continue
             try:
-                self.values[name] = self._value(name, node, values)
+                self.values[name] = self.value_of(name, node, values)
             except ConversionError as refusal:
                 self.refused[name] = str(refusal).removeprefix(f"{name}: ")
+        self.finish()
+        return Mapped(self.layers, self.coded, self.refused)
+
+    def finish(self) -> None:
+        """The readout of the output."""
         output = self.values[self.graph.output]
         if output is not None:
             try:
                 self._readout(output)
             except ConversionError as refusal:
                 self.refused[self.graph.output] = str(refusal).removeprefix(f"{READOUT}: ")
-        return Mapped(self.layers, self.coded, self.refused)
+
+    def never(self, name: str, node: Node) -> str | None:
+        """Why a node has no stock form whatever it gets; None if it may have one."""
+        return _never(node)
 
     def _too_wide(self, name: str) -> str | None:
         """Why the integers of a node, whose sources have no stock form, would not fit either."""
@@ -107,7 +122,8 @@ class _Mapping:
         constant = np.full(n, -1 if self.graph.signs else 0, np.int64)
         return Value({INPUT: matrix}, constant, self.graph.input_shape)
 
-    def _value(self, name: str, node: Any, values: list[Value]) -> Value:
+    def value_of(self, name: str, node: Any, values: list[Value]) -> Value:
+        """What a node gives. Raises `ConversionError` for one without a stock form."""
         if isinstance(node, Threshold):
             return self._threshold(name, node, values[0])
         if isinstance(node, Pool) and node.how == "max":
@@ -131,7 +147,7 @@ class _Mapping:
             neurons = add_units(layer, *units, f"pool{number}")
             layer.add_sparse(f"pool{number}_synapses", synapses, 0, neurons, layer.output)
             layer.output, layer.latency = neurons, layer.latency + 1
-        self._finish(layer)
+        self.close(layer)
         self.coded[name] = Coded(name, codes[0], np.diff(codes, axis=0))
         return self.coded[name].value()
 
@@ -147,8 +163,8 @@ class _Mapping:
         layer = StockLayer(name)
         synapses, units, shape = _pooling(window, len(coded.step), value.shape, ~rising)
         layer.output = add_units(layer, *units)
-        self._connect(layer, {coded.sender: synapses})
-        self._finish(layer)
+        self.connect(layer, {coded.sender: synapses})
+        self.close(layer)
         whole = np.zeros(shape[1:], np.int64)
         self.coded[name] = Coded(name, coded.base[..., :1, :1] + whole, coded.step[..., :1, :1] + whole)
         return self.coded[name].value()
@@ -162,9 +178,9 @@ class _Mapping:
         layer.output = layer.add_graded(
             "neurons", (len(constant),), low + np.minimum(constant, 0), high + np.maximum(constant, 0)
         )
-        self._connect(layer, value.parts)
+        self.connect(layer, value.parts)
         layer.add_constant(constant, layer.output)
-        self._finish(layer)
+        self.close(layer)
 
     def _units(self, name: str, value: Value, limits: NDArray[Any]) -> StockLayer:
         """Units that fire if `value` reaches `limits` (k, values), in the order of both."""
@@ -179,10 +195,10 @@ class _Mapping:
         }
         layer = StockLayer(name)
         layer.output = add_units(layer, theta.reshape(-1), np.tile(low, count), np.tile(high, count))
-        self._connect(layer, parts)
+        self.connect(layer, parts)
         return layer
 
-    def _connect(self, layer: StockLayer, parts: Mapping[str, csr_matrix]) -> None:
+    def connect(self, layer: StockLayer, parts: Mapping[str, csr_matrix]) -> None:
         """Synapses from each sender to the layer's neurons; relays before them hold back what comes too early."""
         for matrix in parts.values():
             matrix.eliminate_zeros()
@@ -198,7 +214,8 @@ class _Mapping:
                 source = relay
             layer.add_sparse(f"synapses{number}", matrix, bits, layer.output, source, sender)
 
-    def _finish(self, layer: StockLayer) -> None:
+    def close(self, layer: StockLayer) -> None:
+        """A layer is whole: others may hear it, as spikes."""
         self.layers.append(layer)
         before = (self.depth[sender] for sender in layer.senders.values())
         self.depth[layer.name] = max(before, default=0) + layer.latency

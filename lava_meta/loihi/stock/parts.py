@@ -104,6 +104,10 @@ class StockLayer:
 
     def add_constant(self, value: NDArray[Any], neurons: str) -> None:
         """Add `value` (units,) in every step to what `neurons` receive: synapses of units that fire in every step."""
+        self.add_units_of(f"{neurons}_constant", value, neurons, "LIF", vth=0, bias_mant=1, bias_exp=0, **MEMORYLESS)
+
+    def add_units_of(self, name: str, value: NDArray[Any], neurons: str, kind: str, **arguments: Any) -> None:
+        """Add `value` (units,) to what `neurons` receive whenever units without an input fire: `kind`, `arguments`."""
         if not value.any():
             return
         low, high = _halves(value)
@@ -114,7 +118,7 @@ class StockLayer:
             matrix[:, column] = share * _DIGIT
             high = high - share
         matrix[:, 0] += low
-        source = self.add(f"{neurons}_constant", "LIF", shape=(columns,), vth=0, bias_mant=1, bias_exp=0, **MEMORYLESS)
+        source = self.add(name, kind, shape=(columns,), **arguments)
         self.add_synapses(f"{source}_synapses", matrix, 0, neurons, source)
 
     def add_diagonal(self, name: str, weight: int, message_bits: int, neurons: str, source: str) -> None:
@@ -149,13 +153,15 @@ class StockLayer:
 def digits(layer: str, name: str, matrix: NDArray[Any]) -> list[tuple[NDArray[Any], int]]:
     """Integers (units, inputs) as planes of 8-bit weights and their exponents: `sum of weights * 2**exponent`.
 
-    One plane if they are even or of one sign, and small; else digits of base 128, doubled so that they are even.
+    One plane if they are small, doubled if they are odd and of both signs; else digits of base 128, doubled likewise.
     Raises `ConversionError` beyond two digits.
     """
     low, high = int(matrix.min()), int(matrix.max())
     mixed = low < 0 < high
     if max(-low, high) <= 255 and not (mixed and (matrix % 2).any()):
         return [(matrix.astype(np.int32), 0)]
+    if max(-low, high) <= _MOST:
+        return [((2 * matrix).astype(np.int32), -1)]
     least, upper = _halves(matrix.astype(np.int64))
     check_range(layer, f"{name}, in steps of {_DIGIT},", upper, upper, -_MOST, _MOST)
     planes = [((2 * least).astype(np.int32), -1), ((2 * upper).astype(np.int32), 6)]

@@ -35,7 +35,9 @@ def lif_layer(
     low, high = bounds(sign, levels)
     check_range(name, "the sum of synapses", low, high, -ACTIVATION, ACTIVATION, "Take fewer inputs or grey levels")
     constant = -offset * sign.sum(axis=1)
-    _check_potentials(name, low + constant, high + constant, beta, threshold, steps)
+    check_potentials(
+        name, (low + constant) << FRACTION_BITS, (high + constant) << FRACTION_BITS, beta, threshold, steps
+    )
 
     plan = StockLayer(name)
     arguments = {
@@ -86,19 +88,24 @@ def _shared(name: str, layer: LIFLayer) -> tuple[int, int]:
     return beta, threshold
 
 
-def _check_potentials(
+def check_potentials(
     name: str, low: NDArray[Any], high: NDArray[Any], beta: int, threshold: int, steps: int | None
 ) -> None:
     """Raise `ConversionError` unless inputs of `low` to `high` in every step keep potentials within Loihi's range."""
-    kept = 2**DECAY_BITS / (2**DECAY_BITS - beta) if beta < 2**DECAY_BITS else math.inf
-    most = min(kept, steps or math.inf)  # what a constant input adds up to, in inputs
-    lowest = min(int(low.min()), 0) * 2**FRACTION_BITS
+    most = kept(beta, steps)
+    lowest = min(int(low.min()), 0)
     if lowest < 0 and lowest * most < -STATE:
         raise ConversionError(
             f"{name}: potentials fall by {-lowest:,} per step, to {lowest * most:,.0f}; Loihi holds {-STATE:,}. Take a "
             "smaller beta, fewer inputs, or neurons that start again (steps)"
         )
-    check_range(name, "potentials", 0, threshold + np.maximum(high, 0) * 2**FRACTION_BITS, -STATE, STATE)
+    check_range(name, "potentials", 0, threshold + np.maximum(high, 0), -STATE, STATE)
+
+
+def kept(share: int, steps: int | None) -> float:
+    """What a constant input adds up to, in inputs, if a step leaves `share` of 4096."""
+    whole = 2**DECAY_BITS / (2**DECAY_BITS - share) if share < 2**DECAY_BITS else math.inf
+    return min(whole, steps or math.inf)
 
 
 def plan_spiking(graph: SpikingGraph, steps: int) -> list[StockLayer]:

@@ -6,7 +6,7 @@ frozen dataclasses and handed to `train(..., method=EWC(strength=1000.0))`; they
 scenario, and are part of the checkpoint, so that a stopped run goes on to the bitwise identical result.
 """
 
-from lava_meta.training.methods.base import Hooks, Method, synapses, weights
+from lava_meta.training.methods.base import Hooks, Method, check_method, synapses, weights
 from lava_meta.training.methods.bayesian import MESU, BiMU
 from lava_meta.training.methods.beakers import Beakers
 from lava_meta.training.methods.ewc import EWC
@@ -25,6 +25,7 @@ __all__ = [
     "Levels",
     "Method",
     "Replay",
+    "check_method",
     "diagonal_fisher",
     "synapses",
     "weights",

@@ -80,6 +80,13 @@ class Method(ABC):
         return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
 
 
+def check_method(method: Any) -> None:
+    """Raise `TypeError`, with the call that makes one, for what is neither a method nor None."""
+    if method is not None and not isinstance(method, Method):
+        known = ", ".join(sorted(kind.__name__ for kind in Method.__subclasses__()))
+        raise TypeError(f"method is {method!r}; give an object, as lava_meta.training.methods.EWC(): there are {known}")
+
+
 def weights(model: nn.Module) -> dict[str, nn.Parameter]:
     """The trainable parameters of two or more dimensions by name, hidden weights and real-valued ones."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad and p.dim() >= 2}

@@ -188,7 +188,7 @@ def check(graph: AcyclicGraph, rng: np.random.Generator, images: int = 5) -> Non
             np.testing.assert_array_equal(values, expected[name], err_msg=name)
 
 
-@settings(max_examples=60, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(KINDS), min_size=1, max_size=8))
 def test_random_graphs(seed: int, kinds: list[str]) -> None:
     rng = np.random.default_rng(seed)

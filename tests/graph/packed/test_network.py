@@ -139,6 +139,7 @@ def test_wrong_images_are_refused() -> None:
         network.sums(np.full((2, 5), 32, np.uint8))
 
 
+@pytest.mark.slow
 def test_a_machine_without_wide_vectors_gives_the_same() -> None:
     """The same kernels compiled for the plainest processor of this kind."""
     test = f"{os.path.abspath(__file__)}::test_a_thousand_random_networks"

@@ -1,0 +1,66 @@
+"""The commands on networks of spiking neurons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import lava_meta
+
+pytest.importorskip("snntorch")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import snntorch as snn
+    import torch
+    from torch import nn
+
+    from lava_meta import from_snntorch
+
+    place = tmp_path_factory.mktemp("spiking")
+    torch.manual_seed(0)
+    options = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
+    model = nn.Sequential(nn.Linear(16, 8), snn.Leaky(0.9, **options), nn.Linear(8, 4), snn.Leaky(0.8, **options))
+    with torch.no_grad():
+        for layer in (model[0], model[2]):
+            layer.weight.mul_(3)
+    from_snntorch(model.eval(), bits=8, form="stock").save(place / "net.safetensors")
+    np.save(place / "images.npy", np.random.default_rng(0).integers(0, 2, (6, 16)).astype(np.uint8))
+    np.save(place / "frames.npy", np.random.default_rng(1).integers(0, 2, (6, 5, 16)).astype(np.uint8))
+    return place
+
+
+@pytest.mark.lava
+def test_run(folder: Path) -> None:
+    pytest.importorskip("lava.magma")
+    from lava_meta.graph.spiking import classes_by_rate
+    from lava_meta.graph.spiking_file import load_spiking
+
+    network, graph = folder / "net.safetensors", load_spiking(folder / "net.safetensors")[0]
+    images, frames = np.load(folder / "images.npy"), np.load(folder / "frames.npy")
+    done = lava_meta("run", network, folder / "images.npy", "--steps", "7")
+    wanted = classes_by_rate(graph.spikes(images, 7)["3"])
+    assert [int(line) for line in done.stdout.split()] == wanted.tolist(), done.stderr
+    words = ("--backend", "loihi-sim", "--sums", "-o", folder / "counts.npy")
+    done = lava_meta("run", network, folder / "frames.npy", *words)
+    assert done.returncode == 0, done.stderr
+    counts = graph.spikes(frames.swapaxes(0, 1), form="fixed_pt")["3"].sum(axis=0)
+    assert np.array_equal(np.load(folder / "counts.npy"), counts)
+    done = lava_meta("run", network, folder / "images.npy", "--backend", "kernels")
+    assert done.returncode == 2
+    assert "a spiking network runs on cpu and loihi-sim" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_report_and_info(folder: Path) -> None:
+    words = ("--images", folder / "images.npy", "--steps", "7", "--limit", "4", "-o", folder / "report")
+    done = lava_meta("report", folder / "net.safetensors", *words)
+    assert done.returncode == 0, done.stderr
+    assert "held for 7 time steps" in done.stdout
+    assert json.loads((folder / "report" / "report.json").read_text())["images"] == 4
+    done = lava_meta("info", folder / "net.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert "read by rate" in done.stdout
+    assert "leaky" in done.stdout
