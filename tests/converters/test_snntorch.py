@@ -153,7 +153,7 @@ def test_fixed_point_is_exact_without_a_leak_and_on_whole_steps():
 
 
 def test_fixed_points_agreement_is_measured():
-    """Random networks with leaks: the shares that docs/exchange.md states hold here with room to spare."""
+    """Random networks with leaks: the shares that docs/results/exchange.md states hold here with room to spare."""
     rng = np.random.default_rng(24)
     spikes, classes = [], []
     for _ in range(40):

@@ -27,7 +27,7 @@ All forms run in numpy (`net.graph`), in the compiled kernels (`backend="kernels
 (`net.predict`) or as one per node (`LavaNetwork(net.graph, form="fixed_pt")`), with equal integers; they save, load,
 and have a picture (`net.picture()`) and a report (`net.report("loihi2", images)`). Lava's stock Processes, bundles and
 NIR take what they can hold, with equal integers, and refuse the rest by the names of its nodes: real streams, products
-of streams, and weights and sums beyond their ranges ([hardware.md](hardware.md), [exchange.md](exchange.md)). On-line
+of streams, and weights and sums beyond their ranges ([hardware.md](hardware.md), [nir.md](nir.md)). On-line
 learning takes chains of binary layers.
 
 """
