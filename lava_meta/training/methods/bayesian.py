@@ -34,7 +34,8 @@ class BiMU(Method):
     kind: ClassVar[str] = "bimu"
 
     def __post_init__(self) -> None:
-        self._optimizer([BernoulliLinear(1, 1)], 1)  # knows the ranges
+        with torch.device("meta"):  # nothing is drawn
+            self._optimizer([BernoulliLinear(1, 1)], 1)  # knows the ranges
 
     def start(self, model: nn.Module) -> Hooks:
         layers = _layers(model, BernoulliLinear, "bernoulli")
@@ -70,7 +71,8 @@ class MESU(Method):
     kind: ClassVar[str] = "mesu"
 
     def __post_init__(self) -> None:
-        self._optimizer([GaussianLinear(1, 1)], 1)  # knows the ranges
+        with torch.device("meta"):  # nothing is drawn
+            self._optimizer([GaussianLinear(1, 1)], 1)  # knows the ranges
 
     def start(self, model: nn.Module) -> Hooks:
         layers = _layers(model, GaussianLinear, "gaussian")
