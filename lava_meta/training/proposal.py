@@ -57,7 +57,7 @@ def propose_m(
 
     Fits to sweeps of m on held-out images, lr from 0.00025 to 0.01, 2 to 10 tasks, a new optimizer per task. The best
     `m` of most sweeps was 0.7 to 1.5 times this one. What that costs in each scenario, and where it costs more than 3
-    points, is in docs/rules.md: `lava_meta.tune` searches from there.
+    points, is in docs/results/rules.md: `lava_meta.tune` searches from there.
 
     Args:
         steps: Optimizer steps per task, epochs * ceil(images / batch size); at least 1.
@@ -75,7 +75,7 @@ def propose_m(
         ValueError: An argument is out of its range.
 
     Source:
-        Measured for this project: docs/rules.md, "Choosing m".
+        Measured for this project: docs/results/rules.md.
     """
     for name, value in (("steps", steps), ("tasks", tasks)):
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:

@@ -34,7 +34,7 @@ def test_the_equation():
     assert propose_m(230, 0.005, norm="batch", new_classes=True) == pytest.approx(105 * 1.15**-0.57, rel=0.05)
 
 
-# Best m of sweeps on held-out images: steps per task, lr, tasks, best m (docs/rules.md, docs/results/paper.md).
+# Best m of sweeps on held-out images: steps per task, lr, tasks, best m (docs/results/rules.md, docs/results/paper.md).
 @pytest.mark.parametrize(
     ("steps", "lr", "tasks", "best"),
     [
@@ -55,7 +55,7 @@ def test_it_lies_where_sweeps_found_the_best(steps, lr, tasks, best):
     assert 0.65 <= best / propose_m(steps, lr, tasks) <= 2.0
 
 
-# With batch norm, and of classes one after the other: steps of all tasks, lr, best m (docs/rules.md).
+# With batch norm, and of classes one after the other: steps of all tasks, lr, best m (docs/results/rules.md).
 @pytest.mark.parametrize(
     ("steps", "lr", "options", "best"),
     [

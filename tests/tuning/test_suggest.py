@@ -11,7 +11,7 @@ pytest.importorskip("optuna")
 
 
 def searched_for(best, trials, search=("m",), seed=0):
-    """Trials on a curve with its peak where m * lr is `best`, as wide as those of docs/rules.md, with their noise."""
+    """Trials on a curve with its peak where m * lr is `best`, with the width and noise of docs/results/rules.md."""
     noise = np.random.default_rng(seed)
     found = []
     values = {"m": 10.0, "lr": 0.01}
