@@ -9,5 +9,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -
 WORKDIR /lava_meta
 COPY . .
 RUN UV_NO_CACHE=1 make setup
+# Where nothing else can be written, compiled functions are cached there: once in the life of a container.
+ENV NUMBA_CACHE_DIR=/tmp/numba
 USER 65534
 CMD ["make", "demo", "ARGS=--out /tmp/demo"]

@@ -25,12 +25,14 @@ def njit(*signatures: Any, **options: Any) -> Callable[[Callable[..., Any]], Any
     def compiled(function: Callable[..., Any]) -> Any:
         with _enabled():
             try:
-                return _compile(*signatures, **options)(function)
+                made = _compile(*signatures, **options)(function)
             except RuntimeError as error:
                 if "no locator available" not in str(error):
                     raise
-            _tell_of_no_cache()
-            return _compile(*signatures, **{**options, "cache": False})(function)
+                _tell_of_no_cache()
+                made = _compile(*signatures, **{**options, "cache": False})(function)
+        made.compile = _enabled()(made.compile)  # at the first call, with functions of numba's own
+        return made
 
     return compiled
 

@@ -71,6 +71,20 @@ def test_an_installation_and_a_home_that_cannot_be_written(backends):
     assert "set NUMBA_CACHE_DIR" in done.stderr
 
 
+def test_a_first_call_compiles_what_numba_has_in_python() -> None:
+    done = run(
+        """
+        import numpy as np
+        from lava_meta.jit import njit
+
+        total = njit()(lambda x: np.sort(x)[::-1].copy().sum() + np.roll(x, 1)[0])
+        print(total(np.arange(5)), total.signatures != [])
+        """,
+        NUMBA_DISABLE_JIT="1",
+    )
+    assert done.stdout == "14 True\n", done.stderr
+
+
 def test_the_switch_of_numba_stays_as_it_was():
     done = run("import numba, lava_meta.graph.packed.loops; print(numba.config.DISABLE_JIT)", NUMBA_DISABLE_JIT="1")
     assert done.stdout == "1\n", done.stderr

@@ -84,12 +84,13 @@ def test_a_start_that_runs_out_of_file_descriptors_leaves_none_and_no_actor():
         assert total() == 6
         gc.collect()
         begun = os.listdir("/proc/self/fd")
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         answers = []
         for limit in range(len(begun), 60):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 4096))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
             answers.append(total())
             gc.collect()
-            resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
             assert (actors(), os.listdir("/proc/self/fd")) == ([], begun)
         print(*answers)
     """)

@@ -22,7 +22,7 @@ from lava_meta.optim import MetaplasticAdam, MetaplasticSGD
 from lava_meta.rule import Consolidation, Constant, Exponential, Linear, Quadratic, Table, Tanh2
 from lava_meta.rule.consolidation import _torch_row
 from lava_meta.training import TrainSettings, cuda, steps, train
-from lava_meta.training.methods import EWC, SI, Beakers, Hooks, Levels, Replay
+from lava_meta.training.methods import EWC, SI, Beakers, Hooks, Levels, Method, Replay
 
 
 class Own(Consolidation):
@@ -46,7 +46,7 @@ class Captured:
         return steps.CapturedStep(model, self.tapes[-1], fused=False)  # type: ignore[arg-type]
 
 
-class Rebinding(Hooks):
+class Rebinding(Hooks, Method):
     """A method that does what none of ours does: it puts other tensors in the places of gradients and weights."""
 
     kind = "rebinding"
