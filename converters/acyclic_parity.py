@@ -22,11 +22,13 @@ from lava_meta.converters.lower_values import Check
 from lava_meta.converters.lowering import Lowered
 from lava_meta.converters.parity import Parity, domain_images, model_inputs
 from lava_meta.converters.recording import Float64, counted
+from lava_meta.converters.sums import UNIT_ROUNDOFF
 from lava_meta.converters.unwrapping import unwrap
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import READOUT, AcyclicGraph
 from lava_meta.graph.nodes import Curve, Multiply, Threshold
 
+_ROUNDINGS = 16  # of float64 in what the model computes between two nodes, that a bound may not have counted
 _VALUES = 2**20  # of the widest node of the images that are compared, at most, beside a few images
 
 
@@ -90,7 +92,8 @@ class _Beside(Float64):
             return
         seen.difference = max(seen.difference, float(difference.max()))
         seen.bound = max(seen.bound, leaf.slack)
-        seen.wrong += int((difference > leaf.slack + 1e-300).sum())
+        rounded = _ROUNDINGS * UNIT_ROUNDOFF * float(np.abs(theirs).max())  # by the model's own operations
+        seen.wrong += int((difference > leaf.slack + rounded).sum())
 
     def _undecided(self, name: str, check: Check, shape: tuple[int, ...]) -> NDArray[Any]:
         """Where the integer lies so near to a threshold that float64's rounding may decide."""

@@ -72,6 +72,12 @@ class Pieces:
         """The greatest size of a slope."""
         return float(np.abs(self.slope).max())
 
+    @property
+    def highest(self) -> float:
+        """The greatest step from a piece to the next: between neighbours, where each integer is a piece."""
+        ends = self.intercept[:-1] + self.slope[:-1] * np.diff(self.start, axis=0)
+        return float(np.abs(self.intercept[1:] - ends).max(initial=0.0))
+
 
 Form = Affine | Levels | Pieces
 

@@ -39,6 +39,7 @@ class Value:
     form: Form | None = None  # once it was asked for
     exact: Leaf | None = None  # the node that holds it, once it was made
     stream: Leaf | None = None  # the same in fixed point
+    origin: Value | None = None  # of places that the run does not have: its value that was moved there
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +172,8 @@ class ValueLowering:
         before = np.arange(size).reshape(value.shape) if value.move is None else value.move
         flat = np.append(before.reshape(-1), -1)
         moved = Value(value.expr, shape, ref, flat[index].reshape(shape))
+        if ref.number < 0:
+            moved.origin = value.origin if value.ref.number < 0 else value
         if _is_in_place(moved):
             moved.move = None
             if value.move is None:
@@ -251,7 +254,7 @@ class ValueLowering:
         every = np.concatenate([(pieces.slope * scale).reshape(-1), (pieces.intercept * scale).reshape(-1)])
         whole = pieces.error == 0 and bool((every == np.rint(every)).all()) and float(np.abs(every).max()) < 2.0**53
         gain = float(np.abs(leaf.gain).min())
-        rise = pieces.steepest / gain if gain else 0.0
+        rise = (pieces.steepest + pieces.highest) / gain if gain else 0.0
         size = float(np.abs(pieces.intercept).max()) + pieces.steepest * leaf.source.largest
         rounding = 0.0 if whole else 0.5 / scale + pieces.error + 4 * UNIT_ROUNDOFF * size
         return rounding + pieces.steepest * leaf.source.error, rise * leaf.slack
@@ -311,6 +314,7 @@ class ValueLowering:
         return name
 
     def _check(self, value: Value, leaf: Leaf, *, levels: bool, before: Leaf) -> None:
+        value = value.origin or value
         step, output = self.made_by.get(value.ref.number, (None, 0))
         if step is None or step.number < 0:
             return

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import lava_meta
+from lava_meta.errors import ConversionError
 from lava_meta.graph import AcyclicGraph, BinaryGraph
 from lava_meta.graph.packed.compiled import compiled
 
@@ -100,6 +101,17 @@ class RandomNet(nn.Module):
         return nn.Conv2d(channels, outputs, kernel, stride, kernel // 2, groups=groups, bias=option % 5 < 3)
 
 
+# A mean of torch.sign's values, some of which tie: moved into one window, they must be seen by the self-check.
+MEAN_OF_TIES = [
+    (997, 14, 22),
+    (262, 23, 22),
+    (770, 0, 25),
+    (359, 13, 30),
+    (332, 6, 7),
+    (913, 23, 19),
+    (19, 20, 9),
+    (97, 20, 2),
+]
 draw = st.tuples(st.integers(0, 999), st.integers(0, 30), st.integers(0, 30))
 programs = st.lists(draw, min_size=4, max_size=14)
 
@@ -109,9 +121,17 @@ def check(program: list[tuple[int, int, int]], seed: int) -> None:
     rng = np.random.default_rng(seed)
     levels = rng.integers(0, 256, (24, 2, 6, 6)).astype(np.uint8)
     x = (torch.from_numpy(levels).double() / 255 - 0.4) / 0.3
-    with torch.no_grad():
-        model.train()(x.float())
-    net = lava_meta.convert(model.eval(), mean=0.4, std=0.3, input_shape=(2, 6, 6), strict=False)
+    try:
+        with torch.no_grad():
+            model.train()(x.float())
+    except ValueError:  # torch refuses to norm one value
+        reject()
+    try:
+        net = lava_meta.convert(model.eval(), mean=0.4, std=0.3, input_shape=(2, 6, 6), strict=False)
+    except ConversionError as error:
+        if "sums of up to 62 bits fit" not in str(error):
+            raise
+        reject()
     assert net.parity.exact, (net.parity, net.parity.mismatches, net.parity.bounds)
     graph = net.graph
     with torch.no_grad():
@@ -125,7 +145,8 @@ def check(program: list[tuple[int, int, int]], seed: int) -> None:
     assert all(np.array_equal(fast[name], every[name]) for name in every)
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@example(MEAN_OF_TIES, 280)
 @given(programs, st.integers(0, 2**31 - 1))
 def test_random_graphs(program: list[tuple[int, int, int]], seed: int) -> None:
     check(program, seed)
