@@ -281,7 +281,10 @@ class _Units:
             found = self._seen_levels(x, values)
             if found is not None:
                 return found
-        return self._affine(x, values) or self._pieces(x, values)
+        made = self._affine(x, values) or self._pieces(x, values)
+        if levels and self.every and isinstance(made, Pieces) and not made.slope.any():  # steps up and down
+            return self._seen_levels(x, values) or made
+        return made
 
     def _line(self, proof: Proof) -> Affine:
         """A line by its operations: through both ends."""
