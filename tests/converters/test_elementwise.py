@@ -66,6 +66,14 @@ def test_levels(name: str, reach: int) -> None:
         assert np.abs(leveled(form, x) - made(x)).max() < 1e-9
 
 
+def test_steps_that_no_bounds_show_to_rise_are_levels_if_all_integers_are_computed() -> None:
+    """So that a step on which the model's rounding decides counts as a tie."""
+    made = function(lambda x: torch.round((x - torch.nn.functional.leaky_relu(x, 0.25)).clamp(-1, 1) * 3) / 3, NARROW)
+    form, x = made.form(), probes(made)
+    assert isinstance(form, Levels)
+    assert np.abs(leveled(form, x) - made(x)).max() < 1e-9
+
+
 @pytest.mark.parametrize("reach", [NARROW, WIDE])
 def test_limits_of_each_channel(reach: int) -> None:
     gains, shifts = [2.0, -1.5, 0.0], [0.3, -0.4, 0.1]
