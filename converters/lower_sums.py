@@ -123,7 +123,7 @@ class SumLowering(JoinLowering):
         spread = torch.nn.functional.pad(wide, (across, across + after[1], down, down + after[0]))
         turned = weight.flip(2, 3).reshape(groups, channels // groups, -1, *kernel).transpose(1, 2)
         window = Window(kernel, dilation=_pair(dilation))
-        moved = self._placed(value, spread, value.ref)
+        moved = self._placed(value, spread, unseen(value.ref))
         return self._convolved(step, moved, turned.reshape(-1, channels // groups, *kernel), bias, window, groups)
 
     def _reshaped(self, value: Value, shape: Shape) -> Value:

@@ -13,6 +13,11 @@ from lava_meta.errors import ConversionError
 MEAN, STD = (0.3, 0.4), (0.2, 0.3)
 
 
+class Signs(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x >= 0, 1.0, -1.0)
+
+
 class Net(nn.Module):
     """One transposed convolution, of whose signs a linear layer makes classes."""
 
@@ -22,6 +27,19 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(torch.where(self.up(x) > 0, 1.0, -1.0).flatten(1))
+
+
+def test_signs_in_front_of_it_are_compared_at_their_own_places() -> None:
+    torch.manual_seed(0)
+    front = nn.Conv2d(2, 2, 3, padding=1)
+    net = Net(3, 2, 1, 1)
+    model = nn.Sequential(front, Signs(), net)
+    model(torch.zeros(1, 2, 6, 6))
+    levels = np.random.default_rng(0).integers(0, 256, (40, 2, 6, 6))
+    with torch.no_grad():
+        theirs = model.eval()((torch.from_numpy(levels) / 255 - 0.5) / 0.5).argmax(dim=1).numpy()
+    converted = lava_meta.convert(model, input_shape=(2, 6, 6), mean=0.5, std=0.5)
+    np.testing.assert_array_equal(converted.predict(levels.astype(np.uint8)), theirs)
 
 
 @pytest.mark.parametrize(
