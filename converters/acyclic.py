@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_flatten_with_path
 
 from lava_meta.converters.expressions import Leaf, Source
 from lava_meta.converters.feed import Feed
-from lava_meta.converters.lower_values import UNIT_ROUNDOFF
 from lava_meta.converters.lowering import Lowered, lower
+from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.options import Options
 from lava_meta.converters.recording import IMAGES, Recording, Ref, record
 from lava_meta.converters.torch import check_statistics, prepare

@@ -20,9 +20,9 @@ from lava_meta.converters.acyclic import Read
 from lava_meta.converters.calling import call, float_types, name_of, untouched
 from lava_meta.converters.lower_values import Check
 from lava_meta.converters.lowering import Lowered
+from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.parity import Parity, domain_images, model_inputs
 from lava_meta.converters.recording import Float64, counted
-from lava_meta.converters.sums import UNIT_ROUNDOFF
 from lava_meta.converters.unwrapping import unwrap
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import READOUT, AcyclicGraph

@@ -282,8 +282,8 @@ class _Units:
             if found is not None:
                 return found
         made = self._affine(x, values) or self._pieces(x, values)
-        if levels and self.every and isinstance(made, Pieces) and not made.slope.any():  # steps up and down
-            return self._seen_levels(x, values) or made
+        if levels and proof is not None and self.every and isinstance(made, Pieces) and not made.slope.any():
+            return self._seen_levels(x, values) or made  # steps up and down
         return made
 
     def _line(self, proof: Proof) -> Affine:

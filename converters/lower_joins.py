@@ -14,14 +14,13 @@ from torch.utils._pytree import tree_map_only
 from lava_meta.converters.elementwise import Affine, Form, Levels
 from lava_meta.converters.expressions import Leaf
 from lava_meta.converters.lower_values import (
-    UNIT_ROUNDOFF,
     Cannot,
     Value,
     ValueLowering,
     source_of,
     unseen,
 )
-from lava_meta.converters.monotone import Cast
+from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast
 from lava_meta.converters.recording import IMAGES, Ref, Step
 from lava_meta.graph.nodes import (
     Add,

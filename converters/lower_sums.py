@@ -15,13 +15,13 @@ from torch import Tensor
 from lava_meta.converters.expressions import Leaf, Source
 from lava_meta.converters.lower_joins import JoinLowering
 from lava_meta.converters.lower_values import (
-    UNIT_ROUNDOFF,
     Cannot,
     Value,
     compressed,
     dyadic,
     unseen,
 )
+from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.recording import IMAGES, Ref, Step
 from lava_meta.converters.weights import Decomposed, decompose
 from lava_meta.graph.conv import Window

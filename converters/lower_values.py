@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.elementwise import Affine, Form, Function, Levels, Pieces
 from lava_meta.converters.expressions import Apply, Expr, Leaf, Source, leaf_of, mapped, replaced, split
+from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.recording import IMAGES, Place, Recording, Ref
 from lava_meta.graph.acyclic import INPUT
 from lava_meta.graph.nodes import (
@@ -24,7 +25,6 @@ from lava_meta.graph.nodes import (
     Threshold,
 )
 
-UNIT_ROUNDOFF = 2.0**-53
 _FEW_PIECES = 48  # of a curve that are lines of the function itself
 
 

@@ -14,7 +14,6 @@ from lava_meta.converters.elementwise import Function
 from lava_meta.converters.expressions import Leaf, mapped
 from lava_meta.converters.lower_sums import SumLowering
 from lava_meta.converters.lower_values import (
-    UNIT_ROUNDOFF,
     Cannot,
     Value,
     compressed,
@@ -23,6 +22,7 @@ from lava_meta.converters.lower_values import (
     own_leaf,
     unseen,
 )
+from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.pooling import Average, pooling_window
 from lava_meta.converters.recording import IMAGES, Ref, Step
 from lava_meta.graph.conv import Window

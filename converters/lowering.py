@@ -27,11 +27,11 @@ from lava_meta.converters.decisions import check_decisions
 from lava_meta.converters.expressions import Expr, Leaf
 from lava_meta.converters.lower_norms import NormLowering
 from lava_meta.converters.lower_values import (
-    UNIT_ROUNDOFF,
     Cannot,
     Check,
     Value,
 )
+from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.recording import Recording, Ref, Step
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import INPUT, AcyclicGraph, Scores

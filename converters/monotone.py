@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map_only
 from lava_meta.converters.expressions import Apply, Expr, Leaf, name_of
 
 EPS = 2.0**-52  # the distance of 1 to the next float64
+UNIT_ROUNDOFF = EPS / 2  # what one rounding changes, relative to its result
 
 Flags = NDArray[np.bool_]
 

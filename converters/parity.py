@@ -21,9 +21,9 @@ from torch import nn
 
 from lava_meta.converters.calling import call, computed, float_types, floats_in, name_of
 from lava_meta.converters.feed import Feed
+from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.probes import First, has_thresholds, probe, ties
 from lava_meta.converters.reading import Stage, flat, read
-from lava_meta.converters.sums import UNIT_ROUNDOFF
 from lava_meta.converters.torch import prepare
 from lava_meta.converters.unwrapping import plain_copy, unwrap
 from lava_meta.errors import ConversionError, FormatError

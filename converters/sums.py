@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.pooling import Average, fixed_pools
 from lava_meta.converters.reading import Stage
 from lava_meta.converters.scale import InputScale
 from lava_meta.graph.conv import ConvLayer
 from lava_meta.graph.dense import DenseLayer
-
-# Half the distance of 1 to the next float64: what one rounding changes, relative to its result.
-UNIT_ROUNDOFF = 2.0**-53
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ def tune(
     """
     from lava_meta.experiments.common.experiment import find
     from lava_meta.experiments.common.tuning import tune_experiment
+    from lava_meta.io.config import CONFIG
     from lava_meta.tuning import Budget
     from lava_meta.tuning.trial import table
 
@@ -73,4 +74,4 @@ def tune(
         execute=execute,
         at_once=workers or 1,
     )
-    print(f"\n{table(found)}\n\nnow run: lava-meta experiment {name} --config {folder / 'config.yaml'}")
+    print(f"\n{table(found)}\n\nnow run: lava-meta experiment {name} --config {folder / CONFIG}")

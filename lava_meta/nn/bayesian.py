@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from lava_meta.nn.binary import BinaryLayer
 from lava_meta.nn.layers import BinaryLinear, Pixels, Sign
-from lava_meta.nn.networks import check_dense, seeded
+from lava_meta.nn.networks import check_dense, measured, seeded
 from lava_meta.nn.norms import SampleNorm
 
 if TYPE_CHECKING:
@@ -185,9 +185,7 @@ class BayesianMLP(nn.Sequential):
         return cls(
             (images.features, *hidden, images.classes),
             weights,
-            pixel_mean=images.mean_level,
-            pixel_std=images.std_level,
-            max_level=images.max_level,
+            **measured(images),
             **options,
         )
 

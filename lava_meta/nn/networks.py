@@ -105,9 +105,7 @@ class BinaryMLP(_Network):
         return cls(
             (images.x[0].numel(), *hidden, images.classes),
             norm,
-            pixel_mean=images.mean_level,
-            pixel_std=images.std_level,
-            max_level=images.max_level,
+            **measured(images),
             **options,
         )
 
@@ -154,6 +152,11 @@ class BinaryConvNet(_Network):
             ]
         super().__init__(*layers)
         self.image_shape = (depth, *image_shape[1:])
+
+
+def measured(images: Images) -> dict[str, Any]:
+    """What a dense network is told of images: mean, deviation and brightest level of their pixels."""
+    return {"pixel_mean": images.mean_level, "pixel_std": images.std_level, "max_level": images.max_level}
 
 
 def check_dense(

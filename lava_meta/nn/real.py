@@ -10,7 +10,7 @@ from torch import nn
 
 from lava_meta.nn.binary import BinaryLayer
 from lava_meta.nn.layers import Pixels
-from lava_meta.nn.networks import check_dense, seeded
+from lava_meta.nn.networks import check_dense, measured, seeded
 from lava_meta.nn.norms import SampleNorm, TaskBatchNorm, select_task
 
 if TYPE_CHECKING:
@@ -65,9 +65,7 @@ class RealMLP(nn.Sequential):
         return cls(
             (images.features, *hidden, images.classes),
             norm,
-            pixel_mean=images.mean_level,
-            pixel_std=images.std_level,
-            max_level=images.max_level,
+            **measured(images),
             **options,
         )
 
