@@ -42,9 +42,9 @@ class _Layer:
     y: Tensor = field(init=False)  # the distance from the activation's edge
 
     @property
-    def is_compiled(self) -> bool:
-        """Whether norm and activation are one compiled pass."""
-        return isinstance(self.norm, FixedNorm) and isinstance(self.activation, Sign)
+    def scale(self) -> float | None:
+        """Of a fixed norm before a sign, which are one compiled pass; None for any others."""
+        return self.norm.scale if isinstance(self.norm, FixedNorm) and isinstance(self.activation, Sign) else None
 
 
 class FastNetwork:
@@ -134,9 +134,9 @@ class FastNetwork:
 
     def _activate(self, layer: _Layer, sums: Tensor, *, learning: bool) -> Tensor:
         values = torch.empty(sums.shape, dtype=layer.products.signs_type)
-        if layer.is_compiled:
+        if layer.scale is not None:
             layer.y = torch.empty(sums.shape)
-            backward.signs_of_sums(sums.numpy(), np.float32(layer.norm.scale), layer.y.numpy(), values.numpy())
+            backward.signs_of_sums(sums.numpy(), np.float32(layer.scale), layer.y.numpy(), values.numpy())
             return values
         layer.sums = sums.to(torch.float32).requires_grad_(learning)
         with torch.set_grad_enabled(learning):
@@ -156,8 +156,8 @@ class FastNetwork:
             if i == 0:
                 break
             below = self.layers[i - 1]
-            if below.is_compiled:
-                d = layer.products.back(d, below.y, below.activation.window, below.norm.scale)
+            if below.scale is not None:
+                d = layer.products.back(d, below.y, below.activation.window, below.scale)
             else:
                 dy = layer.products.back(d, below.y.detach(), below.activation.window, 1.0)
                 d = _through(below.norm, below.y, below.sums, dy)
