@@ -8,7 +8,7 @@ import torch
 from given_models import Applies, network
 from torch import nn
 
-from lava_meta import convert
+from lava_meta import LavaNetwork, convert
 from lava_meta.converters.parity import check, domain_images
 from lava_meta.converters.torch import to_graph
 from lava_meta.errors import ConversionError
@@ -34,6 +34,21 @@ def _randomize_norms(model: nn.Module, generator: torch.Generator) -> None:
                 gain.copy_(torch.randn(gain.shape, generator=generator))
                 gain[torch.rand(gain.shape, generator=generator) < 0.2] = 0.0
                 offset.copy_(torch.randint(-1, 2, offset.shape, generator=generator).float())
+
+
+def test_units_of_0_and_1_have_two_thresholds_with_the_fixed_norm() -> None:
+    """Neurons of whole numbers, also as stock Processes; with layer norm the spread of each image is a real number."""
+    images = torch.randint(0, 256, (64, 30), generator=torch.Generator().manual_seed(0))
+    for norm in ("fixed", "layer"):
+        model = BinaryMLP([30, 20, 20, 5], norm, activation="abs_step", pixel_mean=100.0, seed=0).eval()
+        net = convert(model)
+        assert net.parity.exact, net.parity
+        assert np.array_equal(net.graph.predict(images.numpy()), model(images.float()).argmax(dim=1).numpy())
+        if norm == "layer":
+            with pytest.raises(ConversionError, match=r"no stock form: .* is a real stream"):
+                LavaNetwork(net.graph, form="stock")
+        else:
+            assert (LavaNetwork(net.graph, form="stock").predict(images) == net.graph.predict(images.numpy())).all()
 
 
 @pytest.mark.parametrize("norm", ["fixed", "batch", "layer"])
