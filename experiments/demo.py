@@ -129,7 +129,7 @@ def _train(
     """One of both networks, "plain" or "metaplastic", with the seed at this place."""
     seed = settings.training.seed + place
     scenario = _tasks(settings, seed)
-    training = replace(settings.training, seed=seed, **({"m": 0.0} if name == "plain" else {}))
+    training = replace(settings.training, seed=seed, m=0.0 if name == "plain" else settings.training.m)
     options: dict[str, Any] = {"activation": settings.activation, "seed": seed}
     model = BinaryMLP.for_images(scenario.train[0], settings.hidden, **options)
     with torch_threads(settings.threads):
