@@ -109,6 +109,15 @@ def test_every_figure_is_in_the_gallery_with_its_command() -> None:
         assert re.search(rf"\]\({re.escape(path)}\)\n\n    \S", gallery), path
 
 
+def test_every_section_of_the_results_has_its_commits() -> None:
+    results = ROOT / "docs" / "results"
+    listed = (results / "commits.md").read_text(encoding="utf-8")
+    for page in set(results.glob("*.md")) - {results / "index.md", results / "commits.md"}:
+        for section in re.split(r"^#+ ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+            name, _, text = section.partition("\n")
+            assert not re.search(r"^\|.*\d", text, re.MULTILINE) or f"({page.name}) | {name} |" in listed, name
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     page = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^   (\w+)$", page, re.MULTILINE))
