@@ -59,7 +59,7 @@ class OnlineSettings(Settings):
         1.0  # T of linear, quadratic and squared, m of exponential and tanh2, in units of the limit; the floor
     )
     grow: OrNone[float] = None  # floor of a linear gate of growing steps; None takes them whole
-    activation: Literal["signs", "spikes"] = "signs"
+    activation: Literal["signs", "spikes", "abs_spikes"] = "signs"
     kappa: float = 1.2  # threshold of spikes, in mean deviations
     divisive: bool = True  # of spikes: relative to the spread of the image
     temperature: OrNone[float] = None  # of the softmax; None: the root of the readout's inputs

@@ -8,6 +8,8 @@ spikes is enough:
                              v = 1 if it is not divisive
     a_k = 1 if y_k >= kappa s_k, else 0;   d_k = E_k if |y_k - kappa s_k| <= 5/8 s_k, else 0;   s_k: mean of |y_k|
 
+A two-sided unit has two edges: |y_k| stands for y_k, and d_k has the sign of y_k.
+
 Where the sums u come from, and what becomes of the amounts
 -lr d, is up to the synapses: a layer's own (`reference`), or those of Lava's learning engine (`learning_engine`).
 """
@@ -75,13 +77,22 @@ class Neurons(ABC):
         x: the inputs (lanes, n_in) of the sums u, of which only divisive units want to know.
         """
 
-    @abstractmethod
     def above(self, distance: NDArray[Any]) -> NDArray[Any]:
-        """By how much a distance is above where the unit's output changes."""
+        """By how much a distance is above where the unit's output changes; of two-sided units, beyond either edge."""
+        beyond: NDArray[Any] = (np.abs(distance) if self.settings.two_sided else distance) - self._raised()
+        return beyond
+
+    @abstractmethod
+    def _raised(self) -> NDArray[Any]:
+        """By how much spikes raise each unit's threshold."""
 
     @abstractmethod
     def windowed(self, error: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
         """The units' own errors d (lanes, n_out): those inside the window."""
+
+    def _signed(self, d: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
+        """Errors of outputs as errors of distances: below its threshold a two-sided unit falls with its distance."""
+        return np.where(distance < 0, -d, d) if self.settings.two_sided else d
 
     @abstractmethod
     def learn(self, distance: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
@@ -89,15 +100,19 @@ class Neurons(ABC):
 
     @abstractmethod
     def integer_thresholds(self) -> NDArray[np.int64]:
-        """int64 (n_out,): the smallest whole sum at which each unit fires."""
+        """int64 (n_out,): the smallest whole sum from which each unit fires."""
+
+    @abstractmethod
+    def lower_thresholds(self) -> NDArray[np.int64]:
+        """int64 (n_out,): of two-sided units, the largest whole sum down from which each fires too."""
 
     def _require_fixed_thresholds(self) -> None:
         """Raise ConversionError if the threshold follows the image."""
         if self.settings.divisive:
             raise ConversionError(
-                "hidden units that spike relative to the spread of each image (activation='spikes', divisive=True) "
-                "have thresholds that follow it, and a converted network has fixed ones: use learner.predict, or learn "
-                "with divisive=False"
+                f"hidden units that spike relative to the spread of each image (activation="
+                f"{self.settings.rule.activation!r}, divisive=True) have thresholds that follow it, and a converted "
+                "network has fixed ones: use learner.predict, or learn with divisive=False"
             )
 
     @abstractmethod
@@ -119,11 +134,7 @@ class FixedNeurons(Neurons):
         distance: NDArray[Any] = scaled - self._thresholds()
         return distance * self._reciprocals(x) >> SPREAD_BITS - NEURON_BITS if self.settings.divisive else distance
 
-    def above(self, distance: NDArray[Any]) -> NDArray[Any]:
-        return distance - self._raised()
-
     def _raised(self) -> NDArray[np.int64]:
-        """By how much spikes raise each unit's threshold."""
         kappa = self.settings.kappa_fixed if self.settings.spiking else 0
         raised: NDArray[np.int64] = kappa * self.deviation.astype(np.int64) >> KAPPA_BITS
         return raised
@@ -139,7 +150,7 @@ class FixedNeurons(Neurons):
         if self.settings.readout:
             return d
         near = WINDOW_DEN * np.abs(self.above(distance)) <= WINDOW_NUM * self.deviation.astype(np.int64)
-        return np.where(near, d, 0)
+        return np.where(near, self._signed(d, distance), 0)
 
     def learn(self, distance: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
         s = self.settings
@@ -164,6 +175,10 @@ class FixedNeurons(Neurons):
         self._require_fixed_thresholds()
         return -(-(self._thresholds() + self._raised()) >> self.settings.sum_bits)
 
+    def lower_thresholds(self) -> NDArray[np.int64]:
+        self._require_fixed_thresholds()
+        return self._thresholds() - self._raised() >> self.settings.sum_bits
+
     def set_thresholds(self, sums: NDArray[Any]) -> None:
         self._require_fixed_thresholds()
         self.mean[:] = 0
@@ -184,9 +199,6 @@ class FloatNeurons(Neurons):
         distance = scaled - self._thresholds()
         return (distance / self._spreads(x) if self.settings.divisive else distance).astype(np.float32)
 
-    def above(self, distance: NDArray[Any]) -> NDArray[Any]:
-        return distance - self._raised()
-
     def _raised(self) -> NDArray[np.float32]:
         raised: NDArray[np.float32] = np.float32(self.settings.rule.kappa) * self.deviation
         return raised if self.settings.spiking else np.zeros_like(raised)
@@ -206,7 +218,8 @@ class FloatNeurons(Neurons):
         d = error.astype(np.float32)
         if s.readout:
             return d
-        return np.where(np.abs(self.above(distance)) <= WINDOW_NUM / WINDOW_DEN * self.deviation, d, np.float32(0))
+        near = np.abs(self.above(distance)) <= WINDOW_NUM / WINDOW_DEN * self.deviation
+        return np.where(near, self._signed(d, distance), np.float32(0))
 
     def learn(self, distance: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
         s = self.settings
@@ -231,6 +244,13 @@ class FloatNeurons(Neurons):
         # Distances are rounded to float32: what fires is asked of the neurons themselves.
         fires = [self.above(self.distance(sums, sums)) >= 0 for sums in (near - 1, near)]
         sums: NDArray[np.int64] = near + 1 - fires[0] - fires[1]
+        return sums
+
+    def lower_thresholds(self) -> NDArray[np.int64]:
+        self._require_fixed_thresholds()
+        near = np.floor((self._thresholds() - self._raised()) * 2.0**self.settings.level_bits).astype(np.int64)
+        fires = [self.above(self.distance(sums, sums)) >= 0 for sums in (near, near + 1)]
+        sums: NDArray[np.int64] = near - 1 + fires[0] + fires[1]
         return sums
 
     def set_thresholds(self, sums: NDArray[Any]) -> None:
