@@ -4,7 +4,7 @@ A hidden unit is leaky and fires; per step, from rest, in this order:
 
     v_k    = leak v_k + y_k                  y: the distance of this step's sum from the threshold, as of units that
                                              spike (`neurons`): (u_k - t_k) / v
-    a_k    = 1 if v_k >= kappa s_k, else 0   sent to the next layer in the same step
+    a_k    = 1 if v_k >= kappa s_k, else 0   sent to the next layer in the same step; two-sided units: |v_k|
     n_k   += 1 if |v_k - kappa s_k| <= 5/8 s_k
     v_k    = 0 if it fired
 
@@ -16,45 +16,50 @@ step the rule of `reference` learns, with what synapses and units remember of th
     |y| = (sum of |v_k|) / T                 what s_k, the mean deviation, follows
 
 With T = 1 this is the rule of units that spike, to the bit. T is a power of two: in fixed point its divisions are
-shifts, and v has 12 fraction bits, like y; the leak is a number of 4096ths, and what is left over of it is dropped.
+shifts, and v has 12 fraction bits, as y has; the leak is a number of 4096ths, and a product with it is rounded down.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_meta.online_learning.backend import LocalEngine
+from lava_meta.online_learning.encoding import Encoding
+from lava_meta.online_learning.forms import make_layer
+from lava_meta.online_learning.network import PlasticNetwork
 from lava_meta.online_learning.neurons import NEURON_STATE, State
-from lava_meta.online_learning.reference import FixedLayer, FloatLayer, ReferenceLayer
+from lava_meta.online_learning.options import LearnerOptions
+from lava_meta.online_learning.reference import FixedLayer, FloatLayer, Layer, ReferenceLayer
 from lava_meta.online_learning.settings import NEURON_BITS, LayerSettings
 
 MOST_STEPS = 128
-_RIGHT = {"fixed": FixedLayer, "floating": FloatLayer}
 
 
 class OverTime(ReferenceLayer):
-    """A hidden layer whose units integrate. Settings have `max_level` T: what learns are counts of spikes."""
+    """A hidden layer whose units integrate. Its settings have `max_level` T, as its synapses learn from counts."""
 
-    leak: float
-
-    def __init__(self, settings: LayerSettings, state: State) -> None:
+    def __init__(self, settings: LayerSettings, state: State, leak: float) -> None:
         super().__init__(settings, state)
-        self.steps = settings.max_level
+        self.leak = leak
         # The same neurons, as they meet the spikes of one step.
         self._now = self.form(replace(settings, max_level=1), {name: state[name] for name in NEURON_STATE})
-        self._potentials: list[NDArray[Any]] = []
+        self._potentials: list[NDArray[Any]] = []  # of every step, before the reset
 
     def forward(self, x: NDArray[Any]) -> NDArray[Any]:
         """Spikes (lanes, steps, n_in) of 0 and 1 -> (lanes, steps, n_out)."""
         spikes = np.empty((*x.shape[:2], self.settings.n_out), np.int16)
         self._potentials = []
-        v = np.zeros((len(x), self.settings.n_out), np.int64 if self.error_type is np.int32 else np.float32)
-        for step in range(self.steps):
-            now = np.ascontiguousarray(x[:, step])
-            v = self._leaked(v) + self._now.distance(self._sums(now), now)
+        v: NDArray[Any] | None = None
+        for step in range(x.shape[1]):
+            now = np.ascontiguousarray(x[:, step], np.int16)
+            distance = self._now.distance(self._sums(now), now)
+            v = distance if v is None else self._leaked(v) + distance
             self._potentials.append(v)
             spikes[:, step] = self._now.above(v) >= 0
             v = np.where(spikes[:, step] > 0, v.dtype.type(0), v)
@@ -66,8 +71,91 @@ class OverTime(ReferenceLayer):
         return self._mean([self._now.windowed(error, v) for v in self._potentials])
 
     def _leaked(self, v: NDArray[Any]) -> NDArray[Any]:
+        """What is left of potentials after a step."""
         raise NotImplementedError
 
     def _mean(self, parts: list[NDArray[Any]]) -> NDArray[Any]:
         """Over the steps."""
         raise NotImplementedError
+
+
+class FixedOverTime(OverTime, FixedLayer):
+    """On integers."""
+
+    def _leaked(self, v: NDArray[Any]) -> NDArray[Any]:
+        return v * round(self.leak * 2**NEURON_BITS) >> NEURON_BITS
+
+    def _mean(self, parts: list[NDArray[Any]]) -> NDArray[Any]:
+        total: NDArray[Any] = np.sum(parts, axis=0)
+        return total >> self.settings.level_bits
+
+
+class FloatOverTime(OverTime, FloatLayer):
+    """In float32."""
+
+    def _leaked(self, v: NDArray[Any]) -> NDArray[Any]:
+        return v * np.float32(self.leak)
+
+    def _mean(self, parts: list[NDArray[Any]]) -> NDArray[Any]:
+        total: NDArray[Any] = np.sum(parts, axis=0)
+        return total / np.float32(len(parts))
+
+
+@dataclass(eq=False)
+class NetworkOverTime(PlasticNetwork):
+    """A network whose hidden units integrate for `steps` time steps an image."""
+
+    steps: int = 1
+    leak: float = 1.0
+
+    @classmethod
+    def integrating(
+        cls, sizes: Sequence[int], options: LearnerOptions, encoding: Encoding, steps: int, leak: float
+    ) -> NetworkOverTime:
+        """A new network, its weights drawn as those of one without time.
+
+        Raises ValueError for steps or a leak out of range, or units that do not fire.
+        """
+        if type(steps) is not int or steps not in [2**k for k in range(MOST_STEPS.bit_length())]:
+            raise ValueError(f"steps is {steps!r}; it is a power of two up to {MOST_STEPS}")
+        if not 0 <= leak <= 1:
+            raise ValueError(f"leak is {leak}; the share of a potential that stays lies between 0 and 1")
+        if options.rule.activation == "signs" or options.form != "fused" or options.device is not None:
+            raise ValueError(
+                "units over time fire or are silent, in one Process, without a device: give a rule as "
+                "OnlineRule.sparse(), form='fused' and device=None"
+            )
+        drawn = PlasticNetwork.drawn(sizes, options, encoding)
+        settings = [replace(layer, max_level=steps) for layer in drawn.settings]
+        rule = settings[-1].rule
+        temperature = steps * (rule.temperature or math.sqrt(settings[-1].n_in))
+        settings[-1] = replace(settings[-1], rule=replace(rule, temperature=temperature))
+        return cls(settings, drawn.states, drawn.feedback, steps=steps, leak=leak)
+
+
+class EngineOverTime(LocalEngine):
+    """Takes spikes (n, steps * n_in), the first step's before the next one's."""
+
+    def __init__(self, network: NetworkOverTime, lanes: int = 1, *, compiled: bool = False) -> None:
+        super().__init__(network, lanes, compiled=compiled)
+        self.steps = network.steps
+        self.layers[:-1] = [
+            layer_over_time(*layer, network.leak, compiled=compiled)
+            for layer in zip(network.settings[:-1], network.states[:-1], strict=True)
+        ]
+
+    def forward(self, x: NDArray[Any]) -> NDArray[Any]:
+        trains = x.reshape(len(x), self.steps, -1)
+        for layer in self.layers[:-1]:
+            trains = layer.forward(trains)
+        return self.layers[-1].forward(trains.sum(axis=1, dtype=np.int16))
+
+
+def layer_over_time(settings: LayerSettings, state: State, leak: float, *, compiled: bool) -> Layer:
+    """The layer, which works in place on `state`; compiled if there is such a form of it (`forms.make_layer`)."""
+    fixed = settings.precision != "float"
+    if compiled and isinstance(make_layer(settings, state, compiled=True), FixedLayer):
+        from lava_meta.online_learning.compiled.over_time import CompiledOverTime
+
+        return CompiledOverTime(settings, state, leak)
+    return FixedOverTime(settings, state, leak) if fixed else FloatOverTime(settings, state, leak)
