@@ -9,7 +9,7 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 
 from lava_meta.online_learning.backend import SNAPSHOT
 from lava_meta.online_learning.network import PlasticNetwork
-from lava_meta.online_learning.over_time import NetworkOverTime
+from lava_meta.online_learning.over_time_network import NetworkOverTime
 from lava_meta.online_learning.reference import STATE
 from lava_meta.processes.binary_network.models import BinaryNetworkModel
 from lava_meta.processes.binary_network.process import BinaryNetwork

@@ -13,7 +13,7 @@ from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
 from lava_meta.online_learning.backend import Engine
 from lava_meta.online_learning.learner import Learner
-from lava_meta.online_learning.over_time import EngineOverTime, NetworkOverTime
+from lava_meta.online_learning.over_time_network import EngineOverTime, NetworkOverTime
 from lava_meta.online_learning.settings import OnlineRule
 from lava_meta.online_learning.spike_trains import SpikeTrains
 

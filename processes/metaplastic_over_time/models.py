@@ -6,7 +6,7 @@ from lava.magma.core.decorator import implements, requires
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.async_protocol import AsyncProtocol
 
-from lava_meta.online_learning.over_time import EngineOverTime
+from lava_meta.online_learning.over_time_network import EngineOverTime
 from lava_meta.processes.metaplastic_network.models import LearningModel
 from lava_meta.processes.metaplastic_over_time.process import MetaplasticOverTime
 

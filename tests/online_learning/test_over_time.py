@@ -13,8 +13,9 @@ from lava_meta.data import Images
 from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.errors import ConversionError
 from lava_meta.online_learning import LayerSettings, Learner, OnlineRule
-from lava_meta.online_learning.over_time import FloatOverTime, layer_over_time
+from lava_meta.online_learning.over_time import FloatOverTime
 from lava_meta.online_learning.over_time_learner import LearnerOverTime
+from lava_meta.online_learning.over_time_network import layer_over_time
 from lava_meta.online_learning.reference import STATE, initial_state
 from lava_meta.rule import Towards
 
