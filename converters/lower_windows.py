@@ -40,17 +40,30 @@ class WindowLowering(SumLowering):
     def _do_max_pool2d_with_indices(self, step: Step) -> list[Any]:
         names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
         given = dict(zip(names, step.args[1:], strict=False)) | step.kwargs
+        value = self._maps(self._value(step.args[0]))
         window = pooling_window(
             given["kernel_size"],
             given.get("stride") or given["kernel_size"],
             given.get("padding", 0),
             given.get("dilation", 1),
             ceil_mode=bool(given.get("ceil_mode", False)),
-            size=_extents(self._value(step.args[0]).shape),
+            size=_extents(value.shape),
         )
         ref = step.outputs[0]
         assert ref is not None
-        return [self._greatest(self._value(step.args[0]), window, ref), None]
+        if len(ref.shape) == 4:
+            return [self._greatest(value, window, ref), None]
+        pooled = self._greatest(value, window, unseen(ref))
+        back = torch.arange(1, math.prod(ref.shape) + 1, dtype=torch.float64).reshape(ref.shape)
+        return [self._placed(pooled, back, ref), None]
+
+    def _maps(self, value: Value) -> Value:
+        """A value with a channel of its own for each image, where torch takes the images for channels."""
+        if len(value.shape) != 2:
+            return value
+        shape = (self.images, 1, *value.shape)
+        numbers = torch.arange(1, math.prod(shape) + 1, dtype=torch.float64).reshape(shape)
+        return self._placed(value, numbers, Ref(-1, shape))
 
     def _do_adaptive_max_pool2d(self, step: Step) -> list[Any]:
         ref = step.outputs[0]

@@ -549,6 +549,8 @@ class _Seen:
             step = made[ref.number]
             if step.name == _NEURONS:
                 spikes |= ref.number not in self.potentials
+            elif ref.shape[:1] != (self.images,) and _gathers(step) and len(self._at[ref.number]) == 1:
+                todo += step.refs  # a measure of all images, such as how many spikes there were
             elif _moves(step) or (len(self._at[ref.number]) > 1 and _gathers(step)):
                 todo += step.refs
             else:

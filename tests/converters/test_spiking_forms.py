@@ -273,3 +273,33 @@ def test_options_of_leaky_neurons(options):
 def test_options_without_a_form_are_refused_by_place(options, reason):
     with pytest.raises(ConversionError, match=rf"1 \(Leaky\).* {reason}"):
         lava_meta.from_snntorch(small(**options), input_shape=(16,))
+
+
+class Measured(models.Dense):
+    """Beside its spikes, how many there were in the batch; and pooling along the features of (n, features)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc2 = nn.Linear(20, 10)
+
+    def forward(self, x):
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        spikes, count = [], 0.0
+        for frame in x:
+            spk1, mem1 = self.lif1(self.fc1(frame), mem1)
+            count += spk1.sum()
+            spk2, mem2 = self.lif2(self.fc2(nn.functional.max_pool1d(spk1, 2)), mem2)
+            count += spk2.sum()
+            spikes.append(spk2)
+        return torch.stack(spikes), count / x.shape[1]
+
+
+def test_measures_of_the_batch_are_no_layer_and_features_are_pooled():
+    model = louder(Measured)
+    net = lava_meta.from_snntorch(model)
+    assert net.readout == "rate"
+    trains = np.random.default_rng(4).integers(0, 2, (6, 15, 64))
+    with torch.no_grad():
+        theirs = model(torch.from_numpy(trains).float())[0].numpy()
+    assert 0.02 < theirs.mean() < 0.98
+    assert (net.graph.spikes(trains)["lif2"] == theirs).mean() > 0.999
