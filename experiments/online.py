@@ -52,6 +52,7 @@ Arms = Mapping[str, Mapping[str, Any]]
 GATED_AND_PLAIN: Arms = {"metaplastic": {}, "plain": PLAIN}
 # What streams that last need (docs/online_spikes.md): chosen on held-out images.
 SPARSE: Mapping[str, Any] = {"activation": "spikes", "temperature": 10.0, "class_rate": 0.02}
+TWO_SIDED: Mapping[str, Any] = {**SPARSE, "activation": "abs_spikes", "kappa": 1.6}
 PARTS: Arms = {
     "reference": {},
     "floating point": {"bits": None},
@@ -75,6 +76,8 @@ PARTS: Arms = {
     "sparse spikes": SPARSE,
     "sparse spikes of 5 bits": {**SPARSE, "bits": 5},
     "1024 sparse spiking units": {**SPARSE, "hidden": (1024,), "lr": 0.012},
+    "two-sided spikes": TWO_SIDED,
+    "1024 two-sided units": {**TWO_SIDED, "hidden": (1024,), "lr": 0.008},
 }
 # These two data sets use the same pixels for other things, so that the second moves the very synapses of the first. The
 # gate must close earlier than for permuted tasks: exponential, m = 4, chosen on held-out images. With the linear gate
@@ -88,6 +91,7 @@ PAIR: Arms = {
     "1024 hidden units": {"hidden": (1024,)},
     "the reverse": {"data": "fashion-mnist"},
     "sparse spikes": {**SPARSE, "gate": "squared", "gate_at": 1.0, "lr": 0.01},
+    "two-sided spikes": {**TWO_SIDED, "gate": "squared", "gate_at": 1.0, "lr": 0.01},
 }
 # The hardest setting for a local rule: while two classes are shown, the readout is told ten thousand times that no
 # other class occurs. It is here to be seen.
@@ -117,6 +121,7 @@ LONG: Arms = {
     "long memory": {"memory": 10_000},
     "plain": PLAIN,
     "sparse spikes": {**SPARSE, **PLAIN},
+    "two-sided spikes": {**TWO_SIDED, **PLAIN},
     "gates in both directions": {**SPARSE, "lr": 0.02, "gate": "floor", "gate_at": 0.08, "grow": 0.1},
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from lava_meta.cli.outputs import check_outputs
 
 if TYPE_CHECKING:
     from lava_meta.data.scenarios import Scenario
-    from lava_meta.online_learning import History, Learner
+    from lava_meta.online_learning import History, Learner, OnlineRule
 
 
 def demo_online(out: Path, seed: int, given: dict[str, Any], *, overwrite: bool) -> None:
@@ -53,7 +54,8 @@ def online(
     activation: Annotated[
         str | None,
         typer.Option(
-            help="Of hidden units: spikes, sparse, as of a new network by default; or signs, as of a converted one."
+            help="Of hidden units: spikes, sparse, as of a new network by default; abs_spikes, of units far from their "
+            "threshold on either side; or signs, as of a converted one."
         ),
     ] = None,
     plastic: Annotated[str | None, typer.Option(help="Layers that learn, separated by commas; by default all.")] = None,
@@ -69,7 +71,6 @@ def online(
     What was learned is kept in --out every 20 seconds and after Ctrl-C; the same command with --resume goes on to the
     identical result.
     """
-    from lava_meta.online_learning import OnlineRule
     from lava_meta.online_learning.settings import ACTIVATIONS
 
     if activation not in (None, *ACTIVATIONS):
@@ -85,9 +86,9 @@ def online(
         learner = _stopped_learner(out, learned)
     else:
         rate = lr if lr is not None else min(0.1, 100 / count)
-        spikes = (activation or ("spikes" if source is None else "signs")) == "spikes"
+        make = _rules()[activation or ("spikes" if source is None else "signs")]
         options: dict[str, Any] = {
-            "rule": OnlineRule.sparse(lr=rate, divisive=False) if spikes else OnlineRule(lr=rate),
+            "rule": make(lr=rate),
             "precision": bits,
             "plastic": plastic.split(",") if plastic else None,
             "seed": seed,
@@ -108,6 +109,17 @@ def _task_number(task: int | None, permutation: int | None) -> int | None:
         raise typer.BadParameter("give --task alone: --permutation is its old name, counted from 0")
     print("lava-meta: warning: --permutation is now --task, counted from 1; it goes with 0.3", file=sys.stderr)
     return permutation + 1
+
+
+def _rules() -> dict[str, Callable[..., OnlineRule]]:
+    """By the activation of hidden units: of fixed thresholds, so that the network converts."""
+    from lava_meta.online_learning import OnlineRule
+
+    return {
+        "signs": OnlineRule,
+        "spikes": partial(OnlineRule.sparse, divisive=False),
+        "abs_spikes": partial(OnlineRule.two_sided, divisive=False),
+    }
 
 
 def _scenario(data: str, task: int | None, seed: int) -> Scenario:

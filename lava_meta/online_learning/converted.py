@@ -68,7 +68,13 @@ def from_graph(
     names = [name for name, _ in graph.named_layers()]
     plastic = check_plastic(plastic, names)
     depth = names.index(plastic[0])
-    spikes = as_rule(options.get("rule")).activation == "spikes" and len(graph.named_layers()) > depth + 1
+    activation = as_rule(options.get("rule")).activation
+    spikes = activation != "signs" and len(graph.named_layers()) > depth + 1
+    if spikes and activation == "abs_spikes":
+        raise ConversionError(
+            "units of a converted network fire on one side of their threshold: learn with activation='signs' or "
+            "'spikes', or the readout alone (plastic=['readout'])"
+        )
     learning = {name: _learnable(name, layer, spikes=spikes) for name, layer in graph.named_layers()[depth:]}
     weights = None if model is None else _hidden_weights(model, names)
     first, *_ = learning.values()

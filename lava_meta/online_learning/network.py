@@ -17,7 +17,7 @@ from lava_meta.online_learning.encoding import Encoding, Front
 from lava_meta.online_learning.forms import make_layer
 from lava_meta.online_learning.neurons import State
 from lava_meta.online_learning.options import LearnerOptions, check_plastic
-from lava_meta.online_learning.reference import initial_state
+from lava_meta.online_learning.reference import Layer, initial_state
 from lava_meta.online_learning.settings import LayerSettings
 
 _BYTES_A_SYNAPSE = 24  # while it is made: draws in float64, and what becomes of them
@@ -82,9 +82,9 @@ class PlasticNetwork:
         return any(layer.spiking for layer in self.settings)
 
     @property
-    def divisive(self) -> bool:
+    def relative(self) -> bool:
         """Whether units of it have thresholds that follow each image."""
-        return any(layer.divisive for layer in self.settings)
+        return any(layer.relative for layer in self.settings)
 
     @property
     def hidden(self) -> list[NDArray[Any]]:
@@ -109,22 +109,20 @@ class PlasticNetwork:
     def graph(self) -> BinaryGraph:
         """The binary network that the hidden weights stand for now. It takes encoded images: spikes are levels 0, 1.
 
-        Its units send signs s. Of a spike a = (s + 1) / 2, so sum_j w_j a_j = (sum_j w_j s_j + sum_j w_j) / 2.
+        Its units send signs s. Of a spike a = (s + 1) / 2, so sum_j w_j a_j = (sum_j w_j s_j + sum_j w_j) / 2. A
+        two-sided unit becomes two, one for each edge, of which at most one spikes.
 
         Raises ConversionError for units whose thresholds follow the image.
         """
         layers = [make_layer(*layer) for layer in zip(self.settings, self.states, strict=True)]
         hidden: tuple[DenseLayer, ...] = ()
-        after_spikes = False
+        edges = 0  # of each spiking unit below
         for layer in layers[:-1]:
-            thresholds = layer.neurons.integer_thresholds()
-            if after_spikes:
-                thresholds = 2 * thresholds - layer.balance
-            hidden += (DenseLayer.from_weights(layer.hidden.T >= 0, thresholds),)
-            after_spikes = layer.settings.spiking
+            hidden += (_signs(layer, edges),)
+            edges = layer.settings.edges
         last = layers[-1]
-        halves = {"scale": np.full(last.settings.n_out, 0.5), "offset": last.balance / 2} if after_spikes else {}
-        readout = Readout.from_weights(last.hidden.T >= 0, **halves)
+        halves = {"scale": np.full(last.settings.n_out, 0.5), "offset": edges * last.balance / 2} if edges else {}
+        readout = Readout.from_weights(np.tile(last.hidden.T >= 0, max(1, edges)), **halves)
         if self.front is not None:
             graph = self.front.graph
             return replace(graph, layers=(*graph.layers[: self.front.depth], *hidden), readout=readout)
@@ -141,6 +139,21 @@ class PlasticNetwork:
                 for name, value in values.items():
                     state[name][:] = value
             raise
+
+
+def _signs(layer: Layer, edges: int) -> DenseLayer:
+    """A layer as units of signs, above units of so many edges, each of which became one; 0 of units of signs."""
+
+    def moved(sums: NDArray[np.int64]) -> NDArray[np.int64]:
+        return 2 * sums - edges * layer.balance if edges else sums
+
+    weight = np.tile(layer.hidden.T >= 0, max(1, edges))
+    upper = moved(layer.neurons.integer_thresholds())
+    if not layer.settings.two_sided:
+        return DenseLayer.from_weights(weight, upper)
+    lower = np.minimum(moved(layer.neurons.lower_thresholds()), upper - 1)  # what is at both edges spikes once
+    polarity = np.repeat([1, -1], len(weight))
+    return DenseLayer.from_weights(np.tile(weight, (2, 1)), np.concatenate([upper, -lower]), polarity)
 
 
 def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:

@@ -8,6 +8,9 @@ spikes is enough:
                              v = 1 if it is not divisive
     a_k = 1 if y_k >= kappa s_k, else 0;   d_k = E_k if |y_k - kappa s_k| <= 5/8 s_k, else 0;   s_k: mean of |y_k|
 
+A two-sided unit has two edges: |y_k| stands for y_k, and d_k has the sign of y_k. With a layer norm, t is the mean of
+the layer's sums u, v their standard deviation, at least 1, and s_k the mean |y| of a normal distribution.
+
 Where the sums u come from, and what becomes of the amounts
 -lr d, is up to the synapses: a layer's own (`reference`), or those of Lava's learning engine (`learning_engine`).
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -70,18 +74,27 @@ class Neurons(ABC):
 
     @abstractmethod
     def distance(self, u: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
-        """The difference u - threshold, in the form's own units; of a readout, u; of divisive units, relative to x.
+        """The difference u - threshold, in the form's own units, or those of the image; of a readout, u.
 
         x: the inputs (lanes, n_in) of the sums u, of which only divisive units want to know.
         """
 
-    @abstractmethod
     def above(self, distance: NDArray[Any]) -> NDArray[Any]:
-        """By how much a distance is above where the unit's output changes."""
+        """By how much a distance is above where the unit's output changes; of two-sided units, beyond either edge."""
+        beyond: NDArray[Any] = (np.abs(distance) if self.settings.two_sided else distance) - self._raised()
+        return beyond
+
+    @abstractmethod
+    def _raised(self) -> NDArray[Any]:
+        """By how much spikes raise each unit's threshold."""
 
     @abstractmethod
     def windowed(self, error: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
         """The units' own errors d (lanes, n_out): those inside the window."""
+
+    def _signed(self, d: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
+        """Errors of outputs as errors of distances: below its threshold a two-sided unit falls with its distance."""
+        return np.where(distance < 0, -d, d) if self.settings.two_sided else d
 
     @abstractmethod
     def learn(self, distance: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
@@ -89,15 +102,20 @@ class Neurons(ABC):
 
     @abstractmethod
     def integer_thresholds(self) -> NDArray[np.int64]:
-        """int64 (n_out,): the smallest whole sum at which each unit fires."""
+        """int64 (n_out,): the smallest whole sum from which each unit fires."""
+
+    @abstractmethod
+    def lower_thresholds(self) -> NDArray[np.int64]:
+        """int64 (n_out,): of two-sided units, the largest whole sum down from which each fires too."""
 
     def _require_fixed_thresholds(self) -> None:
         """Raise ConversionError if the threshold follows the image."""
-        if self.settings.divisive:
+        if self.settings.relative:
+            how = "layer_norm" if self.settings.layer_norm else "divisive"
             raise ConversionError(
-                "hidden units that spike relative to the spread of each image (activation='spikes', divisive=True) "
-                "have thresholds that follow it, and a converted network has fixed ones: use learner.predict, or learn "
-                "with divisive=False"
+                f"hidden units that spike relative to the spread of each image (activation="
+                f"{self.settings.rule.activation!r}, {how}=True) have thresholds that follow it, and a converted "
+                "network has fixed ones: use learner.predict, or learn with divisive=False and layer_norm=False"
             )
 
     @abstractmethod
@@ -114,37 +132,33 @@ class FixedNeurons(Neurons):
 
     def distance(self, u: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         scaled = u.astype(np.int64) << self.settings.sum_bits
-        if self.settings.readout:
+        s = self.settings
+        if s.readout:
             return scaled
-        distance: NDArray[Any] = scaled - self._thresholds()
-        return distance * self._reciprocals(x) >> SPREAD_BITS - NEURON_BITS if self.settings.divisive else distance
-
-    def above(self, distance: NDArray[Any]) -> NDArray[Any]:
-        return distance - self._raised()
+        if s.layer_norm:
+            distance = scaled - scaled.sum(axis=1, keepdims=True) // s.n_out
+            return _relative(distance, (distance * distance).sum(axis=1) // s.n_out)
+        distance = scaled - self._thresholds()
+        if s.divisive:
+            return _relative(distance, [(square << 2 * s.sum_bits) // s.n_in for square in _squares(x)])
+        return distance
 
     def _raised(self) -> NDArray[np.int64]:
-        """By how much spikes raise each unit's threshold."""
         kappa = self.settings.kappa_fixed if self.settings.spiking else 0
         raised: NDArray[np.int64] = kappa * self.deviation.astype(np.int64) >> KAPPA_BITS
         return raised
-
-    def _reciprocals(self, x: NDArray[Any]) -> NDArray[np.int64]:
-        """int64 (lanes, 1): 2**SPREAD_BITS over the spread of each image, which has 12 fraction bits."""
-        bits, n_in = 2 * self.settings.sum_bits, self.settings.n_in
-        squares = ((square << bits) // n_in for square in _squares(x))
-        return np.array([[(1 << SPREAD_BITS) // max(math.isqrt(s), 1 << NEURON_BITS)] for s in squares], np.int64)
 
     def windowed(self, error: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
         d = error.astype(np.int64)
         if self.settings.readout:
             return d
         near = WINDOW_DEN * np.abs(self.above(distance)) <= WINDOW_NUM * self.deviation.astype(np.int64)
-        return np.where(near, d, 0)
+        return np.where(near, self._signed(d, distance), 0)
 
     def learn(self, distance: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
         s = self.settings
         d = d << NEURON_BITS
-        if not s.readout:
+        if s.measures_scale:
             self.deviation += ((np.abs(distance) - self.deviation) >> SCALE_SHIFT).astype(np.int32)
         if s.homeostatic:
             self.mean += (distance >> SCALE_SHIFT).astype(np.int32)
@@ -164,6 +178,10 @@ class FixedNeurons(Neurons):
         self._require_fixed_thresholds()
         return -(-(self._thresholds() + self._raised()) >> self.settings.sum_bits)
 
+    def lower_thresholds(self) -> NDArray[np.int64]:
+        self._require_fixed_thresholds()
+        return self._thresholds() - self._raised() >> self.settings.sum_bits
+
     def set_thresholds(self, sums: NDArray[Any]) -> None:
         self._require_fixed_thresholds()
         self.mean[:] = 0
@@ -181,11 +199,12 @@ class FloatNeurons(Neurons):
         scaled = u * 2.0**-self.settings.level_bits
         if self.settings.readout:
             return scaled.astype(np.float32)
+        if self.settings.layer_norm:
+            distance = scaled - scaled.mean(axis=1, keepdims=True)
+            spreads = np.sqrt(np.maximum((distance**2).mean(axis=1, keepdims=True), 1.0))
+            return (distance / spreads).astype(np.float32)
         distance = scaled - self._thresholds()
         return (distance / self._spreads(x) if self.settings.divisive else distance).astype(np.float32)
-
-    def above(self, distance: NDArray[Any]) -> NDArray[Any]:
-        return distance - self._raised()
 
     def _raised(self) -> NDArray[np.float32]:
         raised: NDArray[np.float32] = np.float32(self.settings.rule.kappa) * self.deviation
@@ -206,11 +225,12 @@ class FloatNeurons(Neurons):
         d = error.astype(np.float32)
         if s.readout:
             return d
-        return np.where(np.abs(self.above(distance)) <= WINDOW_NUM / WINDOW_DEN * self.deviation, d, np.float32(0))
+        near = np.abs(self.above(distance)) <= WINDOW_NUM / WINDOW_DEN * self.deviation
+        return np.where(near, self._signed(d, distance), np.float32(0))
 
     def learn(self, distance: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
         s = self.settings
-        if not s.readout:
+        if s.measures_scale:
             self.deviation += (np.abs(distance) - self.deviation) / np.float32(2**SCALE_SHIFT)
         if s.homeostatic:
             self.mean += distance / np.float32(2**SCALE_SHIFT)
@@ -233,12 +253,27 @@ class FloatNeurons(Neurons):
         sums: NDArray[np.int64] = near + 1 - fires[0] - fires[1]
         return sums
 
+    def lower_thresholds(self) -> NDArray[np.int64]:
+        self._require_fixed_thresholds()
+        near = np.floor((self._thresholds() - self._raised()) * 2.0**self.settings.level_bits).astype(np.int64)
+        fires = [self.above(self.distance(sums, sums)) >= 0 for sums in (near, near + 1)]
+        sums: NDArray[np.int64] = near - 1 + fires[0] + fires[1]
+        return sums
+
     def set_thresholds(self, sums: NDArray[Any]) -> None:
         self._require_fixed_thresholds()
         self.mean[:] = 0
         # Half a level below: sums are whole, and float32 then has room to round.
         offset = (sums.astype(np.float64) - 0.5) * 2.0**-self.settings.level_bits - self._thresholds() - self._raised()
         self.mean[:] = offset
+
+
+def _relative(distance: NDArray[Any], variances: Iterable[int]) -> NDArray[Any]:
+    """Distances int64 (lanes, n_out) in roots of each image's variance, at least 1, which has 24 fraction bits."""
+    spreads = (max(math.isqrt(variance), 1 << NEURON_BITS) for variance in variances)
+    reciprocals = np.array([[(1 << SPREAD_BITS) // spread] for spread in spreads], np.int64)
+    relative: NDArray[Any] = distance * reciprocals >> SPREAD_BITS - NEURON_BITS
+    return relative
 
 
 def _squares(x: NDArray[Any]) -> list[int]:

@@ -22,7 +22,7 @@ from lava_meta.rule.lowering import TRACE_LIMIT, EngineRule, lower
 Precision = Literal["float"] | int
 ERRORS = ("softmax", "margin", "ternary")
 THRESHOLDS = ("balanced", "homeostatic")
-ACTIVATIONS = ("signs", "spikes")
+ACTIVATIONS = ("signs", "spikes", "abs_spikes")
 
 NEURON_BITS = 12  # fraction bits of a threshold, a deviation, a trace of errors
 ERROR_ONE = 128  # an error of 1.0 in fixed point: errors are 8 bits, sign included
@@ -50,7 +50,8 @@ class OnlineRule:
         centring  d_k <- d_k - its running mean             hidden units only
         window    d_k = 0 unless |u_k - threshold_k| <= 5/8 of its mean deviation
         spikes    with activation "spikes" hidden units send 1 from kappa mean deviations above the threshold on, else
-                  0; with `divisive`, both relative to the spread of the image
+                  0, with "abs_spikes" also from as many below it on; with `divisive`, relative to the image's spread;
+                  with `layer_norm`, relative to the mean and the deviation of the layer's sums
         forgetting  dh = -h / memory                        at every image in which the synapse's input is active
 
     Defaults were chosen on held-out training images of permuted MNIST (docs/results/online.md). `lr` times the images
@@ -69,9 +70,10 @@ class OnlineRule:
     init_width: float = 0.02  # hidden weights start uniform in +- this
     memory: int | None = None  # images of an active input in which h falls to 1/e; None: nothing is forgotten
     grow: Consolidation | None = None  # of |h| / limit, for steps that grow |h|; None: they are taken whole
-    activation: str = "signs"  # of hidden units: +-1; or "spikes", 0/1, sparse
+    activation: str = "signs"  # of hidden units: +-1; or 0/1, sparse: "spikes", or "abs_spikes" on both sides
     kappa: float = 1.2  # of spikes: mean deviations above the threshold
     divisive: bool = True  # of spikes: sums are divided by the spread of the image; False has fixed thresholds
+    layer_norm: bool = False  # of spikes, instead: the layer's mean is the threshold, its deviation the scale
     temperature: float | None = None  # softmax of sums / temperature; None: the root of the readout's inputs
     class_rate: float = 0.0  # at which each class neuron follows how often its class comes; 0: it does not
 
@@ -95,8 +97,12 @@ class OnlineRule:
             )
         if self.temperature is not None and not 0.1 <= self.temperature <= 1000:
             raise ValueError(f"temperature is {self.temperature}; it lies between 0.1 and 1000, or is None")
-        if self.activation == "spikes" and self.thresholds == "homeostatic":
-            raise ValueError("activation 'spikes' has thresholds of its own, so thresholds must be 'balanced'")
+        if self.activation != "signs" and self.thresholds == "homeostatic":
+            raise ValueError(
+                f"activation {self.activation!r} has thresholds of its own, so thresholds must be 'balanced'"
+            )
+        if self.activation == "signs" and self.layer_norm:
+            raise ValueError("layer_norm is for units that spike: give activation 'spikes' or 'abs_spikes'")
         for name, known in (("thresholds", THRESHOLDS), ("error", ERRORS), ("activation", ACTIVATIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}")
@@ -110,13 +116,22 @@ class OnlineRule:
         """
         return cls(**{"activation": "spikes", "temperature": 10.0, "class_rate": 0.02, **changes})
 
+    @classmethod
+    def two_sided(cls, **changes: Any) -> OnlineRule:
+        """Sparse spikes of units that are far from their threshold on either side: for permuted tasks, few or many.
+
+        Args:
+            changes: settings that differ, as `lr`.
+        """
+        return cls.sparse(**{"activation": "abs_spikes", "kappa": 1.6, **changes})
+
     @property
     def hidden_mean(self) -> float:
-        """Expected mean of what a hidden unit sends: 0 of signs; of spikes, the tail of a normal distribution."""
+        """Expected mean of what a hidden unit sends: 0 of signs; of spikes, the tails of a normal distribution."""
         if self.activation == "signs":
             return 0.0
         deviations = self.kappa * math.sqrt(2 / math.pi)  # a mean deviation, in standard deviations
-        return 0.5 * math.erfc(deviations / math.sqrt(2))
+        return (0.5 if self.activation == "spikes" else 1.0) * math.erfc(deviations / math.sqrt(2))
 
     def to_dict(self) -> dict[str, Any]:
         """The rule as JSON holds it."""
@@ -202,7 +217,7 @@ class LayerSettings:
                 f"the learning engine gates growing steps only by the consolidation function itself, linear or "
                 f"quadratic: the rule's grow, {grow}, must be that or None"
             )
-        if self.rule.activation == "spikes" or self.rule.class_rate:
+        if self.rule.activation != "signs" or self.rule.class_rate:
             raise ValueError(
                 "the learning engine's neurons know nothing of an image's spread and of how often a class came: give "
                 "activation='signs' and class_rate=0"
@@ -245,12 +260,36 @@ class LayerSettings:
 
     @property
     def spiking(self) -> bool:
-        return self.rule.activation == "spikes" and not self.readout
+        return self.rule.activation != "signs" and not self.readout
+
+    @property
+    def edges(self) -> int:
+        """At how many distances a unit begins to spike: one, or one on either side; 0 of signs and of a readout."""
+        return {"signs": 0, "spikes": 1, "abs_spikes": 2}[self.rule.activation] if not self.readout else 0
+
+    @property
+    def two_sided(self) -> bool:
+        return self.edges == 2
+
+    @property
+    def layer_norm(self) -> bool:
+        """Whether distances are from the layer's mean, in its deviations."""
+        return self.spiking and self.rule.layer_norm
 
     @property
     def divisive(self) -> bool:
-        """Whether its thresholds follow the spread of each image."""
-        return self.spiking and self.rule.divisive
+        """Whether distances are in spreads of the image."""
+        return self.spiking and self.rule.divisive and not self.rule.layer_norm
+
+    @property
+    def relative(self) -> bool:
+        """Whether thresholds follow each image, in one of the two ways."""
+        return self.layer_norm or self.divisive
+
+    @property
+    def measures_scale(self) -> bool:
+        """Whether units follow their mean deviation; that of a layer norm is known."""
+        return not (self.readout or self.layer_norm)
 
     @property
     def homeostatic(self) -> bool:
@@ -269,9 +308,9 @@ class LayerSettings:
     def initial_deviation(self) -> float:
         """Expected mean deviation of a sum of random signs: of 0/1 inputs (one in eight active), or of +-1 inputs.
 
-        Of divisive units, relative to the spread of the image.
+        Of units whose thresholds follow the image, that of a normal distribution.
         """
-        if self.divisive:
+        if self.relative:
             return math.sqrt(2 / math.pi)
         return math.sqrt(self.n_in) * (0.8 if self.input_mean == 0 else 0.28)
 

@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,9 @@ def test_a_new_network_learns_on_line_with_sparse_spikes_and_converts(tmp_path: 
     learner = load_learner(tmp_path / "learner.safetensors")
     assert learner.rule == OnlineRule.sparse(lr=0.1, divisive=False)
     assert learner.graph().readout.scale[0] == 0.5
-    assert lava_meta(*words, "--activation", "signs", "--overwrite", cwd=tmp_path).returncode == 0
-    assert load_learner(tmp_path / "learner.safetensors").rule == OnlineRule(lr=0.1)
+    for activation, rule in (("signs", OnlineRule), ("abs_spikes", partial(OnlineRule.two_sided, divisive=False))):
+        assert lava_meta(*words, "--activation", activation, "--overwrite", cwd=tmp_path).returncode == 0
+        assert load_learner(tmp_path / "learner.safetensors").rule == rule(lr=0.1)
 
 
 @pytest.mark.lava

@@ -25,6 +25,10 @@ from lava_meta.online_learning.reference import STATE, initial_state
 from lava_meta.rule import Towards
 
 SPIKES = OnlineRule(lr=0.03, activation="spikes", temperature=8.0, class_rate=0.05, grow=Towards(1.0, floor=0.1))
+TWO_SIDED = replace(SPIKES, activation="abs_spikes", kappa=1.6)
+NORMED = replace(TWO_SIDED, layer_norm=True, kappa=1.25)
+BOTH = pytest.mark.parametrize("rule", [SPIKES, TWO_SIDED], ids=["spikes", "abs_spikes"])
+ALL = pytest.mark.parametrize("rule", [SPIKES, TWO_SIDED, NORMED], ids=["spikes", "abs_spikes", "layer_norm"])
 
 
 def layer_of(precision: Any, *, compiled: bool = False, rule: OnlineRule = SPIKES, **changes: Any) -> Any:
@@ -47,40 +51,50 @@ def assert_same(first: Any, second: Any) -> None:
 # The units.
 
 
+@ALL
 @pytest.mark.parametrize(("precision", "max_level"), [("float", 1), ("float", 16), (8, 1), (8, 200)])
-def test_units_spike_by_the_written_equation(precision: Any, max_level: int) -> None:
+def test_units_spike_by_the_written_equation(precision: Any, max_level: int, rule: OnlineRule) -> None:
     """In float64, by nothing of the library; integers may differ where a unit is at its threshold within 2**-9."""
-    layer = layer_of(precision, max_level=max_level)
+    layer = layer_of(precision, max_level=max_level, rule=rule)
     x = images(50, max_level=max_level)
     unit = 2 ** (max_level - 1).bit_length()
     weight = np.where(layer.hidden >= 0, 1.0, -1.0)
     share = x / unit
     distance = share @ weight - 0.3 * max_level / unit * weight.sum(0)
     spread = np.sqrt(np.maximum(1.0, (share**2).sum(1) - share.sum(1) ** 2 / 60))
+    if rule == NORMED:
+        sums = share @ weight
+        distance = sums - sums.mean(1, keepdims=True)
+        spread = np.maximum(1.0, sums.std(1))
     scale = layer.state["deviation"] / (1 if precision == "float" else 4096)
-    above = distance / spread[:, None] - 1.2 * scale
+    share = distance / spread[:, None]
+    above = (share if rule == SPIKES else np.abs(share)) - rule.kappa * scale
 
     fired = layer.forward(x)
     assert set(np.unique(fired)) == {0, 1}
-    assert 0.05 < fired.mean() < 0.3
+    assert 0.05 < fired.mean() < (0.3 if rule != NORMED else 0.4)
     clear = np.abs(above) > 2**-9
     assert clear.mean() > 0.98
     np.testing.assert_array_equal(fired[clear], (above >= 0)[clear])
 
     error = np.ones((50, 40), np.float32 if precision == "float" else np.int32)
-    inside = layer.neurons.windowed(error, layer._distance) != 0
+    inside = layer.neurons.windowed(error, layer._distance)
     border = np.abs(np.abs(above) - 5 / 8 * scale) < 2**-8
-    np.testing.assert_array_equal(inside[~border], (np.abs(above) <= 5 / 8 * scale)[~border])
+    slope = np.where(distance < 0, -1, 1) if rule != SPIKES else 1  # an output rises or falls with the distance
+    np.testing.assert_array_equal(inside[~border], (slope * (np.abs(above) <= 5 / 8 * scale))[~border])
     layer.forward(x[:1])
     layer.backward(error[:1], pass_down=False)
-    followed = scale + (np.abs(distance / spread[:, None]) - scale)[0] / 256
+    followed = scale if rule == NORMED else scale + (np.abs(distance / spread[:, None]) - scale)[0] / 256
     np.testing.assert_allclose(layer.state["deviation"] / (1 if precision == "float" else 4096), followed, atol=2**-10)
 
 
+@ALL
 @pytest.mark.parametrize("bits", [3, 8, 16])
 @pytest.mark.parametrize("max_level", [1, 255])
-def test_the_compiled_layer_equals_the_reference_to_the_bit(bits: int, max_level: int) -> None:
-    layers = [layer_of(bits, compiled=compiled, max_level=max_level, seed=bits) for compiled in (False, True)]
+def test_the_compiled_layer_equals_the_reference_to_the_bit(bits: int, max_level: int, rule: OnlineRule) -> None:
+    layers = [
+        layer_of(bits, compiled=compiled, max_level=max_level, seed=bits, rule=rule) for compiled in (False, True)
+    ]
     generator = np.random.default_rng(bits)
     for i in range(60):
         x = images(2, max_level=max_level, seed=i)
@@ -91,8 +105,9 @@ def test_the_compiled_layer_equals_the_reference_to_the_bit(bits: int, max_level
     assert_same(layers[0].state, layers[1].state)
 
 
-def test_the_compiled_float_layer_equals_the_reference() -> None:
-    rule = OnlineRule(lr=0.03, activation="spikes")
+@pytest.mark.parametrize("activation", ["spikes", "abs_spikes"])
+def test_the_compiled_float_layer_equals_the_reference(activation: str) -> None:
+    rule = OnlineRule(lr=0.03, activation=activation)
     layers = [layer_of("float", compiled=compiled, rule=rule) for compiled in (False, True)]
     generator = np.random.default_rng(0)
     for i in range(60):
@@ -104,12 +119,12 @@ def test_the_compiled_float_layer_equals_the_reference() -> None:
     assert_same(layers[0].state, layers[1].state)
 
 
-def test_integers_stay_inside_the_widths_that_are_stated() -> None:
-    """Dark, full and single-pixel images: a normalised distance has 24 bits of 12 fraction bits, a reciprocal 17."""
-    layer = layer_of(8)
+@ALL
+def test_integers_stay_inside_the_widths_that_are_stated(rule: OnlineRule) -> None:
+    """Dark, full and single-pixel images: a normalised distance has 24 bits of 12 fraction bits."""
+    layer = layer_of(8, rule=rule)
     x = np.stack([np.zeros(60), np.ones(60), np.eye(60)[0]]).astype(np.int64)
     layer.forward(x)
-    assert layer.neurons._reciprocals(x).max() <= 2**16
     assert np.abs(layer._distance).max() < 2**23
 
 
@@ -172,17 +187,18 @@ def test_an_error_that_follows_classes_needs_a_trace() -> None:
 # The learner.
 
 
-def test_it_resumes_to_the_identical_state_and_kernels_equal_the_reference(tmp_path: Path) -> None:
+@ALL
+def test_it_resumes_to_the_identical_state_and_kernels_equal_the_reference(tmp_path: Path, rule: OnlineRule) -> None:
     stream = permuted_tasks(load_dataset("digits"), 2, seed=0)
     learners = [
-        Learner([64, 30, 20, 10], SPIKES, seed=1, backend=backend, lanes=2) for backend in ("reference", "kernels")
+        Learner([64, 30, 20, 10], rule, seed=1, backend=backend, lanes=2) for backend in ("reference", "kernels")
     ]
     for learner in learners:
         learner.fit(stream.train[0], images=100)
         learner.save(tmp_path / "first.safetensors")
         learner.fit(stream.train[1], images=100)
     resumed = load_learner(tmp_path / "first.safetensors")
-    assert resumed.rule == SPIKES
+    assert resumed.rule == rule
     resumed.fit(stream.train[1], images=100)
     for states in zip(*(learner.states for learner in (*learners, resumed)), strict=True):
         assert_same(states[0], states[1])
@@ -220,12 +236,16 @@ def test_classes_that_come_in_pairs_are_learned_with_spikes_and_a_trace_only(pre
 FIXED = replace(SPIKES, divisive=False)
 
 
+@BOTH
 @pytest.mark.parametrize("precision", [8, "float"])
 @pytest.mark.parametrize("inputs", ["spikes", "pixels"])
-def test_a_learner_converts_to_a_network_of_signs_of_equal_classes(precision: Any, inputs: str) -> None:
+def test_a_learner_converts_to_a_network_of_signs_of_equal_classes(
+    precision: Any, inputs: str, rule: OnlineRule
+) -> None:
     """Also where a sum is exactly at its threshold, which integers are in some percent of the cases."""
     digits = load_dataset("digits")
-    learner = Learner([64, 60, 40, 10], FIXED, precision=precision, inputs=inputs, backend="kernels")
+    fixed = replace(rule, divisive=False)
+    learner = Learner([64, 60, 40, 10], fixed, precision=precision, inputs=inputs, backend="kernels")
     learner.fit(digits.train, images=400)
     pixels = np.concatenate([digits.test.x.numpy(), np.zeros((1, 1, 8, 8), np.uint8)])
     own = LocalEngine(learner.net).classes(learner.encode(pixels))
@@ -234,8 +254,19 @@ def test_a_learner_converts_to_a_network_of_signs_of_equal_classes(precision: An
     np.testing.assert_array_equal(learner.predict(pixels), own)
     layer = make_layer(learner.net.settings[0], learner.net.states[0])
     sums = layer._sums(learner.encode(pixels).astype(np.int64))
-    fires = learner.graph().layers[0].fires(sums)
-    np.testing.assert_array_equal(fires, layer.forward(learner.encode(pixels).astype(np.int64)) == 1)
+    units = learner.graph().layers[0].fires(np.tile(sums, layer.settings.edges))  # of each edge one
+    fires = units.reshape(len(pixels), -1, 60).sum(axis=1)
+    np.testing.assert_array_equal(fires, layer.forward(learner.encode(pixels).astype(np.int64)))
+
+
+def test_a_unit_whose_edges_meet_spikes_once() -> None:
+    """A unit that never saw a distance has a deviation of 0: both edges are its threshold."""
+    learner = Learner([64, 20, 10], replace(TWO_SIDED, divisive=False), backend="kernels")
+    learner.states[0]["deviation"][:] = 0
+    x = images(30, 64)
+    own = LocalEngine(learner.net).sums(x)
+    graph = learner.graph()
+    np.testing.assert_array_equal(graph.readout.scale * graph.sums(x) + graph.readout.offset, own)
 
 
 @pytest.mark.parametrize("precision", [8, "float"])
@@ -254,9 +285,10 @@ def test_a_converted_network_that_counts_spikes_goes_on_learning_as_one(precisio
 
 
 def test_what_has_fixed_thresholds_is_refused() -> None:
-    learner = Learner([64, 20, 10], SPIKES, backend="kernels")
-    with pytest.raises(ConversionError, match="relative to the spread of each image"):
-        learner.graph()
+    for rule, how in ((SPIKES, "divisive"), (NORMED, "layer_norm")):
+        learner = Learner([64, 20, 10], rule, backend="kernels")
+        with pytest.raises(ConversionError, match=f"relative to the spread of each image .*{how}=True"):
+            learner.graph()
     generator = np.random.default_rng(0)
     graph = BinaryGraph(
         (DenseLayer.from_weights(generator.normal(size=(20, 64)), generator.integers(-9, 9, 20)),),
@@ -272,6 +304,8 @@ def test_what_has_fixed_thresholds_is_refused() -> None:
         online(counts, rule=SPIKES, backend="kernels")
     assert online(counts, rule=FIXED, backend="kernels").net.spiking
     assert online(graph, rule=SPIKES, plastic=["readout"], backend="kernels").net.spiking is False
+    with pytest.raises(ConversionError, match="fire on one side"):
+        online(counts, rule=TWO_SIDED, backend="kernels")
 
 
 @pytest.mark.parametrize(
@@ -282,6 +316,8 @@ def test_what_has_fixed_thresholds_is_refused() -> None:
         ({"temperature": 0}, "temperature is 0"),
         ({"class_rate": 0.9}, "class_rate is 0.9"),
         ({"activation": "spikes", "thresholds": "homeostatic"}, "must be 'balanced'"),
+        ({"activation": "abs_spikes", "thresholds": "homeostatic"}, "must be 'balanced'"),
+        ({"layer_norm": True}, "layer_norm is for units that spike"),
     ],
 )
 def test_values_out_of_range(changes: dict[str, Any], message: str) -> None:
@@ -290,6 +326,6 @@ def test_values_out_of_range(changes: dict[str, Any], message: str) -> None:
 
 
 def test_the_learning_engine_says_that_it_has_neither() -> None:
-    for rule in (OnlineRule(activation="spikes"), OnlineRule(class_rate=0.02)):
+    for rule in (OnlineRule(activation="spikes"), OnlineRule(activation="abs_spikes"), OnlineRule(class_rate=0.02)):
         with pytest.raises(ValueError, match="activation='signs' and class_rate=0"):
             LayerSettings(10, 5, precision=9, rule=rule, engine_steps=6)

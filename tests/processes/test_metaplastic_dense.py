@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from lava.magma.core.run_configs import Loihi2SimCfg
@@ -42,6 +44,7 @@ def assert_equal(first: list[dict[str, np.ndarray]], second: list[dict[str, np.n
 
 
 SPIKES = OnlineRule(lr=0.02, activation="spikes", temperature=8.0, class_rate=0.05, grow=Towards(1.0, floor=0.1))
+TWO_SIDED = replace(SPIKES, activation="abs_spikes", kappa=1.6)
 
 
 def stream(n: int, inputs: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +65,8 @@ def stream(n: int, inputs: int, classes: int, seed: int = 0) -> tuple[np.ndarray
         ("fused", 8, [64, 25, 15, 10], "symmetric", 1, SPIKES),
         ("layers", 8, [64, 25, 15, 10], "symmetric", 2, SPIKES),
         ("layers", "float", [64, 25, 10], "symmetric", 1, SPIKES),
+        ("fused", 8, [64, 25, 15, 10], "symmetric", 2, TWO_SIDED),
+        ("layers", 8, [64, 25, 15, 10], "symmetric", 1, replace(TWO_SIDED, layer_norm=True)),
     ],
 )
 def test_whole_runs_in_lava_equal_the_twin(form, precision, sizes, feedback, lanes, rule, nothing_left) -> None:
