@@ -41,7 +41,7 @@ OTHERS: Mapping[str, Mapping[str, Any]] = {
     "BiMU": {"rules": ("bimu",), "bimu_lr": 4.9},
     "MESU": {"rules": ("mesu",), "mesu_lr": 1.6},
     "replay of 500 images": {"rules": ("replay",), "training.lr": 0.0005},
-    "full precision, the same memory": {
+    "full precision of the same memory": {
         "rules": ("real-small",),
         "training.lr": 0.01,
         "training.optimizer": "sgd",

@@ -217,10 +217,10 @@ class LayerSettings:
                 f"the learning engine gates growing steps only by the consolidation function itself, linear or "
                 f"quadratic: the rule's grow, {grow}, must be that or None"
             )
-        if self.rule.activation != "signs" or self.rule.class_rate:
+        if self.relative or self.rule.class_rate:
             raise ValueError(
                 "the learning engine's neurons know nothing of an image's spread and of how often a class came: give "
-                "activation='signs' and class_rate=0"
+                "activation='signs' or divisive=False, and class_rate=0"
             )
         trace = self.rule.lr * self.full_range / self.engine_rule.step
         if self.precision != "float" and trace > TRACE_LIMIT:

@@ -107,7 +107,7 @@ def test_the_rule_beside_others_on_the_same_images(tmp_path) -> None:
 
 def test_the_network_of_full_precision_has_the_memory_of_our_hidden_weights() -> None:
     experiment = find("online_neighbours")
-    way = "full precision, the same memory"
+    way = "full precision of the same memory"
     settings = experiment.arms(experiment.scales["medium"])[way]
     model = network(settings, permuted_tasks(load_dataset("digits"), 1, seed=0), 0)
     ours, theirs = 8 * (64 * 512 + 512 * 10), 32 * sum(values.numel() for values in model.parameters())

@@ -327,5 +327,5 @@ def test_values_out_of_range(changes: dict[str, Any], message: str) -> None:
 
 def test_the_learning_engine_says_that_it_has_neither() -> None:
     for rule in (OnlineRule(activation="spikes"), OnlineRule(activation="abs_spikes"), OnlineRule(class_rate=0.02)):
-        with pytest.raises(ValueError, match="activation='signs' and class_rate=0"):
+        with pytest.raises(ValueError, match="activation='signs' or divisive=False, and class_rate=0"):
             LayerSettings(10, 5, precision=9, rule=rule, engine_steps=6)
