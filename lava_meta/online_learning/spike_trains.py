@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.data import Images
+from lava_meta.io.memory import require_memory
 from lava_meta.online_learning.encoding import Levels
 
 CODINGS = ("rate", "constant")
@@ -37,6 +38,9 @@ class SpikeTrains(Levels):
         return self.steps
 
     def _encoded(self, flat: NDArray[Any]) -> NDArray[np.uint8]:
+        require_memory(
+            flat.size * self.steps, f"Spikes of {len(flat)} images over {self.steps} steps", "give fewer images"
+        )
         if self.coding == "constant":
             return np.tile((flat > self.max_level // 2).astype(np.uint8), (1, self.steps))
         generator = np.random.default_rng([self.seed, 2])
