@@ -19,13 +19,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lava_meta.nn import BinaryConv2d, BinaryLinear, Sign
+from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, Sign
 from lava_meta.optim import fused_cpu
-from lava_meta.training import conv_pooling, conv_products, products
+from lava_meta.training import conv_products, products
 from lava_meta.training.conv_products import ConvProducts
 from lava_meta.training.cuda import is_watched
 
 _POOLING = (nn.AvgPool2d, nn.MaxPool2d)  # much faster if channels lie last
+
+
+class _MeansOfConv(nn.Module):
+    """`nn.AvgPool2d(2)` of a convolution of whole levels: one of stride 2, with as few sums, and exact as both are."""
+
+    def __init__(self, conv: BinaryConv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = functional.avg_pool2d(functional.pad(self.conv.binary_weight, (1, 1, 1, 1)), 2, 1)
+        return functional.conv2d(x, weight, None, 2, self.conv.padding, 1, self.conv.groups)
 
 
 class _Own:
@@ -56,9 +68,6 @@ class _Own:
 
 def _applied(module: nn.Module, y: Tensor) -> Tensor:
     """The module's result, in memory as torch computes it fastest to the same bits."""
-    if conv_pooling.fits(module) and y.is_contiguous():
-        means: Tensor = conv_pooling.MeanPool.apply(y)
-        return means
     last = y.dim() == 4 and isinstance(module, _POOLING)
     y = y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
     result: Tensor = module(y.clone() if getattr(module, "inplace", False) else y)
@@ -142,7 +151,7 @@ class ConvNetwork:
             return None
         owns: list[_Own] = []
         layers: list[_Layer] = []
-        modules = list(_in_order(model))
+        modules = _with_means(list(_in_order(model)))
         uses = [p for module in modules for p in module.parameters()]
         if len({*uses}) < len(uses):
             return None
@@ -213,6 +222,20 @@ def _in_order(module: nn.Module) -> Iterator[nn.Module]:
             yield from _in_order(child)
     else:
         yield module
+
+
+def _with_means(modules: list[nn.Module]) -> list[nn.Module]:
+    """The same, with one module for a first convolution of whole levels and the means of 2x2 behind it."""
+    if len(modules) < 3:
+        return modules
+    pixels, conv, pool, *rest = modules
+    if type(pixels) is not Pixels or type(conv) is not BinaryConv2d or type(pool) is not nn.AvgPool2d:
+        return modules
+    whole = pixels.gain == 1 and pixels.offset == pixels.offset.round()
+    plain = conv.stride == conv.dilation == (1, 1) and not isinstance(conv.padding, str)
+    form = pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, pool.divisor_override
+    fits = whole and plain and form == (2, 2, 0, False, None)
+    return [pixels, _MeansOfConv(conv), *rest] if fits else modules
 
 
 def _between_signs(modules: list[nn.Module]) -> Iterator[tuple[float, list[nn.Module]]]:

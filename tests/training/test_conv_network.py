@@ -1,4 +1,4 @@
-"""The fast step of convolutional networks against autograd's: products, poolings, whole steps, and a run."""
+"""The fast step of convolutional networks against autograd's: products, whole steps, and a run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from torch.nn import functional
 from lava_meta.data import Images
 from lava_meta.data.scenarios import Scenario
 from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLinear, Pixels, SampleNorm, Sign, TaskBatchNorm
-from lava_meta.optim import threads
 from lava_meta.training import TrainSettings, conv_products, train
 from lava_meta.training.conv_network import ConvNetwork
-from lava_meta.training.conv_pooling import MeanPool
 from lava_meta.training.steps import FastStep, step_factory
 
 pytestmark = pytest.mark.skipif(not conv_products.available(), reason="no products of bytes on this processor")
@@ -29,7 +27,7 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-# --- products and pooling -------------------------------------------------------------------------------------------
+# --- products -------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -66,24 +64,12 @@ def check_sums(layer: BinaryConv2d, bits: torch.Tensor) -> None:
     assert torch.equal(made.sums(bits), layer(bits.float() * 2 - 1))
 
 
-@pytest.mark.parametrize("shape", [(3, 2, 4, 6), (2, 3, 13, 11), (1, 1, 2, 2)])
-def test_means_of_two_are_torchs_own(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]) -> None:
-    monkeypatch.setattr(threads, "LEAST", 10)
-    torch.set_num_threads(2)
-    x = drawn(*shape).requires_grad_()
-    results = [nn.AvgPool2d(2)(x), MeanPool.apply(x)]
-    d = drawn(*results[0].shape, seed=1)
-    gradients = [torch.autograd.grad(result, x, d)[0] for result in results]
-    assert torch.equal(*results)
-    assert torch.equal(*gradients)
-
-
 # --- the whole step -------------------------------------------------------------------------------------------------
 
 
-def usps_like() -> nn.Module:
+def usps_like(*, gain: float = 1 / 255) -> nn.Module:
     """Means of 2x2, batch norms without affine."""
-    layers: list[nn.Module] = [Pixels(0.0, 1 / 255)]
+    layers: list[nn.Module] = [Pixels(0.0, gain)]
     for inputs in (1, 12):
         layers += [BinaryConv2d(inputs, 12, 5, padding=1), nn.AvgPool2d(2), nn.BatchNorm2d(12, affine=False), Sign()]
     return nn.Sequential(*layers, nn.Flatten(), BinaryLinear(12 * 9, 5), nn.BatchNorm1d(5, affine=False))
@@ -113,7 +99,11 @@ def fixed() -> nn.Module:
     return BinaryConvNet((1, 20, 20), (7, 16), 5, pixel_mean=60.0, seed=0)
 
 
-NETWORKS: list[Callable[[], nn.Module]] = [usps_like, vgg_like, real_ended, fixed]
+def of_whole_levels() -> nn.Module:
+    return usps_like(gain=1.0)
+
+
+NETWORKS: list[Callable[[], nn.Module]] = [usps_like, of_whole_levels, vgg_like, real_ended, fixed]
 
 
 def batch(n: int = 12, side: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
