@@ -66,10 +66,10 @@ def to_acyclic(model: nn.Module, **given: Any) -> Read:
     return Read(clone, lower(recording, chosen, first_leaf(feed, shape, signs=signs), domain), feed, place)
 
 
-def example(feed: Feed, shape: tuple[int, ...], *, signs: bool) -> torch.Tensor:
+def example(feed: Feed, shape: tuple[int, ...], *, signs: bool, images: int = IMAGES) -> torch.Tensor:
     """Images with which a model is run once, float64."""
     rng = np.random.default_rng(0)
-    levels = rng.integers(feed.min_level, feed.max_level + 1, (IMAGES, *shape))
+    levels = rng.integers(feed.min_level, feed.max_level + 1, (images, *shape))
     if signs:
         levels = np.where(levels >= 0, 1, -1)
     return torch.from_numpy(feed(levels.astype(np.float64)))

@@ -17,43 +17,46 @@ The folder is written beside its place and then renamed: it is whole or not ther
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 
+from lava_meta.converters.bundle_folder import (
+    IMAGES,
+    check_place,
+    copy_scripts,
+    write_json,
+    write_manifest,
+    write_nir,
+    write_processes,
+)
 from lava_meta.converters.bundle_readme import Contents, readme
 from lava_meta.converters.lava import LavaNetwork
-from lava_meta.converters.nir import to_nir
-from lava_meta.errors import ConversionError, FormatError, RunFolderError
+from lava_meta.converters.spiking import SpikingNetwork
+from lava_meta.converters.spiking_bundle import spiking_bundle
 from lava_meta.graph import Graph
-from lava_meta.io.files import read_json, write_folder_atomically
+from lava_meta.io.files import write_folder_atomically
 from lava_meta.io.learned import Learned
 from lava_meta.loihi.cost import cost
-from lava_meta.loihi.stock import StockLayer, plan
+from lava_meta.loihi.stock import plan
 from lava_meta.online_learning import Learner
 from lava_meta.rule import Consolidation, Tanh2, consolidation_from_dict
 from lava_meta.rule.lowering import PRECISIONS, EngineRule, lower
-from lava_meta.version import __version__
 
-FORMAT, VERSION = "lava_meta.bundle", 1
-IMAGES = 100  # for acceptance
 PAPERS_RULE = Tanh2(m=1.35)
-_SCRIPTS = {"run.py": "stock_script.py", "lava_import.py": "lava_import.py"}  # copies, by file of `processes`
 
 
 def bundle(
-    network: LavaNetwork | Graph | Learner,
+    network: LavaNetwork | Graph | Learner | SpikingNetwork,
     folder: str | os.PathLike[str],
     *,
     images: Any = None,
+    steps: int | None = None,
+    time_first: bool | None = None,
     labels: Any = None,
     accuracies: Mapping[str, float] | None = None,
     rule: Consolidation | None = None,
@@ -65,7 +68,10 @@ def bundle(
         network: what `lava_meta.convert` or `lava_meta.load` returns, or a network's graph. Of a learner, the network
             that it is now.
         folder: the folder to write.
-        images: for acceptance, the first hundred of them; by default random inputs of seed 0.
+        images: for acceptance, the first hundred of them; by default random inputs of seed 0. Of a spiking network,
+            whose folder has its spikes instead of sums, as its methods take them, a tenth as many.
+        steps: of a spiking network: time steps an image is held; without it, images are frames.
+        time_first: which axis of such frames is time.
         labels: their classes, if known.
         accuracies: shares of right classes, 0 to 1, by the name of what was tested, for the README: of a network that
             learned several tasks, one per task.
@@ -80,10 +86,18 @@ def bundle(
         ValueError: images or labels do not fit the network.
         RunFolderError: the folder holds something else, or a bundle and `overwrite` is False.
     """
+    if isinstance(network, SpikingNetwork):
+        if rule is not None or accuracies is not None:
+            raise ValueError("the folder of a spiking network has no rule and no table of accuracies")
+        return spiking_bundle(
+            network, folder, images=images, steps=steps, time_first=time_first, labels=labels, overwrite=overwrite
+        )
+    if steps is not None or time_first is not None:
+        raise ValueError("steps and time_first are those of spiking networks")
     learner = network if isinstance(network, Learner) else None
     graph = _graph_of(network)
     target = Path(folder)
-    _check_place(target, overwrite=overwrite)
+    check_place(target, overwrite=overwrite)
     layers = plan(graph)
     acceptance = _acceptance(graph, learner, images, labels)
     learned = network.learned if isinstance(network, (LavaNetwork, Learner)) else ()
@@ -96,13 +110,12 @@ def bundle(
         saved.save(temporary / "network.safetensors")
         if learner:
             learner.save(temporary / "learner.safetensors")
-        nir_refusal = _write_nir(graph, temporary / "network.nir")
-        _write_processes(graph, layers, temporary)
+        nir_refusal = write_nir(graph, temporary / "network.nir")
+        write_processes(_about(graph), layers, temporary)
         np.savez_compressed(temporary / "acceptance.npz", **acceptance)
-        _write_json(temporary / "rule.json", {precision: _rule(engine) for precision, engine in rules.items()})
-        _write_json(temporary / "report.json", found.to_dict())
-        for name, original in _SCRIPTS.items():
-            shutil.copyfile(Path(__file__).parents[1] / "processes" / original, temporary / name)
+        write_json(temporary / "rule.json", {precision: _rule(engine) for precision, engine in rules.items()})
+        write_json(temporary / "report.json", found.to_dict())
+        copy_scripts(temporary)
         contents = Contents(
             graph=graph,
             layers=layers,
@@ -116,8 +129,16 @@ def bundle(
             accuracies=accuracies,
         )
         (temporary / "README.md").write_text(readme(contents), encoding="utf-8")
-        _write_manifest(temporary)
+        write_manifest(temporary)
     return target
+
+
+def _about(graph: Graph) -> dict[str, Any]:
+    return {
+        "spikes": graph.signs,  # whether inputs of +1 and -1 enter as spikes
+        "scale": graph.readout.scale.tolist(),
+        "offset": graph.readout.offset.tolist(),
+    }
 
 
 def _acceptance(graph: Graph, learner: Learner | None, images: Any, labels: Any) -> dict[str, Any]:
@@ -134,13 +155,6 @@ def _acceptance(graph: Graph, learner: Learner | None, images: Any, labels: Any)
     if images is None or known.shape != (len(pixels),) or known.dtype.kind not in "ui":
         raise ValueError(f"labels are {known.dtype} {known.shape}; expected whole numbers, one for each of the images")
     return found | {"labels": known}
-
-
-def _write_manifest(folder: Path) -> None:
-    """The checksum of every other file."""
-    checksums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
-    manifest = {"format": FORMAT, "version": VERSION, "lava_meta": __version__, "sha256": checksums}
-    _write_json(folder / "bundle.json", manifest)
 
 
 def _graph_of(network: LavaNetwork | Graph | Learner) -> Graph:
@@ -162,24 +176,6 @@ def _rule_of(learner: Learner | None, learned: Sequence[Learned]) -> tuple[Conso
         return PAPERS_RULE, f"The network was trained with {trained}, which is no single rule; this is the paper's"
 
 
-def _check_place(target: Path, *, overwrite: bool) -> None:
-    """Raises `RunFolderError` unless the folder may be written."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    try:
-        manifest = read_json(target / "bundle.json")
-        files = {"bundle.json", *manifest["sha256"]} if manifest["format"] == FORMAT else set()
-    except (OSError, FormatError, LookupError, TypeError):
-        files = set()
-    others = {path.name for path in target.iterdir()} - files if target.is_dir() else {target.name}
-    if others:
-        raise RunFolderError(
-            f"{target} is no bundle, or holds more than one ({', '.join(sorted(others)[:3])}): choose another folder"
-        )
-    if not overwrite:
-        raise RunFolderError(f"{target} holds a bundle: choose another folder, or overwrite it")
-
-
 def _random_inputs(graph: Graph) -> NDArray[Any]:
     rng = np.random.default_rng(0)
     if graph.signs:
@@ -187,67 +183,6 @@ def _random_inputs(graph: Graph) -> NDArray[Any]:
     return rng.integers(
         graph.min_level, graph.max_level, (IMAGES, *graph.input_shape), dtype=graph.dtype, endpoint=True
     )
-
-
-def _write_nir(graph: Graph, path: Path) -> str | None:
-    """Write the file, or say why there is none."""
-    import nir
-
-    try:
-        nir.write(path, to_nir(graph))
-    except ConversionError as refusal:
-        return str(refusal)
-    return None
-
-
-def _write_processes(graph: Graph, layers: list[StockLayer], folder: Path) -> None:
-    arrays: dict[str, Any] = {}
-
-    def plain(value: Any, name: str) -> Any:
-        """An argument as JSON holds it; arrays go into the other file, in the narrowest type that holds them."""
-        if issparse(value):
-            for part in ("data", "indices", "indptr"):
-                arrays[f"{name}.{part}"] = _narrow(getattr(value, part))
-            return {"array": name, "shape": list(value.shape)}
-        if isinstance(value, np.ndarray):
-            arrays[name] = _narrow(value)
-            return {"array": name}
-        return [int(extent) for extent in value] if isinstance(value, tuple) else int(value)
-
-    structure = {
-        "spikes": graph.signs,  # whether inputs of +1 and -1 enter as spikes
-        "scale": graph.readout.scale.tolist(),
-        "offset": graph.readout.offset.tolist(),
-        "layers": [
-            {
-                "name": layer.name,
-                "latency": layer.latency,
-                "inputs": layer.inputs,
-                "senders": layer.senders,
-                "output": layer.output,
-                "links": layer.links,
-                "parts": {
-                    name: {
-                        "kind": part.kind,
-                        "arguments": {
-                            key: plain(value, f"{layer.name}.{name}.{key}") for key, value in part.arguments.items()
-                        },
-                    }
-                    for name, part in layer.parts.items()
-                },
-            }
-            for layer in layers
-        ],
-    }
-    _write_json(folder / "processes.json", structure)
-    np.savez_compressed(folder / "processes.npz", **arrays)
-
-
-def _narrow(array: NDArray[Any]) -> NDArray[Any]:
-    for dtype in (np.int8, np.int16):
-        if array.size and np.iinfo(dtype).min <= array.min() and array.max() <= np.iinfo(dtype).max:
-            return array.astype(dtype)
-    return array.astype(np.int32)
 
 
 def _rule(engine: EngineRule) -> dict[str, Any]:
@@ -262,7 +197,3 @@ def _rule(engine: EngineRule) -> dict[str, Any]:
         "distance of the gates": {"mean": engine.mean_distance, "largest": engine.max_distance},
         "products": engine.stages() if engine.precision == "fixed" else [],
     }
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -21,7 +21,7 @@ from lava_meta.converters.lower_values import (
     unseen,
 )
 from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast
-from lava_meta.converters.recording import IMAGES, Ref, Step
+from lava_meta.converters.recording import Ref, Step
 from lava_meta.graph.nodes import (
     Add,
     Concat,
@@ -72,7 +72,7 @@ class JoinLowering(ValueLowering):
             found = step.op(wide, *step.args[1:], **step.kwargs)
             return list(found) if isinstance(found, (list, tuple)) else found
         fill = 0.0
-        numbers = torch.arange(1, IMAGES * math.prod(value.shape) + 1, dtype=torch.float64).reshape(argument.shape)
+        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64).reshape(argument.shape)
         args = step.args[1:]
         if step.name == "constant_pad_nd" and len(args) > 1:
             fill, args = float(args[1]), (args[0], 0.0)
@@ -173,7 +173,7 @@ class JoinLowering(ValueLowering):
         for part, tensor in zip(parts, tensors, strict=True):
             if isinstance(tensor, Value):
                 each = torch.arange(1, math.prod(tensor.shape) + 1, dtype=torch.float64) + int(starts[seen])
-                numbers.append(torch.stack([each + i * total for i in range(IMAGES)]).reshape(part.shape))
+                numbers.append(torch.stack([each + i * total for i in range(self.images)]).reshape(part.shape))
                 seen += 1
             else:
                 numbers.append(torch.zeros(tuple(part.shape), dtype=torch.float64))
@@ -197,13 +197,14 @@ class JoinLowering(ValueLowering):
         assert isinstance(first, Value)
         made = constant.nan_to_num(0.0, 0.0, 0.0).to(torch.float64)
         made = made.reshape(part.shape) if made.numel() == math.prod(part.shape) else made.expand(part.shape)
-        if made.numel() % IMAGES or not torch.equal(*made.reshape(IMAGES, -1)):
+        rows = made.reshape(self.images, -1) if made.numel() % self.images == 0 else None
+        if rows is None or not bool((rows == rows[0]).all()):
             raise Cannot("joins a value with another constant for each image of the batch")
         size = math.prod(first.shape)
-        numbers = torch.arange(IMAGES).reshape(IMAGES, *(1,) * (made.ndim - 1)) * size + 1
+        numbers = torch.arange(self.images).reshape(self.images, *(1,) * (made.ndim - 1)) * size + 1
         ref = Ref(-1, tuple(made.shape))
-        if made.shape[0] != IMAGES:
-            numbers, made = numbers.reshape(IMAGES, 1), made.reshape(IMAGES, -1)
+        if made.shape[0] != self.images:
+            numbers, made = numbers.reshape(self.images, 1), made.reshape(self.images, -1)
             ref = Ref(-1, tuple(made.shape))
         pixel = self._settled(self._placed(first, numbers.expand(made.shape).to(torch.float64), ref))
         return self._applied(lambda x, c: 0 * x + c, ((pixel, made[0]), {}), pixel, ref)
@@ -230,7 +231,7 @@ class JoinLowering(ValueLowering):
             if axis not in (-1,) and axis < 0:
                 raise Cannot("stacks along a negative axis; count from the front")
             value = self._value(part)
-            numbers = torch.arange(1, IMAGES * math.prod(value.shape) + 1, dtype=torch.float64).reshape(ref.shape)
+            numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64).reshape(ref.shape)
             self.values[-1 - part.number] = self._placed(value, numbers, ref)
             parts.append(Ref(-1 - part.number, ref.shape))
         joined = Step(step.number, step.op, (parts, axis), {}, step.outputs, step.place)

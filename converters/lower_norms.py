@@ -16,7 +16,7 @@ from lava_meta.converters.lower_values import (
 )
 from lava_meta.converters.lower_windows import WindowLowering
 from lava_meta.converters.monotone import BatchNorm
-from lava_meta.converters.recording import IMAGES, Ref, Step
+from lava_meta.converters.recording import Ref, Step
 
 
 class NormLowering(WindowLowering):
@@ -35,9 +35,9 @@ class NormLowering(WindowLowering):
         value, ref = self._value(x), step.outputs[0]
         assert ref is not None
         size = math.prod(value.shape) // groups
-        numbers = torch.arange(1, IMAGES * groups * size + 1, dtype=torch.float64)
-        flat = self._placed(value, numbers.reshape(IMAGES, groups, size), value.ref)
-        normed = self._normed(step, flat, Ref(-1, (IMAGES, groups, size)), [2], float(eps))
+        numbers = torch.arange(1, self.images * groups * size + 1, dtype=torch.float64)
+        flat = self._placed(value, numbers.reshape(self.images, groups, size), value.ref)
+        normed = self._normed(step, flat, Ref(-1, (self.images, groups, size)), [2], float(eps))
         back = self._placed(normed, numbers.reshape(x.shape), unseen(ref))
         ones = (1,) * (len(value.shape) - 1)
         gain, shift = (None if part is None else part.reshape(channels, *ones) for part in (weight, bias))
@@ -75,14 +75,14 @@ class NormLowering(WindowLowering):
         x, weight, bias, mean, var = given
         value, ref = self._value(x), step.outputs[0]
         assert ref is not None
-        if x.shape[0] == 1 and mean is None and x.shape[1] % IMAGES == 0:  # instance norm: images side by side
-            channels = x.shape[1] // IMAGES
-            as_rows = replace(step, args=(Ref(-1, (IMAGES, *value.shape)),), kwargs={})
+        if x.shape[0] == 1 and mean is None and x.shape[1] % self.images == 0:  # instance norm: images side by side
+            channels = x.shape[1] // self.images
+            as_rows = replace(step, args=(Ref(-1, (self.images, *value.shape)),), kwargs={})
             dims = list(range(2, len(value.shape) + 1))
             normed = self._normed(as_rows, value, as_rows.args[0], dims, eps)
             ones = (1,) * (len(value.shape) - 1)
             gain, shift = (None if p is None else p[:channels].reshape(channels, *ones) for p in (weight, bias))
-            whole = Ref(ref.number, (IMAGES, *value.shape))
+            whole = Ref(ref.number, (self.images, *value.shape))
             return [self._scaled(normed, gain, shift, whole), None, None]
         if training or mean is None or var is None:
             raise Cannot(

@@ -22,7 +22,7 @@ from lava_meta.converters.lower_values import (
     unseen,
 )
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
-from lava_meta.converters.recording import IMAGES, Ref, Step
+from lava_meta.converters.recording import Ref, Step
 from lava_meta.converters.weights import Decomposed, decompose
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import (
@@ -65,7 +65,7 @@ class SumLowering(JoinLowering):
     def _turned(self, value: Value, ref: Ref) -> Value:
         """The last two extents exchanged."""
         size = math.prod(value.shape)
-        numbers = torch.arange(1, IMAGES * size + 1, dtype=torch.float64).reshape(IMAGES, *value.shape)
+        numbers = torch.arange(1, self.images * size + 1, dtype=torch.float64).reshape(self.images, *value.shape)
         return self._placed(value, numbers.transpose(-1, -2), ref)
 
     def _linear(self, step: Step, x: Any, weight: Any, bias: Any) -> Value:
@@ -115,9 +115,9 @@ class SumLowering(JoinLowering):
         if weight.ndim == 3:
             raise Cannot("is a transposed convolution of one dimension; those of two are supported")
         channels, rows, columns = value.shape
-        numbers = torch.arange(1, IMAGES * math.prod(value.shape) + 1, dtype=torch.float64)
-        wide = torch.zeros(IMAGES, channels, (rows - 1) * stride[0] + 1, (columns - 1) * stride[1] + 1).double()
-        wide[..., :: stride[0], :: stride[1]] = numbers.reshape(IMAGES, *value.shape)
+        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64)
+        wide = torch.zeros(self.images, channels, (rows - 1) * stride[0] + 1, (columns - 1) * stride[1] + 1).double()
+        wide[..., :: stride[0], :: stride[1]] = numbers.reshape(self.images, *value.shape)
         kernel = (int(weight.shape[2]), int(weight.shape[3]))
         down, across = (step_ * (taps - 1) - pad for step_, taps, pad in zip(dilation, kernel, padding, strict=True))
         spread = torch.nn.functional.pad(wide, (across, across + after[1], down, down + after[0]))
@@ -127,7 +127,7 @@ class SumLowering(JoinLowering):
         return self._convolved(step, moved, turned.reshape(-1, channels // groups, *kernel), bias, window, groups)
 
     def _reshaped(self, value: Value, shape: Shape) -> Value:
-        numbers = torch.arange(1, IMAGES * math.prod(shape) + 1, dtype=torch.float64).reshape(IMAGES, *shape)
+        numbers = torch.arange(1, self.images * math.prod(shape) + 1, dtype=torch.float64).reshape(self.images, *shape)
         return self._placed(value, numbers, value.ref)
 
     def _convolved(

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map_only
 from lava_meta.converters.elementwise import Affine, Form, Function, Levels, Pieces
 from lava_meta.converters.expressions import Apply, Expr, Leaf, Source, leaf_of, mapped, replaced, split
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
-from lava_meta.converters.recording import IMAGES, Place, Recording, Ref
+from lava_meta.converters.recording import Place, Recording, Ref
 from lava_meta.graph.acyclic import INPUT
 from lava_meta.graph.nodes import (
     Curve,
@@ -63,7 +63,7 @@ class ValueLowering:
     """A network in the making: its nodes, and what the values of the run are."""
 
     def __init__(self, recording: Recording, first: Leaf, domain: dict[str, Any], fraction: int) -> None:
-        self.steps, self.decisions = recording.steps, recording.decisions
+        self.steps, self.decisions, self.images = recording.steps, recording.decisions, recording.images
         self.fraction = fraction
         self.domain = domain
         self.nodes: dict[str, Node] = {}
@@ -107,14 +107,14 @@ class ValueLowering:
 
     def _applied(self, op: Any, given: Any, value: Value, ref: Ref) -> Value:
         """An operation on values of one source and constants."""
-        shape = _image_shape(ref.shape, math.prod(value.shape))
+        shape = _image_shape(ref.shape, math.prod(value.shape), self.images)
         if shape is not None and shape != value.shape:
             wide = self._broadcast(value, shape)
             return self._applied(op, tree_map_only(Value, lambda _: wide, given), wide, ref)
         constants: list[Tensor] = []
 
         def constant(part: Tensor) -> Tensor:
-            made = _per_image(part, ref.shape, value.shape)
+            made = _per_image(part, ref.shape, value.shape, self.images)
             constants.append(made)
             return made
 
@@ -138,8 +138,8 @@ class ValueLowering:
         leaf = self.exact(value)
         settled = Value(leaf, value.shape, value.ref)
         ones = (1,) * (len(shape) - len(value.shape))
-        numbers = torch.arange(1, IMAGES * math.prod(value.shape) + 1, dtype=torch.float64)
-        wide = numbers.reshape(IMAGES, *ones, *value.shape).expand(IMAGES, *shape)
+        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64)
+        wide = numbers.reshape(self.images, *ones, *value.shape).expand(self.images, *shape)
         return self._placed(settled, wide, unseen(value.ref))
 
     def _at_zero(self, expr: Expr) -> float:
@@ -152,21 +152,22 @@ class ValueLowering:
             return math.nan
 
     def _placed(self, value: Value, numbers: Tensor, ref: Ref) -> Value:
-        """`value` at other places, from the numbers (from 1; 0 for padding) of the elements of `IMAGES` images."""
+        """`value` at other places, from the numbers (from 1; 0 for padding) of the elements of all images."""
         size = math.prod(value.shape)
-        if numbers.numel() % IMAGES:
+        if numbers.numel() % self.images:
             raise Cannot("makes tensors whose shape does not grow with the number of images")
-        rows = numbers.reshape(IMAGES, -1).to(torch.int64).numpy() - 1
+        rows = numbers.reshape(self.images, -1).to(torch.int64).numpy() - 1
         index = np.where(rows[0] >= size, -2, rows[0])
-        if (index < -1).any() or not np.array_equal(np.where(index < 0, -1, index + size), rows[1]):
+        starts = size * np.arange(self.images)[:, None]
+        if (index < -1).any() or not np.array_equal(np.where(index < 0, -1, index + starts), rows):
             raise Cannot(
                 "mixes the images of a batch, or makes what one gives depend on the others: each must be computed alone"
             )
-        shape = tuple(numbers.shape[1:]) if numbers.shape[0] == IMAGES else ()
-        if not shape and numbers.ndim and numbers.shape[0] % IMAGES == 0:
-            shape = (numbers.shape[0] // IMAGES, *numbers.shape[1:])
-        if numbers.ndim > 1 and numbers.shape[0] == 1 and numbers.shape[1] % IMAGES == 0:
-            shape = (numbers.shape[1] // IMAGES, *numbers.shape[2:])
+        shape = tuple(numbers.shape[1:]) if numbers.shape[0] == self.images else ()
+        if not shape and numbers.ndim and numbers.shape[0] % self.images == 0:
+            shape = (numbers.shape[0] // self.images, *numbers.shape[1:])
+        if numbers.ndim > 1 and numbers.shape[0] == 1 and numbers.shape[1] % self.images == 0:
+            shape = (numbers.shape[1] // self.images, *numbers.shape[2:])
         if math.prod(shape) != index.size:
             shape = (index.size,)
         before = np.arange(size).reshape(value.shape) if value.move is None else value.move
@@ -333,7 +334,7 @@ class ValueLowering:
     def _made(self, leaf: Leaf, shape: Shape, ref: Ref) -> Value:
         """The value that a node holds."""
         if ref.number < 0:
-            ref = Ref(-1, (IMAGES, *shape))
+            ref = Ref(-1, (self.images, *shape))
         value = Value(leaf, shape, ref)
         if leaf.source.shape != shape:
             value.move = np.arange(math.prod(shape)).reshape(shape)
@@ -346,9 +347,9 @@ class ValueLowering:
         return self._add(ref, Gather((leaf.source.node,), (size,)), (), leaf.source.error, leaf.source.step)
 
 
-def _image_shape(actual: tuple[int, ...], size: int) -> Shape | None:
+def _image_shape(actual: tuple[int, ...], size: int, images: int) -> Shape | None:
     """The shape of one image of a larger value, of a tensor whose images lie one behind the other; else None."""
-    if not actual or actual[0] != IMAGES or math.prod(actual[1:]) <= size:
+    if not actual or actual[0] != images or math.prod(actual[1:]) <= size:
         return None
     return tuple(actual[1:])
 
@@ -368,14 +369,14 @@ def own_leaf(value: Value) -> Leaf:
     return value.expr if isinstance(value.expr, Leaf) else leaf_of(value.expr)[0]
 
 
-def _per_image(constant: Tensor, actual: tuple[int, ...], shape: Shape) -> Tensor:
+def _per_image(constant: Tensor, actual: tuple[int, ...], shape: Shape, images: int) -> Tensor:
     """A constant as it broadcasts to the values of one image; extents are 1 where it is one number."""
     made = constant.reshape((1,) * (len(actual) - constant.ndim) + tuple(constant.shape))
     if len(made) > 1:
-        rows = made.reshape(IMAGES, -1) if len(made) % IMAGES == 0 else None
-        if rows is None or not torch.equal(rows[0], rows[1]):
+        rows = made.reshape(images, -1) if len(made) % images == 0 else None
+        if rows is None or not bool((rows == rows[0]).all()):
             raise Cannot("takes another number for each image of the batch")
-        made = made[: len(made) // IMAGES]
+        made = made[: len(made) // images]
     rank = len(shape)
     made = made.reshape(
         tuple(made.shape)[-rank:]

@@ -24,7 +24,7 @@ from lava_meta.converters.lower_values import (
 )
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.pooling import Average, pooling_window
-from lava_meta.converters.recording import IMAGES, Ref, Step
+from lava_meta.converters.recording import Ref, Step
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import (
     MOST,
@@ -40,17 +40,30 @@ class WindowLowering(SumLowering):
     def _do_max_pool2d_with_indices(self, step: Step) -> list[Any]:
         names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
         given = dict(zip(names, step.args[1:], strict=False)) | step.kwargs
+        value = self._maps(self._value(step.args[0]))
         window = pooling_window(
             given["kernel_size"],
             given.get("stride") or given["kernel_size"],
             given.get("padding", 0),
             given.get("dilation", 1),
             ceil_mode=bool(given.get("ceil_mode", False)),
-            size=_extents(self._value(step.args[0]).shape),
+            size=_extents(value.shape),
         )
         ref = step.outputs[0]
         assert ref is not None
-        return [self._greatest(self._value(step.args[0]), window, ref), None]
+        if len(ref.shape) == 4:
+            return [self._greatest(value, window, ref), None]
+        pooled = self._greatest(value, window, unseen(ref))
+        back = torch.arange(1, math.prod(ref.shape) + 1, dtype=torch.float64).reshape(ref.shape)
+        return [self._placed(pooled, back, ref), None]
+
+    def _maps(self, value: Value) -> Value:
+        """A value with a channel of its own for each image, where torch takes the images for channels."""
+        if len(value.shape) != 2:
+            return value
+        shape = (self.images, 1, *value.shape)
+        numbers = torch.arange(1, math.prod(shape) + 1, dtype=torch.float64).reshape(shape)
+        return self._placed(value, numbers, Ref(-1, shape))
 
     def _do_adaptive_max_pool2d(self, step: Step) -> list[Any]:
         ref = step.outputs[0]
@@ -219,16 +232,16 @@ class WindowLowering(SumLowering):
         dims = [dims] if isinstance(dims, int) else dims
         keep = bool(step.args[2] if len(step.args) > 2 else step.kwargs.get("keepdim", False))
         rank = len(argument.shape)
-        if not dims or argument.shape[0] != IMAGES:
+        if not dims or argument.shape[0] != self.images:
             raise Cannot("takes the mean or sum of all images together; name the dimensions, without the first")
         axes = sorted({int(dim) % rank for dim in dims})
         if axes[0] == 0:
             raise Cannot("takes the mean or sum over the images; name the dimensions, without the first")
         kept = [axis for axis in range(1, rank) if axis not in axes]
         size = math.prod(argument.shape[axis] for axis in axes)
-        numbers = torch.arange(1, IMAGES * math.prod(value.shape) + 1, dtype=torch.float64).reshape(argument.shape)
+        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64).reshape(argument.shape)
         rows = math.prod(argument.shape[axis] for axis in kept)
-        flat = numbers.permute(0, *kept, *axes).reshape(IMAGES, rows, 1, size)
+        flat = numbers.permute(0, *kept, *axes).reshape(self.images, rows, 1, size)
         window = Window((1, size))
         moved = self._placed(value, flat, unseen(value.ref))
         ref = step.outputs[0]
@@ -238,8 +251,8 @@ class WindowLowering(SumLowering):
         else:
             total = self._summed_window(moved, window, np.asarray(float(size if how == "mean" else 1)), ref)
         shape = [1 if axis in axes else argument.shape[axis] for axis in range(1, rank) if keep or axis not in axes]
-        back = torch.arange(1, IMAGES * rows + 1, dtype=torch.float64).reshape(IMAGES, *shape)
-        own = (IMAGES, *shape)
+        back = torch.arange(1, self.images * rows + 1, dtype=torch.float64).reshape(self.images, *shape)
+        own = (self.images, *shape)
         return self._placed(total, back, ref if ref.shape == own else Ref(-1, own))
 
 

@@ -42,7 +42,7 @@ _HERE = os.path.dirname(__file__)
 
 @dataclass(frozen=True)
 class Ref:
-    """A value that depends on the images, by its number; of this shape, that of a run on `IMAGES` images."""
+    """A value that depends on the images, by its number; of this shape, that of the run."""
 
     number: int
     shape: tuple[int, ...]
@@ -103,6 +103,7 @@ class Recording:
     input: Ref
     output: Any  # what the module returned, with a `Ref` for each value
     modules: dict[int, str] = field(repr=False, default_factory=dict)
+    images: int = IMAGES
 
 
 class Float64(TorchDispatchMode):
@@ -302,6 +303,8 @@ class _Recorder(Float64):
             self._memory[storage.data_ptr()] = _Memory(
                 (geometry, ref.number), {geometry: ref.number}, storage, tensor.element_size()
             )
+        elif tensor.is_floating_point():
+            memory.known.setdefault(geometry, ref.number)  # a view of the same elements is the value that it was
         else:
             memory.known[geometry] = ref.number
         return ref

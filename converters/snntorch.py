@@ -55,6 +55,7 @@ def from_snntorch(
     bits: int | None = None,
     time: str | None = None,
     steps: int | None = None,
+    batch_size: int | None = None,
 ) -> SpikingNetwork:
     """Convert a spiking network, in eval mode, into a Lava network with the same spikes.
 
@@ -75,6 +76,7 @@ def from_snntorch(
         time: what the forward is: one time step (`step`), all of them for images that it holds (`held`), or for frames
             (steps, n, ...) (`first`) or (n, steps, ...) (`second`). By default the one that fits.
         steps: the number of frames, if its forward counts on one.
+        batch_size: the number of images, if its forward counts on one; a number that it names is found.
 
     The result has been checked against the model on random images (`net.parity`).
 
@@ -93,6 +95,7 @@ def from_snntorch(
         bits=None if form == "stock" else bits,
         time=time,
         steps=steps,
+        batch_size=batch_size,
     )
     graph = _for_stock(read.graph, bits) if form == "stock" and bits is not None else chain_of(read.graph) or read.graph
     frames = _random_frames(read)

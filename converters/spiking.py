@@ -165,7 +165,7 @@ class SpikingNetwork:
         names = self._names(layers)
         if isinstance(self.graph, SpikingGraph) or self._form == "stock":
             form = "floating_pt" if self._form == "floating_pt" else "fixed_pt"
-            frames = self._frames(images, steps, time_first=time_first)
+            frames = self.frames(images, steps, time_first=time_first)
             return self.graph.traces(frames, None, form, (), names)[1]
         found = self._run(images, steps, lanes, tuple(f"{name}.mem" for name in names), time_first=time_first)
         return {name: found[f"{name}.mem"] for name in names}
@@ -190,7 +190,8 @@ class SpikingNetwork:
             raise ValueError(f"layers is {layers!r}; this network has {', '.join(known)}")
         return names
 
-    def _frames(self, images: Any, steps: int | None, *, time_first: bool | None) -> NDArray[Any]:
+    def frames(self, images: Any, steps: int | None = None, *, time_first: bool | None = None) -> NDArray[Any]:
+        """What enters step by step, integers (steps, n, n_in): see the class."""
         parts = batches(images)
         array = as_array(images) if parts is None else np.concatenate([*parts])
         if steps is None and time_first is None:
@@ -211,7 +212,7 @@ class SpikingNetwork:
     def _run(
         self, images: Any, steps: int | None, lanes: int, names: tuple[str, ...], *, time_first: bool | None
     ) -> dict[str, NDArray[Any]]:
-        frames = self._frames(images, steps, time_first=time_first)
+        frames = self.frames(images, steps, time_first=time_first)
         lanes = check_lanes(lanes)
         stock = self._form == "stock"
         if stock:
@@ -333,7 +334,7 @@ class SpikingNetwork:
         from lava_meta.loihi.cost.spiking import spiking_report
         from lava_meta.loihi.cost.stepped import stepped_report
 
-        frames = self._frames(images, steps, time_first=time_first)
+        frames = self.frames(images, steps, time_first=time_first)
         if isinstance(self.graph, SteppedGraph):
             return stepped_report(self.graph, frames, target, **options)
         return spiking_report(self.graph, frames, target, **options)

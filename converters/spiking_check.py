@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lava_meta.converters.spiking_modules import Cell, cells_of
+from lava_meta.converters.spiking_modules import Cell, cells_of, place_of
 from lava_meta.converters.spiking_parity import SpikingParity
 from lava_meta.converters.spiking_reading import SpikingRead
 from lava_meta.errors import ConversionError
@@ -36,24 +36,49 @@ class Observed:
 
 def observe(read: SpikingRead, frames: NDArray[Any]) -> Observed:
     """Run the model itself, from rest, on frames (steps, n, n_in) of integers."""
+    n = frames.shape[1]
+    size = read.batch_size or n
+    rows = np.arange(-(-n // size) * size).reshape(-1, size) % n
+    parts = [_observed(read, frames[:, part]) for part in rows]
+    spikes = {layer: np.concatenate([part.spikes[layer] for part in parts], axis=1)[:, :n] for layer in parts[0].spikes}
+    states = {
+        layer: [
+            {key: np.concatenate([part.states[layer][k][key] for part in parts])[:n] for key in after}
+            for k, after in enumerate(found)
+        ]
+        for layer, found in parts[0].states.items()
+    }
+    return Observed(spikes, states)
+
+
+def _observed(read: SpikingRead, frames: NDArray[Any]) -> Observed:
+    """The same of as many images as the model takes at once."""
     model = read.model
     modules = dict(model.named_modules())
     cells = {cell.name: cell for cell in cells_of(model)}
-    seen: dict[str, list[tuple[Any, dict[str, Any]]]] = {name: [] for name in cells}
+    seen: dict[str, list[tuple[Any, dict[str, Any]]]] = {name: [] for name in read.names}
     before = [(module.__dict__, dict(module.__dict__)) for module in (modules.get(name, model) for name in cells)]
-    kept: dict[str, tuple[Any, ...]] = {}
 
     def replaced(cell: Cell) -> Any:
         module = cell.module
+        latest: list[tuple[Any, ...]] = []  # by place
+        names = [name for name in read.names if name.partition("#")[0] == cell.name]
+        calls = 0
 
         def forward(current: Any, *given: Any, **named: Any) -> Any:
-            if (given or named) and read.time == "step":
-                given, named = kept.get(cell.name, given), {}
-            found = type(module).forward(module, current, *given, **named)
+            nonlocal calls
+            given = (*given, *(named[name] for name in cell.states[len(given) :] if name in named))
+            if given and read.time == "step":
+                place = calls % len(names)
+                given = latest[place] if calls >= len(names) else given
+            else:
+                place = place_of(latest, given) or 0
+            found = type(module).forward(module, current, *given)
             states = {name: getattr(module, name) for name in cell.states}
-            kept[cell.name] = tuple(states.values())
+            latest[place : place + 1] = [tuple(states.values())]
+            calls += 1
             spikes = found[0] if isinstance(found, tuple) else found
-            seen[cell.name].append((spikes, {name: value.clone() for name, value in states.items()}))
+            seen[names[place]].append((spikes, {name: value.clone() for name, value in states.items()}))
             return found
 
         return forward

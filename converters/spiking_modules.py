@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +34,15 @@ _PROBE = (-1.0, -1e-30, 0.0, 1e-30, 0.25, 0.75, 1.0, 100.0)
 class Cell:
     """A module of neurons at its place in a model, and what it takes and gives besides the current."""
 
-    name: str
+    module_name: str
     module: Any
     model: str
+    place: int = 0  # of several at which the module is called, each with states of its own
+
+    @property
+    def name(self) -> str:
+        """The module's, and at which place."""
+        return f"{self.module_name}#{self.place + 1}" if self.place else self.module_name
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -55,11 +61,6 @@ class Cell:
     def label(self) -> str:
         """What errors call it."""
         return f"{self.name} ({type(self.module).__name__})"
-
-    @property
-    def factor(self) -> float:
-        """What a spike counts."""
-        return float(self.module.graded_spikes_factor)
 
 
 def cells_of(model: nn.Module) -> list[Cell]:
@@ -83,12 +84,39 @@ def cells_of(model: nn.Module) -> list[Cell]:
     return found
 
 
+def place_of(latest: Sequence[Sequence[Any]], given: Sequence[Any]) -> int | None:
+    """At which place of a network a module of neurons is called with these states.
+
+    Args:
+        latest: the states that it gave at each place last.
+        given: the states that it takes; None for those that it keeps itself.
+
+    Returns:
+        The place that gave them, the first if it keeps them itself, a new one if they are at rest; else None.
+    """
+    if all(state is None for state in given):
+        return 0
+    for place, states in enumerate(latest):
+        if all(state is None or state.data_ptr() == own.data_ptr() for state, own in zip(given, states, strict=False)):
+            return place
+    return len(latest) if all(state is None or at_rest(state) for state in given) else None
+
+
+def at_rest(state: Any) -> bool:
+    """Whether a state is 0, and depends on no image."""
+    try:
+        return not isinstance(state, Tensor) or state.numel() == 0 or not bool(state.any())
+    except ConversionError:  # of a value of the images, under `recording`
+        return False
+
+
 def _check(cell: Cell) -> None:
     module, label = cell.module, cell.label
     if module.inhibition or module.state_quant:
         raise ConversionError(f"{label} has inhibition or state_quant, which are not supported")
-    if module.graded_spikes_factor.numel() != 1 or not 0 < cell.factor < float("inf"):
-        raise ConversionError(f"{label} has a graded_spikes_factor that is not one positive number")
+    factor = module.graded_spikes_factor
+    if not bool(((factor > 0) & torch.isfinite(factor)).all()):
+        raise ConversionError(f"{label} has a graded_spikes_factor that is not positive")
     if cell.model == "rsynaptic" and not module.reset_delay:
         raise ConversionError(f"{label} has reset_delay=False, which snnTorch's RSynaptic does not apply to its states")
     probe = torch.tensor(_PROBE, device=module.threshold.device)
@@ -114,6 +142,11 @@ def constants_of(cell: Cell, shape: Shape) -> dict[str, NDArray[Any]]:
             a, b = torch.log(values["alpha"]), torch.log(values["beta"])
             values["tau"] = a / (b - a) + 1
     return {name: _shared(cell, name, value, shape) for name, value in values.items()}
+
+
+def factor_of(cell: Cell, shape: Shape) -> NDArray[Any]:
+    """What a spike counts, float64."""
+    return _shared(cell, "graded_spikes_factor", cell.module.graded_spikes_factor, shape).astype(np.float64)
 
 
 def _shared(cell: Cell, name: str, value: Tensor, shape: Shape) -> NDArray[Any]:

@@ -16,6 +16,7 @@ What the time axis is, the run says:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 from collections.abc import Sequence
@@ -35,10 +36,20 @@ from lava_meta.converters.feed import Feed
 from lava_meta.converters.lower_values import Cannot, Value
 from lava_meta.converters.lowering import FRACTIONS, MOVES, SAME, Lowering, TooFine
 from lava_meta.converters.recording import IMAGES, Place, Recording, Ref, Step, record
-from lava_meta.converters.spiking_modules import KINDS, Cell, cells_of, constants_of, recurrent_of
+from lava_meta.converters.spiking_modules import (
+    KINDS,
+    Cell,
+    at_rest,
+    cells_of,
+    constants_of,
+    factor_of,
+    place_of,
+    recurrent_of,
+)
 from lava_meta.converters.torch import check_statistics, prepare
 from lava_meta.converters.unwrapping import plain_copy, unwrap
 from lava_meta.converters.weights import Decomposed, decompose
+from lava_meta.converters.written_sizes import written_sizes
 from lava_meta.errors import ConversionError
 from lava_meta.graph.nodes import MOST, Node, weight_of
 from lava_meta.graph.spiking_graph import SteppedGraph
@@ -72,6 +83,7 @@ class SpikingRead:
     given: int  # states that its forward takes behind the input
     names: dict[str, str]  # the layer of each of its neurons, by the module's name
     readout: str  # how its classes are read by default
+    batch_size: int | None = None  # images at once, if its forward takes so many and no others
 
 
 class _NotThisTime(ConversionError):
@@ -89,6 +101,7 @@ def read_spiking(
     bits: int | None = None,
     time: str | None = None,
     steps: int | None = None,
+    batch_size: int | None = None,
 ) -> SpikingRead:
     """Read a model; arguments as in `lava_meta.from_snntorch`.
 
@@ -97,6 +110,8 @@ def read_spiking(
     """
     if time is not None and time not in TIMES:
         raise ValueError(f"time is {time!r}; it is one of {', '.join(TIMES)}")
+    if batch_size is not None and not (type(batch_size) is int and batch_size > 1):
+        raise ValueError(f"batch_size is {batch_size!r}; it is a whole number of at least 2 images")
     clone = prepare(model)
     exact = plain_copy(unwrap(model)).cpu()
     for copied in (clone, exact):
@@ -115,23 +130,39 @@ def read_spiking(
         max_level = 1 if mean is None else 255
     feed = Feed.given(mean, std, shape, max_level, min_level)
     given = _states_given(clone)
-    attempts = []
-    for choice in (time,) if time is not None else ("held", "first", "second"):
-        try:
-            seen = _Seen(clone, cells, feed, shape, choice, given, _FRAMES if steps is None else (steps,))
-            graph, readout = seen.lowered(bits)
-        except ConversionError as error:
-            attempts.append((choice, error))
-            continue
-        fixed = seen.time == "held" or (seen.time != "step" and (seen.steps != seen.frames or steps is not None))
-        return SpikingRead(exact, graph, feed, seen.time, seen.steps, fixed, given, seen.names, readout)
-    told = [error for _, error in attempts if not isinstance(error, _NotThisTime)]
-    if told:
-        raise told[0]
-    reasons = "; ".join(f"{_IN_WORDS[choice]}: {error}" for choice, error in attempts)
-    raise ConversionError(f"the model takes its input in none of the known forms. {reasons}")
+    lengths = _FRAMES if steps is None else (steps,)
+    choices = (time,) if time is not None else ("held", "first", "second")
+
+    def read(images: int) -> SpikingRead:
+        attempts = []
+        for choice in choices:
+            try:
+                seen = _Seen(clone, cells, feed, shape, choice, given, lengths, images)
+                graph, readout = seen.lowered(bits)
+            except ConversionError as error:
+                attempts.append((choice, error))
+                continue
+            fixed = seen.time == "held" or (seen.time != "step" and (seen.steps != seen.frames or steps is not None))
+            batch = None if images == IMAGES else images
+            return SpikingRead(exact, graph, feed, seen.time, seen.steps, fixed, given, seen.names, readout, batch)
+        told = [error for _, error in attempts if not isinstance(error, _NotThisTime)]
+        if told:
+            raise told[0]
+        reasons = "; ".join(f"{_IN_WORDS[choice]}: {error}" for choice, error in attempts)
+        raise ConversionError(f"the model takes its input in none of the known forms. {reasons}")
+
+    if batch_size is not None:
+        return read(batch_size)
+    try:
+        return read(IMAGES)
+    except ConversionError as refusal:
+        for images in written_sizes(clone) if _FAILS in str(refusal) else ():
+            with contextlib.suppress(ConversionError):
+                return read(images)
+        raise
 
 
+_FAILS = "the model itself fails"
 _IN_WORDS = {
     "held": "given images (n, ...)",
     "step": "given one frame (n, ...)",
@@ -203,12 +234,13 @@ class _Seen:
         time: str,
         given: int,
         lengths: tuple[int, ...],
+        images: int,
     ) -> None:
-        self.cells, self.feed, self.shape, self.time = cells, feed, shape, time
+        self.cells, self.feed, self.shape, self.time, self.images = [*cells], feed, shape, time, images
         self.names: dict[str, str] = {}
         self._model, self._stateful = model, given > 0
         self._calls = [_Calls(cell, i) for i, cell in enumerate(cells)]
-        image = example(feed, shape, signs=False)
+        image = example(feed, shape, signs=False, images=images)
         counts = (1,) if time in ("step", "held") else lengths
         error: ConversionError | None = None
         for frames in counts:
@@ -221,7 +253,7 @@ class _Seen:
                 self.recording = self._record(x, given)
                 break
             except ConversionError as failed:
-                if "the model itself fails" not in str(failed):
+                if _FAILS not in str(failed):
                     raise
                 error = _NotThisTime(str(failed))
                 if "IndexError" not in str(failed):
@@ -235,10 +267,13 @@ class _Seen:
     def _record(self, x: Tensor, given: int) -> Recording:
         model = self._model
         cells = dict(model.named_modules())
-        modules = {calls.index: cells.get(calls.cell.name, model) for calls in self._calls}
-        before = [(module.__dict__, dict(module.__dict__)) for module in (model, *modules.values())]
+        places: dict[str, list[_Calls]] = {}
         for calls in self._calls:
-            self._intercept(modules[calls.index], calls)
+            places.setdefault(calls.cell.module_name, []).append(calls)
+        modules = {name: cells.get(name, model) for name in places}
+        before = [(module.__dict__, dict(module.__dict__)) for module in (model, *modules.values())]
+        for name, module in modules.items():
+            self._intercept(module, places[name])
         forward = model.forward
 
         def begun(x: Tensor) -> Any:
@@ -248,17 +283,18 @@ class _Seen:
 
         model.__dict__["forward"] = begun
         try:
-            return record(model, x)
+            return replace(record(model, x), images=self.images)
         finally:
             for attributes, values in before:
                 attributes.clear()
                 attributes.update(values)
 
-    def _intercept(self, module: Any, calls: _Calls) -> None:
-        states = calls.cell.states
+    def _intercept(self, module: Any, places: list[_Calls]) -> None:
+        states = places[0].cell.states
 
         def forward(current: Tensor, *given: Any, **named: Any) -> Any:
             given = (*given, *(named[name] for name in states[len(given) :] if name in named))
+            calls = self._place(places, given)
             self._check_states(calls, given)
             calls.begins |= calls.rested or any(state is not None for state in given)
             made = torch.ops.lava_meta.neurons(current, calls.index, len(states))
@@ -272,34 +308,41 @@ class _Seen:
             return (*own,) if states[0] == "spk" else (made[0], *own)
 
         def reset_mem() -> Any:
-            calls.rested = True
+            for calls in places:
+                calls.rested = True
             zeros = tuple(torch.zeros(0) for _ in states)
             return zeros[0] if len(zeros) == 1 else zeros
 
         module.__dict__["forward"] = forward
         module.__dict__["reset_mem"] = reset_mem
 
+    def _place(self, places: list[_Calls], given: Sequence[Any]) -> _Calls:
+        """The calls of a module at the place of the network that gave these states, or at a new one."""
+        place = place_of([calls.latest for calls in places if calls.given], given)
+        if place is None:
+            return places[0]
+        if place == len(places):
+            cell = replace(places[0].cell, place=place)
+            places.append(_Calls(cell, len(self.cells)))
+            self._calls.append(places[-1])
+            self.cells.append(cell)
+        return places[place]
+
     @staticmethod
     def _check_states(calls: _Calls, given: Sequence[Any]) -> None:
         """States that a call takes: none, those of the step before, or rest in the first step."""
         cell, step = calls.cell, len(calls.given)
-        if calls.rested and step:
+        if calls.rested and step and all(state is None for state in given):
             raise ConversionError(f"{cell.label} is set to rest in step {step + 1} of one run; a run begins at rest")
         for place, state in enumerate(given):
             if state is None:
                 continue
             if step == 0:
-                try:
-                    rest = not isinstance(state, Tensor) or state.numel() == 0 or not bool(state.any())
-                except ConversionError:
-                    rest = False
-                if not rest:
+                if not at_rest(state):
                     raise ConversionError(
                         f"{cell.label} begins with a {cell.states[place]} that is not 0; networks begin at rest"
                     )
             elif not any(state.data_ptr() == latest.data_ptr() for latest in calls.latest[place : place + 1]):
-                if step == 1 and state.numel() == 0:
-                    raise ConversionError(f"{cell.label} is called twice a step: give each place neurons of its own")
                 raise ConversionError(
                     f"{cell.label} takes another {cell.states[place]} in step {step + 1} than it gave in step {step}: "
                     "hand its states on as they are"
@@ -322,9 +365,9 @@ class _Seen:
         self.first_calls: set[int] = set()  # operations of the run
         self.first_frames: dict[int, Tensor] = {}
         if self.time in ("first", "second"):
-            size = IMAGES * int(np.prod(self.shape))
+            size = self.images * int(np.prod(self.shape))
             numbers = torch.arange(self.frames * size, dtype=torch.float64) + 1
-            numbers = numbers.reshape(self.frames, IMAGES, *self.shape)
+            numbers = numbers.reshape(self.frames, self.images, *self.shape)
             self._moving[self.recording.input.number] = (
                 numbers if self.time == "first" else numbers.transpose(0, 1).contiguous()
             )
@@ -341,6 +384,7 @@ class _Seen:
         self.arguments = {i: self.arguments[i] for i in self.order}
         counts = {self.cells[i].label: len(found) for i, found in self.arguments.items()}
         self.steps = max(counts.values())
+        self._check_places()
         for label, count in counts.items():
             if count != self.steps:
                 raise _NotThisTime(f"{label} is called {count} times in a run, other neurons {self.steps} times")
@@ -349,9 +393,9 @@ class _Seen:
         if self.time in ("first", "second") and self.steps == 1:
             raise _NotThisTime("its neurons are called once for all frames")
         for calls in self._calls:
-            if any(shape[:1] != (IMAGES,) for shape in calls.given):
+            if any(shape[:1] != (self.images,) for shape in calls.given):
                 raise _NotThisTime(
-                    f"{calls.cell.label} gets {calls.given[0]} for {IMAGES} images: their axis is not the first one"
+                    f"{calls.cell.label} gets {calls.given[0]} for {self.images} images: these are not the first axis"
                 )
         for i, found in self.arguments.items():
             for k, ref in enumerate(found):
@@ -364,6 +408,22 @@ class _Seen:
                     )
                 if self._keys[ref.number] != self._keys[found[0].number]:
                     raise ConversionError(f"what {label} gets in step {k + 1} is computed otherwise than in step 1")
+
+    def _check_places(self) -> None:
+        """Raises `ConversionError` if one module is several layers of neurons, and these are not told apart."""
+        first: dict[Any, Cell] = {}
+        for i, found in self.arguments.items():
+            cell = self.cells[i]
+            other = first.setdefault((cell.module_name, self._keys[found[0].number]), cell)
+            if other is not cell:
+                raise ConversionError(f"{other.label} is set to rest in step 2 of one run; a run begins at rest")
+            keys = [self._keys[ref.number] for ref in found]
+            places = len({*keys})
+            if cell.module.init_hidden and places > 1 and keys == keys[:places] * (len(keys) // places):
+                raise _NotThisTime(
+                    f"{cell.label} is called at {places} places a step with one state: in snnTorch each call goes on "
+                    "from the potential that the call before left, at another place. Give each place neurons of its own"
+                )
 
     def _call(self, step: Step) -> None:
         current, index, _ = step.args
@@ -392,7 +452,7 @@ class _Seen:
         numbers = self._moving[step.refs[0].number]
         found = numbers if step.name not in MOVES else step.op(numbers, *step.args[1:], **step.kwargs)
         parts = found if isinstance(found, (list, tuple)) else [found]
-        size = IMAGES * int(np.prod(self.shape))
+        size = self.images * int(np.prod(self.shape))
         for ref, part in zip(step.outputs, parts, strict=True):
             if ref is None:
                 continue
@@ -489,6 +549,8 @@ class _Seen:
             step = made[ref.number]
             if step.name == _NEURONS:
                 spikes |= ref.number not in self.potentials
+            elif ref.shape[:1] != (self.images,) and _gathers(step) and len(self._at[ref.number]) == 1:
+                todo += step.refs  # a measure of all images, such as how many spikes there were
             elif _moves(step) or (len(self._at[ref.number]) > 1 and _gathers(step)):
                 todo += step.refs
             else:
@@ -544,7 +606,7 @@ class _Steps(Lowering):
         needed = set[int]().union(*(self._needed_in_step(ref) for ref in wanted))
         assert isinstance(self._first, Value)
         for number, own in seen.first_frames.items():
-            if number in needed and own.shape[0] == IMAGES:
+            if number in needed and own.shape[0] == self.images:
                 self.values[number] = self._placed(self._first, own, Ref(number, tuple(own.shape)))
         for step in self.steps:
             outputs = {ref.number for ref in step.outputs if ref is not None}
@@ -624,7 +686,7 @@ class _Steps(Lowering):
         assert ref is not None
         source = self._add(ref, node, shape)
         self._seen.names[cell.name] = source.node
-        made = Leaf(source, np.full(ones, cell.factor), np.zeros(ones))
+        made = Leaf(source, factor_of(cell, shape), np.zeros(ones))
         self.values[ref.number] = Value(made, shape, ref, exact=made)
 
     def _integrator(self, value: Value) -> str:

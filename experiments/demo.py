@@ -12,7 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from statistics import fmean, stdev
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from lava_meta.converters import LavaNetwork, convert
 from lava_meta.data import load_dataset
 from lava_meta.data.scenarios import Scenario, permuted_tasks
 from lava_meta.errors import FormatError, OutputError, lava_missing
+from lava_meta.experiments.common.experiment import Results
+from lava_meta.experiments.common.figures import task_curves
+from lava_meta.experiments.common.training import measured
 from lava_meta.io import config
 from lava_meta.io.config import Several
 from lava_meta.io.files import read_json, write_json
@@ -29,7 +33,7 @@ from lava_meta.nn import BinaryMLP
 from lava_meta.optim.threads import torch_threads
 from lava_meta.plotting import figures
 from lava_meta.training import TrainResult, TrainSettings, train
-from lava_meta.training.metrics import AccuracyMatrix
+from lava_meta.training.metrics import AccuracyMatrix, task_name
 from lava_meta.training.model_file import save_model
 from lava_meta.training.run_folder import SETTINGS, differences
 
@@ -42,8 +46,11 @@ class DemoSettings:
 
     data: str = "digits"
     tasks: PositiveInt = 5
-    hidden: Several[PositiveInt] = (1024, 1024)
+    hidden: Several[PositiveInt] = (512, 512)
+    activation: Literal["sign", "abs_step"] = "abs_step"
     # Of the metaplastic network; the plain one has m = 0. The seed is that of the permutations and initial weights too.
+    # Both are trained with `seeds` seeds from it on, for the figure; what else is shown is of the first.
+    seeds: PositiveInt = 3
     training: TrainSettings = TrainSettings(m=25.0, lr=0.0025, fast=True)
     lanes: PositiveInt = 64  # images per Lava time step
     threads: PositiveInt = 1  # of torch: products this small lose more than they gain from a second one
@@ -55,7 +62,11 @@ class DemoSettings:
 PRESETS = {
     "digits": DemoSettings(),
     "mnist": DemoSettings(
-        "mnist", hidden=(512, 512), training=TrainSettings(epochs=3, batch_size=100, m=8.0, lr=0.0025), threads=2
+        "mnist",
+        activation="sign",
+        seeds=1,
+        training=TrainSettings(epochs=3, batch_size=100, m=8.0, lr=0.0025),
+        threads=2,
     ),
 }
 
@@ -64,12 +75,21 @@ PRESETS = {
 class DemoResult:
     """What came out."""
 
-    plain: TrainResult
-    metaplastic: TrainResult
+    results: dict[str, list[TrainResult]]  # "plain" and "metaplastic": one per seed
     network: LavaNetwork
     images: int  # classified in Lava
     mismatches: int  # with PyTorch
     images_per_second: float  # in Lava, once started
+
+    @property
+    def plain(self) -> TrainResult:
+        """Of the first seed."""
+        return self.results["plain"][0]
+
+    @property
+    def metaplastic(self) -> TrainResult:
+        """Of the first seed, whose network runs in Lava."""
+        return self.results["metaplastic"][0]
 
 
 def run(settings: DemoSettings, out: Path, *, progress: bool = True, overwrite: bool = False) -> DemoResult:
@@ -81,31 +101,40 @@ def run(settings: DemoSettings, out: Path, *, progress: bool = True, overwrite: 
     files = ("model.safetensors", "network.safetensors", SUMMARY, "figures", "plain", "metaplastic")
     resume = open_folder(out, settings, files, overwrite=overwrite) and not (out / SUMMARY).exists()
     (out / SUMMARY).unlink(missing_ok=True)
-    seed = settings.training.seed
-    scenario = permuted_tasks(load_dataset(settings.data), settings.tasks, seed)
-    results: dict[str, TrainResult] = {}
-    models: dict[str, BinaryMLP] = {}
-    for name, training in (("plain", replace(settings.training, m=0.0)), ("metaplastic", settings.training)):
-        models[name] = BinaryMLP.for_images(scenario.train[0], settings.hidden, seed=seed)
-        with torch_threads(settings.threads):
-            results[name] = train(
-                models[name],
-                scenario,
-                training,
-                out / name,
-                resume=resume,
-                overwrite=not resume,
-                progress=progress,
-            )
-        models[name].eval()
+    trained: dict[str, list[tuple[BinaryMLP, TrainResult]]] = {"plain": [], "metaplastic": []}
+    for place in range(settings.seeds):
+        for name, of_arm in trained.items():
+            folder = out / name / f"seed{place + settings.training.seed}" if place else out / name
+            of_arm.append(_train(settings, name, place, folder, resume=resume, progress=progress))
+    results = {name: [result for _, result in of_arm] for name, of_arm in trained.items()}
+    models = {name: of_arm[0][0] for name, of_arm in trained.items()}
+    scenario = _tasks(settings, settings.training.seed)
     _draw(settings, results, models, scenario, out / "figures")
     save_model(models["metaplastic"], out / "model.safetensors")
     network = convert(models["metaplastic"])
     network.save(out / "network.safetensors")
     images, mismatches, rate = _compare(network, models["metaplastic"], scenario, settings.lanes)
-    result = DemoResult(results["plain"], results["metaplastic"], network, images, mismatches, rate)
+    result = DemoResult(results, network, images, mismatches, rate)
     write_json(out / SUMMARY, summary(result))
     return result
+
+
+def _tasks(settings: DemoSettings, seed: int) -> Scenario:
+    return permuted_tasks(load_dataset(settings.data), settings.tasks, seed)
+
+
+def _train(
+    settings: DemoSettings, name: str, place: int, folder: Path, *, resume: bool, progress: bool
+) -> tuple[BinaryMLP, TrainResult]:
+    """One of both networks, "plain" or "metaplastic", with the seed at this place."""
+    seed = settings.training.seed + place
+    scenario = _tasks(settings, seed)
+    training = replace(settings.training, seed=seed, m=0.0 if name == "plain" else settings.training.m)
+    options: dict[str, Any] = {"activation": settings.activation, "seed": seed}
+    model = BinaryMLP.for_images(scenario.train[0], settings.hidden, **options)
+    with torch_threads(settings.threads):
+        result = train(model, scenario, training, folder, resume=resume, overwrite=not resume, progress=progress)
+    return model.eval(), result
 
 
 def open_folder(out: Path, settings: Any, files: Sequence[str], *, overwrite: bool, **more: int) -> bool:
@@ -144,6 +173,7 @@ def summary(result: DemoResult) -> dict[str, Any]:
     return {
         "plain": _known(result.plain.matrix.summary()),
         "metaplastic": _known(result.metaplastic.matrix.summary()),
+        "acc_by_seed": {name: [found.matrix.acc() for found in of_arm] for name, of_arm in result.results.items()},
         "lava": {
             "images": result.images,
             "mismatches": result.mismatches,
@@ -160,23 +190,22 @@ def _known(values: dict[str, float]) -> dict[str, float | None]:
 
 def _draw(
     settings: DemoSettings,
-    results: dict[str, TrainResult],
+    results: dict[str, list[TrainResult]],
     models: dict[str, BinaryMLP],
     scenario: Scenario,
     folder: Path,
 ) -> None:
     titles = {"plain": "plain (m = 0)", "metaplastic": f"metaplastic (m = {settings.training.m:g})"}
-    rows = {titles[name]: [record.accuracies for record in result.history] for name, result in results.items()}
-    figures.save(
-        figures.accuracy_over_time(rows, settings.training.epochs, chance=1 / scenario.classes),
-        folder / "accuracy_over_time",
-    )
+    runs = Results({titles[name]: [measured(result) for result in of_arm] for name, of_arm in results.items()})
+    names = [task_name(task) for task in range(settings.tasks)]
+    curves = task_curves(runs, settings.training.epochs, names, chance=1 / scenario.classes)
+    figures.save(curves, folder / "accuracy_over_time")
     weights = {
         titles[name]: {layer: module.weight.detach().numpy() for layer, module in model.binary_layers().items()}
         for name, model in models.items()
     }
     figures.save(figures.hidden_weight_histograms(weights), folder / "hidden_weights")
-    matrices = {titles[name]: result.matrix for name, result in results.items()}
+    matrices = {titles[name]: of_arm[0].matrix for name, of_arm in results.items()}
     figures.save(figures.accuracy_matrices(matrices), folder / "accuracy_matrices")
 
 
@@ -200,6 +229,17 @@ def side_by_side(matrices: dict[str, AccuracyMatrix]) -> str:
     return "\n".join(f"{a:<{width}}{b}" for a, b in zip(left, right, strict=True))
 
 
+def _over_seeds(result: DemoResult) -> str:
+    """A line of mean accuracies and their standard deviation; empty for one seed."""
+    if len(result.results["plain"]) == 1:
+        return ""
+    line = f"ACC of {len(result.results['plain'])} seeds"
+    for name, of_arm in result.results.items():
+        accuracies = [100 * found.matrix.acc() for found in of_arm]
+        line += f"   {name} {fmean(accuracies):.1f} ± {stdev(accuracies):.1f}"
+    return f"{line}\n"
+
+
 def describe(result: DemoResult, out: Path) -> str:
     """What the command line prints."""
     plain, ours = result.plain.matrix, result.metaplastic.matrix
@@ -208,7 +248,8 @@ def describe(result: DemoResult, out: Path) -> str:
     return (
         f"Test accuracy (%) on task t after each task:\n\n{table}\n\n"
         f"ACC         plain {100 * plain.acc():5.1f}   metaplastic {100 * ours.acc():5.1f}\n"
-        f"forgetting  plain {100 * plain.forgetting():5.1f}   metaplastic {100 * ours.forgetting():5.1f}\n\n"
+        f"forgetting  plain {100 * plain.forgetting():5.1f}   metaplastic {100 * ours.forgetting():5.1f}\n"
+        f"{_over_seeds(result)}\n"
         f"self-check: {result.network.parity}\n"
         f"{where}: {result.images} test images of all tasks, {result.images_per_second:,.0f} images/s\n"
         f"mismatches: {result.mismatches}\n\n"

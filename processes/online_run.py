@@ -9,6 +9,7 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 
 from lava_meta.online_learning.backend import SNAPSHOT
 from lava_meta.online_learning.network import PlasticNetwork
+from lava_meta.online_learning.over_time_network import NetworkOverTime
 from lava_meta.online_learning.reference import STATE
 from lava_meta.processes.binary_network.models import BinaryNetworkModel
 from lava_meta.processes.binary_network.process import BinaryNetwork
@@ -16,6 +17,7 @@ from lava_meta.processes.error_neurons.process import ErrorNeurons
 from lava_meta.processes.labelled_source.process import LabelledSource
 from lava_meta.processes.metaplastic_dense.process import MetaplasticDense
 from lava_meta.processes.metaplastic_network.process import MetaplasticNetwork
+from lava_meta.processes.metaplastic_over_time.process import MetaplasticOverTime
 from lava_meta.processes.runtime import Supervised, loggers_unchanged
 from lava_meta.processes.shared_memory import shared_array
 
@@ -33,6 +35,7 @@ class LavaEngine:
         self._states = network.states
         self._block = max(1, SNAPSHOT // lanes) * lanes
         n_in = network.sizes[0] if network.front is None else network.front.n_in
+        n_in *= network.steps if isinstance(network, NetworkOverTime) else 1
         self._images = shared_array((self._block, n_in), np.int32)
         self._labels = shared_array((self._block,), np.int32)
         self._shared = [
@@ -83,7 +86,8 @@ class _Fused:
 
     def __init__(self, network: PlasticNetwork, images: np.ndarray, labels: np.ndarray, lanes: int) -> None:
         self._progress = shared_array((2,), np.int64)
-        self.process = MetaplasticNetwork(
+        kind = MetaplasticOverTime if isinstance(network, NetworkOverTime) else MetaplasticNetwork
+        self.process = kind(
             network=network,
             images=images,
             labels=labels,

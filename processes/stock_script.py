@@ -4,7 +4,8 @@
     python run.py --backend loihi     a Loihi 2 chip, with Intel's extension of Lava
 
 Lies beside processes.json and processes.npz, which hold the Processes, and acceptance.npz, which holds images and what
-they give; and beside lava_import.py, which adapts Lava to Pythons after 3.10. Needs lava-nc 0.10.0; uses nothing but
+they give (of a spiking network, frames by time step, and spikes); and beside lava_import.py, which adapts Lava to
+Pythons after 3.10. Needs lava-nc 0.10.0; uses nothing but
 Lava's public names, numpy and scipy. Exit code: 0 all sums are equal, 3 some differ, 1 the files are not as they were
 written or the chip is missing.
 """
@@ -71,7 +72,7 @@ def wire(layer: Any, entry: Any, others: Any = None) -> tuple[dict[str, Any], An
 
 
 def run(layers: list[Any], inputs: np.ndarray, backend: str) -> np.ndarray:
-    """The sums that the last layer sends, int64 (n, classes), for `inputs` (n, n_in), one per time step."""
+    """What the last layer sends, int64 (n, classes), for `inputs` (n, n_in), one per time step."""
     late = steps(layers)
     film = np.concatenate([inputs, np.repeat(inputs[-1:], late, axis=0)]).astype(np.int32).T
     player = Player(data=film)
@@ -99,6 +100,21 @@ def run(layers: list[Any], inputs: np.ndarray, backend: str) -> np.ndarray:
     finally:
         player.stop()
     return sums
+
+
+def compare_spikes(layers: list[Any], expected: dict[str, np.ndarray], length: int, period: int, backend: str) -> int:
+    """Run trains (n, steps, ...), one every `period` time steps, and print how many spikes differ."""
+    trains, wanted = expected["images"], expected["spikes"]
+    film = trains.reshape(len(trains), length, -1)
+    film = np.concatenate([film, np.repeat(film[:, -1:], period - length, axis=1)], axis=1)  # idle in between
+    sent = run(layers, film.reshape(len(trains) * period, -1), backend)
+    spikes = sent.reshape(len(trains), period, -1)[:, :length] > 0
+    differ = int((spikes != wanted).sum())
+    print(f"{len(trains)} images of {length} steps in {backend}: {differ} of {wanted.size} spikes and silences differ")
+    print(f"{int((spikes.sum(axis=1).argmax(axis=1) != expected['classes']).sum())} classes (by rate) differ")
+    if "labels" in expected:
+        print(f"accuracy {100 * np.mean(spikes.sum(axis=1).argmax(axis=1) == expected['labels']):.1f} %")
+    return 3 if differ else 0
 
 
 def steps(layers: list[Any]) -> int:
@@ -175,6 +191,8 @@ def main() -> int:
     layers, about = load(folder)
     with np.load(folder / "acceptance.npz", allow_pickle=False) as file:
         expected = {name: file[name][: arguments.images] for name in file.files}
+    if "steps" in about:
+        return compare_spikes(layers, expected, about["steps"], about["period"], arguments.backend)
     inputs = expected["images"].reshape(len(expected["images"]), -1).astype(np.int32)
     sums = run(layers, inputs > 0 if about["spikes"] else inputs, arguments.backend)
     classes = np.argmax(np.array(about["scale"]) * sums + np.array(about["offset"]), axis=1)

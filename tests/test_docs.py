@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import typer
+from shown import Shown, says
 
 import lava_meta
 from lava_meta.cli import app
@@ -51,8 +52,12 @@ each_page = pytest.mark.parametrize("page", NAMING, ids=lambda page: page.name)
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}
+    wrong = []
     for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        names["print"] = shown = Shown(block)
         exec(compile(block, page.name, "exec"), names)
+        wrong += shown.wrong
+    assert wrong == []
     if page.name in FIRST_EXAMPLES:
         shown = re.search(r"# ACC, .*: plain ([\d.]+) %, metaplastic ([\d.]+) %", page.read_text(encoding="utf-8"))
         assert shown is not None, f"{page.name} does not say what its first example gives"
@@ -104,6 +109,15 @@ def test_every_figure_is_in_the_gallery_with_its_command() -> None:
         assert re.search(rf"\]\({re.escape(path)}\)\n\n    \S", gallery), path
 
 
+def test_every_section_of_the_results_has_its_commits() -> None:
+    results = ROOT / "docs" / "results"
+    listed = (results / "commits.md").read_text(encoding="utf-8")
+    for page in set(results.glob("*.md")) - {results / "index.md", results / "commits.md"}:
+        for section in re.split(r"^#+ ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+            name, _, text = section.partition("\n")
+            assert not re.search(r"^\|.*\d", text, re.MULTILINE) or f"({page.name}) | {name} |" in listed, name
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     page = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^   (\w+)$", page, re.MULTILINE))
@@ -137,6 +151,21 @@ def test_the_page_on_installing_has_every_extra_and_lavas_line() -> None:
 )
 def test_a_wrong_command_is_found(line: str) -> None:
     assert len(list(unknown(line))) == 1
+
+
+@pytest.mark.parametrize(
+    ("comment", "output", "same"),
+    [
+        ("360 of 360 classes (100.00 %)", "351 of 360 classes (97.50 %)\n", True),
+        ("360 of 360 classes (100.00 %)", "251 of 360 classes (69.72 %)\n", False),
+        ("360 of 360 images", "360 of 360 classes", False),
+        ("... names m: 50.0 there", "the folder names m: 50.0 there", True),
+        ("[[1 2]\n [3 4]]", "[[1 2] [3 5]]", False),
+        ("8,256 signs", "8256 signs", True),
+    ],
+)
+def test_a_comment_that_tells_what_is_printed(comment: str, output: str, same: bool) -> None:
+    assert says(comment, output) is same
 
 
 def anchors(page: Path) -> set[str]:

@@ -95,6 +95,7 @@ def test_lava_runs_in_a_notebook(kernel: Kernel) -> None:
     assert text(outputs).strip() == "True"
 
 
+@pytest.mark.slow
 def test_an_interrupted_cell_can_be_run_again(kernel: Kernel) -> None:
     forever = """
         import numpy as np

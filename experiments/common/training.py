@@ -35,6 +35,7 @@ class TrainingSettings(Settings):
     rules: Several[str] = ("metaplastic",)  # see common/rules.py
     m: Several[float] = (0.0, 1.35)  # of the rule "metaplastic"; 0 is plain
     norm: Literal["fixed", "batch", "layer"] = "fixed"
+    activation: Literal["sign", "abs_step"] = "sign"  # hidden units of binary networks: +1 and -1, or 0 and 1
     hidden: Several[PositiveInt] = (1024, 1024)
     training: TrainSettings = TRAINING  # its m, consolidation and seed are those of an arm and a seed
     methods: MethodSettings = MethodSettings()
@@ -109,7 +110,8 @@ def dense_network(settings: TrainingSettings, scenario: Scenario, seed: int) -> 
         }
     if rule.real:
         return RealMLP.for_images(images, settings.hidden, norm, seed=seed, **options)  # type: ignore[arg-type]
-    return BinaryMLP.for_images(images, settings.hidden, settings.norm, seed=seed, **options)
+    options |= {"activation": settings.activation, "seed": seed}
+    return BinaryMLP.for_images(images, settings.hidden, settings.norm, **options)
 
 
 def _of_same_bits(sizes: Sequence[int]) -> list[int]:

@@ -9,6 +9,7 @@ import typer
 
 from lava_meta.cli.app import app
 from lava_meta.cli.outputs import check_folder
+from lava_meta.cli.spiking import Steps, bundle_of, is_spiking
 from lava_meta.cli.testing import AsIs, Network, check_one_source, load_network, read_images, tests_for
 
 
@@ -21,6 +22,7 @@ def bundle(
     data: Annotated[
         str | None, typer.Option(help="Instead: the tests of the tasks of digits, mnist, ... that were learned.")
     ] = None,
+    steps: Steps = None,
     as_is: AsIs = False,
     rule: Annotated[
         str | None,
@@ -35,7 +37,8 @@ def bundle(
     """Write a folder that runs a network on stock Lava Processes without this package: for a colleague with a chip.
 
     Holds the network, its stock Processes, a script that runs them, a hundred inputs with the sums they must give, the
-    NIR file, and a rule's strings. Everything is checked against Loihi's ranges first.
+    NIR file, and a rule's strings; of a spiking network, ten trains with the spikes they must give. Everything is
+    checked against Loihi's ranges first.
     """
     from lava_meta.converters.bundle import IMAGES
     from lava_meta.converters.bundle import bundle as write
@@ -43,6 +46,13 @@ def bundle(
 
     check_one_source(images, data)
     check_folder(out, [network, images])
+    if is_spiking(network):
+        if any(value is not None for value in (data, rule, m, T)) or as_is:
+            raise typer.BadParameter("of the options, a spiking network takes --images, --steps and --overwrite")
+        _print_written(bundle_of(network, images, steps, out, overwrite=overwrite))
+        return
+    if steps is not None:
+        raise typer.BadParameter("belongs to networks of spiking neurons", param_hint="--steps")
     loaded = load_network(network)
     pixels = labels = accuracies = None
     if images is not None:
@@ -58,5 +68,9 @@ def bundle(
     folder = write(
         loaded, out, images=pixels, labels=labels, accuracies=accuracies, rule=consolidation, overwrite=overwrite
     )
+    _print_written(folder)
+
+
+def _print_written(folder: Path) -> None:
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     print(f"wrote {folder}: {names}\nrun it with `python {folder / 'run.py'}`")

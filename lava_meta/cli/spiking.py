@@ -1,4 +1,4 @@
-"""What `run`, `report` and `info` do with a network of spiking neurons."""
+"""What `run`, `report`, `info` and `bundle` do with a network of spiking neurons."""
 
 from __future__ import annotations
 
@@ -67,6 +67,15 @@ def report_of(
     given = _images(images)[:limit]
     net = SpikingNetwork.load(path)
     return net.report(target, given, steps, time_first=False, weight_bits=weight_bits, **options)
+
+
+def bundle_of(path: Path, images: Path | None, steps: int | None, out: Path, *, overwrite: bool) -> Path:
+    """The folder for a chip, of images or random trains."""
+    from lava_meta.converters.bundle import bundle
+    from lava_meta.converters.spiking import SpikingNetwork
+
+    given = None if images is None else read_images(images)
+    return bundle(SpikingNetwork.load(path), out, images=given, steps=steps, time_first=False, overwrite=overwrite)
 
 
 def table(net: SpikingNetwork, name: str) -> Any:

@@ -38,6 +38,9 @@ class TrainConfig:
     norm: Annotated[
         Literal["fixed", "batch", "layer"], Field(description="fixed (deploys as it is), batch or layer.")
     ] = "fixed"
+    activation: Annotated[
+        Literal["sign", "abs_step"], Field(description="Hidden units: sign (+1, -1) or abs_step (0, 1; forgets less).")
+    ] = "sign"
     held_out: Annotated[
         float, Field(ge=0, le=0.9, description="Test on this share of the training images: to choose m honestly.")
     ] = 0.0
@@ -75,7 +78,8 @@ class TrainConfig:
 
         device = usable_device(self.device)
         options: dict[str, Any] = {"tasks": len(tests.tests)} if self.norm == "batch" else {}
-        model = BinaryMLP.for_images(tests.train[0], self.hidden, self.norm, seed=self.training.seed, **options)
+        options |= {"activation": self.activation, "seed": self.training.seed}
+        model = BinaryMLP.for_images(tests.train[0], self.hidden, self.norm, **options)
         return model.to(device)
 
 

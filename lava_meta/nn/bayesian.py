@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lava_meta.nn.binary import BinaryLayer
-from lava_meta.nn.layers import BinaryLinear, Pixels, Sign
+from lava_meta.nn.layers import AbsStep, BinaryLinear, Pixels, Sign
 from lava_meta.nn.networks import check_dense, measured, seeded
 from lava_meta.nn.norms import SampleNorm
 
@@ -108,27 +108,6 @@ class GaussianLinear(DrawnLinear):
 
     def most_probable(self) -> nn.Linear:
         return _copied(nn.Linear(self.in_features, self.out_features, bias=False), self.mean)
-
-
-class AbsStep(nn.Module):
-    """`y = 1 if |x| > width, else 0`; the gradient passes within half a width of both edges, with the edge's sign.
-
-    Source: Cottart et al. 2026.
-    """
-
-    def __init__(self, width: float = 1.0) -> None:
-        super().__init__()
-        self.width = width
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = x.abs()
-        # A ramp around the edge has the gradient; what it is worth is taken away again.
-        ramp = size.clamp(self.width / 2, 1.5 * self.width)
-        step: Tensor = (size > self.width).to(x.dtype) + (ramp - ramp.detach())
-        return step
-
-    def extra_repr(self) -> str:
-        return f"width={self.width}"
 
 
 class BayesianMLP(nn.Sequential):

@@ -1,4 +1,4 @@
-"""Binary layers, the sign activation, and the input convention."""
+"""Binary layers, their activations, and the input convention."""
 
 from __future__ import annotations
 
@@ -33,6 +33,22 @@ class SignSTE(torch.autograd.Function):
         return torch.where(x.abs() <= ctx.window, grads[0], 0.0), None
 
 
+class _AbsStep(torch.autograd.Function):
+    """See `AbsStep`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, width: float) -> Tensor:
+        ctx.width = width
+        ctx.save_for_backward(x)
+        return (x.abs() > width).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        near = (x.abs() - ctx.width).abs() <= ctx.width / 2
+        return torch.where(near, grads[0] * x.sign(), 0.0), None
+
+
 class _BinaryWeight(torch.autograd.Function):
     """`sign(h)`; the gradient of the binary weight reaches the hidden weight unchanged, whatever its size."""
 
@@ -59,11 +75,44 @@ class Sign(nn.Module):
         super().__init__()
         self.window = window
 
+    def distance(self, x: Tensor) -> Tensor:
+        """From the edge at which the value changes, 0; the gradient passes if it is within `window`."""
+        return x
+
     def forward(self, x: Tensor) -> Tensor:
         return sign_ste(x, self.window)
 
     def extra_repr(self) -> str:
         return f"window={self.window}"
+
+
+class AbsStep(nn.Module):
+    """`y = 1 if |x| > width, else 0`; the gradient passes within half a width of both edges, with the edge's sign.
+
+    Source: Cottart et al. 2026.
+    """
+
+    def __init__(self, width: float = 1.0) -> None:
+        super().__init__()
+        if not (math.isfinite(width) and width > 0):
+            raise ValueError(f"width is {width}; it must be finite and positive")
+        self.width = width
+
+    @property
+    def window(self) -> float:
+        """Half a width."""
+        return self.width / 2
+
+    def distance(self, x: Tensor) -> Tensor:
+        """From the nearer edge, positive beyond it; the gradient passes if it is within `window`."""
+        return x.abs() - self.width
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps: Tensor = _AbsStep.apply(x, self.width)
+        return steps
+
+    def extra_repr(self) -> str:
+        return f"width={self.width}"
 
 
 class BinaryLinear(BinaryLayer, nn.Linear):

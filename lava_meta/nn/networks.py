@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,13 +13,20 @@ import torch
 from torch import nn
 
 from lava_meta.io.learned import Learned
-from lava_meta.nn.layers import BinaryConv2d, BinaryLinear, Pixels, Sign
+from lava_meta.nn.layers import AbsStep, BinaryConv2d, BinaryLinear, Pixels, Sign
 from lava_meta.nn.norms import FixedNorm, SampleNorm, TaskBatchNorm, select_task
 
 if TYPE_CHECKING:
     from lava_meta.data import Images
 
 Norm = Literal["fixed", "batch", "layer"]
+Activation = Literal["sign", "abs_step"]
+# The units, and the root of their values' mean square if what they compare is of the standard normal distribution.
+_WIDTH = 1.3  # chosen on held-out images: docs/results/rules.md
+_ACTIVATIONS: dict[str, tuple[Callable[[], Sign | AbsStep], float]] = {
+    "sign": (Sign, 1.0),
+    "abs_step": (partial(AbsStep, _WIDTH), math.sqrt(math.erfc(_WIDTH / math.sqrt(2)))),
+}
 
 
 class _Network(nn.Sequential):
@@ -38,6 +46,8 @@ class BinaryMLP(_Network):
 
     `pixel_mean` and `pixel_std` are in pixel levels and describe the images of the first task; `BinaryMLP.for_images`
     measures them. The mean is rounded to a whole level, so that the first layer's sums are exact integers.
+    `activation` is `"sign"`, units of +1 and -1, or `"abs_step"`, units of 0 and 1 (`AbsStep` of width 1.3), which keep
+    more of earlier tasks.
     `tasks`, `affine`, `statistics` and `gain` go to the batch norm (`TaskBatchNorm`) and to no other norm.
 
     Input: (n, ...) raw pixels of any numeric type. Output: logits (n, classes); with the fixed norm in eval mode they
@@ -49,6 +59,7 @@ class BinaryMLP(_Network):
         sizes: Sequence[int],
         norm: Norm = "fixed",
         *,
+        activation: Activation = "sign",
         pixel_mean: float = 0.0,
         pixel_std: float = 80.0,
         max_level: int = 255,
@@ -57,6 +68,9 @@ class BinaryMLP(_Network):
         **batch_norm: Any,
     ) -> None:
         check_dense(sizes, norm, ("fixed", "batch", "layer"), pixel_std, batch_norm)
+        if activation not in _ACTIVATIONS:
+            raise ValueError(f"activation is {activation!r}; choose one of {', '.join(_ACTIVATIONS)}")
+        unit, input_size = _ACTIVATIONS[activation]
         layers: list[nn.Module] = [nn.Flatten(), Pixels(offset=round(pixel_mean), max_level=max_level)]
         last = len(sizes) - 2
         with seeded(seed):
@@ -69,13 +83,14 @@ class BinaryMLP(_Network):
                 elif i == last:
                     layers.append(SampleNorm(training_only=True))
                 else:
-                    layers.append(FixedNorm(1 / (math.sqrt(fan_in) * (pixel_std if i == 0 else 1.0))))
+                    layers.append(FixedNorm(1 / (math.sqrt(fan_in) * (pixel_std if i == 0 else input_size))))
                 if i < last:
-                    layers.append(Sign())
+                    layers.append(unit())
         super().__init__(*layers)
         self._settings = {
             "sizes": list(sizes),
             "norm": norm,
+            "activation": activation,
             "pixel_mean": pixel_mean,
             "pixel_std": pixel_std,
             "max_level": max_level,

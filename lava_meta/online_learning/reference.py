@@ -96,12 +96,16 @@ class ReferenceLayer(Layer):
 
     def backward(self, error: NDArray[Any], *, learn: bool = True, pass_down: bool = True) -> NDArray[Any]:
         distance = self._distance
-        d = self.neurons.windowed(error, distance)
+        d = self._own_errors(error)
         down = self._passed_down(d) if pass_down else np.zeros((len(d), self.settings.n_in), self.error_type)
         if learn:
             for lane in range(len(d)):
                 self._learn(self._x[lane], distance[lane], d[lane])
         return down
+
+    def _own_errors(self, error: NDArray[Any]) -> NDArray[Any]:
+        """The units' errors d of the last `forward`, from those that come in."""
+        return self.neurons.windowed(error, self._distance)
 
     def _learn(self, x: NDArray[Any], distance: NDArray[Any], d: NDArray[Any]) -> None:
         amount = self.neurons.learn(distance, d)

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm
+from lava_meta.nn import AbsStep, BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ def tf32(*, on: bool = True) -> Iterator[None]:
 _LEVELS_KEPT: tuple[type, ...] = (nn.Flatten, nn.Identity, nn.MaxPool2d)  # the values that come are those that go
 _LAYERS = {
     *_LEVELS_KEPT,
-    *(BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm),
+    *(AbsStep, BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm),
     *(nn.Linear, nn.Conv2d, nn.ReLU, nn.AvgPool2d),
 }
 
@@ -115,8 +115,8 @@ def _is_pure(module: nn.Module) -> bool:
 def exact_in_tf32(model: nn.Module) -> bool:
     """Whether every product of the forward pass has operands that TF32 holds.
 
-    That is a sequence whose weights are all binary, each of its layers behind a `Sign`, except the first, which may
-    follow raw levels or `Pixels` with a whole offset.
+    That is a sequence whose weights are all binary, each of its layers behind a `Sign` or an `AbsStep`, except the
+    first, which may follow raw levels or `Pixels` with a whole offset.
     """
     exact = True  # what comes in are raw levels
     for module in _in_order(model):
@@ -124,7 +124,7 @@ def exact_in_tf32(model: nn.Module) -> bool:
             if not exact:
                 return False
             exact = False
-        elif type(module) is Sign:
+        elif type(module) in (AbsStep, Sign):
             exact = True
         elif type(module) is Pixels:
             offset, gain = module.offset.item(), module.gain.item()

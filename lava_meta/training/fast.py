@@ -3,13 +3,15 @@
     forward     s = W x,  y = norm(s),  x <- sign(y)            for each layer; the last one's y are the logits
     backward    ds from dy by the norm,  dW = ds^T x,  dx = ds W,  dy = dx where |y| <= window, else 0
 
+`AbsStep` is the unit x <- (z > 0) of z = |y| - width, with half a width as the window of z.
+
 The products take the form that the processor does fastest (`lava_meta.training.products`). Sums are exact, so the
 forward pass, the loss and the classes are those of the model itself, bit for bit; gradients are rounded otherwise than
 autograd's, to 8 bits at worst, so the course of a training is the same only in distribution. The norms are the model's
 own modules, differentiated by autograd, except for the fixed norm, which is a factor.
 
-A network fits if it is an `nn.Sequential` on the CPU of [Flatten], [Pixels], then (BinaryLinear, norm, Sign) any number
-of times, and last (BinaryLinear, norm), as `BinaryMLP` is. For any other model the optimizer alone can be fast.
+A network fits if it is an `nn.Sequential` on the CPU of [Flatten], [Pixels], then (BinaryLinear, norm, activation) any
+number of times, and last (BinaryLinear, norm), as `BinaryMLP` is. For any other model the optimizer alone can be fast.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lava_meta.nn import BinaryLinear, FixedNorm, Pixels, Sign
+from lava_meta.nn import AbsStep, BinaryLinear, FixedNorm, Pixels, Sign
 from lava_meta.optim import fused_cpu
 from lava_meta.training import backward, products
 from lava_meta.training.cuda import is_watched
@@ -32,12 +34,17 @@ from lava_meta.training.cuda import is_watched
 class _Layer:
     linear: BinaryLinear
     norm: nn.Module
-    window: float  # of the sign behind the norm; 0 for the readout, which has none
+    activation: Any  # Sign or AbsStep; None for the readout
     products: products.Floats
     # What the backward pass needs of the forward one:
     x: Tensor = field(init=False)
     sums: Tensor = field(init=False)
-    y: Tensor = field(init=False)
+    y: Tensor = field(init=False)  # the distance from the activation's edge
+
+    @property
+    def scale(self) -> float | None:
+        """Of a fixed norm before a sign, which are one compiled pass; None for any others."""
+        return self.norm.scale if isinstance(self.norm, FixedNorm) and isinstance(self.activation, Sign) else None
 
 
 class FastNetwork:
@@ -74,7 +81,7 @@ class FastNetwork:
         layers = []
         while modules:
             layer = _first(modules, form or products.form())
-            if layer is None or (layer.window == 0) != (not modules):
+            if layer is None or (layer.activation is None) != (not modules):
                 return None
             layers.append(layer)
         distinct = len({id(layer.linear) for layer in layers}) == len(layers)
@@ -114,24 +121,29 @@ class FastNetwork:
     def _forward(self, pixels: Tensor, *, learning: bool) -> Tensor:
         x = pixels.flatten(1) if self.flattens else pixels
         for i, layer in enumerate(self.layers):
-            sums = layer.products.sums_of_pixels(x, self.offset) if i == 0 else layer.products.sums(x)
+            if i == 0:
+                sums = layer.products.sums_of_pixels(x, self.offset)
+            else:
+                sums = layer.products.sums(x, signs=isinstance(self.layers[i - 1].activation, Sign))
             layer.x = x
-            if layer.window:
+            if layer.activation:
                 x = self._activate(layer, sums, learning=learning)
             else:
                 layer.sums = sums.to(torch.float32).requires_grad_(learning)
         return layer.sums
 
     def _activate(self, layer: _Layer, sums: Tensor, *, learning: bool) -> Tensor:
-        signs = torch.empty(sums.shape, dtype=layer.products.signs_type)
-        if isinstance(layer.norm, FixedNorm):
+        values = torch.empty(sums.shape, dtype=layer.products.signs_type)
+        if layer.scale is not None:
             layer.y = torch.empty(sums.shape)
-            backward.signs_of_sums(sums.numpy(), np.float32(layer.norm.scale), layer.y.numpy(), signs.numpy())
-            return signs
+            backward.signs_of_sums(sums.numpy(), np.float32(layer.scale), layer.y.numpy(), values.numpy())
+            return values
         layer.sums = sums.to(torch.float32).requires_grad_(learning)
         with torch.set_grad_enabled(learning):
-            layer.y = layer.norm(layer.sums)
-        return torch.sub((layer.y >= 0).to(signs.dtype) * 2, 1, out=signs)
+            layer.y = layer.activation.distance(layer.norm(layer.sums))
+        if isinstance(layer.activation, AbsStep):
+            return values.copy_(layer.y > 0)
+        return torch.sub((layer.y >= 0).to(values.dtype) * 2, 1, out=values)
 
     @torch.no_grad()
     def backward(self) -> None:
@@ -144,10 +156,10 @@ class FastNetwork:
             if i == 0:
                 break
             below = self.layers[i - 1]
-            if isinstance(below.norm, FixedNorm):
-                d = layer.products.back(d, below.y, below.window, below.norm.scale)
+            if below.scale is not None:
+                d = layer.products.back(d, below.y, below.activation.window, below.scale)
             else:
-                dy = layer.products.back(d, below.y.detach(), below.window, 1.0)
+                dy = layer.products.back(d, below.y.detach(), below.activation.window, 1.0)
                 d = _through(below.norm, below.y, below.sums, dy)
 
 
@@ -168,6 +180,5 @@ def _first(modules: list[Any], form: type[products.Floats]) -> _Layer | None:
     linear, norm = modules.pop(0), modules.pop(0)
     if linear.weight.device.type != "cpu" or linear.weight.dtype != torch.float32:
         return None
-    sign = modules.pop(0) if kinds[2:] == [Sign] else None
-    made = form(linear.out_features, linear.in_features)
-    return _Layer(linear, norm, 0.0 if sign is None else sign.window, made)
+    activation = modules.pop(0) if kinds[2:] in ([Sign], [AbsStep]) else None
+    return _Layer(linear, norm, activation, form(linear.out_features, linear.in_features))

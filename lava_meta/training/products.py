@@ -49,8 +49,8 @@ class Floats:
         """W (p - offset), float32 (n, units). pixels: uint8 (n, inputs)."""
         return (pixels.to(torch.float32) - offset) @ self.signs.T
 
-    def sums(self, x: Tensor) -> Tensor:
-        """W x, whole numbers (n, units). x: +1 and -1 (n, inputs) in `signs_type`."""
+    def sums(self, x: Tensor, *, signs: bool = True) -> Tensor:
+        """W x, whole numbers (n, units). x: +1 and -1, or without `signs` 0 and 1, (n, inputs) in `signs_type`."""
         return x @ self.signs.T
 
     def back(self, d: Tensor, y: Tensor, window: float, factor: float) -> Tensor:
@@ -85,7 +85,7 @@ class Bytes(Floats):
         sums = self._times_weights(shifted)
         return sums[:-1].add_(sums[-1], alpha=PIXEL_SHIFT - offset)
 
-    def sums(self, x: Tensor) -> Tensor:
+    def sums(self, x: Tensor, *, signs: bool = True) -> Tensor:
         return self._times_weights(x)
 
     def back(self, d: Tensor, y: Tensor, window: float, factor: float) -> Tensor:
@@ -116,15 +116,15 @@ class Bytes(Floats):
 class Bits(Bytes):
     """As `Bytes`, with the sums of signs counted on packed bits."""
 
-    def sums(self, x: Tensor) -> Tensor:
+    def sums(self, x: Tensor, *, signs: bool = True) -> Tensor:
         units, inputs = self.signs.shape
-        if units < loops.BLOCK:
+        if units < loops.BLOCK or not signs:
             return super().sums(x)
         sums = torch.empty(len(x), units, dtype=torch.int32)
-        signs, packed, out = self.signs.numpy(), pack(x.numpy() > 0), sums.numpy()
+        weights, packed, out = self.signs.numpy(), pack(x.numpy() > 0), sums.numpy()
         in_parts(
-            lambda start, end: loops.sums_of_signs(signs, packed, start // inputs, end // inputs, out),
-            signs.size,
+            lambda start, end: loops.sums_of_signs(weights, packed, start // inputs, end // inputs, out),
+            weights.size,
             align=loops.BLOCK * inputs,
         )
         return sums

@@ -13,14 +13,14 @@ from lava_meta.online_learning.backend import LocalEngine
 from lava_meta.processes.metaplastic_network.process import MetaplasticNetwork
 
 
-@implements(proc=MetaplasticNetwork, protocol=AsyncProtocol)
-@requires(CPU)
-class MetaplasticNetworkModel(PyAsyncProcessModel):
+class LearningModel(PyAsyncProcessModel):
     """Learns one group of images per time step, by the compiled kernels."""
+
+    engine_type: type[LocalEngine] = LocalEngine
 
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
-        self.engine = LocalEngine(proc_params["network"], proc_params["lanes"], compiled=True)
+        self.engine = self.engine_type(proc_params["network"], proc_params["lanes"], compiled=True)
         self.images, self.labels = proc_params["images"], proc_params["labels"]
         self.progress = proc_params["progress"]
         self.time_step = 0  # for the supervisor, which watches its progress
@@ -34,3 +34,9 @@ class MetaplasticNetworkModel(PyAsyncProcessModel):
                 raise DataError(f"there are {len(self.images)} images, and step {self.time_step} wants {end}")
             self.progress[1] += self.engine.step(self.images[start:end], self.labels[start:end])
             self.progress[0] = end
+
+
+@implements(proc=MetaplasticNetwork, protocol=AsyncProtocol)
+@requires(CPU)
+class MetaplasticNetworkModel(LearningModel):
+    """A network without time."""

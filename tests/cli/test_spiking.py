@@ -64,3 +64,19 @@ def test_report_and_info(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "read by rate" in done.stdout
     assert "leaky" in done.stdout
+
+
+@pytest.mark.lava
+def test_bundle(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lava.magma")
+    done = lava_meta("bundle", folder / "net.safetensors", "-o", tmp_path / "net", "--images", folder / "frames.npy")
+    assert done.returncode == 0, done.stderr
+    assert "run it with `python" in done.stdout
+    with np.load(tmp_path / "net" / "acceptance.npz") as file:
+        assert file["images"].shape == (6, 5, 16)
+        assert file["spikes"].shape == (6, 5, 4)
+    done = lava_meta("bundle", folder / "net.safetensors", "-o", tmp_path / "other", "--data", "digits")
+    assert done.returncode == 2
+    assert "a spiking network takes --images, --steps and --overwrite" in " ".join(
+        done.stderr.replace("│", " ").split()
+    )

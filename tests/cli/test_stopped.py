@@ -60,6 +60,7 @@ def test_train_says_what_is_kept_and_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_demo_goes_on_with_the_same_command(tmp_path: Path) -> None:
     code, screen = typed("demo", "--epochs", "300", cwd=tmp_path, stop_at=rb"epoch ([4-9]|\d\d)/300")
     assert code == 130, last_line(screen)
@@ -102,7 +103,7 @@ def test_convert_says_that_nothing_was_written(tmp_path: Path) -> None:
     assert last_line(screen) == "lava-meta: stopped; nothing was written: run the same again"
 
 
-@pytest.mark.parametrize("backend", [pytest.param("lava", marks=pytest.mark.lava), "kernels"])
+@pytest.mark.parametrize("backend", [pytest.param("lava", marks=[pytest.mark.lava, pytest.mark.slow]), "kernels"])
 def test_online_keeps_what_it_learned_and_goes_on(backend: str, tmp_path: Path) -> None:
     words = ("online", "--backend", backend, "--hidden", "2000,1000", "--lr", "0.05")  # about a second for 437 images
     code, screen = typed(*words, cwd=tmp_path, stop_at=b"1000/1437")

@@ -244,15 +244,6 @@ class Encoded(models.Dense):
         return spk2
 
 
-class Shared(models.Dense):
-    def forward(self, x):
-        mem1, mem2 = self.lif1.init_leaky(), self.lif1.init_leaky()
-        for _ in range(3):
-            spk1, mem1 = self.lif1(self.fc1(x), mem1)
-            spk2, mem2 = self.lif1(self.fc2(spk1), mem2)
-        return spk2
-
-
 class Awake(models.Dense):
     def forward(self, x):
         mem1, mem2 = torch.ones(len(x), 40), self.lif2.init_leaky()
@@ -272,7 +263,6 @@ class Awake(models.Dense):
         (Changing, r"what lif1 \(Leaky\) gets in step 2 is computed otherwise than in step 1"),
         (Uneven, r"lif2 \(Leaky\) is called 1 times in a run, other neurons 3 times"),
         (Encoded, "draws random numbers"),
-        (Shared, r"lif1 \(Leaky\) is called twice a step: give each place neurons of its own"),
         (Awake, r"lif1 \(Leaky\) begins with a mem that is not 0"),
     ],
 )

@@ -95,6 +95,7 @@ def under_way(machine: Machine) -> list[Path]:
     return list(machine.folder.glob("scratch/**/run/checkpoint.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_midst(network: Network, tmp_path: Path, serial: dict[str, Any]) -> None:
     """What it had handed over goes on elsewhere; its own processes end with it."""
     first = network.worker("first")

@@ -15,6 +15,7 @@ from torch.nn import functional
 from lava_meta.data import Dataset, Images, load_dataset
 from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.nn import (
+    AbsStep,
     BinaryConv2d,
     BinaryConvNet,
     BinaryLinear,
@@ -201,15 +202,26 @@ def test_fixed_norm_network_is_the_one_of_the_equations() -> None:
     assert np.allclose(model.train()(pixels).detach().numpy(), logits, atol=1e-5)
 
 
+def test_units_of_0_and_1_with_the_fixed_norm_are_those_of_the_equations() -> None:
+    model = BinaryMLP([30, 40, 20, 5], activation="abs_step", pixel_mean=33.2, pixel_std=78.57, seed=3).eval()
+    pixels = torch.randint(0, 256, (16, 30), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    w1, w2, w3 = (np.where(layer.weight.detach().numpy() >= 0, 1.0, -1.0) for layer in model.binary_layers().values())
+    active = 0.19360095  # the probability of a standard normal number beyond 1.3, from tables
+    y1 = (pixels.numpy().astype(float) - 33) @ w1.T / (math.sqrt(30) * 78.57)
+    y2 = np.where(abs(y1) > 1.3, 1, 0) @ w2.T / math.sqrt(40 * active)
+    assert np.array_equal(model(pixels).detach().numpy(), np.where(abs(y2) > 1.3, 1, 0) @ w3.T)
+
+
+@pytest.mark.parametrize("activation", ["sign", "abs_step"])
 @pytest.mark.parametrize("norm", ["fixed", "batch", "layer"])
-def test_networks_learn_and_are_fixed_by_their_seed(norm: str) -> None:
+def test_networks_learn_and_are_fixed_by_their_seed(norm: str, activation: str) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (64, 30), generator=generator)
     y = torch.randint(0, 4, (64,), generator=generator)
     finals = []
     for run in range(2):
         torch.manual_seed(run)
-        model = BinaryMLP([30, 64, 4], norm=norm, pixel_mean=127, seed=7)  # type: ignore[arg-type]
+        model = BinaryMLP([30, 64, 4], norm, activation=activation, pixel_mean=127, seed=7)  # type: ignore[arg-type]
         optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
         losses = []
         for _ in range(60):
@@ -250,6 +262,8 @@ def test_conv_net_has_the_shapes_it_says_and_is_seeded() -> None:
         (lambda: BinaryMLP([10]), r"sizes is \(10,\)"),
         (lambda: BinaryMLP([10, 0, 3]), "all positive"),
         (lambda: BinaryMLP([10, 3], norm="group"), "choose one of fixed, batch, layer"),  # type: ignore[arg-type]
+        (lambda: BinaryMLP([10, 3], activation="relu"), "activation is 'relu'; choose one of sign, abs_step"),  # type: ignore[arg-type]
+        (lambda: AbsStep(0.0), "width is 0.0"),
         (lambda: BinaryMLP([10, 3], pixel_std=0.0), "all pixels equal"),
         (lambda: Pixels(gain=0), "gain"),
         (lambda: Pixels(max_level=0), "max_level"),
@@ -281,6 +295,8 @@ def test_learning_shares_count_the_values_inside_the_window() -> None:
     model = nn.Sequential(BinaryLinear(1, 4), FixedNorm(0.01), Sign(), BinaryLinear(4, 2)).train()
     pixels = torch.tensor([[50.0], [100.0], [150.0], [255.0]])
     assert learning_shares(model, pixels) == {"2": 0.5}
+    model[2] = AbsStep(2.0)  # sums of 0.5, 1, 1.5 and 2.55: 1 to 3 pass
+    assert learning_shares(model, pixels) == {"2": 0.75}
     assert model.training
 
 
@@ -288,7 +304,7 @@ def test_training_warns_of_an_offset_that_does_not_fit() -> None:
     digits = load_dataset("digits")
     few = Dataset("few", digits.train.take(range(100)), digits.test.take(range(50)))
     scenario = permuted_tasks(few, 1, seed=0)
-    with pytest.warns(UserWarning, match=r"experience 1: only .* before the sign '4' .* offset and scale"):
+    with pytest.warns(UserWarning, match=r"experience 1: only .* before the units '4' .* offset and scale"):
         train(BinaryMLP([64, 32, 10], pixel_mean=128, pixel_std=6, seed=0), scenario, QUICK, progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

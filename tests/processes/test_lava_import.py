@@ -68,7 +68,7 @@ class TestTheProcessOfTheUser:
 
     @pytest.mark.lava
     @pytest.mark.timeout(200)
-    @pytest.mark.parametrize("method", ["spawn", "forkserver"])
+    @pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
     def test_its_workers_start_as_it_has_chosen_before_and_after_a_run(self, method: str, tmp_path: Path) -> None:
         script = f"""
             import multiprocessing, sys

@@ -1,0 +1,83 @@
+"""A network of units that integrate over time (`over_time`), and what runs it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_meta.online_learning.backend import LocalEngine
+from lava_meta.online_learning.encoding import Encoding
+from lava_meta.online_learning.forms import make_layer
+from lava_meta.online_learning.network import PlasticNetwork
+from lava_meta.online_learning.neurons import State
+from lava_meta.online_learning.options import LearnerOptions
+from lava_meta.online_learning.over_time import FixedOverTime, FloatOverTime
+from lava_meta.online_learning.reference import FixedLayer, Layer
+from lava_meta.online_learning.settings import LayerSettings
+
+MOST_STEPS = 128
+
+
+@dataclass(eq=False)
+class NetworkOverTime(PlasticNetwork):
+    """A network whose hidden units integrate for `steps` time steps an image."""
+
+    steps: int = 1
+    leak: float = 1.0
+
+    @classmethod
+    def integrating(
+        cls, sizes: Sequence[int], options: LearnerOptions, encoding: Encoding, steps: int, leak: float
+    ) -> NetworkOverTime:
+        """A new network, its weights drawn as those of one without time.
+
+        Raises ValueError for steps or a leak out of range, or units that do not fire.
+        """
+        if type(steps) is not int or steps not in [2**k for k in range(MOST_STEPS.bit_length())]:
+            raise ValueError(f"steps is {steps!r}; it is a power of two up to {MOST_STEPS}")
+        if not 0 <= leak <= 1:
+            raise ValueError(f"leak is {leak}; the share of a potential that stays lies between 0 and 1")
+        if options.rule.activation == "signs" or options.form != "fused" or options.device is not None:
+            raise ValueError(
+                "units over time fire or are silent, in one Process, without a device: give a rule as "
+                "OnlineRule.sparse(), form='fused' and device=None"
+            )
+        drawn = PlasticNetwork.drawn(sizes, options, encoding)
+        settings = [replace(layer, max_level=steps) for layer in drawn.settings]
+        rule = settings[-1].rule
+        temperature = steps * (rule.temperature or math.sqrt(settings[-1].n_in))
+        settings[-1] = replace(settings[-1], rule=replace(rule, temperature=temperature))
+        return cls(settings, drawn.states, drawn.feedback, steps=steps, leak=leak)
+
+
+class EngineOverTime(LocalEngine):
+    """Takes spikes (n, steps * n_in), the first step's before the next one's."""
+
+    def __init__(self, network: NetworkOverTime, lanes: int = 1, *, compiled: bool = False) -> None:
+        super().__init__(network, lanes, compiled=compiled)
+        self.steps = network.steps
+        self.layers[:-1] = [
+            layer_over_time(*layer, network.leak, compiled=compiled)
+            for layer in zip(network.settings[:-1], network.states[:-1], strict=True)
+        ]
+
+    def forward(self, x: NDArray[Any]) -> NDArray[Any]:
+        trains = x.reshape(len(x), self.steps, -1)
+        for layer in self.layers[:-1]:
+            trains = layer.forward(trains)
+        return self.layers[-1].forward(trains.sum(axis=1, dtype=np.int16))
+
+
+def layer_over_time(settings: LayerSettings, state: State, leak: float, *, compiled: bool) -> Layer:
+    """The layer, which works in place on `state`; compiled if there is such a form of it (`forms.make_layer`)."""
+    fixed = settings.precision != "float"
+    if compiled and isinstance(make_layer(settings, state, compiled=True), FixedLayer):
+        from lava_meta.online_learning.compiled.over_time import CompiledOverTime
+
+        return CompiledOverTime(settings, state, leak)
+    return FixedOverTime(settings, state, leak) if fixed else FloatOverTime(settings, state, leak)
