@@ -246,7 +246,8 @@ def _curves(settings: OnlineSettings, results: Results) -> Mapping[str, Figure]:
     return {"accuracy_after_each_part": part_curves(results)}
 
 
-# Grey pixels and rarer spikes, of fixed thresholds, so that the network converts: chosen on held-out images.
+# Grey pixels and rarer spikes, of fixed thresholds, so that the network converts: chosen on held-out images, on which
+# one-sided spikes, kappa 1.6, have 74.0 % and these 79.9 (seeds 0 to 2).
 _DIGITS = changed(
     OnlineSettings(),
     data="digits",
@@ -254,7 +255,7 @@ _DIGITS = changed(
     hidden=(1024,),
     inputs="pixels",
     lr=0.04,
-    **{**SPARSE, "kappa": 1.6, "temperature": 20.0, "divisive": False},
+    **{**TWO_SIDED, "kappa": 2.0, "temperature": 20.0, "divisive": False},
 )
 _REFERENCE = changed(OnlineSettings(), rules=("reference", "plain"))
 _PAIR = changed(OnlineSettings(), gate="exponential", gate_at=4.0)
@@ -268,7 +269,7 @@ DIGITS = Experiment(
     title="Permuted {data} on-line: {tasks} tasks, one pass",
     source="Ours: docs/results/online.md.",
     scales={"small": _DIGITS, "medium": _DIGITS, "paper": _DIGITS},
-    arms=arms_of({**GATED_AND_PLAIN, "two-sided spikes": {"activation": "abs_spikes", "kappa": 2.0}}),
+    arms=arms_of({**GATED_AND_PLAIN, "one-sided spikes": {"activation": "spikes", "kappa": 1.6}}),
     measure=learning(permuted),
     figures=_curves,
     claims=lambda settings, results: [keeps(results)],

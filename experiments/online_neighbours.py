@@ -1,7 +1,8 @@
 """The on-line rule beside others that see the same images, one at a time.
 
 Ours learns in integers of 8 bits; the others are this library's own in PyTorch, in floating point, in batches of one
-image. The one hyperparameter of each, below, was chosen on held-out training images (`--set held_out=0.17`).
+image. BiMU and MESU have the rates that were best in batches (`baselines`), the paper's rule the m that training
+proposes; choose others on held-out training images (`--set held_out=0.17`).
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ OURS: Mapping[str, Mapping[str, Any]] = {
     "signs": {},
 }
 OTHERS: Mapping[str, Mapping[str, Any]] = {
-    "the paper's rule": {"rules": ("metaplastic",), "m": (8.0,), "training.lr": 0.0005},
+    "the paper's rule": {"rules": ("proposed",), "training.lr": 0.0005},
     "plain": {"rules": ("plain",), "training.lr": 0.0005},
-    "BiMU": {"rules": ("bimu",), "bimu_lr": 4.9},
-    "MESU": {"rules": ("mesu",), "mesu_lr": 1.6},
+    "BiMU": {"rules": ("bimu",), "bimu_lr": 20.0},
+    "MESU": {"rules": ("mesu",), "mesu_lr": 3.2},
     "replay of 500 images": {"rules": ("replay",), "training.lr": 0.0005},
     "full precision of the same memory": {
         "rules": ("real-small",),

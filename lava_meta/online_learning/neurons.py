@@ -137,11 +137,19 @@ class FixedNeurons(Neurons):
             return scaled
         if s.layer_norm:
             distance = scaled - scaled.sum(axis=1, keepdims=True) // s.n_out
-            return _relative(distance, (distance * distance).sum(axis=1) // s.n_out)
-        distance = scaled - self._thresholds()
-        if s.divisive:
-            return _relative(distance, [(square << 2 * s.sum_bits) // s.n_in for square in _squares(x)])
-        return distance
+            reciprocals = _reciprocals((distance * distance).sum(axis=1) // s.n_out)
+        else:
+            distance = scaled - self._thresholds()
+            if not s.divisive:
+                return distance
+            reciprocals = self.reciprocals(x)
+        relative: NDArray[Any] = distance * reciprocals >> SPREAD_BITS - NEURON_BITS
+        return relative
+
+    def reciprocals(self, x: NDArray[Any]) -> NDArray[np.int64]:
+        """int64 (lanes, 1): 2**SPREAD_BITS over the spread of each image, which has 12 fraction bits."""
+        bits = 2 * self.settings.sum_bits
+        return _reciprocals((square << bits) // self.settings.n_in for square in _squares(x))
 
     def _raised(self) -> NDArray[np.int64]:
         kappa = self.settings.kappa_fixed if self.settings.spiking else 0
@@ -268,12 +276,10 @@ class FloatNeurons(Neurons):
         self.mean[:] = offset
 
 
-def _relative(distance: NDArray[Any], variances: Iterable[int]) -> NDArray[Any]:
-    """Distances int64 (lanes, n_out) in roots of each image's variance, at least 1, which has 24 fraction bits."""
+def _reciprocals(variances: Iterable[int]) -> NDArray[np.int64]:
+    """int64 (lanes, 1): 2**SPREAD_BITS over the root of each variance, at least 1, which has 24 fraction bits."""
     spreads = (max(math.isqrt(variance), 1 << NEURON_BITS) for variance in variances)
-    reciprocals = np.array([[(1 << SPREAD_BITS) // spread] for spread in spreads], np.int64)
-    relative: NDArray[Any] = distance * reciprocals >> SPREAD_BITS - NEURON_BITS
-    return relative
+    return np.array([[(1 << SPREAD_BITS) // spread] for spread in spreads], np.int64)
 
 
 def _squares(x: NDArray[Any]) -> list[int]:

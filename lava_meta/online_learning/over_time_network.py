@@ -76,7 +76,7 @@ class EngineOverTime(LocalEngine):
 def layer_over_time(settings: LayerSettings, state: State, leak: float, *, compiled: bool) -> Layer:
     """The layer, which works in place on `state`; compiled if there is such a form of it (`forms.make_layer`)."""
     fixed = settings.precision != "float"
-    if compiled and isinstance(make_layer(settings, state, compiled=True), FixedLayer):
+    if compiled and isinstance(make_layer(settings, state, compiled=True), FixedLayer) and not settings.layer_norm:
         from lava_meta.online_learning.compiled.over_time import CompiledOverTime
 
         return CompiledOverTime(settings, state, leak)

@@ -63,7 +63,7 @@ class CompiledOverTime(FixedOverTime, CompiledLayer):
         thresholds, raised, leak = now._thresholds(), now._raised(), round(self.leak * 2**NEURON_BITS)
         ones, shift = np.ones(steps, np.int64), SPREAD_BITS - NEURON_BITS if s.divisive else 0
         for lane in range(lanes):
-            reciprocals = now._reciprocals(x[lane])[:, 0] if s.divisive else ones
+            reciprocals = now.reciprocals(x[lane])[:, 0] if s.divisive else ones
             _integrate(
                 self._sums(x[lane]),
                 thresholds,
