@@ -179,7 +179,8 @@ def _signs_of_steps(beyond: NDArray[Any], steps: NDArray[Any]) -> NDArray[Any]:
 def _steps_of(signs: NDArray[Any]) -> NDArray[Any]:
     """The units of 0 and 1 (n, units) that signs (n, 2 units) stand for."""
     rising, falling = np.split(signs, 2, axis=1)
-    return (rising + falling) // 2 + 1
+    steps: NDArray[Any] = (rising + falling) // 2 + 1
+    return steps
 
 
 def _check_same(model: nn.Module, outputs: torch.Tensor, own: torch.Tensor) -> None:

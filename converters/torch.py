@@ -225,7 +225,8 @@ def _search(stage: Stage, sums: Sums) -> tuple[NDArray[Any], NDArray[Any]]:
     """The integer threshold of every sum and the polarity of every unit, by bisection on the model's own norm."""
 
     def holds(s: NDArray[Any]) -> NDArray[Any]:
-        return decided(stage, sums.values(s)[None])[0]
+        plus: NDArray[Any] = decided(stage, sums.values(s)[None])[0]
+        return plus
 
     least, greatest = (decided(stage, value[None])[0] for value in sums.extremes())
     inverted = least & ~greatest

@@ -51,7 +51,7 @@ class DemoSettings:
     # Of the metaplastic network; the plain one has m = 0. The seed is that of the permutations and initial weights too.
     # Both are trained with `seeds` seeds from it on, for the figure; what else is shown is of the first.
     seeds: PositiveInt = 3
-    training: TrainSettings = TrainSettings(m=25.0, lr=0.0025, fast=True)
+    training: TrainSettings = TrainSettings(m=23.0, lr=0.0025, fast=True)
     lanes: PositiveInt = 64  # images per Lava time step
     threads: PositiveInt = 1  # of torch: products this small lose more than they gain from a second one
 

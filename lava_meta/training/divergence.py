@@ -39,10 +39,11 @@ def warn_of_closed_layers(model: nn.Module, part: int, images: Images) -> None:
     pixels = images.x[:_LOOK_AT].to(torch.float32)
     for layer, share in learning_shares(model, pixels).items():
         if share < _LEAST_SHARE:
-            hint = " Layer norm keeps such units in it." if isinstance(model.get_submodule(layer), AbsStep) else ""
+            steps = isinstance(model.get_submodule(layer), AbsStep)
+            hint = " Layer norm keeps such units where they learn." if steps else ""
             warnings.warn(
-                f"experience {part}: only {share:.1%} of the values before the units {layer!r} lie where its "
-                "gradient is not 0, so what comes before it hardly learns: do the network's pixel offset "
+                f"experience {part}: only {share:.1%} of the values before the units {layer!r} lie where their "
+                "gradient is not 0, so what comes before them hardly learns: do the network's pixel offset "
                 f"and scale fit these images?{hint}",
                 stacklevel=2,
             )

@@ -71,7 +71,7 @@ def test_a_demo_is_made_anew_in_its_folder_and_another_is_refused(tmp_path: Path
     assert (again.metaplastic.matrix.values == first.metaplastic.matrix.values).all()
     assert (tmp_path / "plain" / "metrics.csv").stat().st_mtime_ns > before
     other = changed(settings, {"m": 3.0})
-    with pytest.raises(OutputError, match=r"training\.m is 25\.0 there, 3\.0 here"):
+    with pytest.raises(OutputError, match=r"training\.m is 23\.0 there, 3\.0 here"):
         demo.run(other, tmp_path, progress=False)
     demo.run(other, tmp_path, progress=False, overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"

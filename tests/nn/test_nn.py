@@ -306,6 +306,9 @@ def test_training_warns_of_an_offset_that_does_not_fit() -> None:
     scenario = permuted_tasks(few, 1, seed=0)
     with pytest.warns(UserWarning, match=r"experience 1: only .* before the units '4' .* offset and scale"):
         train(BinaryMLP([64, 32, 10], pixel_mean=128, pixel_std=6, seed=0), scenario, QUICK, progress=False)
+    steps = BinaryMLP([64, 32, 10], activation="abs_step", pixel_mean=128, pixel_std=6, seed=0)
+    with pytest.warns(UserWarning, match=r"before the units '4' .* Layer norm keeps such units where they learn"):
+        train(steps, scenario, QUICK, progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(BinaryMLP.for_images(few.train, [32], seed=0), scenario, QUICK, progress=False)
