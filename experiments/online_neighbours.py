@@ -2,7 +2,7 @@
 
 Ours learns in integers of 8 bits; the others are this library's own in PyTorch, in floating point, in batches of one
 image. BiMU and MESU have the rates that were best in batches (`baselines`), the paper's rule the m that training
-proposes; choose others on held-out training images (`--set held_out=0.17`).
+proposes. Choose others, and `online.lr`, on held-out training images (`--set held_out=0.17`).
 """
 
 from __future__ import annotations

@@ -121,9 +121,10 @@ class OnlineRule:
         """Sparse spikes of units that are far from their threshold on either side: for permuted tasks, few or many.
 
         Args:
-            changes: settings that differ, as `lr`.
+            changes: settings that differ, as `lr`. With `layer_norm`, kappa is one standard deviation unless given.
         """
-        return cls.sparse(**{"activation": "abs_spikes", "kappa": 1.6, **changes})
+        kappa = 1.25 if changes.get("layer_norm") else 1.6
+        return cls.sparse(**{"activation": "abs_spikes", "kappa": kappa, **changes})
 
     @property
     def hidden_mean(self) -> float:

@@ -83,7 +83,7 @@ def test_a_layer_does_what_is_written(rule: str) -> None:
 
 
 @pytest.mark.parametrize(("precision", "backend"), [(8, "kernels"), ("float", "reference")])
-@pytest.mark.parametrize("rule", [*RULES.values(), OnlineRule.two_sided(layer_norm=True, kappa=1.25)])
+@pytest.mark.parametrize("rule", [*RULES.values(), OnlineRule.two_sided(layer_norm=True)])
 def test_one_time_step_is_the_rule_without_time_to_the_bit(rule: OnlineRule, precision: Any, backend: str) -> None:
     options = {"rule": rule, "precision": precision, "backend": backend, "seed": 3}
     plain = Learner([64, 30, 20, 10], **options)
