@@ -35,6 +35,7 @@ class CompiledRun(Run):
         self._held: dict[str, NDArray[Any]] = {}  # currents of an image that is held
         self._length: int | None = None  # time steps of such an image, if they are known beforehand
         self._moment = 0
+        self._potentials: set[str] = set()  # of the layers that are wanted
         self._trains: dict[str, NDArray[Any]] = {}  # words of neurons whose spikes are known beforehand
         self._ahead: dict[str, _Ahead] = {}  # convolutions of these
         self._sums: dict[str, NDArray[Any] | None] = {}  # what these give in every step
@@ -85,7 +86,8 @@ class CompiledRun(Run):
                 self._sums[name] = self._ahead[name](trains, self._length)
             sums = self._sums[name]
             if sums is not None:
-                return sums[self._moment]
+                now: NDArray[Any] = sums[self._moment]
+                return now
         if name in self._with_pool and self._sums.get(self.graph.nodes[name].sources[0]) is not None:
             return sources[0]
         step = self._steps.get(name)
