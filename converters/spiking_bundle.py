@@ -56,7 +56,7 @@ def spiking_bundle(
         raise ConversionError(f"{output}, whose spikes are read, is not the last layer, {layers[-1].name}")
     every = length if isinstance(graph, SpikingGraph) else period(graph, length)
     found = graph.spikes(frames, form="fixed_pt")
-    acceptance = {
+    acceptance: dict[str, Any] = {
         "images": frames.swapaxes(0, 1).reshape(frames.shape[1], length, *graph.input_shape),
         "spikes": found[output].swapaxes(0, 1),
         "classes": classes_by_rate(found[output]),

@@ -40,8 +40,8 @@ def bundle(
     NIR file, and a rule's strings; of a spiking network, ten trains with the spikes they must give. Everything is
     checked against Loihi's ranges first.
     """
-    from lava_meta.converters.bundle import IMAGES
     from lava_meta.converters.bundle import bundle as write
+    from lava_meta.converters.bundle_folder import IMAGES
     from lava_meta.rule import consolidation_from_dict
 
     check_one_source(images, data)

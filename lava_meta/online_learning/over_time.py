@@ -74,7 +74,8 @@ class FixedOverTime(OverTime, FixedLayer):
     """On integers."""
 
     def _leaked(self, v: NDArray[Any]) -> NDArray[Any]:
-        return v * round(self.leak * 2**NEURON_BITS) >> NEURON_BITS
+        left: NDArray[Any] = v * round(self.leak * 2**NEURON_BITS) >> NEURON_BITS
+        return left
 
     def _mean(self, parts: list[NDArray[Any]]) -> NDArray[Any]:
         total: NDArray[Any] = np.sum(parts, axis=0)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lava_meta.graph.acyclic import INPUT, Placed
 from lava_meta.graph.nodes import Conv, Gather, Linear, Node, Pool
+from lava_meta.graph.packed import spiking_ahead as ahead
 from lava_meta.graph.packed import spiking_loops as loops
 from lava_meta.graph.packed import steps as kernels
 from lava_meta.graph.packed.held import Held, flat, narrowest, stored_of, to_stored
@@ -23,6 +24,7 @@ from lava_meta.graph.spiking_neurons import FloatState, State
 
 _RESETS = {"subtract": loops.SUBTRACT, "zero": loops.ZERO, "none": loops.NONE}
 _Step = Callable[[NDArray[Any]], NDArray[Any]]
+_Ahead = Callable[[NDArray[Any], int], "NDArray[Any] | None"]
 
 
 class CompiledRun(Run):
@@ -31,6 +33,12 @@ class CompiledRun(Run):
     def __init__(self, graph: SteppedGraph, form: str = "floating_pt") -> None:
         super().__init__(graph, form)
         self._held: dict[str, NDArray[Any]] = {}  # currents of an image that is held
+        self._length: int | None = None  # time steps of such an image, if they are known beforehand
+        self._moment = 0
+        self._potentials: set[str] = set()  # of the layers that are wanted
+        self._trains: dict[str, NDArray[Any]] = {}  # words of neurons whose spikes are known beforehand
+        self._ahead: dict[str, _Ahead] = {}  # convolutions of these
+        self._sums: dict[str, NDArray[Any] | None] = {}  # what these give in every step
         self._steps: dict[str, _Step] = {}
         self._last: set[str] = set()  # nodes whose maps have their channels last
         for name, node in graph.nodes.items():
@@ -38,6 +46,12 @@ class CompiledRun(Run):
             if step is not None:
                 self._steps[name] = step
         self._layers = {name: _Layer(state) for name, state in self._states.items() if _Layer.takes(state)}
+        self._known = {
+            name
+            for name, node in graph.neurons.items()
+            if node.model == "leaky" and node.sources[0] in graph.timeless and name in self._scattered_sources()
+        }
+        self._with_pool = self._fused()
 
     def trains(self, frames: NDArray[Any], steps: int | None, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """All time steps of frames (frames, n, n_in), from rest; of one frame that is held, with `steps`.
@@ -45,6 +59,8 @@ class CompiledRun(Run):
         By layer, uint8 spikes (steps, n, units); by "layer.mem", potentials.
         """
         self.restart()
+        if steps is not None and steps <= ahead.MOST_STEPS:
+            self._length, self._potentials = steps, {name.removesuffix(".mem") for name in names if "." in name}
         rows: list[list[Any]] = []
         for k in range(len(frames) if steps is None else steps):
             spikes = self.step(frames[0] if steps is not None else frames[k], held=steps is not None)
@@ -57,7 +73,23 @@ class CompiledRun(Run):
             return spikes[name].astype(np.uint8)
         return self.potential(name.removesuffix(".mem")).astype(np.float32)
 
+    def step(self, frame: NDArray[Any], **options: Any) -> dict[str, NDArray[Any]]:
+        spikes = super().step(frame, **options)
+        self._moment += 1
+        return spikes
+
     def _computed(self, name: str, sources: list[NDArray[Any]]) -> NDArray[Any]:
+        trains = self._trains.get(self.graph.nodes[name].sources[0])
+        if trains is not None and name in self._ahead:
+            assert self._length is not None
+            if name not in self._sums:
+                self._sums[name] = self._ahead[name](trains, self._length)
+            sums = self._sums[name]
+            if sums is not None:
+                now: NDArray[Any] = sums[self._moment]
+                return now
+        if name in self._with_pool and self._sums.get(self.graph.nodes[name].sources[0]) is not None:
+            return sources[0]
         step = self._steps.get(name)
         if step is not None:
             return step(sources[0])
@@ -70,6 +102,13 @@ class CompiledRun(Run):
         layer = self._layers.get(name)
         if layer is None:
             return super()._fired(name, sums)
+        if self._length is not None and name in self._known and name not in self._potentials:
+            if name not in self._trains:
+                self._trains[name] = layer.trains(layer.current(sums), self._length)
+            trains = self._trains[name]
+            spikes = np.empty(trains.shape, bool)
+            ahead.spikes_of(trains.reshape(len(trains), -1), self._moment, spikes.reshape(len(trains), -1))
+            return spikes
         held = self._held if source in self._timeless else {}
         if name not in held:
             held[name] = layer.current(sums)
@@ -77,7 +116,26 @@ class CompiledRun(Run):
 
     def restart(self) -> None:
         super().restart()
-        self._held = {}
+        self._held, self._length, self._moment, self._trains, self._sums = {}, None, 0, {}, {}
+
+    def _fused(self) -> set[str]:
+        """The poolings that the convolutions before them do themselves if their sums are known beforehand."""
+        nodes = self.graph.nodes
+        users = [source for node in nodes.values() for source in node.sources]
+        found = set()
+        for name, node in nodes.items():
+            conv = nodes.get(node.sources[0])
+            if isinstance(node, Pool) and name in self._last and isinstance(conv, Conv):
+                before = node.sources[0]
+                if before in self._ahead and users.count(before) == 1:
+                    placed = self.graph.placed[before]
+                    self._ahead[before] = _scattered_ahead(placed, conv, node.window.kernel, node.window.stride)
+                    found.add(name)
+        return found
+
+    def _scattered_sources(self) -> set[str]:
+        """What convolutions take whose sums may be known beforehand."""
+        return {self.graph.nodes[name].sources[0] for name in self._ahead}
 
     def _first(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
         """A value with its channels first."""
@@ -90,6 +148,8 @@ class CompiledRun(Run):
             return _rows(layer, node)
         if isinstance(node, Conv) and node.groups == 1 and self._is_spikes(source):
             self._last.add(name)
+            if _side_by_side(node):
+                self._ahead[name] = _scattered_ahead(layer, node)
             return _scattered(layer, node)
         if isinstance(node, Pool) and node.how == "max" and node.window.padding == (0, 0):
             plain = node.window.dilation == (1, 1) and not any(node.window.after)
@@ -133,16 +193,39 @@ def _rows(layer: Placed, node: Linear) -> _Step:
     return step
 
 
-def _scattered(layer: Placed, node: Conv) -> _Step:
+def _side_by_side(node: Conv) -> bool:
+    """Whether the places that see a spike lie side by side along the rows."""
+    return node.window.stride[1] == node.window.dilation[1] == 1
+
+
+def _laid_out(layer: Placed, node: Conv) -> NDArray[Any]:
+    """Weights (channels, down, across, units); (channels, down, across * units), turned round, if side by side."""
     values = node.weight.values
-    channels = layer.input_shapes[0][0]
+    weight: NDArray[Any] = values.reshape(layer.output_shape[0], layer.input_shapes[0][0], *node.window.kernel)
+    weight = np.ascontiguousarray(weight.transpose(1, 2, 3, 0).astype(_sum_type(values.astype(np.int64))))
+    return np.ascontiguousarray(weight[:, :, ::-1]).reshape(*weight.shape[:2], -1) if _side_by_side(node) else weight
+
+
+def _scattered_ahead(
+    layer: Placed, node: Conv, kernel: tuple[int, int] = (1, 1), stride: tuple[int, int] = (1, 1)
+) -> _Ahead:
+    """Sums of all steps, and the greatest of each window of them."""
     units, down, across = layer.output_shape
-    window = node.window
-    weight: NDArray[Any] = values.reshape(units, channels, *window.kernel).transpose(1, 2, 3, 0)
-    weight = np.ascontiguousarray(weight.astype(_sum_type(values.astype(np.int64))))
-    side_by_side = window.stride[1] == window.dilation[1] == 1
-    if side_by_side:
-        weight = np.ascontiguousarray(weight[:, :, ::-1]).reshape(*weight.shape[:2], -1)
+    window, weight = node.window, _laid_out(layer, node)
+
+    def sums(trains: NDArray[Any], steps: int) -> NDArray[Any] | None:
+        if not ahead.worth_it(steps, len(trains) * layer.n_out, weight.itemsize):
+            return None
+        where = (window.stride[0], window.padding, window.dilation[0])
+        return ahead.sums_of_trains(trains, steps, weight, units, *where, (down, across), kernel, stride)
+
+    return sums
+
+
+def _scattered(layer: Placed, node: Conv) -> _Step:
+    units, down, across = layer.output_shape
+    window, side_by_side = node.window, _side_by_side(node)
+    weight = _laid_out(layer, node)
 
     def step(x: NDArray[Any]) -> NDArray[Any]:
         out = np.empty((len(x), down, across, units), weight.dtype)
@@ -215,6 +298,7 @@ class _Layer:
             name: np.broadcast_to(part, shape).reshape(-1).copy() for name, part in node.constants.items()
         }
         self._reset = _RESETS[node.reset]
+        self.shape = shape
 
     @staticmethod
     def takes(state: State) -> bool:
@@ -226,6 +310,12 @@ class _Layer:
         current = np.empty((len(sums), len(self._gain)), np.float32)
         loops.currents(np.ascontiguousarray(sums).reshape(current.shape), self._gain, self._constant, current)
         return current
+
+    def trains(self, current: NDArray[Any], steps: int) -> NDArray[Any]:
+        """The spikes of so many steps of `leaky` neurons from rest, with this current in each, as words (n, *shape)."""
+        c, delayed = self._constants, self._state.node.reset_delay
+        words = ahead.trains_of(current, c["beta"], c["threshold"], self._reset, steps, delayed=delayed)
+        return words.reshape(len(words), *self.shape)
 
     def step(self, current: NDArray[Any]) -> NDArray[Any]:
         """Spikes (n, *shape) of a step."""

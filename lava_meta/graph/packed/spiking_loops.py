@@ -68,6 +68,32 @@ def scatter(
 
 
 @njit(cache=True, nogil=True)
+def add_scattered(
+    weight: NDArray[Any],
+    units: int,
+    y: int,
+    x: int,
+    down_stride: int,
+    padding: tuple[int, int],
+    down_dilation: int,
+    out: NDArray[Any],
+) -> None:
+    """Add what one spike at (y, x) of a channel gives, weights (down, across * units), to (rows, columns * units)."""
+    across, width = weight.shape[1] // units, out.shape[1] // units
+    begin = x + padding[1] - across + 1
+    first, last = max(begin, 0), min(begin + across, width)
+    length, start, place = (last - first) * units, (first - begin) * units, first * units
+    for a in range(weight.shape[0]):
+        top = y + padding[0] - a * down_dilation
+        if top < 0 or top % down_stride or top // down_stride >= out.shape[0]:
+            continue
+        row = out[top // down_stride, place : place + length]
+        added = weight[a, start : start + length]
+        for j in range(length):
+            row[j] += added[j]
+
+
+@njit(cache=True, nogil=True)
 def scatter_rows(
     spikes: NDArray[Any],
     weight: NDArray[Any],
@@ -83,26 +109,13 @@ def scatter_rows(
     (n, rows, columns * units).
     """
     _, channels, rows, columns = spikes.shape
-    down, across = weight.shape[1], weight.shape[2] // units
-    width = out.shape[2] // units
     for n in range(spikes.shape[0]):
         out[n] = 0
         for c in range(channels):
             for y in range(rows):
                 for x in range(columns):
-                    if not spikes[n, c, y, x]:
-                        continue
-                    begin = x + padding[1] - across + 1
-                    first, last = max(begin, 0), min(begin + across, width)
-                    length, start, place = (last - first) * units, (first - begin) * units, first * units
-                    for a in range(down):
-                        top = y + padding[0] - a * down_dilation
-                        if top < 0 or top % down_stride or top // down_stride >= out.shape[1]:
-                            continue
-                        row = out[n, top // down_stride, place : place + length]
-                        added = weight[c, a, start : start + length]
-                        for j in range(length):
-                            row[j] += added[j]
+                    if spikes[n, c, y, x]:
+                        add_scattered(weight[c], units, y, x, down_stride, padding, down_dilation, out[n])
 
 
 @njit(cache=True, nogil=True)

@@ -78,8 +78,10 @@ class CompiledOverTime(FixedOverTime, CompiledLayer):
                 size[lane],
             )
         self._x = x.sum(axis=1, dtype=np.int16)
-        self._distance = size >> s.level_bits
+        mean: NDArray[Any] = size >> s.level_bits
+        self._distance = mean
         return spikes
 
     def _own_errors(self, error: NDArray[Any]) -> NDArray[Any]:
-        return error.astype(np.int64) * self._near >> self.settings.level_bits
+        d: NDArray[Any] = error.astype(np.int64) * self._near >> self.settings.level_bits
+        return d

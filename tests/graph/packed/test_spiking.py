@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 pytest.importorskip("snntorch")
+import snntorch as snn
 import spiking_models as models
 import torch
 from torch import nn
 
 import lava_meta
+from lava_meta.graph.packed import spiking_ahead as ahead
 from lava_meta.graph.packed.spiking import CompiledRun
 
 
@@ -92,3 +94,50 @@ def test_a_stream_goes_on_where_it_stood_and_restarts_at_rest():
     run.step(x[0])
     with pytest.raises(ValueError, match="a frame of 2 inputs behind frames of 3"):
         run.step(x[0][:2])
+
+
+@pytest.mark.parametrize(
+    ("options", "few"),
+    [
+        ({"reset_mechanism": "zero"}, True),
+        ({"reset_mechanism": "zero", "reset_delay": False}, True),
+        ({"reset_mechanism": "subtract", "reset_delay": False}, False),
+    ],
+)
+@pytest.mark.parametrize("pooled", [True, False])
+def test_sums_of_a_held_image_that_are_known_beforehand(options, few, pooled, monkeypatch):
+    """Few trains are summed once each, many step by step; both give the reference's spikes."""
+    torch.manual_seed(3)
+    neurons = {"beta": 0.9, "init_hidden": True, **options}
+    model = nn.Sequential(
+        nn.Conv2d(1, 12, 3, padding=1),
+        snn.Leaky(**neurons),
+        nn.Conv2d(12, 5, 3, stride=(2, 1), padding=(0, 2), dilation=(2, 1)),
+        *([nn.MaxPool2d(2)] if pooled else []),
+        snn.Leaky(**neurons),
+        nn.Flatten(),
+        nn.LazyLinear(3),
+        snn.Leaky(output=True, **neurons),
+    )
+    model(torch.zeros(1, 1, 9, 9))
+    graph = read(models.louder(model), input_shape=(1, 9, 9), mean=0, std=1, bits=8)
+    given: list[bool] = []
+    whole = ahead.sums_of_trains
+
+    def sums_of_trains(*arguments):
+        found = whole(*arguments)
+        given.append(found is not None)
+        return found
+
+    monkeypatch.setattr(ahead, "sums_of_trains", sums_of_trains)
+    x = np.random.default_rng(44).integers(0, 256, (6, 81))
+    run = CompiledRun(graph)
+    for steps in (7, 30, 40, 70):
+        wanted = graph.spikes(x, steps)
+        found = run.trains(graph.frames(x, steps)[:1], steps, [*graph.neurons])
+        for name in graph.neurons:
+            assert np.array_equal(found[name], wanted[name]), (name, steps)
+            assert 0 < wanted[name].mean() < 1
+    assert len(given) == 3  # 70 steps are no word
+    assert given[0] or not few
+    assert few or not all(given)
