@@ -3,6 +3,8 @@
     usps    1x28x28, two convolutions of 5x5 and 64 channels, each with means of 2x2, batch norm and sign; a dense layer
     vgg     3x32x32, six convolutions of 3x3 and 128 to 512 channels, two dense layers of 2048
 
+Ours are fed whole levels, not p / 255: the norms take their scale out again, and the first layer's sums are exact.
+
 A step is forward, backward and update. Its parts are timed apart: `sums` is PyTorch's convolutions and products alone,
 forward and backward, with float32 weights of +1 and -1, which is what both must at least do in this form.
 """
@@ -60,7 +62,7 @@ def _norm(kind: Any, features: int) -> nn.Module:
 
 
 class Ours:
-    """Our step; `fast` is what `train(fast=True)` takes for a model with convolutions."""
+    """Our step, as `train(fast=...)` takes it."""
 
     def __init__(self, name: str, *, fast: bool) -> None:
         torch.manual_seed(0)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import grad
 
 from lava_meta.nn import BinaryConv2d
+from lava_meta.optim.threads import torch_threads
 from lava_meta.training import products
 
 _LAST = torch.channels_last
@@ -79,7 +80,8 @@ class ConvProducts:
 
     def outer(self, left: Tensor, right: Tensor) -> None:
         """`gradient`, of `operands`."""
-        self.gradient.copy_(grad.conv2d_weight(right, self.signs.shape, left, *self.place))
+        with torch_threads(1):  # oneDNN's own would spin for each other in here
+            self.gradient.copy_(grad.conv2d_weight(right, self.signs.shape, left, *self.place))
 
 
 def _empty(n: int, like: Tensor, kind: torch.dtype) -> Tensor:
