@@ -113,7 +113,7 @@ SUBSETS: Arms = {
     "metaplastic five times": {"passes": 5},
     "plain five times": {"passes": 5, **PLAIN},
     "sparse spikes once": SPARSE,
-    "two-sided spikes once": TWO_SIDED,
+    "two-sided spikes once": {**TWO_SIDED, "inputs": "pixels"},  # grey, where most pixels are
 }
 # Hidden weights that have reached their limit can no longer be moved towards 0 by the linear gate. In the end there may
 # be nothing left to learn with. A memory of N images lets weights relax, by h / N whenever their input is active, so
