@@ -34,14 +34,14 @@ _FILES = {"usps": "MNIST-USPS/models_utils.py", "vgg": "Stream_Learning_CIFAR10*
 
 
 def usps() -> nn.Sequential:
-    layers: list[nn.Module] = [Pixels(0.0, 1 / 255)]
+    layers: list[nn.Module] = [Pixels()]
     for inputs in (1, 64):
         layers += [BinaryConv2d(inputs, 64, 5, padding=1), nn.AvgPool2d(2), _norm(nn.BatchNorm2d, 64), Sign()]
     return nn.Sequential(*layers, nn.Flatten(), BinaryLinear(64 * 25, 10), _norm(nn.BatchNorm1d, 10))
 
 
 def vgg() -> nn.Sequential:
-    layers: list[nn.Module] = [Pixels(0.0, 1 / 255)]
+    layers: list[nn.Module] = [Pixels()]
     inputs = 3
     for place, width in enumerate((128, 128, 256, 256, 512, 512)):
         layers.append(BinaryConv2d(inputs, width, 3, padding=int(place < 5)))

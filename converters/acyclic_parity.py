@@ -104,7 +104,9 @@ class _Beside(Float64):
         source = node.sources[0]
         x = self.ours[source].reshape(len(self.images), *shape).astype(np.int64)
         moved = int(np.ceil(min(check.undecided, 2.0**61)))
-        undecided: NDArray[Any] = node((x - moved,)) != node((x + moved,))
+        undecided = np.zeros(x.shape, bool)
+        for limit in node.limits:  # beyond two of them the code may be the same again
+            undecided |= (x - moved < limit) & (limit <= x + moved)
         return undecided
 
 

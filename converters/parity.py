@@ -29,7 +29,7 @@ from lava_meta.converters.unwrapping import plain_copy, unwrap
 from lava_meta.errors import ConversionError, FormatError
 from lava_meta.graph import BinaryGraph
 from lava_meta.graph.inputs import Domain
-from lava_meta.nn import TaskBatchNorm, select_task
+from lava_meta.nn import AbsStep, TaskBatchNorm, select_task
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def domain_images(graph: Domain, count: int, seed: int) -> NDArray[Any]:
 def model_activations(model: nn.Module, inputs: torch.Tensor) -> dict[str, NDArray[Any]]:
     """The signs that each stage of `model` hands on, flat, and its logits, named as by `BinaryGraph.named_layers`.
 
-    `model` is a plain copy; `inputs` (n, ...) are of its type. The signs of binarized inputs are `inputs`.
+    Units of 0 and 1 are two signs each (`Stage`). `model` is a plain copy; `inputs` (n, ...) are of its type. The signs
+    of binarized inputs are `inputs`.
 
     Raises:
         ConversionError: The modules, one after the other, do not give what the model gives.
@@ -134,6 +135,7 @@ def _walk(model: nn.Module, inputs: torch.Tensor, given: dict[str, NDArray[Any]]
     if front.sign is not None:
         names[front.end] = "inputs"
     signs = {stage.sign_place for stage in stages}
+    steps = {f"hidden{i}": stage.sign for i, stage in enumerate(stages, 1) if isinstance(stage.sign, AbsStep)}
     found: dict[str, NDArray[Any]] = {}
     values: dict[str, NDArray[Any]] = {}
     x, before = inputs, torch.zeros(0, 0)
@@ -154,9 +156,31 @@ def _walk(model: nn.Module, inputs: torch.Tensor, given: dict[str, NDArray[Any]]
         here = x.flatten(1).double().cpu().numpy()
         found[name] = here if name == "readout" else here.astype(np.int8)
         values[name] = before.flatten(1).double().cpu().numpy()
+        if name in steps:
+            values[name] = _edges(values[name], steps[name].width)
+            found[name] = _signs_of_steps(values[name], here)
         if given is not None and name != "readout":
-            x = torch.from_numpy(given[name].reshape(x.shape)).to(x)
+            ours = _steps_of(given[name]) if name in steps else given[name]
+            x = torch.from_numpy(ours.reshape(x.shape)).to(x)
     return _Walk(found, values, x.cpu())
+
+
+def _edges(values: NDArray[Any], width: float) -> NDArray[Any]:
+    """How far values (n, units) lie beyond both edges of `AbsStep`, (n, 2 units)."""
+    return np.concatenate([values - width, -values - width], axis=1)
+
+
+def _signs_of_steps(beyond: NDArray[Any], steps: NDArray[Any]) -> NDArray[Any]:
+    """The two signs of each unit of 0 and 1, int8; 0 where they are not what the model made, `steps`."""
+    signs = np.where(beyond > 0, 1, -1).astype(np.int8)
+    return np.where(np.tile(_steps_of(signs) == steps, 2), signs, 0).astype(np.int8)
+
+
+def _steps_of(signs: NDArray[Any]) -> NDArray[Any]:
+    """The units of 0 and 1 (n, units) that signs (n, 2 units) stand for."""
+    rising, falling = np.split(signs, 2, axis=1)
+    steps: NDArray[Any] = (rising + falling) // 2 + 1
+    return steps
 
 
 def _check_same(model: nn.Module, outputs: torch.Tensor, own: torch.Tensor) -> None:

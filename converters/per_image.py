@@ -16,7 +16,7 @@ from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.sums import Sums
 from lava_meta.errors import ConversionError
 from lava_meta.graph.norm import GroupNorm
-from lava_meta.nn import FixedNorm, SampleNorm, Sign
+from lava_meta.nn import AbsStep, FixedNorm, SampleNorm, Sign
 
 
 def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNorm | None:
@@ -29,7 +29,8 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
         return None
     label, norm = stage.before[places[0]]
     eps = _checked_eps(label, norm)
-    if type(stage.sign) is not Sign:
+    steps = stage.sign if isinstance(stage.sign, AbsStep) else None
+    if type(stage.sign) is not Sign and steps is None:
         raise NotAChain(f"{label} stands before another sign than lava_meta.nn.Sign (+1 where x >= 0)")
     if not isinstance(sums.divisor, int):
         raise NotAChain(f"{label} stands behind means whose windows at the border are divided by less")
@@ -40,11 +41,16 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
             scale *= Fraction(module.scale)
         elif i < places[0] and isinstance(module, MAXIMA):
             raise NotAChain(f"{label} norms what {other} has pooled; put it before the pooling")
+        elif i > places[0] and steps is not None:
+            raise NotAChain(f"{other} stands between {label} and units of 0 and 1")
         elif i > places[0] and not _keeps_signs(module):
             raise NotAChain(f"{other} and {label} stand in one layer: one norm a layer is supported")
         elif i < places[0] and not isinstance(module, AVERAGES):
             raise NotAChain(f"{label} norms what {other} gives: one norm a layer is supported")
-    groups, gain, bias = _parameters(label, norm, shape)
+    if steps is None:
+        groups, gain, bias = _parameters(label, norm, shape)
+    else:
+        groups, gain, bias = _edges(label, norm, shape[0] // 2, steps)
     if sums.scale is not None and len(sums.scale.offset) > 1:
         raise NotAChain(f"{label} norms sums of inputs with a mean for each channel; give all the same mean")
     origin = Fraction(0) if sums.scale is None else sums.scale.offset[0]
@@ -89,6 +95,15 @@ def _parameters(label: str, norm: nn.Module, shape: tuple[int, ...]) -> tuple[in
                 "too: remove it, or use nn.GroupNorm(1, channels) or nn.BatchNorm2d"
             )
     return groups, _flat(weight, 1.0, shape, channels), _flat(bias, 0.0, shape, channels)
+
+
+def _edges(label: str, norm: nn.Module, units: int, steps: AbsStep) -> tuple[int, NDArray[Any], NDArray[Any]]:
+    """Of the rising and the falling edges of `units` units: both are beyond `width`, which is the next number."""
+    groups, gain, bias = _parameters(label, norm, (units,))
+    if groups != 1 or bias.any():
+        raise NotAChain(f"{label} has groups, or a bias, before units of 0 and 1")
+    gain = np.broadcast_to(gain, (units,))
+    return 1, np.concatenate([gain, -gain]), np.full(2 * units, -math.nextafter(steps.width, math.inf))
 
 
 def _flat(value: Tensor | None, default: float, shape: tuple[int, ...], channels: int | None) -> NDArray[Any]:

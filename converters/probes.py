@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from lava_meta.converters.feed import Feed
 from lava_meta.converters.reading import Front, Stage
-from lava_meta.converters.scale import InputScale
+from lava_meta.converters.scale import InputScale, scale_of
 from lava_meta.converters.sums import Sums
-from lava_meta.converters.torch import fires, through
+from lava_meta.converters.torch import decided, fires, through
 from lava_meta.graph import BinaryGraph
 from lava_meta.graph.conv import ConvLayer
 from lava_meta.graph.dense import DenseLayer
@@ -89,8 +89,8 @@ def ties(layer: DenseLayer | ConvLayer, stage: Stage, scale: InputScale | None, 
     Of a layer with thresholds. Behind pooling, where the window's result depends on such a sum.
     """
     made = Sums.of(stage, layer, scale)
-    slack, values, plus = made.slack(stage), made.values(sums), fires(stage.sign)
-    low, high = (plus(through(stage.name, stage.norms, values + moved)) for moved in (-slack, slack))
+    slack, values = made.slack(stage), made.values(sums)
+    low, high = (decided(stage, values + moved) for moved in (-slack, slack))
     least, most = low & high, low | high
     for pool in layer.pools if isinstance(layer, ConvLayer) else ():
         least, most = pool.signs(least), pool.signs(most)
@@ -133,9 +133,12 @@ def _probe_layer(layer: DenseLayer | ConvLayer, stage: Stage, first: First | Non
             ours[side, some] = polarity[some] * integers >= threshold[some]
             seen = levels if first is None else _seen(layer, first, levels, range(len(threshold))[some])
             values[side, some] = np.einsum("uf,upf->up", np.where(own[some], 1.0, -1.0), seen * inside)
-    slack, plus = Sums.of(stage, layer, None if first is None else first.scale).slack(stage), fires(stage.sign)
+    made = Sums.of(stage, layer, scale_of(stage, None if first is None else first.scale))
+    if stage.behind_steps:
+        values = np.stack([made.values(side[:, 0])[:, None] for side in values])
+    slack = made.slack(stage)
     theirs, low, high = (
-        plus(through(stage.name, stage.norms, (values + moved).reshape(2, *layer.threshold.shape))).reshape(shape)
+        decided(stage, (values + moved).reshape(2, *layer.threshold.shape)).reshape(shape)
         for moved in (0.0, -slack, slack)
     )
     wrong, tie = reached & (ours != theirs), low != high

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
@@ -17,7 +18,7 @@ from lava_meta.converters.functions import Cast, StrictSign, TorchSign
 from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine, parts_of
 from lava_meta.converters.tracing import FUNCTION_NAMES, has_own_forward, trace
-from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm
+from lava_meta.nn import AbsStep, BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm
 
 BINARY: dict[type[nn.Module], str] = {
     BinaryLinear: "packed weights",
@@ -76,6 +77,7 @@ SUPPORT: dict[Any, str] = {
     **PER_IMAGE,
     **POOLS,
     Sign: "the comparison with the threshold, +1 on a tie; before the first layer, a threshold for every input",
+    AbsStep: "two units of signs, one for each edge, behind dense layers; elsewhere as any function of the sums",
     nn.Flatten: "the order (channels, rows, columns)",
     **IDENTITIES,
     **FINAL,
@@ -92,12 +94,17 @@ SIGNS = (Sign, StrictSign, TorchSign)
 
 @dataclass
 class Stage:
-    """One binary layer and the modules between it and the next, with their places in the model."""
+    """One binary layer and the modules between it and the next, with their places in the model.
+
+    A unit of 0 and 1 that is active on both sides (`AbsStep`) becomes two units of signs of the same weights, for its
+    rising and its falling edge: `a = (s_rising + s_falling) / 2 + 1`. All rising ones come first.
+    """
 
     name: str
     layer: BinaryLinear | BinaryConv2d
     before: list[tuple[str, nn.Module]] = field(default_factory=list)  # norms and pooling before the sign, in order
-    sign: nn.Module | None = None  # one of `SIGNS`
+    sign: nn.Module | None = None  # one of `SIGNS`, or `AbsStep`
+    behind_steps: bool = False  # its inputs are units of 0 and 1, two signs each
     behind: list[tuple[str, nn.Module]] = field(default_factory=list)  # pooling of signs
     rounds: bool = False  # the model's own layer sums products that float64 rounds, as those with +c and -c
     sign_place: int = -1  # of the sign among `flat(model)`; -1 where a registered module is more than a sign
@@ -106,7 +113,8 @@ class Stage:
     @property
     def weight(self) -> NDArray[Any]:
         """Booleans (units, fan-in), True for +1; a convolution's in the order (inputs, rows, columns)."""
-        return (self.layer.weight.detach() >= 0).flatten(1).cpu().numpy()
+        own = (self.layer.weight.detach() >= 0).flatten(1).cpu().numpy()
+        return np.tile(own, (2 if isinstance(self.sign, AbsStep) else 1, 2 if self.behind_steps else 1))
 
     @property
     def norms(self) -> list[tuple[str, nn.Module]]:
@@ -206,7 +214,8 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
                     f"{others[-1]} stands before the first binary layer; without a sign behind it, only Flatten, "
                     "Pixels and numbers may"
                 )
-            stages.append(Stage(label, module, rounds=parts > 1))
+            behind_steps = bool(stages) and isinstance(stages[-1].sign, AbsStep)
+            stages.append(Stage(label, module, behind_steps=behind_steps, rounds=parts > 1))
         elif not stages:
             _read_front(front, place, label, module)
         elif isinstance(module, Cast):
@@ -214,6 +223,8 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
                 raise NotAChain(f"{label} makes {module.dtype} of sums; only signs may become integers")
         elif isinstance(module, SIGNS):
             _add_sign(stages[-1], module, place if parts == 1 else -1)
+        elif isinstance(module, AbsStep):
+            _add_steps(label, stages[-1], module, place if parts == 1 else -1)
         elif isinstance(module, tuple(IDENTITIES)):
             continue
         elif isinstance(module, tuple(FINAL)):
@@ -297,8 +308,16 @@ def _check_flatten(label: str, module: nn.Flatten, stages: Sequence[Stage]) -> N
 
 def _add_sign(stage: Stage, sign: nn.Module, place: int) -> None:
     """The sign of a stage; a further one leaves signs as they are, but decides the 0 that `torch.sign` passes on."""
+    if isinstance(stage.sign, AbsStep):
+        raise NotAChain(f"{stage.name} has a sign behind its steps, which are never below 0")
     if stage.sign is None or isinstance(stage.sign, TorchSign):
         stage.sign, stage.sign_place = sign, place if stage.sign is None else stage.sign_place
+
+
+def _add_steps(label: str, stage: Stage, steps: AbsStep, place: int) -> None:
+    if stage.sign is not None or place < 0 or not isinstance(stage.layer, BinaryLinear):
+        raise NotAChain(f"{label} becomes two units of signs where it stands alone behind a dense layer and its norm")
+    stage.sign, stage.sign_place = steps, place
 
 
 def _check_final(label: str, module: nn.Module, stage: Stage) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from lava_meta.converters.feed import Feed
 from lava_meta.converters.functions import Quotient
 from lava_meta.converters.options import Options
-from lava_meta.converters.reading import Front, norms_of
+from lava_meta.converters.reading import Front, Stage, norms_of
 from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine
 from lava_meta.errors import ConversionError
@@ -112,6 +112,15 @@ class InputScale:
             for value, rows in zip(chunk, layer.sums((every == chunk[:, None]).astype(np.int64)), strict=True):
                 total = total + value * rows
         return total
+
+
+# What a layer sees of the two signs s that stand for a unit of 0 and 1: a = sum of (s + 1) / 2 over both.
+STEPS = InputScale((Fraction(-1),), Fraction(1, 2), -1, 1, exact=True)
+
+
+def scale_of(stage: Stage, first: InputScale | None) -> InputScale | None:
+    """What the inputs of a stage are to the model, `first` if it is the first one; None for signs."""
+    return STEPS if stage.behind_steps else first
 
 
 def feed_of(front: Front, shape: Sequence[int], options: Options) -> Feed:

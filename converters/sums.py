@@ -27,7 +27,7 @@ class Sums:
     high: NDArray[Any]  # the greatest
     row: NDArray[Any]  # the sum of the weights
     terms: int  # the most terms of a sum
-    scale: InputScale | None  # of the first layer; None behind it, where the gain is 1 and the constant 0
+    scale: InputScale | None  # of inputs that are no signs; None for signs, whose gain is 1 and whose constant is 0
     constant: NDArray[Any]  # float64, `sum_i w_i offset_i`
     divisor: int | NDArray[Any]  # int64 (1, down, across) where windows at the border have one of their own
 

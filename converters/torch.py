@@ -34,7 +34,7 @@ from lava_meta.converters.pooling import MAXIMA, Average, fixed_pools, pair
 from lava_meta.converters.reading import Front, Stage, is_per_image, norms_of, read
 from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine
-from lava_meta.converters.scale import InputScale, feed_of
+from lava_meta.converters.scale import InputScale, feed_of, scale_of
 from lava_meta.converters.sums import Sums
 from lava_meta.converters.unwrapping import check_given, plain_copy, unwrap
 from lava_meta.errors import ConversionError
@@ -45,6 +45,7 @@ from lava_meta.graph.dense import REACH, DenseLayer, Readout, reachable
 from lava_meta.graph.inputs import Binarize
 from lava_meta.io.memory import require_memory
 from lava_meta.nn import (
+    AbsStep,
     BinaryConv2d,
     BinaryConvNet,
     BinaryLinear,
@@ -101,14 +102,14 @@ def to_graph(model: nn.Module, **given: Any) -> BinaryGraph:
         first = InputScale.of(feed, front, images)  # what the sums of the first layer are made of
     shape, layers = images, []
     for i, stage in enumerate(stages):
-        if not isinstance(stage.layer, BinaryConv2d) and stage.layer.in_features != math.prod(shape):
+        if not isinstance(stage.layer, BinaryConv2d) and stage.weight.shape[1] != math.prod(shape):
             raise ConversionError(f"{stage.name} takes {stage.layer.in_features} inputs, but gets {shape}")
         if i < len(stages) - 1:
-            layers.append(_hidden(stage, shape, first if i == 0 else None))
+            layers.append(_hidden(stage, shape, scale_of(stage, first if i == 0 else None)))
             shape = layers[-1].output_shape
     return BinaryGraph(
         layers=tuple(layers),
-        readout=_readout(stages[-1], first if len(stages) == 1 else None),
+        readout=_readout(stages[-1], scale_of(stages[-1], first if len(stages) == 1 else None)),
         max_level=1 if feed is None else feed.max_level,
         input_shape=images,
         min_level=-1 if feed is None else feed.min_level,
@@ -222,12 +223,12 @@ def _padding(conv: BinaryConv2d) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def _search(stage: Stage, sums: Sums) -> tuple[NDArray[Any], NDArray[Any]]:
     """The integer threshold of every sum and the polarity of every unit, by bisection on the model's own norm."""
-    plus = fires(stage.sign)
 
     def holds(s: NDArray[Any]) -> NDArray[Any]:
-        return plus(_through(stage.name, stage.norms, sums.values(s)))
+        plus: NDArray[Any] = decided(stage, sums.values(s)[None])[0]
+        return plus
 
-    least, greatest = (plus(_through(stage.name, stage.norms, value)) for value in sums.extremes())
+    least, greatest = (decided(stage, value[None])[0] for value in sums.extremes())
     inverted = least & ~greatest
     polarity = np.where(inverted, -1, 1)
     reached = _reached(holds, sums.low, sums.high, inverted)
@@ -239,6 +240,15 @@ def _search(stage: Stage, sums: Sums) -> tuple[NDArray[Any], NDArray[Any]]:
 def fires(sign: nn.Module | None) -> Callable[[NDArray[Any]], NDArray[Any]]:
     """Where a sign gives +1."""
     return (lambda x: x > 0) if isinstance(sign, StrictSign) else (lambda x: x >= 0)
+
+
+def decided(stage: Stage, values: NDArray[Any]) -> NDArray[Any]:
+    """Where units of signs give +1 for the values (n, units, ...) that the stage's layer gives, booleans."""
+    if not isinstance(stage.sign, AbsStep):
+        return fires(stage.sign)(through(stage.name, stage.norms, values))
+    rows = np.concatenate(np.split(values, 2, axis=1))  # the norms know each unit once
+    rising, falling = np.split(through(stage.name, stage.norms, rows), 2)
+    return np.concatenate([rising > stage.sign.width, falling < -stage.sign.width], axis=1)
 
 
 def _check_no_zero(stage: Stage, sums: Sums, reached: NDArray[Any], polarity: NDArray[Any]) -> None:
@@ -346,7 +356,7 @@ def _readout(stage: Stage, first: InputScale | None) -> Readout:
     if first is not None:
         # gain * (K - constant): the common gain keeps the argmax, the constant does not.
         offset = -first.constant(Readout.from_weights(weight))
-        if any(not is_per_image(module) for _, module in stage.norms):
+        if stage.behind_steps or any(not is_per_image(module) for _, module in stage.norms):
             scale, offset = float(first.gain) * scale, float(first.gain) * offset
     for label, module in stage.norms:
         check_statistics(label, module)

@@ -41,6 +41,7 @@ TUNED: dict[str, tuple[str, tuple[float, ...]]] = {
     "mesu": ("mesu_lr", (0.4, 0.8, 1.6, 3.2, 6.4)),
 }
 REAL_PLAIN = "real, plain"
+_OF_STEPS = ("metaplastic", "lasting", "together")  # rules that are tried with units of 0 and 1 and layer norm too
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,11 @@ SCALES = {
 
 
 def arms(settings: BaselineSettings) -> dict[str, BaselineSettings]:
-    """One arm a rule; the real network without the rule too, where it is among them."""
+    """One arm a rule; those of `_OF_STEPS` with the other units too; the real network without the rule too."""
     made = {rule: replace(settings, rules=(rule,)) for rule in settings.rules}
+    if settings.activation == "sign":
+        steps = {rule: replace(made[rule], norm="layer", activation="abs_step") for rule in _OF_STEPS if rule in made}
+        made |= {f"{rule}, units of 0 and 1": arm for rule, arm in steps.items()}
     return made | ({REAL_PLAIN: replace(made["real"], values=1)} if "real" in made else {})
 
 

@@ -91,7 +91,8 @@ PAIR: Arms = {
     "1024 hidden units": {"hidden": (1024,)},
     "the reverse": {"data": "fashion-mnist"},
     "sparse spikes": {**SPARSE, "gate": "squared", "gate_at": 1.0, "lr": 0.01},
-    "two-sided spikes": {**TWO_SIDED, "gate": "squared", "gate_at": 1.0, "lr": 0.01},
+    # The linear gate is enough if thresholds do not follow the data set at all.
+    "layer norm": {**TWO_SIDED, "layer_norm": True, "kappa": 1.25, "gate": "linear", "gate_at": 1.0, "lr": 0.01},
 }
 # The hardest setting for a local rule: while two classes are shown, the readout is told ten thousand times that no
 # other class occurs. It is here to be seen.
@@ -111,6 +112,8 @@ SUBSETS: Arms = {
     "plain once": PLAIN,
     "metaplastic five times": {"passes": 5},
     "plain five times": {"passes": 5, **PLAIN},
+    "sparse spikes once": SPARSE,
+    "two-sided spikes once": TWO_SIDED,
 }
 # Hidden weights that have reached their limit can no longer be moved towards 0 by the linear gate. In the end there may
 # be nothing left to learn with. A memory of N images lets weights relax, by h / N whenever their input is active, so
@@ -123,6 +126,8 @@ LONG: Arms = {
     "sparse spikes": {**SPARSE, **PLAIN},
     "two-sided spikes": {**TWO_SIDED, **PLAIN},
     "gates in both directions": {**SPARSE, "lr": 0.02, "gate": "floor", "gate_at": 0.08, "grow": 0.1},
+    # For tasks of 60,000 images, on grey pixels.
+    "lasting": {**TWO_SIDED, "inputs": "pixels", "lr": 0.0025, "gate": "floor", "gate_at": 0.08, "grow": 0.1},
 }
 
 
@@ -241,7 +246,8 @@ def _curves(settings: OnlineSettings, results: Results) -> Mapping[str, Figure]:
     return {"accuracy_after_each_part": part_curves(results)}
 
 
-# Grey pixels and rarer spikes, of fixed thresholds, so that the network converts: chosen on held-out images.
+# Grey pixels and rarer spikes, of fixed thresholds, so that the network converts: chosen on held-out images, on which
+# one-sided spikes, kappa 1.6, have 74.0 % and these 79.9 (seeds 0 to 2).
 _DIGITS = changed(
     OnlineSettings(),
     data="digits",
@@ -249,7 +255,7 @@ _DIGITS = changed(
     hidden=(1024,),
     inputs="pixels",
     lr=0.04,
-    **{**SPARSE, "kappa": 1.6, "temperature": 20.0, "divisive": False},
+    **{**TWO_SIDED, "kappa": 2.0, "temperature": 20.0, "divisive": False},
 )
 _REFERENCE = changed(OnlineSettings(), rules=("reference", "plain"))
 _PAIR = changed(OnlineSettings(), gate="exponential", gate_at=4.0)
@@ -263,7 +269,7 @@ DIGITS = Experiment(
     title="Permuted {data} on-line: {tasks} tasks, one pass",
     source="Ours: docs/results/online.md.",
     scales={"small": _DIGITS, "medium": _DIGITS, "paper": _DIGITS},
-    arms=arms_of(GATED_AND_PLAIN),
+    arms=arms_of({**GATED_AND_PLAIN, "one-sided spikes": {"activation": "spikes", "kappa": 1.6}}),
     measure=learning(permuted),
     figures=_curves,
     claims=lambda settings, results: [keeps(results)],

@@ -32,6 +32,8 @@ class ConvSettings(TrainingSettings):
         super().__post_init__()
         if self.norm == "layer":
             raise ValueError("norm is 'layer', which is for dense layers; a convolutional network takes fixed or batch")
+        if self.activation != "sign":
+            raise ValueError(f"activation is {self.activation!r}; a convolutional network has signs")
 
 
 class ConvNet(nn.Sequential):

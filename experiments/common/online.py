@@ -62,6 +62,7 @@ class OnlineSettings(Settings):
     activation: Literal["signs", "spikes", "abs_spikes"] = "signs"
     kappa: float = 1.2  # threshold of spikes, in mean deviations
     divisive: bool = True  # of spikes: relative to the spread of the image
+    layer_norm: bool = False  # of spikes, instead: relative to the mean and deviation of the layer's sums
     temperature: OrNone[float] = None  # of the softmax; None: the root of the readout's inputs
     class_rate: float = 0.0  # at which class neurons follow how often their class comes
     memory: OrNone[int] = None  # images of an active input after which a synapse has forgotten
@@ -91,6 +92,7 @@ class OnlineSettings(Settings):
             activation=self.activation,
             kappa=self.kappa,
             divisive=self.divisive,
+            layer_norm=self.layer_norm,
             temperature=self.temperature,
             class_rate=self.class_rate,
         )

@@ -421,7 +421,7 @@ class Learner:
         """
         if uncertainty:
             return uncertain(self.net, self.encode(images), samples=samples, width=width, seed=self.seed)
-        if self.net.divisive:
+        if self.net.relative:
             return self._own_classes(self.encode(images), compiled=self.backend != "reference")
         return self._backend().classes(self.graph(), self.encode(images), self.options)
 
@@ -431,7 +431,7 @@ class Learner:
 
         self._check_images(images)
         x = self.encode(images.x)
-        classes = self._own_classes(x, compiled=True) if self.net.divisive else classify(self.graph(), x)
+        classes = self._own_classes(x, compiled=True) if self.net.relative else classify(self.graph(), x)
         return float((classes == images.y.numpy()).mean())
 
     def _own_classes(self, x: NDArray[Any], *, compiled: bool) -> NDArray[np.int64]:

@@ -82,9 +82,9 @@ class PlasticNetwork:
         return any(layer.spiking for layer in self.settings)
 
     @property
-    def divisive(self) -> bool:
+    def relative(self) -> bool:
         """Whether units of it have thresholds that follow each image."""
-        return any(layer.divisive for layer in self.settings)
+        return any(layer.relative for layer in self.settings)
 
     @property
     def hidden(self) -> list[NDArray[Any]]:

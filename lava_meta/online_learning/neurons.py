@@ -8,7 +8,8 @@ spikes is enough:
                              v = 1 if it is not divisive
     a_k = 1 if y_k >= kappa s_k, else 0;   d_k = E_k if |y_k - kappa s_k| <= 5/8 s_k, else 0;   s_k: mean of |y_k|
 
-A two-sided unit has two edges: |y_k| stands for y_k, and d_k has the sign of y_k.
+A two-sided unit has two edges: |y_k| stands for y_k, and d_k has the sign of y_k. With a layer norm, t is the mean of
+the layer's sums u, v their standard deviation, at least 1, and s_k the mean |y| of a normal distribution.
 
 Where the sums u come from, and what becomes of the amounts
 -lr d, is up to the synapses: a layer's own (`reference`), or those of Lava's learning engine (`learning_engine`).
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -72,7 +74,7 @@ class Neurons(ABC):
 
     @abstractmethod
     def distance(self, u: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
-        """The difference u - threshold, in the form's own units; of a readout, u; of divisive units, relative to x.
+        """The difference u - threshold, in the form's own units, or those of the image; of a readout, u.
 
         x: the inputs (lanes, n_in) of the sums u, of which only divisive units want to know.
         """
@@ -108,11 +110,12 @@ class Neurons(ABC):
 
     def _require_fixed_thresholds(self) -> None:
         """Raise ConversionError if the threshold follows the image."""
-        if self.settings.divisive:
+        if self.settings.relative:
+            how = "layer_norm" if self.settings.layer_norm else "divisive"
             raise ConversionError(
                 f"hidden units that spike relative to the spread of each image (activation="
-                f"{self.settings.rule.activation!r}, divisive=True) have thresholds that follow it, and a converted "
-                "network has fixed ones: use learner.predict, or learn with divisive=False"
+                f"{self.settings.rule.activation!r}, {how}=True) have thresholds that follow it, and a converted "
+                "network has fixed ones: use learner.predict, or learn with divisive=False and layer_norm=False"
             )
 
     @abstractmethod
@@ -129,21 +132,29 @@ class FixedNeurons(Neurons):
 
     def distance(self, u: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         scaled = u.astype(np.int64) << self.settings.sum_bits
-        if self.settings.readout:
+        s = self.settings
+        if s.readout:
             return scaled
-        distance: NDArray[Any] = scaled - self._thresholds()
-        return distance * self._reciprocals(x) >> SPREAD_BITS - NEURON_BITS if self.settings.divisive else distance
+        if s.layer_norm:
+            distance = scaled - scaled.sum(axis=1, keepdims=True) // s.n_out
+            reciprocals = _reciprocals((distance * distance).sum(axis=1) // s.n_out)
+        else:
+            distance = scaled - self._thresholds()
+            if not s.divisive:
+                return distance
+            reciprocals = self.reciprocals(x)
+        relative: NDArray[Any] = distance * reciprocals >> SPREAD_BITS - NEURON_BITS
+        return relative
+
+    def reciprocals(self, x: NDArray[Any]) -> NDArray[np.int64]:
+        """int64 (lanes, 1): 2**SPREAD_BITS over the spread of each image, which has 12 fraction bits."""
+        bits = 2 * self.settings.sum_bits
+        return _reciprocals((square << bits) // self.settings.n_in for square in _squares(x))
 
     def _raised(self) -> NDArray[np.int64]:
         kappa = self.settings.kappa_fixed if self.settings.spiking else 0
         raised: NDArray[np.int64] = kappa * self.deviation.astype(np.int64) >> KAPPA_BITS
         return raised
-
-    def _reciprocals(self, x: NDArray[Any]) -> NDArray[np.int64]:
-        """int64 (lanes, 1): 2**SPREAD_BITS over the spread of each image, which has 12 fraction bits."""
-        bits, n_in = 2 * self.settings.sum_bits, self.settings.n_in
-        squares = ((square << bits) // n_in for square in _squares(x))
-        return np.array([[(1 << SPREAD_BITS) // max(math.isqrt(s), 1 << NEURON_BITS)] for s in squares], np.int64)
 
     def windowed(self, error: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
         d = error.astype(np.int64)
@@ -155,7 +166,7 @@ class FixedNeurons(Neurons):
     def learn(self, distance: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
         s = self.settings
         d = d << NEURON_BITS
-        if not s.readout:
+        if s.measures_scale:
             self.deviation += ((np.abs(distance) - self.deviation) >> SCALE_SHIFT).astype(np.int32)
         if s.homeostatic:
             self.mean += (distance >> SCALE_SHIFT).astype(np.int32)
@@ -196,6 +207,10 @@ class FloatNeurons(Neurons):
         scaled = u * 2.0**-self.settings.level_bits
         if self.settings.readout:
             return scaled.astype(np.float32)
+        if self.settings.layer_norm:
+            distance = scaled - scaled.mean(axis=1, keepdims=True)
+            spreads = np.sqrt(np.maximum((distance**2).mean(axis=1, keepdims=True), 1.0))
+            return (distance / spreads).astype(np.float32)
         distance = scaled - self._thresholds()
         return (distance / self._spreads(x) if self.settings.divisive else distance).astype(np.float32)
 
@@ -223,7 +238,7 @@ class FloatNeurons(Neurons):
 
     def learn(self, distance: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
         s = self.settings
-        if not s.readout:
+        if s.measures_scale:
             self.deviation += (np.abs(distance) - self.deviation) / np.float32(2**SCALE_SHIFT)
         if s.homeostatic:
             self.mean += distance / np.float32(2**SCALE_SHIFT)
@@ -259,6 +274,12 @@ class FloatNeurons(Neurons):
         # Half a level below: sums are whole, and float32 then has room to round.
         offset = (sums.astype(np.float64) - 0.5) * 2.0**-self.settings.level_bits - self._thresholds() - self._raised()
         self.mean[:] = offset
+
+
+def _reciprocals(variances: Iterable[int]) -> NDArray[np.int64]:
+    """int64 (lanes, 1): 2**SPREAD_BITS over the root of each variance, at least 1, which has 24 fraction bits."""
+    spreads = (max(math.isqrt(variance), 1 << NEURON_BITS) for variance in variances)
+    return np.array([[(1 << SPREAD_BITS) // spread] for spread in spreads], np.int64)
 
 
 def _squares(x: NDArray[Any]) -> list[int]:

@@ -50,7 +50,8 @@ class OnlineRule:
         centring  d_k <- d_k - its running mean             hidden units only
         window    d_k = 0 unless |u_k - threshold_k| <= 5/8 of its mean deviation
         spikes    with activation "spikes" hidden units send 1 from kappa mean deviations above the threshold on, else
-                  0, with "abs_spikes" also from as many below it on; with `divisive`, relative to the image's spread
+                  0, with "abs_spikes" also from as many below it on; with `divisive`, relative to the image's spread;
+                  with `layer_norm`, relative to the mean and the deviation of the layer's sums
         forgetting  dh = -h / memory                        at every image in which the synapse's input is active
 
     Defaults were chosen on held-out training images of permuted MNIST (docs/results/online.md). `lr` times the images
@@ -72,6 +73,7 @@ class OnlineRule:
     activation: str = "signs"  # of hidden units: +-1; or 0/1, sparse: "spikes", or "abs_spikes" on both sides
     kappa: float = 1.2  # of spikes: mean deviations above the threshold
     divisive: bool = True  # of spikes: sums are divided by the spread of the image; False has fixed thresholds
+    layer_norm: bool = False  # of spikes, instead: the layer's mean is the threshold, its deviation the scale
     temperature: float | None = None  # softmax of sums / temperature; None: the root of the readout's inputs
     class_rate: float = 0.0  # at which each class neuron follows how often its class comes; 0: it does not
 
@@ -99,6 +101,8 @@ class OnlineRule:
             raise ValueError(
                 f"activation {self.activation!r} has thresholds of its own, so thresholds must be 'balanced'"
             )
+        if self.activation == "signs" and self.layer_norm:
+            raise ValueError("layer_norm is for units that spike: give activation 'spikes' or 'abs_spikes'")
         for name, known in (("thresholds", THRESHOLDS), ("error", ERRORS), ("activation", ACTIVATIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}")
@@ -213,10 +217,10 @@ class LayerSettings:
                 f"the learning engine gates growing steps only by the consolidation function itself, linear or "
                 f"quadratic: the rule's grow, {grow}, must be that or None"
             )
-        if self.rule.activation != "signs" or self.rule.class_rate:
+        if self.relative or self.rule.class_rate:
             raise ValueError(
                 "the learning engine's neurons know nothing of an image's spread and of how often a class came: give "
-                "activation='signs' and class_rate=0"
+                "activation='signs' or divisive=False, and class_rate=0"
             )
         trace = self.rule.lr * self.full_range / self.engine_rule.step
         if self.precision != "float" and trace > TRACE_LIMIT:
@@ -268,9 +272,24 @@ class LayerSettings:
         return self.edges == 2
 
     @property
+    def layer_norm(self) -> bool:
+        """Whether distances are from the layer's mean, in its deviations."""
+        return self.spiking and self.rule.layer_norm
+
+    @property
     def divisive(self) -> bool:
-        """Whether its thresholds follow the spread of each image."""
-        return self.spiking and self.rule.divisive
+        """Whether distances are in spreads of the image."""
+        return self.spiking and self.rule.divisive and not self.rule.layer_norm
+
+    @property
+    def relative(self) -> bool:
+        """Whether thresholds follow each image, in one of the two ways."""
+        return self.layer_norm or self.divisive
+
+    @property
+    def measures_scale(self) -> bool:
+        """Whether units follow their mean deviation; that of a layer norm is known."""
+        return not (self.readout or self.layer_norm)
 
     @property
     def homeostatic(self) -> bool:
@@ -289,9 +308,9 @@ class LayerSettings:
     def initial_deviation(self) -> float:
         """Expected mean deviation of a sum of random signs: of 0/1 inputs (one in eight active), or of +-1 inputs.
 
-        Of divisive units, relative to the spread of the image.
+        Of units whose thresholds follow the image, that of a normal distribution.
         """
-        if self.divisive:
+        if self.relative:
             return math.sqrt(2 / math.pi)
         return math.sqrt(self.n_in) * (0.8 if self.input_mean == 0 else 0.28)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lava_meta.data import Images
 from lava_meta.errors import DivergenceError
-from lava_meta.nn import learning_shares
+from lava_meta.nn import AbsStep, learning_shares
 
 _ADVICE = "A smaller lr, or inputs and norms of a smaller scale, may help"
 _LOOK_AT = 256  # images per experience, to see whether layers learn
@@ -35,14 +35,16 @@ def check_losses(model: nn.Module, losses: Tensor, x: Tensor, where: str) -> Non
 
 
 def warn_of_closed_layers(model: nn.Module, part: int, images: Images) -> None:
-    """Warn of signs whose gradient is 0 for most values, so that what comes before them hardly learns. part: from 1."""
+    """Warn of units whose gradient is 0 for most values, so that what comes before them hardly learns. part: from 1."""
     pixels = images.x[:_LOOK_AT].to(torch.float32)
     for layer, share in learning_shares(model, pixels).items():
         if share < _LEAST_SHARE:
+            steps = isinstance(model.get_submodule(layer), AbsStep)
+            hint = " Layer norm keeps such units where they learn." if steps else ""
             warnings.warn(
-                f"experience {part}: only {share:.1%} of the values before the sign {layer!r} lie where its "
-                "gradient is not 0, so what comes before it hardly learns: do the network's pixel offset "
-                "and scale fit these images?",
+                f"experience {part}: only {share:.1%} of the values before the units {layer!r} lie where their "
+                "gradient is not 0, so what comes before them hardly learns: do the network's pixel offset "
+                f"and scale fit these images?{hint}",
                 stacklevel=2,
             )
 

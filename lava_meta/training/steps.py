@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from lava_meta.data import Images
 from lava_meta.training import cuda
+from lava_meta.training.conv_network import ConvNetwork
 from lava_meta.training.evaluation import device_of, evaluate
 from lava_meta.training.fast import FastNetwork
 
@@ -64,9 +65,12 @@ class ClearStep:
 
 
 class FastStep(ClearStep):
-    """The same by `FastNetwork`. shown: whether gradients must be in each parameter's `grad`, in float32."""
+    """The same by a network that is written out.
 
-    def __init__(self, model: nn.Module, network: FastNetwork, *, shown: bool) -> None:
+    shown: whether gradients must be in each parameter's `grad`, in float32.
+    """
+
+    def __init__(self, model: nn.Module, network: FastNetwork | ConvNetwork, *, shown: bool) -> None:
         super().__init__(model, fused=True)
         self.network, self.shown = network, shown
 
@@ -200,7 +204,7 @@ def _clear_step(model: nn.Module, *, shown: bool) -> ClearStep:
 
 def _fast_step(model: nn.Module, *, shown: bool) -> ClearStep:
     """The fast step that the model has; for any other model the optimizer alone is fast."""
-    network = FastNetwork.of(model)
+    network = FastNetwork.of(model) or ConvNetwork.of(model)
     if network is not None:
         return FastStep(model, network, shown=shown)
     graphs = cuda.graphs_on(device_of(model)) if cuda.can_capture(model) else None

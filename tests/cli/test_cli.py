@@ -360,6 +360,7 @@ def test_what_is_wrong_with_a_model_of_ones_own_is_told_in_one_line(
         (("online", "--hidden", "many"), 2, "whole numbers"),
         (("online", "--activation", "loud"), 2, "--activation is loud; choose one of signs, spikes"),
         (("train", "--norm", "group", "--out", "x"), 2, "it must be 'fixed', 'batch' or 'layer'"),
+        (("train", "--activation", "relu", "--out", "x"), 2, "it must be 'sign' or 'abs_step'"),
         (("run", "NETWORK", "flat.npy"), 1, "flat.npy does not hold one array of images"),
         (("run", "NETWORK", "floats.npy", "--layer", "hidden7"), 1, "this network has hidden1, readout, classes"),
         (("run", "NETWORK", "floats.npy", "--layer", "hidden1", "--sums"), 2, "give one of them"),

@@ -247,7 +247,7 @@ def small(**options) -> nn.Sequential:
         ),
         *({"threshold": 0.3, "spike_grad": getattr(surrogate, name)()} for name in ("SFS", "triangular")),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_options_of_leaky_neurons(options):
     model = small(**options)
@@ -267,7 +267,7 @@ def test_options_of_leaky_neurons(options):
         ({"graded_spikes_factor": torch.ones(5)}, r"graded_spikes_factor must be one number, or .* \(12,\) neurons"),
         ({"spike_grad": torch.sigmoid}, "a spike_grad whose forward pass is not the step at 0"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 @pytest.mark.filterwarnings("ignore:Inhibition")
 def test_options_without_a_form_are_refused_by_place(options, reason):

@@ -8,11 +8,13 @@ import torch
 from given_models import Applies, network
 from torch import nn
 
-from lava_meta import convert
+from lava_meta import LavaNetwork, convert
 from lava_meta.converters.parity import check, domain_images
 from lava_meta.converters.torch import to_graph
 from lava_meta.errors import ConversionError
+from lava_meta.graph import AcyclicGraph, BinaryGraph
 from lava_meta.nn import (
+    AbsStep,
     BinaryLinear,
     BinaryMLP,
     FixedNorm,
@@ -23,6 +25,7 @@ from lava_meta.nn import (
     recalibrate,
     use_statistics,
 )
+from lava_meta.nn.networks import Norm
 
 
 def _randomize_norms(model: nn.Module, generator: torch.Generator) -> None:
@@ -34,6 +37,63 @@ def _randomize_norms(model: nn.Module, generator: torch.Generator) -> None:
                 gain.copy_(torch.randn(gain.shape, generator=generator))
                 gain[torch.rand(gain.shape, generator=generator) < 0.2] = 0.0
                 offset.copy_(torch.randint(-1, 2, offset.shape, generator=generator).float())
+
+
+@pytest.mark.parametrize("norm", ["fixed", "batch", "layer"])
+@pytest.mark.parametrize("seed", range(5))
+def test_units_of_0_and_1_become_two_units_of_signs(norm: Norm, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = [int(n) for n in rng.integers(2, 70, 4)]
+    model = BinaryMLP(sizes, norm, activation="abs_step", pixel_mean=100.0, seed=seed)
+    if norm == "batch":
+        recalibrate(model, torch.from_numpy(rng.integers(0, 256, (50, sizes[0]))))
+        _randomize_norms(model, torch.Generator().manual_seed(seed))
+    model = model.eval().double().requires_grad_(False)
+    net = convert(model)
+    assert isinstance(net.graph, BinaryGraph)
+    assert net.parity.exact, net.parity
+    assert net.parity.compared == 64 * (2 * sum(sizes[1:-1]) + 1)
+    assert (net.parity.probes > 0) == (norm != "layer")  # whose thresholds are statistics of the image
+    images = rng.integers(0, 256, (200, sizes[0]))
+    signs = net.graph.activations(images)
+    x = torch.from_numpy(images).double()
+    layer = 0
+    for module in model:
+        x = module(x)
+        if isinstance(module, AbsStep):
+            layer += 1
+            rising, falling = np.split(signs[f"hidden{layer}"].astype(int), 2, axis=1)
+            assert np.array_equal((rising + falling) // 2 + 1, x.numpy())
+    assert layer == 2
+    assert np.array_equal(net.graph.readout.classes(signs["readout"]), x.argmax(dim=1).numpy())
+
+
+def test_units_of_0_and_1_elsewhere_are_any_function_of_the_sums() -> None:
+    norm = nn.LayerNorm(20)
+    nn.init.normal_(norm.bias)
+    for between in (
+        [norm, AbsStep()],
+        [FixedNorm(0.3), AbsStep(), Sign()],
+        [nn.LayerNorm(20), AbsStep(), AbsStep(0.5)],
+    ):
+        model = nn.Sequential(Pixels(), BinaryLinear(30, 20), *between, BinaryLinear(20, 5)).eval()
+        net = convert(model)
+        assert isinstance(net.graph, AcyclicGraph)
+        assert net.parity.exact
+    gained = nn.LayerNorm(20, bias=False)
+    nn.init.normal_(gained.weight)
+    net = convert(nn.Sequential(Pixels(offset=90), BinaryLinear(30, 20), gained, AbsStep(), BinaryLinear(20, 5)).eval())
+    assert isinstance(net.graph, BinaryGraph)
+    assert net.parity.exact
+
+
+def test_units_of_0_and_1_as_stock_processes() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (64, 30))
+    model = BinaryMLP([30, 20, 20, 5], activation="abs_step", pixel_mean=100.0, seed=0).eval()
+    graph = convert(model).graph
+    assert (LavaNetwork(graph, form="stock").predict(images) == graph.predict(images)).all()
+    with pytest.raises(ConversionError, match="hidden1"):
+        LavaNetwork(convert(BinaryMLP([30, 20, 5], "layer", activation="abs_step", seed=0).eval()).graph, form="stock")
 
 
 @pytest.mark.parametrize("norm", ["fixed", "batch", "layer"])

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from lava_meta.converters import LavaNetwork
 from lava_meta.data import load_dataset
 from lava_meta.data.scenarios import permuted_tasks
 from lava_meta.errors import OutputError
 from lava_meta.experiments import demo, online_demo
-from lava_meta.graph import BinaryGraph
 from lava_meta.io.config import changed
 
 
 @pytest.mark.lava
 def test_demo_short(tmp_path: Path) -> None:
-    settings = changed(demo.PRESETS["digits"], {"hidden": (256,), "tasks": 3, "epochs": 6, "m": 30.0})
+    settings = changed(demo.PRESETS["digits"], {"hidden": (256,), "tasks": 3, "epochs": 6, "m": 30.0, "seeds": 2})
     result = demo.run(settings, tmp_path, progress=False)
     assert result.mismatches == 0
     assert result.images == 3 * 360
@@ -33,10 +33,15 @@ def test_demo_short(tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "summary.json").read_text())
     assert kept["lava"]["mismatches"] == 0
     assert kept["plain"]["acc"] == result.plain.matrix.acc()
+    ours = kept["acc_by_seed"]["metaplastic"]
+    assert ours == [found.matrix.acc() for found in result.results["metaplastic"]]
+    assert ours[0] != ours[1]
+    assert [found.settings.seed for found in result.results["plain"]] == [0, 1]
+    assert f"metaplastic {50 * sum(ours):.1f} ± " in text
 
     # The file alone computes what was reported for the last row of the matrix.
     scenario = permuted_tasks(load_dataset("digits"), 3, settings.training.seed)
-    graph = BinaryGraph.load(tmp_path / "network.safetensors")
+    graph = LavaNetwork.load(tmp_path / "network.safetensors").graph
     for task, test in enumerate(scenario.tests):
         accuracy = (graph.predict(test.x) == test.y.numpy()).mean()
         assert accuracy == pytest.approx(result.metaplastic.matrix.values[-1, task])
@@ -58,7 +63,7 @@ def test_online_demo_short(tmp_path: Path) -> None:
 @pytest.mark.lava
 def test_a_demo_is_made_anew_in_its_folder_and_another_is_refused(tmp_path: Path) -> None:
     """Run twice, it replaces its own files and no others; with other settings it needs `overwrite`."""
-    settings = changed(demo.PRESETS["digits"], {"hidden": (16,), "tasks": 1, "epochs": 1})
+    settings = changed(demo.PRESETS["digits"], {"hidden": (16,), "tasks": 1, "epochs": 1, "seeds": 1})
     first = demo.run(settings, tmp_path, progress=False)
     (tmp_path / "notes.txt").write_text("mine")
     before = (tmp_path / "plain" / "metrics.csv").stat().st_mtime_ns
@@ -66,7 +71,7 @@ def test_a_demo_is_made_anew_in_its_folder_and_another_is_refused(tmp_path: Path
     assert (again.metaplastic.matrix.values == first.metaplastic.matrix.values).all()
     assert (tmp_path / "plain" / "metrics.csv").stat().st_mtime_ns > before
     other = changed(settings, {"m": 3.0})
-    with pytest.raises(OutputError, match=r"training\.m is 25\.0 there, 3\.0 here"):
+    with pytest.raises(OutputError, match=r"training\.m is 23\.0 there, 3\.0 here"):
         demo.run(other, tmp_path, progress=False)
     demo.run(other, tmp_path, progress=False, overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"

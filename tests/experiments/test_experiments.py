@@ -113,7 +113,7 @@ def test_a_run_stopped_in_the_middle_of_a_training_goes_on(tmp_path, monkeypatch
 def test_a_seed_whose_first_one_is_under_way_elsewhere_chooses_alike(tmp_path):
     experiment = find("baselines")
     settings = override(experiment.scales["small"], [*DENSE, "m=0", "tasks=2", "values=2", "rules=metaplastic"])
-    (arm,) = experiment.arms(settings).values()
+    arm = experiment.arms(settings)["metaplastic"]
     alone = experiment.measure(Run(arm, 1, tmp_path / "alone" / "seed1"))
     run_experiment(experiment, override(settings, ["seeds=2"]), tmp_path / "out")
     assert alone.data["tried"].keys() == {"4.0", "8.0"}

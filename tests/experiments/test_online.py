@@ -15,6 +15,7 @@ from lava_meta.experiments.common.experiment import find
 from lava_meta.experiments.common.jobs import read_measurement
 from lava_meta.experiments.common.online import OnlineSettings, dataset_of, learning
 from lava_meta.experiments.common.runner import run_experiment
+from lava_meta.experiments.online_neighbours import OTHERS, OURS, network
 from lava_meta.io.config import override
 from lava_meta.online_learning import load_learner
 
@@ -90,6 +91,27 @@ def test_what_it_knows_and_the_labels_that_it_asks_for(tmp_path) -> None:
         assert len(results.arms[arm][0].data["accuracies"]) == 2
     assert (tmp_path / "figures" / "uncertainty.png").is_file()
     assert len(experiment.claims(override(experiment.scales["small"], small), results)) == 1
+
+
+def test_the_rule_beside_others_on_the_same_images(tmp_path) -> None:
+    experiment = find("online_neighbours")
+    settings = override(experiment.scales["small"], ["seeds=1", "tasks=2", "hidden=24", "train_images=60"])
+    results = run_experiment(experiment, settings, tmp_path)
+    assert list(results.arms) == [*OURS, *OTHERS]
+    for way, (run,) in results.arms.items():
+        assert run.metrics["ACC"] == pytest.approx(100 * np.mean(run.data["accuracies"][-1]), abs=0.01), way
+    assert len(experiment.claims(settings, results)) == 3
+    with pytest.raises(ValueError, match="no way magic; there are two-sided spikes"):
+        experiment.arms(override(settings, ["ways=magic"]))
+
+
+def test_the_network_of_full_precision_has_the_memory_of_our_hidden_weights() -> None:
+    experiment = find("online_neighbours")
+    way = "full precision of the same memory"
+    settings = experiment.arms(experiment.scales["medium"])[way]
+    model = network(settings, permuted_tasks(load_dataset("digits"), 1, seed=0), 0)
+    ours, theirs = 8 * (64 * 512 + 512 * 10), 32 * sum(values.numel() for values in model.parameters())
+    assert 0.97 * ours < theirs <= ours
 
 
 def test_a_new_readout_learns_on_a_converted_network_in_each_form(tmp_path) -> None:

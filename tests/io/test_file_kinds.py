@@ -9,6 +9,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -89,8 +90,9 @@ def test_files_of_others_are_named_with_the_call_that_takes_them(
     assert not (tmp_path / "exploded").exists()
 
 
-def test_own_files_are_opened(tmp_path: Path) -> None:
-    model = BinaryMLP([20, 9, 4], seed=0).eval()
+@pytest.mark.parametrize("activation", ["sign", "abs_step"])
+def test_own_files_are_opened(tmp_path: Path, activation: Any) -> None:
+    model = BinaryMLP([20, 9, 4], activation=activation, seed=0).eval()
     save_model(model, tmp_path / "model.safetensors")
     lava_meta.convert(model).save(tmp_path / "net.safetensors")
     lava_meta.online([20, 9, 4]).save(tmp_path / "learner.safetensors")

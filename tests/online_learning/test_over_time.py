@@ -83,9 +83,9 @@ def test_a_layer_does_what_is_written(rule: str) -> None:
 
 
 @pytest.mark.parametrize(("precision", "backend"), [(8, "kernels"), ("float", "reference")])
-@pytest.mark.parametrize("rule", RULES)
-def test_one_time_step_is_the_rule_without_time_to_the_bit(rule: str, precision: Any, backend: str) -> None:
-    options = {"rule": RULES[rule], "precision": precision, "backend": backend, "seed": 3}
+@pytest.mark.parametrize("rule", [*RULES.values(), OnlineRule.two_sided(layer_norm=True, kappa=1.25)])
+def test_one_time_step_is_the_rule_without_time_to_the_bit(rule: OnlineRule, precision: Any, backend: str) -> None:
+    options = {"rule": rule, "precision": precision, "backend": backend, "seed": 3}
     plain = Learner([64, 30, 20, 10], **options)
     over_time = LearnerOverTime([64, 30, 20, 10], steps=1, coding="constant", **options)
     tasks = permuted_tasks(load_dataset("digits"), 2, 0)
@@ -94,10 +94,10 @@ def test_one_time_step_is_the_rule_without_time_to_the_bit(rule: str, precision:
     np.testing.assert_array_equal(histories[0].accuracy.values, histories[1].accuracy.values)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES.values(), OnlineRule.two_sided(lr=0.03, layer_norm=True, kappa=1.25)])
 @pytest.mark.parametrize("bits", [3, 8, 16])
-def test_the_compiled_layer_equals_the_reference_to_the_bit(bits: int, rule: str) -> None:
-    layers = [layer_of(bits, RULES[rule], compiled=compiled) for compiled in (False, True)]
+def test_the_compiled_layer_equals_the_reference_to_the_bit(bits: int, rule: OnlineRule) -> None:
+    layers = [layer_of(bits, rule, compiled=compiled) for compiled in (False, True)]
     assert type(layers[0]) is not type(layers[1])
     generator = np.random.default_rng(bits)
     for i in range(30):

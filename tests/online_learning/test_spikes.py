@@ -26,7 +26,9 @@ from lava_meta.rule import Towards
 
 SPIKES = OnlineRule(lr=0.03, activation="spikes", temperature=8.0, class_rate=0.05, grow=Towards(1.0, floor=0.1))
 TWO_SIDED = replace(SPIKES, activation="abs_spikes", kappa=1.6)
+NORMED = replace(TWO_SIDED, layer_norm=True, kappa=1.25)
 BOTH = pytest.mark.parametrize("rule", [SPIKES, TWO_SIDED], ids=["spikes", "abs_spikes"])
+ALL = pytest.mark.parametrize("rule", [SPIKES, TWO_SIDED, NORMED], ids=["spikes", "abs_spikes", "layer_norm"])
 
 
 def layer_of(precision: Any, *, compiled: bool = False, rule: OnlineRule = SPIKES, **changes: Any) -> Any:
@@ -49,7 +51,7 @@ def assert_same(first: Any, second: Any) -> None:
 # The units.
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize(("precision", "max_level"), [("float", 1), ("float", 16), (8, 1), (8, 200)])
 def test_units_spike_by_the_written_equation(precision: Any, max_level: int, rule: OnlineRule) -> None:
     """In float64, by nothing of the library; integers may differ where a unit is at its threshold within 2**-9."""
@@ -60,13 +62,17 @@ def test_units_spike_by_the_written_equation(precision: Any, max_level: int, rul
     share = x / unit
     distance = share @ weight - 0.3 * max_level / unit * weight.sum(0)
     spread = np.sqrt(np.maximum(1.0, (share**2).sum(1) - share.sum(1) ** 2 / 60))
+    if rule == NORMED:
+        sums = share @ weight
+        distance = sums - sums.mean(1, keepdims=True)
+        spread = np.maximum(1.0, sums.std(1))
     scale = layer.state["deviation"] / (1 if precision == "float" else 4096)
     share = distance / spread[:, None]
     above = (share if rule == SPIKES else np.abs(share)) - rule.kappa * scale
 
     fired = layer.forward(x)
     assert set(np.unique(fired)) == {0, 1}
-    assert 0.05 < fired.mean() < 0.3
+    assert 0.05 < fired.mean() < (0.3 if rule != NORMED else 0.4)
     clear = np.abs(above) > 2**-9
     assert clear.mean() > 0.98
     np.testing.assert_array_equal(fired[clear], (above >= 0)[clear])
@@ -74,15 +80,15 @@ def test_units_spike_by_the_written_equation(precision: Any, max_level: int, rul
     error = np.ones((50, 40), np.float32 if precision == "float" else np.int32)
     inside = layer.neurons.windowed(error, layer._distance)
     border = np.abs(np.abs(above) - 5 / 8 * scale) < 2**-8
-    slope = np.where(distance < 0, -1, 1) if rule == TWO_SIDED else 1  # an output rises or falls with the distance
+    slope = np.where(distance < 0, -1, 1) if rule != SPIKES else 1  # an output rises or falls with the distance
     np.testing.assert_array_equal(inside[~border], (slope * (np.abs(above) <= 5 / 8 * scale))[~border])
     layer.forward(x[:1])
     layer.backward(error[:1], pass_down=False)
-    followed = scale + (np.abs(distance / spread[:, None]) - scale)[0] / 256
+    followed = scale if rule == NORMED else scale + (np.abs(distance / spread[:, None]) - scale)[0] / 256
     np.testing.assert_allclose(layer.state["deviation"] / (1 if precision == "float" else 4096), followed, atol=2**-10)
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("bits", [3, 8, 16])
 @pytest.mark.parametrize("max_level", [1, 255])
 def test_the_compiled_layer_equals_the_reference_to_the_bit(bits: int, max_level: int, rule: OnlineRule) -> None:
@@ -113,12 +119,12 @@ def test_the_compiled_float_layer_equals_the_reference(activation: str) -> None:
     assert_same(layers[0].state, layers[1].state)
 
 
-def test_integers_stay_inside_the_widths_that_are_stated() -> None:
-    """Dark, full and single-pixel images: a normalised distance has 24 bits of 12 fraction bits, a reciprocal 17."""
-    layer = layer_of(8)
+@ALL
+def test_integers_stay_inside_the_widths_that_are_stated(rule: OnlineRule) -> None:
+    """Dark, full and single-pixel images: a normalised distance has 24 bits of 12 fraction bits."""
+    layer = layer_of(8, rule=rule)
     x = np.stack([np.zeros(60), np.ones(60), np.eye(60)[0]]).astype(np.int64)
     layer.forward(x)
-    assert layer.neurons._reciprocals(x).max() <= 2**16
     assert np.abs(layer._distance).max() < 2**23
 
 
@@ -181,7 +187,7 @@ def test_an_error_that_follows_classes_needs_a_trace() -> None:
 # The learner.
 
 
-@BOTH
+@ALL
 def test_it_resumes_to_the_identical_state_and_kernels_equal_the_reference(tmp_path: Path, rule: OnlineRule) -> None:
     stream = permuted_tasks(load_dataset("digits"), 2, seed=0)
     learners = [
@@ -279,9 +285,10 @@ def test_a_converted_network_that_counts_spikes_goes_on_learning_as_one(precisio
 
 
 def test_what_has_fixed_thresholds_is_refused() -> None:
-    learner = Learner([64, 20, 10], SPIKES, backend="kernels")
-    with pytest.raises(ConversionError, match="relative to the spread of each image"):
-        learner.graph()
+    for rule, how in ((SPIKES, "divisive"), (NORMED, "layer_norm")):
+        learner = Learner([64, 20, 10], rule, backend="kernels")
+        with pytest.raises(ConversionError, match=f"relative to the spread of each image .*{how}=True"):
+            learner.graph()
     generator = np.random.default_rng(0)
     graph = BinaryGraph(
         (DenseLayer.from_weights(generator.normal(size=(20, 64)), generator.integers(-9, 9, 20)),),
@@ -310,6 +317,7 @@ def test_what_has_fixed_thresholds_is_refused() -> None:
         ({"class_rate": 0.9}, "class_rate is 0.9"),
         ({"activation": "spikes", "thresholds": "homeostatic"}, "must be 'balanced'"),
         ({"activation": "abs_spikes", "thresholds": "homeostatic"}, "must be 'balanced'"),
+        ({"layer_norm": True}, "layer_norm is for units that spike"),
     ],
 )
 def test_values_out_of_range(changes: dict[str, Any], message: str) -> None:
@@ -319,5 +327,5 @@ def test_values_out_of_range(changes: dict[str, Any], message: str) -> None:
 
 def test_the_learning_engine_says_that_it_has_neither() -> None:
     for rule in (OnlineRule(activation="spikes"), OnlineRule(activation="abs_spikes"), OnlineRule(class_rate=0.02)):
-        with pytest.raises(ValueError, match="activation='signs' and class_rate=0"):
+        with pytest.raises(ValueError, match="activation='signs' or divisive=False, and class_rate=0"):
             LayerSettings(10, 5, precision=9, rule=rule, engine_steps=6)

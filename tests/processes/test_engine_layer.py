@@ -74,6 +74,8 @@ def test_stock_learning_dense_equals_the_twin_bit_for_bit(precision, nothing_lef
         (9, [64, 13, 11, 10], OnlineRule(lr=0.02, consolidation=Exponential(2.0), thresholds="homeostatic")),
         ("float", [64, 13, 10], OnlineRule(lr=0.02)),
         (9, [64, 13, 10], OnlineRule(lr=0.02, consolidation=Linear(1.0), grow=Linear(1.0))),
+        (9, [64, 13, 11, 10], OnlineRule(lr=0.02, activation="spikes", divisive=False, temperature=8.0)),
+        ("float", [64, 13, 10], OnlineRule(lr=0.02, activation="abs_spikes", divisive=False, temperature=8.0)),
     ],
 )
 def test_whole_learners_in_the_engine_equal_their_twins_bit_for_bit(precision, sizes, rule, nothing_left) -> None:

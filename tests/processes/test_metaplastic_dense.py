@@ -66,7 +66,7 @@ def stream(n: int, inputs: int, classes: int, seed: int = 0) -> tuple[np.ndarray
         ("layers", 8, [64, 25, 15, 10], "symmetric", 2, SPIKES),
         ("layers", "float", [64, 25, 10], "symmetric", 1, SPIKES),
         ("fused", 8, [64, 25, 15, 10], "symmetric", 2, TWO_SIDED),
-        ("layers", 8, [64, 25, 15, 10], "symmetric", 1, TWO_SIDED),
+        ("layers", 8, [64, 25, 15, 10], "symmetric", 1, replace(TWO_SIDED, layer_norm=True)),
     ],
 )
 def test_whole_runs_in_lava_equal_the_twin(form, precision, sizes, feedback, lanes, rule, nothing_left) -> None:

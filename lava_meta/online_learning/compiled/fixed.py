@@ -157,13 +157,13 @@ def _neurons(
     amount: Any,
     rate: int,
     shift: int,
-    readout: bool,
+    measures_scale: bool,
     homeostatic: bool,
     centred: bool,
 ) -> None:
     """Each unit's own scale, threshold and mean error, and the amount by which its synapses step."""
     for k in range(d.shape[0]):
-        if not readout:
+        if measures_scale:
             deviation[k] += np.int32((abs(distance[k]) - np.int64(deviation[k])) >> SCALE_SHIFT)
         if homeostatic:
             mean[k] += np.int32(distance[k] >> SCALE_SHIFT)
@@ -190,7 +190,7 @@ class CompiledNeurons(FixedNeurons):
             amount,
             self.rate,
             s.amount_shift,
-            s.readout,
+            s.measures_scale,
             s.homeostatic,
             s.centred,
         )

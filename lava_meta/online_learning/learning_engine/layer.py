@@ -63,7 +63,7 @@ class EngineNeurons:
     def fire(self, sums: NDArray[Any]) -> NDArray[Any]:
         """Sums (units,) of binary weights -> outputs int32 (1, units): signs, or the readout's sums."""
         u = sums[None].astype(np.int32)
-        self._distance = self.neurons.distance(u, u)  # no engine has spiking units, which alone look at the inputs
+        self._distance = self.neurons.distance(u, u)  # the inputs are for divisive units, of which no engine has any
         return self.neurons.fire(u, self._distance)
 
     def learn(self, error: NDArray[Any]) -> Traces:

@@ -1,0 +1,267 @@
+"""The training step of a binarized convolutional network, written out from its first sign on.
+
+    forward     s = W * x,  y = what follows, as pooling and norm,  x <- sign(y)        between two signs
+    backward    ds from dy by autograd,  dW and dx from ds,  dy = dx where |y| <= window, else 0
+
+Up to the first sign, and wherever no binary layer follows a sign, the model's own modules compute, and autograd behind
+them; so do pooling and norms. Binary layers take the products of `lava_meta.training.conv_products` and
+`lava_meta.training.products`. Sums are exact, so the forward pass, the loss and the classes are those of the model
+itself, bit for bit; gradients are rounded otherwise than autograd's, to 8 bits in each convolution.
+
+A network fits if it is an `nn.Sequential` on the CPU, in float32, of which a `BinaryConv2d` follows a `Sign`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, Sign
+from lava_meta.optim import fused_cpu
+from lava_meta.training import conv_products, products
+from lava_meta.training.conv_products import ConvProducts
+from lava_meta.training.cuda import is_watched
+
+_POOLING = (nn.AvgPool2d, nn.MaxPool2d)  # much faster if channels lie last
+
+
+class _MeansOfConv(nn.Module):
+    """`nn.AvgPool2d(2)` of a convolution of whole levels: one of stride 2, with as few sums, and exact as both are."""
+
+    def __init__(self, conv: BinaryConv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = functional.avg_pool2d(functional.pad(self.conv.binary_weight, (1, 1, 1, 1)), 2, 1)
+        return functional.conv2d(x, weight, None, 2, self.conv.padding, 1, self.conv.groups)
+
+
+class _Own:
+    """Modules of the model itself, differentiated by autograd. window: of the sign behind them, 0 without one."""
+
+    def __init__(self, modules: list[nn.Module], window: float) -> None:
+        self.modules, self.window = modules, window
+        self.parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+
+    def forward(self, x: Tensor, *, first: bool, learning: bool) -> Tensor:
+        """Of the first stretch, x is what comes in and needs no gradient."""
+        self.x = x if first else x.requires_grad_(learning)
+        with torch.set_grad_enabled(learning):
+            y = self.x
+            for module in self.modules:
+                y = _applied(module, y)
+        self.y = y
+        return y
+
+    def backward(self, gradient: Tensor | None, of: Tensor | None = None) -> Tensor:
+        """The gradient of x, given that of the result, or `of` what else; those of parameters are left in `grad`."""
+        wanted = [*self.parameters, *([self.x] if self.x.requires_grad else [])]
+        found = torch.autograd.grad(self.y if of is None else of, wanted, gradient, allow_unused=True)
+        for parameter, value in zip(self.parameters, found, strict=False):
+            parameter.grad = value
+        return found[-1]
+
+
+def _applied(module: nn.Module, y: Tensor) -> Tensor:
+    """The module's result, in memory as torch computes it fastest to the same bits."""
+    last = y.dim() == 4 and isinstance(module, _POOLING)
+    y = y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    result: Tensor = module(y.clone() if getattr(module, "inplace", False) else y)
+    return result
+
+
+class _Signs:
+    """Signs as the model's own modules take them, if no binary layer comes first."""
+
+    def forward(self, bits: Tensor) -> Tensor:
+        return bits.to(torch.float32).mul_(2).sub_(1)
+
+    def backward(self, d: Tensor, y: Tensor, window: float) -> Tensor:
+        return _inside(d, y, window)
+
+
+class _Conv:
+    """A binary convolution of signs."""
+
+    def __init__(self, layer: BinaryConv2d) -> None:
+        self.weight, self.products = layer.weight, ConvProducts(layer)
+
+    def forward(self, bits: Tensor) -> Tensor:
+        self.bits = bits
+        return self.products.sums(bits)
+
+    def backward(self, d: Tensor, y: Tensor, window: float) -> Tensor:
+        operands = self.products.operands(d, self.bits)
+        self.products.outer(*operands)
+        return _inside(self.products.back(*operands).to(torch.float32), y, window)
+
+
+class _Dense:
+    """A binary dense layer of signs, flattened, some of them dropped."""
+
+    def __init__(self, layer: BinaryLinear, dropout: nn.Dropout | None) -> None:
+        # Signs that are dropped are none: they cannot be packed as bits.
+        form = products.form() if dropout is None else products.Bytes
+        self.weight, self.dropout = layer.weight, dropout
+        self.products = form(layer.out_features, layer.in_features)
+
+    def forward(self, bits: Tensor) -> Tensor:
+        self.signs = bits.flatten(1).to(torch.int8).mul_(2).sub_(1)
+        self.factor = 1.0
+        if self.dropout is not None and self.dropout.training:
+            self.kept = self.dropout(torch.ones(bits.shape)).flatten(1) > 0
+            self.signs *= self.kept
+            self.factor = 1 / (1 - self.dropout.p)
+        return self.products.sums(self.signs).to(torch.float32).mul_(self.factor)
+
+    def backward(self, d: Tensor, y: Tensor, window: float) -> Tensor:
+        if self.factor != 1:
+            d = d * self.factor
+        self.products.outer(d, self.signs)
+        dy = self.products.back(d, y.flatten(1), window, 1.0)
+        if self.factor != 1:
+            dy *= self.kept
+        return dy.view(y.shape)
+
+
+_Layer = _Signs | _Conv | _Dense
+
+
+class ConvNetwork:
+    """A model's forward and backward pass, as `lava_meta.training.fast.FastNetwork` has it of a dense one."""
+
+    def __init__(self, owns: list[_Own], layers: list[_Layer]) -> None:
+        self.owns, self.layers = (
+            owns,
+            layers,
+        )  # the first of the model's own, a layer behind each sign, and what follows
+        self.binary = [layer for layer in layers if not isinstance(layer, _Signs)]
+        self.refresh()
+
+    @classmethod
+    def of(cls, model: nn.Module) -> ConvNetwork | None:
+        """The fast form of `model`, or None if it does not fit or the processor has none."""
+        if not conv_products.available() or not _is_sequence(model) or is_watched(model):
+            return None
+        if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in model.parameters()):
+            return None
+        owns: list[_Own] = []
+        layers: list[_Layer] = []
+        modules = _with_means(list(_in_order(model)))
+        uses = [p for module in modules for p in module.parameters()]
+        if len({*uses}) < len(uses):
+            return None
+        for window, between in _between_signs(modules):
+            if owns:
+                layer, between = _layer(between, flat=bool(layers) and isinstance(layers[-1], _Dense))
+                layers.append(layer)
+            owns.append(_Own(between, window))
+        fits = owns[-1].window == 0 and any(isinstance(layer, _Conv) for layer in layers)
+        return cls(owns, layers) if fits else None
+
+    @property
+    def signs(self) -> dict[Tensor, Tensor]:
+        """By hidden weight, the binary weight that the products take."""
+        return {layer.weight: layer.products.signs for layer in self.binary}
+
+    @property
+    def gradients(self) -> dict[Tensor, Tensor]:
+        """By hidden weight, its gradient after `backward`; those of other parameters are in their `grad`."""
+        return {layer.weight: layer.products.gradient for layer in self.binary}
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take the signs of the hidden weights again."""
+        for layer in self.binary:
+            fused_cpu.take_signs(layer.weight, layer.products.signs)
+
+    def loss(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """The mean cross entropy of a batch, for `backward`. pixels: raw levels (n, ...)."""
+        logits = self._forward(pixels, learning=True)
+        with torch.enable_grad():
+            self._loss = functional.cross_entropy(logits, labels)
+        return self._loss.detach()
+
+    @torch.no_grad()
+    def logits(self, pixels: Tensor) -> Tensor:
+        """The model's logits in its present mode, (n, classes)."""
+        return self._forward(pixels, learning=False)
+
+    @torch.no_grad()
+    def _forward(self, pixels: Tensor, *, learning: bool) -> Tensor:
+        y = self.owns[0].forward(pixels.to(torch.float32), first=True, learning=learning)
+        for layer, own in zip(self.layers, self.owns[1:], strict=True):
+            y = own.forward(layer.forward(y >= 0), first=False, learning=learning)
+        return y
+
+    @torch.no_grad()
+    def backward(self) -> None:
+        """The gradients of the last `loss`."""
+        d = self.owns[-1].backward(None, of=self._loss)
+        for layer, below in zip(reversed(self.layers), reversed(self.owns[:-1]), strict=True):
+            d = below.backward(layer.backward(d, below.y.detach(), below.window))
+
+
+def _inside(d: Tensor, y: Tensor, window: float) -> Tensor:
+    """D where |y| <= window, else 0."""
+    return y.abs().le_(window).mul_(d)
+
+
+def _is_sequence(module: nn.Module) -> bool:
+    return type(module).forward is nn.Sequential.forward
+
+
+def _in_order(module: nn.Module) -> Iterator[nn.Module]:
+    """The modules of a sequence, of sequences in it too."""
+    if _is_sequence(module):
+        for child in module.children():
+            yield from _in_order(child)
+    else:
+        yield module
+
+
+def _with_means(modules: list[nn.Module]) -> list[nn.Module]:
+    """The same, with one module for a first convolution of whole levels and the means of 2x2 behind it."""
+    if len(modules) < 3:
+        return modules
+    pixels, conv, pool, *rest = modules
+    if type(pixels) is not Pixels or type(conv) is not BinaryConv2d or type(pool) is not nn.AvgPool2d:
+        return modules
+    whole = pixels.gain == 1 and pixels.offset == pixels.offset.round()
+    plain = conv.stride == conv.dilation == (1, 1) and not isinstance(conv.padding, str)
+    form = pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, pool.divisor_override
+    fits = whole and plain and form == (2, 2, 0, False, None)
+    return [pixels, _MeansOfConv(conv), *rest] if fits else modules
+
+
+def _between_signs(modules: list[nn.Module]) -> Iterator[tuple[float, list[nn.Module]]]:
+    """What lies in front of each sign, with the window of it, and what lies behind the last, with 0."""
+    between: list[nn.Module] = []
+    for module in modules:
+        if type(module) is Sign:
+            yield module.window, between
+            between = []
+        else:
+            between.append(module)
+    if between:
+        yield 0.0, between
+
+
+def _layer(modules: list[nn.Module], *, flat: bool) -> tuple[_Layer, list[nn.Module]]:
+    """How modules behind a sign begin, and the rest. flat: whether the signs are (n, units)."""
+    rest = list(modules)
+    if rest and type(rest[0]) is BinaryConv2d and not isinstance(rest[0].padding, str):
+        return _Conv(rest[0]), rest[1:]
+    if rest and type(rest[0]) is nn.Flatten:
+        rest.pop(0)
+        flat = True
+    dropout = rest[0] if rest and isinstance(rest[0], nn.Dropout) and rest[0].p < 1 else None
+    if dropout is not None:
+        rest.pop(0)
+    if flat and rest and type(rest[0]) is BinaryLinear:
+        return _Dense(rest[0], dropout), rest[1:]
+    return _Signs(), modules

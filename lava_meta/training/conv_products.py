@@ -1,0 +1,87 @@
+"""The three products of a binary convolution's training step, each in the fastest form that the processor has.
+
+    sums       s = W * x                             exact integers
+    back       the gradient of x, from d = ds        bfloat16
+    outer      the gradient of W, from d and x       bfloat16
+
+Sums are products of bytes (oneDNN, on VNNI or AMX): x as bits b, of which W * (2 b - 1) = 2 (W * b) - W * 1 gives the
+sums of signs, inside the image and at its zero padding; W * 1 comes from one more image. Signs are exact in bfloat16; d
+is rounded to 8 bits, and so are both results, whose sums have float32. As for `lava_meta.training.products.Bytes`, the
+sum of d over the batch keeps 16 bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import grad
+
+from lava_meta.nn import BinaryConv2d
+from lava_meta.training import products
+
+_LAST = torch.channels_last
+
+
+def available() -> bool:
+    """Whether this processor and this torch have them."""
+    return products.form() is not products.Floats and hasattr(torch.ops.onednn, "qconv2d_pointwise")
+
+
+class ConvProducts:
+    """One layer's products. signs: the binary weights, int8 of the layer's shape; gradient: what `outer` writes."""
+
+    def __init__(self, layer: BinaryConv2d) -> None:
+        self.signs = torch.empty(layer.weight.shape, dtype=torch.int8)
+        self.gradient = torch.empty(layer.weight.shape, dtype=torch.bfloat16)
+        assert not isinstance(layer.padding, str)
+        self.place = list(layer.stride), list(layer.padding), list(layer.dilation), layer.groups
+
+    def sums(self, bits: Tensor) -> Tensor:
+        """W * x, whole numbers in float32 (n, units, rows, columns). bits: True for +1, (n, channels, ...)."""
+        n, units = len(bits), len(self.signs)
+        x = _empty(n + 1, bits, torch.uint8)
+        x[:n], x[n] = bits, 1
+        (down, across), padding, dilation, groups = self.place
+        narrow = x.shape[3] + 2 * padding[1] - dilation[1] * (self.signs.shape[3] - 1) <= across
+        stride = [down, 1 if narrow else across]  # oneDNN miscounts strides towards a result of one column
+        one, none = torch.ones(units), torch.zeros(units, dtype=torch.int32)
+        onednn: Any = torch.ops.onednn
+        weight = onednn.qconv_prepack(self.signs, one, 1.0, 0, stride, padding, dilation, groups, list(x.shape))
+        scales = 1.0, 0, weight, one, none, None
+        sums: Tensor = onednn.qconv2d_pointwise(
+            x, *scales, stride, padding, dilation, groups, 1.0, 0, torch.float32, "none", [], ""
+        )
+        sums = sums[..., :1] if narrow else sums
+        return sums[:n].mul_(2).sub_(sums[n])
+
+    def operands(self, d: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
+        """D and x as `back` and `outer` take them: bfloat16, and two more images for what rounding takes from d."""
+        n = len(d)
+        left, right = _empty(n + 2, d, torch.bfloat16), _empty(n + 2, bits, torch.bfloat16)
+        left[:n], right[:n] = d, bits
+        right[:n].mul_(2).sub_(1)
+        # What rounding takes from d comes back times the mean image. It must: where an input never changes, the
+        # gradients of a batch norm cancel to nothing, and what is left of rounding Adam would scale to full steps.
+        every = 0, 2, 3
+        lost = (d.sum(every) - left[:n].sum(every, dtype=torch.float32)) / d[0, 0].numel()
+        left[n] = lost[:, None, None]
+        left[n + 1] = (lost - left[n, :, 0, 0])[:, None, None]
+        right[n:] = (right[:n].permute(0, 2, 3, 1).sum(0, dtype=torch.float32) / n).permute(2, 0, 1)
+        return left, right
+
+    def back(self, left: Tensor, right: Tensor) -> Tensor:
+        """The gradient of the signs, bfloat16 (n, channels, ...), of `operands`."""
+        weight = self.signs.to(torch.bfloat16, memory_format=_LAST)
+        gradient: Tensor = grad.conv2d_input(right[:-2].shape, weight, left[:-2], *self.place)
+        return gradient
+
+    def outer(self, left: Tensor, right: Tensor) -> None:
+        """`gradient`, of `operands`."""
+        self.gradient.copy_(grad.conv2d_weight(right, self.signs.shape, left, *self.place))
+
+
+def _empty(n: int, like: Tensor, kind: torch.dtype) -> Tensor:
+    """N images of the shape of `like`'s, channels last."""
+    return torch.empty(n, *like.shape[1:], dtype=kind, memory_format=_LAST)
