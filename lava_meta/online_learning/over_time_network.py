@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from lava_meta.online_learning.backend import LocalEngine
 from lava_meta.online_learning.encoding import Encoding
-from lava_meta.online_learning.forms import make_layer
 from lava_meta.online_learning.network import PlasticNetwork
 from lava_meta.online_learning.neurons import State
 from lava_meta.online_learning.options import LearnerOptions
 from lava_meta.online_learning.over_time import FixedOverTime, FloatOverTime
-from lava_meta.online_learning.reference import FixedLayer, Layer
+from lava_meta.online_learning.reference import Layer
 from lava_meta.online_learning.settings import LayerSettings
 
 MOST_STEPS = 128
@@ -74,10 +73,11 @@ class EngineOverTime(LocalEngine):
 
 
 def layer_over_time(settings: LayerSettings, state: State, leak: float, *, compiled: bool) -> Layer:
-    """The layer, which works in place on `state`; compiled if there is such a form of it (`forms.make_layer`)."""
-    fixed = settings.precision != "float"
-    if compiled and isinstance(make_layer(settings, state, compiled=True), FixedLayer) and not settings.layer_norm:
+    """The layer, which works in place on `state`; compiled in fixed point."""
+    if settings.precision == "float":
+        return FloatOverTime(settings, state, leak)
+    if compiled:
         from lava_meta.online_learning.compiled.over_time import CompiledOverTime
 
         return CompiledOverTime(settings, state, leak)
-    return FixedOverTime(settings, state, leak) if fixed else FloatOverTime(settings, state, leak)
+    return FixedOverTime(settings, state, leak)

@@ -94,10 +94,10 @@ def test_one_time_step_is_the_rule_without_time_to_the_bit(rule: OnlineRule, pre
     np.testing.assert_array_equal(histories[0].accuracy.values, histories[1].accuracy.values)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES.values(), OnlineRule.two_sided(lr=0.03, layer_norm=True, kappa=1.25)])
 @pytest.mark.parametrize("bits", [3, 8, 16])
-def test_the_compiled_layer_equals_the_reference_to_the_bit(bits: int, rule: str) -> None:
-    layers = [layer_of(bits, RULES[rule], compiled=compiled) for compiled in (False, True)]
+def test_the_compiled_layer_equals_the_reference_to_the_bit(bits: int, rule: OnlineRule) -> None:
+    layers = [layer_of(bits, rule, compiled=compiled) for compiled in (False, True)]
     assert type(layers[0]) is not type(layers[1])
     generator = np.random.default_rng(bits)
     for i in range(30):
