@@ -181,15 +181,18 @@ class JoinLowering(ValueLowering):
         units = [_one_unit(form) for form in forms]
         leveled = all(unit is not None and unit == units[0] for unit in units)
         leaves = [self.exact(value) if leveled else self.streamed(value) for value in values]
-        flat = [self._flat(leaf, ref) for leaf in leaves]
-        source = flat[0]
-        if len(flat) > 1:
-            node = Concat(tuple(part.node for part in flat))
-            step = 2 if all(part.step == 2 for part in flat) else 1
-            source = self._add(ref, node, (), error=max(part.error for part in flat), step=step)
-        gain = np.full((1,), float(leaves[0].gain.reshape(-1)[0]))
-        leaf = Leaf(source, gain, np.zeros((1,)), max(leaf.slack for leaf in leaves))
-        return self._placed(Value(leaf, (total,), ref), arranged(numbers), ref)
+        # Maps of one size stay maps: one behind the other they have the order of their flat elements.
+        alike = len({leaf.source.shape[1:] for leaf in leaves}) == 1
+        joined = [leaf.source if alike else self._flat(leaf, ref) for leaf in leaves]
+        source = joined[0]
+        if len(joined) > 1:
+            node = Concat(tuple(part.node for part in joined))
+            step = 2 if all(part.step == 2 for part in joined) else 1
+            source = self._add(ref, node, (), error=max(part.error for part in joined), step=step)
+        ones = (1,) * len(source.shape)
+        gain = np.full(ones, float(leaves[0].gain.reshape(-1)[0]))
+        leaf = Leaf(source, gain, np.zeros(ones), max(leaf.slack for leaf in leaves))
+        return self._placed(Value(leaf, source.shape, ref), arranged(numbers), ref)
 
     def _constant(self, part: Any, constant: Tensor) -> Value:
         """A constant as a value, which does not depend on the first pixel."""
