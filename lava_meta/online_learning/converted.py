@@ -93,7 +93,7 @@ def _learnable(name: str, layer: Any, *, spikes: bool) -> DenseLayer | Readout:
     """`layer`. spikes: what learns below the readout sends spikes. Raises ConversionError for one that cannot learn."""
     if not isinstance(layer, (DenseLayer, Readout)):
         raise ConversionError(f"{name} is a convolution, which does not learn on-line: let layers above it be plastic")
-    if isinstance(layer, DenseLayer) and layer.centred:
+    if isinstance(layer, DenseLayer) and layer.mean_over:
         raise ConversionError(f"{name} has a layer norm, whose mean a single unit does not know: freeze it")
     if not isinstance(layer, Readout):
         return layer
@@ -105,8 +105,9 @@ def _learnable(name: str, layer: Any, *, spikes: bool) -> DenseLayer | Readout:
                 "readout alone (plastic=['readout'])"
             )
         raise ConversionError(
-            f"the {name} has a scale or an offset for each class (a batch norm); what learns takes the largest sum: "
-            'train with norm="fixed" or "layer"'
+            f"the {name} has a scale or an offset for each class (a batch norm, or units of 0 and 1); what learns "
+            'takes the largest sum: train with norm="fixed" or "layer"; behind units of 0 and 1 learn with '
+            "rule=OnlineRule.sparse(divisive=False)"
         )
     return layer
 
@@ -148,7 +149,9 @@ def _hidden_weights(model: nn.Module, names: Sequence[str]) -> dict[str, NDArray
 
 
 def _shares(name: str, hidden: NDArray[Any], positive: NDArray[Any]) -> NDArray[Any]:
-    """|h| as a share of the limit, at most 1."""
+    """|h| as a share of the limit, at most 1. Units of 0 and 1 are two units of the same weights each."""
+    if hidden.ndim == 2:
+        hidden = np.tile(hidden, [max(1, all_ // own) for own, all_ in zip(hidden.shape, positive.shape, strict=True)])
     if hidden.shape != positive.shape or ((hidden >= 0) != positive).any():
         raise ConversionError(
             f"{name}: the model's hidden weights do not have the network's signs; it is another model"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from lava_meta.converters.online import online
 from lava_meta.data import Dataset, load_dataset
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.graph.norm import GroupNorm
 from lava_meta.nn import BinaryConvNet, BinaryMLP
 from lava_meta.online_learning import Learner, OnlineRule, load_learner
 from lava_meta.online_learning.reference import STATE
@@ -106,6 +110,20 @@ def test_it_is_saved_with_its_frozen_layers_and_resumes_to_the_identical_state(d
     assert load_learner(tmp_path / "again.safetensors", backend="reference").backend == "reference"
 
 
+def test_units_of_0_and_1_go_on_learning_as_two_units_that_spike(digits) -> None:
+    model = BinaryMLP.for_images(digits.train, (30, 20), activation="abs_step", seed=3).eval()
+    net = lava_meta.convert(model)
+    with pytest.raises(ConversionError, match=r"rule=OnlineRule\.sparse\(divisive=False\)"):
+        online(net, model=model)
+    learner = online(net, model=model, rule=OnlineRule.sparse(divisive=False), backend="kernels")
+    np.testing.assert_array_equal(learner.predict(digits.test.x), model(digits.test.x.float()).argmax(dim=1).numpy())
+    weight = model.binary_layers()["hidden2"].weight.detach().numpy()
+    rising, falling = np.split(learner.hidden[1] >= 0, 2)
+    np.testing.assert_array_equal(rising, np.tile(weight, (1, 2)) >= 0)
+    np.testing.assert_array_equal(falling, ~rising)
+    learner.fit(digits.train, images=100)
+
+
 def test_what_cannot_learn_is_named(digits) -> None:
     graph = random_graph(0)
     scaled = BinaryGraph(graph.layers, Readout(graph.readout.bits, 15, np.linspace(1, 2, 10), np.zeros(10)), 16, (64,))
@@ -113,10 +131,13 @@ def test_what_cannot_learn_is_named(digits) -> None:
     layer = graph.layers[1]
     centred = DenseLayer(layer.bits, 20, layer.threshold, layer.polarity, centred=True)
     normed = BinaryGraph((graph.layers[0], centred), graph.readout, 16, (64,))
+    biases = GroupNorm(1, np.ones(15), np.ones(15), Fraction(1), Fraction(0), np.zeros(0, np.int64))
+    spread = replace(layer, threshold=0 * layer.threshold, polarity=np.ones(15, np.int8), norm=biases)
     for network, error, message, changes in (
         (scaled, ConversionError, "batch norm", {}),
         (deep, ConversionError, "0 to 1000: freeze it", {}),
         (normed, ConversionError, "hidden2 has a layer norm", {}),
+        (replace(normed, layers=(graph.layers[0], spread)), ConversionError, "hidden2 has a layer norm", {}),
         (graph, ValueError, "name one or more of hidden1, hidden2, readout", {"plastic": ("hidden3",)}),
         (graph, ValueError, "strength", {"strength": 0.0}),
         (graph, ValueError, "takes pixels", {"inputs": "spikes"}),
