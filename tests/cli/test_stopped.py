@@ -70,6 +70,7 @@ def test_demo_goes_on_with_the_same_command(tmp_path: Path) -> None:
     assert re.search(r"epoch [1-3]/300", screen) is None  # it went on behind them
 
 
+@pytest.mark.slow
 def test_experiment_says_what_is_kept(tmp_path: Path) -> None:
     words = ("experiment", "permuted_mnist", "--set", "data=digits", "--set", "epochs=300")
     code, screen = typed(*words, cwd=tmp_path, stop_at=rb"epoch \d+/300")

@@ -144,6 +144,7 @@ def test_a_worker_of_another_version_is_refused_by_name(
     assert contents(sweep.out) == serial
 
 
+@pytest.mark.slow
 def test_a_worker_without_the_data_is_named(network: Network, tmp_path: Path) -> None:
     network.worker("poor", environment={"LAVA_META_DATA": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
     settings = override(SETTINGS, ["data=mnist"])

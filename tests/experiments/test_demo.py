@@ -61,6 +61,7 @@ def test_online_demo_short(tmp_path: Path) -> None:
 
 
 @pytest.mark.lava
+@pytest.mark.slow
 def test_a_demo_is_made_anew_in_its_folder_and_another_is_refused(tmp_path: Path) -> None:
     """Run twice, it replaces its own files and no others; with other settings it needs `overwrite`."""
     settings = changed(demo.PRESETS["digits"], {"hidden": (16,), "tasks": 1, "epochs": 1, "seeds": 1})

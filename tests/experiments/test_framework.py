@@ -276,6 +276,7 @@ def test_every_experiment_is_found_and_whole():
         find("nonsense")
 
 
+@pytest.mark.slow
 def test_every_rule_runs_under_the_same_loop(tmp_path):
     settings = override(
         find("permuted_mnist").scales["small"],

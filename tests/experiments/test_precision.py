@@ -40,6 +40,7 @@ def test_an_arm_is_one_memory() -> None:
         assert sum(value != (0.0,) for value in faults.values()) == (" bits, " not in name)
 
 
+@pytest.mark.slow
 def test_it_runs_and_resumes_and_an_ideal_memory_is_the_learner_of_so_many_bits(tmp_path: Path) -> None:
     few = replace(TINY, rounding=("synapse", "nearest"), soft_bounds=(0.0,), drift=(0.0,))
     results = run_experiment(precision.EXPERIMENT, few, tmp_path / "study")

@@ -188,6 +188,7 @@ SPIN = "from lava_meta.optim.threads import waiting_threads_spin; print(waiting_
 
 
 @pytest.mark.skipif(threads._enter is None, reason="torch's threads are not OpenMP's here")
+@pytest.mark.slow
 def test_whether_waiting_threads_spin_is_seen() -> None:
     assert run_python(SPIN, OMP_WAIT_POLICY="ACTIVE") == "True"
     assert run_python(SPIN, OMP_WAIT_POLICY="PASSIVE") == "False"

@@ -53,7 +53,7 @@ def test_wired_to_other_processes() -> None:
 
 
 @pytest.mark.parametrize("form", ["floating_pt", "fixed_pt"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_a_process_per_node(form: str, seed: int) -> None:
     graph = random_nodes.graph(seed)
     levels = random_nodes.images(graph, 10)

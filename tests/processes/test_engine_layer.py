@@ -71,8 +71,11 @@ def test_stock_learning_dense_equals_the_twin_bit_for_bit(precision, nothing_lef
     ("precision", "sizes", "rule"),
     [
         (9, [64, 24, 10], OnlineRule(lr=0.01, consolidation=Quadratic(1.0))),
-        (9, [64, 13, 11, 10], OnlineRule(lr=0.02, consolidation=Exponential(2.0), thresholds="homeostatic")),
-        ("float", [64, 13, 10], OnlineRule(lr=0.02)),
+        pytest.param(
+            *(9, [64, 13, 11, 10], OnlineRule(lr=0.02, consolidation=Exponential(2.0), thresholds="homeostatic")),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("float", [64, 13, 10], OnlineRule(lr=0.02), marks=pytest.mark.slow),
         (9, [64, 13, 10], OnlineRule(lr=0.02, consolidation=Linear(1.0), grow=Linear(1.0))),
         (9, [64, 13, 11, 10], OnlineRule(lr=0.02, activation="spikes", divisive=False, temperature=8.0)),
         ("float", [64, 13, 10], OnlineRule(lr=0.02, activation="abs_spikes", divisive=False, temperature=8.0)),

@@ -61,10 +61,12 @@ def stream(n: int, inputs: int, classes: int, seed: int = 0) -> tuple[np.ndarray
         ("layers", 3, [64, 25, 15, 10], "symmetric", 3, OnlineRule(lr=0.02, thresholds="homeostatic", error="ternary")),
         ("fused", 16, [64, 25, 15, 10], "direct", 2, OnlineRule(lr=0.02, consolidation=Tanh2(1.5), error="margin")),
         ("fused", "float", [64, 25, 15, 10], "symmetric", 2, OnlineRule(lr=0.02, consolidation=Tanh2(1.5))),
-        ("layers", "float", [64, 20, 10], "direct", 1, OnlineRule(lr=0.02, error="margin")),
+        pytest.param(
+            *("layers", "float", [64, 20, 10], "direct", 1, OnlineRule(lr=0.02, error="margin")), marks=pytest.mark.slow
+        ),
         ("fused", 8, [64, 25, 15, 10], "symmetric", 1, SPIKES),
         ("layers", 8, [64, 25, 15, 10], "symmetric", 2, SPIKES),
-        ("layers", "float", [64, 25, 10], "symmetric", 1, SPIKES),
+        pytest.param("layers", "float", [64, 25, 10], "symmetric", 1, SPIKES, marks=pytest.mark.slow),
         ("fused", 8, [64, 25, 15, 10], "symmetric", 2, TWO_SIDED),
         ("layers", 8, [64, 25, 15, 10], "symmetric", 1, replace(TWO_SIDED, layer_norm=True)),
     ],
