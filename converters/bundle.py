@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from lava_meta.converters.bundle_folder import (
     IMAGES,
     check_place,
-    copy_scripts,
+    known_labels,
+    write_end,
     write_json,
-    write_manifest,
     write_nir,
-    write_processes,
+    write_run,
 )
 from lava_meta.converters.bundle_readme import Contents, readme
 from lava_meta.converters.lava import LavaNetwork
@@ -111,11 +111,8 @@ def bundle(
         if learner:
             learner.save(temporary / "learner.safetensors")
         nir_refusal = write_nir(graph, temporary / "network.nir")
-        write_processes(_about(graph), layers, temporary)
-        np.savez_compressed(temporary / "acceptance.npz", **acceptance)
+        write_run(temporary, _about(graph), layers, acceptance, found.to_dict())
         write_json(temporary / "rule.json", {precision: _rule(engine) for precision, engine in rules.items()})
-        write_json(temporary / "report.json", found.to_dict())
-        copy_scripts(temporary)
         contents = Contents(
             graph=graph,
             layers=layers,
@@ -128,8 +125,7 @@ def bundle(
             learned=learned,
             accuracies=accuracies,
         )
-        (temporary / "README.md").write_text(readme(contents), encoding="utf-8")
-        write_manifest(temporary)
+        write_end(temporary, readme(contents))
     return target
 
 
@@ -149,12 +145,7 @@ def _acceptance(graph: Graph, learner: Learner | None, images: Any, labels: Any)
     pixels = graph.check_images(inputs)
     sums = graph.sums(pixels)
     found = {"images": pixels.reshape(-1, *graph.input_shape), "sums": sums, "classes": graph.readout.classes(sums)}
-    if labels is None:
-        return found
-    known = np.asarray(labels)[:IMAGES]
-    if images is None or known.shape != (len(pixels),) or known.dtype.kind not in "ui":
-        raise ValueError(f"labels are {known.dtype} {known.shape}; expected whole numbers, one for each of the images")
-    return found | {"labels": known}
+    return found | known_labels(labels, len(pixels), IMAGES, given=images is not None)
 
 
 def _graph_of(network: LavaNetwork | Graph | Learner) -> Graph:

@@ -26,8 +26,26 @@ IMAGES = 100  # for acceptance
 _SCRIPTS = {"run.py": "stock_script.py", "lava_import.py": "lava_import.py"}  # copies, by file of `processes`
 
 
-def copy_scripts(folder: Path) -> None:
-    """The run, and what it needs of Lava's import."""
+def known_labels(labels: Any, count: int, most: int, *, given: bool) -> dict[str, NDArray[Any]]:
+    """Those of the `count` images that were taken, at most `most`, as an array of the acceptance, if there are any.
+
+    Raises `ValueError` for others than whole numbers, one per image, or without `given` images.
+    """
+    if labels is None:
+        return {}
+    known = np.asarray(labels)[:most]
+    if not given or known.shape != (count,) or known.dtype.kind not in "ui":
+        raise ValueError(f"labels are {known.dtype} {known.shape}; expected whole numbers, one for each of the images")
+    return {"labels": known}
+
+
+def write_run(
+    folder: Path, about: dict[str, Any], layers: list[StockLayer], acceptance: dict[str, Any], report: dict[str, Any]
+) -> None:
+    """The script, what it runs and compares, and the report of what it costs."""
+    _write_processes(about, layers, folder)
+    np.savez_compressed(folder / "acceptance.npz", **acceptance)
+    write_json(folder / "report.json", report)
     for name, original in _SCRIPTS.items():
         shutil.copyfile(Path(__file__).parents[1] / "processes" / original, folder / name)
 
@@ -50,8 +68,9 @@ def check_place(target: Path, *, overwrite: bool) -> None:
         raise RunFolderError(f"{target} holds a bundle: choose another folder, or overwrite it")
 
 
-def write_manifest(folder: Path) -> None:
-    """The checksum of every other file."""
+def write_end(folder: Path, readme: str) -> None:
+    """The README, and last the checksum of every other file."""
+    (folder / "README.md").write_text(readme, encoding="utf-8")
     checksums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
     manifest = {"format": FORMAT, "version": VERSION, "lava_meta": __version__, "sha256": checksums}
     write_json(folder / "bundle.json", manifest)
@@ -68,7 +87,7 @@ def write_nir(graph: Graph | SpikingGraph | SteppedGraph, path: Path, time_step:
     return None
 
 
-def write_processes(about: dict[str, Any], layers: list[StockLayer], folder: Path) -> None:
+def _write_processes(about: dict[str, Any], layers: list[StockLayer], folder: Path) -> None:
     """The layers, behind what else the script is to know."""
     arrays: dict[str, Any] = {}
 

@@ -9,15 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.converters.bundle_folder import (
-    IMAGES,
-    check_place,
-    copy_scripts,
-    write_json,
-    write_manifest,
-    write_nir,
-    write_processes,
-)
+from lava_meta.converters.bundle_folder import IMAGES, check_place, known_labels, write_end, write_nir, write_run
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.errors import ConversionError
 from lava_meta.graph.spiking import SpikingGraph, classes_by_rate
@@ -27,6 +19,7 @@ from lava_meta.loihi.stock.spiking import plan_spiking
 from lava_meta.loihi.stock.stepped import period, plan_stepped
 from lava_meta.version import __version__
 
+_IMAGES = IMAGES // 10  # for acceptance: each takes many time steps of a simulation
 _STEPS = 16  # of random trains
 _NIR_STEP = 1e-4  # seconds, as snnTorch's
 
@@ -60,38 +53,24 @@ def spiking_bundle(
         "images": frames.swapaxes(0, 1).reshape(frames.shape[1], length, *graph.input_shape),
         "spikes": found[output].swapaxes(0, 1),
         "classes": classes_by_rate(found[output]),
-    } | _labels(labels, frames.shape[1], given=images is not None)
+    } | known_labels(labels, frames.shape[1], _IMAGES, given=images is not None)
     report = network.report("loihi2", frames)
     with write_folder_atomically(target) as temporary:
         network.save(temporary / "network.safetensors")
         refusal = write_nir(graph, temporary / "network.nir", _NIR_STEP)
-        write_processes({"steps": length, "period": every}, layers, temporary)
-        np.savez_compressed(temporary / "acceptance.npz", **acceptance)
-        write_json(temporary / "report.json", report.to_dict())
-        copy_scripts(temporary)
-        text = _readme(network, layers, acceptance, refusal, random=images is None, every=every)
-        (temporary / "README.md").write_text(text, encoding="utf-8")
-        write_manifest(temporary)
+        write_run(temporary, {"steps": length, "period": every}, layers, acceptance, report.to_dict())
+        write_end(temporary, _readme(network, layers, acceptance, refusal, random=images is None, every=every))
     return target
 
 
 def _frames(network: SpikingNetwork, images: Any, steps: int | None, *, time_first: bool | None) -> NDArray[Any]:
-    """A tenth of the images of other bundles: each takes many time steps of a simulation."""
-    graph, count = network.graph, IMAGES // 10
+    """Frames (steps, n, inputs) for acceptance."""
+    graph = network.graph
     if images is None:
         length = _STEPS if steps is None else steps
-        drawn = np.random.default_rng(0).integers(0, 2, (length, count, graph.n_in))
+        drawn = np.random.default_rng(0).integers(0, 2, (length, _IMAGES, graph.n_in))
         return graph.frames(graph.min_level + drawn * (graph.max_level - graph.min_level), None)
-    return network.frames(images, steps, time_first=time_first)[:, :count]
-
-
-def _labels(labels: Any, count: int, *, given: bool) -> dict[str, NDArray[Any]]:
-    if labels is None:
-        return {}
-    known = np.asarray(labels)[:count]
-    if not given or known.shape != (count,) or known.dtype.kind not in "ui":
-        raise ValueError(f"labels are {known.dtype} {known.shape}; expected whole numbers, one for each of the images")
-    return {"labels": known}
+    return network.frames(images, steps, time_first=time_first)[:, :_IMAGES]
 
 
 def _readme(

@@ -111,9 +111,10 @@ def compare_spikes(layers: list[Any], expected: dict[str, np.ndarray], length: i
     spikes = sent.reshape(len(trains), period, -1)[:, :length] > 0
     differ = int((spikes != wanted).sum())
     print(f"{len(trains)} images of {length} steps in {backend}: {differ} of {wanted.size} spikes and silences differ")
-    print(f"{int((spikes.sum(axis=1).argmax(axis=1) != expected['classes']).sum())} classes (by rate) differ")
+    classes = spikes.sum(axis=1).argmax(axis=1)
+    print(f"{int((classes != expected['classes']).sum())} classes (by rate) differ")
     if "labels" in expected:
-        print(f"accuracy {100 * np.mean(spikes.sum(axis=1).argmax(axis=1) == expected['labels']):.1f} %")
+        print(f"accuracy {100 * np.mean(classes == expected['labels']):.1f} %")
     return 3 if differ else 0
 
 

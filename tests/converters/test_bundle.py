@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import run
 
 pytest.importorskip("lava.magma")
 
@@ -70,16 +71,6 @@ def images() -> np.ndarray:
 def folder(graph: BinaryGraph, images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = np.random.default_rng(7).integers(0, 3, 130)
     return lava_meta.bundle(graph, tmp_path_factory.mktemp("bundles") / "net", images=images, labels=labels)
-
-
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The bundle's script in a process of its own, in which this package cannot be imported."""
-    code = (
-        "import runpy, sys; sys.modules['lava_meta'] = None; sys.argv[0:1] = []; "
-        f"sys.path.insert(0, {str(folder)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    command = [sys.executable, "-c", code, str(folder / "run.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=folder.parent, check=False)
 
 
 def test_the_script_gives_the_expected_sums_without_this_package(folder):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import run
 
 pytest.importorskip("lava.magma")
 
@@ -75,16 +73,6 @@ def network(build) -> SpikingNetwork:
                 module.weight.mul_(2)
     bits = None if build is chain else 8
     return lava_meta.from_snntorch(model, bits=bits, form="stock", input_shape=(1, 6, 6))
-
-
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own, in which this package cannot be imported."""
-    code = (
-        "import runpy, sys; sys.modules['lava_meta'] = None; sys.argv[0:1] = []; "
-        f"sys.path.insert(0, {str(folder)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    command = [sys.executable, "-c", code, str(folder / "run.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=folder.parent, check=False)
 
 
 TRAINS = np.random.default_rng(3).integers(0, 2, (13, 5, 1, 6, 6)).astype(np.uint8)
