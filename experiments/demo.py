@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any, Literal
 
 import numpy as np
@@ -233,11 +232,9 @@ def _over_seeds(result: DemoResult) -> str:
     """A line of mean accuracies and their standard deviation; empty for one seed."""
     if len(result.results["plain"]) == 1:
         return ""
-    line = f"ACC of {len(result.results['plain'])} seeds"
-    for name, of_arm in result.results.items():
-        accuracies = [100 * found.matrix.acc() for found in of_arm]
-        line += f"   {name} {fmean(accuracies):.1f} ± {stdev(accuracies):.1f}"
-    return f"{line}\n"
+    runs = Results({name: [measured(found) for found in of_arm] for name, of_arm in result.results.items()})
+    by_arm = "".join(f"   {name} {runs.text(name, 'ACC')}" for name in runs.arms)
+    return f"ACC of {len(result.results['plain'])} seeds{by_arm}\n"
 
 
 def describe(result: DemoResult, out: Path) -> str:

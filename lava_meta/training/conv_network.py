@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, Sign
-from lava_meta.optim import fused_cpu
 from lava_meta.training import conv_products, products
 from lava_meta.training.conv_products import ConvProducts
 from lava_meta.training.cuda import is_watched
+from lava_meta.training.written_out import WrittenOut
 
 _POOLING = (nn.AvgPool2d, nn.MaxPool2d)  # much faster if channels lie last
 
@@ -131,16 +131,13 @@ class _Dense:
 _Layer = _Signs | _Conv | _Dense
 
 
-class ConvNetwork:
+class ConvNetwork(WrittenOut):
     """A model's forward and backward pass, as `lava_meta.training.fast.FastNetwork` has it of a dense one."""
 
     def __init__(self, owns: list[_Own], layers: list[_Layer]) -> None:
-        self.owns, self.layers = (
-            owns,
-            layers,
-        )  # the first of the model's own, a layer behind each sign, and what follows
-        self.binary = [layer for layer in layers if not isinstance(layer, _Signs)]
-        self.refresh()
+        # The first of the model's own, then a layer behind each sign and what follows.
+        self.owns, self.layers = owns, layers
+        super().__init__([layer for layer in layers if not isinstance(layer, _Signs)])
 
     @classmethod
     def of(cls, model: nn.Module) -> ConvNetwork | None:
@@ -162,22 +159,6 @@ class ConvNetwork:
             owns.append(_Own(between, window))
         fits = owns[-1].window == 0 and any(isinstance(layer, _Conv) for layer in layers)
         return cls(owns, layers) if fits else None
-
-    @property
-    def signs(self) -> dict[Tensor, Tensor]:
-        """By hidden weight, the binary weight that the products take."""
-        return {layer.weight: layer.products.signs for layer in self.binary}
-
-    @property
-    def gradients(self) -> dict[Tensor, Tensor]:
-        """By hidden weight, its gradient after `backward`; those of other parameters are in their `grad`."""
-        return {layer.weight: layer.products.gradient for layer in self.binary}
-
-    @torch.no_grad()
-    def refresh(self) -> None:
-        """Take the signs of the hidden weights again."""
-        for layer in self.binary:
-            fused_cpu.take_signs(layer.weight, layer.products.signs)
 
     def loss(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """The mean cross entropy of a batch, for `backward`. pixels: raw levels (n, ...)."""

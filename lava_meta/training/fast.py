@@ -25,14 +25,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lava_meta.nn import AbsStep, BinaryLinear, FixedNorm, Pixels, Sign
-from lava_meta.optim import fused_cpu
 from lava_meta.training import backward, products
 from lava_meta.training.cuda import is_watched
+from lava_meta.training.written_out import WrittenOut
 
 
 @dataclass
 class _Layer:
-    linear: BinaryLinear
+    weight: Tensor  # hidden, (units, inputs)
     norm: nn.Module
     activation: Any  # Sign or AbsStep; None for the readout
     products: products.Floats
@@ -47,7 +47,7 @@ class _Layer:
         return self.norm.scale if isinstance(self.norm, FixedNorm) and isinstance(self.activation, Sign) else None
 
 
-class FastNetwork:
+class FastNetwork(WrittenOut):
     """A model's forward and backward pass.
 
     Its hidden weights are the model's own; call `refresh` after anything but an optimizer step that writes `signs`
@@ -56,7 +56,7 @@ class FastNetwork:
 
     def __init__(self, layers: list[_Layer], offset: int, *, flattens: bool) -> None:
         self.layers, self.offset, self.flattens = layers, offset, flattens
-        self.refresh()
+        super().__init__(layers)
 
     @classmethod
     def of(cls, model: nn.Module, form: type[products.Floats] | None = None) -> FastNetwork | None:
@@ -84,24 +84,8 @@ class FastNetwork:
             if layer is None or (layer.activation is None) != (not modules):
                 return None
             layers.append(layer)
-        distinct = len({id(layer.linear) for layer in layers}) == len(layers)
+        distinct = len({id(layer.weight) for layer in layers}) == len(layers)
         return cls(layers, offset, flattens=flattens) if layers and distinct else None
-
-    @property
-    def signs(self) -> dict[Tensor, Tensor]:
-        """By hidden weight, the binary weight that the products take."""
-        return {layer.linear.weight: layer.products.signs for layer in self.layers}
-
-    @property
-    def gradients(self) -> dict[Tensor, Tensor]:
-        """By hidden weight, its gradient after `backward`; those of norms are in their `grad`."""
-        return {layer.linear.weight: layer.products.gradient for layer in self.layers}
-
-    @torch.no_grad()
-    def refresh(self) -> None:
-        """Take the signs of the hidden weights again."""
-        for layer in self.layers:
-            fused_cpu.take_signs(layer.linear.weight, layer.products.signs)
 
     def loss(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """The mean cross entropy of a batch, for `backward`. pixels: uint8 (n, ...)."""
@@ -181,4 +165,4 @@ def _first(modules: list[Any], form: type[products.Floats]) -> _Layer | None:
     if linear.weight.device.type != "cpu" or linear.weight.dtype != torch.float32:
         return None
     activation = modules.pop(0) if kinds[2:] in ([Sign], [AbsStep]) else None
-    return _Layer(linear, norm, activation, form(linear.out_features, linear.in_features))
+    return _Layer(linear.weight, norm, activation, form(linear.out_features, linear.in_features))
