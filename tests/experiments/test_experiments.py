@@ -268,6 +268,24 @@ class TestNetworks:
         np.testing.assert_allclose(model(x.float()).detach().numpy(), total / 4, atol=1e-5)
         assert 0 <= evaluate(model, DIGITS.test) <= 1
 
+    @pytest.mark.parametrize("options", [{}, {"sequence": "split", "coding": "rate", "tasks": 5}])
+    def test_the_spiking_network_trains_layer_by_layer_as_step_by_step(self, options):
+        settings = SpikingSettings(hidden=(30, 20), steps=6, **options)
+        scenario = tasks_of(settings, DIGITS, seed=0)
+        model = spiking_network(settings, scenario, seed=0)
+        model.readout = nn.Identity()  # which alone differs between training and testing
+        x = scenario.train[0].x[:40].float()
+        weights = [layer.weight for layer in model.synapses]
+        found = []
+        for training in (True, False):
+            logits = model.train(training)(x)
+            loss = (logits * torch.arange(10)).sin().sum()
+            found.append((logits.detach(), model.rate, *torch.autograd.grad(loss, weights)))
+        assert 0.02 < model.rate < 0.9
+        for by_layers, by_steps in zip(*found, strict=True):
+            torch.testing.assert_close(by_layers, by_steps, rtol=1e-4, atol=1e-5)
+            assert by_steps.abs().max() > 1e-3
+
 
 class TestCommandLine:
     def run(self, *words):
