@@ -77,7 +77,8 @@ SUPPORT: dict[Any, str] = {
     **PER_IMAGE,
     **POOLS,
     Sign: "the comparison with the threshold, +1 on a tie; before the first layer, a threshold for every input",
-    AbsStep: "two units of signs, one for each edge, behind dense layers; elsewhere as any function of the sums",
+    AbsStep: "two units of signs, one for each edge, behind layers without groups; with pooling behind it, and "
+    "elsewhere, as any function of the sums",
     nn.Flatten: "the order (channels, rows, columns)",
     **IDENTITIES,
     **FINAL,
@@ -215,6 +216,8 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
                     "Pixels and numbers may"
                 )
             behind_steps = bool(stages) and isinstance(stages[-1].sign, AbsStep)
+            if behind_steps and _groups(module) > 1:
+                raise NotAChain(f"{label} has groups, behind units of 0 and 1")
             stages.append(Stage(label, module, behind_steps=behind_steps, rounds=parts > 1))
         elif not stages:
             _read_front(front, place, label, module)
@@ -315,9 +318,13 @@ def _add_sign(stage: Stage, sign: nn.Module, place: int) -> None:
 
 
 def _add_steps(label: str, stage: Stage, steps: AbsStep, place: int) -> None:
-    if stage.sign is not None or place < 0 or not isinstance(stage.layer, BinaryLinear):
-        raise NotAChain(f"{label} becomes two units of signs where it stands alone behind a dense layer and its norm")
+    if stage.sign is not None or place < 0 or _groups(stage.layer) > 1:
+        raise NotAChain(f"{label} becomes two units of signs where it stands alone behind a layer without groups")
     stage.sign, stage.sign_place = steps, place
+
+
+def _groups(layer: nn.Module) -> int:
+    return layer.groups if isinstance(layer, BinaryConv2d) else 1
 
 
 def _check_final(label: str, module: nn.Module, stage: Stage) -> None:
@@ -333,6 +340,8 @@ def _is_elementwise(module: nn.Module) -> bool:
 
 
 def _check_pool(label: str, module: nn.Module, stage: Stage) -> None:
+    if isinstance(stage.sign, AbsStep):
+        raise NotAChain(f"{label} stands behind units of 0 and 1; put it before them")
     if isinstance(module, MAXIMA):
         if module.return_indices:
             raise NotAChain(f"{label} has return_indices=True; only the values go on")
