@@ -108,7 +108,7 @@ class Stage:
     behind_steps: bool = False  # its inputs are units of 0 and 1, two signs each
     behind: list[tuple[str, nn.Module]] = field(default_factory=list)  # pooling of signs
     rounds: bool = False  # the model's own layer sums products that float64 rounds, as those with +c and -c
-    sign_place: int = -1  # of the sign among `flat(model)`; -1 where a registered module is more than a sign
+    sign_place: int = -1  # of the sign among `Chain.modules`; -1 where a registered module is more than a sign
     end: int = 0  # place of its last module that computes
 
     @property
@@ -130,12 +130,21 @@ class Front:
     pixels: Pixels | None = None
     before: list[tuple[str, nn.Module]] = field(default_factory=list)  # norms before the sign, and Flatten
     sign: nn.Module | None = None
-    end: int = -1  # place of the sign among `flat(model)`
+    end: int = -1  # place of the sign among `Chain.modules`
 
     @property
     def modules(self) -> list[tuple[str, nn.Module]]:
         """All of them before the sign, in order."""
         return ([] if self.pixels is None else [("Pixels", self.pixels)]) + self.before
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A model as the modules that it calls one after the other, and what they make: a front and stages."""
+
+    modules: list[tuple[str, nn.Module]]  # with their places, as `flat` gives them
+    front: Front
+    stages: list[Stage]
 
 
 def is_monotone(module: nn.Module) -> bool:
@@ -189,13 +198,14 @@ def flat(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     return trace(model, prefix) if has_own_forward(model) else [(prefix or "model", model)]
 
 
-def read(model: nn.Module) -> tuple[Front, list[Stage]]:
+def read(model: nn.Module) -> Chain:
     """What stands before the first layer, and the stages in order. Raises `ConversionError` for anything else."""
+    modules = flat(model)
     front = Front()
     stages: list[Stage] = []
     flattened = False
     final: str | None = None
-    for place, label, module, parts in _parts(model):
+    for place, label, module, parts in _parts(modules):
         if final is not None and not isinstance(module, (*IDENTITIES, *FINAL, Cast)):
             raise NotAChain(f"{label} stands behind {final}, which only the end of a network may have")
         if isinstance(module, nn.Flatten):
@@ -261,7 +271,7 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
         raise NotAChain(f"{stages[-1].name} is the last binary layer; a network ends with BinaryLinear")
     if stages[-1].sign is not None:
         raise NotAChain(f"{stages[-1].name} is the readout, but a sign activation follows it")
-    return front, stages
+    return Chain(modules, front, stages)
 
 
 def _read_front(front: Front, place: int, label: str, module: nn.Module) -> None:
@@ -278,12 +288,12 @@ def _read_front(front: Front, place: int, label: str, module: nn.Module) -> None
         )
 
 
-def _parts(model: nn.Module) -> Iterator[tuple[int, str, nn.Module, int]]:
-    """The model's modules, registered ones as what they are made of.
+def _parts(modules: Sequence[tuple[str, nn.Module]]) -> Iterator[tuple[int, str, nn.Module, int]]:
+    """The modules, registered ones as what they are made of.
 
-    With the place among `flat(model)`, the label, and how many parts the module at this place has.
+    With the place among `modules`, the label, and how many parts the module at this place has.
     """
-    for place, (name, module) in enumerate(flat(model)):
+    for place, (name, module) in enumerate(modules):
         label = f"{name} ({type(module).__name__})"
         parts = parts_of(label, module)
         for part in parts:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from lava_meta.converters.functions import StrictSign, TorchSign
 from lava_meta.converters.options import Options
 from lava_meta.converters.per_image import check_numbers, check_readout_norm, per_image_norm
 from lava_meta.converters.pooling import MAXIMA, Average, fixed_pools, pair
-from lava_meta.converters.reading import Front, Stage, is_per_image, norms_of, read
+from lava_meta.converters.reading import Chain, Front, Stage, is_per_image, norms_of, read
 from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine
 from lava_meta.converters.scale import InputScale, feed_of, scale_of
@@ -77,7 +77,17 @@ def prepare(model: nn.Module, task: int = 0) -> nn.Module:
     return clone
 
 
-def to_graph(model: nn.Module, **given: Any) -> BinaryGraph:
+@dataclass(frozen=True)
+class Folded:
+    """A model as it was read, and what it became."""
+
+    chain: Chain  # of the copy in float64
+    graph: BinaryGraph
+    feed: Feed
+    task: int
+
+
+def fold(model: nn.Module, **given: Any) -> Folded:
     """Fold a binarized network, in eval mode, into a `BinaryGraph`.
 
     Args:
@@ -89,7 +99,8 @@ def to_graph(model: nn.Module, **given: Any) -> BinaryGraph:
     """
     options = Options(**given)
     clone = prepare(model, options.task)
-    front, stages = read(clone)
+    chain = read(clone)
+    front, stages = chain.front, chain.stages
     for stage in stages:
         if not torch.isfinite(stage.layer.weight).all():
             raise ConversionError(f"{stage.name} has hidden weights that are not finite")
@@ -107,7 +118,7 @@ def to_graph(model: nn.Module, **given: Any) -> BinaryGraph:
         if i < len(stages) - 1:
             layers.append(_hidden(stage, shape, scale_of(stage, first if i == 0 else None)))
             shape = layers[-1].output_shape
-    return BinaryGraph(
+    graph = BinaryGraph(
         layers=tuple(layers),
         readout=_readout(stages[-1], scale_of(stages[-1], first if len(stages) == 1 else None)),
         max_level=1 if feed is None else feed.max_level,
@@ -116,6 +127,8 @@ def to_graph(model: nn.Module, **given: Any) -> BinaryGraph:
         signs=options.signs,
         binarize=binarize,
     )
+    feed = feed or Feed.given(None, None, images, graph.max_level, graph.min_level)
+    return Folded(chain, graph, feed, options.task)
 
 
 def _fed(front: Front, shape: tuple[int, ...], options: Options) -> Feed | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from given_models import to_graph
 from torch import nn
 
 from lava_meta import convert
 from lava_meta.converters.parity import check, domain_images, model_activations
-from lava_meta.converters.torch import prepare, to_graph
+from lava_meta.converters.torch import prepare
 from lava_meta.errors import ConversionError
 from lava_meta.graph import AcyclicGraph
 from lava_meta.graph.conv import ConvLayer
