@@ -2,8 +2,8 @@
 
     f(h) = sech(m * h / median)**2,    median: of |h| over the layer, before each step
 
-With a fixed m the gates close as |h| grows, and the longer a training, the fewer weights can be moved. Here they depend on
-a weight's place among those of its layer: whatever the rate and the number of steps, half of a layer's weights have
+With a fixed m the gates close as |h| grows, and the longer a training, the fewer weights can be moved. Here they depend
+on a weight's place among those of its layer: whatever the rate and the number of steps, half of a layer's weights have
 gates above sech(m)**2.
 """
 

@@ -49,8 +49,8 @@ class TrainSettings:
     """How to train. Raises `ValueError` or `TypeError`, naming the setting that is out of range.
 
     `m` is the metaplasticity: one value, or one per layer; 0 is plain training. None, the default, proposes a value
-    from the number of steps, `lr` and the norm (`propose_m`); `train` prints it, and `TrainResult.settings.m` has it. With
-    `relative` it is in medians of |h| of the layer, and 1 if it is not given.
+    from the number of steps, `lr` and the norm (`propose_m`); `train` prints it, and `TrainResult.settings.m` has it.
+    With `relative` it is in medians of |h| of the layer, and 1 if it is not given.
 
     The fields are the one place of these settings: the command line's flags, configuration files and the experiments'
     settings are made of them (`lava_meta.io.config`).
