@@ -49,8 +49,8 @@ class Stage:
 class PackedAcyclic:
     """`sums`, `predict` and `activations` equal the graph's own, integer for integer.
 
-    Takes inputs that `AcyclicGraph.check_images` returned, (n, n_in) of type `graph.dtype`; compiles when made. `cache`:
-    bytes that the widest values of the images that pass a step at once may take.
+    Takes inputs that `AcyclicGraph.check_images` returned, (n, n_in) of type `graph.dtype`; compiles when made.
+    `cache`: bytes that the widest values of the images that pass a step at once may take.
     """
 
     def __init__(self, graph: AcyclicGraph, *, cache: int = _CACHE) -> None:
