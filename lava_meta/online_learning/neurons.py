@@ -98,20 +98,23 @@ class Neurons(ABC):
     def _just_below(self, distance: NDArray[Any]) -> NDArray[Any]:
         """The next smaller distances."""
 
-    def edges(self) -> NDArray[np.float64]:
-        """float64 (n_out,): of units with a layer norm, from how many deviations above the mean on each spikes."""
-        edges: NDArray[np.float64] = self._raised() / np.float64(self.one)
-        return edges
+    @property
+    def edge(self) -> float:
+        """From how many deviations above the mean on each unit of a layer with a layer norm spikes."""
+        return float(self._raised()[0]) / self.one
 
     def _beside_edges(self, distance: NDArray[Any], u: NDArray[Any]) -> NDArray[Any]:
         """Distances of units with a layer norm, each moved to the side of its edge on which its whole sum is."""
         n, wide = self.settings.n_out, u.astype(np.int64)
-        from_mean = n * wide - wide.sum(axis=1, keepdims=True)
+        totals, squares = wide.sum(axis=1, keepdims=True), (wide * wide).sum(axis=1)
+        from_mean = n * wide - totals
+        edge = self.edge.as_integer_ratio()
+        least = [[_least_whole(n, q, s, edge)] for q, s in zip(squares.tolist(), totals[:, 0].tolist(), strict=True)]
         sign = np.where(from_mean < 0, -1, 1).astype(distance.dtype) if self.settings.two_sided else 1
         size, raised = sign * distance, self._raised()
-        beyond = sign * from_mean >= _least_whole(wide, self.edges())
-        moved: NDArray[Any] = np.where(beyond, np.maximum(size, raised), np.minimum(size, self._just_below(raised)))
-        return sign * moved
+        above, below = np.maximum(size, raised), np.minimum(size, self._just_below(raised))
+        moved: NDArray[Any] = sign * np.where(sign * from_mean >= np.array(least), above, below)
+        return moved
 
     @abstractmethod
     def windowed(self, error: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
@@ -328,21 +331,12 @@ def _reciprocals(variances: Iterable[int], least: int = 1 << NEURON_BITS) -> NDA
     return np.array([[(1 << SPREAD_BITS) // spread] for spread in spreads], np.int64)
 
 
-def _least_whole(u: NDArray[np.int64], edges: NDArray[np.float64]) -> NDArray[Any]:
-    """(lanes, units): the least whole n u_k - sum_j u_j that is `edges[k]` deviations of the image's sums, or more."""
-    n = u.shape[1]
-    kinds, places = np.unique(edges, return_inverse=True)  # nearly always one
-    least = []
-    for square, total in zip((u * u).sum(axis=1).tolist(), u.sum(axis=1).tolist(), strict=True):
-        spread = n * square - total * total + n * n * LAYER_NORM_EPSILON
-        least.append([_ceil_root(Fraction(edge) ** 2 * spread) for edge in kinds])
-    return np.array(least, np.int64)[:, places]
-
-
-def _ceil_root(square: Fraction) -> int:
-    """The least whole number whose square is so large."""
-    whole = math.ceil(square)
-    return math.isqrt(whole - 1) + 1 if whole else 0
+def _least_whole(n: int, squares: int, total: int, edge: tuple[int, int]) -> int:
+    """The least whole n u_k - sum_j u_j that is `edge` deviations of the n sums or more; edge: a ratio of integers."""
+    numerator, denominator = edge
+    scale = LAYER_NORM_EPSILON.denominator
+    over = numerator**2 * ((n * squares - total**2) * scale + n * n) - 1  # less one: the root is rounded up
+    return math.isqrt(over // (denominator**2 * scale)) + 1 if over >= 0 else 0
 
 
 def _squares(x: NDArray[Any]) -> list[int]:

@@ -262,20 +262,19 @@ def test_a_learner_converts_to_a_network_of_signs_of_equal_classes(
 
 @pytest.mark.parametrize("precision", [8, "float"])
 @pytest.mark.parametrize("activation", ["spikes", "abs_spikes"])
-def test_a_layer_norm_is_decided_without_rounding(activation: str, precision: Any) -> None:
+@pytest.mark.parametrize("edge", [1.0, 1.25])
+def test_a_layer_norm_is_decided_without_rounding(edge: float, activation: str, precision: Any) -> None:
     """In rationals, by nothing of the library; half of the sums 1, half -1 have a deviation of 1: a tie but for eps."""
     rule = replace(NORMED, activation=activation, kappa=1.0)
     settings = LayerSettings(60, 40, precision=precision, rule=rule)
     layer = make_layer(settings, initial_state(settings, np.random.default_rng(0)))
-    one = 1 if precision == "float" else 4096
-    layer.state["deviation"][:] = np.repeat([one, 1.25 * one], 20)
+    layer.state["deviation"][:] = edge * (1 if precision == "float" else 4096)
     u = np.concatenate([np.tile([1, -1], 20)[None], np.random.default_rng(1).integers(-30, 30, (300, 40))])
     fired = layer.neurons.above(layer.neurons.distance(u.astype(np.int32), u)) >= 0
     for sums, found in zip(u.tolist(), fired, strict=True):
         mean = Fraction(sum(sums), 40)
         variance = Fraction(sum(s * s for s in sums), 40) - mean**2 + Fraction(1, 2**20)
-        edges = [Fraction(1)] * 20 + [Fraction(5, 4)] * 20
-        beyond = [(s - mean) ** 2 >= edge**2 * variance for s, edge in zip(sums, edges, strict=True)]
+        beyond = [(s - mean) ** 2 >= Fraction(edge) ** 2 * variance for s in sums]
         both = activation == "abs_spikes"
         assert found.tolist() == [b and (both or s > mean) for b, s in zip(beyond, sums, strict=True)]
     assert not fired[0].any()
