@@ -206,11 +206,14 @@ def _settings(
     names = layer_names(len(sizes) - 1, encoding if isinstance(encoding, Front) else None)
     plastic = check_plastic(options.plastic, names)
     learning = [name for name in plastic if name != "readout"]
-    if options.rule.error == "prototype" and learning:
-        raise ValueError(
-            f"error='prototype' tells hidden layers nothing, and {', '.join(learning)} would learn: give "
-            "plastic=('readout',)"
-        )
+    if options.rule.error == "prototype":
+        if learning:
+            raise ValueError(
+                f"error='prototype' tells hidden layers nothing, and {', '.join(learning)} would learn: give "
+                "plastic=('readout',)"
+            )
+        if len(sizes) == 2 and encoding.input_mean:
+            raise ValueError("error='prototype' averages signs, and the readout sees pixels: give hidden units")
     return [
         LayerSettings(
             n_in,

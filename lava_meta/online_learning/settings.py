@@ -101,6 +101,10 @@ class OnlineRule:
             raise ValueError(
                 f"activation {self.activation!r} has thresholds of its own, so thresholds must be 'balanced'"
             )
+        if self.error == "prototype" and self.activation != "signs":
+            raise ValueError(
+                f"error 'prototype' averages signs, so activation must be 'signs', not {self.activation!r}"
+            )
         if self.activation == "signs" and self.layer_norm:
             raise ValueError("layer_norm is for units that spike: give activation 'spikes' or 'abs_spikes'")
         for name, known in (("thresholds", THRESHOLDS), ("error", ERRORS), ("activation", ACTIVATIONS)):

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lava_meta import BinaryMLP, TrainSettings, convert, train
+from lava_meta.converters.online import online
 from lava_meta.data import load_dataset
 from lava_meta.data.scenarios import split_classes
 from lava_meta.online_learning import Learner, OnlineRule
@@ -77,4 +79,20 @@ def test_classes_that_come_in_pairs_are_all_kept(form: str) -> None:
 def test_hidden_layers_that_would_learn_are_refused() -> None:
     with pytest.raises(ValueError, match=r"hidden1, hidden2 would learn: give plastic=\('readout',\)"):
         Learner([64, 30, 20, 10], PROTOTYPES)
-    Learner([64, 10], PROTOTYPES)
+
+
+def test_what_is_no_sign_is_refused() -> None:
+    with pytest.raises(ValueError, match="activation must be 'signs', not 'spikes'"):
+        replace(PROTOTYPES, activation="spikes")
+    with pytest.raises(ValueError, match="the readout sees pixels: give hidden units"):
+        Learner([64, 10], PROTOTYPES)
+
+
+def test_above_a_converted_network_that_stays_as_it_is() -> None:
+    """Its hidden layer was learned on all classes; the new readout sees them in pairs."""
+    digits = load_dataset("digits")
+    model = BinaryMLP.for_images(digits.train, hidden=[100], seed=0)
+    train(model, digits, TrainSettings(epochs=5, m=0.0))
+    learner = online(convert(model.eval()), plastic=("readout",), rule=PROTOTYPES, strength=0.01, backend="kernels")
+    learner.fit(split_classes(digits, PAIRS), evaluate=False)
+    assert learner.accuracy(digits.test) > 0.85
