@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.errors import ConversionError
@@ -25,9 +25,32 @@ if TYPE_CHECKING:
     from lava_meta.converters.spiking import SpikingNetwork
     from lava_meta.graph import Graph
     from lava_meta.nn import BinaryMLP
-    from lava_meta.online_learning import Learner
+    from lava_meta.online_learning import Learner, LearnerOverTime
 
 __all__ = ["LavaNetwork", "convert", "load", "register"]
+
+
+@overload
+def convert(model: LearnerOverTime) -> SpikingNetwork: ...  # type: ignore[overload-overlap]  # a kind of Learner
+
+
+@overload
+def convert(
+    model: nn.Module | Learner,
+    *,
+    task: int = ...,
+    mean: Any = ...,
+    std: Any = ...,
+    max_level: int = ...,
+    min_level: int = ...,
+    raw: bool = ...,
+    signs: bool = ...,
+    input_shape: Sequence[int] | None = ...,
+    output: str | int | None = ...,
+    strict: bool = ...,
+    bits: int | None = ...,
+    images: Any = ...,
+) -> LavaNetwork: ...
 
 
 def convert(
@@ -45,7 +68,7 @@ def convert(
     strict: bool = True,
     bits: int | None = None,
     images: Any = None,
-) -> LavaNetwork:
+) -> LavaNetwork | SpikingNetwork:
     """Convert a binarized network, in eval mode, into a Lava network that computes the same.
 
     Any acyclic network is taken as it is written (docs/forms.md). A chain of binary layers becomes a
@@ -62,7 +85,8 @@ def convert(
 
     Args:
         model: any module of one input: compiled, data-parallel, pruned and parametrized ones too. Or a `Learner`, of
-            which the network that it is now is taken and to which no other argument applies.
+            which the network that it is now is taken and to which no other argument applies: a `SpikingNetwork` of a
+            `LearnerOverTime`, which takes its `trains`.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
         mean: as given to torchvision's `Normalize`: a number, or one per channel, in a tuple, list, array or tensor, in
             fractions of max_level: min_level / max_level .. 1. `mean=0, std=1` for `ToTensor` alone.
@@ -88,8 +112,12 @@ def convert(
         ValueError: `bits` is out of range, or given without `images`.
         TypeError: `model` is neither an `nn.Module` nor a `Learner`.
     """
-    from lava_meta.online_learning import Learner
+    from lava_meta.online_learning import Learner, LearnerOverTime
 
+    if isinstance(model, LearnerOverTime):
+        from lava_meta.converters.spiking import SpikingNetwork
+
+        return SpikingNetwork(model.graph(), timeout=model.timeout, readout="last")
     if isinstance(model, Learner):
         return LavaNetwork(model.graph(), learned=model.learned, timeout=model.timeout)
     from lava_meta.converters.calling import rng_kept
@@ -118,18 +146,16 @@ def convert(
 
 def _converted(model: nn.Module, options: dict[str, Any], bits: int | None) -> tuple[Graph, Parity, ModelUse]:
     """The network of a chain of binary layers, or of any other acyclic model, its self-check, and how it is called."""
-    from lava_meta.converters.feed import Feed, ModelUse
+    from lava_meta.converters.feed import ModelUse
     from lava_meta.converters.refusals import NotAChain
 
-    mean, std = options["mean"], options["std"]
     if options["output"] is None:
         from lava_meta.converters.parity import check
-        from lava_meta.converters.torch import to_graph
+        from lava_meta.converters.torch import fold
 
         with contextlib.suppress(NotAChain):
-            graph = to_graph(model, **options)
-            feed = Feed.given(mean, std, graph.input_shape, graph.max_level, graph.min_level)
-            return graph, check(model, graph, task=options["task"], mean=mean, std=std), ModelUse(feed)
+            folded = fold(model, **options)
+            return folded.graph, check(model, folded), ModelUse(folded.feed)
     from lava_meta.converters.acyclic import to_acyclic
     from lava_meta.converters.acyclic_parity import check_acyclic
 
@@ -160,9 +186,9 @@ def load(path: str | os.PathLike[str]) -> LavaNetwork | SpikingNetwork | Learner
     """What a file of lava_meta holds, in the identical state.
 
     Returns:
-        A `LavaNetwork` (written by its `save`), with `parity` and `learned`; a `SpikingNetwork` or a `Learner` (by
-        theirs); or a trained model in eval mode, a torch module (model.safetensors of `lava-meta train`), which
-        `convert` takes.
+        A `LavaNetwork` (written by its `save`), with `parity` and `learned`; a `SpikingNetwork`, a `Learner` or a
+        `LearnerOverTime` (by theirs); or a trained model in eval mode, a torch module (model.safetensors of
+        `lava-meta train`), which `convert` takes.
 
     Raises:
         FormatError: for any other file, with what it is and which call takes it, and for one that was altered.

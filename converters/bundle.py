@@ -38,12 +38,13 @@ from lava_meta.converters.bundle_readme import Contents, readme
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.spiking import SpikingNetwork
 from lava_meta.converters.spiking_bundle import spiking_bundle
+from lava_meta.errors import ConversionError
 from lava_meta.graph import Graph
 from lava_meta.io.files import write_folder_atomically
 from lava_meta.io.learned import Learned
 from lava_meta.loihi.cost import cost
 from lava_meta.loihi.stock import plan
-from lava_meta.online_learning import Learner
+from lava_meta.online_learning import Learner, LearnerOverTime
 from lava_meta.rule import Consolidation, Tanh2, consolidation_from_dict
 from lava_meta.rule.lowering import PRECISIONS, EngineRule, lower
 
@@ -91,6 +92,11 @@ def bundle(
             raise ValueError("the folder of a spiking network has no rule and no table of accuracies")
         return spiking_bundle(
             network, folder, images=images, steps=steps, time_first=time_first, labels=labels, overwrite=overwrite
+        )
+    if isinstance(network, LearnerOverTime):
+        raise ConversionError(
+            "a learner over time is bundled as the network that it is now: bundle(convert(learner), folder, "
+            "images=learner.trains(images), time_first=False)"
         )
     if steps is not None or time_first is not None:
         raise ValueError("steps and time_first are those of spiking networks")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lava_meta.errors import LavaMetaError
     from lava_meta.graph import BinaryGraph
     from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLayer, BinaryLinear, BinaryMLP, mark_binary
-    from lava_meta.online_learning import Learner, OnlineRule
+    from lava_meta.online_learning import Learner, LearnerOverTime, OnlineRule
     from lava_meta.optim import MetaplasticAdalayer, MetaplasticAdam, MetaplasticSGD
     from lava_meta.rule import register_consolidation
     from lava_meta.rule.lowering import EngineRule, lower
@@ -55,7 +55,7 @@ _HOME = {
     "rule.lowering": ("EngineRule", "lower"),
     "training.metrics": ("AccuracyMatrix",),
     "nn": ("BinaryConv2d", "BinaryConvNet", "BinaryLayer", "BinaryLinear", "BinaryMLP", "mark_binary"),
-    "online_learning": ("Learner", "OnlineRule"),
+    "online_learning": ("Learner", "LearnerOverTime", "OnlineRule"),
     "optim": ("MetaplasticAdalayer", "MetaplasticAdam", "MetaplasticSGD"),
     "rule": ("register_consolidation",),
     "training.proposal": ("propose_m",),
@@ -89,6 +89,7 @@ __all__ = [
     "LavaMetaError",
     "LavaNetwork",
     "Learner",
+    "LearnerOverTime",
     "MetaplasticAdalayer",
     "MetaplasticAdam",
     "MetaplasticSGD",

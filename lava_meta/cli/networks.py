@@ -9,7 +9,7 @@ import typer
 
 from lava_meta.cli.app import Overwrite, app
 from lava_meta.cli.outputs import check_outputs
-from lava_meta.cli.spiking import is_spiking, table
+from lava_meta.cli.spiking import is_spiking, learner_table, table
 from lava_meta.cli.testing import Network, check_one_source, load_network, read_images, tests_for
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ def info(
     from rich.console import Console
 
     from lava_meta.converters import LavaNetwork
+    from lava_meta.online_learning import LearnerOverTime
 
     check_outputs([] if picture is None else [picture], inputs=[network], overwrite=overwrite)
     if is_spiking(network):
@@ -159,8 +160,13 @@ def info(
         Console().print(table(SpikingNetwork.load(network), network.name))
         return
     loaded = load_network(network)
-    graph = loaded.graph if isinstance(loaded, LavaNetwork) else loaded.graph()
-    Console().print(_table(graph, network.name))
+    if isinstance(loaded, LearnerOverTime):
+        if picture is not None:
+            raise typer.BadParameter("learners over time have no picture", param_hint="--picture")
+        Console().print(learner_table(loaded, network.name))
+    else:
+        graph = loaded.graph if isinstance(loaded, LavaNetwork) else loaded.graph()
+        Console().print(_table(graph, network.name))
     for one in loaded.learned:
         print(f"learned {one}")
     if isinstance(loaded, LavaNetwork) and loaded.parity is not None:

@@ -14,7 +14,7 @@ import typer
 
 from lava_meta.cli.app import Lanes, Overwrite, app, when_stopped
 from lava_meta.cli.outputs import check_outputs
-from lava_meta.cli.spiking import Steps, is_spiking, run_spiking
+from lava_meta.cli.spiking import Steps, classifier, is_spiking, run_spiking
 from lava_meta.cli.testing import (
     AsIs,
     Network,
@@ -64,6 +64,7 @@ def run(
     prints the accuracy per task and the mean. Files may be larger than memory: images are read as
     they are needed, and results are written at once.
     """
+    from lava_meta.online_learning import LearnerOverTime
     from lava_meta.processes.backends import check_backend
 
     check_backend(backend)
@@ -84,16 +85,26 @@ def run(
     else:
         tests = tests_for(network, loaded.learned, data, as_is=as_is).tests
         sets = [_Set(test.x.numpy(), test.y.numpy(), test.name) for test in tests]
-    work = _Work(loaded, sets, layer or ("readout" if sums else "classes"))
+    if isinstance(loaded, LearnerOverTime) and (layer is not None or sums):
+        raise typer.BadParameter("a learner over time gives classes: leave out --layer and --sums")
+    wanted = layer or ("readout" if sums else "classes")
+    work = _Work(sets, wanted)
 
     begin = time.perf_counter()
-    with when_stopped(lambda: work.stopped(out)), _sink(out, work.total, quiet=images is None) as put:
-        work.do(backend, lanes, put)
+    with (
+        when_stopped(lambda: work.stopped(out)),
+        _sink(out, work.total, quiet=images is None) as put,
+        _computed(loaded, wanted, backend, lanes) as blocks,
+    ):
+        work.do(blocks, put)
     seconds = time.perf_counter() - begin
     print(f"{work.total} images in {seconds:.2f} s, the start included", file=sys.stderr)
     if images is None:
         shares = {one.name: right / len(one.images) for one, right in zip(sets, work.right, strict=True)}
         print(accuracy_lines(shares, [len(one.images) for one in sets]))
+
+
+_Blocks = Iterator[dict[str, "NDArray[Any]"]]
 
 
 @dataclass(frozen=True)
@@ -108,49 +119,55 @@ class _Set:
 class _Work:
     """Sets of images on their way through a network: how many are done, and how many of each set are right."""
 
-    def __init__(self, loaded: LavaNetwork | Learner, sets: list[_Set], wanted: str) -> None:
-        from lava_meta.converters import LavaNetwork
-
+    def __init__(self, sets: list[_Set], wanted: str) -> None:
         self._sets, self._wanted = sets, wanted
-        if isinstance(loaded, LavaNetwork):
-            self._graph, self._encode = loaded.graph, None
-        else:
-            self._graph, self._encode = loaded.graph(), loaded.encode
         self.total = sum(len(one.images) for one in sets)
         self.done = 0
         self.right: list[int] = []
 
-    def do(self, backend: str, lanes: int, put: Callable[[NDArray[Any]], None]) -> None:
-        """Compute the outputs of all sets and `put` them, block by block."""
-        from lava_meta.converters import LavaNetwork
-
-        form = "stock" if backend == "loihi-sim" else "packed"
-        with LavaNetwork(self._graph, form=form, backend="kernels" if backend == "kernels" else None) as net:
-            for one in self._sets:
-                start, right = self.done, 0
-                for block in self._blocks(net, one, backend, lanes):
-                    put(block[self._wanted])
-                    done = self.done + len(block[self._wanted])
-                    if one.labels is not None:
-                        right += int((block["classes"] == one.labels[self.done - start : done - start]).sum())
-                    self.done = done
-                self.right.append(right)
-
-    def _blocks(self, net: LavaNetwork, one: _Set, backend: str, lanes: int) -> Iterator[dict[str, NDArray[Any]]]:
-        """What is wanted of one set, and of a test the classes too."""
-        from lava_meta.converters.backends import run as run_on
-
-        if backend == "loihi":
-            images = one.images if self._encode is None else self._encode(one.images)
-            return iter([{"classes": run_on(net, images, backend)}])
-        source = one.images if self._encode is None else map(self._encode, _pieces(one.images))
-        names = [self._wanted] if one.labels is None else [self._wanted, "classes"]
-        return net.stream(source, lanes, names, progress=sys.stderr.isatty())
+    def do(self, blocks: Callable[[_Set], _Blocks], put: Callable[[NDArray[Any]], None]) -> None:
+        """`put` the outputs of all sets, block by block."""
+        for one in self._sets:
+            start, right = self.done, 0
+            for block in blocks(one):
+                put(block[self._wanted])
+                done = self.done + len(block[self._wanted])
+                if one.labels is not None:
+                    right += int((block["classes"] == one.labels[self.done - start : done - start]).sum())
+                self.done = done
+            self.right.append(right)
 
     def stopped(self, out: Path | None) -> str:
         """What Ctrl-C leaves."""
         kept = f"{out} was not written" if out is not None else "what was printed stands"
         return f"stopped after {self.done} of {self.total} images; {kept}: run the same again"
+
+
+@contextmanager
+def _computed(
+    loaded: LavaNetwork | Learner, wanted: str, backend: str, lanes: int
+) -> Iterator[Callable[[_Set], _Blocks]]:
+    """What computes of a set what is wanted, and of a test the classes too."""
+    from lava_meta.converters import LavaNetwork
+    from lava_meta.converters.backends import run as run_on
+    from lava_meta.online_learning import LearnerOverTime
+
+    if isinstance(loaded, LearnerOverTime):
+        classes = classifier(loaded, backend, lanes)
+        yield lambda one: ({"classes": classes(piece)} for piece in _pieces(one.images))
+        return
+    graph, encode = (loaded.graph, None) if isinstance(loaded, LavaNetwork) else (loaded.graph(), loaded.encode)
+
+    def blocks(one: _Set) -> _Blocks:
+        if backend == "loihi":
+            return iter([{"classes": run_on(net, one.images if encode is None else encode(one.images), backend)}])
+        source = one.images if encode is None else map(encode, _pieces(one.images))
+        names = [wanted] if one.labels is None else [wanted, "classes"]
+        return net.stream(source, lanes, names, progress=sys.stderr.isatty())
+
+    form = "stock" if backend == "loihi-sim" else "packed"
+    with LavaNetwork(graph, form=form, backend="kernels" if backend == "kernels" else None) as net:
+        yield blocks
 
 
 def _pieces(images: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -1,9 +1,10 @@
-"""What `run`, `report`, `info` and `bundle` do with a network of spiking neurons."""
+"""What `run`, `report`, `info` and `bundle` do with a network of spiking neurons, and with a learner over time."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,10 @@ from lava_meta.cli.testing import read_images
 from lava_meta.io.file_kinds import SPIKING, what_is
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from lava_meta.converters.spiking import SpikingNetwork
+    from lava_meta.online_learning import LearnerOverTime
 
 Steps = Annotated[
     int | None,
@@ -100,6 +104,47 @@ def table(net: SpikingNetwork, name: str) -> Any:
             short(row["bits"] / 8, "B"),
             short(row["operations"]),
         )
+    return shown
+
+
+def classifier(learner: LearnerOverTime, backend: str, lanes: int) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """From raw images to classes int64 (n,): in Lava if the learner converts, and otherwise by its own layers."""
+    from lava_meta.converters import convert
+    from lava_meta.errors import ConversionError, available
+
+    if backend not in ("cpu", "kernels"):
+        raise typer.BadParameter(
+            f"a learner over time runs on cpu and kernels, not on {backend}", param_hint="--backend"
+        )
+    if backend == "cpu" and available("lava") == "lava":
+        try:
+            net = convert(learner)
+        except ConversionError as reason:
+            print(f"lava-meta: by the layers that learn, outside Lava: {reason}", file=sys.stderr)
+        else:
+            return lambda images: net.predict(learner.trains(images), lanes=lanes, time_first=False)
+    return learner.predict
+
+
+def learner_table(learner: LearnerOverTime, name: str) -> Any:
+    """Its layers, for `info`."""
+    from rich import box
+    from rich.table import Table
+
+    from lava_meta.graph.description import short
+
+    steps, coding = learner.net.steps, learner.encoding.coding
+    title = (
+        f"{name}: learns from {steps} time steps an image, {coding}, leak {learner.net.leak:g}, shape ({learner.n_in},)"
+    )
+    shown = Table("layer", "kind", title=title, box=box.SIMPLE_HEAD)
+    for column in ("units", "synapses", "hidden weights"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    for layer_name, layer in zip(learner.names, learner.settings, strict=True):
+        kind = "counts spikes" if layer.readout else layer.rule.activation.replace("_", " ") + ", leaky"
+        synapses = layer.n_in * layer.n_out
+        bits = 32 if layer.precision == "float" else int(layer.precision)
+        shown.add_row(layer_name, kind, f"{layer.n_out:,}", f"{synapses:,}", short(synapses * bits / 8, "B"))
     return shown
 
 

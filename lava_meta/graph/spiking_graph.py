@@ -21,7 +21,7 @@ from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import INPUT, Entry, NodeGraph, Placed, node_entry, node_from, nodes_from
 from lava_meta.graph.nodes import Conv, Linear, Node, WideWeight
 from lava_meta.graph.spiking_inputs import frames_of
-from lava_meta.graph.spiking_neurons import DYNAMICS, MODELS, Neurons, Recurrent, State
+from lava_meta.graph.spiking_neurons import DYNAMICS, MODELS, Neurons, Recurrent, State, state_of
 
 _BATCH = 2**26  # integers of one batch of inputs
 
@@ -176,7 +176,7 @@ class Run:
             check_fixed(graph)
         self.graph = graph
         self._states: dict[str, State] = {
-            name: DYNAMICS[form](node, graph.placed[name].output_shape) for name, node in graph.neurons.items()
+            name: state_of(node, graph.placed[name].output_shape, form) for name, node in graph.neurons.items()
         }
         self._timeless: dict[str, NDArray[Any]] = {}
         self._lanes = 0

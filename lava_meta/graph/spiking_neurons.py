@@ -12,6 +12,7 @@
     alpha       e = alpha e + I;   i = beta i - I;   v = tau (e + i)
                 then each - r each ("zero"); or e - r threshold, i - r (its own new value), v + r (the i before)
     integrator  v = v + I;   never fires: a readout
+    integer     v = floor(beta v) + I;   reset "zero" at once: the neurons of learners (`lava_meta.online_learning`)
 
     z = 1 if v > threshold, else 0              the spikes that are sent
 
@@ -24,6 +25,8 @@ shows one step after its spike; with `reset_delay=False` it follows at once, for
     alpha, beta, keep, tau              as k / 4096, k rounded to nearest; of |v| * k / 4096 the remainder is dropped
     recurrent currents                  each synapse rounded to a whole number of steps
     states                              saturate at 2**50 steps
+
+Integer neurons have whole gains, constants and thresholds, and a beta of 4096ths: both forms are one, `IntegerState`.
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ MODELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "rsynaptic": (("threshold", "alpha", "beta"), ("syn", "mem")),
     "alpha": (("threshold", "alpha", "beta", "tau"), ("syn_exc", "syn_inh", "mem")),
     "integrator": ((), ("mem",)),
+    "integer": (("threshold", "beta"), ("mem",)),
 }
 _RECURRENT = ("rleaky", "rsynaptic")
 _DELAYED_ONLY = ("lapicque", "alpha", "rsynaptic")
@@ -92,6 +96,9 @@ class Neurons(Node):
             raise ValueError(f"{self.model} neurons reset one step after their spike only")
         if (self.recurrent is not None) != (self.model in _RECURRENT):
             raise ValueError(f"{self.model} neurons with{'out' * (self.recurrent is None)} recurrent synapses")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
         reals = {"gain": self.gain, "constant": self.constant}
         if self.recurrent is not None:
             reals |= {"recurrent gain": self.recurrent.gain, "recurrent constant": self.recurrent.constant}
@@ -99,6 +106,16 @@ class Neurons(Node):
             for name, value in arrays.items():
                 if value.dtype != kind or not np.isfinite(value).all():
                     raise ValueError(f"{name} must be finite {np.dtype(kind)}; got {value.dtype}")
+        if self.model == "integer":
+            if self.reset != "zero" or self.reset_delay:
+                raise ValueError("integer neurons are set to 0 at once, by a reset 'zero' without delay")
+            whole = {"gain": self.gain, "constant": self.constant, "threshold": self.constants["threshold"]}
+            whole["beta, in 4096ths,"] = DECAY * self.constants["beta"]
+            for name, value in whole.items():
+                if (value != np.rint(value)).any() or np.abs(value).max() > SATURATION:
+                    raise ValueError(f"{name} of integer neurons is no whole number of up to 50 bits")
+            if self.constants["threshold"].min() < 0:
+                raise ValueError("integer neurons have a threshold below 0, so that they fire at rest")
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -236,6 +253,7 @@ _UPDATES: dict[str, Any] = {
     "synaptic": State._synaptic,
     "rsynaptic": State._synaptic,
     "alpha": State._alpha,
+    "integer": State._leaky,
 }
 
 
@@ -325,4 +343,33 @@ class FixedState(State):
         return held
 
 
+class IntegerState(State):
+    """Integer neurons: nothing is rounded but what is left of a potential, downwards."""
+
+    dtype = np.int64
+
+    def _prepare(self) -> None:
+        node = self.node
+        self._gain, self._constant = (value[None].astype(np.int64) for value in (node.gain, node.constant))
+        self.threshold = node.constants["threshold"][None].astype(np.int64)
+        self._beta = (node.constants["beta"][None].astype(np.float64) * DECAY).astype(np.int64)
+
+    def current(self, sums: NDArray[Any]) -> NDArray[Any]:
+        current: NDArray[Any] = self._gain * sums + self._constant
+        return current
+
+    def _times(self, constant: str, value: NDArray[Any]) -> NDArray[Any]:
+        left: NDArray[Any] = value * self._beta // DECAY
+        return left
+
+    def _held(self, v: NDArray[Any]) -> NDArray[Any]:
+        held: NDArray[Any] = np.clip(v, -SATURATION, SATURATION)
+        return held
+
+
 DYNAMICS: dict[str, type[State]] = {"floating_pt": FloatState, "fixed_pt": FixedState}
+
+
+def state_of(node: Neurons, shape: Shape, form: str) -> State:
+    """The neurons of a node, at rest, in one of the forms of `DYNAMICS`."""
+    return (IntegerState if node.model == "integer" else DYNAMICS[form])(node, shape)

@@ -23,6 +23,7 @@ from lava_meta.nn.bayesian import BayesianMLP, BernoulliLinear, GaussianLinear
 from lava_meta.nn.binary import BinaryLayer, hidden_weights, is_binary, mark_binary
 from lava_meta.nn.heads import TaskHeads
 from lava_meta.nn.layers import AbsStep, BinaryConv2d, BinaryLinear, Pixels, Sign, SignSTE, sign_ste
+from lava_meta.nn.leaky import leaky_spikes
 from lava_meta.nn.networks import BinaryConvNet, BinaryMLP
 from lava_meta.nn.norms import FixedNorm, SampleNorm, TaskBatchNorm, recalibrate, select_task, use_statistics
 from lava_meta.nn.real import RealMLP
@@ -48,6 +49,7 @@ __all__ = [
     "TaskHeads",
     "hidden_weights",
     "is_binary",
+    "leaky_spikes",
     "learning_shares",
     "mark_binary",
     "recalibrate",

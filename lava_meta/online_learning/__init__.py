@@ -10,6 +10,7 @@ network                     settings and states of all layers
 backend                     where it learns; Lava's is `lava_meta.converters.online`
 history, files              what is kept of a run, and of a network
 learner, converted          what users hold; one that goes on from a converted network
+over_time_learner, loading  one of spikes over time (`over_time`, `spike_trains`); from files
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from lava_meta.online_learning.history import (
     saturation,
     threshold_drift,
 )
-from lava_meta.online_learning.learner import Learner, load_learner
+from lava_meta.online_learning.learner import Learner
+from lava_meta.online_learning.loading import load_learner
 from lava_meta.online_learning.options import LearnerOptions
+from lava_meta.online_learning.over_time_learner import LearnerOverTime
 from lava_meta.online_learning.settings import LayerSettings, OnlineRule
 from lava_meta.online_learning.uncertainty import Prediction
 
@@ -38,6 +41,7 @@ __all__ = [
     "LayerSettings",
     "Learner",
     "LearnerOptions",
+    "LearnerOverTime",
     "OnlineRule",
     "Prediction",
     "accuracy_on",

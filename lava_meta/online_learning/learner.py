@@ -55,6 +55,8 @@ from lava_meta.training.callbacks import Callback
 from lava_meta.training.metrics import AccuracyMatrix
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from lava_meta.loihi.cost import Report
 
 _SAVED = (
@@ -191,7 +193,7 @@ class Learner:
         if checkpoint is not None:
             kept = FitCheckpoint(Path(checkpoint), checkpoint_seconds, run, self._call(stream, run), self._write)
             if resume and kept.load():
-                self._become(load_learner(checkpoint, self.backend))
+                self._become(type(self).restored(checkpoint, *files.read_network(checkpoint), self.backend))
         run.rows = run.rows or [self._accuracies(tests, measure=evaluate)]
         self.learned = added(self.learned, self._account(stream))
         watch = Watch(self, callbacks, stream, run)
@@ -234,7 +236,12 @@ class Learner:
             "images": run.images,
             "every": run.every,
             "probes": [probe.__name__ for probe in run.probes],
+            **self._own_choices(),
         }
+
+    def _own_choices(self) -> dict[str, Any]:
+        """What a kind of learner is made with beside `LearnerOptions`, JSON-ready: its file and its calls hold it."""
+        return {}
 
     def _become(self, other: Learner) -> None:
         """Take over all that another learner has learned."""
@@ -444,11 +451,11 @@ class Learner:
     # Files.
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all of it to one safetensors file, atomically: `load_learner` resumes to the identical state."""
+        """Write all of it to one safetensors file, atomically: `lava_meta.load` resumes to the identical state."""
         self._write(path, {})
 
     def _write(self, path: str | os.PathLike[str], more: dict[str, Any]) -> None:
-        header: dict[str, Any] = {name: getattr(self, name) for name in _SAVED}
+        header: dict[str, Any] = {name: getattr(self, name) for name in _SAVED} | self._own_choices()
         if self.device is not None:
             header["device"] = self.device.to_dict()
         header |= {"rule": self.rule.to_dict(), "parts_learned": self.parts_learned}
@@ -456,6 +463,33 @@ class Learner:
         if self.under_way is not None:
             header["under_way"] = list(self.under_way)
         files.write_network(path, self.net, header | more)
+
+    @classmethod
+    def restored(
+        cls, path: str | os.PathLike[str], header: dict[str, Any], tensors: files.Tensors, backend: str | None = None
+    ) -> Self:
+        """The learner of this kind in the file at `path`, of this content; errors as of `load_learner`."""
+        if backend is not None:
+            backend = known_backend(backend)
+        with reading(path):
+            options = {name: header[name] for name in _SAVED}
+            files.check_declared_sizes(options["sizes"], tensors)
+            options["backend"] = backend or available(known_backend(options["backend"], warn=False))
+            if "device" in header:
+                options["device"] = Device(**header["device"])
+            learner = cls(rule=OnlineRule.from_dict(header["rule"]), **options, **cls._choices_in(header, tensors))
+            files.restore(learner.net, tensors)
+            learner.parts_learned = files.check_count("parts_learned", header["parts_learned"])
+            learner.learned = from_header(header.get("learned"))
+            if header.get("under_way") is not None:
+                part, images = header["under_way"]
+                learner.under_way = (str(part), files.check_count("under_way", images))
+            return learner
+
+    @classmethod
+    def _choices_in(cls, header: dict[str, Any], tensors: files.Tensors) -> dict[str, Any]:
+        """What else a learner of this kind is made with, from its file."""
+        return {"front": files.front_of(header, tensors)}
 
     # The run.
 
@@ -487,35 +521,6 @@ class Learner:
 
     def __repr__(self) -> str:
         return f"Learner({'-'.join(map(str, self.sizes))}, precision={self.precision}, backend={self.backend!r})"
-
-
-def load_learner(path: str | os.PathLike[str], backend: str | None = None) -> Learner:
-    """The learner that `save` wrote, in the identical state; `backend` replaces the one it was saved with.
-
-    By default, one that learned in Lava goes on in the compiled kernels if Lava cannot be imported.
-
-    Raises:
-        FormatError: the file is not one, not as it was written, or its header declares what its tensors are not.
-        TooLargeError: it does not fit in memory.
-        ValueError: there is no such backend.
-    """
-    if backend is not None:
-        backend = known_backend(backend)
-    header, tensors = files.read_network(path)
-    with reading(path):
-        options = {name: header[name] for name in _SAVED}
-        files.check_declared_sizes(options["sizes"], tensors)
-        options["backend"] = backend or available(known_backend(options["backend"], warn=False))
-        if "device" in header:
-            options["device"] = Device(**header["device"])
-        learner = Learner(rule=OnlineRule.from_dict(header["rule"]), front=files.front_of(header, tensors), **options)
-        files.restore(learner.net, tensors)
-        learner.parts_learned = files.check_count("parts_learned", header["parts_learned"])
-        learner.learned = from_header(header.get("learned"))
-        if header.get("under_way") is not None:
-            part, images = header["under_way"]
-            learner.under_way = (str(part), files.check_count("under_way", images))
-        return learner
 
 
 def _parts(stream: Scenario | Images | Iterable[Images]) -> Iterable[Images]:

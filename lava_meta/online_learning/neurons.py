@@ -129,6 +129,15 @@ class Neurons(ABC):
         """Follow one image, (n_out,) each, and return by how much the synapses of an active input step."""
 
     @abstractmethod
+    def _thresholds(self) -> NDArray[Any]:
+        """What distances are measured from, unless it follows the image."""
+
+    def edge(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Of one-sided units, what distances are measured from, and the distance from which on each fires."""
+        self._require_fixed_thresholds()
+        return self._thresholds(), self._raised()
+
+    @abstractmethod
     def integer_thresholds(self) -> NDArray[np.int64]:
         """int64 (n_out,): the smallest whole sum from which each unit fires."""
 

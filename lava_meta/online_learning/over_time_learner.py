@@ -1,21 +1,34 @@
-"""A learner whose images are spikes over time."""
+"""A learner whose images are spikes over time.
+
+    learner = LearnerOverTime([784, 512, 10], OnlineRule.sparse(divisive=False), steps=8)
+    learner.fit(tasks)
+    learner.save("learner.safetensors")                  # `lava_meta.load` opens it
+    net = lava_meta.convert(learner)                     # a `SpikingNetwork`: the same spikes and classes
+    net.predict(learner.trains(images), time_first=False)
+
+`spike_trains` says how images become spikes, `over_time` what units do with them.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.errors import ConversionError
-from lava_meta.graph import BinaryGraph
+from lava_meta.graph.spiking_graph import SteppedGraph
+from lava_meta.online_learning import files
 from lava_meta.online_learning.backend import Engine
 from lava_meta.online_learning.learner import Learner
 from lava_meta.online_learning.over_time_network import EngineOverTime, NetworkOverTime
 from lava_meta.online_learning.settings import OnlineRule
 from lava_meta.online_learning.spike_trains import SpikeTrains
+
+if TYPE_CHECKING:
+    from lava_meta.loihi.cost.acyclic import GraphReport
+
+OVER_TIME = "over_time"  # in the header of its file
 
 
 class LearnerOverTime(Learner):
@@ -30,7 +43,7 @@ class LearnerOverTime(Learner):
         backend: as of `Learner`.
         options: fields of `LearnerOptions`, by name; form and device have no other values than their defaults.
 
-    It learns and classifies as a `Learner` does; it has no file, and does not convert.
+    It learns, classifies, saves and is loaded as a `Learner` is.
 
     Raises:
         ValueError, TypeError: arguments that do not fit.
@@ -71,16 +84,34 @@ class LearnerOverTime(Learner):
         self._check_images(images)
         return float((self._own_classes(self.encode(images.x), compiled=True) == images.y.numpy()).mean())
 
-    def graph(self) -> BinaryGraph:
-        """There is none: raises ConversionError."""
-        raise ConversionError("units that integrate over time learn and classify, but have no binary network: predict")
+    def trains(self, images: Any) -> NDArray[np.uint8]:
+        """What the network sees of raw images, step by step: spikes (n, steps, n_in)."""
+        spikes: NDArray[np.uint8] = self.encode(images).reshape(-1, self.net.steps, self.n_in)
+        return spikes
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """There is no file: raises ConversionError."""
-        self._write(path, {})
+    def graph(self) -> SteppedGraph:  # type: ignore[override]  # of spikes over time
+        """The spiking network that the hidden weights stand for now. It takes `trains`.
 
-    def _write(self, path: str | os.PathLike[str], more: dict[str, Any]) -> None:
-        raise ConversionError("a learner over time has no file: keep its net.states")
+        Raises ConversionError for units whose thresholds follow the image, or that spike on either side of it.
+        """
+        return self.net.graph()
+
+    def report(self, target: str, images: Any, **options: Any) -> GraphReport:  # type: ignore[override]  # with time
+        """What the network that it is now costs on a chip ("loihi2") for raw `images`, without what learning takes.
+
+        options, errors: those of `lava_meta.loihi.cost.stepped.stepped_report`.
+        """
+        from lava_meta.loihi.cost.stepped import stepped_report
+
+        return stepped_report(self.graph(), self.trains(images).swapaxes(0, 1), target, **options)
+
+    def _own_choices(self) -> dict[str, Any]:
+        return {OVER_TIME: {"steps": self.net.steps, "coding": self.encoding.coding, "leak": self.net.leak}}
+
+    @classmethod
+    def _choices_in(cls, header: dict[str, Any], tensors: files.Tensors) -> dict[str, Any]:
+        chosen = header[OVER_TIME]
+        return {"steps": chosen["steps"], "coding": chosen["coding"], "leak": chosen["leak"]}
 
     def _started(self) -> Engine:
         if self._engine is None:

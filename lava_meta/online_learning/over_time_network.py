@@ -1,4 +1,4 @@
-"""A network of units that integrate over time (`over_time`), and what runs it."""
+"""A network of units that integrate over time (`over_time`), the spiking network that it is, and what runs it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_meta.errors import ConversionError
+from lava_meta.graph.acyclic import INPUT
+from lava_meta.graph.bits import pack
+from lava_meta.graph.nodes import BinaryWeight, Linear, Node
+from lava_meta.graph.spiking_graph import SteppedGraph
+from lava_meta.graph.spiking_neurons import Neurons
 from lava_meta.online_learning.backend import LocalEngine
 from lava_meta.online_learning.encoding import Encoding
 from lava_meta.online_learning.network import PlasticNetwork
-from lava_meta.online_learning.neurons import State
+from lava_meta.online_learning.neurons import NEURON_STATE, State, neurons_of
 from lava_meta.online_learning.options import LearnerOptions
 from lava_meta.online_learning.over_time import FixedOverTime, FloatOverTime
 from lava_meta.online_learning.reference import Layer
-from lava_meta.online_learning.settings import LayerSettings
+from lava_meta.online_learning.settings import NEURON_BITS, LayerSettings
 
 MOST_STEPS = 128
+OUTPUT = "output"  # the readout in a spiking network
 
 
 @dataclass(eq=False)
@@ -52,6 +59,47 @@ class NetworkOverTime(PlasticNetwork):
         temperature = steps * (rule.temperature or math.sqrt(settings[-1].n_in))
         settings[-1] = replace(settings[-1], rule=replace(rule, temperature=temperature))
         return cls(settings, drawn.states, drawn.feedback, steps=steps, leak=leak)
+
+    def graph(self) -> SteppedGraph:  # type: ignore[override]  # of spikes over time
+        """The spiking network that the hidden weights stand for now: the same spikes and sums. It takes spikes.
+
+        Raises ConversionError for units whose thresholds follow the image, or that spike on either side of it.
+        """
+        nodes: dict[str, Node] = {}
+        source = INPUT
+        names = (*self.names[:-1], OUTPUT)
+        for name, settings, state in zip(names, self.settings, self.states, strict=True):
+            weight = BinaryWeight(pack(state["hidden"].T >= 0), settings.n_in)
+            nodes[f"{name}_sums"] = Linear((source,), weight)
+            if settings.readout:
+                neurons = Neurons((f"{name}_sums",), "integrator", np.ones(1), np.zeros(1), {})
+            else:
+                neurons = self._neurons(name, settings, state)
+            nodes[name] = neurons
+            source = name
+        return SteppedGraph(nodes, source, 1, (self.settings[0].n_in,))
+
+    def _neurons(self, name: str, settings: LayerSettings, state: State) -> Neurons:
+        """A hidden layer's: they fire above the greatest number below the threshold."""
+        if settings.two_sided:
+            raise ConversionError(
+                f"{name} spikes on either side of its threshold (activation='abs_spikes'), where a spike of one side "
+                "sets the other's potential to 0 too, which neurons of a spiking network do not: use learner.predict, "
+                "or learn with activation='spikes'"
+            )
+        neurons = neurons_of(replace(settings, max_level=1), {part: state[part] for part in NEURON_STATE})
+        rest, least = neurons.edge()
+        fixed = settings.precision != "float"
+        below = least - 1 if fixed else np.nextafter(least, np.float32(-np.inf))
+        if below.min() < 0 or (below.astype(np.float32) != below).any():
+            raise ConversionError(
+                f"{name} has units that fire at rest, or from a potential beyond 24 bits on: use learner.predict"
+            )
+        leak = round(self.leak * 2**NEURON_BITS) / 2**NEURON_BITS if fixed else self.leak
+        constants = {"threshold": below.astype(np.float32), "beta": np.full(1, leak, np.float32)}
+        gain = np.full(1, float(2**NEURON_BITS if fixed else 1))
+        model = "integer" if fixed else "leaky"
+        return Neurons((f"{name}_sums",), model, gain, -rest.astype(np.float64), constants, "zero", reset_delay=False)
 
 
 class EngineOverTime(LocalEngine):

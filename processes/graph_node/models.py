@@ -11,7 +11,7 @@ from lava.magma.core.process.process import ProcessParameters
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lava_meta.graph.spiking_neurons import DYNAMICS
+from lava_meta.graph.spiking_neurons import state_of
 from lava_meta.processes.graph_node.process import GraphJoin, GraphNeurons, GraphNode
 
 
@@ -69,7 +69,7 @@ class _Neurons(PyLoihiProcessModel):
         super().__init__(proc_params)
         placed = proc_params["placed"]
         self.shape, self.steps = placed.output_shape, proc_params["steps"]
-        self.neurons = DYNAMICS[self.form](placed.node, self.shape)
+        self.neurons = state_of(placed.node, self.shape, self.form)
 
     def run_spk(self) -> None:
         sums = self.s_in.recv()

@@ -80,3 +80,38 @@ def test_bundle(folder: Path, tmp_path: Path) -> None:
     assert "a spiking network takes --images, --steps and --overwrite" in " ".join(
         done.stderr.replace("│", " ").split()
     )
+
+
+@pytest.mark.lava
+def test_learners_over_time(tmp_path: Path) -> None:
+    import lava_meta as library
+    from lava_meta.online_learning import OnlineRule
+
+    digits = library.load_dataset("digits")
+    images = digits.test.x[:20].numpy()
+    np.save(tmp_path / "images.npy", images)
+    for name, divisive in (("fixed", False), ("relative", True)):
+        rule = OnlineRule.sparse(lr=0.05, divisive=divisive)
+        learner = library.LearnerOverTime([64, 20, 10], rule, steps=4, backend="kernels")
+        learner.fit(library.permuted_tasks(digits, 1, seed=0), images=100)
+        learner.save(tmp_path / name)
+        done = lava_meta("run", tmp_path / name, tmp_path / "images.npy")
+        assert [int(line) for line in done.stdout.split()] == learner.predict(images).tolist(), done.stderr
+        assert ("outside Lava" in done.stderr) == divisive
+    done = lava_meta("run", tmp_path / "fixed", "--backend", "kernels")
+    assert f"accuracy {100 * learner_accuracy(tmp_path / 'fixed'):.2f} % of 360" in done.stdout
+    done = lava_meta("info", tmp_path / "relative")
+    assert "learns from 4 time steps an image" in done.stdout, done.stderr
+    assert "learned permuted(digits" in done.stdout
+    done = lava_meta("report", tmp_path / "fixed", "--images", tmp_path / "images.npy")
+    assert "hidden1" in done.stdout, done.stderr
+    done = lava_meta("run", tmp_path / "fixed", tmp_path / "images.npy", "--sums")
+    assert (done.returncode, "gives classes" in done.stderr) == (2, True)
+
+
+def learner_accuracy(path: Path) -> float:
+    import lava_meta as library
+
+    learner = library.load(path)
+    (test,) = library.permuted_tasks(library.load_dataset("digits"), 1, seed=0).tests
+    return learner.accuracy(test)

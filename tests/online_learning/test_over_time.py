@@ -11,7 +11,6 @@ import pytest
 from lava_meta import load_dataset
 from lava_meta.data import Images
 from lava_meta.data.scenarios import permuted_tasks
-from lava_meta.errors import ConversionError
 from lava_meta.online_learning import LayerSettings, Learner, OnlineRule
 from lava_meta.online_learning.over_time import FloatOverTime
 from lava_meta.online_learning.over_time_learner import LearnerOverTime
@@ -167,12 +166,8 @@ def test_what_does_not_fit_is_refused(options: dict[str, Any], reason: str) -> N
         LearnerOverTime([64, 30, 10], backend="kernels", **options)
 
 
-def test_there_is_no_file_and_no_binary_network(tmp_path) -> None:
+def test_predictions_are_classes_alone() -> None:
     learner = LearnerOverTime([64, 30, 10], backend="kernels")
-    with pytest.raises(ConversionError, match="has no file"):
-        learner.save(tmp_path / "learner.safetensors")
-    with pytest.raises(ConversionError, match="no binary network"):
-        learner.graph()
     with pytest.raises(TypeError, match="predicts classes alone, without uncertainty"):
         learner.predict(digits(3).x, uncertainty=True)
     assert replace(learner.encoding, mean=0.5).input_mean == 0.5

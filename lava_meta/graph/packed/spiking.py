@@ -18,13 +18,12 @@ from lava_meta.graph.nodes import Conv, Gather, Linear, Node, Pool
 from lava_meta.graph.packed import spiking_ahead as ahead
 from lava_meta.graph.packed import spiking_loops as loops
 from lava_meta.graph.packed import steps as kernels
-from lava_meta.graph.packed.held import Held, flat, narrowest, stored_of, to_stored
+from lava_meta.graph.packed.held import Held, narrowest, stored_of, to_stored
+from lava_meta.graph.packed.spiking_ahead import AllSteps
 from lava_meta.graph.spiking_graph import Run, SteppedGraph
 from lava_meta.graph.spiking_neurons import FloatState, State
 
-_RESETS = {"subtract": loops.SUBTRACT, "zero": loops.ZERO, "none": loops.NONE}
 _Step = Callable[[NDArray[Any]], NDArray[Any]]
-_Ahead = Callable[[NDArray[Any], int], "NDArray[Any] | None"]
 
 
 class CompiledRun(Run):
@@ -33,12 +32,6 @@ class CompiledRun(Run):
     def __init__(self, graph: SteppedGraph, form: str = "floating_pt") -> None:
         super().__init__(graph, form)
         self._held: dict[str, NDArray[Any]] = {}  # currents of an image that is held
-        self._length: int | None = None  # time steps of such an image, if they are known beforehand
-        self._moment = 0
-        self._potentials: set[str] = set()  # of the layers that are wanted
-        self._trains: dict[str, NDArray[Any]] = {}  # words of neurons whose spikes are known beforehand
-        self._ahead: dict[str, _Ahead] = {}  # convolutions of these
-        self._sums: dict[str, NDArray[Any] | None] = {}  # what these give in every step
         self._steps: dict[str, _Step] = {}
         self._last: set[str] = set()  # nodes whose maps have their channels last
         for name, node in graph.nodes.items():
@@ -46,12 +39,8 @@ class CompiledRun(Run):
             if step is not None:
                 self._steps[name] = step
         self._layers = {name: _Layer(state) for name, state in self._states.items() if _Layer.takes(state)}
-        self._known = {
-            name
-            for name, node in graph.neurons.items()
-            if node.model == "leaky" and node.sources[0] in graph.timeless and name in self._scattered_sources()
-        }
-        self._with_pool = self._fused()
+        whole = form == "floating_pt"
+        self._whole = {held: AllSteps.of(graph, held=held) if whole else None for held in (True, False)}
 
     def trains(self, frames: NDArray[Any], steps: int | None, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """All time steps of frames (frames, n, n_in), from rest; of one frame that is held, with `steps`.
@@ -59,8 +48,12 @@ class CompiledRun(Run):
         By layer, uint8 spikes (steps, n, units); by "layer.mem", potentials.
         """
         self.restart()
-        if steps is not None and steps <= ahead.MOST_STEPS:
-            self._length, self._potentials = steps, {name.removesuffix(".mem") for name in names if "." in name}
+        whole, length = self._whole[steps is not None], len(frames) if steps is None else steps
+        if whole is not None and length <= ahead.MOST_STEPS and {*names} <= {*self.graph.neurons}:
+            shape = self.graph.input_shape
+            given = {INPUT: ahead.trains_of(frames, shape)} if steps is None else self._timeless_of(frames[0])
+            words = whole.trains(given, length)
+            return {name: ahead.spikes_of(words[name], length) for name in names}
         rows: list[list[Any]] = []
         for k in range(len(frames) if steps is None else steps):
             spikes = self.step(frames[0] if steps is not None else frames[k], held=steps is not None)
@@ -68,28 +61,20 @@ class CompiledRun(Run):
         self.restart()
         return {name: np.stack([row[i] for row in rows]) for i, name in enumerate(names)}
 
+    def _timeless_of(self, frame: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """What depends on the input alone, by node, (n, *shape)."""
+        values = {INPUT: frame.reshape(-1, *self.graph.input_shape)}
+        for name, node in self.graph.nodes.items():
+            if name in self.graph.timeless:
+                values[name] = self._computed(name, [values[source] for source in node.sources])
+        return {name: self._first(name, value) for name, value in values.items()}
+
     def _wanted(self, name: str, spikes: dict[str, NDArray[Any]]) -> NDArray[Any]:
         if name in spikes:
             return spikes[name].astype(np.uint8)
         return self.potential(name.removesuffix(".mem")).astype(np.float32)
 
-    def step(self, frame: NDArray[Any], **options: Any) -> dict[str, NDArray[Any]]:
-        spikes = super().step(frame, **options)
-        self._moment += 1
-        return spikes
-
     def _computed(self, name: str, sources: list[NDArray[Any]]) -> NDArray[Any]:
-        trains = self._trains.get(self.graph.nodes[name].sources[0])
-        if trains is not None and name in self._ahead:
-            assert self._length is not None
-            if name not in self._sums:
-                self._sums[name] = self._ahead[name](trains, self._length)
-            sums = self._sums[name]
-            if sums is not None:
-                now: NDArray[Any] = sums[self._moment]
-                return now
-        if name in self._with_pool and self._sums.get(self.graph.nodes[name].sources[0]) is not None:
-            return sources[0]
         step = self._steps.get(name)
         if step is not None:
             return step(sources[0])
@@ -102,13 +87,6 @@ class CompiledRun(Run):
         layer = self._layers.get(name)
         if layer is None:
             return super()._fired(name, sums)
-        if self._length is not None and name in self._known and name not in self._potentials:
-            if name not in self._trains:
-                self._trains[name] = layer.trains(layer.current(sums), self._length)
-            trains = self._trains[name]
-            spikes = np.empty(trains.shape, bool)
-            ahead.spikes_of(trains.reshape(len(trains), -1), self._moment, spikes.reshape(len(trains), -1))
-            return spikes
         held = self._held if source in self._timeless else {}
         if name not in held:
             held[name] = layer.current(sums)
@@ -116,26 +94,7 @@ class CompiledRun(Run):
 
     def restart(self) -> None:
         super().restart()
-        self._held, self._length, self._moment, self._trains, self._sums = {}, None, 0, {}, {}
-
-    def _fused(self) -> set[str]:
-        """The poolings that the convolutions before them do themselves if their sums are known beforehand."""
-        nodes = self.graph.nodes
-        users = [source for node in nodes.values() for source in node.sources]
-        found = set()
-        for name, node in nodes.items():
-            conv = nodes.get(node.sources[0])
-            if isinstance(node, Pool) and name in self._last and isinstance(conv, Conv):
-                before = node.sources[0]
-                if before in self._ahead and users.count(before) == 1:
-                    placed = self.graph.placed[before]
-                    self._ahead[before] = _scattered_ahead(placed, conv, node.window.kernel, node.window.stride)
-                    found.add(name)
-        return found
-
-    def _scattered_sources(self) -> set[str]:
-        """What convolutions take whose sums may be known beforehand."""
-        return {self.graph.nodes[name].sources[0] for name in self._ahead}
+        self._held = {}
 
     def _first(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
         """A value with its channels first."""
@@ -148,8 +107,6 @@ class CompiledRun(Run):
             return _rows(layer, node)
         if isinstance(node, Conv) and node.groups == 1 and self._is_spikes(source):
             self._last.add(name)
-            if _side_by_side(node):
-                self._ahead[name] = _scattered_ahead(layer, node)
             return _scattered(layer, node)
         if isinstance(node, Pool) and node.how == "max" and node.window.padding == (0, 0):
             plain = node.window.dilation == (1, 1) and not any(node.window.after)
@@ -158,7 +115,10 @@ class CompiledRun(Run):
             if plain:
                 return _pooled(layer, node) if source in self._last else _pooled_first(layer, node)
         if isinstance(node, (Linear, Conv)) and source == INPUT:
-            return _timeless(layer, (self.graph.min_level, self.graph.max_level))
+            step = _timeless(layer, (self.graph.min_level, self.graph.max_level))
+            if step is not None and len(layer.output_shape) == 3:
+                self._last.add(name)
+            return step
         if isinstance(node, Gather) and node.index is None and source not in self._last:
             return lambda x: x.reshape(len(x), *node.out)
         return None
@@ -175,15 +135,9 @@ class CompiledRun(Run):
         return (low, high) == (0, 1)
 
 
-def _sum_type(values: NDArray[Any]) -> type:
-    """The type in which sums of 0 to all of these weights fit."""
-    largest = int(np.abs(values).sum(axis=1).max())
-    return np.int16 if largest < 2**15 else np.int32 if largest < 2**31 else np.int64
-
-
 def _rows(layer: Placed, node: Linear) -> _Step:
     values = node.weight.values
-    weight: NDArray[Any] = np.ascontiguousarray(values.T.astype(_sum_type(values.astype(np.int64))))
+    weight: NDArray[Any] = np.ascontiguousarray(values.T.astype(ahead.sum_type(values)))
 
     def step(x: NDArray[Any]) -> NDArray[Any]:
         out = np.empty((len(x), layer.n_out), weight.dtype)
@@ -193,46 +147,16 @@ def _rows(layer: Placed, node: Linear) -> _Step:
     return step
 
 
-def _side_by_side(node: Conv) -> bool:
-    """Whether the places that see a spike lie side by side along the rows."""
-    return node.window.stride[1] == node.window.dilation[1] == 1
-
-
-def _laid_out(layer: Placed, node: Conv) -> NDArray[Any]:
-    """Weights (channels, down, across, units); (channels, down, across * units), turned round, if side by side."""
-    values = node.weight.values
-    weight: NDArray[Any] = values.reshape(layer.output_shape[0], layer.input_shapes[0][0], *node.window.kernel)
-    weight = np.ascontiguousarray(weight.transpose(1, 2, 3, 0).astype(_sum_type(values.astype(np.int64))))
-    return np.ascontiguousarray(weight[:, :, ::-1]).reshape(*weight.shape[:2], -1) if _side_by_side(node) else weight
-
-
-def _scattered_ahead(
-    layer: Placed, node: Conv, kernel: tuple[int, int] = (1, 1), stride: tuple[int, int] = (1, 1)
-) -> _Ahead:
-    """Sums of all steps, and the greatest of each window of them."""
-    units, down, across = layer.output_shape
-    window, weight = node.window, _laid_out(layer, node)
-
-    def sums(trains: NDArray[Any], steps: int) -> NDArray[Any] | None:
-        if not ahead.worth_it(steps, len(trains) * layer.n_out, weight.itemsize):
-            return None
-        where = (window.stride[0], window.padding, window.dilation[0])
-        return ahead.sums_of_trains(trains, steps, weight, units, *where, (down, across), kernel, stride)
-
-    return sums
-
-
 def _scattered(layer: Placed, node: Conv) -> _Step:
     units, down, across = layer.output_shape
-    window, side_by_side = node.window, _side_by_side(node)
-    weight = _laid_out(layer, node)
+    window, weight = node.window, ahead.laid_out(layer, node)
+    reach = loops.reach_of(weight, window, stored_of(layer.input_shapes[0])[:2]) if ahead.side_by_side(node) else None
 
     def step(x: NDArray[Any]) -> NDArray[Any]:
         out = np.empty((len(x), down, across, units), weight.dtype)
         spikes = np.ascontiguousarray(x).view(np.uint8) if x.dtype == bool else x
-        if side_by_side:
-            rows = out.reshape(len(x), down, -1)
-            loops.scatter_rows(spikes, weight, units, window.stride[0], window.padding, window.dilation[0], rows)
+        if reach is not None:
+            loops.scatter_rows(spikes, reach, out.reshape(-1))
         else:
             loops.scatter(spikes, weight, window.stride, window.padding, window.dilation, out)
         return out
@@ -280,7 +204,8 @@ def _timeless(layer: Placed, levels: tuple[int, int]) -> _Step | None:
 
     def step(x: NDArray[Any]) -> NDArray[Any]:
         held = Held(stored, integers=to_stored(x).astype(kind, order="C"))
-        return flat(kernel([held]), layer.output_shape).reshape(len(x), *layer.output_shape)
+        found = kernel([held]).integers
+        return found if len(layer.output_shape) == 3 else found.reshape(len(x), *layer.output_shape)
 
     return step
 
@@ -297,25 +222,18 @@ class _Layer:
         self._constants = {
             name: np.broadcast_to(part, shape).reshape(-1).copy() for name, part in node.constants.items()
         }
-        self._reset = _RESETS[node.reset]
-        self.shape = shape
+        self._reset = loops.RESETS[node.reset]
 
     @staticmethod
     def takes(state: State) -> bool:
         """Whether there is a loop for these neurons."""
-        return isinstance(state, FloatState) and state.node.model in ("leaky", "synaptic")
+        return isinstance(state, FloatState) and state.node.model in loops.STATES
 
     def current(self, sums: NDArray[Any]) -> NDArray[Any]:
         """float32 currents (n, units) of integers."""
         current = np.empty((len(sums), len(self._gain)), np.float32)
         loops.currents(np.ascontiguousarray(sums).reshape(current.shape), self._gain, self._constant, current)
         return current
-
-    def trains(self, current: NDArray[Any], steps: int) -> NDArray[Any]:
-        """The spikes of so many steps of `leaky` neurons from rest, with this current in each, as words (n, *shape)."""
-        c, delayed = self._constants, self._state.node.reset_delay
-        words = ahead.trains_of(current, c["beta"], c["threshold"], self._reset, steps, delayed=delayed)
-        return words.reshape(len(words), *self.shape)
 
     def step(self, current: NDArray[Any]) -> NDArray[Any]:
         """Spikes (n, *shape) of a step."""

@@ -1,104 +1,315 @@
-"""Convolutions of the spikes of an image that is held, for all time steps at once.
+"""Spiking networks without recurrence on all time steps of their inputs at once, layer by layer and image by image.
 
-Neurons with the same current in every step have trains that are known beforehand, and sums are linear:
+The spikes of a neuron over time are a word, its train: bit k is the spike in step k. What a layer sends needs nothing
+of the layers behind it, so all its trains are made before the next layer's, and an image's sums and potentials stay in
+the nearest caches. Sums are linear:
 
     sums_t = sum of S_w over the trains w with a spike in step t,   S_w: the sums of all neurons whose train is w
 
-Neurons that are set to 0 with their spike have a train per period, so there are few; each neuron is then summed once
-instead of once a spike. Where trains are many, as of neurons that are reset by subtraction, nothing is gained.
+Neurons that are set to 0 with their spike have a train per period if their current stays the same, so there are few;
+each neuron is then summed once instead of once a spike. Where trains are many, spikes are added up step by step.
+
+Words lie with their channels last, (n, rows, columns, channels); of neurons in a row there is one place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.graph.packed.spiking_loops import add_scattered, greatest, leaky
+from lava_meta.graph.acyclic import INPUT, Placed
+from lava_meta.graph.conv import Window
+from lava_meta.graph.nodes import Conv, Gather, Linear, Node, Pool
+from lava_meta.graph.packed import spiking_loops as loops
+from lava_meta.graph.packed.held import stored_of, to_stored
+from lava_meta.graph.spiking_graph import SteppedGraph
+from lava_meta.graph.spiking_neurons import Neurons
 from lava_meta.jit import njit
 
 MOST_STEPS = 64  # a train is a word
 _MOST_TRAINS = 32
-_MOST_BYTES = 2**27  # of the sums of all steps
+_MOST_BYTES = 2**19  # of the sums of several steps
 _SLOTS = 256  # of a table of trains
 
-
-def worth_it(steps: int, size: int, width: int) -> bool:
-    """Whether so many time steps of sums, of this many bytes each, may be kept."""
-    return steps <= MOST_STEPS and steps * size * width <= _MOST_BYTES
+Words = NDArray[Any]  # uint32, or uint64 of more than 32 steps
+_Stage = Callable[[dict[str, Words], int], Words]
 
 
-def sums_of_trains(
-    trains: NDArray[Any],
-    steps: int,
-    weight: NDArray[Any],
-    units: int,
-    down_stride: int,
-    padding: tuple[int, int],
-    down_dilation: int,
-    shape: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-) -> NDArray[Any] | None:
-    """The sums of every step (steps, n, rows, columns, units), of trains (n, channels, rows, columns).
+class AllSteps:
+    """A network of which every node is known here; `of` says whether it is."""
 
-    The bit k of a train is the spike in step k; `shape` are the rows and columns of sums, of which the greatest of each
-    window are given (`spiking_loops.greatest`); the other arguments are those of `spiking_loops.scatter_rows`. None if
-    there are too many different trains.
-    """
-    rows, columns = ((extent - k) // s + 1 for extent, k, s in zip(shape, kernel, stride, strict=True))
-    out = np.empty((steps, len(trains), rows, columns, units), weight.dtype)
-    done = _sums_of_trains(trains, weight, down_stride, padding, down_dilation, shape, kernel, stride, out)
-    return out if done else None
+    def __init__(self, graph: SteppedGraph, stages: Mapping[str, _Stage]) -> None:
+        self._graph, self._stages = graph, stages
+
+    @classmethod
+    def of(cls, graph: SteppedGraph, *, held: bool) -> AllSteps | None:
+        """The network on images that are held, or on frames of spikes.
+
+        None if it is recurrent, joins what several layers send, or has neurons or poolings of other kinds.
+        """
+        known = graph.timeless if held else frozenset[str]()
+        trains = {INPUT} if not held and (graph.min_level, graph.max_level) == (0, 1) else set[str]()
+        sums: set[str] = set()  # whose neurons compute them
+        stages: dict[str, _Stage] = {}
+        for name, node in graph.nodes.items():
+            source, placed = node.sources[0], graph.placed[name]
+            if name in known:
+                continue
+            if isinstance(node, Neurons) and node.model in loops.STATES and source in known | sums:
+                stages[name] = _fired(graph, name) if source in sums else _fired_by_held(placed, source)
+                trains.add(name)
+            elif (source in trains and _is_summed(node, placed)) or (
+                source in sums and isinstance(graph.nodes[source], Conv) and _is_pooled(node)
+            ):
+                sums.add(name)
+            elif source in trains and isinstance(node, Pool) and node.how == "max" and _is_pooled(node):
+                stages[name] = _pooled(node)
+                trains.add(name)
+            elif source in trains and isinstance(node, Gather) and node.index is None:
+                stages[name] = _reshaped(node)
+                trains.add(name)
+            else:
+                return None
+        return cls(graph, stages)
+
+    def trains(self, given: Mapping[str, NDArray[Any]], steps: int) -> dict[str, Words]:
+        """By neurons, their trains. Given are integers (n, *shape) of what is known, or `trains_of` the input."""
+        values = dict(given)
+        for name, stage in self._stages.items():
+            values[name] = stage(values, steps)
+        return {name: values[name] for name in self._graph.neurons}
 
 
-def trains_of(
-    current: NDArray[Any],
-    beta: NDArray[Any],
-    threshold: NDArray[Any],
+def trains_of(frames: NDArray[Any], shape: tuple[int, ...]) -> Words:
+    """Frames of spikes (steps, n, n_in) of this shape as trains."""
+    words: Words = np.zeros(frames.shape[1:], _word(len(frames)))
+    for step, frame in enumerate(frames):
+        words |= frame.astype(words.dtype) << words.dtype.type(step)
+    return np.ascontiguousarray(to_stored(words.reshape(len(words), *shape)))
+
+
+def spikes_of(trains: Words, steps: int) -> NDArray[np.uint8]:
+    """Spikes (steps, n, units), in the order of the graph."""
+    ordered = np.ascontiguousarray(trains.transpose(0, 3, 1, 2)).reshape(len(trains), -1)
+    spikes = np.empty((steps, *ordered.shape), np.uint8)
+    for step in range(steps):
+        np.bitwise_and(ordered >> ordered.dtype.type(step), 1, out=spikes[step], casting="unsafe")
+    return spikes
+
+
+def _word(steps: int) -> type:
+    return np.uint32 if steps <= 32 else np.uint64
+
+
+def sum_type(values: NDArray[Any]) -> type:
+    """The type in which sums of 0 to all weights (units, fan_in) of each unit fit."""
+    largest = int(np.abs(values.astype(np.int64)).sum(axis=1).max())
+    return np.int16 if largest < 2**15 else np.int32 if largest < 2**31 else np.int64
+
+
+def laid_out(layer: Placed, node: Conv) -> NDArray[Any]:
+    """The weights of a convolution, (channels, down, across, units)."""
+    values = node.weight.values
+    weight = values.reshape(layer.output_shape[0], layer.input_shapes[0][0], *node.window.kernel)
+    return np.ascontiguousarray(weight.transpose(1, 2, 3, 0).astype(sum_type(values)))
+
+
+# Which nodes are known.
+
+
+def side_by_side(node: Conv) -> bool:
+    """Whether the places that see a spike lie side by side along the rows."""
+    return node.window.stride[1] == node.window.dilation[1] == 1
+
+
+def _is_summed(node: Node, placed: Placed) -> bool:
+    if isinstance(node, Conv):
+        return node.groups == 1 and side_by_side(node)
+    return isinstance(node, Linear) and len(placed.output_shape) == 1
+
+
+def _is_pooled(node: Node) -> bool:
+    """Whether every place of the windows lies inside."""
+    if not isinstance(node, Pool):
+        return False
+    window = node.window
+    return window.padding == window.after == (0, 0) and window.dilation == (1, 1)
+
+
+# Stages.
+
+
+def _pooled(node: Pool) -> _Stage:
+    """The greatest of spikes is one of them."""
+    (down, across), (below, beside) = node.window.kernel, node.window.stride
+
+    def stage(values: dict[str, Words], steps: int) -> Words:
+        words = values[node.sources[0]]
+        rows, columns = (words.shape[1] - down) // below + 1, (words.shape[2] - across) // beside + 1
+        seen = [
+            words[:, a : a + below * (rows - 1) + 1 : below, b : b + beside * (columns - 1) + 1 : beside]
+            for a in range(down)
+            for b in range(across)
+        ]
+        together: Words = np.bitwise_or.reduce(seen)
+        return together
+
+    return stage
+
+
+def _reshaped(node: Gather) -> _Stage:
+    def stage(values: dict[str, Words], steps: int) -> Words:
+        words = values[node.sources[0]].transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(to_stored(words.reshape(len(words), *node.out)))
+
+    return stage
+
+
+class _Neurons:
+    """The constants of a layer's neurons (units,), in the order in which their words lie."""
+
+    def __init__(self, placed: Placed) -> None:
+        node, shape = placed.node, placed.output_shape
+        assert isinstance(node, Neurons)
+        self.stored, self.delayed = stored_of(shape), node.reset_delay
+        self.reset, self.synaptic = loops.RESETS[node.reset], node.model == "synaptic"
+
+        def laid(value: NDArray[Any]) -> NDArray[Any]:
+            whole = np.broadcast_to(value, shape)[None]
+            return np.ascontiguousarray(to_stored(whole)).reshape(-1)
+
+        c = {name: laid(value) for name, value in node.constants.items()}
+        self.current = laid(node.gain), laid(node.constant)
+        self.constants = c.get("alpha", c["beta"]), c["beta"], c["threshold"]
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """Of the loops."""
+        return (*self.current, *self.constants, self.synaptic, self.reset, self.delayed)
+
+    def silent(self, n: int, steps: int) -> Words:
+        """Trains without a spike, to be filled."""
+        return np.zeros((n, *self.stored), _word(steps))
+
+
+def _fired_by_held(placed: Placed, source: str) -> _Stage:
+    """Of neurons whose current is the same in every step."""
+    neurons = _Neurons(placed)
+
+    def stage(values: dict[str, Any], steps: int) -> Words:
+        sums = np.ascontiguousarray(to_stored(values[source].reshape(-1, *placed.output_shape)))
+        words = neurons.silent(len(sums), steps)
+        flat = (len(sums), len(neurons.current[0]))
+        _fire_by_held(sums.reshape(flat), steps, *neurons.arguments, words.reshape(flat))
+        return words
+
+    return stage
+
+
+def _fired(graph: SteppedGraph, name: str) -> _Stage:
+    """Of neurons behind sums of trains, and perhaps a pooling of these."""
+    neurons, source = _Neurons(graph.placed[name]), graph.nodes[name].sources[0]
+    kernel, stride, greatest = (1, 1), (1, 1), True
+    before = graph.nodes[source]
+    if isinstance(before, Pool):
+        kernel, stride, greatest = before.window.kernel, before.window.stride, before.how == "max"
+        source = before.sources[0]
+    node, placed = graph.nodes[source], graph.placed[source]
+    entering = stored_of(placed.input_shapes[0])
+    if isinstance(node, Conv):
+        reach, extent = loops.reach_of(laid_out(placed, node), node.window, entering[:2]), placed.output_shape[1:]
+    else:
+        assert isinstance(node, Linear)
+        values, extent = node.weight.values, (1, 1)
+        weight: NDArray[Any] = values.T[:, None, None].astype(sum_type(values))
+        beyond = -len(values) % (loops.LINE // weight.itemsize)  # units beside, so that whole lines are added
+        reach = loops.reach_of(np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, beyond))), Window((1, 1)), (1, 1))
+    sums, width = reach.weight.dtype, reach.weight.itemsize
+    places = np.ascontiguousarray(np.indices(entering).reshape(3, -1).T)
+
+    def stage(values: dict[str, Words], steps: int) -> Words:
+        words = values[node.sources[0]]
+        out = neurons.silent(len(words), steps)
+        _fire(
+            words.reshape(len(words), -1),
+            places,
+            steps,
+            reach,
+            loops.aligned(max(1, min(steps, _MOST_BYTES // (reach.size * width))) * reach.size, sums),
+            loops.aligned(_MOST_TRAINS * reach.size, sums),
+            (*extent, kernel, stride, greatest),
+            np.empty((1, *neurons.stored), sums if greatest else np.int64),
+            *neurons.arguments,
+            out.reshape(len(words), -1),
+        )
+        return out
+
+    return stage
+
+
+# Loops.
+
+
+@njit(cache=True, nogil=True)
+def _advance(
+    current: Any,
+    step: int,
+    alpha: Any,
+    beta: Any,
+    threshold: Any,
+    synaptic: Any,
     reset: int,
+    delayed: Any,
+    s: Any,
+    v: Any,
+    spikes: Any,
+    words: Any,
+) -> None:
+    """One step of an image's neurons (1, units), whose spikes become a bit of their words."""
+    if synaptic:
+        loops.synaptic(current, alpha, beta, threshold, reset, delayed, s, v, spikes)
+    else:
+        loops.leaky(current, beta, threshold, reset, delayed, v, spikes)
+    fired, bit = spikes[0], words.dtype.type(step)
+    for j in range(len(words)):
+        words[j] |= words.dtype.type(fired[j]) << bit
+
+
+@njit(cache=True, nogil=True)
+def _fire_by_held(
+    sums: Any,
     steps: int,
-    *,
-    delayed: bool,
-) -> NDArray[Any]:
-    """Words (n, units): the spikes of so many steps of `leaky` neurons from rest, with this current in each."""
-    trains = np.zeros(current.shape, np.uint32 if steps <= 32 else np.uint64)
-    _fill_trains(current, beta, threshold, reset, delayed, steps, trains)
-    return trains
-
-
-@njit(cache=True, nogil=True)
-def _fill_trains(current: Any, beta: Any, threshold: Any, reset: int, delayed: Any, steps: int, trains: Any) -> None:
-    v, spikes = np.empty((1, current.shape[1]), np.float32), np.empty((1, current.shape[1]), np.bool_)
-    for n in range(current.shape[0]):
+    gain: Any,
+    constant: Any,
+    alpha: Any,
+    beta: Any,
+    threshold: Any,
+    synaptic: Any,
+    reset: int,
+    delayed: Any,
+    words: Any,
+) -> None:
+    size = words.shape[1]
+    current, s, v = np.empty((1, size), np.float32), np.empty((1, size), np.float32), np.empty((1, size), np.float32)
+    spikes = np.empty((1, size), np.bool_)
+    for n in range(len(words)):
+        s[:] = 0
         v[:] = 0
+        loops.currents(sums[n : n + 1], gain, constant, current)
         for step in range(steps):
-            leaky(current[n : n + 1], beta, threshold, reset, delayed, v, spikes)
-            fired, words, bit = spikes[0], trains[n], trains.dtype.type(1) << trains.dtype.type(step)
-            for j in range(len(words)):
-                if fired[j]:
-                    words[j] |= bit
-
-
-@njit(cache=True, nogil=True)
-def spikes_of(trains: NDArray[Any], step: int, spikes: NDArray[Any]) -> None:
-    """The spikes (n, units) of a step."""
-    for n in range(trains.shape[0]):
-        for j in range(trains.shape[1]):
-            spikes[n, j] = trains[n, j] >> step & 1
+            _advance(current, step, alpha, beta, threshold, synaptic, reset, delayed, s, v, spikes, words[n])
 
 
 @njit(cache=True, nogil=True)
 def _numbered(train: Any, known: Any, number: Any) -> int:
-    """The number of each neuron's train among those that there are, -1 of the silent; how many, or -1 for too many."""
+    """The number of each neuron's train among those that there are, 0 of the silent; how many, or -1 for too many."""
     slots = np.full(_SLOTS, -1, np.int64)
-    found = 0
+    known[0], slots[0], found = 0, 0, 1
     for i in range(len(train)):
         word = train[i]
-        if word == 0:
-            number[i] = -1
-            continue
         slot = np.int64((np.uint64(word) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(56))
         while slots[slot] >= 0 and known[slots[slot]] != word:
             slot = (slot + 1) % _SLOTS
@@ -113,54 +324,88 @@ def _numbered(train: Any, known: Any, number: Any) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _sums_of_trains(
+def _sum_each(number: Any, found: int, places: Any, reach: Any, order: Any, each: Any) -> None:
+    """The sums of the neurons of each number from 1 on, one after the other: they then stay in the nearest cache."""
+    weight, width, rows, columns, size = reach
+    begin = np.zeros(found + 1, np.int64)
+    for k in number:
+        begin[k + 1] += 1
+    for k in range(found):
+        begin[k + 1] += begin[k]
+    first = begin[1]
+    for i in range(len(number)):
+        order[begin[number[i]]] = i
+        begin[number[i]] += 1
+    each[size : found * size] = 0
+    for m in range(first, len(number)):
+        i = order[m]
+        y, x, c = places[i, 0], places[i, 1], places[i, 2]
+        loops.add_spike(y, x, c, weight, width, rows, columns, each, number[i] * size)
+
+
+@njit(cache=True, nogil=True)
+def _sum_all(train: Any, first: int, steps: int, places: Any, reach: Any, total: Any) -> None:
+    """The sums of so many steps, spike by spike."""
+    weight, width, rows, columns, size = reach
+    total[:] = 0
+    one, begin = train.dtype.type(1), train.dtype.type(first)
+    most = ~train.dtype.type(0) if steps >= 8 * train.itemsize else (one << train.dtype.type(steps)) - one
+    for i in range(len(train)):
+        word = train[i] >> begin & most
+        y, x, c = places[i, 0], places[i, 1], places[i, 2]
+        while word:
+            loops.add_spike(y, x, c, weight, width, rows, columns, total, loops.first_bit(word) * size)
+            word &= word - one
+
+
+@njit(cache=True, nogil=True)
+def _fire(
     trains: Any,
-    weight: Any,
-    down_stride: int,
-    padding: Any,
-    down_dilation: int,
-    shape: Any,
-    kernel: Any,
-    stride: Any,
-    out: Any,
-) -> bool:
-    images, channels, rows, columns = trains.shape
-    steps, units, inputs = out.shape[0], out.shape[4], channels * rows * columns
+    places: Any,
+    steps: int,
+    reach: Any,
+    total: Any,
+    each: Any,
+    pool: Any,
+    pooled: Any,
+    gain: Any,
+    constant: Any,
+    alpha: Any,
+    beta: Any,
+    threshold: Any,
+    synaptic: Any,
+    reset: int,
+    delayed: Any,
+    words: Any,
+) -> None:
+    rows, columns, kernel, stride, greatest = pool
+    inputs, size = trains.shape[1], words.shape[1]
+    maps, taken = total.reshape(-1, rows, columns, reach.size // (rows * columns)), pooled.reshape(1, size)
     known, number = np.empty(_MOST_TRAINS, np.uint64), np.empty(inputs, np.int64)
-    order, begin = np.empty(inputs, np.int64), np.empty(_MOST_TRAINS + 2, np.int64)
-    sums = np.empty((_MOST_TRAINS, shape[0], shape[1] * units), out.dtype)
-    flat = sums.reshape(_MOST_TRAINS, shape[0] * shape[1] * units)
-    row = np.empty(flat.shape[1], out.dtype)
-    total = row.reshape(1, shape[0], shape[1], units)
-    for n in range(images):
-        found = _numbered(trains[n].reshape(inputs), known, number)
-        if found < 0:
-            return False
-        begin[: found + 2] = 0
-        for i in range(inputs):
-            begin[number[i] + 2] += 1
-        begin[1] = 0
-        for k in range(2, found + 2):
-            begin[k] += begin[k - 1]
-        for i in range(inputs):
-            if number[i] >= 0:
-                order[begin[number[i] + 1]] = i
-                begin[number[i] + 1] += 1
-        first = 0
-        for k in range(found):
-            flat[k] = 0
-            last = begin[k + 1]
-            for j in range(first, last):
-                i = order[j]
-                c, y, x = i // (rows * columns), i // columns % rows, i % columns
-                add_scattered(weight[c], units, y, x, down_stride, padding, down_dilation, sums[k])
-            first = last
+    order = np.empty(inputs, np.int64)
+    current, s, v = np.empty((1, size), np.float32), np.empty((1, size), np.float32), np.empty((1, size), np.float32)
+    spikes = np.empty((1, size), np.bool_)
+    for n in range(len(words)):
+        train = trains[n]
+        found = _numbered(train, known, number)
+        if found >= 0:
+            _sum_each(number, found, places, reach, order, each)
+        s[:] = 0
+        v[:] = 0
         for step in range(steps):
-            row[:] = 0
-            for k in range(found):
-                if known[k] >> np.uint64(step) & np.uint64(1):
-                    added = flat[k]
-                    for j in range(len(row)):
-                        row[j] += added[j]
-            greatest(total, kernel, stride, out[step, n : n + 1])
-    return True
+            if found >= 0:
+                now = 0
+                total[: reach.size] = 0
+                for k in range(1, found):
+                    if known[k] >> np.uint64(step) & np.uint64(1):
+                        loops.add_line(total, 0, each, k * reach.size, reach.size)
+            else:
+                now = step % len(maps)
+                if now == 0:
+                    _sum_all(train, step, len(maps), places, reach, total)
+            if greatest:
+                loops.greatest(maps[now : now + 1], kernel, stride, pooled)
+            else:
+                loops.summed(maps[now : now + 1], kernel, stride, pooled)
+            loops.currents(taken, gain, constant, current)
+            _advance(current, step, alpha, beta, threshold, synaptic, reset, delayed, s, v, spikes, words[n])

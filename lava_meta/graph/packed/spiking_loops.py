@@ -6,12 +6,20 @@ operation by operation.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from lava_meta.graph.conv import Window
 from lava_meta.jit import njit
+
+LINE = 64  # bytes of a line of the cache
+_I64 = ir.IntType(64)
 
 
 @njit(cache=True, nogil=True)
@@ -67,73 +75,155 @@ def scatter(
                                 place[j] += added[j]
 
 
-@njit(cache=True, nogil=True)
-def add_scattered(
-    weight: NDArray[Any],
-    units: int,
-    y: int,
-    x: int,
-    down_stride: int,
-    padding: tuple[int, int],
-    down_dilation: int,
-    out: NDArray[Any],
-) -> None:
-    """Add what one spike at (y, x) of a channel gives, weights (down, across * units), to (rows, columns * units)."""
-    across, width = weight.shape[1] // units, out.shape[1] // units
-    begin = x + padding[1] - across + 1
-    first, last = max(begin, 0), min(begin + across, width)
-    length, start, place = (last - first) * units, (first - begin) * units, first * units
-    for a in range(weight.shape[0]):
-        top = y + padding[0] - a * down_dilation
-        if top < 0 or top % down_stride or top // down_stride >= out.shape[0]:
-            continue
-        row = out[top // down_stride, place : place + length]
-        added = weight[a, start : start + length]
-        for j in range(length):
-            row[j] += added[j]
+class Reach(NamedTuple):
+    """Where the spikes of an input add weights, if the places that see one lie side by side along the rows."""
+
+    weight: NDArray[Any]  # (channels * down * across * units,), the last column of each kernel first
+    width: int  # across * units, a row of a kernel
+    rows: NDArray[Any]  # int64 (rows of inputs, down): where the row of sums begins that sees it, -1 if none does
+    columns: NDArray[Any]  # int64 (columns of inputs, 3): where in the row of sums, and in that of the kernel; how many
+    size: int  # of the sums of an image, which lie as (rows, columns, units)
 
 
-@njit(cache=True, nogil=True)
-def scatter_rows(
-    spikes: NDArray[Any],
-    weight: NDArray[Any],
-    units: int,
-    down_stride: int,
-    padding: tuple[int, int],
-    down_dilation: int,
-    out: NDArray[Any],
-) -> None:
-    """`scatter` where a spike's places lie side by side: no stride and no dilation along the rows.
+def reach_of(weight: NDArray[Any], window: Window, entering: tuple[int, int]) -> Reach:
+    """Of weights (channels, down, across, units) and an image of so many rows and columns."""
+    _, down, across, units = weight.shape
+    height, width = window.positions(*entering)
+    rows = np.full((entering[0], down), -1, np.int64)
+    for y in range(entering[0]):
+        for a in range(down):
+            top, off = divmod(y + window.padding[0] - a * window.dilation[0], window.stride[0])
+            if not off and 0 <= top < height:
+                rows[y, a] = top * width * units
+    columns = np.zeros((entering[1], 3), np.int64)
+    for x in range(entering[1]):
+        begin = x + window.padding[1] - across + 1
+        first, last = max(begin, 0), min(begin + across, width)
+        columns[x] = first * units, (first - begin) * units, max(last - first, 0) * units
+    turned = aligned(weight.size, weight.dtype)
+    turned[:] = weight[:, :, ::-1].reshape(-1)
+    return Reach(turned, across * units, rows, columns, height * width * units)
 
-    `weight` (channels, down, across * units) has the last column of each kernel first, `out` is
-    (n, rows, columns * units).
+
+def aligned(size: int, dtype: Any) -> NDArray[Any]:
+    """An empty array whose beginning is that of a line of the cache."""
+    width = np.dtype(dtype).itemsize
+    raw = np.empty(size * width + LINE, np.uint8)
+    begin = -raw.ctypes.data % LINE
+    return raw[begin : begin + size * width].view(dtype)
+
+
+def _adder(typing_context: Any, out: Any, at: Any, added: Any, start: Any, length: Any) -> Any:
+    """out[at + j] += added[start + j] for j < length, of integers: numba takes half the machine's width at a time."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        out_data, added_data = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2))
+        width = LINE * 8 // out.dtype.bitwidth
+        one = context.get_value_type(out.dtype)
+
+        def add(kind: Any, offset: Any) -> None:
+            into, by = (
+                builder.bitcast(builder.gep(data, [builder.add(begin, offset)]), kind.as_pointer())
+                for data, begin in ((out_data, args[1]), (added_data, args[3]))
+            )
+            align = out.dtype.bitwidth // 8
+            total = builder.add(builder.load(into, align=align), builder.load(by, align=align))
+            builder.store(total, into, align=align)
+
+        whole = builder.udiv(args[4], _I64(width))
+        with cgutils.for_range(builder, whole) as loop:
+            add(ir.VectorType(one, width), builder.mul(loop.index, _I64(width)))
+        done = builder.mul(whole, _I64(width))
+        with cgutils.for_range(builder, builder.sub(args[4], done)) as loop:
+            add(one, builder.add(done, loop.index))
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(out, index, added, index, index), codegen
+
+
+add_line: Any = intrinsic(_adder)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def add_spike(y: int, x: int, c: int, weight: Any, width: int, rows: Any, columns: Any, out: Any, begin: int) -> None:
+    """Add what one spike at (y, x) of a channel gives to sums that begin at `begin` of `out`, one array for all.
+
+    The other arguments are a `Reach`'s, which loops take apart once: its arrays are counted whenever they are taken.
     """
-    _, channels, rows, columns = spikes.shape
+    into, start, length = columns[x, 0] + begin, columns[x, 1], columns[x, 2]
+    down = rows.shape[1]
+    for a in range(down):
+        row = rows[y, a]
+        if row >= 0:
+            add_line(out, into + row, weight, start + (c * down + a) * width, length)
+
+
+@njit(cache=True, nogil=True)
+def scatter_rows(spikes: NDArray[Any], reach: Reach, out: NDArray[Any]) -> None:
+    """`scatter` if the places that see a spike lie side by side; `out` is one array for all images."""
+    weight, width, rows, columns, size = reach
+    _, channels, height, across = spikes.shape
+    out[:] = 0
     for n in range(spikes.shape[0]):
-        out[n] = 0
         for c in range(channels):
-            for y in range(rows):
-                for x in range(columns):
+            for y in range(height):
+                for x in range(across):
                     if spikes[n, c, y, x]:
-                        add_scattered(weight[c], units, y, x, down_stride, padding, down_dilation, out[n])
+                        add_spike(y, x, c, weight, width, rows, columns, out, n * size)
 
 
 @njit(cache=True, nogil=True)
 def greatest(sums: NDArray[Any], kernel: tuple[int, int], stride: tuple[int, int], out: NDArray[Any]) -> None:
     """The greatest of each window of (n, rows, columns, channels), without padding."""
+    channels = out.shape[3]
     for n in range(out.shape[0]):
         for y in range(out.shape[1]):
             for x in range(out.shape[2]):
-                place = out[n, y, x]
-                place[:] = sums[n, y * stride[0], x * stride[1]]
-                for a in range(kernel[0]):
-                    for b in range(kernel[1]):
-                        seen = sums[n, y * stride[0] + a, x * stride[1] + b]
-                        for c in range(out.shape[3]):
-                            place[c] = max(place[c], seen[c])
+                top, left = y * stride[0], x * stride[1]
+                for c in range(channels):
+                    out[n, y, x, c] = sums[n, top, left, c]
+                for k in range(1, kernel[0] * kernel[1]):
+                    below, beside = top + k // kernel[1], left + k % kernel[1]
+                    for c in range(channels):
+                        out[n, y, x, c] = max(out[n, y, x, c], sums[n, below, beside, c])
+
+
+@njit(cache=True, nogil=True)
+def summed(sums: NDArray[Any], kernel: tuple[int, int], stride: tuple[int, int], out: NDArray[Any]) -> None:
+    """The sum of each window of (n, rows, columns, channels), without padding."""
+    channels = out.shape[3]
+    for n in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            for x in range(out.shape[2]):
+                for c in range(channels):
+                    out[n, y, x, c] = 0
+                for k in range(kernel[0] * kernel[1]):
+                    below, beside = y * stride[0] + k // kernel[1], x * stride[1] + k % kernel[1]
+                    for c in range(channels):
+                        out[n, y, x, c] += sums[n, below, beside, c]
+
+
+def _first_bit(typing_context: Any, word: Any) -> Any:
+    """The number of the lowest bit that is set."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = args[0].type
+        count = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(kind, [kind, ir.IntType(1)]), f"llvm.cttz.i{kind.width}"
+        )
+        found = builder.call(count, [args[0], ir.IntType(1)(1)])
+        return builder.zext(found, _I64) if kind.width < 64 else found
+
+    return types.intp(word), codegen
+
+
+first_bit: Any = intrinsic(_first_bit)
 
 
 SUBTRACT, ZERO, NONE = 0, 1, 2
+RESETS = {"subtract": SUBTRACT, "zero": ZERO, "none": NONE}
+STATES = ("leaky", "synaptic")  # the models of neurons that have a loop
 
 
 @njit(cache=True, nogil=True)

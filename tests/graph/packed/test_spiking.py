@@ -14,6 +14,7 @@ from torch import nn
 import lava_meta
 from lava_meta.graph.packed import spiking_ahead as ahead
 from lava_meta.graph.packed.spiking import CompiledRun
+from lava_meta.graph.packed.spiking_ahead import AllSteps
 
 
 def compare(graph, x: np.ndarray, steps: int | None, form: str = "floating_pt") -> None:
@@ -97,47 +98,59 @@ def test_a_stream_goes_on_where_it_stood_and_restarts_at_rest():
 
 
 @pytest.mark.parametrize(
-    ("options", "few"),
+    ("options", "few", "pool"),
     [
-        ({"reset_mechanism": "zero"}, True),
-        ({"reset_mechanism": "zero", "reset_delay": False}, True),
-        ({"reset_mechanism": "subtract", "reset_delay": False}, False),
+        ({"reset_mechanism": "zero"}, True, nn.MaxPool2d(2)),
+        ({"reset_mechanism": "zero", "reset_delay": False}, True, nn.AvgPool2d(2)),
+        ({"reset_mechanism": "subtract", "reset_delay": False}, False, nn.Identity()),
+        ({"reset_mechanism": "none"}, True, nn.MaxPool2d((1, 2))),
     ],
 )
-@pytest.mark.parametrize("pooled", [True, False])
-def test_sums_of_a_held_image_that_are_known_beforehand(options, few, pooled, monkeypatch):
-    """Few trains are summed once each, many step by step; both give the reference's spikes."""
+@pytest.mark.parametrize("held", [True, False])
+def test_all_time_steps_of_a_layer_at_once(options, few, pool, held, monkeypatch):
+    """Few trains are summed once each, many spike by spike, in one piece or in several: the reference's spikes."""
     torch.manual_seed(3)
     neurons = {"beta": 0.9, "init_hidden": True, **options}
     model = nn.Sequential(
-        nn.Conv2d(1, 12, 3, padding=1),
+        nn.Conv2d(2, 12, 3, padding=1),
         snn.Leaky(**neurons),
         nn.Conv2d(12, 5, 3, stride=(2, 1), padding=(0, 2), dilation=(2, 1)),
-        *([nn.MaxPool2d(2)] if pooled else []),
-        snn.Leaky(**neurons),
+        pool,
+        snn.Synaptic(alpha=0.4, beta=0.8, init_hidden=True),
+        nn.MaxPool2d(2),
         nn.Flatten(),
         nn.LazyLinear(3),
         snn.Leaky(output=True, **neurons),
     )
-    model(torch.zeros(1, 1, 9, 9))
-    graph = read(models.louder(model), input_shape=(1, 9, 9), mean=0, std=1, bits=8)
-    given: list[bool] = []
-    whole = ahead.sums_of_trains
-
-    def sums_of_trains(*arguments):
-        found = whole(*arguments)
-        given.append(found is not None)
-        return found
-
-    monkeypatch.setattr(ahead, "sums_of_trains", sums_of_trains)
-    x = np.random.default_rng(44).integers(0, 256, (6, 81))
+    model(torch.zeros(1, 2, 11, 11))
+    max_level = 255 if held else 1
+    graph = read(models.louder(model), input_shape=(2, 11, 11), mean=0, std=1, bits=8, max_level=max_level)
+    assert AllSteps.of(graph, held=held) is not None
+    first = next(iter(graph.neurons))
+    rng = np.random.default_rng(44)
     run = CompiledRun(graph)
-    for steps in (7, 30, 40, 70):
-        wanted = graph.spikes(x, steps)
-        found = run.trains(graph.frames(x, steps)[:1], steps, [*graph.neurons])
-        for name in graph.neurons:
-            assert np.array_equal(found[name], wanted[name]), (name, steps)
-            assert 0 < wanted[name].mean() < 1
-    assert len(given) == 3  # 70 steps are no word
-    assert given[0] or not few
-    assert few or not all(given)
+    for steps in (7, 30, 40, 70):  # 70 steps are no word
+        x = rng.integers(0, max_level, (6, 242) if held else (steps, 6, 242), endpoint=True)
+        wanted = graph.spikes(x, steps if held else None)
+        for most in (1, 2**19):
+            monkeypatch.setattr(ahead, "_MOST_BYTES", most)
+            frames = graph.frames(x, steps if held else None)
+            found = run.trains(frames[:1] if held else frames, steps if held else None, [*graph.neurons])
+            for name in graph.neurons:
+                assert np.array_equal(found[name], wanted[name]), (name, steps)
+                assert 0 < wanted[name].mean() < 1
+        bits = (wanted[first].astype(object) << np.arange(steps)[:, None, None]).sum(axis=0)
+        assert (max(len({*image}) for image in bits) < 32) == (few and held) or steps < 30
+
+
+def test_what_is_not_computed_at_once():
+    """Recurrent networks, branches, other neurons and strides along the rows go step by step."""
+    torch.manual_seed(1)
+    for kind in ("rleaky", "alpha", "lapicque"):
+        model, shape = models.random_network(np.random.default_rng(3), kind)
+        assert AllSteps.of(read(model, input_shape=shape), held=True) is None
+    graph = read(models.louder(models.Branches()), input_shape=(64,))
+    assert AllSteps.of(graph, held=True) is None
+    graph = read(models.louder(models.Dense()), input_shape=(64,), max_level=255)
+    assert AllSteps.of(graph, held=False) is None  # frames of levels
+    assert AllSteps.of(graph, held=True) is not None
