@@ -146,18 +146,16 @@ def convert(
 
 def _converted(model: nn.Module, options: dict[str, Any], bits: int | None) -> tuple[Graph, Parity, ModelUse]:
     """The network of a chain of binary layers, or of any other acyclic model, its self-check, and how it is called."""
-    from lava_meta.converters.feed import Feed, ModelUse
+    from lava_meta.converters.feed import ModelUse
     from lava_meta.converters.refusals import NotAChain
 
-    mean, std = options["mean"], options["std"]
     if options["output"] is None:
         from lava_meta.converters.parity import check
-        from lava_meta.converters.torch import to_graph
+        from lava_meta.converters.torch import fold
 
         with contextlib.suppress(NotAChain):
-            graph = to_graph(model, **options)
-            feed = Feed.given(mean, std, graph.input_shape, graph.max_level, graph.min_level)
-            return graph, check(model, graph, task=options["task"], mean=mean, std=std), ModelUse(feed)
+            folded = fold(model, **options)
+            return folded.graph, check(model, folded), ModelUse(folded.feed)
     from lava_meta.converters.acyclic import to_acyclic
     from lava_meta.converters.acyclic_parity import check_acyclic
 

@@ -23,8 +23,8 @@ from lava_meta.converters.calling import call, computed, float_types, floats_in,
 from lava_meta.converters.feed import Feed
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.probes import First, has_thresholds, probe, ties
-from lava_meta.converters.reading import Stage, flat, read
-from lava_meta.converters.torch import prepare
+from lava_meta.converters.reading import Chain, Stage, read
+from lava_meta.converters.torch import Folded
 from lava_meta.converters.unwrapping import plain_copy, unwrap
 from lava_meta.errors import ConversionError, FormatError
 from lava_meta.graph import BinaryGraph
@@ -109,7 +109,7 @@ def model_activations(model: nn.Module, inputs: torch.Tensor) -> dict[str, NDArr
     Raises:
         ConversionError: The modules, one after the other, do not give what the model gives.
     """
-    walk = _walk(model, inputs)
+    walk = _walk(read(model), inputs)
     _check_same(model, walk.outputs, call(model, inputs))
     return walk.found
 
@@ -124,12 +124,12 @@ class _Walk:
 
 
 @torch.no_grad()
-def _walk(model: nn.Module, inputs: torch.Tensor, given: dict[str, NDArray[Any]] | None = None) -> _Walk:
-    """Run the modules read from `model`. If signs are `given`, the next stage gets these.
+def _walk(chain: Chain, inputs: torch.Tensor, given: dict[str, NDArray[Any]] | None = None) -> _Walk:
+    """Run the modules of a chain. If signs are `given`, the next stage gets these.
 
     In float64 every floating value is of that type, in another type those that the model's own forward names.
     """
-    front, stages = read(model)
+    front, stages = chain.front, chain.stages
     names = {stage.end: f"hidden{i}" for i, stage in enumerate(stages[:-1], 1)}
     names[stages[-1].end] = "readout"
     if front.sign is not None:
@@ -139,7 +139,7 @@ def _walk(model: nn.Module, inputs: torch.Tensor, given: dict[str, NDArray[Any]]
     found: dict[str, NDArray[Any]] = {}
     values: dict[str, NDArray[Any]] = {}
     x, before = inputs, torch.zeros(0, 0)
-    for place, (label, module) in enumerate(flat(model)):
+    for place, (label, module) in enumerate(chain.modules):
         if place in signs:
             before = x
         try:
@@ -234,24 +234,18 @@ def _class_slack(graph: BinaryGraph, sums: NDArray[Any]) -> NDArray[Any]:
 
 def check(
     model: nn.Module,
-    graph: BinaryGraph,
+    folded: Folded,
     *,
     images: NDArray[Any] | None = None,
-    task: int = 0,
-    mean: Any = None,
-    std: Any = None,
     count: int = 64,
     seed: int = 0,
 ) -> Parity:
-    """Compare `graph` with `model` layer by layer, on `images` or on `count` random ones.
+    """Compare what `model` was read as with the model, layer by layer, on `images` or on `count` random ones.
 
     Args:
         model: The user's own module, which is left as it was.
-        graph: What it was converted into.
+        folded: What it was read as.
         images: Integers (n, ...) of the network's domain.
-        task: Whose batch-norm statistics and affine to take.
-        mean: The model takes `(images / max_level - mean) / std`.
-        std: See `mean`.
         count: How many random images to draw.
         seed: Of these images.
 
@@ -261,6 +255,8 @@ def check(
     Raises:
         ConversionError: The model fails on its domain, or its forward gives other logits than the modules read from it.
     """
+    graph, feed = folded.graph, folded.feed
+    front, stages = folded.chain.front, folded.chain.stages
     if images is None:
         images = domain_images(graph, count, seed)
     ours = graph.activations(images)
@@ -268,9 +264,6 @@ def check(
     ours["readout"] = graph.readout.classes(sums)
     if graph.binarize is not None:
         ours["inputs"] = np.where(graph.binarize.fires(graph.check_images(images)), 1, -1)
-    exact = prepare(model, task)
-    front, stages = read(exact)
-    feed = Feed.given(mean, std, graph.input_shape, graph.max_level, graph.min_level)
     first = First.of(graph, front, feed)
     tied = ties_within_rounding(graph, images, stages, first)
     inexact = first is not None and not first.scale.exact
@@ -281,7 +274,7 @@ def check(
     ]
     probed = probe(graph, front, stages, feed, seed)
     given = ours if tied else None  # one tie would move all that follows: compare layers on our signs
-    walk = _walk(exact, model_inputs(graph, images, torch.float64, feed), given)
+    walk = _walk(folded.chain, model_inputs(graph, images, torch.float64, feed), given)
     for name in rounding_norms:
         tied[name] |= _within_rounding(walk.before[name], ours[name])
     wrong = _differences(ours, walk)
@@ -289,7 +282,7 @@ def check(
     chosen = walk.found["readout"].argmax(axis=1)
     best, other = (np.take_along_axis(scores, c[:, None], 1)[:, 0] for c in (ours["readout"], chosen))
     tied["readout"] = best - other <= _class_slack(graph, sums)
-    own, own_classes, own_type = _own(model, graph, images, task, feed, ours, given)
+    own, own_classes, own_type = _own(model, folded, images, ours, given)
     return Parity(
         images=len(images),
         seed=seed,
@@ -319,27 +312,26 @@ def model_inputs(graph: Domain, images: NDArray[Any], dtype: torch.dtype, feed: 
 
 def _own(
     model: nn.Module,
-    graph: BinaryGraph,
+    folded: Folded,
     images: NDArray[Any],
-    task: int,
-    feed: Feed,
     ours: dict[str, NDArray[Any]],
     given: dict[str, NDArray[Any]] | None,
 ) -> tuple[dict[str, NDArray[Any]], int, str]:
     """Where the model in its own type differs from us, the images to which it gives another class, and that type."""
     model = unwrap(model)
     clone = plain_copy(model)
-    select_task(clone, task)
-    if any(isinstance(norm, TaskBatchNorm) and norm.task != task for norm in model.modules()):
+    select_task(clone, folded.task)
+    if any(isinstance(norm, TaskBatchNorm) and norm.task != folded.task for norm in model.modules()):
         model = clone  # it stands at another task than the one that is converted
     dtype = float_types(model)[0]
-    inputs = model_inputs(graph, images, dtype, feed)
+    inputs = model_inputs(folded.graph, images, dtype, folded.feed)
     outputs = call(model, inputs)
     device = next((parameter.device for parameter in clone.parameters()), inputs.device)
-    walk = _walk(clone, inputs.to(device))
+    chain = read(clone)
+    walk = _walk(chain, inputs.to(device))
     _check_same(model, walk.outputs, outputs)
     if given is not None:
-        walk = _walk(clone, inputs.to(device), given)
+        walk = _walk(chain, inputs.to(device), given)
     another = int((outputs.double().numpy().argmax(axis=1) != ours["readout"]).sum())
     return _differences(ours, walk), another, name_of(dtype)
 

@@ -41,7 +41,7 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
             scale *= Fraction(module.scale)
         elif i < places[0] and isinstance(module, MAXIMA):
             raise NotAChain(f"{label} norms what {other} has pooled; put it before the pooling")
-        elif i > places[0] and steps is not None:
+        elif i > places[0] and steps is not None and not isinstance(module, MAXIMA):
             raise NotAChain(f"{other} stands between {label} and units of 0 and 1")
         elif i > places[0] and not _keeps_signs(module):
             raise NotAChain(f"{other} and {label} stand in one layer: one norm a layer is supported")
@@ -50,7 +50,7 @@ def per_image_norm(stage: Stage, sums: Sums, shape: tuple[int, ...]) -> GroupNor
     if steps is None:
         groups, gain, bias = _parameters(label, norm, shape)
     else:
-        groups, gain, bias = _edges(label, norm, shape[0] // 2, steps)
+        groups, gain, bias = _edges(label, norm, (shape[0] // 2, *shape[1:]), steps)
     if sums.scale is not None and len(sums.scale.offset) > 1:
         raise NotAChain(f"{label} norms sums of inputs with a mean for each channel; give all the same mean")
     origin = Fraction(0) if sums.scale is None else sums.scale.offset[0]
@@ -97,13 +97,15 @@ def _parameters(label: str, norm: nn.Module, shape: tuple[int, ...]) -> tuple[in
     return groups, _flat(weight, 1.0, shape, channels), _flat(bias, 0.0, shape, channels)
 
 
-def _edges(label: str, norm: nn.Module, units: int, steps: AbsStep) -> tuple[int, NDArray[Any], NDArray[Any]]:
-    """Of the rising and the falling edges of `units` units: both are beyond `width`, which is the next number."""
-    groups, gain, bias = _parameters(label, norm, (units,))
+def _edges(
+    label: str, norm: nn.Module, shape: tuple[int, ...], steps: AbsStep
+) -> tuple[int, NDArray[Any], NDArray[Any]]:
+    """Of the rising and the falling edges of units of `shape`: both are beyond `width`, which is the next number."""
+    groups, gain, bias = _parameters(label, norm, shape)
     if groups != 1 or bias.any():
         raise NotAChain(f"{label} has groups, or a bias, before units of 0 and 1")
-    gain = np.broadcast_to(gain, (units,))
-    return 1, np.concatenate([gain, -gain]), np.full(2 * units, -math.nextafter(steps.width, math.inf))
+    gain = np.repeat(gain, shape[0]) if gain.size == 1 else gain
+    return 1, np.concatenate([gain, -gain]), np.full(2 * gain.size, -math.nextafter(steps.width, math.inf))
 
 
 def _flat(value: Tensor | None, default: float, shape: tuple[int, ...], channels: int | None) -> NDArray[Any]:

@@ -135,7 +135,8 @@ def _probe_layer(layer: DenseLayer | ConvLayer, stage: Stage, first: First | Non
             values[side, some] = np.einsum("uf,upf->up", np.where(own[some], 1.0, -1.0), seen * inside)
     made = Sums.of(stage, layer, scale_of(stage, None if first is None else first.scale))
     if stage.behind_steps:
-        values = np.stack([made.values(side[:, 0])[:, None] for side in values])
+        made = made.shared() if isinstance(layer, ConvLayer) and not layer.per_position else made
+        values = np.stack([made.values(side.reshape(layer.threshold.shape)).reshape(side.shape) for side in values])
     slack = made.slack(stage)
     theirs, low, high = (
         decided(stage, (values + moved).reshape(2, *layer.threshold.shape)).reshape(shape)

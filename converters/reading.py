@@ -77,7 +77,8 @@ SUPPORT: dict[Any, str] = {
     **PER_IMAGE,
     **POOLS,
     Sign: "the comparison with the threshold, +1 on a tie; before the first layer, a threshold for every input",
-    AbsStep: "two units of signs, one for each edge, behind dense layers; elsewhere as any function of the sums",
+    AbsStep: "two units of signs, one for each edge, behind layers without groups; with pooling behind it, and "
+    "elsewhere, as any function of the sums",
     nn.Flatten: "the order (channels, rows, columns)",
     **IDENTITIES,
     **FINAL,
@@ -107,7 +108,7 @@ class Stage:
     behind_steps: bool = False  # its inputs are units of 0 and 1, two signs each
     behind: list[tuple[str, nn.Module]] = field(default_factory=list)  # pooling of signs
     rounds: bool = False  # the model's own layer sums products that float64 rounds, as those with +c and -c
-    sign_place: int = -1  # of the sign among `flat(model)`; -1 where a registered module is more than a sign
+    sign_place: int = -1  # of the sign among `Chain.modules`; -1 where a registered module is more than a sign
     end: int = 0  # place of its last module that computes
 
     @property
@@ -129,12 +130,21 @@ class Front:
     pixels: Pixels | None = None
     before: list[tuple[str, nn.Module]] = field(default_factory=list)  # norms before the sign, and Flatten
     sign: nn.Module | None = None
-    end: int = -1  # place of the sign among `flat(model)`
+    end: int = -1  # place of the sign among `Chain.modules`
 
     @property
     def modules(self) -> list[tuple[str, nn.Module]]:
         """All of them before the sign, in order."""
         return ([] if self.pixels is None else [("Pixels", self.pixels)]) + self.before
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A model as the modules that it calls one after the other, and what they make: a front and stages."""
+
+    modules: list[tuple[str, nn.Module]]  # with their places, as `flat` gives them
+    front: Front
+    stages: list[Stage]
 
 
 def is_monotone(module: nn.Module) -> bool:
@@ -188,13 +198,14 @@ def flat(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     return trace(model, prefix) if has_own_forward(model) else [(prefix or "model", model)]
 
 
-def read(model: nn.Module) -> tuple[Front, list[Stage]]:
+def read(model: nn.Module) -> Chain:
     """What stands before the first layer, and the stages in order. Raises `ConversionError` for anything else."""
+    modules = flat(model)
     front = Front()
     stages: list[Stage] = []
     flattened = False
     final: str | None = None
-    for place, label, module, parts in _parts(model):
+    for place, label, module, parts in _parts(modules):
         if final is not None and not isinstance(module, (*IDENTITIES, *FINAL, Cast)):
             raise NotAChain(f"{label} stands behind {final}, which only the end of a network may have")
         if isinstance(module, nn.Flatten):
@@ -215,6 +226,8 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
                     "Pixels and numbers may"
                 )
             behind_steps = bool(stages) and isinstance(stages[-1].sign, AbsStep)
+            if behind_steps and _groups(module) > 1:
+                raise NotAChain(f"{label} has groups, behind units of 0 and 1")
             stages.append(Stage(label, module, behind_steps=behind_steps, rounds=parts > 1))
         elif not stages:
             _read_front(front, place, label, module)
@@ -258,7 +271,7 @@ def read(model: nn.Module) -> tuple[Front, list[Stage]]:
         raise NotAChain(f"{stages[-1].name} is the last binary layer; a network ends with BinaryLinear")
     if stages[-1].sign is not None:
         raise NotAChain(f"{stages[-1].name} is the readout, but a sign activation follows it")
-    return front, stages
+    return Chain(modules, front, stages)
 
 
 def _read_front(front: Front, place: int, label: str, module: nn.Module) -> None:
@@ -275,12 +288,12 @@ def _read_front(front: Front, place: int, label: str, module: nn.Module) -> None
         )
 
 
-def _parts(model: nn.Module) -> Iterator[tuple[int, str, nn.Module, int]]:
-    """The model's modules, registered ones as what they are made of.
+def _parts(modules: Sequence[tuple[str, nn.Module]]) -> Iterator[tuple[int, str, nn.Module, int]]:
+    """The modules, registered ones as what they are made of.
 
-    With the place among `flat(model)`, the label, and how many parts the module at this place has.
+    With the place among `modules`, the label, and how many parts the module at this place has.
     """
-    for place, (name, module) in enumerate(flat(model)):
+    for place, (name, module) in enumerate(modules):
         label = f"{name} ({type(module).__name__})"
         parts = parts_of(label, module)
         for part in parts:
@@ -315,9 +328,13 @@ def _add_sign(stage: Stage, sign: nn.Module, place: int) -> None:
 
 
 def _add_steps(label: str, stage: Stage, steps: AbsStep, place: int) -> None:
-    if stage.sign is not None or place < 0 or not isinstance(stage.layer, BinaryLinear):
-        raise NotAChain(f"{label} becomes two units of signs where it stands alone behind a dense layer and its norm")
+    if stage.sign is not None or place < 0 or _groups(stage.layer) > 1:
+        raise NotAChain(f"{label} becomes two units of signs where it stands alone behind a layer without groups")
     stage.sign, stage.sign_place = steps, place
+
+
+def _groups(layer: nn.Module) -> int:
+    return layer.groups if isinstance(layer, BinaryConv2d) else 1
 
 
 def _check_final(label: str, module: nn.Module, stage: Stage) -> None:
@@ -333,6 +350,8 @@ def _is_elementwise(module: nn.Module) -> bool:
 
 
 def _check_pool(label: str, module: nn.Module, stage: Stage) -> None:
+    if isinstance(stage.sign, AbsStep):
+        raise NotAChain(f"{label} stands behind units of 0 and 1; put it before them")
     if isinstance(module, MAXIMA):
         if module.return_indices:
             raise NotAChain(f"{label} has return_indices=True; only the values go on")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from lava_meta.converters.functions import StrictSign, TorchSign
 from lava_meta.converters.options import Options
 from lava_meta.converters.per_image import check_numbers, check_readout_norm, per_image_norm
 from lava_meta.converters.pooling import MAXIMA, Average, fixed_pools, pair
-from lava_meta.converters.reading import Front, Stage, is_per_image, norms_of, read
+from lava_meta.converters.reading import Chain, Front, Stage, is_per_image, norms_of, read
 from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine
 from lava_meta.converters.scale import InputScale, feed_of, scale_of
@@ -77,7 +77,17 @@ def prepare(model: nn.Module, task: int = 0) -> nn.Module:
     return clone
 
 
-def to_graph(model: nn.Module, **given: Any) -> BinaryGraph:
+@dataclass(frozen=True)
+class Folded:
+    """A model as it was read, and what it became."""
+
+    chain: Chain  # of the copy in float64
+    graph: BinaryGraph
+    feed: Feed
+    task: int
+
+
+def fold(model: nn.Module, **given: Any) -> Folded:
     """Fold a binarized network, in eval mode, into a `BinaryGraph`.
 
     Args:
@@ -89,7 +99,8 @@ def to_graph(model: nn.Module, **given: Any) -> BinaryGraph:
     """
     options = Options(**given)
     clone = prepare(model, options.task)
-    front, stages = read(clone)
+    chain = read(clone)
+    front, stages = chain.front, chain.stages
     for stage in stages:
         if not torch.isfinite(stage.layer.weight).all():
             raise ConversionError(f"{stage.name} has hidden weights that are not finite")
@@ -107,7 +118,7 @@ def to_graph(model: nn.Module, **given: Any) -> BinaryGraph:
         if i < len(stages) - 1:
             layers.append(_hidden(stage, shape, scale_of(stage, first if i == 0 else None)))
             shape = layers[-1].output_shape
-    return BinaryGraph(
+    graph = BinaryGraph(
         layers=tuple(layers),
         readout=_readout(stages[-1], scale_of(stages[-1], first if len(stages) == 1 else None)),
         max_level=1 if feed is None else feed.max_level,
@@ -116,6 +127,8 @@ def to_graph(model: nn.Module, **given: Any) -> BinaryGraph:
         signs=options.signs,
         binarize=binarize,
     )
+    feed = feed or Feed.given(None, None, images, graph.max_level, graph.min_level)
+    return Folded(chain, graph, feed, options.task)
 
 
 def _fed(front: Front, shape: tuple[int, ...], options: Options) -> Feed | None:
@@ -175,7 +188,8 @@ def _hidden(stage: Stage, shape: tuple[int, ...], scale: InputScale | None) -> D
 
 
 def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], scale: InputScale | None) -> ConvLayer:
-    if len(shape) != 3 or shape[0] != conv.in_channels:
+    weight = stage.weight.reshape(len(stage.weight), -1, *conv.kernel_size)
+    if len(shape) != 3 or shape[0] != weight.shape[1] * conv.groups:
         raise ConversionError(
             f"{stage.name} takes {conv.in_channels} channels, but gets {shape}; images are (channels, rows, columns)"
         )
@@ -187,9 +201,8 @@ def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], scale
         "after": after,
         "groups": conv.groups,
     }
-    weight = stage.weight.reshape(conv.weight.shape)
     try:
-        layer = ConvLayer.from_weights(weight, shape, np.zeros(conv.out_channels), **options)
+        layer = ConvLayer.from_weights(weight, shape, np.zeros(len(weight)), **options)
         pools = fixed_pools(stage, layer.conv_shape[1:])
         if pools and isinstance(pools[0], Average):
             layer = replace(layer, sum_window=pools[0].window)
@@ -199,16 +212,15 @@ def _convolution(stage: Stage, conv: BinaryConv2d, shape: tuple[int, ...], scale
     except ValueError as error:
         raise NotAChain(f"{stage.name} does not fit its input {shape}: {error}") from error
     sums = Sums.of(stage, layer, scale)
-    norm = per_image_norm(stage, sums, layer.sums_shape)
-    if norm is not None:
-        return replace(layer, norm=norm)
-    if sums.even:
-        sums = sums.shared()
-    threshold, polarity = _search(stage, sums)
     falling = [_falling(stage, sums, i) for i, (_, module) in enumerate(stage.before) if isinstance(module, MAXIMA)]
     falling += [()] * (len(layer.pools) - len(falling))  # pooling behind the sign sees signs: none falls
     turned = [replace(pool, every=every) for pool, every in zip(layer.pools, falling, strict=True)]
-    return replace(layer, threshold=threshold, polarity=polarity, pools=tuple(turned))
+    layer = replace(layer, pools=tuple(turned))
+    norm = per_image_norm(stage, sums, layer.sums_shape)
+    if norm is not None:
+        return replace(layer, norm=norm)
+    threshold, polarity = _search(stage, sums.shared() if sums.even else sums)
+    return replace(layer, threshold=threshold, polarity=polarity)
 
 
 def _padding(conv: BinaryConv2d) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -282,11 +294,15 @@ def _reached(
 
 
 def _falling(stage: Stage, sums: Sums, place: int) -> tuple[int, ...]:
-    """The channels in which the norms behind the pooling at `place` fall, over what reaches them."""
-    ends = [_through(stage.name, norms_of(stage.before[:place]), value) for value in sums.extremes()]
-    rest = norms_of(stage.before[place:])
-    falls = _through(stage.name, rest, np.maximum(*ends)) < _through(stage.name, rest, np.minimum(*ends))
-    return tuple(np.flatnonzero(falls).tolist())
+    """The channels that fall with what the pooling at `place` gives: by the norms behind it, or as falling edges."""
+    steps, rest = isinstance(stage.sign, AbsStep), norms_of(stage.before[place:])
+    falls = np.zeros(len(stage.weight) // (1 + steps), bool)
+    if rest and not any(is_per_image(module) for _, module in stage.norms):  # what follows those keeps signs
+        reaching = [value[: len(falls)] for value in sums.extremes()]
+        ends = [_through(stage.name, norms_of(stage.before[:place]), value) for value in reaching]
+        least, most = (_through(stage.name, rest, end(*ends)) for end in (np.minimum, np.maximum))
+        falls = (most < least).reshape(-1)
+    return tuple(np.flatnonzero(np.concatenate([falls, ~falls]) if steps else falls).tolist())
 
 
 def _through(origin: str, norms: Sequence[tuple[str, nn.Module]], values: NDArray[Any]) -> NDArray[Any]:

@@ -46,6 +46,7 @@ class DemoSettings:
     data: str = "digits"
     tasks: PositiveInt = 5
     hidden: Several[PositiveInt] = (512, 512)
+    norm: Literal["fixed", "layer"] = "fixed"
     activation: Literal["sign", "abs_step"] = "abs_step"
     # Of the metaplastic network; the plain one has m = 0. The seed is that of the permutations and initial weights too.
     # Both are trained with `seeds` seeds from it on, for the figure; what else is shown is of the first.
@@ -62,9 +63,8 @@ PRESETS = {
     "digits": DemoSettings(),
     "mnist": DemoSettings(
         "mnist",
-        activation="sign",
-        seeds=1,
-        training=TrainSettings(epochs=3, batch_size=100, m=8.0, lr=0.0025),
+        norm="layer",  # the second layer of larger images would fall out of the window
+        training=TrainSettings(epochs=3, batch_size=100, m=5.0, lr=0.0025, fast=True),
         threads=2,
     ),
 }
@@ -130,7 +130,7 @@ def _train(
     scenario = _tasks(settings, seed)
     training = replace(settings.training, seed=seed, m=0.0 if name == "plain" else settings.training.m)
     options: dict[str, Any] = {"activation": settings.activation, "seed": seed}
-    model = BinaryMLP.for_images(scenario.train[0], settings.hidden, **options)
+    model = BinaryMLP.for_images(scenario.train[0], settings.hidden, settings.norm, **options)
     with torch_threads(settings.threads):
         result = train(model, scenario, training, folder, resume=resume, overwrite=not resume, progress=progress)
     return model.eval(), result

@@ -50,6 +50,14 @@ from lava_meta.plotting.palette import arm_styles
 
 Arms = Mapping[str, Mapping[str, Any]]
 GATED_AND_PLAIN: Arms = {"metaplastic": {}, "plain": PLAIN}
+# Hidden weights stay as they were drawn; each class neuron learns what its own images look like.
+PROTOTYPES: Mapping[str, Any] = {
+    **PLAIN,
+    "error": "prototype",
+    "plastic": ("readout",),
+    "lr": 0.001,
+    "readout_limit": 1.0,
+}
 # What streams that last need (docs/online_spikes.md): chosen on held-out images.
 SPARSE: Mapping[str, Any] = {"activation": "spikes", "temperature": 10.0, "class_rate": 0.02}
 TWO_SIDED: Mapping[str, Any] = {**SPARSE, "activation": "abs_spikes", "kappa": 1.6}
@@ -103,6 +111,8 @@ SPLIT: Arms = {
     # With twice the range, steps of the readout are half as large a share of it.
     "sparse spikes": {**SPARSE, "class_rate": 0.05, "gate": "squared", "lr": 0.004, "readout_limit": 1.0},
     "class neurons alone": {"class_rate": 0.05, "lr": 0.004, "readout_limit": 1.0},
+    "prototypes": PROTOTYPES,
+    "prototypes of 2048 units": {**PROTOTYPES, "hidden": (2048,)},
 }
 CLASSES = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 # Shown once, a stream is the data set in one order of many, and only consolidation could hurt. Shown five times in a

@@ -1,8 +1,8 @@
 """Residual networks with binary layers inside: what metaplasticity keeps where only some weights are binary.
 
-Blocks as in Bi-Real nets: a real stream runs past every binary layer, which takes its signs and adds its own norm's
-result. Metaplasticity gates the hidden weights of the binary layers; real first and last layers, if there are any, and
-norms have none.
+Blocks as in Bi-Real nets: a real stream runs past every binary layer, which takes its signs, or units of 0 and 1, and
+adds its own norm's result. Metaplasticity gates the hidden weights of the binary layers; real first and last layers, if
+there are any, and norms have none.
 
 Source of the blocks: Liu et al., Bi-Real Net, ECCV 2018 (arXiv 1808.00278).
 """
@@ -26,7 +26,8 @@ from lava_meta.experiments.common.figures import permuted_task_figures, task_cur
 from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import TRAINING, TrainingSettings, load, measured, train_arm
 from lava_meta.io.config import Several
-from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, Sign, TaskBatchNorm, select_task
+from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, select_task
+from lava_meta.nn.networks import norm_module, unit_kind
 from lava_meta.plotting.figure import Figure
 from lava_meta.training import TrainSettings
 
@@ -41,21 +42,21 @@ class ResidualSettings(TrainingSettings):
     ends: Several[Ends] = ("binary", "real")
     width: PositiveInt = 256  # of the stream: units, or channels
     blocks: PositiveInt = 2
-    norm: Literal["fixed", "batch", "layer"] = "batch"  # none other: the stream needs one scale
+    norm: Literal["fixed", "batch", "layer"] = "batch"  # or layer: the stream needs one scale
     training: TrainSettings = replace(TRAINING, fast=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.norm != "batch":
-            raise ValueError(f"norm is {self.norm!r}; a residual network takes batch")
+        if self.norm == "fixed":
+            raise ValueError(f"norm is {self.norm!r}; a residual network takes batch or layer")
 
 
 class Residual(nn.Module):
-    """`y = x + norm(binary(sign(x)))`."""
+    """`y = x + norm(binary(units(x)))`."""
 
-    def __init__(self, binary: nn.Module, norm: nn.Module) -> None:
+    def __init__(self, units: nn.Module, binary: nn.Module, norm: nn.Module) -> None:
         super().__init__()
-        self.sign, self.binary, self.norm = Sign(), binary, norm
+        self.sign, self.binary, self.norm = units, binary, norm
 
     def forward(self, x: Tensor) -> Tensor:
         passed: Tensor = x + self.norm(self.binary(self.sign(x)))
@@ -71,14 +72,15 @@ class ResidualNet(nn.Sequential):
 
 
 def dense_network(settings: ResidualSettings, scenario: Scenario, seed: int) -> ResidualNet:
-    """Pixels, first layer, residual blocks of dense layers, sign, last layer; a batch norm behind each."""
+    """Pixels, first layer, residual blocks of dense layers, units, last layer; a norm behind each."""
     images = scenario.train[0]
     inputs = math.prod(images.shape)
 
     def layers() -> list[nn.Module]:
-        width = settings.width
+        width, (unit, _) = settings.width, unit_kind(settings.activation)
         blocks = [
-            Residual(BinaryLinear(width, width), _norm(settings, scenario, width)) for _ in range(settings.blocks)
+            Residual(unit(), BinaryLinear(width, width), _norm(settings, scenario, width))
+            for _ in range(settings.blocks)
         ]
         return [nn.Flatten(), _dense(settings, inputs, width), _norm(settings, scenario, width), *blocks]
 
@@ -91,13 +93,13 @@ def conv_network(settings: ResidualSettings, scenario: Scenario, seed: int) -> R
     sides = [-(-extent // 2) // 2 for extent in (rows, columns)]
 
     def layers() -> list[nn.Module]:
-        width = settings.width
+        width, (unit, _) = settings.width, unit_kind(settings.activation)
         first = (BinaryConv2d if settings.ends[0] == "binary" else _RealConv)(channels, width, 3, 2, 1)
         blocks = [
-            Residual(BinaryConv2d(width, width, 3, padding=1), _norm(settings, scenario, width))
+            Residual(unit(), BinaryConv2d(width, width, 3, padding=1), _norm(settings, scenario, width, maps=True))
             for _ in range(settings.blocks)
         ]
-        return [first, _norm(settings, scenario, width), blocks[0], nn.AvgPool2d(2), *blocks[1:]]
+        return [first, _norm(settings, scenario, width, maps=True), blocks[0], nn.AvgPool2d(2), *blocks[1:]]
 
     return _network(settings, scenario, seed, layers, settings.width * math.prod(sides))
 
@@ -118,7 +120,8 @@ def _network(
         torch.manual_seed(seed)
         body = layers()
         last = _dense(settings, features, scenario.classes)
-        return ResidualNet(pixels, *body, Sign(), nn.Flatten(), last, _norm(settings, scenario, scenario.classes))
+        unit, _ = unit_kind(settings.activation)
+        return ResidualNet(pixels, *body, unit(), nn.Flatten(), last, _norm(settings, scenario, scenario.classes))
 
 
 def _dense(settings: ResidualSettings, inputs: int, outputs: int) -> nn.Module:
@@ -127,8 +130,14 @@ def _dense(settings: ResidualSettings, inputs: int, outputs: int) -> nn.Module:
     return nn.Linear(inputs, outputs, bias=False)
 
 
-def _norm(settings: ResidualSettings, scenario: Scenario, features: int) -> TaskBatchNorm:
-    return TaskBatchNorm(features, len(scenario.tests), settings.affine, settings.statistics, settings.gain)
+def _norm(settings: ResidualSettings, scenario: Scenario, units: int, *, maps: bool = False) -> nn.Module:
+    options = {
+        "tasks": len(scenario.tests),
+        "affine": settings.affine,
+        "statistics": settings.statistics,
+        "gain": settings.gain,
+    }
+    return norm_module(settings.norm, units, 1.0, options, maps=maps)
 
 
 def arms(settings: S) -> dict[str, S]:

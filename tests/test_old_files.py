@@ -31,7 +31,8 @@ def test_a_network_gives_the_same_classes(digits: lava_meta.Dataset) -> None:
 
 
 def test_a_model_converts_to_that_network() -> None:
-    from lava_meta.converters.torch import to_graph
+    from given_models import to_graph
+
     from lava_meta.training.model_file import load_model
 
     network = lava_meta.BinaryGraph.load(OLD / "network-0.1.safetensors")

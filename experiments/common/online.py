@@ -68,7 +68,7 @@ class OnlineSettings(Settings):
     memory: OrNone[int] = None  # images of an active input after which a synapse has forgotten
     centring: bool = True
     thresholds: Literal["balanced", "homeostatic"] = "balanced"
-    error: Literal["softmax", "margin", "ternary"] = "softmax"
+    error: Literal["softmax", "margin", "ternary", "prototype"] = "softmax"
     readout_limit: float = 0.5
     feedback: Literal["symmetric", "direct"] = "symmetric"
     inputs: Literal["spikes", "pixels"] = "spikes"

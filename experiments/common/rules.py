@@ -44,6 +44,7 @@ class Rule:
     about: str
     uses_m: bool = False
     proposes: bool = False  # m is the one that training proposes
+    relative: bool = False  # m counts in medians of |h| of the layer
     method: Callable[[MethodSettings, float], Method | None] = lambda options, m: None
     scenario: Callable[[Scenario], Scenario] = lambda scenario: scenario
     consolidation: Callable[[float], Consolidation] | None = None  # of m, instead of Tanh2
@@ -59,6 +60,12 @@ RULES: dict[str, Rule] = {
     "plain": Rule("m = 0: ordinary training"),
     "metaplastic": Rule("steps that shrink |h| are scaled by 1 - tanh(m h)^2", uses_m=True),
     "proposed": Rule("the same, with the m that training proposes", proposes=True),
+    "relative": Rule(
+        "the same, with m in medians of |h| of the layer, and one adaptive step per layer",
+        uses_m=True,
+        relative=True,
+        optimizer="adalayer",
+    ),
     "lasting": Rule(
         "gates in both directions that end at 1/m, and one adaptive step per layer",
         uses_m=True,

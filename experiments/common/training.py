@@ -54,7 +54,7 @@ class TrainingSettings(Settings):
         unknown = [rule for rule in self.rules if rule not in RULES]
         if unknown:
             raise ValueError(f"there is no rule {unknown[0]!r}; there are {', '.join(RULES)}")
-        own = {name: getattr(self.training, name) for name in ("m", "seed", "consolidation", "grow")}
+        own = {name: getattr(self.training, name) for name in ("m", "seed", "relative", "consolidation", "grow")}
         if own != {name: getattr(TRAINING, name) for name in own}:
             raise ValueError(f"training has {own}, which the arms and seeds choose: give m, rules and seeds instead")
         usable_device(self.device)
@@ -144,6 +144,7 @@ def train_arm(
         replace(
             settings.training,
             m=None if rule.proposes else m,
+            relative=rule.relative,
             seed=run.seed,
             consolidation=gate,
             grow=grow,

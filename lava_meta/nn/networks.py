@@ -68,22 +68,14 @@ class BinaryMLP(_Network):
         **batch_norm: Any,
     ) -> None:
         check_dense(sizes, norm, ("fixed", "batch", "layer"), pixel_std, batch_norm)
-        if activation not in _ACTIVATIONS:
-            raise ValueError(f"activation is {activation!r}; choose one of {', '.join(_ACTIVATIONS)}")
-        unit, input_size = _ACTIVATIONS[activation]
+        unit, input_size = unit_kind(activation)
         layers: list[nn.Module] = [nn.Flatten(), Pixels(offset=round(pixel_mean), max_level=max_level)]
         last = len(sizes) - 2
         with seeded(seed):
             for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+                scale = 1 / (math.sqrt(fan_in) * (pixel_std if i == 0 else input_size))
                 layers.append(BinaryLinear(fan_in, fan_out, init_width))
-                if norm == "batch":
-                    layers.append(TaskBatchNorm(fan_out, **batch_norm))
-                elif norm == "layer":
-                    layers.append(SampleNorm())
-                elif i == last:
-                    layers.append(SampleNorm(training_only=True))
-                else:
-                    layers.append(FixedNorm(1 / (math.sqrt(fan_in) * (pixel_std if i == 0 else input_size))))
+                layers.append(norm_module(norm, fan_out, scale, batch_norm, last=i == last))
                 if i < last:
                     layers.append(unit())
         super().__init__(*layers)
@@ -132,8 +124,13 @@ class BinaryMLP(_Network):
 class BinaryConvNet(_Network):
     """A small binarized convolutional network on raw pixels (n, channels, height, width).
 
-    `channels` blocks of a 3x3 `BinaryConv2d` (padding 1), a fixed scale, a 2x2 max pooling of the sums and a sign,
-    then one binary readout. Max pooling before the sign equals a logical OR after it, and stays exact in integers.
+        convolutions 3x3, norm, 2x2 pooling of the normed sums, units      a block for each of `channels`
+        dense, norm, units                                                 for each of `hidden`
+        dense readout, norm
+
+    All weights are binary. `convolutions` of a block follow each other, each with a norm and units; the last is pooled.
+    `norm`, `activation` and the options of batch norm are those of `BinaryMLP`; `"layer"` norms the whole map of each
+    image. Max pooling before a sign equals a logical OR after it, and stays exact in integers.
     """
 
     def __init__(
@@ -141,36 +138,83 @@ class BinaryConvNet(_Network):
         image_shape: tuple[int, int, int],
         channels: Sequence[int],
         classes: int,
+        norm: Norm = "fixed",
         *,
+        activation: Activation = "sign",
+        hidden: Sequence[int] = (),
+        convolutions: int = 1,
         pixel_mean: float = 0.0,
         pixel_std: float = 80.0,
         max_level: int = 255,
         init_width: float = 0.05,
         seed: int | None = None,
+        **batch_norm: Any,
     ) -> None:
         depth, height, width = image_shape
         if not channels or min(*channels, depth, classes) < 1:
             raise ValueError(f"channels is {tuple(channels)}; give at least one positive number")
         if min(height, width) >> len(channels) < 1:
             raise ValueError(f"{len(channels)} poolings leave nothing of images of {height}x{width}")
-        layers: list[nn.Module] = [Pixels(offset=round(pixel_mean), max_level=max_level)]
+        if convolutions < 1:
+            raise ValueError(f"convolutions is {convolutions}; a block has at least one")
+        features = channels[-1] * (height >> len(channels)) * (width >> len(channels))
+        sizes = (features, *hidden, classes)
+        check_dense(sizes, norm, ("fixed", "batch", "layer"), pixel_std, batch_norm)
+        unit, input_size = unit_kind(activation)
+
+        def layers() -> Iterator[nn.Module]:
+            fan_in, size = depth, pixel_std
+            for fan_out in channels:
+                for place in range(convolutions):
+                    yield BinaryConv2d(fan_in, fan_out, 3, padding=1, init_width=init_width)
+                    yield norm_module(norm, fan_out, 1 / (math.sqrt(9 * fan_in) * size), batch_norm, maps=True)
+                    if place == convolutions - 1:
+                        yield nn.MaxPool2d(2)
+                    yield unit()
+                    fan_in, size = fan_out, input_size
+            yield nn.Flatten()
+            for i, (inputs, outputs) in enumerate(pairwise(sizes)):
+                last = i == len(hidden)
+                yield BinaryLinear(inputs, outputs, init_width)
+                yield norm_module(norm, outputs, 1 / (math.sqrt(inputs) * size), batch_norm, last=last)
+                if not last:
+                    yield unit()
+
         with seeded(seed):
-            for i, (fan_in, fan_out) in enumerate(pairwise((depth, *channels))):
-                scale = 1 / (math.sqrt(9 * fan_in) * (pixel_std if i == 0 else 1.0))
-                conv = BinaryConv2d(fan_in, fan_out, 3, padding=1, init_width=init_width)
-                layers += [conv, FixedNorm(scale), nn.MaxPool2d(2), Sign()]
-                height, width = height // 2, width // 2
-            layers += [
-                nn.Flatten(),
-                BinaryLinear(channels[-1] * height * width, classes, init_width),
-                SampleNorm(training_only=True),
-            ]
-        super().__init__(*layers)
-        self.image_shape = (depth, *image_shape[1:])
+            super().__init__(Pixels(offset=round(pixel_mean), max_level=max_level), *layers())
+        self.image_shape = (depth, height, width)
+
+    @classmethod
+    def for_images(cls, images: Images, channels: Sequence[int], norm: Norm = "fixed", **options: Any) -> BinaryConvNet:
+        """A network for these images: their shape, classes, mean, deviation and brightest level are measured."""
+        depth, height, width = images.shape
+        return cls((depth, height, width), channels, images.classes, norm, **measured(images), **options)
+
+    def select_task(self, task: int) -> None:
+        """Use the affine and statistics of `task` (batch norm; the other norms know no tasks)."""
+        select_task(self, task)
+
+
+def unit_kind(activation: str) -> tuple[Callable[[], Sign | AbsStep], float]:
+    """What makes a layer's units, and the root of their values' mean square. Raises `ValueError` for an unknown one."""
+    if activation not in _ACTIVATIONS:
+        raise ValueError(f"activation is {activation!r}; choose one of {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[activation]
+
+
+def norm_module(
+    norm: Norm, units: int, scale: float, batch_norm: dict[str, Any], *, maps: bool = False, last: bool = False
+) -> nn.Module:
+    """The norm behind a layer of `units` units, or of as many `maps`. scale: of the fixed norm; last: of logits."""
+    if norm == "batch":
+        return TaskBatchNorm(units, **batch_norm)
+    if norm == "layer":
+        return nn.GroupNorm(1, units, affine=False) if maps else SampleNorm()
+    return SampleNorm(training_only=True) if last else FixedNorm(scale)
 
 
 def measured(images: Images) -> dict[str, Any]:
-    """What a dense network is told of images: mean, deviation and brightest level of their pixels."""
+    """What a network is told of images: mean, deviation and brightest level of their pixels."""
     return {"pixel_mean": images.mean_level, "pixel_std": images.std_level, "max_level": images.max_level}
 
 

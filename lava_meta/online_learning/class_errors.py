@@ -8,6 +8,8 @@ point and, with 1.0 = 128 and errors clamped to +-127 (8 bits), in integers:
               a class, rounded to nearest
     margin    e = +1 for the strongest rival and -1 for the label, where its sum does not lead by T
     ternary   the sign of the softmax error where it is at least 1/4, else 0
+    prototype  -1 for the label, else 0: the synapses of its class neuron follow the signs that its images have in the
+              mean, whatever the sums are, and no other class's move. It tells hidden layers nothing
 
 Class neurons that know how often their class came lately keep a trace of it, and the error is that of z + log q: a
 class that does not come is not expected, so nobody learns that it is absent. At test z alone decides.
@@ -73,8 +75,8 @@ class ClassError:
             raise ValueError(
                 f"labels run from {low} to {high}; with {self.classes} classes they lie in 0..{self.classes - 1}"
             )
-        form = self._margin_error if self.kind == "margin" else self._softmax
-        error = form(self._expected(sums), labels, np.arange(len(sums)))
+        forms = {"margin": self._margin_error, "prototype": self._prototype_error}
+        error = forms.get(self.kind, self._softmax)(self._expected(sums), labels, np.arange(len(sums)))
         self._follow(labels)
         if self.kind == "ternary":
             one, least = (_ONE, ERROR_ONE // 4) if self.fixed else (1, 0.25)
@@ -119,6 +121,11 @@ class ClassError:
         error: NDArray[Any] = power / power.sum(axis=1, keepdims=True)
         error[lanes, labels] -= 1.0
         error[np.abs(error) < self._dead_zone] = 0.0
+        return error
+
+    def _prototype_error(self, sums: NDArray[Any], labels: NDArray[Any], lanes: NDArray[Any]) -> NDArray[Any]:
+        error = np.zeros(sums.shape, np.int64)
+        error[lanes, labels] = -_ONE if self.fixed else -1
         return error
 
     def _margin_error(self, sums: NDArray[Any], labels: NDArray[Any], lanes: NDArray[Any]) -> NDArray[Any]:

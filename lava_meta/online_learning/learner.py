@@ -417,7 +417,8 @@ class Learner:
     ) -> NDArray[np.int64] | Prediction:
         """Classes int64 (n,) of raw images, by the network as it is now: in Lava if the backend is "lava".
 
-        A network whose thresholds follow each image is classified by the layers that learn, outside Lava.
+        A network whose thresholds follow the spread of each image's inputs is classified by the layers that learn,
+        outside Lava.
 
         Args:
             images: raw images (n, ...).
@@ -428,7 +429,7 @@ class Learner:
         """
         if uncertainty:
             return uncertain(self.net, self.encode(images), samples=samples, width=width, seed=self.seed)
-        if self.net.relative:
+        if self.net.divisive:
             return self._own_classes(self.encode(images), compiled=self.backend != "reference")
         return self._backend().classes(self.graph(), self.encode(images), self.options)
 
@@ -438,7 +439,7 @@ class Learner:
 
         self._check_images(images)
         x = self.encode(images.x)
-        classes = self._own_classes(x, compiled=True) if self.net.relative else classify(self.graph(), x)
+        classes = self._own_classes(x, compiled=True) if self.net.divisive else classify(self.graph(), x)
         return float((classes == images.y.numpy()).mean())
 
     def _own_classes(self, x: NDArray[Any], *, compiled: bool) -> NDArray[np.int64]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_meta.graph import BinaryGraph, DenseLayer, Readout
+from lava_meta.graph import BinaryGraph, DenseLayer, GroupNorm, Readout
 from lava_meta.io.memory import require_memory
 from lava_meta.online_learning.encoding import Encoding, Front
 from lava_meta.online_learning.forms import make_layer
-from lava_meta.online_learning.neurons import State
+from lava_meta.online_learning.neurons import LAYER_NORM_EPSILON, State
 from lava_meta.online_learning.options import LearnerOptions, check_plastic
 from lava_meta.online_learning.reference import Layer, initial_state
 from lava_meta.online_learning.settings import LayerSettings
@@ -82,9 +83,9 @@ class PlasticNetwork:
         return any(layer.spiking for layer in self.settings)
 
     @property
-    def relative(self) -> bool:
-        """Whether units of it have thresholds that follow each image."""
-        return any(layer.relative for layer in self.settings)
+    def divisive(self) -> bool:
+        """Whether units of it have thresholds that follow the spread of each image's inputs."""
+        return any(layer.divisive for layer in self.settings)
 
     @property
     def hidden(self) -> list[NDArray[Any]]:
@@ -112,7 +113,9 @@ class PlasticNetwork:
         Its units send signs s. Of a spike a = (s + 1) / 2, so sum_j w_j a_j = (sum_j w_j s_j + sum_j w_j) / 2. A
         two-sided unit becomes two, one for each edge, of which at most one spikes.
 
-        Raises ConversionError for units whose thresholds follow the image.
+        A layer norm becomes a `GroupNorm`, which decides from the same whole sums.
+
+        Raises ConversionError for units whose thresholds follow the spread of the image's inputs.
         """
         layers = [make_layer(*layer) for layer in zip(self.settings, self.states, strict=True)]
         hidden: tuple[DenseLayer, ...] = ()
@@ -148,12 +151,33 @@ def _signs(layer: Layer, edges: int) -> DenseLayer:
         return 2 * sums - edges * layer.balance if edges else sums
 
     weight = np.tile(layer.hidden.T >= 0, max(1, edges))
+    if layer.settings.layer_norm:
+        own = layer.settings.edges
+        return DenseLayer.from_weights(
+            np.tile(weight, (own, 1)), np.zeros(own * len(weight)), norm=_layer_norm(layer, edges)
+        )
     upper = moved(layer.neurons.integer_thresholds())
     if not layer.settings.two_sided:
         return DenseLayer.from_weights(weight, upper)
     lower = np.minimum(moved(layer.neurons.lower_thresholds()), upper - 1)  # what is at both edges spikes once
     polarity = np.repeat([1, -1], len(weight))
     return DenseLayer.from_weights(np.tile(weight, (2, 1)), np.concatenate([upper, -lower]), polarity)
+
+
+def _layer_norm(layer: Layer, edges: int) -> GroupNorm:
+    """The norm of a layer's units, twice if they have two edges, of which the lower one is that of the negated sum.
+
+    Above units of so many edges what it norms is twice the sum of spikes.
+    """
+    own, units = layer.settings.edges, layer.settings.n_out
+    return GroupNorm(
+        groups=1,
+        gain=np.repeat([1.0, -1.0][:own], units),
+        bias=np.full(own * units, -layer.neurons.edge),
+        epsilon=LAYER_NORM_EPSILON * (4 if edges else 1),
+        origin=Fraction(-1 if edges else 0),
+        row=np.tile(edges * layer.balance.astype(np.int64), own if edges else 0),
+    )
 
 
 def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
@@ -181,6 +205,15 @@ def _settings(
         )
     names = layer_names(len(sizes) - 1, encoding if isinstance(encoding, Front) else None)
     plastic = check_plastic(options.plastic, names)
+    learning = [name for name in plastic if name != "readout"]
+    if options.rule.error == "prototype":
+        if learning:
+            raise ValueError(
+                f"error='prototype' tells hidden layers nothing, and {', '.join(learning)} would learn: give "
+                "plastic=('readout',)"
+            )
+        if len(sizes) == 2 and encoding.input_mean:
+            raise ValueError("error='prototype' averages signs, and the readout sees pixels: give hidden units")
     return [
         LayerSettings(
             n_in,

@@ -9,7 +9,10 @@ spikes is enough:
     a_k = 1 if y_k >= kappa s_k, else 0;   d_k = E_k if |y_k - kappa s_k| <= 5/8 s_k, else 0;   s_k: mean of |y_k|
 
 A two-sided unit has two edges: |y_k| stands for y_k, and d_k has the sign of y_k. With a layer norm, t is the mean of
-the layer's sums u, v their standard deviation, at least 1, and s_k the mean |y| of a normal distribution.
+the layer's sums u, v their standard deviation, and s_k the mean |y| of a normal distribution. Which units spike is then
+decided without rounding, as the `GroupNorm` of a converted network does (n units, epsilon 2**-20):
+
+    a_k = 1 if n u_k - sum_j u_j >= kappa s_k sqrt(n sum_j u_j**2 - (sum_j u_j)**2 + n**2 epsilon)
 
 Where the sums u come from, and what becomes of the amounts
 -lr d, is up to the synapses: a layer's own (`reference`), or those of Lava's learning engine (`learning_engine`).
@@ -20,6 +23,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -39,6 +43,7 @@ from lava_meta.online_learning.settings import (
 )
 
 State = dict[str, NDArray[Any]]
+LAYER_NORM_EPSILON = Fraction(1, 2**20)  # in squares of whole sums
 NEURON_STATE = ("balance", "mean", "deviation", "trace", "images")
 
 
@@ -55,6 +60,7 @@ class Neurons(ABC):
     deviation: NDArray[Any]
     trace: NDArray[Any]
     images: NDArray[Any]
+    one: float  # a distance of 1
 
     def __init__(self, settings: LayerSettings, state: State) -> None:
         self.settings = settings
@@ -89,6 +95,28 @@ class Neurons(ABC):
         """By how much spikes raise each unit's threshold."""
 
     @abstractmethod
+    def _just_below(self, distance: NDArray[Any]) -> NDArray[Any]:
+        """The next smaller distances."""
+
+    @property
+    def edge(self) -> float:
+        """From how many deviations above the mean on each unit of a layer with a layer norm spikes."""
+        return float(self._raised()[0]) / self.one
+
+    def _beside_edges(self, distance: NDArray[Any], u: NDArray[Any]) -> NDArray[Any]:
+        """Distances of units with a layer norm, each moved to the side of its edge on which its whole sum is."""
+        n, wide = self.settings.n_out, u.astype(np.int64)
+        totals, squares = wide.sum(axis=1, keepdims=True), (wide * wide).sum(axis=1)
+        from_mean = n * wide - totals
+        edge = self.edge.as_integer_ratio()
+        least = [[_least_whole(n, q, s, edge)] for q, s in zip(squares.tolist(), totals[:, 0].tolist(), strict=True)]
+        sign = np.where(from_mean < 0, -1, 1).astype(distance.dtype) if self.settings.two_sided else 1
+        size, raised = sign * distance, self._raised()
+        above, below = np.maximum(size, raised), np.minimum(size, self._just_below(raised))
+        moved: NDArray[Any] = sign * np.where(sign * from_mean >= np.array(least), above, below)
+        return moved
+
+    @abstractmethod
     def windowed(self, error: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
         """The units' own errors d (lanes, n_out): those inside the window."""
 
@@ -104,7 +132,7 @@ class Neurons(ABC):
     def _thresholds(self) -> NDArray[Any]:
         """What distances are measured from, unless it follows the image."""
 
-    def edge(self) -> tuple[NDArray[Any], NDArray[Any]]:
+    def from_rest(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Of one-sided units, what distances are measured from, and the distance from which on each fires."""
         self._require_fixed_thresholds()
         return self._thresholds(), self._raised()
@@ -121,10 +149,11 @@ class Neurons(ABC):
         """Raise ConversionError if the threshold follows the image."""
         if self.settings.relative:
             how = "layer_norm" if self.settings.layer_norm else "divisive"
+            other = "divisive=False" + (", layer_norm=False" if self.settings.layer_norm else "")
             raise ConversionError(
                 f"hidden units that spike relative to the spread of each image (activation="
-                f"{self.settings.rule.activation!r}, {how}=True) have thresholds that follow it, and a converted "
-                "network has fixed ones: use learner.predict, or learn with divisive=False and layer_norm=False"
+                f"{self.settings.rule.activation!r}, {how}=True) have thresholds that follow it, and those of a "
+                f"converted network are fixed, or its layer's own norm: use learner.predict, or learn with {other}"
             )
 
     @abstractmethod
@@ -134,6 +163,8 @@ class Neurons(ABC):
 
 class FixedNeurons(Neurons):
     """On integers: balance, mean, deviation, trace int32; images int64."""
+
+    one = 2**NEURON_BITS
 
     def set_rate(self, lr: float) -> None:
         super().set_rate(lr)
@@ -146,14 +177,14 @@ class FixedNeurons(Neurons):
             return scaled
         if s.layer_norm:
             distance = scaled - scaled.sum(axis=1, keepdims=True) // s.n_out
-            reciprocals = _reciprocals((distance * distance).sum(axis=1) // s.n_out)
+            reciprocals = _reciprocals((distance * distance).sum(axis=1) // s.n_out, least=1)
         else:
             distance = scaled - self._thresholds()
             if not s.divisive:
                 return distance
             reciprocals = self.reciprocals(x)
         relative: NDArray[Any] = distance * reciprocals >> SPREAD_BITS - NEURON_BITS
-        return relative
+        return self._beside_edges(relative, u) if s.layer_norm else relative
 
     def reciprocals(self, x: NDArray[Any]) -> NDArray[np.int64]:
         """int64 (lanes, 1): 2**SPREAD_BITS over the spread of each image, which has 12 fraction bits."""
@@ -164,6 +195,9 @@ class FixedNeurons(Neurons):
         kappa = self.settings.kappa_fixed if self.settings.spiking else 0
         raised: NDArray[np.int64] = kappa * self.deviation.astype(np.int64) >> KAPPA_BITS
         return raised
+
+    def _just_below(self, distance: NDArray[Any]) -> NDArray[Any]:
+        return distance - 1
 
     def windowed(self, error: NDArray[Any], distance: NDArray[Any]) -> NDArray[Any]:
         d = error.astype(np.int64)
@@ -212,20 +246,26 @@ class FloatNeurons(Neurons):
     Raises DivergenceError for an error that is not a finite number.
     """
 
+    one = 1.0
+
     def distance(self, u: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         scaled = u * 2.0**-self.settings.level_bits
         if self.settings.readout:
             return scaled.astype(np.float32)
         if self.settings.layer_norm:
             distance = scaled - scaled.mean(axis=1, keepdims=True)
-            spreads = np.sqrt(np.maximum((distance**2).mean(axis=1, keepdims=True), 1.0))
-            return (distance / spreads).astype(np.float32)
+            spreads = np.sqrt(np.maximum((distance**2).mean(axis=1, keepdims=True), 4.0**-NEURON_BITS))
+            return self._beside_edges((distance / spreads).astype(np.float32), u)
         distance = scaled - self._thresholds()
         return (distance / self._spreads(x) if self.settings.divisive else distance).astype(np.float32)
 
     def _raised(self) -> NDArray[np.float32]:
         raised: NDArray[np.float32] = np.float32(self.settings.rule.kappa) * self.deviation
         return raised if self.settings.spiking else np.zeros_like(raised)
+
+    def _just_below(self, distance: NDArray[Any]) -> NDArray[Any]:
+        below: NDArray[Any] = np.nextafter(distance, np.float32(-np.inf))
+        return below
 
     def _spreads(self, x: NDArray[Any]) -> NDArray[np.float64]:
         squares = np.array(_squares(x), np.float64)[:, None] * 4.0**-self.settings.level_bits / self.settings.n_in
@@ -285,10 +325,18 @@ class FloatNeurons(Neurons):
         self.mean[:] = offset
 
 
-def _reciprocals(variances: Iterable[int]) -> NDArray[np.int64]:
-    """int64 (lanes, 1): 2**SPREAD_BITS over the root of each variance, at least 1, which has 24 fraction bits."""
-    spreads = (max(math.isqrt(variance), 1 << NEURON_BITS) for variance in variances)
+def _reciprocals(variances: Iterable[int], least: int = 1 << NEURON_BITS) -> NDArray[np.int64]:
+    """int64 (lanes, 1): 2**SPREAD_BITS over the root of each variance, at least `least`; it has 12 fraction bits."""
+    spreads = (max(math.isqrt(variance), least) for variance in variances)
     return np.array([[(1 << SPREAD_BITS) // spread] for spread in spreads], np.int64)
+
+
+def _least_whole(n: int, squares: int, total: int, edge: tuple[int, int]) -> int:
+    """The least whole n u_k - sum_j u_j that is `edge` deviations of the n sums or more; edge: a ratio of integers."""
+    numerator, denominator = edge
+    scale = LAYER_NORM_EPSILON.denominator
+    over = numerator**2 * ((n * squares - total**2) * scale + n * n) - 1  # less one: the root is rounded up
+    return math.isqrt(over // (denominator**2 * scale)) + 1 if over >= 0 else 0
 
 
 def _squares(x: NDArray[Any]) -> list[int]:

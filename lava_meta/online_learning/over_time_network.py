@@ -88,7 +88,7 @@ class NetworkOverTime(PlasticNetwork):
                 "or learn with activation='spikes'"
             )
         neurons = neurons_of(replace(settings, max_level=1), {part: state[part] for part in NEURON_STATE})
-        rest, least = neurons.edge()
+        rest, least = neurons.from_rest()
         fixed = settings.precision != "float"
         below = least - 1 if fixed else np.nextafter(least, np.float32(-np.inf))
         if below.min() < 0 or (below.astype(np.float32) != below).any():

@@ -20,7 +20,7 @@ from lava_meta.rule.gates import is_polynomial
 from lava_meta.rule.lowering import TRACE_LIMIT, EngineRule, lower
 
 Precision = Literal["float"] | int
-ERRORS = ("softmax", "margin", "ternary")
+ERRORS = ("softmax", "margin", "ternary", "prototype")
 THRESHOLDS = ("balanced", "homeostatic")
 ACTIVATIONS = ("signs", "spikes", "abs_spikes")
 
@@ -65,7 +65,7 @@ class OnlineRule:
     readout_limit: float = 0.5  # |h| of readout synapses stays below this; hidden synapses below 1
     centring: bool = True
     thresholds: str = "balanced"  # or "homeostatic": the running mean of the unit's sum
-    error: str = "softmax"  # or "margin", "ternary"
+    error: str = "softmax"  # or "margin", "ternary"; "prototype", of which hidden layers learn nothing
     dead_zone: float = 0.02  # softmax errors below are 0
     init_width: float = 0.02  # hidden weights start uniform in +- this
     memory: int | None = None  # images of an active input in which h falls to 1/e; None: nothing is forgotten
@@ -100,6 +100,10 @@ class OnlineRule:
         if self.activation != "signs" and self.thresholds == "homeostatic":
             raise ValueError(
                 f"activation {self.activation!r} has thresholds of its own, so thresholds must be 'balanced'"
+            )
+        if self.error == "prototype" and self.activation != "signs":
+            raise ValueError(
+                f"error 'prototype' averages signs, so activation must be 'signs', not {self.activation!r}"
             )
         if self.activation == "signs" and self.layer_norm:
             raise ValueError("layer_norm is for units that spike: give activation 'spikes' or 'abs_spikes'")

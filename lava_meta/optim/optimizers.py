@@ -40,6 +40,7 @@ from lava_meta.optim.form import AdamNumbers, Form, SgdNumbers, Weight
 from lava_meta.optim.gpu import OnGpu
 from lava_meta.optim.groups import warn_of_free
 from lava_meta.optim.options import FORM, GATES, checked_options, consolidation_of, grow_of, loaded_options
+from lava_meta.optim.relative import relative_tanh2
 from lava_meta.rule import BUILT_IN, Consolidation, Constant
 
 
@@ -75,10 +76,12 @@ class _Metaplastic(torch.optim.Optimizer):
     def can_be_captured(self) -> bool:
         """Whether every step after the first is the same work on the parameters' device, as a CUDA graph needs it.
 
-        Not so if steps are counted on the host, nor with a gate of the user's own, which may do anything.
+        Not so if steps are counted on the host, if gates follow the weights, nor with a gate of the user's own, which
+        may do anything.
         """
         return all(
-            {type(consolidation_of(group)), type(grow_of(group))} <= {*BUILT_IN}
+            not group["relative"]
+            and {type(consolidation_of(group)), type(grow_of(group))} <= {*BUILT_IN}
             and all(self._counts_there(p, group) for p in group["params"])
             for group in self.param_groups
         )
@@ -129,6 +132,8 @@ class _Metaplastic(torch.optim.Optimizer):
                 if weight and not gated and not (f.is_plain and grow.is_plain):
                     free.append(_name_of(group, index))
                 gates = (f, grow) if gated else (Constant(), Constant())
+                if gated and group["relative"]:
+                    gates = (relative_tanh2(group["m"], parameter), grow)
                 task = Weight(parameter, gradient, gates[0], signs.get(parameter), gates[1])
                 finite &= self._update(task, group, forms)
         if free and not self._told:
@@ -236,7 +241,8 @@ class MetaplasticAdam(_Metaplastic):
 
     params: parameters, named parameters, or groups with options of their own. lr: >= 0; the paper's is 0.005.
     m: metaplasticity >= 0, 0 for plain; f = Tanh2(m). consolidation: any other f instead of m, or a function of |h|.
-    grow: such a function for growing steps; None, as in the paper, is 1.
+    grow: such a function for growing steps; None, as in the paper, is 1. relative: m counts in medians of |h| of the
+    layer, f(h) = sech(m * h / median)**2, so that it need not fit the rate and the number of steps.
     betas: in [0, 1). eps: > 0. weight_decay: >= 0. fused: one compiled pass where there is one, within roundings.
     capturable: steps are counted on the parameter's device and nothing waits for it, so that a step can be captured
     in a CUDA graph (after one that was not, which makes the state). A replay has the options of the capture.
@@ -260,6 +266,7 @@ class MetaplasticAdam(_Metaplastic):
         *,
         consolidation: Consolidation | Callable[[Any], Any] | None = None,
         grow: Consolidation | Callable[[Any], Any] | None = None,
+        relative: bool = False,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
@@ -271,6 +278,7 @@ class MetaplasticAdam(_Metaplastic):
             "m": m,
             "consolidation": consolidation,
             "grow": grow,
+            "relative": relative,
             "betas": betas,
             "eps": eps,
             "weight_decay": weight_decay,
@@ -358,7 +366,8 @@ class MetaplasticSGD(_Metaplastic):
 
     params: parameters, named parameters, or groups with options of their own. lr: >= 0.
     m: metaplasticity >= 0, 0 for plain; f = Tanh2(m). consolidation: any other f instead of m, or a function of |h|.
-    grow: such a function for growing steps; None, as in the paper, is 1.
+    grow: such a function for growing steps; None, as in the paper, is 1. relative: m counts in medians of |h| of the
+    layer, f(h) = sech(m * h / median)**2, so that it need not fit the rate and the number of steps.
     momentum, dampening: in [0, 1). weight_decay: >= 0. fused: one compiled pass where there is one, within roundings.
 
     With m = 0 a step differs from that of `torch.optim.SGD` by the rounding of u alone, which torch folds into one
@@ -379,6 +388,7 @@ class MetaplasticSGD(_Metaplastic):
         *,
         consolidation: Consolidation | Callable[[Any], Any] | None = None,
         grow: Consolidation | Callable[[Any], Any] | None = None,
+        relative: bool = False,
         momentum: float = 0.0,
         dampening: float = 0.0,
         weight_decay: float = 0.0,
@@ -389,6 +399,7 @@ class MetaplasticSGD(_Metaplastic):
             "m": m,
             "consolidation": consolidation,
             "grow": grow,
+            "relative": relative,
             "momentum": momentum,
             "dampening": dampening,
             "weight_decay": weight_decay,

@@ -43,6 +43,10 @@ def checked_options(options: dict[str, Any]) -> dict[str, Any]:
     for name in FORM:
         if not isinstance(options.get(name, False), bool):
             raise TypeError(f"{name} is {options[name]!r}; it must be True or False")
+    if not isinstance(options["relative"], bool):
+        raise TypeError(f"relative is {options['relative']!r}; it must be True or False")
+    if options["relative"] and options["consolidation"] is not None:
+        raise ValueError("relative=True is of m, in medians of |h|: a consolidation function has a scale of its own")
     if options["gated"] not in ("binary", "all"):
         raise ValueError(f'gated is {options["gated"]!r}; choose "binary" or "all"')
     return options
@@ -80,7 +84,7 @@ def loaded_options(own: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]
     ignored = {*FORM, *NOT_HERE, "foreach", "differentiable", "params", "param_names"}
     given = {name: _without_tensors(value) for name, value in saved.items() if name not in ignored}
     if {"m", "consolidation"} & given.keys():
-        given = {"m": 0.0, "consolidation": None, "grow": None, **given}
+        given = {"m": 0.0, "consolidation": None, "grow": None, "relative": False, **given}
     for name in GATES:
         if isinstance(given.get(name), Mapping):
             given[name] = consolidation_from_dict(given[name])

@@ -1,30 +1,36 @@
-"""The training step of a binarized convolutional network, written out from its first sign on.
+"""The training step of a binarized convolutional network, written out from its first binary units on.
 
-    forward     s = W * x,  y = what follows, as pooling and norm,  x <- sign(y)        between two signs
+    forward     s = W * x,  y = what follows, as pooling and norm,  x <- sign(y)        between two layers of units
     backward    ds from dy by autograd,  dW and dx from ds,  dy = dx where |y| <= window, else 0
 
-Up to the first sign, and wherever no binary layer follows a sign, the model's own modules compute, and autograd behind
+`AbsStep` is the unit x <- (z > 0) of z = |y| - width, with half a width as the window of z.
+
+Up to the first units, and wherever no binary layer follows them, the model's own modules compute, and autograd behind
 them; so do pooling and norms. Binary layers take the products of `lava_meta.training.conv_products` and
 `lava_meta.training.products`. Sums are exact, so the forward pass, the loss and the classes are those of the model
 itself, bit for bit; gradients are rounded otherwise than autograd's, to 8 bits in each convolution.
 
-A network fits if it is an `nn.Sequential` on the CPU, in float32, of which a `BinaryConv2d` follows a `Sign`.
+A network fits if it is an `nn.Sequential` on the CPU, in float32, of which a `BinaryConv2d` follows a `Sign` or an
+`AbsStep`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, Sign
+from lava_meta.nn import AbsStep, BinaryConv2d, BinaryLinear, Pixels, Sign
 from lava_meta.training import conv_products, products
 from lava_meta.training.conv_products import ConvProducts
 from lava_meta.training.cuda import is_watched
 from lava_meta.training.written_out import WrittenOut
 
+_Units = Sign | AbsStep
 _POOLING = (nn.AvgPool2d, nn.MaxPool2d)  # much faster if channels lie last
 
 
@@ -41,10 +47,10 @@ class _MeansOfConv(nn.Module):
 
 
 class _Own:
-    """Modules of the model itself, differentiated by autograd. window: of the sign behind them, 0 without one."""
+    """Modules of the model itself, differentiated by autograd, up to the distances from the edge of `units`."""
 
-    def __init__(self, modules: list[nn.Module], window: float) -> None:
-        self.modules, self.window = modules, window
+    def __init__(self, modules: list[nn.Module], units: _Units | None) -> None:
+        self.modules, self.units = modules, units
         self.parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
 
     def forward(self, x: Tensor, *, first: bool, learning: bool) -> Tensor:
@@ -54,8 +60,13 @@ class _Own:
             y = self.x
             for module in self.modules:
                 y = _applied(module, y)
-        self.y = y
-        return y
+            self.y = y if self.units is None else self.units.distance(y)
+        return self.y
+
+    @property
+    def bits(self) -> Tensor:
+        """The units behind the modules: True for +1 of signs, 1 of steps."""
+        return self.y > 0 if isinstance(self.units, AbsStep) else self.y >= 0
 
     def backward(self, gradient: Tensor | None, of: Tensor | None = None) -> Tensor:
         """The gradient of x, given that of the result, or `of` what else; those of parameters are left in `grad`."""
@@ -74,21 +85,24 @@ def _applied(module: nn.Module, y: Tensor) -> Tensor:
     return result
 
 
-class _Signs:
-    """Signs as the model's own modules take them, if no binary layer comes first."""
+class _Values:
+    """Units as the model's own modules take them, if no binary layer comes first."""
+
+    def __init__(self, *, signs: bool) -> None:
+        self.of_signs = signs
 
     def forward(self, bits: Tensor) -> Tensor:
-        return bits.to(torch.float32).mul_(2).sub_(1)
+        return _values(bits, torch.float32, signs=self.of_signs)
 
     def backward(self, d: Tensor, y: Tensor, window: float) -> Tensor:
         return _inside(d, y, window)
 
 
 class _Conv:
-    """A binary convolution of signs."""
+    """A binary convolution of units."""
 
-    def __init__(self, layer: BinaryConv2d) -> None:
-        self.weight, self.products = layer.weight, ConvProducts(layer)
+    def __init__(self, layer: BinaryConv2d, *, signs: bool) -> None:
+        self.weight, self.products = layer.weight, ConvProducts(layer, signs=signs)
 
     def forward(self, bits: Tensor) -> Tensor:
         self.bits = bits
@@ -101,43 +115,44 @@ class _Conv:
 
 
 class _Dense:
-    """A binary dense layer of signs, flattened, some of them dropped."""
+    """A binary dense layer of units, flattened, some of them dropped."""
 
-    def __init__(self, layer: BinaryLinear, dropout: nn.Dropout | None) -> None:
+    def __init__(self, layer: BinaryLinear, dropout: nn.Dropout | None, *, signs: bool) -> None:
+        self.of_signs = signs
         # Signs that are dropped are none: they cannot be packed as bits.
         form = products.form() if dropout is None else products.Bytes
         self.weight, self.dropout = layer.weight, dropout
         self.products = form(layer.out_features, layer.in_features)
 
     def forward(self, bits: Tensor) -> Tensor:
-        self.signs = bits.flatten(1).to(torch.int8).mul_(2).sub_(1)
+        self.x = _values(bits.flatten(1), torch.int8, signs=self.of_signs)
         self.factor = 1.0
         if self.dropout is not None and self.dropout.training:
             self.kept = self.dropout(torch.ones(bits.shape)).flatten(1) > 0
-            self.signs *= self.kept
+            self.x *= self.kept
             self.factor = 1 / (1 - self.dropout.p)
-        return self.products.sums(self.signs).to(torch.float32).mul_(self.factor)
+        return self.products.sums(self.x, signs=self.of_signs).to(torch.float32).mul_(self.factor)
 
     def backward(self, d: Tensor, y: Tensor, window: float) -> Tensor:
         if self.factor != 1:
             d = d * self.factor
-        self.products.outer(d, self.signs)
+        self.products.outer(d, self.x)
         dy = self.products.back(d, y.flatten(1), window, 1.0)
         if self.factor != 1:
             dy *= self.kept
         return dy.view(y.shape)
 
 
-_Layer = _Signs | _Conv | _Dense
+_Layer = _Values | _Conv | _Dense
 
 
 class ConvNetwork(WrittenOut):
     """A model's forward and backward pass, as `lava_meta.training.fast.FastNetwork` has it of a dense one."""
 
     def __init__(self, owns: list[_Own], layers: list[_Layer]) -> None:
-        # The first of the model's own, then a layer behind each sign and what follows.
+        # The first of the model's own, then a layer behind the units of each and what follows.
         self.owns, self.layers = owns, layers
-        super().__init__([layer for layer in layers if not isinstance(layer, _Signs)])
+        super().__init__([layer for layer in layers if not isinstance(layer, _Values)])
 
     @classmethod
     def of(cls, model: nn.Module) -> ConvNetwork | None:
@@ -152,12 +167,13 @@ class ConvNetwork(WrittenOut):
         uses = [p for module in modules for p in module.parameters()]
         if len({*uses}) < len(uses):
             return None
-        for window, between in _between_signs(modules):
+        for units, between in _between_units(modules):
             if owns:
-                layer, between = _layer(between, flat=bool(layers) and isinstance(layers[-1], _Dense))
+                flat = bool(layers) and isinstance(layers[-1], _Dense)
+                layer, between = _layer(between, flat=flat, signs=isinstance(owns[-1].units, Sign))
                 layers.append(layer)
-            owns.append(_Own(between, window))
-        fits = owns[-1].window == 0 and any(isinstance(layer, _Conv) for layer in layers)
+            owns.append(_Own(between, units))
+        fits = owns[-1].units is None and any(isinstance(layer, _Conv) for layer in layers)
         return cls(owns, layers) if fits else None
 
     def loss(self, pixels: Tensor, labels: Tensor) -> Tensor:
@@ -175,8 +191,8 @@ class ConvNetwork(WrittenOut):
     @torch.no_grad()
     def _forward(self, pixels: Tensor, *, learning: bool) -> Tensor:
         y = self.owns[0].forward(pixels.to(torch.float32), first=True, learning=learning)
-        for layer, own in zip(self.layers, self.owns[1:], strict=True):
-            y = own.forward(layer.forward(y >= 0), first=False, learning=learning)
+        for layer, (below, own) in zip(self.layers, pairwise(self.owns), strict=True):
+            y = own.forward(layer.forward(below.bits), first=False, learning=learning)
         return y
 
     @torch.no_grad()
@@ -184,7 +200,14 @@ class ConvNetwork(WrittenOut):
         """The gradients of the last `loss`."""
         d = self.owns[-1].backward(None, of=self._loss)
         for layer, below in zip(reversed(self.layers), reversed(self.owns[:-1]), strict=True):
-            d = below.backward(layer.backward(d, below.y.detach(), below.window))
+            assert below.units is not None
+            d = below.backward(layer.backward(d, below.y.detach(), below.units.window))
+
+
+def _values(bits: Tensor, kind: torch.dtype, *, signs: bool) -> Tensor:
+    """+1 and -1, or without `signs` 1 and 0."""
+    values = bits.to(kind)
+    return values.mul_(2).sub_(1) if signs else values
 
 
 def _inside(d: Tensor, y: Tensor, window: float) -> Tensor:
@@ -219,24 +242,24 @@ def _with_means(modules: list[nn.Module]) -> list[nn.Module]:
     return [pixels, _MeansOfConv(conv), *rest] if fits else modules
 
 
-def _between_signs(modules: list[nn.Module]) -> Iterator[tuple[float, list[nn.Module]]]:
-    """What lies in front of each sign, with the window of it, and what lies behind the last, with 0."""
+def _between_units(modules: list[nn.Module]) -> Iterator[tuple[_Units | None, list[nn.Module]]]:
+    """What lies in front of each sign or step, with it, and what lies behind the last, with None."""
     between: list[nn.Module] = []
     for module in modules:
-        if type(module) is Sign:
-            yield module.window, between
+        if type(module) in (Sign, AbsStep):
+            yield cast(_Units, module), between
             between = []
         else:
             between.append(module)
     if between:
-        yield 0.0, between
+        yield None, between
 
 
-def _layer(modules: list[nn.Module], *, flat: bool) -> tuple[_Layer, list[nn.Module]]:
-    """How modules behind a sign begin, and the rest. flat: whether the signs are (n, units)."""
+def _layer(modules: list[nn.Module], *, flat: bool, signs: bool) -> tuple[_Layer, list[nn.Module]]:
+    """How modules behind units begin, and the rest. flat: whether the units are (n, units); signs: or steps."""
     rest = list(modules)
     if rest and type(rest[0]) is BinaryConv2d and not isinstance(rest[0].padding, str):
-        return _Conv(rest[0]), rest[1:]
+        return _Conv(rest[0], signs=signs), rest[1:]
     if rest and type(rest[0]) is nn.Flatten:
         rest.pop(0)
         flat = True
@@ -244,5 +267,5 @@ def _layer(modules: list[nn.Module], *, flat: bool) -> tuple[_Layer, list[nn.Mod
     if dropout is not None:
         rest.pop(0)
     if flat and rest and type(rest[0]) is BinaryLinear:
-        return _Dense(rest[0], dropout), rest[1:]
-    return _Signs(), modules
+        return _Dense(rest[0], dropout, signs=signs), rest[1:]
+    return _Values(signs=signs), modules

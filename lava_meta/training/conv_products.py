@@ -5,7 +5,8 @@
     outer      the gradient of W, from d and x       bfloat16
 
 Sums are products of bytes (oneDNN, on VNNI or AMX): x as bits b, of which W * (2 b - 1) = 2 (W * b) - W * 1 gives the
-sums of signs, inside the image and at its zero padding; W * 1 comes from one more image. Signs are exact in bfloat16; d
+sums of signs, inside the image and at its zero padding; W * 1 comes from one more image. Units of 0 and 1 are their
+bits. Signs are exact in bfloat16; d
 is rounded to 8 bits, and so are both results, whose sums have float32. As for `lava_meta.training.products.Bytes`, the
 sum of d over the batch keeps 16 bits.
 """
@@ -31,16 +32,20 @@ def available() -> bool:
 
 
 class ConvProducts:
-    """One layer's products. signs: the binary weights, int8 of the layer's shape; gradient: what `outer` writes."""
+    """One layer's products. signs: the binary weights, int8 of the layer's shape; gradient: what `outer` writes.
 
-    def __init__(self, layer: BinaryConv2d) -> None:
+    Of signs +1 and -1, or without `signs` of units of 0 and 1.
+    """
+
+    def __init__(self, layer: BinaryConv2d, *, signs: bool = True) -> None:
+        self.of_signs = signs
         self.signs = torch.empty(layer.weight.shape, dtype=torch.int8)
         self.gradient = torch.empty(layer.weight.shape, dtype=torch.bfloat16)
         assert not isinstance(layer.padding, str)
         self.place = list(layer.stride), list(layer.padding), list(layer.dilation), layer.groups
 
     def sums(self, bits: Tensor) -> Tensor:
-        """W * x, whole numbers in float32 (n, units, rows, columns). bits: True for +1, (n, channels, ...)."""
+        """W * x, whole numbers in float32 (n, units, rows, columns). bits: True for +1 or 1, (n, channels, ...)."""
         n, units = len(bits), len(self.signs)
         x = _empty(n + 1, bits, torch.uint8)
         x[:n], x[n] = bits, 1
@@ -55,14 +60,15 @@ class ConvProducts:
             x, *scales, stride, padding, dilation, groups, 1.0, 0, torch.float32, "none", [], ""
         )
         sums = sums[..., :1] if narrow else sums
-        return sums[:n].mul_(2).sub_(sums[n])
+        return sums[:n].mul_(2).sub_(sums[n]) if self.of_signs else sums[:n]
 
     def operands(self, d: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
         """D and x as `back` and `outer` take them: bfloat16, and two more images for what rounding takes from d."""
         n = len(d)
         left, right = _empty(n + 2, d, torch.bfloat16), _empty(n + 2, bits, torch.bfloat16)
         left[:n], right[:n] = d, bits
-        right[:n].mul_(2).sub_(1)
+        if self.of_signs:
+            right[:n].mul_(2).sub_(1)
         # What rounding takes from d comes back times the mean image. It must: where an input never changes, the
         # gradients of a batch norm cancel to nothing, and what is left of rounding Adam would scale to full steps.
         every = 0, 2, 3

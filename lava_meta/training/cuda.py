@@ -91,7 +91,7 @@ _LEVELS_KEPT: tuple[type, ...] = (nn.Flatten, nn.Identity, nn.MaxPool2d)  # the 
 _LAYERS = {
     *_LEVELS_KEPT,
     *(AbsStep, BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm),
-    *(nn.Linear, nn.Conv2d, nn.ReLU, nn.AvgPool2d),
+    *(nn.Linear, nn.Conv2d, nn.ReLU, nn.AvgPool2d, nn.GroupNorm),
 }
 
 

@@ -146,7 +146,7 @@ def train(
     ):
         if not has_tests(data):
             report.say(f"tested on {len(scenario.tests[0])} images: {scenario.tests[0].name}")
-        if not chosen:
+        if not (chosen or settings.relative):
             report.say(
                 f"m = {settings.m}, proposed from the number of steps, lr = {settings.lr:g} and the norm; 0 is plain, "
                 "lava_meta.tune searches a better one"

@@ -18,6 +18,9 @@ from lava_meta.optim import MetaplasticAdalayer, MetaplasticAdam, MetaplasticSGD
 from lava_meta.rule import Consolidation, as_consolidation, consolidation_from_dict
 from lava_meta.training.proposal import has_convolutions, has_new_classes, norm_of, propose_m
 
+RELATIVE_M = 1.0
+"""The `m` of `relative` trainings: within 3 points of the best at any length that was tried (docs/results/paper.md)."""
+
 
 def _one_or_several(value: Any) -> Any:
     """A text such as "2,4" as its numbers, a list as a tuple."""
@@ -47,6 +50,7 @@ class TrainSettings:
 
     `m` is the metaplasticity: one value, or one per layer; 0 is plain training. None, the default, proposes a value
     from the number of steps, `lr` and the norm (`propose_m`); `train` prints it, and `TrainResult.settings.m` has it.
+    With `relative` it is in medians of |h| of the layer, and 1 if it is not given.
 
     The fields are the one place of these settings: the command line's flags, configuration files and the experiments'
     settings are made of them (`lava_meta.io.config`).
@@ -62,6 +66,9 @@ class TrainSettings:
             "By default proposed from the number of steps, lr and the norm."
         ),
     ] = None  # 1/(units of the hidden weight)
+    relative: Annotated[
+        bool, Field(description="m counts in medians of |h| of the layer, and need not fit the length of the training.")
+    ] = False
     consolidation: Annotated[_Gate, Field(description="Any other gate instead of m.")] = None
     grow: Annotated[_Gate, Field(description="Gate of growing steps; by default they are taken whole.")] = None
     optimizer: Annotated[
@@ -87,7 +94,7 @@ class TrainSettings:
         check(self)
         if self.momentum and self.optimizer != "sgd":
             raise ValueError("momentum is an option of sgd; adam has its own")
-        if self.m is None and self.consolidation is None and self.optimizer == "sgd":
+        if self.m is None and self.consolidation is None and self.optimizer == "sgd" and not self.relative:
             raise ValueError(
                 "m is not given, and none is proposed for sgd, whose steps are as large as its gradients: give m (0 is "
                 "plain training)"
@@ -101,6 +108,8 @@ class TrainSettings:
         """These settings with `m` proposed for `scenario` and the norm of `model`, if it is None; else as they are."""
         if self.m is not None or self.consolidation is not None:
             return self
+        if self.relative:
+            return replace(self, m=RELATIVE_M)
         steps = sum(self.epochs * math.ceil(len(part) / self.batch_size) for part in scenario.train)
         tasks = len({*scenario.task_of})
         m = propose_m(
@@ -130,7 +139,7 @@ class TrainSettings:
         else:
             gates = {"consolidation": self.consolidation, "grow": self.grow}
             options = {"params": list(model.parameters()), **gates}
-        options |= {"lr": self.lr, "weight_decay": self.weight_decay, **form}
+        options |= {"relative": self.relative, "lr": self.lr, "weight_decay": self.weight_decay, **form}
         if self.optimizer == "sgd":
             options.pop("capturable", None)  # it counts nothing, and is capturable as it is
             return MetaplasticSGD(**options, momentum=self.momentum)

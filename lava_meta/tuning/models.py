@@ -107,7 +107,10 @@ def tune(
         return Trial(values, round(sum(percent) / len(percent), 3), percent, round(time.monotonic() - begin, 2))
 
     def tuned(trial: Trial) -> TrainSettings:
-        return replace(settings, lr=trial.values["lr"], m=for_all_images(trial.values["m"], held_out, norm_of(model)))
+        m = trial.values["m"]
+        if not settings.relative:
+            m = for_all_images(m, held_out, norm_of(model))
+        return replace(settings, lr=trial.values["lr"], m=m)
 
     about = describe(first, scenario, model)
     about.pop("libraries")  # a search may go on with newer ones

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ def typed(*words: str, cwd: Path, stop_at: bytes) -> tuple[int, str]:
     process, terminal = pty.fork()
     if process == 0:
         os.chdir(cwd)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are begun without it
         os.execve(sys.executable, [sys.executable, "-m", "lava_meta", *words], os.environ | {"COLUMNS": "150"})
     seen, sent, begun = b"", False, time.monotonic()
     while time.monotonic() - begun < _LONGEST:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from given_models import to_graph
 from torch import nn
 
 import lava_meta
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.nir import from_nir, to_nir
-from lava_meta.converters.torch import to_graph
 from lava_meta.errors import ConversionError, FormatError, TooLargeError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
 from lava_meta.graph.bits import words

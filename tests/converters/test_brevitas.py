@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from given_models import to_graph
 from torch import nn
 
 from lava_meta.converters.parity import check
-from lava_meta.converters.torch import to_graph
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryLinear, Pixels
 

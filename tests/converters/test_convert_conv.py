@@ -12,7 +12,7 @@ from torch import nn
 import lava_meta
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.parity import check, domain_images, model_activations
-from lava_meta.converters.torch import prepare
+from lava_meta.converters.torch import fold, prepare
 from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLinear, FixedNorm, Pixels, Sign
 
 
@@ -72,7 +72,7 @@ def test_a_network_trained_on_digits_gives_the_classes_of_its_model() -> None:
         optimizer.step()
     model.eval()
     net = lava_meta.convert(model)
-    parity = check(model, net.graph, images=test.numpy())
+    parity = check(model, fold(model), images=test.numpy())
     assert parity.exact
     assert not any(parity.own.values())
     with torch.no_grad():

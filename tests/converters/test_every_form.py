@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from given_models import to_graph
 from torch import nn
 
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.parity import check, domain_images
-from lava_meta.converters.torch import to_graph
 from lava_meta.graph import BinaryGraph
 from lava_meta.graph.packed.network import PackedNetwork
 from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm

@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-import lava_meta
 from lava_meta.converters.parity import Parity, check
-from lava_meta.converters.torch import to_graph
+from lava_meta.converters.torch import fold
 from lava_meta.graph import BinaryGraph
 from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, Sign
 
@@ -72,17 +71,18 @@ def moved(graph: BinaryGraph, layer: int, unit: int, by: int) -> BinaryGraph:
 def test_a_threshold_that_is_off_by_one_is_found(name: str) -> None:
     """Moved by 2 where sums are of signs, all even or all odd. There is one image, so that the probes find it."""
     model, options = MODELS[name]
-    graph = to_graph(model, **options)
-    scale = {word: options[word] for word in ("mean", "std") if word in options}
+    folded = fold(model, **options)
+    graph = folded.graph
     image = np.full((1, graph.n_in), (graph.min_level + graph.max_level) // 2).astype(graph.dtype)
-    assert check(model, graph, images=image, **scale).exact
+    assert check(model, folded, images=image).exact
     rng = np.random.default_rng(0)
     for layer in range(-1 if graph.binarize is not None else 0, len(graph.layers)):
         size = (graph.layers[layer] if layer >= 0 else graph.binarize).threshold.size  # type: ignore[union-attr]
         of_levels = layer <= 0 and (layer < 0 or graph.binarize is None)
         for unit in rng.choice(size, 6, replace=False):
             for by in (1, -1) if of_levels else (2, -2):
-                parity = check(model, moved(graph, layer, unit, by), images=image, **scale)
+                wrong = replace(folded, graph=moved(graph, layer, unit, by))
+                parity = check(model, wrong, images=image)
                 assert sum(parity.mismatches.values()) >= 1, (layer, unit, by)
 
 
@@ -92,12 +92,13 @@ def test_scales_of_float32_are_found() -> None:
     for _ in range(5):
         model((torch.rand(300, 784) - 0.485) / 0.229)
     model.eval()
-    scale, short = ({"mean": kind(0.485), "std": kind(0.229)} for kind in (np.float64, np.float32))
-    graph, rounded = (to_graph(model, max_level=65535, **each) for each in (scale, short))
-    differ = int((graph.layers[0].threshold != rounded.layers[0].threshold).sum())
+    folded, rounded = (
+        fold(model, max_level=65535, mean=kind(0.485), std=kind(0.229)) for kind in (np.float64, np.float32)
+    )
+    differ = int((folded.graph.layers[0].threshold != rounded.graph.layers[0].threshold).sum())
     assert differ > 0
-    assert check(model, rounded, **scale).mismatches["hidden1"] >= differ
-    parity = check(model, graph, **scale)
+    assert check(model, replace(folded, graph=rounded.graph)).mismatches["hidden1"] >= differ
+    parity = check(model, folded)
     assert parity.exact
     assert parity.ties["hidden1"] == 0
 
@@ -106,11 +107,12 @@ def test_a_value_that_float64_cannot_tell_from_zero_is_a_tie() -> None:
     """A mean of 51 levels: sums of 51 R are 0, or what rounding leaves of it; no other is near."""
     torch.manual_seed(0)
     model = nn.Sequential(BinaryLinear(100, 64), Sign(), BinaryLinear(64, 3)).eval()
-    graph = lava_meta.convert(model, mean=0.2, std=0.3).graph
+    folded = fold(model, mean=0.2, std=0.3)
+    graph = folded.graph
 
     def moved_by(levels: int) -> Parity:
         wrong = replace(graph.layers[0], threshold=graph.layers[0].threshold + levels)
-        return check(model, replace(graph, layers=(wrong,)), mean=0.2, std=0.3)
+        return check(model, replace(folded, graph=replace(graph, layers=(wrong,))))
 
     row = graph.layers[0].row_sums()  # type: ignore[union-attr]
     assert (graph.layers[0].threshold == 51 * row).sum() > 32

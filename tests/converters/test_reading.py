@@ -41,7 +41,7 @@ def test_nested_modules_have_their_places_and_one_used_twice_stands_twice() -> N
     inner = nn.Sequential(BinaryLinear(4, 4), sign)
     model = nn.Sequential(Pixels(), inner, nn.Sequential(BinaryLinear(4, 4), sign), BinaryLinear(4, 2))
     assert [name for name, _ in flat(model)] == ["0", "1.0", "1.1", "2.0", "2.1", "3"]
-    _, stages = read(model)
+    stages = read(model).stages
     assert [(stage.name, stage.end) for stage in stages] == [
         ("1.0 (BinaryLinear)", 2),
         ("2.0 (BinaryLinear)", 4),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from given_models import to_graph
 from torch import Tensor, nn
 
 from lava_meta.converters import register
 from lava_meta.converters import registry as module_under_test
 from lava_meta.converters.parity import check
 from lava_meta.converters.registry import Affine
-from lava_meta.converters.torch import to_graph
+from lava_meta.converters.torch import fold
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryLinear, FixedNorm, Pixels, Sign
 
@@ -39,8 +40,7 @@ def test_layers_of_torch_with_weights_of_one_size_convert(seed: int, bias: bool,
     for layer in model:
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
             _binarize(layer, each)
-    graph = to_graph(model, input_shape=(2, 7, 9))
-    parity = check(model, graph, count=200, seed=seed)
+    parity = check(model, fold(model, input_shape=(2, 7, 9)), count=200, seed=seed)
     assert parity.exact, parity.mismatches
 
 
@@ -66,13 +66,13 @@ def test_a_registered_layer_converts() -> None:
     with pytest.raises(ConversionError, match=r"1\.\w+ \(.*in the forward of 1 \(Clipped\)"):
         to_graph(_model())
     register(Clipped, _parts)
-    parity = check(_model(), to_graph(_model()), count=200)
+    parity = check(_model(), fold(_model()), count=200)
     assert parity.exact, parity.mismatches
 
 
 def test_parts_that_compute_something_else_are_found_out() -> None:
     register(Clipped, lambda layer: [_parts(layer)[0], FixedNorm(0.3)])
-    parity = check(_model(), to_graph(_model()), count=200)
+    parity = check(_model(), fold(_model()), count=200)
     assert parity.mismatches["hidden2"] > 0
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from given_models import to_graph
 from torch import Tensor, nn
 
 import lava_meta
 from lava_meta.converters.parity import check, domain_images
-from lava_meta.converters.torch import to_graph
+from lava_meta.converters.torch import fold
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, Sign
 
@@ -153,9 +154,9 @@ def test_mean_and_std_as_users_of_torchvision_write_them(mean: Any, std: Any) ->
     shape = (3, 2, 5)
     model = nn.Sequential(nn.Flatten(), *plain()).eval()
     expected = to_graph(model, mean=0.1307, std=0.3081, input_shape=shape)
-    graph = to_graph(model, mean=mean, std=std, input_shape=shape)
-    assert np.array_equal(graph.layers[0].threshold, expected.layers[0].threshold)
-    assert check(model, graph, mean=mean, std=std).exact
+    folded = fold(model, mean=mean, std=std, input_shape=shape)
+    assert np.array_equal(folded.graph.layers[0].threshold, expected.layers[0].threshold)
+    assert check(model, folded).exact
 
 
 def images_of_three_channels(groups: int) -> nn.Sequential:
@@ -291,5 +292,6 @@ def test_a_self_scaling_model_keeps_its_scale_in_float64() -> None:
     signs = np.where(model[0].weight.detach().numpy() >= 0, 1, -1).sum(axis=1).tolist()
     assert graph.layers[0].threshold.tolist() == [math.ceil(65535 * Fraction(0.485) * row) for row in signs]
     pixels = nn.Sequential(Pixels.standardize(0.485, 0.229, 65535), *model).eval()
-    assert np.array_equal(to_graph(pixels).layers[0].threshold, graph.layers[0].threshold)
-    assert check(pixels, graph, images=domain_images(graph, 100, 0)).exact
+    folded = fold(pixels)
+    assert np.array_equal(folded.graph.layers[0].threshold, graph.layers[0].threshold)
+    assert check(pixels, folded, images=domain_images(graph, 100, 0)).exact

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from given_models import Applies, network
+from given_models import Applies, network, to_graph
 from torch import nn
 
 from lava_meta import LavaNetwork, convert
 from lava_meta.converters.parity import check, domain_images
-from lava_meta.converters.torch import to_graph
+from lava_meta.converters.torch import fold
 from lava_meta.errors import ConversionError
 from lava_meta.graph import AcyclicGraph, BinaryGraph
 from lava_meta.nn import (
@@ -106,8 +106,7 @@ def test_random_networks_convert_exactly(norm: str, seed: int) -> None:
         recalibrate(model, torch.from_numpy(rng.integers(0, 256, (50, sizes[0]))))
         _randomize_norms(model, torch.Generator().manual_seed(seed))
     model.eval()
-    graph = to_graph(model)
-    parity = check(model, graph, count=128, seed=seed)
+    parity = check(model, fold(model), count=128, seed=seed)
     assert parity.exact, parity
     assert parity.compared == 128 * (sum(sizes[1:-1]) + 1)
 
@@ -116,13 +115,14 @@ def test_random_networks_convert_exactly(norm: str, seed: int) -> None:
 def test_ties_are_real_and_fire(seed: int) -> None:
     """With even fan-in and the fixed norm, sums of exactly 0 occur, and the model and the graph both fire on them."""
     model = BinaryMLP([64, 32, 32, 4], pixel_mean=10, seed=seed).eval()
-    graph = to_graph(model)
+    folded = fold(model)
+    graph = folded.graph
     images = domain_images(graph, 400, seed)
     signs = graph.activations(images)["hidden1"].astype(np.int64)
     sums = signs @ np.where(graph.layers[1].weight, 1, -1).T
     assert (sums == 0).sum() > 100
     assert (graph.activations(images)["hidden2"][sums == 0] == 1).all()
-    assert check(model, graph, images=images).exact
+    assert check(model, folded, images=images).exact
 
 
 def test_sums_of_normalised_floats_that_tie_are_counted_apart() -> None:
@@ -135,8 +135,7 @@ def test_sums_of_normalised_floats_that_tie_are_counted_apart() -> None:
     left = rng.integers(0, 256, (500, 3))
     images = np.concatenate([left, rng.permuted(left, axis=1)], axis=1).astype(np.uint8)
     images[:100, 0] ^= 1  # and some that are one level off
-    graph = to_graph(model, **options)
-    parity = check(model, graph, images=images, **options)
+    parity = check(model, fold(model, **options), images=images)
     assert parity.exact
     assert parity.mismatches["hidden1"] == 0 < parity.ties["hidden1"] <= 400 * 8
 
@@ -156,8 +155,8 @@ def test_plain_sequential_with_torch_norms_and_normalised_floats(seed: int) -> N
     with torch.no_grad():
         model[4].weight[:] += 0.1
     model.eval()
-    graph = to_graph(model, mean=0.1307, std=0.3081, input_shape=(1, 7, 7))
-    parity = check(model, graph, mean=0.1307, std=0.3081, count=256, seed=seed)
+    folded = fold(model, mean=0.1307, std=0.3081, input_shape=(1, 7, 7))
+    parity = check(model, folded, count=256, seed=seed)
     assert parity.exact, parity
 
 
@@ -191,10 +190,10 @@ def test_a_batch_norm_network_converts_one_named_task() -> None:
     for task in (0, 1):
         recalibrate(model, images[task], task)
     model.eval()
-    graphs = [to_graph(model, task=task) for task in (0, 1)]
-    assert (graphs[0].layers[0].threshold != graphs[1].layers[0].threshold).any()
+    folded = [fold(model, task=task) for task in (0, 1)]
+    assert (folded[0].graph.layers[0].threshold != folded[1].graph.layers[0].threshold).any()
     for task in (0, 1):
-        assert check(model, graphs[task], task=task, images=images[task].numpy()).exact
+        assert check(model, folded[task], images=images[task].numpy()).exact
     with pytest.raises(ValueError, match="tasks 0 to 1"):
         to_graph(model, task=2)
 
@@ -221,7 +220,7 @@ def test_float32_rounding_is_counted_not_hidden() -> None:
         model[3].num_batches_tracked += 1
         model[3].bias.fill_(-1e-7)
     model.eval()
-    parity = check(model, to_graph(model), images=np.full((4, 1), 100, np.uint8))
+    parity = check(model, fold(model), images=np.full((4, 1), 100, np.uint8))
     assert parity.exact
     assert parity.own["hidden1"] in (0, 4)
     assert "0 mismatches" in str(parity)
@@ -296,7 +295,7 @@ def test_stored_statistics_after_training_convert() -> None:
         model(torch.randint(0, 256, (40, 30)))
     use_statistics(model, "stored")
     model.eval()
-    assert check(model, to_graph(model), count=200).exact
+    assert check(model, fold(model), count=200).exact
 
 
 class _LogSoftmax(nn.Module):
@@ -314,13 +313,14 @@ def test_a_softmax_at_the_end_leaves_the_network_as_it_is(last: nn.Module) -> No
     model = network(behind=(nn.BatchNorm1d(10),))
     expected = to_graph(model, mean=0, std=1)
     ended = nn.Sequential(*model, last, nn.Identity()).eval()
-    graph = to_graph(ended, mean=0, std=1)
+    folded = fold(ended, mean=0, std=1)
+    graph = folded.graph
     images = domain_images(graph, 200, 1)
     assert np.array_equal(graph.activations(images)["readout"], expected.activations(images)["readout"])
     with torch.no_grad():
         own = ended(torch.from_numpy(images).float() / 255).argmax(dim=1).numpy()
     assert np.array_equal(graph.predict(images), own)
-    assert check(ended, graph, mean=0, std=1).exact
+    assert check(ended, folded).exact
 
 
 @pytest.mark.parametrize(
@@ -349,9 +349,9 @@ def test_a_softmax_elsewhere_is_refused(model: nn.Module, message: str) -> None:
 )
 def test_signs_of_signs_and_modules_that_do_nothing_change_nothing(signs: tuple[nn.Module, ...]) -> None:
     model, usual = network(*signs), network()
-    graph, expected = to_graph(model, mean=0, std=1), to_graph(usual, mean=0, std=1)
-    assert np.array_equal(graph.layers[0].threshold, expected.layers[0].threshold)
-    assert check(model, graph, mean=0, std=1, count=200).exact
+    folded, expected = fold(model, mean=0, std=1), to_graph(usual, mean=0, std=1)
+    assert np.array_equal(folded.graph.layers[0].threshold, expected.layers[0].threshold)
+    assert check(model, folded, count=200).exact
 
 
 def test_a_second_sign_decides_the_zero_of_torch_sign() -> None:
@@ -361,10 +361,11 @@ def test_a_second_sign_decides_the_zero_of_torch_sign() -> None:
             *(Pixels(9), Applies(torch.sign), second, BinaryLinear(4, 6), Applies(torch.sign), second),
             BinaryLinear(6, 3),
         ).eval()
-        graph = to_graph(model)
+        folded = fold(model)
+        graph = folded.graph
         images = np.full((1, 4), 9, np.uint8)  # whose inputs are all 0
         assert (graph.binarize.fires(images) == (sign == 1)).all()
-        assert check(model, graph, count=300).exact
+        assert check(model, folded, count=300).exact
 
 
 def test_a_zero_that_torch_sign_hands_on_is_a_third_level_behind() -> None:

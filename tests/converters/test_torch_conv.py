@@ -5,13 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from given_models import to_graph
 from torch import nn
 
+from lava_meta import convert
 from lava_meta.converters.parity import check, domain_images, model_activations
-from lava_meta.converters.torch import prepare, to_graph
+from lava_meta.converters.torch import prepare
 from lava_meta.errors import ConversionError
+from lava_meta.graph import AcyclicGraph, BinaryGraph
 from lava_meta.graph.conv import ConvLayer
 from lava_meta.nn import (
+    AbsStep,
     BinaryConv2d,
     BinaryConvNet,
     BinaryLinear,
@@ -22,6 +26,7 @@ from lava_meta.nn import (
     TaskBatchNorm,
     recalibrate,
 )
+from lava_meta.nn.networks import Norm
 
 
 def _pair(rng: np.random.Generator, low: int, high: int) -> tuple[int, int]:
@@ -137,6 +142,94 @@ def test_a_binary_conv_net_converts_without_a_word_about_its_images(seed: int) -
     parity = check(model, graph, count=128, seed=seed)
     assert parity.exact
     assert parity.own == {"hidden1": 0, "hidden2": 0, "readout": 0}
+
+
+def of_steps(rng: np.random.Generator, shape: tuple[int, ...], norm: str) -> nn.Sequential:
+    """Two convolutions and a dense layer of units of 0 and 1, at padded borders, some behind means."""
+    modules: list[nn.Module] = [Pixels(offset=int(rng.integers(0, 200)))]
+    channels = shape[0]
+    for _ in range(2):
+        units = int(rng.integers(1, 6))
+        modules.append(BinaryConv2d(channels, units, _pair(rng, 1, 4), stride=_pair(rng, 1, 3), padding=1))
+        if rng.random() < 0.3:
+            modules.append(nn.AvgPool2d(2, stride=1))
+        channels = units
+        kinds = {
+            "fixed": [FixedNorm(float(rng.random()) * (0.02 if len(modules) < 4 else 1.0) + 0.01)],
+            "whole": [nn.GroupNorm(1, units, affine=False)],
+            "batch": [nn.BatchNorm2d(units)],
+            "gains": [FixedNorm(0.3), nn.GroupNorm(1, units)],
+        }
+        around = [[nn.MaxPool2d(2, stride=1, padding=1)], []] if rng.random() < 0.7 else [[], []]
+        before, behind = around if norm in ("fixed", "batch") and rng.random() < 0.5 else around[::-1]
+        modules += [*before, *kinds[norm], *behind, AbsStep(0.7)]
+    width = nn.Sequential(*modules, nn.Flatten()).eval()(torch.zeros(1, *shape)).shape[1]
+    readout = [BinaryLinear(width, 7), SampleNorm(), AbsStep(), BinaryLinear(7, 3)]
+    model = nn.Sequential(*modules, nn.Flatten(), *readout)
+    model.train()(torch.from_numpy(rng.integers(0, 256, (32, *shape))).float())
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.GroupNorm) and module.weight is not None:
+            with torch.no_grad():
+                module.weight.copy_(torch.from_numpy(rng.choice([-1.5, 0.0, 0.8, 1.2], module.weight.shape)))
+    return model.eval()
+
+
+@pytest.mark.parametrize("norm", ["fixed", "whole", "batch", "gains"])
+@pytest.mark.parametrize("seed", range(6))
+def test_convolutions_of_units_of_0_and_1_become_channels_of_signs(norm: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    shape = (int(rng.integers(1, 3)), *_pair(rng, 9, 13))
+    model = of_steps(rng, shape, norm).double().requires_grad_(False)
+    graph = to_graph(model, input_shape=shape)
+    parity = check(model, graph, count=64, seed=seed)
+    assert parity.exact, parity
+    images = rng.integers(0, 256, (100, *shape))
+    signs = graph.activations(images)
+    x = torch.from_numpy(images).double()
+    layer = 0
+    for module in model:
+        x = module(x)
+        if isinstance(module, AbsStep):
+            layer += 1
+            rising, falling = np.split(signs[f"hidden{layer}"].astype(int), 2, axis=1)
+            assert np.array_equal((rising + falling) // 2 + 1, x.flatten(1).numpy())
+    assert layer == 3
+    assert np.array_equal(graph.readout.classes(signs["readout"]), x.argmax(dim=1).numpy())
+
+
+def test_units_of_0_and_1_with_groups_or_pooling_behind_are_no_channels_of_signs() -> None:
+    """Maxima of their two signs would be two where they are one; these go as any function of the sums."""
+    shape = (2, 8, 8)
+
+    def model(*between: nn.Module, groups: int = 1) -> nn.Module:
+        torch.manual_seed(0)
+        first = [Pixels(90), BinaryConv2d(2, 4, 3, padding=1), FixedNorm(0.004), *between]
+        rest = [BinaryConv2d(4, 4, 3, padding=1, groups=groups), FixedNorm(0.2), Sign(), nn.Flatten()]
+        width = nn.Sequential(*first, *rest)(torch.zeros(1, *shape)).shape[1]
+        return nn.Sequential(*first, *rest, BinaryLinear(width, 3)).eval()
+
+    for made in (
+        model(AbsStep(), nn.MaxPool2d(2)),
+        model(AbsStep(), nn.AvgPool2d(2)),
+        model(AbsStep(), groups=2),
+    ):
+        net = convert(made, input_shape=shape)
+        assert isinstance(net.graph, AcyclicGraph)
+        assert net.parity is not None
+        assert net.parity.exact
+
+
+@pytest.mark.parametrize("norm", ["fixed", "layer"])
+def test_a_binary_conv_net_of_units_of_0_and_1_is_a_chain(norm: Norm) -> None:
+    model = BinaryConvNet((2, 12, 11), (5, 6), 4, norm, activation="abs_step", hidden=(9,), pixel_mean=33.3, seed=0)
+    net = convert(model.eval())
+    assert isinstance(net.graph, BinaryGraph)
+    assert net.parity is not None
+    assert net.parity.exact
+    assert [layer.output_shape for _, layer in net.graph.named_layers()] == [(10, 6, 5), (12, 3, 2), (18,), (4,)]
+    images = np.random.default_rng(0).integers(0, 256, (40, 2, 12, 11))
+    assert np.array_equal(net.graph.predict(images), model.double()(torch.from_numpy(images)).argmax(dim=1).numpy())
 
 
 def test_the_border_of_the_first_layer_has_the_thresholds_derived_by_hand() -> None:

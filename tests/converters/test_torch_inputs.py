@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from given_models import to_graph
 from torch import nn
 
 import lava_meta
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.parity import check, domain_images, model_activations
-from lava_meta.converters.torch import prepare, to_graph
+from lava_meta.converters.torch import fold, prepare
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
 from lava_meta.graph.packed.network import PackedNetwork
@@ -88,9 +89,10 @@ MODELS = models()
 @pytest.mark.parametrize("name", MODELS)
 def test_model_oracle_and_packed_form_agree(name: str, tmp_path: Path) -> None:
     model, options = MODELS[name]
-    graph = to_graph(model, **options)
+    folded = fold(model, **options)
+    graph = folded.graph
     images = domain_images(graph, 200, 7)
-    parity = check(model, graph, images=images)
+    parity = check(model, folded, images=images)
     assert parity.exact, parity.mismatches
     assert ("inputs" in parity.mismatches) == name.startswith("binarized")
     expected = graph.activations(images)
@@ -139,8 +141,7 @@ def test_normalised_features_without_pixels(seed: int) -> None:
     torch.manual_seed(seed)
     model = _trained(nn.Sequential(BinaryLinear(20, 9), nn.BatchNorm1d(9), Sign(), BinaryLinear(9, 3)), (20,), seed)
     options = {"mean": 0.02, "std": 0.43, "max_level": 127, "min_level": -128}
-    graph = to_graph(model, **options)  # type: ignore[arg-type]
-    assert check(model, graph, mean=0.02, std=0.43, count=200).exact
+    assert check(model, fold(model, **options), count=200).exact  # type: ignore[arg-type]
 
 
 def test_files_of_pixels_have_the_version_they_always_had(tmp_path: Path) -> None:

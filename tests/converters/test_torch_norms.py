@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from given_models import to_graph
 from torch import nn
 
 import lava_meta
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.parity import check, domain_images
-from lava_meta.converters.torch import to_graph
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
 from lava_meta.graph.norm import GroupNorm

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from given_models import to_graph
 from torch import nn
 
 from lava_meta.converters.nir import to_nir
 from lava_meta.converters.parity import check
-from lava_meta.converters.torch import to_graph
 from lava_meta.errors import ConversionError
 from lava_meta.graph.packed.network import PackedNetwork
 from lava_meta.loihi.stock.network import plan

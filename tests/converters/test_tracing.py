@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from given_models import to_graph
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lava_meta.converters.parity import check
 from lava_meta.converters.reading import flat
-from lava_meta.converters.torch import to_graph
+from lava_meta.converters.torch import fold
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, Sign, sign_ste
 
@@ -69,9 +70,9 @@ def test_a_forward_of_its_own_converts_exactly(view: Callable[[Tensor], Tensor])
                 norm.weight.copy_(torch.randn(norm.weight.shape))
                 norm.bias.copy_(torch.randn(norm.bias.shape) / 3)
     model.eval()
-    graph = to_graph(model, input_shape=(1, 9, 8))
-    assert [layer.output_shape for layer in graph.layers] == [(4, 4, 4), (5, 2, 2), (6,), (6,)]
-    parity = check(model, graph, count=100)
+    folded = fold(model, input_shape=(1, 9, 8))
+    assert [layer.output_shape for layer in folded.graph.layers] == [(4, 4, 4), (5, 2, 2), (6,), (6,)]
+    parity = check(model, folded, count=100)
     assert parity.exact, parity.mismatches
     names = [name for name, _ in flat(model)]
     assert names[:4] == ["pixels", "blocks.0.conv", "blocks.0.norm", "hardtanh"]
@@ -139,7 +140,7 @@ def test_a_forward_with_two_inputs_is_refused() -> None:
 def test_a_forward_that_its_trace_does_not_repeat_is_found_out() -> None:
     """What a trace cannot see, here a hook, shows in the logits."""
     model = nn.Sequential(Pixels(), BinaryLinear(4, 4), Sign(), BinaryLinear(4, 2)).eval()
-    graph = to_graph(model)
+    folded = fold(model)
     model.register_forward_hook(lambda _module, _inputs, output: output + 1)
     with pytest.raises(ConversionError, match="other logits than the model's own forward"):
-        check(model, graph)
+        check(model, folded)

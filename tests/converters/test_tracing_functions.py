@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from given_models import to_graph
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lava_meta.converters.parity import check
-from lava_meta.converters.torch import to_graph
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryLinear, FixedNorm, Pixels, Sign
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from lava_meta import convert
 from lava_meta.cli.app import app
 from lava_meta.data import Dataset, load_dataset
 from lava_meta.data.scenarios import dataset_sequence, permuted_tasks
@@ -21,6 +22,7 @@ from lava_meta.experiments.common.features import feature_dataset
 from lava_meta.experiments.common.runner import load_results, run_experiment
 from lava_meta.experiments.common.training import dense_network
 from lava_meta.experiments.open_choices import ChoiceSettings
+from lava_meta.experiments.residual import ResidualSettings
 from lava_meta.experiments.sign_switch import SwitchSettings, switch
 from lava_meta.experiments.spiking import SpikingSettings, equal_in_lava, spiking_network, tasks_of
 from lava_meta.io.config import override
@@ -202,9 +204,11 @@ class TestFeatures:
 
 
 class TestNetworks:
-    @pytest.mark.parametrize("norm", ["fixed", "batch"])
-    def test_the_convolutional_network_follows_its_settings(self, norm):
-        settings = ConvSettings(norm=norm, channels=(4, 6), convolutions=2, hidden=(20,), init_std=0.007)
+    @pytest.mark.parametrize(("norm", "activation"), [("fixed", "sign"), ("batch", "sign"), ("layer", "abs_step")])
+    def test_the_convolutional_network_follows_its_settings(self, norm, activation):
+        settings = ConvSettings(
+            norm=norm, activation=activation, channels=(4, 6), convolutions=2, hidden=(20,), init_std=0.007
+        )
         scenario = dataset_sequence([DIGITS, DIGITS])
         model = conv_network(settings, scenario, seed=0)
         assert model(DIGITS.test.x[:8].float()).shape == (8, 10)
@@ -216,8 +220,8 @@ class TestNetworks:
         assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
 
     def test_what_does_not_fit_is_named(self):
-        with pytest.raises(ValueError, match="norm is 'layer'"):
-            ConvSettings(norm="layer")
+        with pytest.raises(ValueError, match="norm is 'fixed'; a residual network takes batch or layer"):
+            ResidualSettings(norm="fixed")
         with pytest.raises(ValueError, match="4 poolings leave nothing of images of 8x8"):
             conv_network(ConvSettings(channels=(2, 2, 2, 2)), dataset_sequence([DIGITS]), 0)
         with pytest.raises(ValueError, match="norm = fixed"):
@@ -314,6 +318,16 @@ class TestCommandLine:
     @pytest.mark.parametrize("words", [(), ("spiking", "--all"), ("spiking", "--scale", "huge")])
     def test_words_that_are_off(self, words, tmp_path):
         assert self.run(*words).exit_code == 2
+
+
+@pytest.mark.parametrize("make", [residual.dense_network, residual.conv_network])
+def test_residual_networks_of_units_of_0_and_1_convert(make):
+    settings = override(find("residual_usps").scales["small"], ["ends=binary", "norm=layer", "activation=abs_step"])
+    model = make(settings, dataset_sequence([DIGITS]), seed=0).eval()
+    net = convert(model, input_shape=(1, 8, 8))
+    assert net.parity.exact
+    images = DIGITS.test.x[:50]
+    assert np.array_equal(net.graph.predict(images.numpy()), model(images).argmax(dim=1).numpy())
 
 
 @pytest.mark.parametrize("make", [residual.dense_network, residual.conv_network])

@@ -30,6 +30,7 @@ from lava_meta.nn import (
     sign_ste,
     use_statistics,
 )
+from lava_meta.nn.networks import Norm
 from lava_meta.training import TrainSettings, train
 
 QUICK = TrainSettings(epochs=1, m=8.0)
@@ -256,6 +257,34 @@ def test_conv_net_has_the_shapes_it_says_and_is_seeded() -> None:
     assert signs.shape == (3, 8, 14, 14)
 
 
+@pytest.mark.parametrize("norm", ["fixed", "layer"])
+def test_convolutions_of_units_of_0_and_1_are_those_of_the_equations(norm: Norm) -> None:
+    model = BinaryConvNet(
+        (2, 9, 8), (3, 4), 5, norm, activation="abs_step", hidden=(6,), convolutions=2, pixel_mean=33.2, seed=3
+    ).eval()
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (7, 2, 9, 8), generator=generator, dtype=torch.uint8)
+    weights = [torch.where(p >= 0, 1.0, -1.0).double() for p in model.parameters()]
+    active = 0.19360095  # the probability of a standard normal number beyond 1.3, from tables
+
+    def normed(s: torch.Tensor, fan_in: int, size: float) -> torch.Tensor:
+        if norm == "fixed":
+            return s / (math.sqrt(fan_in) * size)
+        own = tuple(range(1, s.dim()))  # of each image, over all channels
+        return (s - s.mean(own, keepdim=True)) / (s.var(own, correction=0, keepdim=True) + 1e-5).sqrt()
+
+    x, size = pixels.double() - 33, 80.0
+    for i, weight in enumerate(weights[:4]):
+        y = normed(functional.conv2d(x, weight, padding=1), 9 * x.shape[1], size)
+        y = functional.max_pool2d(y, 2) if i % 2 else y
+        x, size = (y.abs() > 1.3).double(), math.sqrt(active)
+    hidden = (normed(x.flatten(1) @ weights[4].T, weights[4].shape[1], size).abs() > 1.3).double()
+    u = hidden @ weights[5].T
+    if norm == "layer":
+        u = normed(u, 6, size)
+    assert torch.allclose(model(pixels).double(), u, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -272,6 +301,9 @@ def test_conv_net_has_the_shapes_it_says_and_is_seeded() -> None:
         (lambda: TaskBatchNorm(3, tasks=0), "at least one task"),
         (lambda: TaskBatchNorm(3, affine="all"), "affine is 'all'"),  # type: ignore[arg-type]
         (lambda: BinaryConvNet((1, 4, 4), (8, 8, 8), 10), "leave nothing of images of 4x4"),
+        (lambda: BinaryConvNet((1, 4, 4), (8,), 10, convolutions=0), "convolutions is 0"),
+        (lambda: BinaryConvNet((1, 4, 4), (8,), 10, norm="group"), "choose one of fixed, batch, layer"),  # type: ignore[arg-type]
+        (lambda: BinaryConvNet((1, 4, 4), (8,), 10, activation="relu"), "activation is 'relu'; choose one of sign"),  # type: ignore[arg-type]
     ],
 )
 def test_bad_arguments_are_named(make, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -282,6 +314,8 @@ def test_bad_arguments_are_named(make, message: str) -> None:  # type: ignore[no
 def test_batch_norm_options_belong_to_batch_norm() -> None:
     with pytest.raises(TypeError, match="only norm='batch'"):
         BinaryMLP([10, 3], tasks=3)
+    with pytest.raises(TypeError, match="only norm='batch'"):
+        BinaryConvNet((1, 4, 4), (8,), 10, tasks=3)
 
 
 def test_sign_module_keeps_its_window() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_units_spike_by_the_written_equation(precision: Any, max_level: int, rul
     if rule == NORMED:
         sums = share @ weight
         distance = sums - sums.mean(1, keepdims=True)
-        spread = np.maximum(1.0, sums.std(1))
+        spread = np.sqrt(sums.var(1) + 2.0**-20 / unit**2)
     scale = layer.state["deviation"] / (1 if precision == "float" else 4096)
     share = distance / spread[:, None]
     above = (share if rule == SPIKES else np.abs(share)) - rule.kappa * scale
@@ -236,7 +237,7 @@ def test_classes_that_come_in_pairs_are_learned_with_spikes_and_a_trace_only(pre
 FIXED = replace(SPIKES, divisive=False)
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("precision", [8, "float"])
 @pytest.mark.parametrize("inputs", ["spikes", "pixels"])
 def test_a_learner_converts_to_a_network_of_signs_of_equal_classes(
@@ -257,6 +258,27 @@ def test_a_learner_converts_to_a_network_of_signs_of_equal_classes(
     units = learner.graph().layers[0].fires(np.tile(sums, layer.settings.edges))  # of each edge one
     fires = units.reshape(len(pixels), -1, 60).sum(axis=1)
     np.testing.assert_array_equal(fires, layer.forward(learner.encode(pixels).astype(np.int64)))
+
+
+@pytest.mark.parametrize("precision", [8, "float"])
+@pytest.mark.parametrize("activation", ["spikes", "abs_spikes"])
+@pytest.mark.parametrize("edge", [1.0, 1.25])
+def test_a_layer_norm_is_decided_without_rounding(edge: float, activation: str, precision: Any) -> None:
+    """In rationals, by nothing of the library; half of the sums 1, half -1 have a deviation of 1: a tie but for eps."""
+    rule = replace(NORMED, activation=activation, kappa=1.0)
+    settings = LayerSettings(60, 40, precision=precision, rule=rule)
+    layer = make_layer(settings, initial_state(settings, np.random.default_rng(0)))
+    layer.state["deviation"][:] = edge * (1 if precision == "float" else 4096)
+    u = np.concatenate([np.tile([1, -1], 20)[None], np.random.default_rng(1).integers(-30, 30, (300, 40))])
+    fired = layer.neurons.above(layer.neurons.distance(u.astype(np.int32), u)) >= 0
+    for sums, found in zip(u.tolist(), fired, strict=True):
+        mean = Fraction(sum(sums), 40)
+        variance = Fraction(sum(s * s for s in sums), 40) - mean**2 + Fraction(1, 2**20)
+        beyond = [(s - mean) ** 2 >= Fraction(edge) ** 2 * variance for s in sums]
+        both = activation == "abs_spikes"
+        assert found.tolist() == [b and (both or s > mean) for b, s in zip(beyond, sums, strict=True)]
+    assert not fired[0].any()
+    assert fired[1:].any(axis=0).all()
 
 
 def test_a_unit_whose_edges_meet_spikes_once() -> None:
@@ -285,10 +307,8 @@ def test_a_converted_network_that_counts_spikes_goes_on_learning_as_one(precisio
 
 
 def test_what_has_fixed_thresholds_is_refused() -> None:
-    for rule, how in ((SPIKES, "divisive"), (NORMED, "layer_norm")):
-        learner = Learner([64, 20, 10], rule, backend="kernels")
-        with pytest.raises(ConversionError, match=f"relative to the spread of each image .*{how}=True"):
-            learner.graph()
+    with pytest.raises(ConversionError, match=r"relative to the spread of each image .*divisive=True"):
+        Learner([64, 20, 10], SPIKES, backend="kernels").graph()
     generator = np.random.default_rng(0)
     graph = BinaryGraph(
         (DenseLayer.from_weights(generator.normal(size=(20, 64)), generator.integers(-9, 9, 20)),),
@@ -300,8 +320,9 @@ def test_what_has_fixed_thresholds_is_refused() -> None:
         online(graph, rule=SPIKES, backend="kernels")
     halves = {"scale": np.full(10, 0.5), "offset": graph.readout.row_sums() / 2}
     counts = replace(graph, readout=Readout.from_weights(graph.readout.weight, **halves))
-    with pytest.raises(ConversionError, match="divisive=True"):
-        online(counts, rule=SPIKES, backend="kernels")
+    for rule, how in ((SPIKES, "divisive"), (replace(FIXED, layer_norm=True), "layer_norm")):
+        with pytest.raises(ConversionError, match=f"{how}=True"):
+            online(counts, rule=rule, backend="kernels")
     assert online(counts, rule=FIXED, backend="kernels").net.spiking
     assert online(graph, rule=SPIKES, plastic=["readout"], backend="kernels").net.spiking is False
     with pytest.raises(ConversionError, match="fire on one side"):

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lava_meta.converters.torch import fold
+from lava_meta.graph import BinaryGraph
 from lava_meta.nn import BinaryLinear, Sign
+
+
+def to_graph(model: nn.Module, **given: Any) -> BinaryGraph:
+    """What a chain of binary layers becomes."""
+    return fold(model, **given).graph
 
 
 class Applies(nn.Module):

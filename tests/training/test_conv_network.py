@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from lava_meta.data import Images
 from lava_meta.data.scenarios import Scenario
-from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLinear, Pixels, SampleNorm, Sign, TaskBatchNorm
+from lava_meta.nn import AbsStep, BinaryConv2d, BinaryConvNet, BinaryLinear, Pixels, SampleNorm, Sign, TaskBatchNorm
 from lava_meta.training import TrainSettings, conv_products, train
 from lava_meta.training.conv_network import ConvNetwork
 from lava_meta.training.steps import FastStep, step_factory
@@ -59,9 +59,10 @@ def test_sums_of_one_column_are_exact(
 
 
 def check_sums(layer: BinaryConv2d, bits: torch.Tensor) -> None:
-    made = conv_products.ConvProducts(layer)
-    made.signs.copy_(torch.where(layer.weight >= 0, 1, -1))
-    assert torch.equal(made.sums(bits), layer(bits.float() * 2 - 1))
+    for signs in (True, False):
+        made = conv_products.ConvProducts(layer, signs=signs)
+        made.signs.copy_(torch.where(layer.weight >= 0, 1, -1))
+        assert torch.equal(made.sums(bits), layer(bits.float() * 2 - 1 if signs else bits.float()))
 
 
 # --- the whole step -------------------------------------------------------------------------------------------------
@@ -99,11 +100,22 @@ def fixed() -> nn.Module:
     return BinaryConvNet((1, 20, 20), (7, 16), 5, pixel_mean=60.0, seed=0)
 
 
+def of_steps() -> nn.Module:
+    """Units of 0 and 1 in front of a convolution, of pooling, of dropout and of a dense layer."""
+    return nn.Sequential(
+        *(Pixels(60.0), BinaryConv2d(1, 8, 3), nn.AvgPool2d(2), nn.GroupNorm(1, 8, affine=False), AbsStep(1.3)),
+        *(BinaryConv2d(8, 12, 3, padding=1), nn.GroupNorm(1, 12, affine=False), AbsStep(1.3), nn.MaxPool2d(2)),
+        *(nn.GroupNorm(1, 12), Sign(), BinaryConv2d(12, 12, 3), nn.BatchNorm2d(12), AbsStep(0.7)),
+        *(nn.Flatten(), nn.Dropout(0.5), BinaryLinear(48, 20), SampleNorm(), AbsStep(), BinaryLinear(20, 5)),
+        SampleNorm(),
+    )
+
+
 def of_whole_levels() -> nn.Module:
     return usps_like(gain=1.0)
 
 
-NETWORKS: list[Callable[[], nn.Module]] = [usps_like, of_whole_levels, vgg_like, real_ended, fixed]
+NETWORKS: list[Callable[[], nn.Module]] = [usps_like, of_whole_levels, vgg_like, real_ended, fixed, of_steps]
 
 
 def batch(n: int = 12, side: int = 20) -> tuple[torch.Tensor, torch.Tensor]:

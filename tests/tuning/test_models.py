@@ -15,6 +15,7 @@ from lava_meta.nn import BinaryMLP
 from lava_meta.rule import Linear
 from lava_meta.training import TrainSettings, train
 from lava_meta.training.proposal import propose_m
+from lava_meta.training.settings import RELATIVE_M
 from lava_meta.tuning.models import on_held_out
 
 pytest.importorskip("optuna")
@@ -60,6 +61,12 @@ def test_the_settings_that_it_gives(tmp_path):
     config = changed(TrainConfig(), read_config(tmp_path / "config.yaml"))
     assert config.training == found.settings
     assert str(found).splitlines()[2].startswith(f"| {1 + found.trials.index(found.best)} |")
+
+
+def test_an_m_in_medians_stays_what_it_is_for_more_steps(tmp_path):
+    settings = replace(SETTINGS, relative=True)
+    found = lava_meta.tune(make, FEW, tmp_path, settings, trials=1, held_out=0.5, say=lambda line: None)
+    assert found.best.values["m"] == found.settings.m == RELATIVE_M
 
 
 def test_a_trial_under_way_goes_on_from_its_checkpoint(tmp_path):

@@ -3,13 +3,16 @@
 Each node becomes a step (`lava_meta.graph.packed.steps`) whose kernel is chosen by the bounds of its integers. A
 threshold is one pass with the sums before it, and a curve with the addition behind it, if nothing else wants what lies
 between.
+
+As maps become smaller, more images fit in the cache and share one reading of the weights, which become more: the steps
+form stages, each of which takes the results of several passes of the stage before it.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +22,7 @@ from numpy.typing import NDArray
 from lava_meta.graph.acyclic import INPUT, READOUT, AcyclicGraph
 from lava_meta.graph.nodes import Add, Concat, Conv, Curve, Gather, Linear, Pool, Threshold
 from lava_meta.graph.packed import steps
-from lava_meta.graph.packed.held import Held, flat, narrowest, stored_of, to_stored
+from lava_meta.graph.packed.held import Held, flat, joined, narrowest, stored_of, to_stored
 
 _LANES = 32  # images at once, at most
 _CACHE = 2**20  # bytes of the widest value of all lanes: what is larger leaves the second-level cache
@@ -35,21 +38,28 @@ class Task:
     done: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Steps that so many images pass at once."""
+
+    lanes: int
+    tasks: list[Task]
+
+
 class PackedAcyclic:
     """`sums`, `predict` and `activations` equal the graph's own, integer for integer.
 
     Takes inputs that `AcyclicGraph.check_images` returned, (n, n_in) of type `graph.dtype`; compiles when made.
+    `cache`: bytes that the widest values of the images that pass a step at once may take.
     """
 
-    def __init__(self, graph: AcyclicGraph) -> None:
+    def __init__(self, graph: AcyclicGraph, *, cache: int = _CACHE) -> None:
         self.n_in, self.n_out = graph.n_in, graph.n_out
         self.dtype, self.domain = graph.dtype, graph.domain
         self.names = tuple(name for name, _ in graph.named_layers())
-        self._graph = graph
+        self._graph, self._cache = graph, cache
         self._kind = np.dtype(np.uint8) if self.dtype == np.uint8 else narrowest(graph.min_level, graph.max_level)
-        widest = max(8 * max(layer.n_in, layer.n_out) for layer in graph.placed.values())
-        self._lanes = max(1, min(_LANES, _CACHE // widest))
-        self._programs: dict[frozenset[str], list[Task]] = {}
+        self._programs: dict[frozenset[str], list[Stage]] = {}
         self.sums(np.full((1, self.n_in), graph.max_level, self.dtype))
 
     def sums(self, pixels: NDArray[Any]) -> NDArray[Any]:
@@ -69,38 +79,47 @@ class PackedAcyclic:
     ) -> dict[str, NDArray[Any]]:
         """The integers of the nodes `names` (default: of all), `lanes` images at a time, or fewer."""
         names = self.names if names is None else tuple(names)
-        lanes = max(1, min(lanes, self._lanes))
-        parts = [self._forward(pixels[start : start + lanes], names) for start in range(0, max(1, len(pixels)), lanes)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in names}
-
-    def _forward(self, pixels: NDArray[Any], names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         if pixels.dtype != self.dtype or pixels.ndim != 2 or pixels.shape[1] != self.n_in:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; expected {self.dtype} (n, {self.n_in})")
-        graph = self._graph
-        kept = frozenset(graph.output if name == READOUT else name for name in names)
+        kept = frozenset(self._graph.output if name == READOUT else name for name in names)
         if kept not in self._programs:
-            self._programs[kept] = _Program(graph, kept).tasks
-        first = to_stored(pixels.reshape(-1, *graph.input_shape)).astype(self._kind, order="C")
-        values = {INPUT: Held(stored_of(graph.input_shape), integers=first)}
-        out = {}
-        for task in self._programs[kept]:
+            self._programs[kept] = _Program(self._graph, kept, self._cache).stages
+        stages = self._programs[kept]
+        lanes = max(1, min(lanes, _LANES))
+        parts = []
+        for start in range(0, max(1, len(pixels)), lanes):
+            values = self._run(stages, pixels[start : start + lanes])
+            parts.append({name: self._given(name, values) for name in names})
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def _run(self, stages: Sequence[Stage], pixels: NDArray[Any]) -> dict[str, Held]:
+        """What is wanted behind the last of these stages."""
+        if not stages:
+            first = to_stored(pixels.reshape(-1, *self._graph.input_shape)).astype(self._kind, order="C")
+            return {INPUT: Held(stored_of(self._graph.input_shape), integers=first)}
+        *before, stage = stages
+        if len(pixels) > stage.lanes:
+            starts = range(0, len(pixels), stage.lanes)
+            parts = [self._run(stages, pixels[start : start + stage.lanes]) for start in starts]
+            return {name: joined([part[name] for part in parts]) for name in parts[0]}
+        values = self._run(before, pixels)
+        for task in stage.tasks:
             values[task.name] = task.step([values[source] for source in task.sources])
-            if task.name in kept:
-                layer = graph.placed[task.name]
-                whole = flat(values[task.name], layer.output_shape)
-                if task.name in names:
-                    out[task.name] = whole.astype(layer.dtype)
-                if task.name == graph.output and READOUT in names:
-                    out[READOUT] = whole.astype(np.int64)
             for name in task.done:
                 del values[name]
-        return out
+        return values
+
+    def _given(self, name: str, values: dict[str, Held]) -> NDArray[Any]:
+        """The integers of a node, (n, n_out)."""
+        node = self._graph.output if name == READOUT else name
+        layer = self._graph.placed[node]
+        return flat(values[node], layer.output_shape).astype(np.int64 if name == READOUT else layer.dtype)
 
 
 class _Program:
-    """The steps of a graph, of which the nodes `kept` are to be given out."""
+    """The stages of a graph, of which the nodes `kept` are to be given out."""
 
-    def __init__(self, graph: AcyclicGraph, kept: frozenset[str]) -> None:
+    def __init__(self, graph: AcyclicGraph, kept: frozenset[str], cache: int) -> None:
         self.graph, self.kept = graph, kept
         self.uses = Counter(source for node in graph.nodes.values() for source in {*node.sources})
         self.signs = self._sign_nodes()
@@ -108,11 +127,24 @@ class _Program:
         self.fresh: set[str] = set()  # values in memory of their own, which may be written over
         wanted = self._wanted()
         last = {source: name for name, (sources, _) in wanted.items() for source in sources}
-        self.tasks = []
+        self.stages: list[Stage] = []
+        lanes = self._lanes([*wanted], cache)
         for name, (sources, lines) in wanted.items():
             done = tuple(source for source in {*sources} if last[source] == name and source not in kept)
             step = self._step(name, sources, lines, done)
-            self.tasks.append(Task(name, sources, step, done))
+            if not self.stages or self.stages[-1].lanes != lanes[name]:
+                self.stages.append(Stage(lanes[name], []))
+            self.stages[-1].tasks.append(Task(name, sources, step, done))
+
+    def _lanes(self, names: list[str], cache: int) -> dict[str, int]:
+        """By step, as many images as leave what it and all later steps take in the cache; powers of two that rise."""
+        found, most = {}, _LANES
+        for name in reversed(names):
+            layer = self.graph.placed[name]
+            fit = max(1, cache // (8 * max(layer.n_in, layer.n_out)))
+            most = min(most, 1 << (fit.bit_length() - 1))
+            found[name] = most
+        return found
 
     def _wanted(self) -> dict[str, tuple[tuple[str, ...], list[str | None]]]:
         """The steps by name, each with its sources, and the curves through which an addition takes them."""

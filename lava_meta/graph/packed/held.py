@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,15 @@ class Held:
             assert self._integers is not None
             self._signs = pack(self._integers > 0)
         return self._signs
+
+
+def joined(parts: Sequence[Held]) -> Held:
+    """The values of several batches as those of one."""
+    if len(parts) == 1:
+        return parts[0]
+    if all(part.packed for part in parts):
+        return Held(parts[0].stored, signs=np.concatenate([part.signs for part in parts]))
+    return Held(parts[0].stored, integers=np.concatenate([part.integers for part in parts]))
 
 
 def narrowest(low: int, high: int) -> np.dtype[Any]:

@@ -36,42 +36,43 @@ def _place(builder: Any, data: Any, index: Any, kind: Any) -> Any:
 
 
 def _sign_summer(
-    typing_context: Any,
-    weights: Any,
-    start: Any,
-    x: Any,
-    x_start: Any,
-    words: Any,
-    base: Any,
-    row: Any,
-    out: Any,
-    at: Any,
+    typing_context: Any, weights: Any, start: Any, x: Any, words: Any, base: Any, out: Any, windows: Any
 ) -> Any:
-    """out[at + u] = 2 * sum_k popcount(weights[start + 64 k + u] ^ x[x_start + k]) - base[row + u]."""
+    """out[to + u] = 2 * sum_k popcount(weights[start + 64 k + u] ^ x[at + k]) - base[row + u], for each window.
+
+    windows: a tuple of the (at, row, to) of one or more windows, one after the other, for which weights are read once.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         weights_data, x_data, base_data, out_data = (
-            context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2, 5, 7)
+            context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2, 4, 5)
         )
+        places = cgutils.unpack_tuple(builder, args[6])
         popcount = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_WORDS, [_WORDS]), "llvm.ctpop.v8i64")
         steps = range(0, BLOCK, _WORDS.count)
-        totals = [cgutils.alloca_once_value(builder, ir.Constant(_WORDS, None)) for _ in steps]
-        with cgutils.for_range(builder, args[4]) as loop:
-            word = splat(builder, builder.load(builder.gep(x_data, [builder.add(args[3], loop.index)])), _WORDS.count)
+        zero = ir.Constant(_WORDS, None)
+        totals = [[cgutils.alloca_once_value(builder, zero) for _ in steps] for _ in places[::3]]
+        with cgutils.for_range(builder, args[3]) as loop:
+            seen = [
+                splat(builder, builder.load(builder.gep(x_data, [builder.add(at, loop.index)])), _WORDS.count)
+                for at in places[::3]
+            ]
             first = builder.add(args[1], builder.mul(loop.index, _I64(BLOCK)))
-            for i, total in zip(steps, totals, strict=True):
-                place = _place(builder, weights_data, builder.add(first, _I64(i)), _WORDS)
-                pairs = builder.xor(builder.load(place, align=8), word)
-                builder.store(builder.add(builder.load(total), builder.call(popcount, [pairs])), total)
-        for i, total in zip(steps, totals, strict=True):
-            counts = builder.trunc(builder.load(total), _HALVES)
-            less = builder.load(_place(builder, base_data, builder.add(args[6], _I64(i)), _HALVES), align=4)
-            sums = builder.sub(builder.add(counts, counts), less)
-            builder.store(sums, _place(builder, out_data, builder.add(args[8], _I64(i)), _HALVES), align=4)
+            for j, i in enumerate(steps):
+                weight = builder.load(_place(builder, weights_data, builder.add(first, _I64(i)), _WORDS), align=8)
+                for word, counts in zip(seen, totals, strict=True):
+                    bits = builder.call(popcount, [builder.xor(weight, word)])
+                    builder.store(builder.add(builder.load(counts[j]), bits), counts[j])
+        for row, to, counts in zip(places[1::3], places[2::3], totals, strict=True):
+            for i, total in zip(steps, counts, strict=True):
+                count = builder.trunc(builder.load(total), _HALVES)
+                less = builder.load(_place(builder, base_data, builder.add(row, _I64(i)), _HALVES), align=4)
+                sums = builder.sub(builder.add(count, count), less)
+                builder.store(sums, _place(builder, out_data, builder.add(to, _I64(i)), _HALVES), align=4)
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(weights, index, x, index, index, base, index, out, index), codegen
+    return types.void(weights, index, x, index, base, out, windows), codegen
 
 
 def _byte_summer(rows: int) -> Any:
@@ -123,15 +124,10 @@ def _reacher(typing_context: Any, x: Any, start: Any, limits: Any, row: Any) -> 
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         x_data, limit_data = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2))
-        width = 512 // x.dtype.bitwidth
-        kind = ir.VectorType(context.get_value_type(x.dtype), width)
-        word: Any = _I64(0)
-        for i in range(0, BLOCK, width):
-            values = builder.load(_place(builder, x_data, builder.add(args[1], _I64(i)), kind), align=4)
-            least = builder.load(_place(builder, limit_data, builder.add(args[3], _I64(i)), kind), align=4)
-            bits = builder.bitcast(builder.icmp_signed(">=", values, least), ir.IntType(width))
-            word = builder.or_(word, builder.shl(builder.zext(bits, _I64), _I64(i)))
-        return word
+        kind = ir.VectorType(context.get_value_type(x.dtype), BLOCK)
+        values = builder.load(_place(builder, x_data, args[1], kind), align=4)
+        least = builder.load(_place(builder, limit_data, args[3], kind), align=4)
+        return builder.bitcast(builder.icmp_signed(">=", values, least), _I64)
 
     return types.uint64(x, types.intp, limits, types.intp), codegen
 
@@ -224,35 +220,43 @@ def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, 
     patches = x.reshape(-1) if plain else np.empty(chunk * size + _LINE, np.uint64)
     framed, image = _framed(x[:0] if plain else x, window, np.uint64(0))
     shape = framed.shape[0], framed.shape[1], framed.shape[2], 8 * framed.shape[3]
-    row = np.empty(BLOCK, np.int32)
+    row = np.empty(2 * BLOCK, np.int32)
     flat_weights, flat_base, flat_sums = weights.reshape(-1), base.reshape(-1), sums.reshape(-1)
     flat_limits, flat_signs = limits.reshape(-1), signs.reshape(-1)
     for begin in range(0, places, chunk):
         end = min(begin + chunk, places)
+        start = 0 if plain else begin
         if not plain:
             lay(image, shape, window, down, across, begin, end, patches.view(np.uint8), 8 * size)
         for block in range(blocks):
             first = block * size * BLOCK
-            whole = (block + 1) * BLOCK <= units
-            spot = begin % rows.size - 1
-            for place in range(begin, end):
+            direct = not fires and (block + 1) * BLOCK <= units
+            out = flat_sums if direct else row
+            spot = begin % rows.size
+            for place in range(begin, end, 2):
+                kind = other = np.int64(rows[spot])
                 spot = spot + 1 if spot + 1 < rows.size else 0
-                kind = np.int64(rows[spot])
-                base_row = (kind * blocks + block) * BLOCK
-                at = (place if plain else place - begin) * size
-                if not fires and whole:
-                    to = place * units + block * BLOCK
-                    _sum_signs(flat_weights, first, patches, at, size, flat_base, base_row, flat_sums, to)
-                    continue
-                _sum_signs(flat_weights, first, patches, at, size, flat_base, base_row, row, 0)
-                if fires:
-                    limit = min(kind, limits.shape[0] - 1)
-                    word = reach(row, 0, flat_limits, (limit * blocks + block) * BLOCK)
-                    word = (word & above[limit, block]) | (~word & below[limit, block])
-                    flat_signs[place * blocks + block] = word
+                to = place * units + block * BLOCK if direct else 0
+                at, table = (place - start) * size, (kind * blocks + block) * BLOCK
+                if place + 1 < end:
+                    other = np.int64(rows[spot])
+                    spot = spot + 1 if spot + 1 < rows.size else 0
+                    after = to + (units if direct else BLOCK)
+                    both = at, table, to, at + size, (other * blocks + block) * BLOCK, after
+                    _sum_signs(flat_weights, first, patches, size, flat_base, out, both)
                 else:
-                    for u in range(units - block * BLOCK):
-                        flat_sums[place * units + block * BLOCK + u] = row[u]
+                    _sum_signs(flat_weights, first, patches, size, flat_base, out, (at, table, to))
+                if direct:
+                    continue
+                for i in range(min(2, end - place)):
+                    if fires:
+                        kind = min(other if i else kind, limits.shape[0] - 1)
+                        word = reach(row, i * BLOCK, flat_limits, (kind * blocks + block) * BLOCK)
+                        word = (word & above[kind, block]) | (~word & below[kind, block])
+                        flat_signs[(place + i) * blocks + block] = word
+                    else:
+                        for u in range(units - block * BLOCK):
+                            flat_sums[(place + i) * units + block * BLOCK + u] = row[i * BLOCK + u]
 
 
 @njit(cache=True)

@@ -177,7 +177,7 @@ def check(graph: AcyclicGraph, rng: np.random.Generator, images: int = 5) -> Non
     x[0], x[1] = graph.min_level, graph.max_level
     x = graph.check_images(x)
     expected = graph.activations(x)
-    packed = PackedAcyclic(graph)
+    packed = PackedAcyclic(graph, cache=int(rng.choice([2**9, 2**20])))  # small ones make stages of few images
     np.testing.assert_array_equal(packed.sums(x), expected["readout"])
     np.testing.assert_array_equal(packed.predict(x), graph.predict(x))
     for names in (None, [str(name) for name in rng.choice([*graph.nodes], 2)]):
