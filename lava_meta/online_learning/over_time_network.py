@@ -46,8 +46,8 @@ class NetworkOverTime(PlasticNetwork):
         """
         if type(steps) is not int or steps not in [2**k for k in range(MOST_STEPS.bit_length())]:
             raise ValueError(f"steps is {steps!r}; it is a power of two up to {MOST_STEPS}")
-        if not 0 <= leak <= 1:
-            raise ValueError(f"leak is {leak}; the share of a potential that stays lies between 0 and 1")
+        if isinstance(leak, bool) or not isinstance(leak, (int, float)) or not 0 <= leak <= 1:
+            raise ValueError(f"leak is {leak!r}; the share of a potential that stays lies between 0 and 1")
         if options.rule.activation == "signs" or options.form != "fused" or options.device is not None:
             raise ValueError(
                 "units over time fire or are silent, in one Process, without a device: give a rule as "
