@@ -173,7 +173,7 @@ def _layer_norm(layer: Layer, edges: int) -> GroupNorm:
     return GroupNorm(
         groups=1,
         gain=np.repeat([1.0, -1.0][:own], units),
-        bias=np.full(own * units, -layer.neurons.edge),
+        bias=np.full(own * units, -layer.neurons.norm_edge),
         epsilon=LAYER_NORM_EPSILON * (4 if edges else 1),
         origin=Fraction(-1 if edges else 0),
         row=np.tile(edges * layer.balance.astype(np.int64), own if edges else 0),

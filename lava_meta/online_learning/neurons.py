@@ -99,7 +99,7 @@ class Neurons(ABC):
         """The next smaller distances."""
 
     @property
-    def edge(self) -> float:
+    def norm_edge(self) -> float:
         """From how many deviations above the mean on each unit of a layer with a layer norm spikes."""
         return float(self._raised()[0]) / self.one
 
@@ -108,7 +108,7 @@ class Neurons(ABC):
         n, wide = self.settings.n_out, u.astype(np.int64)
         totals, squares = wide.sum(axis=1, keepdims=True), (wide * wide).sum(axis=1)
         from_mean = n * wide - totals
-        edge = self.edge.as_integer_ratio()
+        edge = self.norm_edge.as_integer_ratio()
         least = [[_least_whole(n, q, s, edge)] for q, s in zip(squares.tolist(), totals[:, 0].tolist(), strict=True)]
         sign = np.where(from_mean < 0, -1, 1).astype(distance.dtype) if self.settings.two_sided else 1
         size, raised = sign * distance, self._raised()
