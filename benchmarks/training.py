@@ -104,6 +104,7 @@ RULES: dict[str, dict[str, Any]] = {
     "gates in both directions": BOTH,
     "paper's gate, adalayer": {"optimizer": "adalayer"},
     "both directions, adalayer": {"optimizer": "adalayer", **BOTH},
+    "m in medians, adalayer": {"optimizer": "adalayer", "relative": True},
 }
 
 
