@@ -4,8 +4,8 @@
     python benchmarks/acyclic.py --large     # the residual networks on 3x224x224 too
 
 Random weights and norms. The kernels' classes must equal the reference implementation's before anything is timed;
-PyTorch is given weights that are binarized already. Times are the processor's, of one thread. Turns of both alternate in
-one process and the best of each counts, so that a busy machine disturbs both alike.
+PyTorch is given weights that are binarized already. Times are the processor's, of one thread. Turns of both alternate
+in one process and the best of each counts, so that a busy machine disturbs both alike.
 
 The bound is the least time of the sums alone: words of signs counted at the rate of `inference.Machine`, one float64
 product for each other weight, at the rate of a matrix in the first-level cache, or one pass over all weights a batch,

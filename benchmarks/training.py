@@ -8,6 +8,7 @@
     python benchmarks/training.py --gates                      # the optimizer alone, of each rule
     python benchmarks/training.py --busy 2                     # with 0 and 2 busy neighbours: two or three minutes
     python benchmarks/training.py --convolutions --threads 2 --reference FOLDER    # the paper's convolutional networks
+    python benchmarks/training.py --spiking --cpu              # the spiking network, layer by layer and step by step
     python benchmarks/training.py --device cuda                # fast and clear on a GPU
 
 784-width-width-10 on MNIST, batches of 100, m = 1.35, decay 1e-7, the same number of threads for all:
@@ -62,6 +63,7 @@ import training_convolutions
 from lava_meta.data import Dataset, load_dataset
 from lava_meta.data.datasets import data_folders
 from lava_meta.data.scenarios import permuted_tasks
+from lava_meta.experiments.spiking import SCALES, spiking_network
 from lava_meta.nn import BinaryMLP
 from lava_meta.optim.threads import threads_for
 from lava_meta.rule import Towards
@@ -104,6 +106,7 @@ RULES: dict[str, dict[str, Any]] = {
     "gates in both directions": BOTH,
     "paper's gate, adalayer": {"optimizer": "adalayer"},
     "both directions, adalayer": {"optimizer": "adalayer", **BOTH},
+    "m in medians, adalayer": {"optimizer": "adalayer", "relative": True},
 }
 
 
@@ -566,6 +569,7 @@ def main() -> None:
     )
     parser.add_argument("--busy", type=int, metavar="N", help="only: steps beside N busy processes, and beside none")
     parser.add_argument("--convolutions", action="store_true", help="only: steps of convolutional networks")
+    parser.add_argument("--spiking", action="store_true", help="only: steps of a spiking network")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -587,6 +591,8 @@ def main() -> None:
         busy(arguments)
     elif arguments.convolutions:
         training_convolutions.compare(arguments.reference, 5 if arguments.quick else 15)
+    elif arguments.spiking:
+        spiking(arguments)
     elif arguments.device:
         on_device(arguments)
     elif arguments.whole:
@@ -597,6 +603,30 @@ def main() -> None:
         scaling(arguments)
     else:
         compare(arguments)
+
+
+def spiking(arguments: argparse.Namespace) -> None:
+    """Steps of the experiment `spiking`, 10 time steps an image: all of a layer's at once, and one after the other."""
+    settings = SCALES["medium"]
+    scenario = permuted_tasks(load_dataset("mnist"), 1, 0)
+    x, y = scenario.train[0].x[:BATCH], scenario.train[0].y[:BATCH]
+    ways: dict[str, Callable[[], object]] = {}
+    for name, by_layers in (("layer by layer", True), ("step by step", False)):
+        model = spiking_network(settings, scenario, 0)
+        model.by_layers = by_layers
+        step = step_factory(fast=True)(model, shown=False)
+        optimizer = replace(settings.training, m=8.0).make_optimizer(model, **step.optimizer_form)
+
+        def one(step: Any = step, optimizer: Any = optimizer) -> None:
+            step.loss(x, y)
+            step.backward()
+            step.update(optimizer)
+
+        one()
+        ways[name] = one
+    times = [{name: seconds(one) for name, one in ways.items()} for _ in range(5 if arguments.quick else 15)]
+    for name in ways:
+        print(f"{name:16} {1e3 * statistics.median(row[name] for row in times):8.1f} ms")
 
 
 def _processor() -> str:

@@ -36,6 +36,8 @@ _MOST_LEVELS = 256
 _MOST_PIECES = 48  # of lines; a function with more is followed as a curve
 _KNOTS = 2**16  # of a curve over samples
 _ROUNDED = 1e-11  # of a level's size: by which its values may differ
+_NOT_FINITE = "gives NaN or infinity for values in its bounds: add a small number where it divides or takes logarithms"
+_NEVER = np.iinfo(np.int64).max  # where a piece begins, or a limit lies, that a unit does not have
 _FOLLOWED = 2.0**-30  # how closely its lines follow it
 
 
@@ -74,9 +76,24 @@ class Pieces:
 
     @property
     def highest(self) -> float:
-        """The greatest step from a piece to the next: between neighbours, where each integer is a piece."""
+        """The greatest step between neighbours, where each integer is a piece."""
+        return float(np.where(self._wide, 0.0, self._steps).max(initial=0.0))
+
+    @property
+    def seam(self) -> float:
+        """The greatest step between lines, as at a bend that lies between two integers."""
+        return float(np.where(self._wide, self._steps, 0.0).max(initial=0.0))
+
+    @property
+    def _wide(self) -> NDArray[Any]:
+        """Which pieces but the last take more than neighbours."""
+        return np.diff(self.start.astype(np.float64), axis=0) > 2
+
+    @property
+    def _steps(self) -> NDArray[Any]:
+        """The steps from each piece to the next, where a unit has one."""
         ends = self.intercept[:-1] + self.slope[:-1] * np.diff(self.start, axis=0)
-        return float(np.abs(self.intercept[1:] - ends).max(initial=0.0))
+        return np.where(self.start[1:] < _NEVER, np.abs(self.intercept[1:] - ends), 0.0)
 
 
 Form = Affine | Levels | Pieces
@@ -182,7 +199,7 @@ class _Units:
         self._shorten()
         self.proof: Proof | None = prove(self.expr, self.low, self.high)
         if self.proof is not None and not bool(self.proof.ends.isfinite().all()):
-            raise ValueError("gives NaN or infinity")
+            raise ValueError(_NOT_FINITE)
 
     def _shorten(self) -> None:
         """Leave out terms that cancel, where float64 rounds them by less than levels are told apart."""
@@ -276,7 +293,7 @@ class _Units:
         x = self.points()
         values = self(x)
         if not np.isfinite(values).all():
-            raise ValueError("gives NaN or infinity")
+            raise ValueError(_NOT_FINITE)
         if levels and proof is None:
             found = self._seen_levels(x, values)
             if found is not None:
@@ -373,7 +390,7 @@ class _Units:
         m = int(rank.max(initial=-1)) + 1
         last = first.copy()
         last[unit] = after  # of several, the last one stays
-        limits = np.full((m, self.count), np.iinfo(np.int64).max)
+        limits = np.full((m, self.count), _NEVER)
         codes = np.broadcast_to(last, (m + 1, self.count)).copy()
         codes[0] = first
         limits[rank, unit], codes[rank + 1, unit] = limit, after
@@ -431,7 +448,7 @@ class _Units:
     def _lines(self, x: Any, values: Any, runs: list[list[tuple[int, int]]], size: NDArray[Any]) -> Pieces:
         """Each run of samples on one line is a piece; it begins where the one before ends to hold."""
         most, units = max(map(len, runs)), len(runs)
-        start = np.full((most, units), np.iinfo(np.int64).max)
+        start = np.full((most, units), _NEVER)
         slope, intercept = np.zeros((most, units)), np.zeros((most, units))
         tasks: list[tuple[int, int, int, int]] = []
         for unit, own in enumerate(runs):

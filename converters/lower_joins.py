@@ -17,6 +17,8 @@ from lava_meta.converters.lower_values import (
     Cannot,
     Value,
     ValueLowering,
+    compressed,
+    only_signs,
     source_of,
     unseen,
 )
@@ -26,6 +28,7 @@ from lava_meta.graph.nodes import (
     Add,
     Concat,
     Multiply,
+    Threshold,
 )
 
 
@@ -78,9 +81,9 @@ class JoinLowering(ValueLowering):
             fill, args = float(args[1]), (args[0], 0.0)
         if step.name == "expand_as":
             args = (torch.empty(args[0].shape),)
-        if fill:
-            raise Cannot("pads with another number than 0")
         found = step.op(numbers, *args, **step.kwargs)
+        if fill:
+            return self._filled(value, found, fill, step)
         several = isinstance(found, (list, tuple))
         outputs = [
             self._placed(value, part, ref)
@@ -88,6 +91,25 @@ class JoinLowering(ValueLowering):
             if ref is not None
         ]
         return outputs if several else outputs[0]
+
+    def _filled(self, value: Value, numbers: Tensor, fill: float, step: Step) -> Value:
+        """A value at other places, as `_placed`, with `fill` around it; signs stay signs if it is one of them."""
+        ref = step.outputs[0]
+        assert ref is not None
+        before = self.exact(value)
+        placed = self._placed(Value(before, value.shape, value.ref), numbers, unseen(ref))
+        if placed.move is None:
+            return placed  # nothing is around it
+        outside = placed.move < 0
+        if only_signs(before.source) and bool((before.gain == abs(fill)).all()) and not before.constant.any():
+            limits = compressed(np.where(outside & (fill > 0), 0, 1))
+            codes = np.stack([-np.ones_like(limits), np.ones_like(limits)])
+            node = Threshold((self.exact(placed).source.node,), limits[None], codes)
+            source = self._add(ref, node, placed.shape, step=2)
+            gain = np.full((1,) * len(placed.shape), abs(fill))
+            return self._made(Leaf(source, gain, 0 * gain, before.slack), placed.shape, ref)
+        constant = torch.from_numpy(np.where(outside, fill, 0.0))[None]
+        return self._applied(torch.add, ((placed, constant), {}), placed, ref)
 
     def _joined(self, step: Step, given: Any, ref: Ref) -> Value:
         """An elementwise operation on values of several nodes."""

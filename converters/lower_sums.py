@@ -19,6 +19,7 @@ from lava_meta.converters.lower_values import (
     Value,
     compressed,
     dyadic,
+    only_signs,
     unseen,
 )
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
@@ -191,7 +192,7 @@ class SumLowering(JoinLowering):
         error = weights * leaf.source.error + made.error * matrix.shape[1] * largest
         source = self._add(ref, node, (), error=error)
         binary = bool((np.abs(made.integers) == 1).all())
-        if binary and _only_signs(leaf.source) and _of_one_parity(source):
+        if binary and only_signs(leaf.source) and _of_one_parity(source):
             source = replace(source, step=2)
             self._sources[source.node] = source
         rank = len(source.shape)
@@ -249,11 +250,6 @@ def _sum_slack(leaf: Leaf, matrix: NDArray[Any], made: Decomposed, gain: NDArray
 
 def _of_one_parity(source: Source) -> bool:
     return bool((source.low == -source.high).all()) and len(np.unique(source.low % 2)) == 1
-
-
-def _only_signs(source: Source) -> bool:
-    """Whether a node's integers are signs: -1 and +1, and no 0 between."""
-    return source.step == 2 and bool((source.low == -1).all() and (source.high == 1).all())
 
 
 def _pair(numbers: Sequence[int]) -> tuple[int, int]:

@@ -146,7 +146,7 @@ class ValueLowering:
         """What an expression of numbers makes of 0: padded places hold a 0 that comes after it."""
         zero = Leaf(Source(INPUT, (), np.zeros((), np.int64), np.zeros((), np.int64)), np.ones(()), np.zeros(()))
         try:
-            inner = mapped(expr, zero, lambda part: part.reshape(()))
+            inner = mapped(expr, zero, lambda part: part.reshape(1))
             return float(Function(inner)(np.zeros((1,), np.int64))[0])
         except (RuntimeError, ValueError):
             return math.nan
@@ -255,10 +255,11 @@ class ValueLowering:
         every = np.concatenate([(pieces.slope * scale).reshape(-1), (pieces.intercept * scale).reshape(-1)])
         whole = pieces.error == 0 and bool((every == np.rint(every)).all()) and float(np.abs(every).max()) < 2.0**53
         gain = float(np.abs(leaf.gain).min())
-        rise = (pieces.steepest + pieces.highest) / gain if gain else 0.0
+        moved = leaf.slack / gain if gain else 0.0  # in integers
+        slack = (pieces.steepest + pieces.highest) * moved + pieces.seam * min(1.0, moved)
         size = float(np.abs(pieces.intercept).max()) + pieces.steepest * leaf.source.largest
         rounding = 0.0 if whole else 0.5 / scale + pieces.error + 4 * UNIT_ROUNDOFF * size
-        return rounding + pieces.steepest * leaf.source.error, rise * leaf.slack
+        return rounding + pieces.steepest * leaf.source.error, slack
 
     def _at_places(self, value: Value, leaf: Leaf) -> Leaf:
         """The leaf where the value has been moved to."""
@@ -352,6 +353,11 @@ def _image_shape(actual: tuple[int, ...], size: int, images: int) -> Shape | Non
     if not actual or actual[0] != images or math.prod(actual[1:]) <= size:
         return None
     return tuple(actual[1:])
+
+
+def only_signs(source: Source) -> bool:
+    """Whether a node's integers are signs: -1 and +1, and no 0 between."""
+    return source.step == 2 and bool((source.low == -1).all() and (source.high == 1).all())
 
 
 def unseen(ref: Ref) -> Ref:

@@ -216,7 +216,8 @@ class _Recorder(Float64):
         if name not in ("_local_scalar_dense", "item", "is_nonzero") or args[0].dtype != torch.bool:
             raise ConversionError(
                 f"{place} asks for values of the images ({name}): what follows depends on them, and a network of "
-                "integers has no branches. Use torch.where, or tests of shapes"
+                "integers has no branches. Use torch.where, or tests of shapes; what is only reported, as a count, "
+                "belongs behind `if self.training`"
             )
         outcome = super().done(func, args, {})
         self.decisions.append(Decision(ref, bool(outcome), place))

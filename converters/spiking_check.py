@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lava_meta.converters.calling import untouched
 from lava_meta.converters.spiking_modules import Cell, cells_of, place_of
 from lava_meta.converters.spiking_parity import SpikingParity
 from lava_meta.converters.spiking_reading import SpikingRead
@@ -54,10 +55,8 @@ def observe(read: SpikingRead, frames: NDArray[Any]) -> Observed:
 def _observed(read: SpikingRead, frames: NDArray[Any]) -> Observed:
     """The same of as many images as the model takes at once."""
     model = read.model
-    modules = dict(model.named_modules())
     cells = {cell.name: cell for cell in cells_of(model)}
     seen: dict[str, list[tuple[Any, dict[str, Any]]]] = {name: [] for name in read.names}
-    before = [(module.__dict__, dict(module.__dict__)) for module in (modules.get(name, model) for name in cells)]
 
     def replaced(cell: Cell) -> Any:
         module = cell.module
@@ -68,6 +67,8 @@ def _observed(read: SpikingRead, frames: NDArray[Any]) -> Observed:
         def forward(current: Any, *given: Any, **named: Any) -> Any:
             nonlocal calls
             given = (*given, *(named[name] for name in cell.states[len(given) :] if name in named))
+            if not calls:  # what the model may have kept of inputs before
+                given = tuple(state if state is None else torch.zeros(0) for state in given)
             if given and read.time == "step":
                 place = calls % len(names)
                 given = latest[place] if calls >= len(names) else given
@@ -83,17 +84,12 @@ def _observed(read: SpikingRead, frames: NDArray[Any]) -> Observed:
 
         return forward
 
-    try:
+    with untouched(model):
         for cell in cells.values():
             for name in cell.states:
                 setattr(cell.module, name, torch.zeros(0))
             cell.module.__dict__["forward"] = replaced(cell)
-        with torch.no_grad():
-            _run(read, frames)
-    finally:
-        for attributes, values in before:
-            attributes.clear()
-            attributes.update(values)
+        _run(read, frames)
     spikes, states = {}, {}
     for name, layer in read.names.items():
         calls = seen[name]
@@ -112,13 +108,13 @@ def _run(read: SpikingRead, frames: NDArray[Any]) -> None:
     if read.time == "held":
         if len(frames) != read.steps or (frames != frames[:1]).any():
             raise ValueError(f"the model holds an image for {read.steps} steps; it takes no other frames")
-        read.model(fed(frames[0]))
+        read.model(fed(frames[0]), *rest)
     elif read.time == "step":
         for frame in frames:
             read.model(fed(frame), *rest)
     else:
         trains = fed(frames.reshape(-1, frames.shape[-1])).reshape(*frames.shape[:2], *read.graph.input_shape)
-        read.model(trains if read.time == "first" else trains.transpose(0, 1))
+        read.model(trains if read.time == "first" else trains.transpose(0, 1), *rest)
 
 
 def check(

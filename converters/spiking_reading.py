@@ -30,12 +30,14 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from lava_meta.converters.acyclic import example, first_leaf, shape_of
+from lava_meta.converters.calling import untouched
+from lava_meta.converters.decisions import check_decisions
 from lava_meta.converters.elementwise import Affine, Form, Function
 from lava_meta.converters.expressions import Leaf
 from lava_meta.converters.feed import Feed
 from lava_meta.converters.lower_values import Cannot, Value
 from lava_meta.converters.lowering import FRACTIONS, MOVES, SAME, Lowering, TooFine
-from lava_meta.converters.recording import IMAGES, Place, Recording, Ref, Step, record
+from lava_meta.converters.recording import IMAGES, Decision, Place, Recording, Ref, Step, record
 from lava_meta.converters.spiking_modules import (
     KINDS,
     Cell,
@@ -112,6 +114,7 @@ def read_spiking(
         raise ValueError(f"time is {time!r}; it is one of {', '.join(TIMES)}")
     if batch_size is not None and not (type(batch_size) is int and batch_size > 1):
         raise ValueError(f"batch_size is {batch_size!r}; it is a whole number of at least 2 images")
+    _check_numbers(input_shape, {"max_level": max_level, "min_level": min_level, "steps": steps})
     clone = prepare(model)
     exact = plain_copy(unwrap(model)).cpu()
     for copied in (clone, exact):
@@ -137,18 +140,23 @@ def read_spiking(
         attempts = []
         for choice in choices:
             try:
-                seen = _Seen(clone, cells, feed, shape, choice, given, lengths, images)
+                seen = _Seen(clone, cells, feed, shape, choice, len(given), lengths, images)
                 graph, readout = seen.lowered(bits)
             except ConversionError as error:
                 attempts.append((choice, error))
                 continue
             fixed = seen.time == "held" or (seen.time != "step" and (seen.steps != seen.frames or steps is not None))
             batch = None if images == IMAGES else images
-            return SpikingRead(exact, graph, feed, seen.time, seen.steps, fixed, given, seen.names, readout, batch)
+            return SpikingRead(exact, graph, feed, seen.time, seen.steps, fixed, len(given), seen.names, readout, batch)
         told = [error for _, error in attempts if not isinstance(error, _NotThisTime)]
         if told:
             raise told[0]
         reasons = "; ".join(f"{_IN_WORDS[choice]}: {error}" for choice, error in attempts)
+        if given:
+            reasons += (
+                f". Its forward takes {', '.join(given)} behind the input, and gets states at rest for them: if they "
+                "are something else, wrap the model in a module whose forward hands them on"
+            )
         raise ConversionError(f"the model takes its input in none of the known forms. {reasons}")
 
     if batch_size is not None:
@@ -200,14 +208,29 @@ def _chained(model: nn.Module) -> None:
                 module.__dict__.update(init_hidden=True, output=False)
 
 
-def _states_given(model: nn.Module) -> int:
-    """States that a forward takes behind its input."""
+def _check_numbers(input_shape: Any, numbers: dict[str, Any]) -> None:
+    """Raises `TypeError` or `ValueError` for arguments that are no whole numbers."""
+
+    def whole(value: Any) -> bool:
+        return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+    for name, value in numbers.items():
+        if value is not None and not whole(value):
+            raise TypeError(f"{name} is {value!r}; it is a whole number")
+    if numbers["steps"] is not None and numbers["steps"] < 1:
+        raise ValueError(f"steps is {numbers['steps']}; a forward runs over at least one time step")
+    if input_shape is not None and not (isinstance(input_shape, Sequence) and all(map(whole, input_shape))):
+        raise TypeError(f"input_shape is {input_shape!r}; give whole numbers, as (784,) or (1, 28, 28)")
+
+
+def _states_given(model: nn.Module) -> list[str]:
+    """The names of the states that a forward takes behind its input."""
     try:
         parameters = list(inspect.signature(model.forward).parameters.values())
     except (TypeError, ValueError):
-        return 0
+        return []
     plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(part.kind in plain and part.default is inspect.Parameter.empty for part in parameters[1:])
+    return [part.name for part in parameters[1:] if part.kind in plain and part.default is inspect.Parameter.empty]
 
 
 @dataclass
@@ -218,6 +241,7 @@ class _Calls:
     index: int
     given: list[tuple[int, ...]] = field(default_factory=list)  # shapes of the currents
     latest: tuple[Any, ...] = ()
+    before: tuple[Any, ...] = ()  # the latest of the run before, which a model may keep and go on from
     rested: bool = False  # set to rest since the last call
     begins: bool = False  # set to rest, or given states of rest, within the forward
 
@@ -265,29 +289,28 @@ class _Seen:
         self._number()
 
     def _record(self, x: Tensor, given: int) -> Recording:
+        with untouched(self._model):
+            return self._recorded(x, given)
+
+    def _recorded(self, x: Tensor, given: int) -> Recording:
         model = self._model
         cells = dict(model.named_modules())
         places: dict[str, list[_Calls]] = {}
         for calls in self._calls:
             places.setdefault(calls.cell.module_name, []).append(calls)
         modules = {name: cells.get(name, model) for name in places}
-        before = [(module.__dict__, dict(module.__dict__)) for module in (model, *modules.values())]
         for name, module in modules.items():
             self._intercept(module, places[name])
         forward = model.forward
 
         def begun(x: Tensor) -> Any:
             for calls in self._calls:
+                calls.before = calls.latest
                 calls.given, calls.latest, calls.rested, calls.begins = [], (), False, False
             return forward(x, *(torch.zeros(0) for _ in range(given)))
 
         model.__dict__["forward"] = begun
-        try:
-            return replace(record(model, x), images=self.images)
-        finally:
-            for attributes, values in before:
-                attributes.clear()
-                attributes.update(values)
+        return replace(record(model, x), images=self.images)
 
     def _intercept(self, module: Any, places: list[_Calls]) -> None:
         states = places[0].cell.states
@@ -295,8 +318,8 @@ class _Seen:
         def forward(current: Tensor, *given: Any, **named: Any) -> Any:
             given = (*given, *(named[name] for name in states[len(given) :] if name in named))
             calls = self._place(places, given)
-            self._check_states(calls, given)
-            calls.begins |= calls.rested or any(state is not None for state in given)
+            kept = self._check_states(calls, given)
+            calls.begins |= calls.rested or (not kept and any(state is not None for state in given))
             made = torch.ops.lava_meta.neurons(current, calls.index, len(states))
             calls.given.append(tuple(current.shape))
             own = made[1:] if states[0] != "spk" else [made[0], *made[2:]]
@@ -329,26 +352,37 @@ class _Seen:
         return places[place]
 
     @staticmethod
-    def _check_states(calls: _Calls, given: Sequence[Any]) -> None:
-        """States that a call takes: none, those of the step before, or rest in the first step."""
-        cell, step = calls.cell, len(calls.given)
+    def _check_states(calls: _Calls, given: Sequence[Any]) -> bool:
+        """States that a call takes: none, those of the step before, or rest in the first step.
+
+        Returns whether the model kept them from the run before.
+        """
+        cell, step, kept = calls.cell, len(calls.given), False
         if calls.rested and step and all(state is None for state in given):
             raise ConversionError(f"{cell.label} is set to rest in step {step + 1} of one run; a run begins at rest")
         for place, state in enumerate(given):
             if state is None:
                 continue
             if step == 0:
-                if not at_rest(state):
+                if any(state.data_ptr() == latest.data_ptr() for latest in calls.before[place : place + 1]):
+                    kept = True
+                elif not at_rest(state):
                     raise ConversionError(
-                        f"{cell.label} begins with a {cell.states[place]} that is not 0; networks begin at rest"
+                        f"{cell.label} begins with a {cell.states[place]} that is not 0; networks begin at rest: set "
+                        "the states that the model keeps to 0 before"
                     )
             elif not any(state.data_ptr() == latest.data_ptr() for latest in calls.latest[place : place + 1]):
                 raise ConversionError(
                     f"{cell.label} takes another {cell.states[place]} in step {step + 1} than it gave in step {step}: "
                     "hand its states on as they are"
                 )
+        return kept
 
     # Time steps.
+
+    def key(self, ref: Ref) -> Any:
+        """What is equal for values that are computed alike."""
+        return self._keys[ref.number]
 
     def _number(self) -> None:
         """Keys and time steps of all values, and the calls of the neurons."""
@@ -604,16 +638,22 @@ class _Steps(Lowering):
         seen = self._seen
         wanted = [found[0] for found in seen.arguments.values()] + self._ends_at
         needed = set[int]().union(*(self._needed_in_step(ref) for ref in wanted))
+        tests = self._tests()
+        tested = set[int]().union(*(self._needed_in_step(test.value) for test in tests)) - needed
         assert isinstance(self._first, Value)
         for number, own in seen.first_frames.items():
-            if number in needed and own.shape[0] == self.images:
+            if number in needed | tested and own.shape[0] == self.images:
                 self.values[number] = self._placed(self._first, own, Ref(number, tuple(own.shape)))
         for step in self.steps:
             outputs = {ref.number for ref in step.outputs if ref is not None}
             call = step.name == _NEURONS and step.number in seen.first_calls
-            if not call and not outputs & needed:
+            if not call and not outputs & (needed | tested):
                 continue
             if outputs & {*seen.first_frames}:
+                continue
+            if not call and not outputs & needed:  # for a test alone, as in networks without time steps
+                with contextlib.suppress(Cannot, ValueError, KeyError):
+                    self._step(step)
                 continue
             for number in outputs & needed & {*seen.taken}:
                 self.values[number] = self.values[seen.taken[number].number]
@@ -631,6 +671,7 @@ class _Steps(Lowering):
                     raise TooFine(f"{self._named(step)} {error}") from error
                 failed = _NotThisTime if "mixes the images" in str(error) else ConversionError
                 raise failed(f"{self._named(step)} {error}") from error
+        check_decisions(tests, self.made_by, self._lowered)
         last = seen.names[seen.cells[seen.order[-1]].name]
         readout = "membrane" if self._by_potential else "rate"
         if self._ends_at:
@@ -639,6 +680,15 @@ class _Steps(Lowering):
             return SteppedGraph(self.nodes, last, **self.domain), readout
         except ValueError as error:
             raise ConversionError(str(error)) from error
+
+    def _tests(self) -> list[Decision]:
+        """The tests of values in the forward, each in the first time step that makes it."""
+        first: dict[Any, Decision] = {}
+        for test in self.decisions:
+            other = first.setdefault(self._seen.key(test.value), test)
+            if other.outcome != test.outcome:
+                raise ConversionError(f"{test.place} asks for values of the images, which differ from step to step")
+        return [*first.values()]
 
     def _needed_in_step(self, ref: Ref) -> set[int]:
         """The values that lead to one of this step, back to neurons and frames."""

@@ -68,6 +68,7 @@ SCALES = {
 class SpikingMLP(nn.Module):
     """Raw pixels (n, ...) to logits (n, classes); `rate` is the mean share of units that fired in the last pass."""
 
+    by_layers = True  # in training on the CPU: the same spikes, a layer's time steps at once
     capturable = True  # the units carry nothing over: every pass begins with membranes of 0
 
     def __init__(self, settings: SpikingSettings, images: Images) -> None:
@@ -91,7 +92,7 @@ class SpikingMLP(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         frames = pixels.reshape(len(pixels), self.steps, -1) if self.rate_coded else None
-        if self.training and self.hidden and pixels.device.type == "cpu":
+        if self.by_layers and self.training and self.hidden and pixels.device.type == "cpu":
             given = pixels.flatten(1)[None] if frames is None else frames.transpose(0, 1)
             return self.readout(self._by_layers(given) / self.steps)
         image = self._current(pixels.flatten(1)) if frames is None else torch.zeros(())

@@ -300,6 +300,8 @@ def classes_at_last(potentials: NDArray[Any]) -> NDArray[Any]:
 def pooled(values: NDArray[Any], classes: int) -> NDArray[Any]:
     """A population code, (steps, n, classes): sums of spikes over as many neighbours for each class."""
     units = values.shape[-1]
+    if type(classes) is not int or classes < 1:
+        raise ValueError(f"population is {classes!r}; it is the number of classes for which neurons vote")
     if units % classes:
         raise ValueError(f"{units} neurons do not part into {classes} populations")
     whole: NDArray[Any] = values.reshape(*values.shape[:-1], classes, -1).sum(axis=-1, dtype=np.int64)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.graph.inputs import level_dtype
+from lava_meta.io.memory import require_memory
 
 
 def frames_of(
@@ -77,25 +78,36 @@ def event_frames(
     Raises:
         ValueError: Events outside the camera, fields that are missing, no events, a step that is not positive.
     """
+    events = np.asarray(events)
+    if len(shape) != 3 or (steps is not None and type(steps) is not int):
+        raise ValueError(f"shape is {shape!r} and steps {steps!r}; give (polarities, rows, columns), and whole steps")
     names = events.dtype.names
     if names is not None:
         if not {"t", "x", "y", "p"} <= {*names}:
             raise ValueError(f"events have the fields {', '.join(names)}; t, x, y and p are expected")
-        columns = [np.asarray(events[field]).astype(np.int64) for field in ("t", "x", "y", "p")]
+        columns = [np.asarray(events[field]) for field in ("t", "x", "y", "p")]
     elif events.ndim == 2 and events.shape[1] == 4:
-        columns = [np.rint(column).astype(np.int64) for column in events.T]
+        columns = list(events.T)
     else:
         raise ValueError(f"events have shape {events.shape}; columns t, x, y, p or fields of these names are expected")
     if not len(events):
         raise ValueError("no events were given")
     if not (math.isfinite(step) and step > 0) or (steps is not None and steps < 1):
         raise ValueError(f"step is {step} and steps {steps}; both are positive")
-    t, x, y, p = columns
+    if not all(column.dtype.kind in "uibf" and np.isfinite(column).all() for column in columns):
+        raise ValueError("events have times, places or polarities that are no finite numbers")
+    t, x, y, p = (np.rint(column).astype(np.int64) for column in columns)
     for name, values, extent in (("p", p, shape[0]), ("y", y, shape[1]), ("x", x, shape[2])):
         if values.min() < 0 or values.max() >= extent:
             raise ValueError(f"{name} runs from {values.min()} to {values.max()}; the camera has 0 to {extent - 1}")
     when = ((t - t.min()) // step).astype(np.int64)
-    frames = np.zeros((int(when.max()) + 1 if steps is None else steps, *shape), np.uint8)
+    length = int(when.max()) + 1 if steps is None else steps
+    require_memory(
+        length * math.prod(shape),
+        f"{length:,} frames of {t.max() - t.min():,} units of time in steps of {step:g}",
+        "give a longer step, in the unit of t, or fewer steps=",
+    )
+    frames = np.zeros((length, *shape), np.uint8)
     inside = when < len(frames)
     frames[when[inside], p[inside], y[inside], x[inside]] = 1
     return frames

@@ -5,6 +5,7 @@ An encoding is a value: `meet` gives another one, which has taken the levels and
 
 from __future__ import annotations
 
+import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -73,7 +74,7 @@ class Levels(ABC):
         array = np.asarray(images)
         if array.dtype.kind not in "ui" or array.ndim < 2:
             raise TypeError(f"images are {array.dtype} of shape {array.shape}; give unsigned levels (n, ...)")
-        flat = array.reshape(len(array), -1)
+        flat = array.reshape(len(array), math.prod(array.shape[1:]))
         if flat.shape[1] != self.n_in:
             raise ValueError(f"images have {flat.shape[1]} pixels; this network takes {self.n_in}")
         return self._encoded(flat)

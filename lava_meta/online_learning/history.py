@@ -150,7 +150,10 @@ def threshold_drift() -> Probe:
     last: list[NDArray[Any]] = []
 
     def threshold_drift(learner: Observed) -> list[float]:
-        now = [layer.threshold for layer in learner.graph().layers]
+        graph = learner.graph()
+        if not isinstance(graph, BinaryGraph):
+            raise TypeError(f"threshold_drift looks at binary networks, not at that of {learner!r}")
+        now = [layer.threshold for layer in graph.layers]
         drift = [float(np.abs(a - b).mean()) for a, b in zip(last, now, strict=True)] if last else [np.nan] * len(now)
         last[:] = now
         return drift

@@ -132,7 +132,7 @@ class Neurons(ABC):
     def _thresholds(self) -> NDArray[Any]:
         """What distances are measured from, unless it follows the image."""
 
-    def edge(self) -> tuple[NDArray[Any], NDArray[Any]]:
+    def from_rest(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Of one-sided units, what distances are measured from, and the distance from which on each fires."""
         self._require_fixed_thresholds()
         return self._thresholds(), self._raised()
@@ -149,11 +149,11 @@ class Neurons(ABC):
         """Raise ConversionError if the threshold follows the image."""
         if self.settings.relative:
             how = "layer_norm" if self.settings.layer_norm else "divisive"
+            other = "divisive=False" + (", layer_norm=False" if self.settings.layer_norm else "")
             raise ConversionError(
                 f"hidden units that spike relative to the spread of each image (activation="
                 f"{self.settings.rule.activation!r}, {how}=True) have thresholds that follow it, and those of a "
-                "converted network are fixed, or its layer's own norm: use learner.predict, or learn with "
-                "divisive=False, to convert also with layer_norm=True"
+                f"converted network are fixed, or its layer's own norm: use learner.predict, or learn with {other}"
             )
 
     @abstractmethod

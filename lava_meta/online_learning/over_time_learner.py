@@ -63,6 +63,8 @@ class LearnerOverTime(Learner):
         backend: str = "lava",
         **options: Any,
     ) -> None:
+        if options.pop("front", None) is not None:
+            raise ValueError("a learner over time begins with its own layers: no front of frozen ones")
         super().__init__(sizes, OnlineRule.sparse() if rule is None else rule, backend=backend, **options)
         if self.inputs != "spikes":
             raise ValueError(f"inputs is {self.inputs!r}; over time they are spikes")

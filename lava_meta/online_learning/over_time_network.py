@@ -46,8 +46,8 @@ class NetworkOverTime(PlasticNetwork):
         """
         if type(steps) is not int or steps not in [2**k for k in range(MOST_STEPS.bit_length())]:
             raise ValueError(f"steps is {steps!r}; it is a power of two up to {MOST_STEPS}")
-        if not 0 <= leak <= 1:
-            raise ValueError(f"leak is {leak}; the share of a potential that stays lies between 0 and 1")
+        if isinstance(leak, bool) or not isinstance(leak, (int, float)) or not 0 <= leak <= 1:
+            raise ValueError(f"leak is {leak!r}; the share of a potential that stays lies between 0 and 1")
         if options.rule.activation == "signs" or options.form != "fused" or options.device is not None:
             raise ValueError(
                 "units over time fire or are silent, in one Process, without a device: give a rule as "
@@ -88,7 +88,7 @@ class NetworkOverTime(PlasticNetwork):
                 "or learn with activation='spikes'"
             )
         neurons = neurons_of(replace(settings, max_level=1), {part: state[part] for part in NEURON_STATE})
-        rest, least = neurons.edge()
+        rest, least = neurons.from_rest()
         fixed = settings.precision != "float"
         below = least - 1 if fixed else np.nextafter(least, np.float32(-np.inf))
         if below.min() < 0 or (below.astype(np.float32) != below).any():

@@ -43,13 +43,18 @@ class SpikeTrains(Levels):
         )
         if self.coding == "constant":
             return np.tile((flat > self.max_level // 2).astype(np.uint8), (1, self.steps))
+        if flat.size and not (flat.min() >= 0 and flat.max() <= self.max_level):
+            raise ValueError(
+                f"pixels run from {flat.min()} to {flat.max()}; they spike as often as they are bright, from 0 to "
+                f"max_level = {self.max_level}"
+            )
         generator = np.random.default_rng([self.seed, 2])
         spikes = np.empty((len(flat), self.steps, self.n_in), np.uint8)
         for start in range(0, len(flat), _PART):
             part = flat[start : start + _PART, None]
             shape = (len(part), self.steps, self.n_in)
             spikes[start : start + _PART] = generator.integers(0, self.max_level, shape, np.int32) < part
-        return spikes.reshape(len(flat), -1)
+        return spikes.reshape(len(flat), self.steps * self.n_in)
 
     def meet(self, images: Images) -> SpikeTrains:
         """The mean is that of a step's spikes."""

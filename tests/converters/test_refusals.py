@@ -81,7 +81,15 @@ def test_a_value_that_python_reads() -> None:
         def middle(self, x: Tensor) -> Tensor:
             return x * float(x.max())
 
-    refused(Reads(), "asks for values of the images", "float(x.max())")
+    refused(Reads(), "asks for values of the images.* reported.* belongs behind `if self.training`", "float(x.max())")
+
+
+def test_a_deviation_that_may_be_zero() -> None:
+    class Divides(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return x / x.std(dim=1, keepdim=True)
+
+    refused(Divides(), "gives NaN or infinity .* add a small number where it divides", "x.std(")
 
 
 def test_means_over_the_batch() -> None:

@@ -12,7 +12,7 @@ from lava_meta import convert
 from lava_meta.converters.parity import check, domain_images, model_activations
 from lava_meta.converters.torch import prepare
 from lava_meta.errors import ConversionError
-from lava_meta.graph import AcyclicGraph
+from lava_meta.graph import AcyclicGraph, BinaryGraph
 from lava_meta.graph.conv import ConvLayer
 from lava_meta.nn import (
     AbsStep,
@@ -26,6 +26,7 @@ from lava_meta.nn import (
     TaskBatchNorm,
     recalibrate,
 )
+from lava_meta.nn.networks import Norm
 
 
 def _pair(rng: np.random.Generator, low: int, high: int) -> tuple[int, int]:
@@ -217,6 +218,18 @@ def test_units_of_0_and_1_with_groups_or_pooling_behind_are_no_channels_of_signs
         assert isinstance(net.graph, AcyclicGraph)
         assert net.parity is not None
         assert net.parity.exact
+
+
+@pytest.mark.parametrize("norm", ["fixed", "layer"])
+def test_a_binary_conv_net_of_units_of_0_and_1_is_a_chain(norm: Norm) -> None:
+    model = BinaryConvNet((2, 12, 11), (5, 6), 4, norm, activation="abs_step", hidden=(9,), pixel_mean=33.3, seed=0)
+    net = convert(model.eval())
+    assert isinstance(net.graph, BinaryGraph)
+    assert net.parity is not None
+    assert net.parity.exact
+    assert [layer.output_shape for _, layer in net.graph.named_layers()] == [(10, 6, 5), (12, 3, 2), (18,), (4,)]
+    images = np.random.default_rng(0).integers(0, 256, (40, 2, 12, 11))
+    assert np.array_equal(net.graph.predict(images), model.double()(torch.from_numpy(images)).argmax(dim=1).numpy())
 
 
 def test_the_border_of_the_first_layer_has_the_thresholds_derived_by_hand() -> None:

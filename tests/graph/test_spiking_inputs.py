@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lava_meta.errors import TooLargeError
 from lava_meta.graph.spiking_inputs import event_frames, frames_of
 
 KIND = [("x", np.int16), ("y", np.int16), ("p", bool), ("t", np.int64)]
@@ -51,3 +52,18 @@ def test_other_arrays_are_refused():
     ):
         with pytest.raises(ValueError, match=reason):
             event_frames(given, (2, 5, 7), step)
+
+
+@pytest.mark.parametrize(
+    ("events", "options", "error", "reason"),
+    [
+        ([(0, 1, np.nan, 1)], {}, ValueError, "no finite numbers"),
+        ([(0, 1, 1, 1)], {"steps": "all"}, ValueError, "steps 'all'; give .* whole steps"),
+        ([(0, 1, 1, 1), (10**15, 1, 1, 1)], {}, TooLargeError, "give a longer step, in the unit of t"),
+    ],
+)
+def test_events_that_make_no_frames_are_refused(events, options, error, reason):
+    with pytest.raises(error, match=reason):
+        event_frames(events, (2, 4, 4), 1, **options)
+    with pytest.raises(ValueError, match=r"shape is \(4, 4\).*give \(polarities, rows, columns\)"):
+        event_frames(events, (4, 4), 1)

@@ -11,7 +11,7 @@ import pytest
 from lava_meta import load_dataset
 from lava_meta.data import Images
 from lava_meta.data.scenarios import permuted_tasks
-from lava_meta.online_learning import LayerSettings, Learner, OnlineRule
+from lava_meta.online_learning import LayerSettings, Learner, OnlineRule, threshold_drift
 from lava_meta.online_learning.over_time import FloatOverTime
 from lava_meta.online_learning.over_time_learner import LearnerOverTime
 from lava_meta.online_learning.over_time_network import layer_over_time
@@ -155,6 +155,8 @@ def test_spikes_are_drawn_with_the_brightness_of_the_pixels() -> None:
         ({"steps": 3}, "steps is 3; it is a power of two up to 128"),
         ({"steps": 2.0}, "steps is 2.0"),
         ({"leak": 1.5}, "leak is 1.5"),
+        ({"leak": "half"}, "leak is 'half'"),
+        ({"front": object()}, "no front of frozen ones"),
         ({"coding": "latency"}, "coding is 'latency'; choose one of rate, constant"),
         ({"rule": OnlineRule()}, r"units over time fire or are silent.*OnlineRule.sparse\(\)"),
         ({"form": "layers"}, "in one Process"),
@@ -171,3 +173,9 @@ def test_predictions_are_classes_alone() -> None:
     with pytest.raises(TypeError, match="predicts classes alone, without uncertainty"):
         learner.predict(digits(3).x, uncertainty=True)
     assert replace(learner.encoding, mean=0.5).input_mean == 0.5
+    assert learner.predict(np.zeros((0, 64), np.uint8)).shape == (0,)
+    for pixel in (-5, 300):
+        with pytest.raises(ValueError, match="as often as they are bright, from 0 to max_level = 255"):
+            learner.predict(np.full((3, 64), pixel))
+    with pytest.raises(TypeError, match=r"binary networks, not at that of LearnerOverTime"):
+        LearnerOverTime([64, 10], ONE_SIDED, backend="kernels").fit(digits(9), probes=[threshold_drift()])
