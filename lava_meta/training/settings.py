@@ -18,7 +18,7 @@ from lava_meta.optim import MetaplasticAdalayer, MetaplasticAdam, MetaplasticSGD
 from lava_meta.rule import Consolidation, as_consolidation, consolidation_from_dict
 from lava_meta.training.proposal import has_convolutions, has_new_classes, norm_of, propose_m
 
-RELATIVE_M = 1.0
+RELATIVE_M = 2.0
 """The `m` of `relative` trainings: within 3 points of the best at any length that was tried (docs/results/paper.md)."""
 
 
@@ -50,7 +50,7 @@ class TrainSettings:
 
     `m` is the metaplasticity: one value, or one per layer; 0 is plain training. None, the default, proposes a value
     from the number of steps, `lr` and the norm (`propose_m`); `train` prints it, and `TrainResult.settings.m` has it.
-    With `relative` it is in medians of |h| of the layer, and 1 if it is not given.
+    With `relative` it is in medians of |h| of the layer, and 2 if it is not given.
 
     The fields are the one place of these settings: the command line's flags, configuration files and the experiments'
     settings are made of them (`lava_meta.io.config`).
