@@ -184,10 +184,12 @@ def describe(
     callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """What makes a run the run it is, as JSON holds it."""
-    changing = described(callbacks)
+    changing, chosen = described(callbacks), settings.to_dict()
+    if not settings.relative:
+        del chosen["relative"]  # as in folders of versions that did not have it
     return {
         **({"callbacks": changing} if changing else {}),
-        "settings": settings.to_dict(),
+        "settings": chosen,
         "method": None if method is None else method.to_dict(),
         "scenario": {"name": scenario.name, "task_of": list(scenario.task_of), "tests crc32": scenario.checksum()},
         "model": {

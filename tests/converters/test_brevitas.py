@@ -8,6 +8,7 @@ from given_models import to_graph
 from torch import nn
 
 from lava_meta.converters.parity import check
+from lava_meta.converters.torch import fold
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryLinear, Pixels
 
@@ -35,7 +36,7 @@ HARD = {"min_val": -1.0, "max_val": 1.0}
 @pytest.mark.parametrize("seed", range(5))
 def test_dense_networks_convert_exactly(seed: int) -> None:
     model = dense(seed)
-    parity = check(model, to_graph(model), count=300, seed=seed)
+    parity = check(model, fold(model), count=300, seed=seed)
     assert parity.exact, parity.mismatches
 
 
@@ -52,7 +53,7 @@ def test_convolutional_networks_convert_exactly(seed: int) -> None:
     with torch.no_grad():
         model[2].weight.copy_(torch.randn(6))
     model.eval()
-    parity = check(model, to_graph(model, input_shape=(2, 8, 7)), count=100, seed=seed)
+    parity = check(model, fold(model, input_shape=(2, 8, 7)), count=100, seed=seed)
     assert parity.exact, parity.mismatches
 
 

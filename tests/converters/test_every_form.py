@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from given_models import to_graph
 from torch import nn
 
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.parity import check, domain_images
+from lava_meta.converters.torch import fold
 from lava_meta.graph import BinaryGraph
 from lava_meta.graph.packed.network import PackedNetwork
 from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm
@@ -154,9 +154,10 @@ def hard_inputs(graph: BinaryGraph, seed: int, count: int = 24) -> np.ndarray:
 def agree(seed: int, forms: tuple[str, ...], seen: Counter) -> None:
     """One network through PyTorch, oracle, kernels, and `forms` in Lava."""
     model, options, used = draw(seed)
-    graph = to_graph(model, **options)
+    folded = fold(model, **options)
+    graph = folded.graph
     images = hard_inputs(graph, seed)
-    parity = check(model, graph, images=images, seed=seed)
+    parity = check(model, folded, images=images, seed=seed)
     assert parity.exact, (seed, used, parity.mismatches)
     expected = graph.activations(images)
     for lanes in (1, len(images)):

@@ -10,7 +10,7 @@ from torch import nn
 
 from lava_meta import convert
 from lava_meta.converters.parity import check, domain_images, model_activations
-from lava_meta.converters.torch import prepare
+from lava_meta.converters.torch import fold, prepare
 from lava_meta.errors import ConversionError
 from lava_meta.graph import AcyclicGraph, BinaryGraph
 from lava_meta.graph.conv import ConvLayer
@@ -106,8 +106,8 @@ def random_net(seed: int) -> tuple[nn.Sequential, tuple[int, int, int]]:
 @pytest.mark.parametrize("seed", range(60))
 def test_random_networks_convert_exactly(seed: int) -> None:
     model, shape = random_net(seed)
-    graph = to_graph(model, input_shape=shape)
-    parity = check(model, graph, count=48, seed=seed)
+    folded = fold(model, input_shape=shape)
+    parity = check(model, folded, count=48, seed=seed)
     assert parity.exact, parity.mismatches
 
 
@@ -136,10 +136,11 @@ def test_the_random_networks_have_what_they_are_meant_to_have() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_binary_conv_net_converts_without_a_word_about_its_images(seed: int) -> None:
     model = BinaryConvNet((2, 12, 11), (5, 6), 4, pixel_mean=33.3, seed=seed).eval()
-    graph = to_graph(model)
+    folded = fold(model)
+    graph = folded.graph
     assert graph.input_shape == (2, 12, 11)
     assert [layer.output_shape for _, layer in graph.named_layers()] == [(5, 6, 5), (6, 3, 2), (4,)]
-    parity = check(model, graph, count=128, seed=seed)
+    parity = check(model, folded, count=128, seed=seed)
     assert parity.exact
     assert parity.own == {"hidden1": 0, "hidden2": 0, "readout": 0}
 
@@ -181,8 +182,9 @@ def test_convolutions_of_units_of_0_and_1_become_channels_of_signs(norm: str, se
     torch.manual_seed(seed)
     shape = (int(rng.integers(1, 3)), *_pair(rng, 9, 13))
     model = of_steps(rng, shape, norm).double().requires_grad_(False)
-    graph = to_graph(model, input_shape=shape)
-    parity = check(model, graph, count=64, seed=seed)
+    folded = fold(model, input_shape=shape)
+    graph = folded.graph
+    parity = check(model, folded, count=64, seed=seed)
     assert parity.exact, parity
     images = rng.integers(0, 256, (100, *shape))
     signs = graph.activations(images)
@@ -248,9 +250,10 @@ def test_hidden_and_unpadded_layers_have_one_threshold_a_channel() -> None:
         *(Pixels(30), BinaryConv2d(1, 2, 3), Sign(), BinaryConv2d(2, 3, 3, padding=1), Sign()),
         *(nn.Flatten(), BinaryLinear(48, 2)),
     ).eval()
-    graph = to_graph(model, input_shape=(1, 6, 6))
+    folded = fold(model, input_shape=(1, 6, 6))
+    graph = folded.graph
     assert [layer.threshold.shape for layer in graph.layers] == [(2, 1, 1), (3, 1, 1)]
-    assert check(model, graph, count=200).exact
+    assert check(model, folded, count=200).exact
 
 
 @pytest.mark.parametrize("behind", [False, True])
@@ -267,13 +270,14 @@ def test_ties_under_pooling_fire_as_in_the_model(gain: float, behind: bool) -> N
     norm.num_batches_tracked += 1
     with torch.no_grad():
         norm.weight.fill_(gain)
-    graph = to_graph(model, input_shape=(1, 6, 7))
+    folded = fold(model, input_shape=(1, 6, 7))
+    graph = folded.graph
     layer = graph.layers[1]
     assert layer.pools[0].every == (tuple(range(4)) if behind and gain < 0 else ())
     images = domain_images(graph, 300, 0)
     sums = layer.sums(graph.activations(images)["hidden1"])
     assert (sums == 0).mean() > 0.05
-    assert check(model, graph, images=images).exact
+    assert check(model, folded, images=images).exact
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -291,9 +295,10 @@ def test_normalised_floats_of_several_channels(seed: int) -> None:
             norm.weight.copy_(torch.randn(norm.weight.shape))
             norm.bias.copy_(torch.randn(norm.bias.shape) / 3)
     model.eval()
-    graph = to_graph(model, mean=0.4734, std=0.2516, input_shape=(3, 8, 8))
+    folded = fold(model, mean=0.4734, std=0.2516, input_shape=(3, 8, 8))
+    graph = folded.graph
     assert graph.layers[0].per_position
-    parity = check(model, graph, mean=0.4734, std=0.2516, count=200, seed=seed)
+    parity = check(model, folded, count=200, seed=seed)
     assert parity.exact, parity.mismatches
 
 
@@ -303,9 +308,10 @@ def test_a_module_that_stands_twice_is_read_twice() -> None:
         *(Pixels(9), BinaryConv2d(1, 3, 3, padding=1), pool, sign, BinaryConv2d(3, 3, 3, padding=1), pool, sign),
         *(nn.Flatten(), BinaryLinear(12, 2)),
     ).eval()
-    graph = to_graph(model, input_shape=(1, 8, 8))
+    folded = fold(model, input_shape=(1, 8, 8))
+    graph = folded.graph
     assert [len(layer.pools) for layer in graph.layers] == [1, 1]
-    assert check(model, graph, count=100).exact
+    assert check(model, folded, count=100).exact
 
 
 @pytest.mark.parametrize("behind", [[], [nn.Hardtanh()], [FixedNorm(0.3), nn.Dropout()]], ids=len)
@@ -315,9 +321,9 @@ def test_flatten_may_stand_before_the_sign(behind: list[nn.Module]) -> None:
     usual = nn.Sequential(Pixels(90), conv, norm, nn.MaxPool2d(2), Sign(), nn.Flatten(), last)
     usual(torch.randint(0, 256, (50, 1, 8, 8)))
     early = nn.Sequential(Pixels(90), conv, norm, nn.MaxPool2d(2), nn.Flatten(), *behind, Sign(), last).eval()
-    graph, expected = to_graph(early, input_shape=(1, 8, 8)), to_graph(usual.eval(), input_shape=(1, 8, 8))
-    assert (graph.layers[0].threshold == expected.layers[0].threshold).all()
-    assert check(early, graph, count=100).exact
+    folded, expected = fold(early, input_shape=(1, 8, 8)), to_graph(usual.eval(), input_shape=(1, 8, 8))
+    assert (folded.graph.layers[0].threshold == expected.layers[0].threshold).all()
+    assert check(early, folded, count=100).exact
 
 
 def test_the_activations_compared_are_the_models_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import nn
 import lava_meta
 from lava_meta.converters.lava import LavaNetwork
 from lava_meta.converters.parity import check, domain_images
+from lava_meta.converters.torch import fold
 from lava_meta.errors import ConversionError
 from lava_meta.graph import BinaryGraph
 from lava_meta.graph.norm import GroupNorm
@@ -117,9 +119,10 @@ def random_net(seed: int) -> tuple[nn.Sequential, tuple[int, ...]]:
 @pytest.mark.parametrize("seed", range(20))
 def test_random_networks_convert_exactly(seed: int, tmp_path: Path) -> None:
     model, shape = random_net(seed)
-    graph = to_graph(model, input_shape=shape)
+    folded = fold(model, input_shape=shape)
+    graph = folded.graph
     images = domain_images(graph, 64, seed)
-    parity = check(model, graph, images=images)
+    parity = check(model, folded, images=images)
     assert parity.exact, (parity.mismatches, parity.ties)
     expected = graph.activations(images)
     found = PackedNetwork(graph).activations(graph.check_images(images))
@@ -139,22 +142,23 @@ def test_the_ties_of_torchs_own_rounding_are_counted_apart() -> None:
         *(Pixels(8, max_level=16), BinaryLinear(20, 12), nn.LayerNorm(12), Sign()),
         *(BinaryLinear(12, 9), nn.LayerNorm(9), Sign(), BinaryLinear(9, 3)),
     ).eval()
-    graph = to_graph(model)
+    folded = fold(model)
+    graph = folded.graph
     assert [layer.centred for layer in graph.layers] == [True, True]  # the form that NIR carries too
-    parity = check(model, graph, count=2000)
+    parity = check(model, folded, count=2000)
     assert parity.exact
     assert sum(parity.ties.values()) > 0
     assert "exact ties float64 rounds" in str(parity)
     same = nn.Sequential(*(SampleNorm() if isinstance(m, nn.LayerNorm) else m for m in model)).eval()
-    assert not any(check(same, to_graph(same), count=2000).ties.values())
+    assert not any(check(same, fold(same), count=2000).ties.values())
 
 
 def test_a_wrong_bias_is_no_tie() -> None:
     model, shape = random_net(3)
-    graph = to_graph(model, input_shape=shape)
+    before = fold(model, input_shape=shape).graph
     with torch.no_grad():
         model[2].bias += 0.2
-    assert not check(model, graph).exact
+    assert not check(model, replace(fold(model, input_shape=shape), graph=before)).exact
 
 
 def test_running_statistics_of_instance_norm_are_thresholds() -> None:
@@ -165,9 +169,10 @@ def test_running_statistics_of_instance_norm_are_thresholds() -> None:
     )
     for _ in range(3):
         model(torch.randint(0, 256, (50, 1, 6, 6)))
-    graph = to_graph(model.eval(), input_shape=(1, 6, 6))
+    folded = fold(model.eval(), input_shape=(1, 6, 6))
+    graph = folded.graph
     assert graph.layers[0].norm is None
-    assert check(model, graph, count=200).exact
+    assert check(model, folded, count=200).exact
 
 
 @pytest.mark.lava
@@ -245,8 +250,9 @@ def test_an_infinite_bias_is_a_unit_that_always_fires_or_never(value: float) -> 
     norm(100 * torch.randn(9, 4))
     nn.init.constant_(norm.bias, value)
     model = nn.Sequential(Pixels(99), BinaryLinear(64, 4), norm, Sign(), BinaryLinear(4, 3)).eval()
-    graph = to_graph(model)
-    assert check(model, graph).exact
+    folded = fold(model)
+    graph = folded.graph
+    assert check(model, folded).exact
     assert (graph.activations(np.zeros((1, 64), np.uint8))["hidden1"] == np.sign(value)).all()
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from lava_meta.converters.nir import to_nir
 from lava_meta.converters.parity import check
+from lava_meta.converters.torch import fold
 from lava_meta.errors import ConversionError
 from lava_meta.graph.packed.network import PackedNetwork
 from lava_meta.loihi.stock.network import plan
@@ -56,8 +57,9 @@ def test_pooling_of_any_options_converts_exactly(seed: int) -> None:
         model, shape = drawn(seed)
     except RuntimeError:  # a window outgrew its image
         pytest.skip("PyTorch does not take this one either")
-    graph = to_graph(model, input_shape=shape)
-    parity = check(model, graph, count=64, seed=seed)
+    folded = fold(model, input_shape=shape)
+    graph = folded.graph
+    parity = check(model, folded, count=64, seed=seed)
     assert parity.exact, parity.mismatches
     images = np.random.default_rng(seed).integers(0, 256, (20, graph.n_in)).astype(np.uint8)
     found = PackedNetwork(graph).activations(images)
@@ -86,8 +88,8 @@ def test_the_drawn_nets_have_what_they_are_meant_to_have() -> None:
 def test_adaptive_pooling_whose_extents_divide(kind: type[nn.Module], extent: object) -> None:
     torch.manual_seed(0)
     model = net(BinaryConv2d(1, 4, 3, padding=1), kind(extent), nn.BatchNorm2d(4), Sign(), shape=(1, 8, 9))
-    graph = to_graph(model, input_shape=(1, 8, 9))
-    assert check(model, graph, count=200).exact
+    folded = fold(model, input_shape=(1, 8, 9))
+    assert check(model, folded, count=200).exact
 
 
 def test_adaptive_pooling_of_uneven_windows_is_refused() -> None:
@@ -114,7 +116,7 @@ def test_means_with_a_divisor_below_0(behind: str, padding: int, divisor: int) -
             nn.init.normal_(norm.bias)
     pool = nn.AvgPool2d(2, padding=padding, divisor_override=divisor)
     model = net(BinaryConv2d(1, 4, 3, padding=1), pool, *modules, Sign(), shape=(1, 8, 8))
-    assert check(model, to_graph(model, input_shape=(1, 8, 8)), count=200).exact
+    assert check(model, fold(model, input_shape=(1, 8, 8)), count=200).exact
 
 
 def test_pooling_without_a_value_is_refused_by_name() -> None:

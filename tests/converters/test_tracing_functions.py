@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lava_meta.converters.parity import check
+from lava_meta.converters.torch import fold
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryLinear, FixedNorm, Pixels, Sign
 
@@ -86,9 +87,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize(("seed", "name"), list(enumerate(ACTIVATIONS)))
 def test_a_network_of_functions_converts_exactly(name: str, seed: int) -> None:
     model = Xnor(ACTIVATIONS[name], seed).double().eval()
-    graph = to_graph(model, input_shape=(1, 8, 8))
+    folded = fold(model, input_shape=(1, 8, 8))
+    graph = folded.graph
     assert [layer.output_shape for layer in graph.layers] == [(4, 4, 4), (9,)]
-    parity = check(model, graph, count=100, seed=seed)
+    parity = check(model, folded, count=100, seed=seed)
     assert parity.exact, parity.mismatches
     signs = graph.activations(np.random.default_rng(seed).integers(0, 256, (60, 64)).astype(np.uint8))["hidden2"]
     assert (signs.min(axis=0) != signs.max(axis=0)).any()
@@ -112,13 +114,13 @@ def _sums(units: int, sign: Callable[[Tensor], Tensor], norm: nn.Module | None =
 
 def test_torch_sign_is_taken_where_no_sum_is_zero_and_refused_elsewhere() -> None:
     odd = _sums(7, torch.sign)
-    assert check(odd, to_graph(odd), count=500).exact
+    assert check(odd, fold(odd), count=500).exact
     with pytest.raises(ConversionError, match=r"torch.sign behind hidden \(BinaryLinear\) gives 0 for sums"):
         to_graph(_sums(8, torch.sign))
     with pytest.raises(ConversionError, match=r"torch\.sign gives 0 for an input that is 0"):
         to_graph(nn.Sequential(Pixels(3), SignedByTorch(), BinaryLinear(4, 2)).eval())
     shifted = nn.Sequential(Pixels(3.5), SignedByTorch(), BinaryLinear(4, 2)).eval()
-    assert check(shifted, to_graph(shifted)).exact
+    assert check(shifted, fold(shifted)).exact
 
 
 class SignedByTorch(nn.Module):
@@ -134,13 +136,13 @@ def test_a_strict_sign_gives_minus_one_on_ties(gain: float) -> None:
         norm.weight.fill_(gain)
     strict = _sums(8, lambda x: torch.where(x > 0, 1.0, -1.0).to(x.dtype), norm)
     plain = _sums(8, lambda x: torch.where(x >= 0, 1.0, -1.0).to(x), norm)
-    graphs = [to_graph(strict), to_graph(plain)]
+    networks = [fold(strict), fold(plain)]
     images = np.random.default_rng(0).integers(0, 17, (300, 20)).astype(np.uint8)
-    ties = graphs[0].layers[1].sums(graphs[0].activations(images)["hidden1"]) == 0
+    ties = networks[0].graph.layers[1].sums(networks[0].graph.activations(images)["hidden1"]) == 0
     assert ties.mean() > 0.1
-    for model, graph, sign in ((strict, graphs[0], -1), (plain, graphs[1], 1)):
-        assert (graph.activations(images)["hidden2"][ties] == sign).all()
-        assert check(model, graph, images=images).exact
+    for model, folded, sign in ((strict, networks[0], -1), (plain, networks[1], 1)):
+        assert (folded.graph.activations(images)["hidden2"][ties] == sign).all()
+        assert check(model, folded, images=images).exact
 
 
 def test_a_strict_sign_behind_a_norm_of_the_image_is_refused() -> None:
@@ -163,10 +165,11 @@ def test_a_layer_called_twice_is_two_layers_of_the_same_weights() -> None:
 
     torch.manual_seed(0)
     model = Twice().eval()
-    graph = to_graph(model)
+    folded = fold(model)
+    graph = folded.graph
     assert len(graph.layers) == 4
     assert np.array_equal(graph.layers[1].bits, graph.layers[3].bits)
-    assert check(model, graph, count=200).exact
+    assert check(model, folded, count=200).exact
 
 
 @pytest.mark.parametrize("kind", ["layer", "group"])
@@ -187,7 +190,7 @@ def test_functional_norms_of_the_image(kind: str) -> None:
 
     torch.manual_seed(0)
     model = Net().eval()
-    assert check(model, to_graph(model), count=200).exact
+    assert check(model, fold(model), count=200).exact
 
 
 class Scaled(nn.Module):
@@ -219,9 +222,10 @@ def test_inputs_that_the_forward_scales(name: str, seed: int) -> None:
     for _ in range(3):
         model(torch.randint(0, 256, (60, 20)).float())
     model.eval()
-    graph = to_graph(model, raw=True)
+    folded = fold(model, raw=True)
+    graph = folded.graph
     assert (graph.binarize is not None) == (name == "a sign of it")
-    parity = check(model, graph, count=200, seed=seed)
+    parity = check(model, folded, count=200, seed=seed)
     assert parity.exact, (parity.mismatches, parity.ties)
 
 
@@ -234,4 +238,4 @@ def test_numbers_of_a_forward_round_as_they_do_in_the_models_own_type(name: str,
     for _ in range(3):
         model(torch.randint(0, 256, (60, 20)).float())
     model.eval().to(dtype)
-    assert check(model, to_graph(model, raw=True)).exact
+    assert check(model, fold(model, raw=True)).exact

@@ -91,7 +91,9 @@ def network(norm: Any) -> nn.Module:
         return RealMLP((16, 32, 3), "batch", pixel_mean=60.0, pixel_std=50.0, seed=0, tasks=2)
     if norm == "spiking":
         torch.manual_seed(0)
-        return SpikingMLP(SpikingSettings(hidden=(16, 16), steps=3), three_parts().train[0])
+        spiking = SpikingMLP(SpikingSettings(hidden=(16, 16), steps=3), three_parts().train[0])
+        spiking.by_layers = False  # its compiled form is of the CPU; what is captured are torch's operations
+        return spiking
     options = {"tasks": 2, "statistics": "stored"} if norm == "batch" else {}
     return BinaryMLP((16, 32, 32, 3), norm, pixel_mean=60.0, pixel_std=50.0, seed=0, **options)
 
