@@ -22,7 +22,7 @@ FLAGS = {"fast": "--fast/--clear", "reset_moments": "--reset-moments/--keep-mome
 @app.command()
 def demo(
     *,
-    data: Annotated[str, typer.Option(help="digits (a minute, offline) or mnist (some minutes).")] = "digits",
+    data: Annotated[str, typer.Option(help="digits (a minute, offline) or mnist (ten minutes).")] = "digits",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder; by default results/demo, demo-mnist or demo-online.", show_default=False),
