@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
@@ -24,10 +23,17 @@ from lava_meta.experiments.common.claims import Claim
 from lava_meta.experiments.common.experiment import Experiment, Measurement, Results, Run
 from lava_meta.experiments.common.figures import permuted_task_figures, task_curves
 from lava_meta.experiments.common.settings import changed
-from lava_meta.experiments.common.training import TRAINING, TrainingSettings, load, measured, train_arm
+from lava_meta.experiments.common.training import (
+    TRAINING,
+    TrainingSettings,
+    batch_norm_options,
+    load,
+    measured,
+    train_arm,
+)
 from lava_meta.io.config import Several
 from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, select_task
-from lava_meta.nn.networks import norm_module, unit_kind
+from lava_meta.nn.networks import norm_module, seeded, unit_kind
 from lava_meta.plotting.figure import Figure
 from lava_meta.training import TrainSettings
 
@@ -116,8 +122,7 @@ def _network(
 ) -> ResidualNet:
     images = scenario.train[0]
     pixels = Pixels(round(images.mean_level), 1 / images.std_level, images.max_level)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         body = layers()
         last = _dense(settings, features, scenario.classes)
         unit, _ = unit_kind(settings.activation)
@@ -131,13 +136,7 @@ def _dense(settings: ResidualSettings, inputs: int, outputs: int) -> nn.Module:
 
 
 def _norm(settings: ResidualSettings, scenario: Scenario, units: int, *, maps: bool = False) -> nn.Module:
-    options = {
-        "tasks": len(scenario.tests),
-        "affine": settings.affine,
-        "statistics": settings.statistics,
-        "gain": settings.gain,
-    }
-    return norm_module(settings.norm, units, 1.0, options, maps=maps)
+    return norm_module(settings.norm, units, 1.0, batch_norm_options(settings, scenario), maps=maps)
 
 
 def arms(settings: S) -> dict[str, S]:

@@ -9,7 +9,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import nn
 
 from lava_meta.data.scenarios import Scenario
-from lava_meta.experiments.common.training import TrainingSettings
+from lava_meta.experiments.common.training import TrainingSettings, batch_norm_options
 from lava_meta.io.config import OrNone, Several
 from lava_meta.nn import BinaryConvNet
 from lava_meta.nn.networks import seeded
@@ -35,12 +35,7 @@ def conv_network(settings: ConvSettings, scenario: Scenario, seed: int) -> Binar
         "convolutions": settings.convolutions,
     }
     if settings.norm == "batch":
-        options |= {
-            "tasks": len(scenario.tests),
-            "affine": settings.affine,
-            "statistics": settings.statistics,
-            "gain": settings.gain,
-        }
+        options |= batch_norm_options(settings, scenario)
     with seeded(seed):
         net = BinaryConvNet.for_images(images, settings.channels, settings.norm, **options)
         if settings.init_std is not None:

@@ -100,18 +100,23 @@ def dense_network(settings: TrainingSettings, scenario: Scenario, seed: int) -> 
         hidden = _of_same_bits((images.features, *settings.hidden, images.classes))
         return RealMLP.for_images(images, hidden, "layer", seed=seed)
     norm = "batch" if rule.real and settings.norm == "fixed" else settings.norm
-    options: dict[str, Any] = {}
-    if norm == "batch":
-        options = {
-            "tasks": len(scenario.tests),
-            "gain": settings.gain,
-            "affine": "shared" if rule.one_task else settings.affine,
-            "statistics": settings.statistics,
-        }
+    options = batch_norm_options(settings, scenario) if norm == "batch" else {}
+    if options and rule.one_task:
+        options["affine"] = "shared"
     if rule.real:
         return RealMLP.for_images(images, settings.hidden, norm, seed=seed, **options)  # type: ignore[arg-type]
     options |= {"activation": settings.activation, "seed": seed}
     return BinaryMLP.for_images(images, settings.hidden, settings.norm, **options)
+
+
+def batch_norm_options(settings: TrainingSettings, scenario: Scenario) -> dict[str, Any]:
+    """The options of a network's batch norms."""
+    return {
+        "tasks": len(scenario.tests),
+        "gain": settings.gain,
+        "affine": settings.affine,
+        "statistics": settings.statistics,
+    }
 
 
 def _of_same_bits(sizes: Sequence[int]) -> list[int]:

@@ -132,7 +132,7 @@ class _Metaplastic(torch.optim.Optimizer):
                 if weight and not gated and not (f.is_plain and grow.is_plain):
                     free.append(_name_of(group, index))
                 gates = (f, grow) if gated else (Constant(), Constant())
-                if gated and group["relative"]:
+                if gated and group["relative"] and not f.is_plain:
                     gates = (relative_tanh2(group["m"], parameter), grow)
                 task = Weight(parameter, gradient, gates[0], signs.get(parameter), gates[1])
                 finite &= self._update(task, group, forms)

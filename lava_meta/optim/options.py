@@ -40,11 +40,9 @@ def checked_options(options: dict[str, Any]) -> dict[str, Any]:
             _check_range(f"betas[{index}]", beta, below=1)
     if options.get("eps") == 0:
         raise ValueError("eps must be above 0: a weight that has had no gradient yet would get 0/0")
-    for name in FORM:
+    for name in (*FORM, "relative"):
         if not isinstance(options.get(name, False), bool):
             raise TypeError(f"{name} is {options[name]!r}; it must be True or False")
-    if not isinstance(options["relative"], bool):
-        raise TypeError(f"relative is {options['relative']!r}; it must be True or False")
     if options["relative"] and options["consolidation"] is not None:
         raise ValueError("relative=True is of m, in medians of |h|: a consolidation function has a scale of its own")
     if options["gated"] not in ("binary", "all"):

@@ -6,9 +6,8 @@
 
 Sums are products of bytes (oneDNN, on VNNI or AMX): x as bits b, of which W * (2 b - 1) = 2 (W * b) - W * 1 gives the
 sums of signs, inside the image and at its zero padding; W * 1 comes from one more image. Units of 0 and 1 are their
-bits. Signs are exact in bfloat16; d
-is rounded to 8 bits, and so are both results, whose sums have float32. As for `lava_meta.training.products.Bytes`, the
-sum of d over the batch keeps 16 bits.
+bits. Signs are exact in bfloat16; d is rounded to 8 bits, and so are both results, whose sums have float32. As for
+`lava_meta.training.products.Bytes`, the sum of d over the batch keeps 16 bits.
 """
 
 from __future__ import annotations

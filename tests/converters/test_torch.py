@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from edges import assert_two_signs_a_unit
 from given_models import Applies, network, to_graph
 from torch import nn
 
@@ -54,18 +55,7 @@ def test_units_of_0_and_1_become_two_units_of_signs(norm: Norm, seed: int) -> No
     assert net.parity.exact, net.parity
     assert net.parity.compared == 64 * (2 * sum(sizes[1:-1]) + 1)
     assert (net.parity.probes > 0) == (norm != "layer")  # whose thresholds are statistics of the image
-    images = rng.integers(0, 256, (200, sizes[0]))
-    signs = net.graph.activations(images)
-    x = torch.from_numpy(images).double()
-    layer = 0
-    for module in model:
-        x = module(x)
-        if isinstance(module, AbsStep):
-            layer += 1
-            rising, falling = np.split(signs[f"hidden{layer}"].astype(int), 2, axis=1)
-            assert np.array_equal((rising + falling) // 2 + 1, x.numpy())
-    assert layer == 2
-    assert np.array_equal(net.graph.readout.classes(signs["readout"]), x.argmax(dim=1).numpy())
+    assert_two_signs_a_unit(model, net.graph, rng.integers(0, 256, (200, sizes[0])), layers=2)
 
 
 def test_units_of_0_and_1_elsewhere_are_any_function_of_the_sums() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from edges import assert_two_signs_a_unit
 from given_models import to_graph
 from torch import nn
 
@@ -183,21 +184,9 @@ def test_convolutions_of_units_of_0_and_1_become_channels_of_signs(norm: str, se
     shape = (int(rng.integers(1, 3)), *_pair(rng, 9, 13))
     model = of_steps(rng, shape, norm).double().requires_grad_(False)
     folded = fold(model, input_shape=shape)
-    graph = folded.graph
     parity = check(model, folded, count=64, seed=seed)
     assert parity.exact, parity
-    images = rng.integers(0, 256, (100, *shape))
-    signs = graph.activations(images)
-    x = torch.from_numpy(images).double()
-    layer = 0
-    for module in model:
-        x = module(x)
-        if isinstance(module, AbsStep):
-            layer += 1
-            rising, falling = np.split(signs[f"hidden{layer}"].astype(int), 2, axis=1)
-            assert np.array_equal((rising + falling) // 2 + 1, x.flatten(1).numpy())
-    assert layer == 3
-    assert np.array_equal(graph.readout.classes(signs["readout"]), x.argmax(dim=1).numpy())
+    assert_two_signs_a_unit(model, folded.graph, rng.integers(0, 256, (100, *shape)), layers=3)
 
 
 def test_units_of_0_and_1_with_groups_or_pooling_behind_are_no_channels_of_signs() -> None:

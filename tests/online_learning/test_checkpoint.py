@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stopping import StopsAt
 
 from lava_meta.data import load_dataset
 from lava_meta.data.scenarios import permuted_tasks
@@ -19,17 +20,6 @@ DIGITS = load_dataset("digits")
 
 def new() -> Learner:
     return Learner([64, 30, 10], backend="kernels", seed=5)
-
-
-class StopsAt(Callback):
-    """As Ctrl-C does, when so many images are learned."""
-
-    def __init__(self, images: int) -> None:
-        self.images = images
-
-    def on_step(self, run: Any) -> None:
-        if run.step == self.images:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("stops_at", [100, 1100, 1300, 1400, 2600])

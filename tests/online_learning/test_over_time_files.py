@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stopping import StopsAt
 
 import lava_meta
 from lava_meta import LearnerOverTime, OnlineRule, load_dataset
@@ -15,7 +16,6 @@ from lava_meta.errors import ConversionError, FormatError, RunFolderError
 from lava_meta.io.sealed import LEARNER, read_sealed, write_sealed
 from lava_meta.online_learning import load_learner
 from lava_meta.online_learning.over_time_network import EngineOverTime
-from lava_meta.training import Callback
 
 DIGITS = load_dataset("digits")
 FIXED = OnlineRule.sparse(lr=0.05, divisive=False)  # thresholds that do not follow the image
@@ -47,17 +47,6 @@ def test_a_file_holds_all_of_it(precision: Any, tmp_path: Path) -> None:
         one.save(tmp_path / f"more{one is again}")
     assert (tmp_path / "moreTrue").read_bytes() == (tmp_path / "moreFalse").read_bytes()
     np.testing.assert_array_equal(learner.predict(DIGITS.test.x), again.predict(DIGITS.test.x))
-
-
-class StopsAt(Callback):
-    """As Ctrl-C does, when so many images are learned."""
-
-    def __init__(self, images: int) -> None:
-        self.images = images
-
-    def on_step(self, run: Any) -> None:
-        if run.step == self.images:
-            raise KeyboardInterrupt
 
 
 def test_a_stopped_call_goes_on_to_the_identical_result(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Training runs that stop after a checkpoint, as if they had been killed there."""
+"""Runs that stop: after a checkpoint, as if they had been killed there, or as by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
+from lava_meta.training import Callback
 from lava_meta.training.run_folder import RunFolder
+
+
+class StopsAt(Callback):
+    """As Ctrl-C does, when so many images are learned."""
+
+    def __init__(self, images: int) -> None:
+        self.images = images
+
+    def on_step(self, run: Any) -> None:
+        if run.step == self.images:
+            raise KeyboardInterrupt
 
 
 @contextmanager

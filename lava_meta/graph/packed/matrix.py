@@ -15,6 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from lava_meta.graph.packed import aligned
 from lava_meta.graph.packed.loops import splat
 from lava_meta.jit import njit
 
@@ -28,22 +29,13 @@ def width_of(kind: np.dtype[Any]) -> int:
     return _VECTORS * 64 // kind.itemsize
 
 
-def aligned(array: NDArray[Any]) -> NDArray[Any]:
-    """A copy that begins with a line of the cache, so that no vector lies in two: up to a quarter faster to read."""
-    memory = np.empty(array.nbytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
-
-
 def laid(matrix: NDArray[Any]) -> NDArray[Any]:
     """Weights (units, n) as (blocks, n, units of a block), filled up with zeros."""
     units, n = matrix.shape
     width = width_of(matrix.dtype)
     whole = np.zeros((-(-units // width) * width, n), matrix.dtype)
     whole[:units] = matrix
-    return aligned(whole.reshape(-1, width, n).transpose(0, 2, 1))
+    return aligned.copy(whole.reshape(-1, width, n).transpose(0, 2, 1))
 
 
 def _multiplier(rows: int) -> Any:

@@ -15,7 +15,7 @@ Words lie with their channels last, (n, rows, columns, channels); of neurons in 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from lava_meta.graph.acyclic import INPUT, Placed
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import Conv, Gather, Linear, Node, Pool
+from lava_meta.graph.packed import aligned
 from lava_meta.graph.packed import spiking_loops as loops
 from lava_meta.graph.packed.held import stored_of, to_stored
 from lava_meta.graph.spiking_graph import SteppedGraph
@@ -168,42 +169,54 @@ def _reshaped(node: Gather) -> _Stage:
     return stage
 
 
-class _Neurons:
-    """The constants of a layer's neurons (units,), in the order in which their words lie."""
+class _Constants(NamedTuple):
+    """Those of a layer's neurons, (units,) in the order in which their words lie."""
 
-    def __init__(self, placed: Placed) -> None:
-        node, shape = placed.node, placed.output_shape
-        assert isinstance(node, Neurons)
-        self.stored, self.delayed = stored_of(shape), node.reset_delay
-        self.reset, self.synaptic = loops.RESETS[node.reset], node.model == "synaptic"
+    gain: NDArray[Any]
+    constant: NDArray[Any]
+    alpha: NDArray[Any]
+    beta: NDArray[Any]
+    threshold: NDArray[Any]
+    synaptic: bool
+    reset: int
+    delayed: bool
 
-        def laid(value: NDArray[Any]) -> NDArray[Any]:
-            whole = np.broadcast_to(value, shape)[None]
-            return np.ascontiguousarray(to_stored(whole)).reshape(-1)
 
-        c = {name: laid(value) for name, value in node.constants.items()}
-        self.current = laid(node.gain), laid(node.constant)
-        self.constants = c.get("alpha", c["beta"]), c["beta"], c["threshold"]
+def _constants_of(placed: Placed) -> _Constants:
+    node, shape = placed.node, placed.output_shape
+    assert isinstance(node, Neurons)
 
-    @property
-    def arguments(self) -> tuple[Any, ...]:
-        """Of the loops."""
-        return (*self.current, *self.constants, self.synaptic, self.reset, self.delayed)
+    def laid(value: NDArray[Any]) -> NDArray[Any]:
+        whole = np.broadcast_to(value, shape)[None]
+        return np.ascontiguousarray(to_stored(whole)).reshape(-1)
 
-    def silent(self, n: int, steps: int) -> Words:
-        """Trains without a spike, to be filled."""
-        return np.zeros((n, *self.stored), _word(steps))
+    c = {name: laid(value) for name, value in node.constants.items()}
+    return _Constants(
+        laid(node.gain),
+        laid(node.constant),
+        c.get("alpha", c["beta"]),
+        c["beta"],
+        c["threshold"],
+        node.model == "synaptic",
+        loops.RESETS[node.reset],
+        node.reset_delay,
+    )
+
+
+def _silent(n: int, placed: Placed, steps: int) -> Words:
+    """Trains without a spike, to be filled."""
+    return np.zeros((n, *stored_of(placed.output_shape)), _word(steps))
 
 
 def _fired_by_held(placed: Placed, source: str) -> _Stage:
     """Of neurons whose current is the same in every step."""
-    neurons = _Neurons(placed)
+    neurons = _constants_of(placed)
 
     def stage(values: dict[str, Any], steps: int) -> Words:
         sums = np.ascontiguousarray(to_stored(values[source].reshape(-1, *placed.output_shape)))
-        words = neurons.silent(len(sums), steps)
-        flat = (len(sums), len(neurons.current[0]))
-        _fire_by_held(sums.reshape(flat), steps, *neurons.arguments, words.reshape(flat))
+        words = _silent(len(sums), placed, steps)
+        flat = (len(sums), len(neurons.gain))
+        _fire_by_held(sums.reshape(flat), steps, neurons, words.reshape(flat))
         return words
 
     return stage
@@ -211,7 +224,8 @@ def _fired_by_held(placed: Placed, source: str) -> _Stage:
 
 def _fired(graph: SteppedGraph, name: str) -> _Stage:
     """Of neurons behind sums of trains, and perhaps a pooling of these."""
-    neurons, source = _Neurons(graph.placed[name]), graph.nodes[name].sources[0]
+    fired, source = graph.placed[name], graph.nodes[name].sources[0]
+    neurons = _constants_of(fired)
     kernel, stride, greatest = (1, 1), (1, 1), True
     before = graph.nodes[source]
     if isinstance(before, Pool):
@@ -225,24 +239,24 @@ def _fired(graph: SteppedGraph, name: str) -> _Stage:
         assert isinstance(node, Linear)
         values, extent = node.weight.values, (1, 1)
         weight: NDArray[Any] = values.T[:, None, None].astype(sum_type(values))
-        beyond = -len(values) % (loops.LINE // weight.itemsize)  # units beside, so that whole lines are added
+        beyond = -len(values) % (aligned.LINE // weight.itemsize)  # units beside, so that whole lines are added
         reach = loops.reach_of(np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, beyond))), Window((1, 1)), (1, 1))
     sums, width = reach.weight.dtype, reach.weight.itemsize
     places = np.ascontiguousarray(np.indices(entering).reshape(3, -1).T)
 
     def stage(values: dict[str, Words], steps: int) -> Words:
         words = values[node.sources[0]]
-        out = neurons.silent(len(words), steps)
+        out = _silent(len(words), fired, steps)
         _fire(
             words.reshape(len(words), -1),
             places,
             steps,
             reach,
-            loops.aligned(max(1, min(steps, _MOST_BYTES // (reach.size * width))) * reach.size, sums),
-            loops.aligned(_MOST_TRAINS * reach.size, sums),
+            aligned.empty(max(1, min(steps, _MOST_BYTES // (reach.size * width))) * reach.size, sums),
+            aligned.empty(_MOST_TRAINS * reach.size, sums),
             (*extent, kernel, stride, greatest),
-            np.empty((1, *neurons.stored), sums if greatest else np.int64),
-            *neurons.arguments,
+            np.empty((1, *stored_of(fired.output_shape)), sums if greatest else np.int64),
+            neurons,
             out.reshape(len(words), -1),
         )
         return out
@@ -254,53 +268,36 @@ def _fired(graph: SteppedGraph, name: str) -> _Stage:
 
 
 @njit(cache=True, nogil=True)
-def _advance(
-    current: Any,
-    step: int,
-    alpha: Any,
-    beta: Any,
-    threshold: Any,
-    synaptic: Any,
-    reset: int,
-    delayed: Any,
-    s: Any,
-    v: Any,
-    spikes: Any,
-    words: Any,
-) -> None:
+def _room(size: int) -> tuple[Any, Any, Any, Any]:
+    """The currents, two states and spikes (1, size) of an image's neurons."""
+    current, s, v = np.empty((1, size), np.float32), np.empty((1, size), np.float32), np.empty((1, size), np.float32)
+    return current, s, v, np.empty((1, size), np.bool_)
+
+
+@njit(cache=True, nogil=True)
+def _advance(step: int, neurons: Any, room: Any, words: Any) -> None:
     """One step of an image's neurons (1, units), whose spikes become a bit of their words."""
-    if synaptic:
-        loops.synaptic(current, alpha, beta, threshold, reset, delayed, s, v, spikes)
+    current, s, v, spikes = room
+    gates = neurons.threshold, neurons.reset, neurons.delayed
+    if neurons.synaptic:
+        loops.synaptic(current, neurons.alpha, neurons.beta, *gates, s, v, spikes)
     else:
-        loops.leaky(current, beta, threshold, reset, delayed, v, spikes)
+        loops.leaky(current, neurons.beta, *gates, v, spikes)
     fired, bit = spikes[0], words.dtype.type(step)
     for j in range(len(words)):
         words[j] |= words.dtype.type(fired[j]) << bit
 
 
 @njit(cache=True, nogil=True)
-def _fire_by_held(
-    sums: Any,
-    steps: int,
-    gain: Any,
-    constant: Any,
-    alpha: Any,
-    beta: Any,
-    threshold: Any,
-    synaptic: Any,
-    reset: int,
-    delayed: Any,
-    words: Any,
-) -> None:
-    size = words.shape[1]
-    current, s, v = np.empty((1, size), np.float32), np.empty((1, size), np.float32), np.empty((1, size), np.float32)
-    spikes = np.empty((1, size), np.bool_)
+def _fire_by_held(sums: Any, steps: int, neurons: Any, words: Any) -> None:
+    room = _room(words.shape[1])
+    current, s, v, _ = room
     for n in range(len(words)):
         s[:] = 0
         v[:] = 0
-        loops.currents(sums[n : n + 1], gain, constant, current)
+        loops.currents(sums[n : n + 1], neurons.gain, neurons.constant, current)
         for step in range(steps):
-            _advance(current, step, alpha, beta, threshold, synaptic, reset, delayed, s, v, spikes, words[n])
+            _advance(step, neurons, room, words[n])
 
 
 @njit(cache=True, nogil=True)
@@ -368,14 +365,7 @@ def _fire(
     each: Any,
     pool: Any,
     pooled: Any,
-    gain: Any,
-    constant: Any,
-    alpha: Any,
-    beta: Any,
-    threshold: Any,
-    synaptic: Any,
-    reset: int,
-    delayed: Any,
+    neurons: Any,
     words: Any,
 ) -> None:
     rows, columns, kernel, stride, greatest = pool
@@ -383,8 +373,8 @@ def _fire(
     maps, taken = total.reshape(-1, rows, columns, reach.size // (rows * columns)), pooled.reshape(1, size)
     known, number = np.empty(_MOST_TRAINS, np.uint64), np.empty(inputs, np.int64)
     order = np.empty(inputs, np.int64)
-    current, s, v = np.empty((1, size), np.float32), np.empty((1, size), np.float32), np.empty((1, size), np.float32)
-    spikes = np.empty((1, size), np.bool_)
+    room = _room(size)
+    current, s, v, _ = room
     for n in range(len(words)):
         train = trains[n]
         found = _numbered(train, known, number)
@@ -407,5 +397,5 @@ def _fire(
                 loops.greatest(maps[now : now + 1], kernel, stride, pooled)
             else:
                 loops.summed(maps[now : now + 1], kernel, stride, pooled)
-            loops.currents(taken, gain, constant, current)
-            _advance(current, step, alpha, beta, threshold, synaptic, reset, delayed, s, v, spikes, words[n])
+            loops.currents(taken, neurons.gain, neurons.constant, current)
+            _advance(step, neurons, room, words[n])

@@ -16,9 +16,9 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from lava_meta.graph.conv import Window
+from lava_meta.graph.packed import aligned
 from lava_meta.jit import njit
 
-LINE = 64  # bytes of a line of the cache
 _I64 = ir.IntType(64)
 
 
@@ -100,17 +100,8 @@ def reach_of(weight: NDArray[Any], window: Window, entering: tuple[int, int]) ->
         begin = x + window.padding[1] - across + 1
         first, last = max(begin, 0), min(begin + across, width)
         columns[x] = first * units, (first - begin) * units, max(last - first, 0) * units
-    turned = aligned(weight.size, weight.dtype)
-    turned[:] = weight[:, :, ::-1].reshape(-1)
+    turned = aligned.copy(weight[:, :, ::-1].reshape(-1))
     return Reach(turned, across * units, rows, columns, height * width * units)
-
-
-def aligned(size: int, dtype: Any) -> NDArray[Any]:
-    """An empty array whose beginning is that of a line of the cache."""
-    width = np.dtype(dtype).itemsize
-    raw = np.empty(size * width + LINE, np.uint8)
-    begin = -raw.ctypes.data % LINE
-    return raw[begin : begin + size * width].view(dtype)
 
 
 def _adder(typing_context: Any, out: Any, at: Any, added: Any, start: Any, length: Any) -> Any:
@@ -118,7 +109,7 @@ def _adder(typing_context: Any, out: Any, at: Any, added: Any, start: Any, lengt
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         out_data, added_data = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2))
-        width = LINE * 8 // out.dtype.bitwidth
+        width = aligned.LINE * 8 // out.dtype.bitwidth
         one = context.get_value_type(out.dtype)
 
         def add(kind: Any, offset: Any) -> None:

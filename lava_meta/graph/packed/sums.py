@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lava_meta.graph.bits import pack, unpack, words
 from lava_meta.graph.conv import Window
+from lava_meta.graph.packed import aligned
 from lava_meta.graph.packed.loops import BLOCK
-from lava_meta.graph.packed.matrix import aligned
 from lava_meta.graph.packed.patches import convolve_bytes, convolve_signs
 
 MOST_SUM = 2**31 - 1
@@ -186,7 +186,7 @@ def by_kind(*arrays: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[Any]]]:
 
 def blocks_of(rows: NDArray[Any]) -> NDArray[Any]:
     """(units, n) to (blocks, n, 64); the last block is filled up with zeros."""
-    return aligned(padded(rows.T, 0).reshape(rows.shape[1], -1, BLOCK).transpose(1, 0, 2))
+    return aligned.copy(padded(rows.T, 0).reshape(rows.shape[1], -1, BLOCK).transpose(1, 0, 2))
 
 
 def padded(array: NDArray[Any], fill: Any) -> NDArray[Any]:
