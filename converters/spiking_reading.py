@@ -801,16 +801,14 @@ class _Steps(Lowering):
                 with contextlib.suppress(Cannot, ValueError, KeyError):
                     self._step(step)
                 continue
-            for number in outputs & needed & {*seen.taken}:
-                self._take(number)
-                outputs -= {number}
-            if not call and not outputs & (needed | tested):
-                continue
             self.place = step.place
             try:
+                for number in outputs & needed & {*seen.taken}:
+                    self._take(number)
+                    outputs -= {number}
                 if call:
                     self._call(step)
-                else:
+                elif outputs & (needed | tested):
                     self._step(step)
             except (Cannot, ValueError) as error:
                 if "past 62 bits" in str(error) or "of up to 62 bits fit" in str(error):
