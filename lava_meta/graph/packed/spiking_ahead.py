@@ -15,6 +15,7 @@ Words lie with their channels last, (n, rows, columns, channels); of neurons in 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from lava_meta.graph.acyclic import INPUT, Placed
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import Conv, Gather, Linear, Node, Pool
-from lava_meta.graph.packed import aligned
+from lava_meta.graph.packed import aligned, spiking_periods
 from lava_meta.graph.packed import spiking_loops as loops
 from lava_meta.graph.packed.held import stored_of, to_stored
 from lava_meta.graph.spiking_graph import SteppedGraph
@@ -34,6 +35,7 @@ MOST_STEPS = 64  # a train is a word
 _MOST_TRAINS = 32
 _MOST_BYTES = 2**19  # of the sums of several steps
 _SLOTS = 256  # of a table of trains
+_NEAREST = 2**15  # bytes of the nearest cache
 
 Words = NDArray[Any]  # uint32, or uint64 of more than 32 steps
 _Stage = Callable[[dict[str, Words], int], Words]
@@ -211,15 +213,32 @@ def _silent(n: int, placed: Placed, steps: int) -> Words:
 def _fired_by_held(placed: Placed, source: str) -> _Stage:
     """Of neurons whose current is the same in every step."""
     neurons = _constants_of(placed)
+    periodic = _is_periodic(neurons)
+
+    @cache
+    def periods(steps: int) -> tuple[NDArray[Any], Words]:
+        least = spiking_periods.least_currents(neurons.beta[0], neurons.threshold[0], steps)
+        return least, spiking_periods.trains(steps, _word(steps))
 
     def stage(values: dict[str, Any], steps: int) -> Words:
         sums = np.ascontiguousarray(to_stored(values[source].reshape(-1, *placed.output_shape)))
         words = _silent(len(sums), placed, steps)
         flat = (len(sums), len(neurons.gain))
-        _fire_by_held(sums.reshape(flat), steps, neurons, words.reshape(flat))
+        if periodic:
+            constants = neurons.gain, neurons.constant
+            spiking_periods.fire(sums.reshape(flat), *constants, *periods(steps), words.reshape(flat))
+        else:
+            _fire_by_held(sums.reshape(flat), steps, neurons, words.reshape(flat))
         return words
 
     return stage
+
+
+def _is_periodic(neurons: _Constants) -> bool:
+    """Whether a spike leaves each neuron as it began, and all of them are alike."""
+    beta, threshold = neurons.beta, neurons.threshold
+    alike = bool((beta == beta[0]).all() and (threshold == threshold[0]).all())
+    return alike and not neurons.synaptic and neurons.reset == loops.ZERO and beta[0] >= 0 and threshold[0] >= 0
 
 
 def _fired(graph: SteppedGraph, name: str) -> _Stage:
@@ -242,14 +261,12 @@ def _fired(graph: SteppedGraph, name: str) -> _Stage:
         beyond = -len(values) % (aligned.LINE // weight.itemsize)  # units beside, so that whole lines are added
         reach = loops.reach_of(np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, beyond))), Window((1, 1)), (1, 1))
     sums, width = reach.weight.dtype, reach.weight.itemsize
-    places = np.ascontiguousarray(np.indices(entering).reshape(3, -1).T)
 
     def stage(values: dict[str, Words], steps: int) -> Words:
         words = values[node.sources[0]]
         out = _silent(len(words), fired, steps)
         _fire(
-            words.reshape(len(words), -1),
-            places,
+            words.reshape(len(words), -1, entering[2]),
             steps,
             reach,
             aligned.empty(max(1, min(steps, _MOST_BYTES // (reach.size * width))) * reach.size, sums),
@@ -301,64 +318,82 @@ def _fire_by_held(sums: Any, steps: int, neurons: Any, words: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _numbered(train: Any, known: Any, number: Any) -> int:
+def _numbered(trains: Any, known: Any, numbers: Any) -> int:
     """The number of each neuron's train among those that there are, 0 of the silent; how many, or -1 for too many."""
     slots = np.full(_SLOTS, -1, np.int64)
     known[0], slots[0], found = 0, 0, 1
-    for i in range(len(train)):
-        word = train[i]
-        slot = np.int64((np.uint64(word) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(56))
-        while slots[slot] >= 0 and known[slots[slot]] != word:
-            slot = (slot + 1) % _SLOTS
-        if slots[slot] < 0:
-            if found == len(known):
-                return -1
-            known[found] = word
-            slots[slot] = found
-            found += 1
-        number[i] = slots[slot]
+    for place in range(trains.shape[0]):
+        for channel in range(trains.shape[1]):
+            word = trains[place, channel]
+            slot = np.int64((np.uint64(word) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(56))
+            while slots[slot] >= 0 and known[slots[slot]] != word:
+                slot = (slot + 1) % _SLOTS
+            if slots[slot] < 0:
+                if found == len(known):
+                    return -1
+                known[found] = word
+                slots[slot] = found
+                found += 1
+            numbers[place, channel] = slots[slot]
     return found
 
 
 @njit(cache=True, nogil=True)
-def _sum_each(number: Any, found: int, places: Any, reach: Any, order: Any, each: Any) -> None:
-    """The sums of the neurons of each number from 1 on, one after the other: they then stay in the nearest cache."""
-    weight, width, rows, columns, size = reach
-    begin = np.zeros(found + 1, np.int64)
-    for k in number:
-        begin[k + 1] += 1
-    for k in range(found):
-        begin[k + 1] += begin[k]
-    first = begin[1]
-    for i in range(len(number)):
-        order[begin[number[i]]] = i
-        begin[number[i]] += 1
+def _sum_each(numbers: Any, found: int, reach: Any, order: Any, each: Any) -> None:
+    """The sums of the neurons of each number from 1 on; where these are many, one after the other.
+
+    They then stay in the nearest cache.
+    """
+    weight, width, rows, seen, size = reach
+    begins = np.empty(1, np.int64)
     each[size : found * size] = 0
-    for m in range(first, len(number)):
-        i = order[m]
-        y, x, c = places[i, 0], places[i, 1], places[i, 2]
-        loops.add_spike(y, x, c, weight, width, rows, columns, each, number[i] * size)
+    if found * size * each.itemsize <= _NEAREST:
+        for place in range(numbers.shape[0]):
+            for channel in range(numbers.shape[1]):
+                begins[0] = numbers[place, channel] * size
+                if begins[0]:
+                    loops.add_neuron(place, channel, weight, width, rows, seen, each, begins, 1)
+        return
+    behind = np.zeros(found, np.int64)
+    for place in range(numbers.shape[0]):
+        for channel in range(numbers.shape[1]):
+            behind[numbers[place, channel]] += 1
+    for k in range(1, found):
+        behind[k] += behind[k - 1]
+    first = behind[0]
+    for place in range(numbers.shape[0] - 1, -1, -1):
+        for channel in range(numbers.shape[1] - 1, -1, -1):
+            number = numbers[place, channel]
+            behind[number] -= 1
+            order[behind[number], 0], order[behind[number], 1] = place, channel
+    for m in range(first, len(order)):
+        place, channel = order[m, 0], order[m, 1]
+        begins[0] = numbers[place, channel] * size
+        loops.add_neuron(place, channel, weight, width, rows, seen, each, begins, 1)
 
 
 @njit(cache=True, nogil=True)
-def _sum_all(train: Any, first: int, steps: int, places: Any, reach: Any, total: Any) -> None:
+def _sum_all(trains: Any, first: int, steps: int, reach: Any, total: Any) -> None:
     """The sums of so many steps, spike by spike."""
-    weight, width, rows, columns, size = reach
+    weight, width, rows, seen, size = reach
+    begins = np.empty(8 * trains.itemsize, np.int64)
     total[:] = 0
-    one, begin = train.dtype.type(1), train.dtype.type(first)
-    most = ~train.dtype.type(0) if steps >= 8 * train.itemsize else (one << train.dtype.type(steps)) - one
-    for i in range(len(train)):
-        word = train[i] >> begin & most
-        y, x, c = places[i, 0], places[i, 1], places[i, 2]
-        while word:
-            loops.add_spike(y, x, c, weight, width, rows, columns, total, loops.first_bit(word) * size)
-            word &= word - one
+    one, begin = trains.dtype.type(1), trains.dtype.type(first)
+    most = ~trains.dtype.type(0) if steps >= 8 * trains.itemsize else (one << trains.dtype.type(steps)) - one
+    for place in range(trains.shape[0]):
+        for channel in range(trains.shape[1]):
+            word = trains[place, channel] >> begin & most
+            spikes = 0
+            while word:
+                begins[spikes] = loops.first_bit(word) * size
+                word &= word - one
+                spikes += 1
+            loops.add_neuron(place, channel, weight, width, rows, seen, total, begins, spikes)
 
 
 @njit(cache=True, nogil=True)
 def _fire(
     trains: Any,
-    places: Any,
     steps: int,
     reach: Any,
     total: Any,
@@ -369,17 +404,16 @@ def _fire(
     words: Any,
 ) -> None:
     rows, columns, kernel, stride, greatest = pool
-    inputs, size = trains.shape[1], words.shape[1]
+    size = words.shape[1]
     maps, taken = total.reshape(-1, rows, columns, reach.size // (rows * columns)), pooled.reshape(1, size)
-    known, number = np.empty(_MOST_TRAINS, np.uint64), np.empty(inputs, np.int64)
-    order = np.empty(inputs, np.int64)
+    known, numbers = np.empty(_MOST_TRAINS, np.uint64), np.empty(trains.shape[1:], np.int32)
+    order = np.empty((numbers.size, 2), np.int32)
     room = _room(size)
     current, s, v, _ = room
     for n in range(len(words)):
-        train = trains[n]
-        found = _numbered(train, known, number)
+        found = _numbered(trains[n], known, numbers)
         if found >= 0:
-            _sum_each(number, found, places, reach, order, each)
+            _sum_each(numbers, found, reach, order, each)
         s[:] = 0
         v[:] = 0
         for step in range(steps):
@@ -392,7 +426,7 @@ def _fire(
             else:
                 now = step % len(maps)
                 if now == 0:
-                    _sum_all(train, step, len(maps), places, reach, total)
+                    _sum_all(trains[n], step, len(maps), reach, total)
             if greatest:
                 loops.greatest(maps[now : now + 1], kernel, stride, pooled)
             else:

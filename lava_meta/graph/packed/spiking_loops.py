@@ -80,8 +80,8 @@ class Reach(NamedTuple):
 
     weight: NDArray[Any]  # (channels * down * across * units,), the last column of each kernel first
     width: int  # across * units, a row of a kernel
-    rows: NDArray[Any]  # int64 (rows of inputs, down): where the row of sums begins that sees it, -1 if none does
-    columns: NDArray[Any]  # int64 (columns of inputs, 3): where in the row of sums, and in that of the kernel; how many
+    rows: NDArray[Any]  # int64 (places of inputs, down): where among the sums a row is added, -1 if no place sees it
+    seen: NDArray[Any]  # int64 (places of inputs, 2): where in each row the columns begin that are seen, and how many
     size: int  # of the sums of an image, which lie as (rows, columns, units)
 
 
@@ -89,19 +89,15 @@ def reach_of(weight: NDArray[Any], window: Window, entering: tuple[int, int]) ->
     """Of weights (channels, down, across, units) and an image of so many rows and columns."""
     _, down, across, units = weight.shape
     height, width = window.positions(*entering)
-    rows = np.full((entering[0], down), -1, np.int64)
-    for y in range(entering[0]):
-        for a in range(down):
-            top, off = divmod(y + window.padding[0] - a * window.dilation[0], window.stride[0])
-            if not off and 0 <= top < height:
-                rows[y, a] = top * width * units
-    columns = np.zeros((entering[1], 3), np.int64)
-    for x in range(entering[1]):
-        begin = x + window.padding[1] - across + 1
-        first, last = max(begin, 0), min(begin + across, width)
-        columns[x] = first * units, (first - begin) * units, max(last - first, 0) * units
+    y, x, a = np.ogrid[: entering[0], : entering[1], :down]
+    top, off = np.divmod(y + window.padding[0] - a * window.dilation[0], window.stride[0])
+    begin = x + window.padding[1] - across + 1
+    first, last = np.maximum(begin, 0), np.minimum(begin + across, width)
+    rows = np.where((off == 0) & (top >= 0) & (top < height), (top * width + first) * units, -1)
+    columns = np.concatenate([first - begin, np.maximum(last - first, 0)], axis=2) * units
+    seen = np.broadcast_to(columns, (*entering, 2))
     turned = aligned.copy(weight[:, :, ::-1].reshape(-1))
-    return Reach(turned, across * units, rows, columns, height * width * units)
+    return Reach(turned, across * units, rows.reshape(-1, down), seen.reshape(-1, 2).copy(), height * width * units)
 
 
 def _adder(typing_context: Any, out: Any, at: Any, added: Any, start: Any, length: Any) -> Any:
@@ -137,31 +133,34 @@ add_line: Any = intrinsic(_adder)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def add_spike(y: int, x: int, c: int, weight: Any, width: int, rows: Any, columns: Any, out: Any, begin: int) -> None:
-    """Add what one spike at (y, x) of a channel gives to sums that begin at `begin` of `out`, one array for all.
+def add_neuron(
+    place: int, channel: int, weight: Any, width: int, rows: Any, seen: Any, out: Any, begins: Any, spikes: int
+) -> None:
+    """Add what each of a neuron's spikes gives to sums that begin at the first of `begins` in `out`, one array for all.
 
-    The other arguments are a `Reach`'s, which loops take apart once: its arrays are counted whenever they are taken.
+    The fields of a `Reach` come one by one: its arrays are counted whenever they are taken from it.
     """
-    into, start, length = columns[x, 0] + begin, columns[x, 1], columns[x, 2]
     down = rows.shape[1]
+    start, length = channel * down * width + seen[place, 0], seen[place, 1]
     for a in range(down):
-        row = rows[y, a]
+        row = rows[place, a]
         if row >= 0:
-            add_line(out, into + row, weight, start + (c * down + a) * width, length)
+            for k in range(spikes):
+                add_line(out, begins[k] + row, weight, start + a * width, length)
 
 
 @njit(cache=True, nogil=True)
 def scatter_rows(spikes: NDArray[Any], reach: Reach, out: NDArray[Any]) -> None:
-    """`scatter` if the places that see a spike lie side by side; `out` is one array for all images."""
-    weight, width, rows, columns, size = reach
-    _, channels, height, across = spikes.shape
+    """`scatter` of (n, channels, places) if the places that see a spike lie side by side; `out` is one array."""
+    weight, width, rows, seen, size = reach
+    begins = np.empty(1, np.int64)
     out[:] = 0
     for n in range(spikes.shape[0]):
-        for c in range(channels):
-            for y in range(height):
-                for x in range(across):
-                    if spikes[n, c, y, x]:
-                        add_spike(y, x, c, weight, width, rows, columns, out, n * size)
+        begins[0] = n * size
+        for channel in range(spikes.shape[1]):
+            for place in range(spikes.shape[2]):
+                if spikes[n, channel, place]:
+                    add_neuron(place, channel, weight, width, rows, seen, out, begins, 1)
 
 
 @njit(cache=True, nogil=True)
