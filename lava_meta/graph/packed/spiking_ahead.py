@@ -422,7 +422,7 @@ def _fire(
                 total[: reach.size] = 0
                 for k in range(1, found):
                     if known[k] >> np.uint64(step) & np.uint64(1):
-                        loops.add_line(total, 0, each, k * reach.size, reach.size)
+                        loops.sum_line(total, 0, total, 0, each, k * reach.size, reach.size)
             else:
                 now = step % len(maps)
                 if now == 0:

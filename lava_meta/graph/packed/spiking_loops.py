@@ -6,6 +6,7 @@ operation by operation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,36 +101,41 @@ def reach_of(weight: NDArray[Any], window: Window, entering: tuple[int, int]) ->
     return Reach(turned, across * units, rows.reshape(-1, down), seen.reshape(-1, 2).copy(), height * width * units)
 
 
-def _adder(typing_context: Any, out: Any, at: Any, added: Any, start: Any, length: Any) -> Any:
-    """out[at + j] += added[start + j] for j < length, of integers: numba takes half the machine's width at a time."""
+def _by_line(combined: Callable[[Any, Any, Any], Any]) -> Any:
+    """out[at + j] = combined(a[i + j], b[k + j]) for j < length, of integers: numba takes half the width at a time.
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        out_data, added_data = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2))
-        width = aligned.LINE * 8 // out.dtype.bitwidth
-        one = context.get_value_type(out.dtype)
+    Of what is left of the last line few come one by one: so few that LLVM does not try to take more at once, for which
+    it would compare addresses at every call.
+    """
 
-        def add(kind: Any, offset: Any) -> None:
-            into, by = (
-                builder.bitcast(builder.gep(data, [builder.add(begin, offset)]), kind.as_pointer())
-                for data, begin in ((out_data, args[1]), (added_data, args[3]))
-            )
-            align = out.dtype.bitwidth // 8
-            total = builder.add(builder.load(into, align=align), builder.load(by, align=align))
-            builder.store(total, into, align=align)
+    def typed(typing_context: Any, out: Any, at: Any, a: Any, i: Any, b: Any, k: Any, length: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            into, *given = (context.make_array(signature.args[n])(context, builder, args[n]).data for n in (0, 2, 4))
+            one, size = context.get_value_type(out.dtype), out.dtype.bitwidth // 8
+            done, left = _I64(0), args[6]
+            for together in (aligned.LINE, aligned.LINE // 4, size):
+                width = _I64(together // size)
+                kind = one if together == size else ir.VectorType(one, together // size)
+                count = builder.udiv(left, width)
+                with cgutils.for_range(builder, count) as loop:
+                    offset = builder.add(done, builder.mul(loop.index, width))
+                    places = [
+                        builder.bitcast(builder.gep(data, [builder.add(begin, offset)]), kind.as_pointer())
+                        for data, begin in zip((into, *given), args[1::2], strict=False)
+                    ]
+                    values = [builder.load(place, align=size) for place in places[1:]]
+                    builder.store(combined(builder, *values), places[0], align=size)
+                done, left = builder.add(done, builder.mul(count, width)), builder.urem(left, width)
+            return context.get_dummy_value()
 
-        whole = builder.udiv(args[4], _I64(width))
-        with cgutils.for_range(builder, whole) as loop:
-            add(ir.VectorType(one, width), builder.mul(loop.index, _I64(width)))
-        done = builder.mul(whole, _I64(width))
-        with cgutils.for_range(builder, builder.sub(args[4], done)) as loop:
-            add(one, builder.add(done, loop.index))
-        return context.get_dummy_value()
+        index = types.intp
+        return types.void(out, index, a, index, b, index, index), codegen
 
-    index = types.intp
-    return types.void(out, index, added, index, index), codegen
+    return intrinsic(typed)
 
 
-add_line: Any = intrinsic(_adder)
+sum_line: Any = _by_line(lambda builder, a, b: builder.add(a, b))
+greatest_line: Any = _by_line(lambda builder, a, b: builder.select(builder.icmp_signed(">", a, b), a, b))
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -146,7 +152,8 @@ def add_neuron(
         row = rows[place, a]
         if row >= 0:
             for k in range(spikes):
-                add_line(out, begins[k] + row, weight, start + a * width, length)
+                to = begins[k] + row
+                sum_line(out, to, out, to, weight, start + a * width, length)
 
 
 @njit(cache=True, nogil=True)
@@ -165,18 +172,24 @@ def scatter_rows(spikes: NDArray[Any], reach: Reach, out: NDArray[Any]) -> None:
 
 @njit(cache=True, nogil=True)
 def greatest(sums: NDArray[Any], kernel: tuple[int, int], stride: tuple[int, int], out: NDArray[Any]) -> None:
-    """The greatest of each window of (n, rows, columns, channels), without padding."""
-    channels = out.shape[3]
-    for n in range(out.shape[0]):
-        for y in range(out.shape[1]):
-            for x in range(out.shape[2]):
-                top, left = y * stride[0], x * stride[1]
-                for c in range(channels):
-                    out[n, y, x, c] = sums[n, top, left, c]
-                for k in range(1, kernel[0] * kernel[1]):
-                    below, beside = top + k // kernel[1], left + k % kernel[1]
-                    for c in range(channels):
-                        out[n, y, x, c] = max(out[n, y, x, c], sums[n, below, beside, c])
+    """The greatest of each window of (n, rows, columns, channels), without padding: of whole rows first."""
+    _, rows, columns, channels = sums.shape
+    images, down, across, kept = out.shape
+    taken, found, row = sums.reshape(-1), out.reshape(-1), columns * channels
+    above = np.empty(row, sums.dtype)
+    to = 0
+    for image in range(images):
+        for y in range(down):
+            first = (image * rows + y * stride[0]) * row
+            greatest_line(above, 0, taken, first, taken, first + (kernel[0] - 1) * row, row)
+            for a in range(1, kernel[0] - 1):
+                greatest_line(above, 0, above, 0, taken, first + a * row, row)
+            for x in range(across):
+                left = x * stride[1] * channels
+                greatest_line(found, to, above, left, above, left + (kernel[1] - 1) * channels, kept)
+                for b in range(1, kernel[1] - 1):
+                    greatest_line(found, to, found, to, above, left + b * channels, kept)
+                to += kept
 
 
 @njit(cache=True, nogil=True)
