@@ -260,19 +260,21 @@ def _fired(graph: SteppedGraph, name: str) -> _Stage:
         weight: NDArray[Any] = values.T[:, None, None].astype(sum_type(values))
         beyond = -len(values) % (aligned.LINE // weight.itemsize)  # units beside, so that whole lines are added
         reach = loops.reach_of(np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, beyond))), Window((1, 1)), (1, 1))
-    sums, width = reach.weight.dtype, reach.weight.itemsize
+    sums, map_bytes = reach.weight.dtype, reach.size * reach.weight.itemsize
 
     def stage(values: dict[str, Words], steps: int) -> Words:
         words = values[node.sources[0]]
         out = _silent(len(words), fired, steps)
+        block = max(1, min(steps, _NEAREST // map_bytes))
+        blocks = max(1, min(-(-steps // block), _MOST_BYTES // (block * map_bytes)))
         _fire(
             words.reshape(len(words), -1, entering[2]),
             steps,
             reach,
-            aligned.empty(max(1, min(steps, _MOST_BYTES // (reach.size * width))) * reach.size, sums),
+            aligned.empty(blocks * block * reach.size, sums),
             aligned.empty(_MOST_TRAINS * reach.size, sums),
             (*extent, kernel, stride, greatest),
-            np.empty((1, *stored_of(fired.output_shape)), sums if greatest else np.int64),
+            np.empty((block, *stored_of(fired.output_shape)), sums if greatest else np.int64),
             neurons,
             out.reshape(len(words), -1),
         )
@@ -285,36 +287,34 @@ def _fired(graph: SteppedGraph, name: str) -> _Stage:
 
 
 @njit(cache=True, nogil=True)
-def _room(size: int) -> tuple[Any, Any, Any, Any]:
-    """The currents, two states and spikes (1, size) of an image's neurons."""
-    current, s, v = np.empty((1, size), np.float32), np.empty((1, size), np.float32), np.empty((1, size), np.float32)
-    return current, s, v, np.empty((1, size), np.bool_)
-
-
-@njit(cache=True, nogil=True)
-def _advance(step: int, neurons: Any, room: Any, words: Any) -> None:
-    """One step of an image's neurons (1, units), whose spikes become a bit of their words."""
-    current, s, v, spikes = room
-    gates = neurons.threshold, neurons.reset, neurons.delayed
-    if neurons.synaptic:
-        loops.synaptic(current, neurons.alpha, neurons.beta, *gates, s, v, spikes)
-    else:
-        loops.leaky(current, neurons.beta, *gates, v, spikes)
-    fired, bit = spikes[0], words.dtype.type(step)
-    for j in range(len(words)):
-        words[j] |= words.dtype.type(fired[j]) << bit
+def _advance(currents: Any, first: int, neurons: Any, s: Any, v: Any, words: Any) -> None:
+    """Steps `first`, ... of an image's neurons, by currents (steps, units); their spikes become bits of their words."""
+    alpha, beta, threshold = neurons.alpha, neurons.beta, neurons.threshold
+    synaptic, reset, delayed = neurons.synaptic, neurons.reset, neurons.delayed
+    for k in range(len(currents)):
+        bit = words.dtype.type(1) << words.dtype.type(first + k)
+        if synaptic:
+            for j in range(len(words)):
+                s[j], v[j], fires = loops.synaptic_at(
+                    s[j], v[j], currents[k, j], alpha[j], beta[j], threshold[j], reset, delayed
+                )
+                words[j] |= bit if fires else words.dtype.type(0)
+        else:
+            for j in range(len(words)):
+                v[j], fires = loops.leaky_at(v[j], currents[k, j], beta[j], threshold[j], reset, delayed)
+                words[j] |= bit if fires else words.dtype.type(0)
 
 
 @njit(cache=True, nogil=True)
 def _fire_by_held(sums: Any, steps: int, neurons: Any, words: Any) -> None:
-    room = _room(words.shape[1])
-    current, s, v, _ = room
+    current = np.empty((1, words.shape[1]), np.float32)
+    s, v = np.empty(words.shape[1], np.float32), np.empty(words.shape[1], np.float32)
     for n in range(len(words)):
         s[:] = 0
         v[:] = 0
         loops.currents(sums[n : n + 1], neurons.gain, neurons.constant, current)
         for step in range(steps):
-            _advance(step, neurons, room, words[n])
+            _advance(current, step, neurons, s, v, words[n])
 
 
 @njit(cache=True, nogil=True)
@@ -392,6 +392,16 @@ def _sum_all(trains: Any, first: int, steps: int, reach: Any, total: Any) -> Non
 
 
 @njit(cache=True, nogil=True)
+def _sum_trains(known: Any, first: int, steps: int, size: int, each: Any, total: Any) -> None:
+    """The sums of so many steps, of those of the neurons of each train."""
+    total[: steps * size] = 0
+    for k in range(1, len(known)):
+        for step in range(steps):
+            if known[k] >> np.uint64(first + step) & np.uint64(1):
+                loops.sum_line(total, step * size, total, step * size, each, k * size, size)
+
+
+@njit(cache=True, nogil=True)
 def _fire(
     trains: Any,
     steps: int,
@@ -404,32 +414,27 @@ def _fire(
     words: Any,
 ) -> None:
     rows, columns, kernel, stride, greatest = pool
-    size = words.shape[1]
-    maps, taken = total.reshape(-1, rows, columns, reach.size // (rows * columns)), pooled.reshape(1, size)
+    size, block = words.shape[1], len(pooled)
+    maps, taken = total.reshape(-1, rows, columns, reach.size // (rows * columns)), pooled.reshape(block, size)
     known, numbers = np.empty(_MOST_TRAINS, np.uint64), np.empty(trains.shape[1:], np.int32)
     order = np.empty((numbers.size, 2), np.int32)
-    room = _room(size)
-    current, s, v, _ = room
+    currents, s, v = np.empty((block, size), np.float32), np.empty(size, np.float32), np.empty(size, np.float32)
     for n in range(len(words)):
         found = _numbered(trains[n], known, numbers)
         if found >= 0:
             _sum_each(numbers, found, reach, order, each)
         s[:] = 0
         v[:] = 0
-        for step in range(steps):
+        for first in range(0, steps, block):
+            count = min(block, steps - first)
+            begin = 0 if found >= 0 else first % len(maps)
             if found >= 0:
-                now = 0
-                total[: reach.size] = 0
-                for k in range(1, found):
-                    if known[k] >> np.uint64(step) & np.uint64(1):
-                        loops.sum_line(total, 0, total, 0, each, k * reach.size, reach.size)
-            else:
-                now = step % len(maps)
-                if now == 0:
-                    _sum_all(trains[n], step, len(maps), reach, total)
+                _sum_trains(known[:found], first, count, reach.size, each, total)
+            elif begin == 0:
+                _sum_all(trains[n], first, len(maps), reach, total)
             if greatest:
-                loops.greatest(maps[now : now + 1], kernel, stride, pooled)
+                loops.greatest(maps[begin : begin + count], kernel, stride, pooled[:count])
             else:
-                loops.summed(maps[now : now + 1], kernel, stride, pooled)
-            loops.currents(taken, neurons.gain, neurons.constant, current)
-            _advance(step, neurons, room, words[n])
+                loops.summed(maps[begin : begin + count], kernel, stride, pooled[:count])
+            loops.currents(taken[:count], neurons.gain, neurons.constant, currents[:count])
+            _advance(currents[:count], first, neurons, s, v, words[n])

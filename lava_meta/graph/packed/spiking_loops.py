@@ -241,29 +241,48 @@ def _reset_at_once(u: Any, t: Any, fires: Any, fired: Any, reset: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def leaky_at(u: Any, current: Any, beta: Any, t: Any, reset: int, delayed: bool) -> Any:  # noqa: FBT001
+    """The potential of a `Leaky` neuron behind one step, and whether it fires; numba takes no flags by name."""
+    zero = np.float32(0)
+    fired = u - t > zero
+    if reset == ZERO and fired:
+        u = zero
+    u = beta * u + current
+    if reset == SUBTRACT and fired:
+        u = u - t
+    fires = u - t > zero
+    return (u if delayed else _reset_at_once(u, t, fires, fired, reset)), fires
+
+
+@njit(cache=True, nogil=True)
+def synaptic_at(s: Any, u: Any, current: Any, alpha: Any, beta: Any, t: Any, reset: int, delayed: bool) -> Any:  # noqa: FBT001
+    """The current and potential of a `Synaptic` neuron behind one step, and whether it fires."""
+    zero = np.float32(0)
+    fired = u - t > zero
+    s = alpha * s + current
+    u = beta * u + s
+    if fired and reset == SUBTRACT:
+        u = u - t
+    elif fired and reset == ZERO:
+        u = zero
+    fires = u - t > zero
+    return s, (u if delayed else _reset_at_once(u, t, fires, fired, reset)), fires
+
+
+@njit(cache=True, nogil=True)
 def leaky(
     current: NDArray[Any],
     beta: NDArray[Any],
     threshold: NDArray[Any],
     reset: int,
-    delayed: bool,  # noqa: FBT001  # numba takes no keyword-only arguments
+    delayed: bool,  # noqa: FBT001
     v: NDArray[Any],
     spikes: NDArray[Any],
 ) -> None:
     """One step of `Leaky` neurons (n, units), whose potentials and spikes are written."""
-    zero = np.float32(0)
     for n in range(v.shape[0]):
         for j in range(v.shape[1]):
-            u, t = v[n, j], threshold[j]
-            fired = u - t > zero
-            if reset == ZERO and fired:
-                u = zero
-            u = beta[j] * u + current[n, j]
-            if reset == SUBTRACT and fired:
-                u = u - t
-            fires = u - t > zero
-            spikes[n, j] = fires
-            v[n, j] = u if delayed else _reset_at_once(u, t, fires, fired, reset)
+            v[n, j], spikes[n, j] = leaky_at(v[n, j], current[n, j], beta[j], threshold[j], reset, delayed)
 
 
 @njit(cache=True, nogil=True)
@@ -279,20 +298,11 @@ def synaptic(
     spikes: NDArray[Any],
 ) -> None:
     """One step of `Synaptic` neurons (n, units), whose states and spikes are written."""
-    zero = np.float32(0)
     for n in range(v.shape[0]):
         for j in range(v.shape[1]):
-            u, t = v[n, j], threshold[j]
-            fired = u - t > zero
-            s[n, j] = alpha[j] * s[n, j] + current[n, j]
-            u = beta[j] * u + s[n, j]
-            if fired and reset == SUBTRACT:
-                u = u - t
-            elif fired and reset == ZERO:
-                u = zero
-            fires = u - t > zero
-            spikes[n, j] = fires
-            v[n, j] = u if delayed else _reset_at_once(u, t, fires, fired, reset)
+            s[n, j], v[n, j], spikes[n, j] = synaptic_at(
+                s[n, j], v[n, j], current[n, j], alpha[j], beta[j], threshold[j], reset, delayed
+            )
 
 
 @njit(cache=True, nogil=True)

@@ -134,7 +134,8 @@ def test_all_time_steps_of_a_layer_at_once(options, few, pool, held, monkeypatch
     for steps in (7, 30, 40, 70):  # 70 steps are no word
         x = rng.integers(0, max_level, (6, 242) if held else (steps, 6, 242), endpoint=True)
         wanted = graph.spikes(x, steps if held else None)
-        for most in (1, 2**19):
+        for nearest, most in ((1, 1), (1, 2**19), (2**15, 2**19)):
+            monkeypatch.setattr(ahead, "_NEAREST", nearest)
             monkeypatch.setattr(ahead, "_MOST_BYTES", most)
             frames = graph.frames(x, steps if held else None)
             found = run.trains(frames[:1] if held else frames, steps if held else None, [*graph.neurons])
