@@ -38,6 +38,7 @@ from lava_meta.converters.feed import Feed
 from lava_meta.converters.lower_values import Cannot, Value
 from lava_meta.converters.lowering import FRACTIONS, MOVES, SAME, Lowering, TooFine
 from lava_meta.converters.recording import IMAGES, Decision, Place, Recording, Ref, Step, record
+from lava_meta.converters.spiking_answer import Answer, Returned
 from lava_meta.converters.spiking_modules import (
     KINDS,
     Cell,
@@ -84,7 +85,7 @@ class SpikingRead:
     fixed: bool  # whether it has these and no others
     given: int  # states that its forward takes behind the input
     names: dict[str, str]  # the layer of each of its neurons, by the module's name
-    readout: str  # how its classes are read by default
+    readout: str | None  # how its classes are read by default; None if the model does it in another way
     batch_size: int | None = None  # images at once, if its forward takes so many and no others
 
 
@@ -395,6 +396,7 @@ class _Seen:
         self._known: dict[Any, int] = {}
         self._contents: dict[int, Any] = {}
         self.arguments: dict[int, list[Ref]] = {i: [] for i in range(len(self.cells))}
+        self.sent: dict[int, list[tuple[Ref | None, ...]]] = {i: [] for i in range(len(self.cells))}
         self.order: list[int] = []
         self.first_calls: set[int] = set()  # operations of the run
         self.first_frames: dict[int, Tensor] = {}
@@ -416,6 +418,7 @@ class _Seen:
         if not self.order:
             raise _NotThisTime("its neurons are not called")
         self.arguments = {i: self.arguments[i] for i in self.order}
+        self.sent = {i: self.sent[i] for i in self.order}
         counts = {self.cells[i].label: len(found) for i, found in self.arguments.items()}
         self.steps = max(counts.values())
         self._check_places()
@@ -467,6 +470,7 @@ class _Seen:
             raise _NotThisTime(f"{self.cells[index].label} gets all frames at once")
         k = len(self.arguments[index])
         self.arguments[index].append(current)
+        self.sent[index].append(step.outputs)
         if index not in self.order:
             self.order.append(index)
             self.first_calls.add(step.number)
@@ -556,25 +560,38 @@ class _Seen:
 
     # Lowering.
 
-    def lowered(self, bits: int | None) -> tuple[SteppedGraph, str]:
-        """The network of one step, and how its classes are read."""
-        ends, by_potential = self._ends()
+    def lowered(self, bits: int | None) -> tuple[SteppedGraph, str | None]:
+        """The network of one step, and how its classes are read; None if that is not known."""
+        ends = self._ends()
+        answer = Returned(self.recording, self.sent, ends, self._last()).answer()
         clone = dict(self._model.named_modules())
         for name in {step.place.module for step in self.recording.steps}:
             check_statistics(f"{name} ({type(clone[name]).__name__})", clone[name])
         error: Exception | None = None
         for fraction in FRACTIONS:
             try:
-                return _Steps(self, ends, fraction, bits, by_potential=by_potential).run()
+                return _Steps(self, ends[:1], fraction, bits, answer).run(), answer.readout
             except TooFine as fine:
                 error = fine
         raise ConversionError(f"{error}: with {FRACTIONS[-1]} binary digits too; scale the values down")
 
-    def _ends(self) -> tuple[list[Ref], bool]:
-        """Currents of step 1 that the model sums without neurons, and whether it gives potentials alone."""
+    def _last(self) -> list[int]:
+        """The layers whose spikes no other layer takes in the same step, in order."""
+        made = {ref.number: step for step in self.recording.steps for ref in step.outputs if ref is not None}
+        own = {refs[0][0].number: i for i, refs in self.sent.items() if refs[0][0] is not None}
+        todo, seen = [found[0].number for found in self.arguments.values()], set[int]()
+        while todo:
+            number = todo.pop()
+            if number not in seen:
+                seen.add(number)
+                todo += [ref.number for ref in made[number].refs] if number in made and number not in own else []
+        return [i for number, i in own.items() if number not in seen]
+
+    def _ends(self) -> list[Ref]:
+        """Values that the model sums over the steps without neurons, step by step."""
         made = {ref.number: step for step in self.recording.steps for ref in step.outputs if ref is not None}
         todo = [leaf for leaf in tree_leaves(self.recording.output) if isinstance(leaf, Ref)]
-        seen, spikes, ends = set(), False, {}
+        seen, ends = set(), {}
         while todo:
             ref = todo.pop()
             if ref.number in seen or ref.number not in made:
@@ -582,29 +599,29 @@ class _Seen:
             seen.add(ref.number)
             step = made[ref.number]
             if step.name == _NEURONS:
-                spikes |= ref.number not in self.potentials
-            elif ref.shape[:1] != (self.images,) and _gathers(step) and len(self._at[ref.number]) == 1:
+                continue
+            if ref.shape[:1] != (self.images,) and _gathers(step) and len(self._at[ref.number]) == 1:
                 todo += step.refs  # a measure of all images, such as how many spikes there were
             elif _moves(step) or (len(self._at[ref.number]) > 1 and _gathers(step)):
                 todo += step.refs
             else:
                 ends[ref.number] = ref
         if not ends:
-            return [], not spikes
+            return []
         if len({self._keys[number] for number in ends}) > 1 or len(ends) != self.steps:
             places = {str(made[number].place) for number in ends}
             raise ConversionError(
                 f"the model's outputs are computed by {'; '.join(sorted(places))}: behind the last neurons, one layer "
                 "whose values are summed over the time steps is supported"
             )
-        return [min(ends.values(), key=lambda ref: ref.number)], False
+        return sorted(ends.values(), key=lambda ref: ref.number)
 
 
 def _moves(step: Step) -> bool:
     """Whether a step leaves its value as it is: reshapes, copies, what is added to the 0 of an empty sum."""
     others = [leaf for leaf in step.args if not isinstance(leaf, Ref)]
     if step.name == "add" and others:
-        return all(torch.as_tensor(other).numel() == 1 and float(other) == 0 for other in others)
+        return not any(bool(torch.as_tensor(other).any()) for other in others)
     return step.name in MOVES or step.name in SAME or step.name == "_to_copy"
 
 
@@ -621,7 +638,7 @@ def _gathers(step: Step) -> bool:
 class _Steps(Lowering):
     """Lowers the first time step of a run."""
 
-    def __init__(self, seen: _Seen, ends: list[Ref], fraction: int, bits: int | None, *, by_potential: bool) -> None:
+    def __init__(self, seen: _Seen, ends: list[Ref], fraction: int, bits: int | None, answer: Answer) -> None:
         domain = {
             "max_level": seen.feed.max_level,
             "min_level": seen.feed.min_level,
@@ -631,10 +648,10 @@ class _Steps(Lowering):
         first = first_leaf(seen.feed, seen.shape, signs=False)
         recording = replace(seen.recording, steps=[_single(step) for step in seen.recording.steps])
         super().__init__(recording, first, domain, fraction)
-        self._seen, self._ends_at, self._by_potential, self._bits = seen, ends, by_potential, bits
+        self._seen, self._ends_at, self._answer, self._bits = seen, ends, answer, bits
         self._first = self.values[recording.input.number]
 
-    def run(self) -> tuple[SteppedGraph, str]:  # type: ignore[override]  # a network with time
+    def run(self) -> SteppedGraph:  # type: ignore[override]  # a network with time
         seen = self._seen
         wanted = [found[0] for found in seen.arguments.values()] + self._ends_at
         needed = set[int]().union(*(self._needed_in_step(ref) for ref in wanted))
@@ -672,12 +689,12 @@ class _Steps(Lowering):
                 failed = _NotThisTime if "mixes the images" in str(error) else ConversionError
                 raise failed(f"{self._named(step)} {error}") from error
         check_decisions(tests, self.made_by, self._lowered)
-        last = seen.names[seen.cells[seen.order[-1]].name]
-        readout = "membrane" if self._by_potential else "rate"
         if self._ends_at:
-            last, readout = self._integrator(self._value(self._ends_at[0])), "last"
+            output = self._integrator(self._value(self._ends_at[0]))
+        else:
+            output = seen.names[seen.cells[self._answer.layer].name]
         try:
-            return SteppedGraph(self.nodes, last, **self.domain), readout
+            return SteppedGraph(self.nodes, output, **self.domain)
         except ValueError as error:
             raise ConversionError(str(error)) from error
 
