@@ -110,7 +110,6 @@ class LocalEngine:
             class_rate=last.rule.class_rate,
             trace=network.states[-1]["trace"],
         )
-
         self._loop = _loop_of(self) if compiled else None
 
     def learn(self, x: NDArray[Any], labels: NDArray[Any]) -> int:

@@ -106,6 +106,18 @@ def test_the_compiled_layer_equals_the_reference_to_the_bit(bits: int, max_level
     assert_same(layers[0].state, layers[1].state)
 
 
+@pytest.mark.parametrize(("activation", "kappa"), [("spikes", 1.25), ("abs_spikes", 1.25), ("abs_spikes", 0.0)])
+def test_compiled_units_decide_as_the_reference_at_the_edge_of_a_layer_norm(activation: str, kappa: float) -> None:
+    """Sums small enough that many are beside an edge, and so large that their squares pass 64 bits."""
+    rule = replace(NORMED, activation=activation, kappa=kappa)
+    generator = np.random.default_rng(0)
+    reference, compiled = (layer_of(8, compiled=fast, rule=rule, max_level=255).neurons for fast in (False, True))
+    for largest in (2, 30, 10**4, 10**6):
+        u = generator.integers(-largest, largest + 1, (500, 40)).astype(np.int32)
+        x = np.zeros((500, 60), np.int16)
+        np.testing.assert_array_equal(reference.distance(u, x), compiled.distance(u, x))
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_the_loop_over_images_equals_the_reference_to_the_bit(seed: int) -> None:
     """Over settings drawn at random: all states, and how many images were known before."""

@@ -125,8 +125,9 @@ def _measure(units: Units, x: Any, u: Any, distance: Any) -> None:
             total += distance[k]
         if units.readout:
             return
+        mean = total // n
         for k in range(n):
-            distance[k] -= total // n
+            distance[k] -= mean
             variance += distance[k] * distance[k]
         variance //= n
         least = np.int64(1)
