@@ -94,7 +94,7 @@ def _observed(read: SpikingRead, frames: NDArray[Any]) -> Observed:
     for name, layer in read.names.items():
         calls = seen[name]
         n = frames.shape[1]
-        spikes[layer] = np.stack([(fired > 0).numpy().reshape(n, -1).astype(np.uint8) for fired, _ in calls])
+        spikes[layer] = np.stack([(fired != 0).numpy().reshape(n, -1).astype(np.uint8) for fired, _ in calls])
         states[layer] = [{key: value.numpy() for key, value in after.items()} for _, after in calls]
     return Observed(spikes, states)
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import snntorch as snn
+import spiking_models as models
 import torch
 from torch import nn
 
 import lava_meta
 from lava_meta.converters.spiking import POTENTIALS, READOUTS
-from tests.support import spiking_models as models
 
 ANSWERS = {
     "sum of spikes": (lambda spikes, mem: spikes.sum(0), "rate"),

@@ -79,7 +79,7 @@ class NodeMapping:
         """All nodes."""
         for name, node in self.graph.nodes.items():
             reason = self.never(name, node)
-            sources = [self.values[source] for source in node.sources]
+            sources = [self.values.get(source) for source in node.sources]
             values = [value for value in sources if value is not None]
             self.values[name] = None
             if reason is None and len(values) < len(sources):
