@@ -21,6 +21,7 @@ from lava_meta.graph.spiking import (
     SpikingGraph,
     classes_at_last,
     classes_by_latency,
+    classes_by_mean_potential,
     classes_by_potential,
     classes_by_rate,
     pooled,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 FORMS = (*DYNAMICS, "stock")
 READOUTS = {"rate": classes_by_rate, "latency": classes_by_latency}
-POTENTIALS = {"membrane": classes_by_potential, "last": classes_at_last}
+POTENTIALS = {"membrane": classes_by_potential, "mean": classes_by_mean_potential, "last": classes_at_last}
 
 
 class SpikingNetwork:
@@ -51,7 +52,8 @@ class SpikingNetwork:
     Lava's own Processes within Loihi's ranges, one input at a time whatever `lanes`, if these can express the neurons
     (`lava_meta.loihi.stock.spiking`, `lava_meta.loihi.stock.stepped`). `timeout` is the time in seconds without a
     finished time step after which a run is given up. `parity` is the converter's check against the model the network
-    came from, or None. `readout` is how `predict` reads classes by default, `model_use` what that model is fed.
+    came from, or None. `readout` is how `predict` reads classes by default, None if that is not known, `model_use` what
+    that model is fed.
 
     All methods take `images` (n, ...) of integers (whole floats and bits too) in the graph's levels, or of floats as
     that model is fed them, which are mapped back to levels, or a DataLoader or Dataset of these; each held for
@@ -69,7 +71,7 @@ class SpikingNetwork:
         parity: SpikingParity | None = None,
         form: str = "floating_pt",
         timeout: float = 60.0,
-        readout: str = "rate",
+        readout: str | None = "rate",
         model_use: ModelUse | None = None,
     ) -> None:
         if form not in FORMS:
@@ -102,7 +104,8 @@ class SpikingNetwork:
             images: see the class.
             steps: likewise.
             readout: `rate`, the class with the most spikes; `latency`, the one that fires first; `membrane`, the one
-                whose potential is the greatest at any step; `last`, at the last step. By default `self.readout`.
+                whose potential is the greatest at any step; `mean`, in the mean of all steps; `last`, at the last step.
+                By default `self.readout`.
             lanes: images at once.
             time_first: see the class.
             population: the number of classes of a population code: as many neighbouring neurons vote for each.
@@ -111,27 +114,35 @@ class SpikingNetwork:
         """
         readout = self.readout if readout is None else readout
         known = {**READOUTS, **POTENTIALS}
+        if readout is None:
+            raise ValueError(
+                "the model returns neither spikes nor potentials of all steps, nor classes by their sums, means, last "
+                f"or greatest ones: pass readout=, one of {', '.join(known)}"
+            )
         if readout not in known:
             raise ValueError(f"readout is {readout!r}; it is one of {', '.join(known)}")
         by_potential = readout in POTENTIALS
         if population is not None and by_potential:
             raise ValueError(f"population={population} counts spikes; it does not go with readout={readout!r}")
-        output = self.graph.named_layers()[-1][0]
-        if isinstance(self.graph, SteppedGraph):
-            output = self.graph.output
-            if not self.graph.neurons[output].spiking and not by_potential:
-                raise ValueError(f"{output} never fires: read it with readout='last' or 'membrane'")
+        output = self._output
+        if isinstance(self.graph, SteppedGraph) and not self.graph.neurons[output].spiking and not by_potential:
+            raise ValueError(f"{output} never fires: read it with readout='last' or 'membrane'")
         options: dict[str, Any] = {"lanes": lanes, "time_first": time_first}
         if by_potential:
             return POTENTIALS[readout](self.potentials(images, steps, [output], **options)[output])
         spikes = self.spikes(images, steps, layers=[output], **options)[output]
         return READOUTS[readout](spikes if population is None else pooled(spikes, population))
 
+    @property
+    def _output(self) -> str:
+        """The layer that is read."""
+        return self.graph.output if isinstance(self.graph, SteppedGraph) else self.graph.named_layers()[-1][0]
+
     def counts(
         self, images: Any, steps: int | None = None, lanes: int = 64, *, time_first: bool | None = None
     ) -> NDArray[Any]:
         """Spikes of each output neuron, int64 (n, units)."""
-        name = self.graph.named_layers()[-1][0]
+        name = self._output
         spikes = self.spikes(images, steps, lanes, [name], time_first=time_first)[name]
         counts: NDArray[Any] = spikes.sum(axis=0, dtype=np.int64)
         return counts
@@ -315,7 +326,7 @@ class SpikingNetwork:
         graph, notes = load_spiking(path)
         with reading(path):
             readout = notes.get("readout", "rate")
-            if readout not in {**READOUTS, **POTENTIALS}:
+            if readout not in {None, *READOUTS, *POTENTIALS}:
                 raise FormatError(f"its readout is {readout!r}")
             parity = SpikingParity(**notes["parity"]) if "parity" in notes else None
             use = ModelUse.from_dict(notes.get("model_use"), graph)

@@ -73,7 +73,7 @@ def cells_of(model: nn.Module) -> list[Cell]:
             cell = Cell(name or "model", module, KINDS[type(module)])
             _check(cell)
             found.append(cell)
-        elif isinstance(module, SpikingNeuron) or type(module).__module__.startswith("snntorch"):
+        elif isinstance(module, SpikingNeuron) or type(module).__module__.startswith("snntorch._neurons"):
             if any(module is getattr(cell.module, "recurrent", None) for cell in found):
                 continue
             raise ConversionError(
@@ -115,14 +115,17 @@ def _check(cell: Cell) -> None:
     if module.inhibition or module.state_quant:
         raise ConversionError(f"{label} has inhibition or state_quant, which are not supported")
     factor = module.graded_spikes_factor
-    if not bool(((factor > 0) & torch.isfinite(factor)).all()):
-        raise ConversionError(f"{label} has a graded_spikes_factor that is not positive")
+    if not bool(((factor != 0) & torch.isfinite(factor)).all()):
+        raise ConversionError(f"{label} has a graded_spikes_factor that is 0 or not finite")
     if cell.model == "rsynaptic" and not module.reset_delay:
         raise ConversionError(f"{label} has reset_delay=False, which snnTorch's RSynaptic does not apply to its states")
     probe = torch.tensor(_PROBE, device=module.threshold.device)
     with torch.no_grad():
         if not torch.equal(module.spike_grad(probe), (probe > 0).float()):
-            raise ConversionError(f"{label} has a spike_grad whose forward pass is not the step at 0")
+            raise ConversionError(
+                f"{label} has a spike_grad whose forward pass is not the step at 0: spikes are 0 and 1 here; for "
+                "spikes of two signs, take one layer of neurons for each sign"
+            )
 
 
 def constants_of(cell: Cell, shape: Shape) -> dict[str, NDArray[Any]]:

@@ -19,8 +19,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,12 @@ from lava_meta.converters.acyclic import example, first_leaf, shape_of
 from lava_meta.converters.calling import untouched
 from lava_meta.converters.decisions import check_decisions
 from lava_meta.converters.elementwise import Affine, Form, Function
-from lava_meta.converters.expressions import Leaf
+from lava_meta.converters.expressions import Leaf, Source
 from lava_meta.converters.feed import Feed
 from lava_meta.converters.lower_values import Cannot, Value
 from lava_meta.converters.lowering import FRACTIONS, MOVES, SAME, Lowering, TooFine
 from lava_meta.converters.recording import IMAGES, Decision, Place, Recording, Ref, Step, record
+from lava_meta.converters.spiking_answer import Answer, Returned, computed_again
 from lava_meta.converters.spiking_modules import (
     KINDS,
     Cell,
@@ -53,7 +55,9 @@ from lava_meta.converters.unwrapping import plain_copy, unwrap
 from lava_meta.converters.weights import Decomposed, decompose
 from lava_meta.converters.written_sizes import written_sizes
 from lava_meta.errors import ConversionError
+from lava_meta.graph.acyclic import INPUT
 from lava_meta.graph.nodes import MOST, Node, weight_of
+from lava_meta.graph.spiking_delays import Delayed
 from lava_meta.graph.spiking_graph import SteppedGraph
 from lava_meta.graph.spiking_neurons import Neurons
 from lava_meta.nn import Pixels
@@ -61,10 +65,10 @@ from lava_meta.nn import Pixels
 TIMES = ("step", "held", "first", "second")
 _FRAMES = (3, 32, 256, 1024)  # time steps of a run: more where the forward counts on more
 _LIBRARY = torch.library.Library("lava_meta", "DEF")
-_LIBRARY.define("neurons(Tensor current, int cell, int states) -> Tensor[]")
+_LIBRARY.define("neurons(Tensor current, Tensor input, int cell, int states) -> Tensor[]")
 
 
-def _fired(current: Tensor, cell: int, states: int) -> list[Tensor]:
+def _fired(current: Tensor, _: Tensor, cell: int, states: int) -> list[Tensor]:
     return [(current > 0).to(current.dtype), *(current.clone() for _ in range(states))]
 
 
@@ -84,12 +88,16 @@ class SpikingRead:
     fixed: bool  # whether it has these and no others
     given: int  # states that its forward takes behind the input
     names: dict[str, str]  # the layer of each of its neurons, by the module's name
-    readout: str  # how its classes are read by default
+    readout: str | None  # how its classes are read by default; None if the model does it in another way
     batch_size: int | None = None  # images at once, if its forward takes so many and no others
 
 
 class _NotThisTime(ConversionError):
     """The model does not take its input in this form."""
+
+
+class _TooShort(_NotThisTime):
+    """Or more time steps would show how they hang together."""
 
 
 def read_spiking(
@@ -140,7 +148,8 @@ def read_spiking(
         attempts = []
         for choice in choices:
             try:
-                seen = _Seen(clone, cells, feed, shape, choice, len(given), lengths, images)
+                run = partial(_Seen, clone, cells, feed, shape, choice, len(given), images)
+                seen = _seen_in(lengths if choice in ("first", "second") else lengths[:1], run)
                 graph, readout = seen.lowered(bits)
             except ConversionError as error:
                 attempts.append((choice, error))
@@ -257,15 +266,15 @@ class _Seen:
         shape: tuple[int, ...],
         time: str,
         given: int,
-        lengths: tuple[int, ...],
         images: int,
+        lengths: Sequence[int],
     ) -> None:
         self.cells, self.feed, self.shape, self.time, self.images = [*cells], feed, shape, time, images
         self.names: dict[str, str] = {}
         self._model, self._stateful = model, given > 0
         self._calls = [_Calls(cell, i) for i, cell in enumerate(cells)]
         image = example(feed, shape, signs=False, images=images)
-        counts = (1,) if time in ("step", "held") else lengths
+        counts = (1,) if time in ("step", "held") else tuple(lengths)
         error: ConversionError | None = None
         for frames in counts:
             x = image
@@ -307,6 +316,7 @@ class _Seen:
             for calls in self._calls:
                 calls.before = calls.latest
                 calls.given, calls.latest, calls.rested, calls.begins = [], (), False, False
+            self._x = x
             return forward(x, *(torch.zeros(0) for _ in range(given)))
 
         model.__dict__["forward"] = begun
@@ -320,7 +330,7 @@ class _Seen:
             calls = self._place(places, given)
             kept = self._check_states(calls, given)
             calls.begins |= calls.rested or (not kept and any(state is not None for state in given))
-            made = torch.ops.lava_meta.neurons(current, calls.index, len(states))
+            made = torch.ops.lava_meta.neurons(current, self._x, calls.index, len(states))
             calls.given.append(tuple(current.shape))
             own = made[1:] if states[0] != "spk" else [made[0], *made[2:]]
             calls.latest, calls.rested = tuple(own), False
@@ -394,10 +404,11 @@ class _Seen:
         self._stacked: dict[int, tuple[list[Ref], Tensor]] = {}  # parts of stacks, and the numbers of their elements
         self._known: dict[Any, int] = {}
         self._contents: dict[int, Any] = {}
-        self.arguments: dict[int, list[Ref]] = {i: [] for i in range(len(self.cells))}
+        self.arguments: dict[int, list[Ref | Tensor]] = {i: [] for i in range(len(self.cells))}
+        self.sent: dict[int, list[tuple[Ref | None, ...]]] = {i: [] for i in range(len(self.cells))}
         self.order: list[int] = []
-        self.first_calls: set[int] = set()  # operations of the run
-        self.first_frames: dict[int, Tensor] = {}
+        self._calls_at: dict[int, list[int]] = {i: [] for i in range(len(self.cells))}  # operations of the run
+        self.frames_taken: dict[int, Tensor] = {}
         if self.time in ("first", "second"):
             size = self.images * int(np.prod(self.shape))
             numbers = torch.arange(self.frames * size, dtype=torch.float64) + 1
@@ -416,6 +427,7 @@ class _Seen:
         if not self.order:
             raise _NotThisTime("its neurons are not called")
         self.arguments = {i: self.arguments[i] for i in self.order}
+        self.sent = {i: self.sent[i] for i in self.order}
         counts = {self.cells[i].label: len(found) for i, found in self.arguments.items()}
         self.steps = max(counts.values())
         self._check_places()
@@ -426,32 +438,94 @@ class _Seen:
             self.time = "step"  # else each call begins at rest: one step is all of it
         if self.time in ("first", "second") and self.steps == 1:
             raise _NotThisTime("its neurons are called once for all frames")
+        self.lag = self._lag()
+        self.lowered_calls = {self._calls_at[i][self.lag] for i in self.order}
         for calls in self._calls:
             if any(shape[:1] != (self.images,) for shape in calls.given):
                 raise _NotThisTime(
                     f"{calls.cell.label} gets {calls.given[0]} for {self.images} images: these are not the first axis"
                 )
+        self._check_steps()
+
+    def _lag(self) -> int:
+        """The most time steps that a connection reaches back."""
+        lag = 0
         for i, found in self.arguments.items():
-            for k, ref in enumerate(found):
-                label = self.cells[i].label
-                if not self._at[ref.number] <= {k}:
-                    before = sorted(self._at[ref.number] - {k})[0]
-                    raise _NotThisTime(
-                        f"{label} takes in step {k + 1} what was computed in step {before + 1}: connections across "
-                        "time steps are those of RLeaky and RSynaptic"
+            for k, value in enumerate(found):
+                at, label = self.at(value), self.cells[i].label
+                if at and max(at) > k:
+                    raise _NotThisTime(f"{label} takes in step {k + 1} what was computed in step {max(at) + 1}")
+                if at and k - min(at) > self.steps // 2:
+                    raise _TooShort(
+                        f"{label} takes in step {k + 1} of {self.steps} what was computed in step {min(at) + 1}: "
+                        "connections reach back over half of a run at most"
                     )
-                if self._keys[ref.number] != self._keys[found[0].number]:
-                    raise ConversionError(f"what {label} gets in step {k + 1} is computed otherwise than in step 1")
+                lag = max(lag, k - min(at, default=k))
+        return lag
+
+    def _check_steps(self) -> None:
+        """Raises `ConversionError` unless all time steps are computed alike, with silence before the first."""
+        for i, found in self.arguments.items():
+            label, whole = self.cells[i].label, found[self.lag]
+            if not isinstance(whole, Ref):
+                raise _TooShort(f"{label} gets a constant instead of a current")
+            for k, value in enumerate(found):
+                if self._form(value, k) == self._form(whole, self.lag) or (k < self.lag and self._begins_alike(i, k)):
+                    continue
+                what = "with silence before the first step, " if k < self.lag else ""
+                raise ConversionError(
+                    f"{what}what {label} gets in step {k + 1} is computed otherwise than in step "
+                    f"{self.lag + 1}: encode images outside and pass the frames; give all steps the same norm"
+                )
+
+    def at(self, value: Ref | Tensor) -> frozenset[int]:
+        """The time steps on which a value depends."""
+        return self._at[value.number] if isinstance(value, Ref) else frozenset()
+
+    def _form(self, value: Ref | Tensor, step: int) -> Any:
+        """What is equal for what is computed alike in its step."""
+        return self._key(value), step - max(self.at(value), default=step)
+
+    def _begins_alike(self, index: int, step: int) -> bool:
+        """Whether an early step is as later ones are after silence, on numbers that are drawn."""
+        made = {ref.number: one for one in self.recording.steps for ref in one.outputs if ref is not None}
+        later, shift = self.arguments[index][self.lag], self.lag - step
+        axis = {"first": 0, "second": 1}.get(self.time)
+        for seed in range(2):
+            generator = torch.Generator().manual_seed(seed)
+
+            def drawn(ref: Ref, generator: torch.Generator = generator) -> Tensor:
+                return torch.randn(ref.shape, generator=generator, dtype=torch.float64)
+
+            x = drawn(self.recording.input)
+            early, late = {self.recording.input.number: x}, {self.recording.input.number: x}
+            if axis is not None:
+                kept = x.narrow(axis, 0, self.frames - shift)
+                late[self.recording.input.number] = torch.cat([torch.zeros_like(x.narrow(axis, 0, shift)), kept], axis)
+            for steps in self.sent.values():
+                for refs in zip(*steps, strict=True):
+                    values = [torch.zeros(0) if ref is None else drawn(ref) for ref in refs]
+                    for k, ref in enumerate(refs):
+                        if ref is not None:
+                            early[ref.number] = values[k]
+                            late[ref.number] = values[k - shift] if k >= shift else torch.zeros_like(values[k])
+            value, other = (
+                computed_again(made, [ref], given)[ref.number] if isinstance(ref, Ref) else ref
+                for ref, given in ((self.arguments[index][step], early), (later, late))
+            )
+            if value.shape != other.shape or not torch.allclose(value, other, rtol=1e-9, atol=1e-9):
+                return False
+        return True
 
     def _check_places(self) -> None:
         """Raises `ConversionError` if one module is several layers of neurons, and these are not told apart."""
         first: dict[Any, Cell] = {}
         for i, found in self.arguments.items():
             cell = self.cells[i]
-            other = first.setdefault((cell.module_name, self._keys[found[0].number]), cell)
+            keys = [self._key(value) for value in found]
+            other = first.setdefault((cell.module_name, keys[0]), cell)
             if other is not cell:
                 raise ConversionError(f"{other.label} is set to rest in step 2 of one run; a run begins at rest")
-            keys = [self._keys[ref.number] for ref in found]
             places = len({*keys})
             if cell.module.init_hidden and places > 1 and keys == keys[:places] * (len(keys) // places):
                 raise _NotThisTime(
@@ -460,16 +534,15 @@ class _Seen:
                 )
 
     def _call(self, step: Step) -> None:
-        current, index, _ = step.args
-        if not isinstance(current, Ref):
-            raise ConversionError(f"{self.cells[index].label} gets a constant instead of a current")
-        if current.number in self._moving:
+        current, _, index, _ = step.args
+        if isinstance(current, Ref) and current.number in self._moving:
             raise _NotThisTime(f"{self.cells[index].label} gets all frames at once")
         k = len(self.arguments[index])
         self.arguments[index].append(current)
+        self.sent[index].append(step.outputs)
+        self._calls_at[index].append(step.number)
         if index not in self.order:
             self.order.append(index)
-            self.first_calls.add(step.number)
         for place, ref in enumerate(step.outputs):
             assert ref is not None
             self._keys[ref.number] = ("cell", index, place)
@@ -492,17 +565,19 @@ class _Seen:
                 continue
             inside = part[part > 0]
             times = torch.unique((inside - 1) // size) if inside.numel() else torch.zeros(0)
-            if len(times) != 1:
+            if len(times) != 1 or part.shape[:1] != (self.images,):  # or its images come first only later
                 self._moving[ref.number] = part
                 continue
             own = torch.where(part > 0, (part - 1) % size + 1, part)
             self._keys[ref.number] = self._interned(("frame", own.numpy().tobytes(), tuple(own.shape)))
             self._at[ref.number] = frozenset({int(times[0])})
-            self.first_frames[ref.number] = own
+            self.frames_taken[ref.number] = own
 
     def _restack(self, step: Step) -> None:
-        """Time steps that are stacked, and taken out of the stack again, are the values that they were."""
-        if step.name in ("stack", "cat") and len({self._at[ref.number] for ref in step.refs}) > 1:
+        """What is stacked or repeated over time, and taken out of it again, is the value that it was."""
+        repeated = step.name in ("unsqueeze", "repeat", "expand") and step.refs[0].number not in self._stacked
+        joined = step.name in ("stack", "cat")
+        if repeated or (joined and (len({*step.refs}) == 1 or len({self._at[ref.number] for ref in step.refs}) > 1)):
             ends = np.cumsum([0, *(int(np.prod(ref.shape)) for ref in step.refs)])
             own_numbers = {
                 id(ref): torch.arange(ends[i], ends[i + 1], dtype=torch.float64).reshape(ref.shape)
@@ -533,9 +608,11 @@ class _Seen:
         self._stacked[ref.number] = parts, numbers
 
     def _compute(self, step: Step) -> None:
-        parts = [self._key(leaf) for leaf in tree_leaves((step.args, step.kwargs))]
-        key = (str(step.op), *parts)
         at = frozenset[int]().union(*(self._at[ref.number] for ref in step.refs))
+        latest = max(at, default=0)
+        leaves = tree_leaves((step.args, step.kwargs))
+        lags = [latest - max(self._at[leaf.number], default=latest) for leaf in leaves if isinstance(leaf, Ref)]
+        key = (str(step.op), *(self._key(leaf) for leaf in leaves), *lags)
         for place, ref in enumerate(step.outputs):
             if ref is not None:
                 self._keys[ref.number] = self._interned((*key, place))
@@ -556,25 +633,41 @@ class _Seen:
 
     # Lowering.
 
-    def lowered(self, bits: int | None) -> tuple[SteppedGraph, str]:
-        """The network of one step, and how its classes are read."""
-        ends, by_potential = self._ends()
+    def lowered(self, bits: int | None) -> tuple[SteppedGraph, str | None]:
+        """The network of one step, and how its classes are read; None if that is not known."""
+        ends = self._ends()
+        answer = Returned(self.recording, self.sent, ends, self._last()).answer()
+        if answer.readout == "rate" and not _counts_alike(self.cells[answer.layer]):
+            answer = replace(answer, readout=None)
         clone = dict(self._model.named_modules())
         for name in {step.place.module for step in self.recording.steps}:
             check_statistics(f"{name} ({type(clone[name]).__name__})", clone[name])
         error: Exception | None = None
         for fraction in FRACTIONS:
             try:
-                return _Steps(self, ends, fraction, bits, by_potential=by_potential).run()
+                return _Steps(self, ends[self.lag : self.lag + 1], fraction, bits, answer).run(), answer.readout
             except TooFine as fine:
                 error = fine
         raise ConversionError(f"{error}: with {FRACTIONS[-1]} binary digits too; scale the values down")
 
-    def _ends(self) -> tuple[list[Ref], bool]:
-        """Currents of step 1 that the model sums without neurons, and whether it gives potentials alone."""
+    def _last(self) -> list[int]:
+        """The layers whose spikes no other layer takes in the same step, in order."""
+        made = {ref.number: step for step in self.recording.steps for ref in step.outputs if ref is not None}
+        own = {refs[0][0].number: i for i, refs in self.sent.items() if refs[0][0] is not None}
+        first = [found[0] for found in self.arguments.values()]
+        todo, seen = [value.number for value in first if isinstance(value, Ref)], set[int]()
+        while todo:
+            number = todo.pop()
+            if number not in seen:
+                seen.add(number)
+                todo += [ref.number for ref in made[number].refs] if number in made and number not in own else []
+        return [i for number, i in own.items() if number not in seen]
+
+    def _ends(self) -> list[Ref]:
+        """Values that the model sums over the steps without neurons, step by step."""
         made = {ref.number: step for step in self.recording.steps for ref in step.outputs if ref is not None}
         todo = [leaf for leaf in tree_leaves(self.recording.output) if isinstance(leaf, Ref)]
-        seen, spikes, ends = set(), False, {}
+        seen, ends = set(), {}
         while todo:
             ref = todo.pop()
             if ref.number in seen or ref.number not in made:
@@ -582,29 +675,49 @@ class _Seen:
             seen.add(ref.number)
             step = made[ref.number]
             if step.name == _NEURONS:
-                spikes |= ref.number not in self.potentials
-            elif ref.shape[:1] != (self.images,) and _gathers(step) and len(self._at[ref.number]) == 1:
+                continue
+            if ref.shape[:1] != (self.images,) and _gathers(step) and len(self._at[ref.number]) == 1:
                 todo += step.refs  # a measure of all images, such as how many spikes there were
             elif _moves(step) or (len(self._at[ref.number]) > 1 and _gathers(step)):
                 todo += step.refs
             else:
                 ends[ref.number] = ref
         if not ends:
-            return [], not spikes
+            return []
         if len({self._keys[number] for number in ends}) > 1 or len(ends) != self.steps:
             places = {str(made[number].place) for number in ends}
             raise ConversionError(
                 f"the model's outputs are computed by {'; '.join(sorted(places))}: behind the last neurons, one layer "
                 "whose values are summed over the time steps is supported"
             )
-        return [min(ends.values(), key=lambda ref: ref.number)], False
+        return sorted(ends.values(), key=lambda ref: ref.number)
+
+
+def _seen_in(lengths: Sequence[int], run: Callable[[Sequence[int]], _Seen]) -> _Seen:
+    """A run, of more time steps if connections reach back over them."""
+    for start in range(len(lengths)):
+        try:
+            seen = run(lengths[start:])
+        except _TooShort:
+            if start == len(lengths) - 1:
+                raise
+            continue
+        if not seen.lag or start or seen.time == "held":
+            break
+    return seen
+
+
+def _counts_alike(cell: Cell) -> bool:
+    """Whether spikes of all neurons count the same, and the more the better."""
+    factor = cell.module.graded_spikes_factor
+    return bool((factor == factor.reshape(-1)[0]).all() and (factor > 0).all())
 
 
 def _moves(step: Step) -> bool:
     """Whether a step leaves its value as it is: reshapes, copies, what is added to the 0 of an empty sum."""
     others = [leaf for leaf in step.args if not isinstance(leaf, Ref)]
     if step.name == "add" and others:
-        return all(torch.as_tensor(other).numel() == 1 and float(other) == 0 for other in others)
+        return not any(bool(torch.as_tensor(other).any()) for other in others)
     return step.name in MOVES or step.name in SAME or step.name == "_to_copy"
 
 
@@ -621,7 +734,7 @@ def _gathers(step: Step) -> bool:
 class _Steps(Lowering):
     """Lowers the first time step of a run."""
 
-    def __init__(self, seen: _Seen, ends: list[Ref], fraction: int, bits: int | None, *, by_potential: bool) -> None:
+    def __init__(self, seen: _Seen, ends: list[Ref], fraction: int, bits: int | None, answer: Answer) -> None:
         domain = {
             "max_level": seen.feed.max_level,
             "min_level": seen.feed.min_level,
@@ -631,25 +744,28 @@ class _Steps(Lowering):
         first = first_leaf(seen.feed, seen.shape, signs=False)
         recording = replace(seen.recording, steps=[_single(step) for step in seen.recording.steps])
         super().__init__(recording, first, domain, fraction)
-        self._seen, self._ends_at, self._by_potential, self._bits = seen, ends, by_potential, bits
+        self._seen, self._ends_at, self._answer, self._bits = seen, ends, answer, bits
         self._first = self.values[recording.input.number]
 
-    def run(self) -> tuple[SteppedGraph, str]:  # type: ignore[override]  # a network with time
+    def run(self) -> SteppedGraph:  # type: ignore[override]  # a network with time
         seen = self._seen
-        wanted = [found[0] for found in seen.arguments.values()] + self._ends_at
-        needed = set[int]().union(*(self._needed_in_step(ref) for ref in wanted))
+        wanted = [found[seen.lag] for found in seen.arguments.values()] + self._ends_at
+        needed = set[int]().union(*(self._needed_in_step(ref) for ref in wanted if isinstance(ref, Ref)))
         tests = self._tests()
         tested = set[int]().union(*(self._needed_in_step(test.value) for test in tests)) - needed
-        assert isinstance(self._first, Value)
-        for number, own in seen.first_frames.items():
+        for number, own in seen.frames_taken.items():
+            ref = Ref(number, tuple(own.shape))
             if number in needed | tested and own.shape[0] == self.images:
-                self.values[number] = self._placed(self._first, own, Ref(number, tuple(own.shape)))
+                self.values[number] = self._placed(self._frame(seen.lag - max(seen.at(ref))), own, ref)
+        delayed = self._delay(needed | tested)
         for step in self.steps:
             outputs = {ref.number for ref in step.outputs if ref is not None}
-            call = step.name == _NEURONS and step.number in seen.first_calls
+            call = step.name == _NEURONS and step.number in seen.lowered_calls
+            if step.name == _NEURONS and not call:
+                continue
             if not call and not outputs & (needed | tested):
                 continue
-            if outputs & {*seen.first_frames}:
+            if outputs & {*seen.frames_taken}:
                 continue
             if not call and not outputs & needed:  # for a test alone, as in networks without time steps
                 with contextlib.suppress(Cannot, ValueError, KeyError):
@@ -658,7 +774,7 @@ class _Steps(Lowering):
             for number in outputs & needed & {*seen.taken}:
                 self.values[number] = self.values[seen.taken[number].number]
                 outputs -= {number}
-            if not outputs:
+            if not call and not outputs & (needed | tested):
                 continue
             self.place = step.place
             try:
@@ -672,14 +788,55 @@ class _Steps(Lowering):
                 failed = _NotThisTime if "mixes the images" in str(error) else ConversionError
                 raise failed(f"{self._named(step)} {error}") from error
         check_decisions(tests, self.made_by, self._lowered)
-        last = seen.names[seen.cells[seen.order[-1]].name]
-        readout = "membrane" if self._by_potential else "rate"
+        for name, cell in delayed.items():
+            self.nodes[name] = replace(self.nodes[name], sources=(seen.names[cell.name],))
         if self._ends_at:
-            last, readout = self._integrator(self._value(self._ends_at[0])), "last"
+            output = self._integrator(self._value(self._ends_at[0]))
+        else:
+            output = seen.names[seen.cells[self._answer.layer].name]
         try:
-            return SteppedGraph(self.nodes, last, **self.domain), readout
+            return SteppedGraph(self.nodes, output, **self.domain)
         except ValueError as error:
             raise ConversionError(str(error)) from error
+
+    def _frame(self, lag: int) -> Value:
+        """A frame so many steps before this one's."""
+        assert isinstance(self._first, Value)
+        leaf = self._first.exact or self.exact(self._first)
+        if not lag:
+            return self._first
+        if np.any(leaf.constant):
+            raise ConversionError(
+                "the forward takes frames of earlier steps, and levels of 0 are no 0 to it: pass mean=0"
+            )
+        source = self._delayed(
+            INPUT, lag, leaf.source.shape, (min(0, self._seen.feed.min_level), self._seen.feed.max_level)
+        )
+        made = replace(leaf, source=source)
+        return Value(made, source.shape, self._first.ref, exact=made)
+
+    def _delay(self, needed: set[int]) -> dict[str, Cell]:
+        """The spikes of earlier steps that are needed: nodes, and the cells that they delay."""
+        seen, found = self._seen, dict[str, Cell]()
+        for i, steps in seen.sent.items():
+            cell = seen.cells[i]
+            for k, refs in enumerate(steps[: seen.lag]):
+                ref = refs[0]
+                if ref is None or ref.number not in needed:
+                    continue
+                shape = ref.shape[1:]
+                source = self._delayed(cell.name, seen.lag - k, shape, (0, 1))
+                leaf = Leaf(source, factor_of(cell, shape), np.zeros((1,) * len(shape)))
+                self.values[ref.number] = Value(leaf, shape, ref, exact=leaf)
+                found[source.node] = cell
+        return found
+
+    def _delayed(self, what: str, lag: int, shape: tuple[int, ...], levels: tuple[int, int]) -> Source:
+        name = f"{what}.{lag} step{'s' * (lag > 1)} before"
+        self.nodes[name] = node = Delayed((what,), lag, shape, levels)
+        low, high = node.bounds((), ())
+        self._sources[name] = Source(name, shape, low, high)
+        return self._sources[name]
 
     def _tests(self) -> list[Decision]:
         """The tests of values in the forward, each in the first time step that makes it."""
@@ -702,7 +859,7 @@ class _Steps(Lowering):
                 todo.append(self._seen.taken[ref.number])
                 continue
             step, _ = self.made_by.get(ref.number, (None, 0))
-            if step is not None and step.name != _NEURONS and ref.number not in self._seen.first_frames:
+            if step is not None and step.name != _NEURONS and ref.number not in self._seen.frames_taken:
                 todo += step.refs
         return found
 
@@ -712,7 +869,7 @@ class _Steps(Lowering):
         return super()._given(ref)
 
     def _call(self, step: Step) -> None:
-        current, index, _ = step.args
+        current, _, index, _ = step.args
         cell = self._seen.cells[index]
         leaf = self.exact(self._value(current))
         shape = leaf.source.shape

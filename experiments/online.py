@@ -127,6 +127,15 @@ SUBSETS: Arms = {
     "sparse spikes once": SPARSE,
     "two-sided spikes once": {**TWO_SIDED, "inputs": "pixels"},  # grey, where most pixels are
 }
+# For tasks of 60,000 images: grey pixels. Of fewer units fewer spike, so sums are smaller, and so is the temperature.
+LASTING: Mapping[str, Any] = {
+    **TWO_SIDED,
+    "inputs": "pixels",
+    "lr": 0.005,
+    "gate": "floor",
+    "gate_at": 0.08,
+    "grow": 0.1,
+}
 # Hidden weights that have reached their limit can no longer be moved towards 0 by the linear gate. In the end there may
 # be nothing left to learn with. A memory of N images lets weights relax, by h / N whenever their input is active, so
 # that old tasks fade. An input is active in 13 % of the images, 650 times per task: N = 3,000 keeps 80 % of h per task.
@@ -138,8 +147,8 @@ LONG: Arms = {
     "sparse spikes": {**SPARSE, **PLAIN},
     "two-sided spikes": {**TWO_SIDED, **PLAIN},
     "gates in both directions": {**SPARSE, "lr": 0.02, "gate": "floor", "gate_at": 0.08, "grow": 0.1},
-    # For tasks of 60,000 images, on grey pixels.
-    "lasting": {**TWO_SIDED, "inputs": "pixels", "lr": 0.0025, "gate": "floor", "gate_at": 0.08, "grow": 0.1},
+    "lasting": {**LASTING, "hidden": (400,)},
+    "lasting of 100 units": {**LASTING, "hidden": (100,), "temperature": 5.0, "lr": 0.0025},
 }
 
 

@@ -90,7 +90,8 @@ def table(net: SpikingNetwork, name: str) -> Any:
     from lava_meta.graph.description import short
 
     graph = net.graph
-    title = f"{name}: takes {graph.min_level} to {graph.max_level}, shape {graph.input_shape}, read by {net.readout}"
+    title = f"{name}: takes {graph.min_level} to {graph.max_level}, shape {graph.input_shape}"
+    title += "" if net.readout is None else f", read by {net.readout}"
     shown = Table("layer", "kind", title=title, box=box.SIMPLE_HEAD)
     for column in ("units", "synapses", "memory", "operations a time step"):
         shown.add_column(column, justify="right", no_wrap=True)

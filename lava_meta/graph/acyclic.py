@@ -92,12 +92,19 @@ class Placed:
         return np.dtype(np.int8 if self.low >= -128 and self.high < 128 else np.int64)
 
 
-def place(nodes: Mapping[str, Node], input_shape: Shape, input_bounds: Bounds) -> dict[str, Placed]:
+def place(
+    nodes: Mapping[str, Node],
+    input_shape: Shape,
+    input_bounds: Bounds,
+    later: Mapping[str, tuple[Shape, Bounds]] | None = None,
+) -> dict[str, Placed]:
     """Every node with its shapes and bounds, by name, in order.
+
+    `later` has those of nodes that may be named before they stand, by connections across time steps.
 
     Raises `ValueError` for nodes that do not fit each other, or name one that does not stand before them.
     """
-    known: dict[str, tuple[Shape, Bounds]] = {INPUT: (input_shape, input_bounds)}
+    known: dict[str, tuple[Shape, Bounds]] = {INPUT: (input_shape, input_bounds), **(later or {})}
     found = {}
     for name, node in nodes.items():
         missing = [source for source in node.sources if source not in known]

@@ -8,6 +8,7 @@ from lava_meta.graph.acyclic import Placed
 from lava_meta.graph.conv import ConvLayer, Pair
 from lava_meta.graph.dense import DenseLayer, Readout
 from lava_meta.graph.nodes import Conv, Curve, Linear, Node, Pool, Threshold
+from lava_meta.graph.spiking_delays import Delayed
 from lava_meta.graph.spiking_neurons import Neurons
 
 
@@ -42,6 +43,8 @@ def node_words(node: Node) -> str:
     words = [node.kind]
     if isinstance(node, Neurons):
         words[0] = f"{node.model} neurons"
+    if isinstance(node, Delayed):
+        words.append(f"{node.delay} step{'s' * (node.delay > 1)}")
     if isinstance(node, (Linear, Conv)):
         each = node.weight.bits_each
         words[0] = f"{'binary' if each == 1 else f'{each}-bit'} {node.kind}"

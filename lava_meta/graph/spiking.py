@@ -291,6 +291,12 @@ def classes_by_potential(potentials: NDArray[Any]) -> NDArray[Any]:
     return classes
 
 
+def classes_by_mean_potential(potentials: NDArray[Any]) -> NDArray[Any]:
+    """int64 (n,): the class whose potential (steps, n, classes) is the greatest in the mean, lowest index on ties."""
+    classes: NDArray[Any] = np.argmax(potentials.sum(axis=0, dtype=np.float64), axis=1)
+    return classes
+
+
 def classes_at_last(potentials: NDArray[Any]) -> NDArray[Any]:
     """int64 (n,): the class whose potential (steps, n, classes) is the greatest at the last step."""
     classes: NDArray[Any] = np.argmax(potentials[-1], axis=1)

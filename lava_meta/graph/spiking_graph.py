@@ -1,8 +1,9 @@
 """A spiking network of any acyclic form, step by step: its reference implementation.
 
 Every time step, each node of `lava_meta.graph.nodes` makes integers of the integers of its sources, and each `Neurons`
-node (`lava_meta.graph.spiking_neurons`) makes spikes of them and of what it remembers. Chains of binary layers have a
-form of their own, `lava_meta.graph.spiking`.
+node (`lava_meta.graph.spiking_neurons`) makes spikes of them and of what it remembers; `Delayed` nodes
+(`lava_meta.graph.spiking_delays`) connect time steps. Chains of binary layers have a form of their own,
+`lava_meta.graph.spiking`.
 
 Nodes that depend on the input alone are computed once for an image that is held.
 """
@@ -18,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.errors import ConversionError
-from lava_meta.graph.acyclic import INPUT, Entry, NodeGraph, Placed, node_entry, node_from, nodes_from
+from lava_meta.graph.acyclic import INPUT, Entry, NodeGraph, Placed, node_entry, node_from, nodes_from, place
 from lava_meta.graph.nodes import Conv, Linear, Node, WideWeight
+from lava_meta.graph.spiking_delays import Delayed, Past
 from lava_meta.graph.spiking_inputs import frames_of
 from lava_meta.graph.spiking_neurons import DYNAMICS, MODELS, Neurons, Recurrent, State, state_of
 
@@ -45,7 +47,37 @@ class SteppedGraph(NodeGraph):
         self.check_nodes()
         if not isinstance(self.nodes.get(self.output), Neurons):
             raise ValueError(f"reads {self.output!r}, which are no neurons")
-        _ = self.placed
+        self._check_delays()
+
+    @cached_property
+    def placed(self) -> dict[str, Placed]:
+        """Every node with its shapes and bounds, by name, in order."""
+        later = {
+            node.sources[0]: (node.out, node.bounds((), ()))
+            for node in self.nodes.values()
+            if isinstance(node, Delayed) and node.sources[0] != INPUT
+        }
+        return place(self.nodes, self.input_shape, self.input_bounds, later)
+
+    def _check_delays(self) -> None:
+        """Raises `ValueError` for delays of what is no spikes or input, and nodes that take what stands behind them."""
+        seen = {INPUT}
+        for name, placed in self.placed.items():
+            node, source = placed.node, placed.node.sources[0]
+            if isinstance(node, Delayed):
+                shape = (
+                    self.input_shape
+                    if source == INPUT
+                    else self.placed[source].output_shape
+                    if source in self.neurons
+                    else None
+                )
+                low, high = (self.min_level, self.max_level) if source == INPUT else (0, 1)
+                if node.out != shape or node.levels[0] > low or node.levels[1] < high:
+                    raise ValueError(f"{name} delays {source}, {node.out} from {node.levels}, which gives {shape}")
+            elif not {*node.sources} <= seen:
+                raise ValueError(f"{name} takes {sorted({*node.sources} - seen)}, which does not stand before it")
+            seen.add(name)
 
     @property
     def n_out(self) -> int:
@@ -66,7 +98,7 @@ class SteppedGraph(NodeGraph):
         """The nodes that depend on the input alone."""
         found = {INPUT}
         for name, node in self.nodes.items():
-            if not isinstance(node, Neurons) and {*node.sources} <= found:
+            if not isinstance(node, (Neurons, Delayed)) and {*node.sources} <= found:
                 found.add(name)
         return frozenset(found - {INPUT})
 
@@ -178,6 +210,7 @@ class Run:
         self._states: dict[str, State] = {
             name: state_of(node, graph.placed[name].output_shape, form) for name, node in graph.neurons.items()
         }
+        self._past = Past(graph.nodes)
         self._timeless: dict[str, NDArray[Any]] = {}
         self._lanes = 0
 
@@ -194,12 +227,14 @@ class Run:
         """
         if not self._lanes:
             self._lanes = len(frame)
+            self._past.restart()
             for state in self._states.values():
                 state.restart(self._lanes)
         if len(frame) != self._lanes:
             raise ValueError(f"a frame of {len(frame)} inputs behind frames of {self._lanes}")
         values: dict[str, NDArray[Any]] = {INPUT: frame.reshape(-1, *self.graph.input_shape)}
         values |= self._timeless
+        values |= self._past.given(self._lanes)
         out = {}
         for name, node in self.graph.nodes.items():
             if name in values:
@@ -212,6 +247,7 @@ class Run:
                 values[name] = sent.reshape(spikes.shape)
             else:
                 values[name] = self._computed(name, sources)
+        self._past.keep(values)
         if held and not self._timeless:
             self._timeless = {name: values[name] for name in self.graph.timeless}
         return out
@@ -245,6 +281,9 @@ def check_fixed(graph: SteppedGraph) -> None:
 
 
 def _entry(name: str, node: Node) -> Entry:
+    if isinstance(node, Delayed):
+        fields = {"delay": node.delay, "out": list(node.out), "levels": list(node.levels)}
+        return {"name": name, "kind": node.kind, "sources": list(node.sources)} | fields, {}
     if not isinstance(node, Neurons):
         return node_entry(name, node)
     entry: dict[str, Any] = {"name": name, "kind": node.kind, "sources": list(node.sources), "model": node.model}
@@ -259,6 +298,10 @@ def _entry(name: str, node: Node) -> Entry:
 
 
 def _from_entry(entry: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Node:
+    if entry["kind"] == Delayed.kind:
+        sources, out = ([*entry[key]] for key in ("sources", "out"))
+        low, high = (int(level) for level in entry["levels"])
+        return Delayed(tuple(map(str, sources)), entry["delay"], tuple(int(n) for n in out), (low, high))
     if entry["kind"] != Neurons.kind:
         return node_from(entry, tensors)
     name, model = entry["name"], str(entry["model"])

@@ -11,8 +11,9 @@ from lava.magma.core.process.process import ProcessParameters
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
+from lava_meta.graph.spiking_delays import Past
 from lava_meta.graph.spiking_neurons import state_of
-from lava_meta.processes.graph_node.process import GraphJoin, GraphNeurons, GraphNode
+from lava_meta.processes.graph_node.process import GraphDelay, GraphJoin, GraphNeurons, GraphNode
 
 
 class _Computes(PyLoihiProcessModel):
@@ -60,6 +61,33 @@ class GraphJoinModel(_Computes):
         return self.s_in1.recv(), self.s_in2.recv()
 
 
+def _begins(time_step: int, steps: int | None) -> bool:
+    """Whether inputs meet a network at rest in this time step."""
+    return time_step == 1 or (steps is not None and (time_step - 1) % steps == 0)
+
+
+@implements(proc=GraphDelay, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt", "fixed_pt")
+class GraphDelayModel(PyLoihiProcessModel):
+    """Sends what it received some time steps before."""
+
+    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
+
+    def __init__(self, proc_params: ProcessParameters) -> None:
+        super().__init__(proc_params)
+        self.lanes, self.steps = proc_params["lanes"], proc_params["steps"]
+        (self.source,) = proc_params["placed"].node.sources
+        self.past = Past({"delay": proc_params["placed"].node})
+
+    def run_spk(self) -> None:
+        if _begins(self.time_step, self.steps):
+            self.past.restart()
+        self.s_out.send(self.past.given(self.lanes)["delay"].reshape(self.lanes, -1).astype(np.int64))
+        self.past.keep({self.source: self.s_in.recv()})
+
+
 class _Neurons(PyLoihiProcessModel):
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
@@ -73,7 +101,7 @@ class _Neurons(PyLoihiProcessModel):
 
     def run_spk(self) -> None:
         sums = self.s_in.recv()
-        if self.time_step == 1 or (self.steps is not None and (self.time_step - 1) % self.steps == 0):
+        if _begins(self.time_step, self.steps):
             self.neurons.restart(len(sums))
         spikes = self.neurons.step(sums.reshape(-1, *self.shape))
         self.s_out.send(spikes.reshape(len(sums), -1).astype(np.int64))

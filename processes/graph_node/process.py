@@ -50,3 +50,16 @@ class GraphNeurons(AbstractProcess):
         check_run(lanes, steps)
         self.s_in = InPort(shape=(lanes, placed.n_in))
         self.s_out = OutPort(shape=(lanes, placed.n_out))
+
+
+class GraphDelay(AbstractProcess):
+    """A delay of a `SteppedGraph` (`lava_meta.graph.spiking_delays`): as `GraphNode`, but it sends before it receives.
+
+    So it may stand in a loop. What it remembers is forgotten every `steps` time steps, or never.
+    """
+
+    def __init__(self, *, placed: Placed, lanes: int = 1, steps: int | None = None, name: str | None = None) -> None:
+        super().__init__(placed=placed, lanes=lanes, steps=steps, name=name)
+        check_run(lanes, steps)
+        self.s_in = InPort(shape=(lanes, placed.n_in))
+        self.s_out = OutPort(shape=(lanes, placed.n_out))

@@ -16,11 +16,12 @@ from lava_meta.graph.acyclic import INPUT, NodeGraph, Placed
 from lava_meta.graph.conv import ConvLayer
 from lava_meta.graph.dense import DenseLayer, Readout
 from lava_meta.graph.nodes import BinaryWeight, Linear
+from lava_meta.graph.spiking_delays import Delayed
 from lava_meta.graph.spiking_neurons import Neurons
 from lava_meta.processes.binary_conv.process import BinaryConv
 from lava_meta.processes.binary_dense.process import BinaryDense, BinaryReadout
 from lava_meta.processes.binary_input.process import BinaryInput
-from lava_meta.processes.graph_node.process import GraphJoin, GraphNeurons, GraphNode
+from lava_meta.processes.graph_node.process import GraphDelay, GraphJoin, GraphNeurons, GraphNode
 from lava_meta.processes.layered_network.process import LayeredNetwork
 
 _PROCESSES = {DenseLayer: BinaryDense, ConvLayer: BinaryConv, Readout: BinaryReadout}
@@ -56,8 +57,16 @@ class LayeredNetworkModel(AbstractSubProcessModel):
     def _nodes(self, proc: AbstractProcess, graph: NodeGraph, lanes: int) -> None:
         ports = {INPUT: proc.s_in}
         ranges = {INPUT: (graph.min_level, graph.max_level)}
+        delays: list[tuple[str, Any]] = []
         for name, placed in graph.placed.items():
             label = f"{proc.name}.{name}"
+            if isinstance(placed.node, Delayed):  # of what stands behind it, too: connected at the end
+                part = GraphDelay(placed=placed, lanes=lanes, steps=proc.proc_params["steps"], name=label)
+                setattr(self, f"node {name}", part)
+                part.s_out.connect(proc.port(name))
+                ports[name], ranges[name] = part.s_out, (placed.low, placed.high)
+                delays.append((placed.node.sources[0], part.s_in))
+                continue
             first, *others = (ports[source] for source in placed.node.sources)
             levels = ranges[placed.node.sources[0]]
             if _is_readout(placed, levels):
@@ -78,6 +87,8 @@ class LayeredNetworkModel(AbstractSubProcessModel):
             setattr(self, f"node {name}", part)
             part.s_out.connect(proc.port(name))
             ports[name], ranges[name] = part.s_out, (placed.low, placed.high)
+        for source, port in delays:
+            ports[source].connect(port)
         ports[graph.output].connect(proc.out)
 
 

@@ -194,7 +194,7 @@ def test_what_cannot_be_exact_is_refused_by_name():
     for model, reason in (
         (leaky().train(), "training mode"),
         (leaky(inhibition=True), r"1 \(Leaky\) has inhibition"),
-        (leaky(graded_spikes_factor=-2.0), r"1 \(Leaky\) has a graded_spikes_factor"),
+        (leaky(graded_spikes_factor=0.0), r"1 \(Leaky\) has a graded_spikes_factor"),
         (stochastic, r"1 \(Leaky\) has a spike_grad"),
         (changed, "spikes differ.*was a neuron changed"),
         (leaky(beta=torch.ones(2)), r"1 \(Leaky\): beta must be one number, .* it is float32 \(2,\)"),

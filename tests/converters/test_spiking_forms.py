@@ -240,7 +240,7 @@ def small(**options) -> nn.Sequential:
         {"threshold": torch.linspace(0.1, 0.8, 12), "learn_threshold": True, "learn_beta": True},
         {"threshold": 0.3, "graded_spikes_factor": 2.5},
         {"threshold": 0.3, "graded_spikes_factor": 0.7, "learn_graded_spikes_factor": True, "reset_delay": False},
-        {"threshold": 0.3, "graded_spikes_factor": torch.linspace(0.5, 2, 12)},
+        {"threshold": 0.3, "graded_spikes_factor": torch.linspace(-1.1, 2, 12)},
         *(
             {"threshold": 0.3, "spike_grad": getattr(surrogate, name)()}
             for name in ("atan", "fast_sigmoid", "sigmoid", "spike_rate_escape", "straight_through_estimator")
@@ -263,7 +263,7 @@ def test_options_of_leaky_neurons(options):
     [
         ({"inhibition": True}, "inhibition or state_quant"),
         ({"state_quant": lambda mem: mem.round()}, "inhibition or state_quant"),
-        ({"graded_spikes_factor": torch.tensor([1.0, 0.0])}, "a graded_spikes_factor that is not positive"),
+        ({"graded_spikes_factor": torch.tensor([1.0, 0.0])}, "a graded_spikes_factor that is 0"),
         ({"graded_spikes_factor": torch.ones(5)}, r"graded_spikes_factor must be one number, or .* \(12,\) neurons"),
         ({"spike_grad": torch.sigmoid}, "a spike_grad whose forward pass is not the step at 0"),
     ],

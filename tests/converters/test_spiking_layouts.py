@@ -184,9 +184,9 @@ def test_weights_are_rounded_on_request_and_the_agreement_is_measured():
 
 class Feedback(models.Dense):
     def forward(self, x):
-        mem1, mem2, spk2 = self.lif1.init_leaky(), self.lif2.init_leaky(), torch.zeros(len(x), 10)
+        mem1, mem2 = self.lif1.init_leaky(), torch.zeros(len(x), 10)
         for _ in range(3):
-            spk1, mem1 = self.lif1(self.fc1(x) + spk2.repeat(1, 4), mem1)
+            spk1, mem1 = self.lif1(self.fc1(x) + mem2.repeat(1, 4), mem1)
             spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
         return spk2
 
@@ -256,7 +256,7 @@ class Awake(models.Dense):
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
-        (Feedback, r"lif1 \(Leaky\) takes in step 2 what was computed in step 1.* RLeaky"),
+        (Feedback, "test_spiking_layouts.py:.* computes with a potential"),
         (Restarted, r"lif1 \(Leaky\) is set to rest in step 2"),
         (Scaled, r"lif2 \(Leaky\) takes another mem in step 2 than it gave in step 1"),
         (Potentials, "test_spiking_layouts.py:.* computes with a potential"),

@@ -111,10 +111,11 @@ def layered(graph, frames: np.ndarray, form: str, names: list[str], **options) -
 @pytest.mark.lava
 @pytest.mark.parametrize("form", ["floating_pt", "fixed_pt"])
 def test_a_process_per_node_gives_the_references_spikes(form):
-    """Branches, recurrence, with and without new beginnings."""
+    """Branches, both kinds of recurrence, with and without new beginnings."""
     rng = np.random.default_rng(73)
     torch.manual_seed(1)
-    graphs = [lava_meta.from_snntorch(models.louder(models.Branches()), bits=8).graph]
+    branches = models.Branches() if form == "fixed_pt" else models.Recurrent(joined=True)
+    graphs = [lava_meta.from_snntorch(models.louder(branches), input_shape=(64,), bits=8).graph]
     model, shape = models.random_network(rng, "rsynaptic")
     graphs.append(lava_meta.from_snntorch(model, input_shape=shape).graph)
     for graph in graphs:

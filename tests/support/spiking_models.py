@@ -176,6 +176,31 @@ class Branches(Dense):
         return torch.stack(spikes)
 
 
+class Recurrent(Dense):
+    """What layer `source` sent `delay` steps before goes to the first layer, beside its inputs or joined to them."""
+
+    def __init__(self, source: int = 1, delay: int = 1, *, bias: bool = True, joined: bool = False) -> None:
+        super().__init__()
+        width = (40, 10)[source - 1]
+        self.source, self.delay, self.joined, self.width = source, delay, joined, width
+        if joined:
+            self.fc1 = nn.Linear(64 + width, 40)
+        else:
+            self.back = nn.Linear(width, 40, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        sent, spikes = [torch.zeros(len(x), self.width)] * self.delay, []
+        for step in range(12):
+            before = sent[step]
+            current = self.fc1(torch.cat([x, before], 1)) if self.joined else self.fc1(x) + self.back(before)
+            spk1, mem1 = self.lif1(current, mem1)
+            spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+            sent.append((spk1, spk2)[self.source - 1])
+            spikes.append(spk2)
+        return torch.stack(spikes)
+
+
 class _Sign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from scipy.sparse import csr_matrix, diags
 
 from lava_meta.errors import ConversionError
 from lava_meta.graph.nodes import Conv, Node, Shape
+from lava_meta.graph.spiking_delays import Delayed
 from lava_meta.graph.spiking_graph import SteppedGraph, weighted
 from lava_meta.graph.spiking_neurons import DECAY, STEPS, FixedState, Neurons
 from lava_meta.loihi.stock.acyclic import Mapped, NodeMapping, accepted
@@ -72,6 +73,8 @@ class _SteppedMapping(NodeMapping):
 
     def never(self, name: str, node: Node) -> str | None:
         """Weights too wide for fixed point and neurons' constants, too."""
+        if isinstance(node, Delayed):
+            return "connects time steps; the stock forms that do are RLeaky's and RSynaptic's recurrent synapses"
         if any(part.weight.bits_each > 8 for part in weighted(node)):
             return f"has weights of more than 8 bits: {_ROUNDED} them"
         if not isinstance(node, Neurons):
