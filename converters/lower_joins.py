@@ -27,7 +27,6 @@ from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast
 from lava_meta.converters.recording import Ref, Step
 from lava_meta.converters.root_mean_square import Graph, Normed, normed
 from lava_meta.graph.nodes import (
-    MOST,
     Add,
     Concat,
     Multiply,

@@ -111,7 +111,8 @@ class NormLowering(WindowLowering):
                 raise Cannot(f"has a {label} that is not finite: training diverged, or the file is damaged")
         if not bool((var + eps > 0).all()):
             raise Cannot("gives NaN: its variance plus eps must be positive")
-        channels = (1, -1, *(1,) * (len(value.shape) - 1))
+        behind = len(x.shape) - 2  # extents behind the channels; before them may be rows of an image
+        channels = (1, *(1,) * (len(value.shape) - 1 - behind), -1, *(1,) * behind)
 
         def shaped(tensor: Any, default: float) -> Tensor:
             made = torch.full_like(mean, default) if tensor is None else tensor

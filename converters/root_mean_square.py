@@ -1,6 +1,6 @@
 """Products `c g(S)` where S sums squares, that of c among them: norms over an image's values, as people write them.
 
-Intervals know nothing of it: `c / sqrt(mean(c**2) + eps)` is at most `sqrt(n)`, though c may be large and the root small.
+Intervals know nothing of it: `c / sqrt(mean(c**2) + eps)` is at most `sqrt(n)`, though c may be large, the root small.
 What follows from `c**2 <= S` is how large the product gets, and how far it moves with c.
 """
 
