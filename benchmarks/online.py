@@ -12,7 +12,7 @@ Second, images per second of the whole 784-512-10 learner on MNIST-like spikes: 
 layer, the compiled kernels, the reference implementation, and PyTorch doing the same update in float32 on one thread.
 Beside the kernels with signs and with sparse spikes, taken in turns, stands the bound: the time in which the bytes of
 the active synapses can be read, read again and written by a plain copy. A silent unit's synapses count for nothing in
-the readout.
+the readout. Then the compiled loop over images beside Python's loop over the same kernels.
 
 Last, how cost grows with images, with active inputs and with synapses, and memory.
 """
@@ -39,6 +39,7 @@ from lava.proc.dense.process import LearningDense
 from lava.proc.io.source import RingBuffer
 
 from lava_meta.online_learning import LayerSettings, Learner, OnlineRule
+from lava_meta.online_learning.backend import LocalEngine
 from lava_meta.online_learning.compiled.fixed import CompiledLayer
 from lava_meta.online_learning.forms import make_layer
 from lava_meta.online_learning.reference import initial_state
@@ -176,6 +177,25 @@ def kernels_in_turns(number: int, rounds: int = 5) -> dict[str, float]:
     return found
 
 
+def loop_in_turns(units: int, number: int, rounds: int = 5) -> dict[str, float]:
+    """CPU microseconds per image of 784-units-10: the compiled loop, and Python's over the same kernels."""
+    generator = np.random.default_rng(0)
+    x = (generator.random((number, 784)) < ACTIVE).astype(np.int8)
+    labels = generator.integers(0, 10, number)
+    engine = LocalEngine(Learner([784, units, 10], OnlineRule.two_sided(), input_mean=ACTIVE).net, compiled=True)
+    ways: dict[str, Callable[[], object]] = {
+        "one compiled loop": lambda: engine.learn(x, labels),
+        "Python's loop": lambda: [engine.step(x[i : i + 1], labels[i : i + 1]) for i in range(number)],
+    }
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, learn in ways.items():
+            start = time.process_time()
+            learn()
+            times[way].append((time.process_time() - start) / number * 1e6)
+    return {way: min(found) for way, found in times.items()}
+
+
 def spiking_share(learner: Learner, x: np.ndarray) -> float:
     """Share of hidden units that spike."""
     layer = make_layer(learner.net.settings[0], learner.net.states[0], compiled=True)
@@ -246,6 +266,11 @@ def main() -> None:
     for name, rate in kernels_in_turns(2000).items():
         print(f"  kernels, {name:24} {rate:8.0f}", flush=True)
         record[f"images per second, kernels, {name}"] = rate
+    print("\nCPU us an image by the kernels, two-sided spikes, least of five turns")
+    for units in (100, 512):
+        for way, cost in loop_in_turns(units, 1000).items():
+            print(f"  784-{units}-10, {way:18} {cost:8.0f}", flush=True)
+            record[f"us an image, 784-{units}-10, {way}"] = cost
     print("\nms an image in Lava, one Process, 784-512-10, of so many images")
     for number in (500, 1000, 2000, 4000):
         cost = seconds_of(number, [784, 512, 10]) / number * 1e3

@@ -9,7 +9,8 @@
     bound    what the processor could do at best for these images: the sums of their spikes at the rate at which rows of
              weights are added in the first-level cache, updates of neurons at their loop's rate there, and the first
              layer, once an image, as a float32 product of matrices; "of it" is the kernel's share. It adds every
-             spike by itself; sums of neurons with equal trains, once for all their spikes, may pass it
+             spike and updates every neuron by itself: sums of neurons with equal trains, and trains by their period,
+             may pass it
 
 Random weights, images of which a fifth of the pixels is lit, held for 25 steps; neurons are set to 0 with their spike,
 as Lava's LIF are. Ours and snnTorch's spikes must be equal, except for potentials within rounding of a threshold,

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -94,7 +95,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     holders = [vars(module) for module in model.modules()]
     holders += [vars(module)[name] for module in model.modules() for name in names]
     held = [(holder, dict(holder)) for holder in holders]
-    with rng_kept(model), torch.no_grad(), _uncompiled():
+    with rng_kept(model), torch.no_grad(), _uncompiled(), _unfused():
         try:
             yield
         finally:
@@ -112,6 +113,18 @@ def rng_kept(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
     """After it, torch's random generators are as before, on the CPU and on the devices of `model`."""
     devices = {tensor.device.index for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}
     return torch.random.fork_rng(devices=sorted(devices))
+
+
+@contextlib.contextmanager
+def _unfused() -> Iterator[None]:
+    """Attention, and whole layers of transformers, run as the matrix products and softmax that they are."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _uncompiled() -> contextlib.AbstractContextManager[Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.elementwise import Affine, Form, Levels
-from lava_meta.converters.expressions import Leaf
+from lava_meta.converters.expressions import Apply, Leaf, Source
 from lava_meta.converters.lower_values import (
     Cannot,
     Value,
@@ -20,10 +20,12 @@ from lava_meta.converters.lower_values import (
     compressed,
     only_signs,
     source_of,
+    unit_of,
     unseen,
 )
 from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast
 from lava_meta.converters.recording import Ref, Step
+from lava_meta.converters.root_mean_square import Graph, Normed, normed
 from lava_meta.graph.nodes import (
     Add,
     Concat,
@@ -149,31 +151,47 @@ class JoinLowering(ValueLowering):
         return self._sum(parts, ref)
 
     def _sum(self, values: Sequence[Value], ref: Ref) -> Value:
-        leaves = [self.streamed(value) for value in values]
+        leaves = self._aligned([self.streamed(value) for value in values], ref, summed=True)
         node = Add(tuple(leaf.source.node for leaf in leaves))
         error = sum(leaf.source.error for leaf in leaves)
         source = self._add(ref, node, (), error=error)
-        size = source.largest * 2.0**-self.fraction
+        unit = unit_of(leaves[0])
         exact = all(leaf.slack == 0 for leaf in leaves)
-        slack = 0.0 if exact else sum(leaf.slack for leaf in leaves) + UNIT_ROUNDOFF * size
-        return self._made(Leaf(source, *self._unit(source.shape), slack), source.shape, ref)
+        slack = 0.0 if exact else sum(leaf.slack for leaf in leaves) + UNIT_ROUNDOFF * source.largest * unit
+        return self._fixed(source, unit, slack, ref)
+
+    def _fixed(self, source: Source, unit: float, slack: float, ref: Ref) -> Value:
+        """A value in fixed point."""
+        gain = np.full((1,) * len(source.shape), unit)
+        return self._made(Leaf(source, gain, 0 * gain, slack), source.shape, ref)
 
     def _product(self, a: Any, b: Any, ref: Ref) -> Value:
+        """Of two streams, as fine as its bounds allow."""
         if not (isinstance(a, Value) and isinstance(b, Value)):
             raise Cannot("multiplies a value with what is no value")
         leaves = [self.streamed(a), self.streamed(b)]
-        node = Multiply(tuple(leaf.source.node for leaf in leaves), self.fraction)
-        unit = 2.0**-self.fraction
-        sizes = [leaf.source.largest * unit for leaf in leaves]
-        error = (
-            sizes[0] * leaves[1].source.error
-            + sizes[1] * leaves[0].source.error
-            + 1
-            + sizes[0] * sizes[1] / unit * 2**-52
-        )
-        source = self._add(ref, node, (), error=error)
+        units = [unit_of(leaf) for leaf in leaves]
+        sizes = [leaf.source.largest * unit for leaf, unit in zip(leaves, units, strict=True)]
+        shift = max(0, round(math.log2(self._finest(sizes[0] * sizes[1]) / (units[0] * units[1]))))
+        node, unit = Multiply(tuple(leaf.source.node for leaf in leaves), shift), units[0] * units[1] * 2.0**shift
+        moved = [leaf.source.error * own / unit for leaf, own in zip(leaves, units, strict=True)]
+        error = sizes[0] * moved[1] + sizes[1] * moved[0] + 1 + sizes[0] * sizes[1] / unit * 2**-52
         slack = sizes[0] * leaves[1].slack + sizes[1] * leaves[0].slack + error * unit
-        return self._made(Leaf(source, *self._unit(source.shape), slack), source.shape, ref)
+        known = self._as_norm(a, b, leaves, node) or self._as_norm(b, a, leaves[::-1], node)
+        if known is not None:
+            slack = min(slack, known.slack)
+            error = min(error, slack / unit)
+        source = self._add(ref, node, (), error=error)
+        made = self._fixed(source, unit, slack, ref)
+        if known is None or source.largest * unit <= known.most:
+            return made
+        return self._function(lambda v: v.clamp(-known.most, known.most), made)
+
+    def _as_norm(self, c: Value, root: Value, leaves: Sequence[Leaf], node: Multiply) -> Normed | None:
+        """What is known of a product if one of the two is of the sum of squares in which the other is."""
+        graph = Graph(self.nodes, {name: source.shape for name, source in self._sources.items()})
+        shape = node.shape([leaf.source.shape for leaf in leaves])
+        return normed(graph, leaves[0], root.expr, leaves[1], shape) if isinstance(root.expr, Apply) else None
 
     def _do_cat(self, step: Step) -> Value:
         axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
@@ -203,6 +221,7 @@ class JoinLowering(ValueLowering):
         units = [_one_unit(form) for form in forms]
         leveled = all(unit is not None and unit == units[0] for unit in units)
         leaves = [self.exact(value) if leveled else self.streamed(value) for value in values]
+        leaves = leaves if leveled else self._aligned(leaves, ref)
         # Maps of one size stay maps: one behind the other they have the order of their flat elements.
         alike = len({leaf.source.shape[1:] for leaf in leaves}) == 1
         joined = [leaf.source if alike else self._flat(leaf, ref) for leaf in leaves]

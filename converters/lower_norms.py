@@ -1,4 +1,4 @@
-"""Norms: by statistics that are stored, and over the values of each image."""
+"""Norms: by statistics that are stored, and over the values of each image; softmax within a network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lava_meta.converters.recording import Ref, Step
 
 
 class NormLowering(WindowLowering):
-    """Batch, layer, group and instance norms."""
+    """Batch, layer, group and instance norms, and softmax."""
 
     def _do_native_layer_norm(self, step: Step) -> list[Any]:
         x, shape, weight, bias, eps = step.args
@@ -49,9 +49,26 @@ class NormLowering(WindowLowering):
         centred = self._centred(own, value)
         variance = self._reduced(own, self._squared(centred), "mean")
         spread = self._function(lambda v: torch.rsqrt(v.clamp_min(0) + eps), variance)
-        # No value of n lies further than sqrt(n) deviations from their mean, which their bounds do not know.
-        most = math.sqrt(math.prod(value.shape) / max(1, math.prod(variance.shape)))
-        return self._function(lambda v: v.clamp(-most, most), self._product(centred, spread, unseen(x)))
+        return self._product(centred, spread, unseen(x))
+
+    def _softmax(self, step: Step, ref: Ref | None) -> Value:
+        """`exp(x - max) / sum exp(x - max)` over one dimension of each image."""
+        assert ref is not None
+        _, powers, total = self._powers(step)
+        return self._product(powers, self._function(torch.reciprocal, total), ref)
+
+    def _powers(self, step: Step) -> tuple[Value, Value, Value]:
+        """`x - max`, its powers of e, and their sum, over one dimension of each image."""
+        x, dim = step.args[:2]
+        value = self._value(x)
+        own = replace(step, args=(x, [dim], True), kwargs={}, outputs=(unseen(x),))
+        greatest = self._reduced(own, value, "max")
+        below = self._sum([value, self._function(torch.neg, greatest)], unseen(x))
+        below = self._function(lambda v: v.clamp_max(0), below)
+        powers = self._function(torch.exp, below)
+        total = self._reduced(own, powers, "sum")
+        most = float(x.shape[dim])  # the greatest gives 1, which the bounds do not know
+        return below, powers, self._function(lambda v: v.clamp(1, most), total)
 
     def _scaled(self, value: Value, weight: Tensor | None, bias: Tensor | None, ref: Ref) -> Value:
         """`weight * x + bias`."""
@@ -94,7 +111,8 @@ class NormLowering(WindowLowering):
                 raise Cannot(f"has a {label} that is not finite: training diverged, or the file is damaged")
         if not bool((var + eps > 0).all()):
             raise Cannot("gives NaN: its variance plus eps must be positive")
-        channels = (1, -1, *(1,) * (len(value.shape) - 1))
+        behind = len(x.shape) - 2  # extents behind the channels; before them may be rows of an image
+        channels = (1, *(1,) * (len(value.shape) - 1 - behind), -1, *(1,) * behind)
 
         def shaped(tensor: Any, default: float) -> Tensor:
             made = torch.full_like(mean, default) if tensor is None else tensor

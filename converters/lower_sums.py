@@ -20,6 +20,7 @@ from lava_meta.converters.lower_values import (
     compressed,
     dyadic,
     only_signs,
+    unit_of,
     unseen,
 )
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
@@ -28,15 +29,18 @@ from lava_meta.converters.weights import Decomposed, decompose
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import (
     MOST,
+    Add,
     Conv,
     Curve,
     Linear,
+    MatMul,
     Node,
     Shape,
     weight_of,
 )
 
 _STREAM_BITS = 28  # of a stream that is multiplied with wide weights
+_COARSE = 2.0**-12  # a unit of these bits from which the others are multiplied too
 
 Product = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]  # sums of float64, as the node sums integers
 
@@ -53,15 +57,60 @@ class SumLowering(JoinLowering):
         return self._linear(step, step.args[0], step.args[1], None)
 
     def _do_bmm(self, step: Step) -> Value:
-        """A matrix product for each image, with the same constant matrix."""
+        """A matrix product for each image, with another value or with the same constant matrix."""
         a, b = (self._given(part) for part in step.args)
+        if isinstance(a, Value) and isinstance(b, Value):
+            ref = step.outputs[0]
+            assert ref is not None
+            return self._matrix_product(a, b, ref)
         value, matrix = (a, b) if isinstance(a, Value) else (b, a)
         if not isinstance(matrix, Tensor) or not isinstance(value, Value) or not bool((matrix == matrix[:1]).all()):
-            raise Cannot("multiplies values with values, as attention does; it is supported element by element")
+            raise Cannot("multiplies each image with another constant matrix; one for all is supported")
         if value is a:
             return self._linear(step, value, matrix[0], None)
         turned = self._linear(step, self._turned(value, unseen(value.ref)), matrix[0].T, None)
         return self._turned(turned, turned.ref)
+
+    def _do_baddbmm(self, step: Step) -> Value:
+        """A matrix product for each image, and what is added to it."""
+        if any(float(step.kwargs.get(name, 1)) != 1 for name in ("alpha", "beta")):
+            raise Cannot("scales its sums by alpha or beta")
+        ref = step.outputs[0]
+        assert ref is not None
+        product = self._do_bmm(replace(step, args=step.args[1:], kwargs={}, outputs=(unseen(ref),)))
+        return self._plus(product, self._given(step.args[0]), ref)
+
+    def _plus(self, value: Value, other: Any, ref: Ref) -> Value:
+        """A value and another, or a constant."""
+        if isinstance(other, Value):
+            return self._sum([value, other], ref)
+        return self._applied(torch.add, ((value, other), {}), value, ref)
+
+    def _matrix_product(self, a: Value, b: Value, ref: Ref) -> Value:
+        """A matrix product of two values: sums of products of their integers, of which streams keep what fits."""
+        leaves = [self._of_one_gain(value) for value in (a, b)]
+        terms = a.shape[-1]
+        room = MOST.bit_length() - 2 - terms.bit_length()
+        bits = [leaf.source.largest.bit_length() for leaf in leaves]
+        kept = [min(own, max(room // 2, room - other)) for own, other in zip(bits, reversed(bits), strict=True)]
+        leaves = [self._shortened(leaf, most, ref) for leaf, most in zip(leaves, kept, strict=True)]
+        x, y = (leaf.source for leaf in leaves)
+        error = terms * (x.largest * y.error + y.largest * x.error + x.error * y.error)
+        source = self._add(ref, MatMul((x.node, y.node)), (), error=error)
+        gains = [float(leaf.gain.reshape(-1)[0]) for leaf in leaves]
+        sizes = [abs(gain) * part.largest for gain, part in zip(gains, (x, y), strict=True)]
+        slacks = [leaf.slack for leaf in leaves]
+        slack = terms * (sizes[0] * slacks[1] + sizes[1] * slacks[0] + slacks[0] * slacks[1])
+        if slack or not dyadic(np.array(gains)) or source.largest >= 2**53:
+            slack += (terms + 4) * UNIT_ROUNDOFF * terms * sizes[0] * sizes[1]
+        unit = np.full((1,) * len(source.shape), gains[0] * gains[1])
+        return self._made(Leaf(source, unit, 0 * unit, slack), source.shape, ref)
+
+    def _of_one_gain(self, value: Value) -> Leaf:
+        """A node whose integers times one number are the value."""
+        leaf = self.exact(value)
+        gain = leaf.gain.reshape(-1)
+        return self.streamed(value) if leaf.constant.any() or (gain != gain[0]).any() else leaf
 
     def _turned(self, value: Value, ref: Ref) -> Value:
         """The last two extents exchanged."""
@@ -178,6 +227,16 @@ class SumLowering(JoinLowering):
         one = float(each.reshape(-1)[0])
         alike = bool((each == one).all())
         effective = matrix if alike else matrix * each
+        halves = self._halves(leaf, effective, step) if alike else None
+        if halves is not None:
+            ref = step.outputs[0]
+            assert ref is not None
+            unseen_step = replace(step, outputs=(unseen(ref),))
+            high, low = (
+                self._summed(unseen_step, half, matrix, each * (unit_of(half) / one), with_bias, node_of, product)
+                for half, with_bias in zip(halves, (bias, None), strict=True)
+            )
+            return self._sum([high, low], ref)
         leaf, scale = self._narrowed(leaf, effective, step)
         if scale != 1.0:
             one *= scale
@@ -205,20 +264,42 @@ class SumLowering(JoinLowering):
         """Weights (units, fan_in) as integers."""
         return decompose(weights, largest, MOST // 4)
 
+    def _halves(self, leaf: Leaf, weights: NDArray[Any], step: Step) -> list[Leaf] | None:
+        """A stream as a coarse one and what that leaves, where its bounds leave too few bits for wide weights."""
+        bits = leaf.source.largest.bit_length()
+        unit = unit_of(leaf) * 2.0 ** (bits - _STREAM_BITS)
+        small = decompose(weights, leaf.source.largest, MOST // 4)
+        if bits <= _STREAM_BITS or unit <= _COARSE or (small.error == 0 and small.close) or leaf.constant.any():
+            return None
+        ref = step.outputs[0]
+        assert ref is not None
+        high = self._shortened(leaf, _STREAM_BITS, ref)
+        factor = unit_of(high) / unit_of(leaf)
+        back = self._rounded(high, -1 / factor, ref)
+        rest = self._add(ref, Add((leaf.source.node, back.source.node)), ())
+        # What is left is at most half of the coarse unit, which the bounds of a difference do not know.
+        start = np.array([-2 * factor, -factor, factor]).reshape(3, *(1,) * len(rest.shape)).astype(np.int64)
+        slope = np.array([0.0, 1.0, 0.0]).reshape(start.shape)
+        within = Curve((rest.node,), start, slope, np.clip(start, -factor, factor).astype(np.float64))
+        low = self._add(ref, within, (), error=leaf.source.error)
+        whole = replace(high.source, error=0.0)
+        self._sources[whole.node] = whole
+        return [Leaf(whole, high.gain, high.constant), Leaf(low, leaf.gain, leaf.constant, leaf.slack)]
+
     def _narrowed(self, leaf: Leaf, weights: NDArray[Any], step: Step) -> tuple[Leaf, float]:
         """A stream with so few bits that sums of it times wide weights fit, and what its unit has grown by."""
         largest = leaf.source.largest
         small = decompose(weights, largest, MOST // 4)
-        if largest < 2**_STREAM_BITS or (small.error == 0 and small.close):
+        bits = _STREAM_BITS
+        if small.error == 0 and small.close:  # few-bit weights
+            heaviest = float(np.abs(small.integers).sum(axis=1).max())
+            bits = max(bits, MOST.bit_length() - 1 - math.frexp(heaviest)[1])
+        if largest < 2**bits or (small.error == 0 and small.close and largest * heaviest < MOST):
             return leaf, 1.0
-        factor = 2.0 ** (largest.bit_length() - _STREAM_BITS)
-        ones = (1,) * len(leaf.source.shape)
-        node = Curve(
-            (leaf.source.node,), np.zeros((1, *ones), np.int64), np.full((1, *ones), 1 / factor), np.zeros((1, *ones))
-        )
-        source = self._add(step.outputs[0], node, (), error=leaf.source.error / factor + 0.5)  # type: ignore[arg-type]
-        slack = leaf.slack + 0.5 * factor * float(np.abs(leaf.gain).max())
-        return Leaf(source, leaf.gain * factor, leaf.constant, slack), factor
+        ref = step.outputs[0]
+        assert ref is not None
+        short = self._shortened(leaf, bits, ref)
+        return short, unit_of(short) / unit_of(leaf)
 
 
 def _constant(

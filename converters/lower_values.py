@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.recording import Place, Recording, Ref
 from lava_meta.graph.acyclic import INPUT
 from lava_meta.graph.nodes import (
+    MOST,
     Curve,
     Gather,
     Node,
@@ -226,11 +228,33 @@ class ValueLowering:
         """A node that holds the value in fixed point, with `fraction` binary digits behind the point."""
         if value.stream is not None:
             return value.stream
-        form, scale = self.form(value), 2.0**self.fraction
-        leaf = own_leaf(value)
-        if value.expr is leaf and not leaf.constant.any() and (leaf.gain == 1 / scale).all():  # it is one already
+        form, leaf = self.form(value), own_leaf(value)
+        if value.expr is leaf and self._is_stream(leaf):
             value.stream = self._at_places(value, leaf)
             return value.stream
+        for fraction in range(self.fraction, 0, -4):  # as many as its bounds leave room for
+            try:
+                found = self._stream(value, form, leaf, 2.0**fraction)
+                break
+            except ValueError as error:
+                if fraction <= 4 or "past 62 bits" not in str(error):
+                    raise
+        value.stream = self._at_places(value, found)
+        return value.stream
+
+    def _finest(self, size: float) -> float:
+        """The unit with which values up to `size` fit."""
+        return max(2.0**-self.fraction, 2.0 ** math.frexp(size / MOST)[1] if size else 0.0)
+
+    def _is_stream(self, leaf: Leaf) -> bool:
+        """Whether integers are in fixed point already, as fine as their bounds allow."""
+        gain = float(leaf.gain.reshape(-1)[0])
+        finest = self._finest(abs(gain) * leaf.source.largest)
+        alike = bool((leaf.gain == gain).all()) and dyadic(leaf.gain)
+        return alike and not leaf.constant.any() and 2.0**-self.fraction <= gain <= finest
+
+    def _stream(self, value: Value, form: Form, leaf: Leaf, scale: float) -> Leaf:
+        """A node that holds a value's function in fixed point. Raises `ValueError` if it does not fit."""
         unit = np.full((1,) * len(leaf.source.shape), 1 / scale)
         if isinstance(form, Levels):
             codes = np.rint(form.codes * form.unit * scale)
@@ -241,17 +265,16 @@ class ValueLowering:
             self._check(value, found, levels=True, before=leaf)
         else:
             pieces = _as_pieces(form, leaf)
-            error, slack = self._stream_error(pieces, leaf)
+            error, slack = self._stream_error(pieces, leaf, scale)
             node = Curve((leaf.source.node,), pieces.start, pieces.slope * scale, pieces.intercept * scale)
             source = self._add(value.ref, node, leaf.source.shape, error=error * scale)
             found = Leaf(source, unit, 0 * unit, error + slack)
             self._check(value, found, levels=False, before=leaf)
-        value.stream = self._at_places(value, found)
-        return value.stream
+        return found
 
-    def _stream_error(self, pieces: Pieces, leaf: Leaf) -> tuple[float, float]:
+    @staticmethod
+    def _stream_error(pieces: Pieces, leaf: Leaf, scale: float) -> tuple[float, float]:
         """By how much the stream differs from exact arithmetic, and the model's own value from that."""
-        scale = 2.0**self.fraction
         every = np.concatenate([(pieces.slope * scale).reshape(-1), (pieces.intercept * scale).reshape(-1)])
         whole = pieces.error == 0 and bool((every == np.rint(every)).all()) and float(np.abs(every).max()) < 2.0**53
         gain = float(np.abs(leaf.gain).min())
@@ -328,9 +351,28 @@ class ValueLowering:
         """A function of our own behind a value."""
         return self._applied(op, ((value, *arguments), {}), value, unseen(value.ref))
 
-    def _unit(self, shape: Shape) -> tuple[NDArray[Any], NDArray[Any]]:
-        ones = (1,) * len(shape)
-        return np.full(ones, 2.0**-self.fraction), np.zeros(ones)
+    def _rounded(self, leaf: Leaf, factor: float, ref: Ref) -> Leaf:
+        """With a unit that is `factor` as large."""
+        if factor == 1:
+            return leaf
+        ones = (1,) * len(leaf.source.shape)
+        node = Curve(
+            (leaf.source.node,), np.zeros((1, *ones), np.int64), np.full((1, *ones), 1 / factor), np.zeros((1, *ones))
+        )
+        source = self._add(ref, node, (), error=leaf.source.error / abs(factor) + 0.5)
+        slack = leaf.slack + 0.5 * abs(factor) * float(np.abs(leaf.gain).max())
+        return Leaf(source, leaf.gain * factor, leaf.constant, slack)
+
+    def _shortened(self, leaf: Leaf, bits: int, ref: Ref) -> Leaf:
+        """With integers of at most so many bits."""
+        return self._rounded(leaf, 2.0 ** max(0, leaf.source.largest.bit_length() - bits), ref)
+
+    def _aligned(self, leaves: Sequence[Leaf], ref: Ref, *, summed: bool = False) -> list[Leaf]:
+        """Streams with the unit of the coarsest, or with one in which their sum fits."""
+        units = [unit_of(leaf) for leaf in leaves]
+        total = sum(unit * leaf.source.largest for unit, leaf in zip(units, leaves, strict=True)) if summed else 0.0
+        unit = max(*units, self._finest(total))
+        return [self._rounded(leaf, unit / own, ref) for own, leaf in zip(units, leaves, strict=True)]
 
     def _made(self, leaf: Leaf, shape: Shape, ref: Ref) -> Value:
         """The value that a node holds."""
@@ -358,6 +400,11 @@ def _image_shape(actual: tuple[int, ...], size: int, images: int) -> Shape | Non
 def only_signs(source: Source) -> bool:
     """Whether a node's integers are signs: -1 and +1, and no 0 between."""
     return source.step == 2 and bool((source.low == -1).all() and (source.high == 1).all())
+
+
+def unit_of(leaf: Leaf) -> float:
+    """What one is to a leaf of one gain."""
+    return float(leaf.gain.reshape(-1)[0])
 
 
 def unseen(ref: Ref) -> Ref:

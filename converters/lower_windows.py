@@ -140,7 +140,7 @@ class WindowLowering(SumLowering):
         leaf = self.exact(value)
         taps = math.prod(window.kernel)
         if not even(leaf) or leaf.source.largest * taps > MOST:
-            leaf = self.streamed(value)
+            leaf = self._shortened(self.streamed(value), MOST.bit_length() - 1 - taps.bit_length(), ref)
         node = Pool((leaf.source.node,), window, "sum")
         source = self._add(ref, node, (), error=leaf.source.error * taps)
         inside = window.views(np.ones((1, 1, *leaf.source.shape[1:]))).sum(axis=(4, 5))[0]
@@ -231,16 +231,19 @@ class WindowLowering(SumLowering):
         dims = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim")
         dims = [dims] if isinstance(dims, int) else dims
         keep = bool(step.args[2] if len(step.args) > 2 else step.kwargs.get("keepdim", False))
-        rank = len(argument.shape)
-        if not dims or argument.shape[0] != self.images:
+        extents, rank = argument.shape, len(argument.shape)
+        if not dims or extents[0] % self.images:
             raise Cannot("takes the mean or sum of all images together; name the dimensions, without the first")
         axes = sorted({int(dim) % rank for dim in dims})
         if axes[0] == 0:
             raise Cannot("takes the mean or sum over the images; name the dimensions, without the first")
+        if extents[0] != self.images:  # rows of an image, one image behind the other
+            extents, rank = (self.images, extents[0] // self.images, *extents[1:]), rank + 1
+            axes = [axis + 1 for axis in axes]
         kept = [axis for axis in range(1, rank) if axis not in axes]
-        size = math.prod(argument.shape[axis] for axis in axes)
-        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64).reshape(argument.shape)
-        rows = math.prod(argument.shape[axis] for axis in kept)
+        size = math.prod(extents[axis] for axis in axes)
+        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64).reshape(extents)
+        rows = math.prod(extents[axis] for axis in kept)
         flat = numbers.permute(0, *kept, *axes).reshape(self.images, rows, 1, size)
         window = Window((1, size))
         moved = self._placed(value, flat, unseen(value.ref))
@@ -250,7 +253,7 @@ class WindowLowering(SumLowering):
             total = self._greatest(moved, window, ref)
         else:
             total = self._summed_window(moved, window, np.asarray(float(size if how == "mean" else 1)), ref)
-        shape = [1 if axis in axes else argument.shape[axis] for axis in range(1, rank) if keep or axis not in axes]
+        shape = [1 if axis in axes else extents[axis] for axis in range(1, rank) if keep or axis not in axes]
         back = torch.arange(1, self.images * rows + 1, dtype=torch.float64).reshape(self.images, *shape)
         own = (self.images, *shape)
         return self._placed(total, back, ref if ref.shape == own else Ref(-1, own))

@@ -6,7 +6,7 @@ Each step is one of a few kinds, whatever module or function called it:
     movement        reshapes, permutations, slices, padding: done once, on the places of the elements
     sums            linear layers and convolutions with constant weights; pooling and means
     joins           sums and products of two streams, concatenations
-    ends            softmax and log-softmax, which keep the order of the classes
+    ends            softmax and log-softmax over the classes, which keep their order
 
 Constants have been computed by the model itself. Everything else is refused, with its place.
 """
@@ -145,20 +145,22 @@ class Lowering(NormLowering):
         return torch.zeros_like(ones) if "empty" in step.name else ones  # what lies in new memory means nothing
 
     def _do__softmax(self, step: Step) -> Value:
-        return self._end(step)
+        return self._value(step.args[0]) if self._ends(step) else self._softmax(step, step.outputs[0])
+
+    _do__safe_softmax = _do__softmax
 
     def _do__log_softmax(self, step: Step) -> Value:
-        return self._end(step)
+        if self._ends(step):
+            return self._value(step.args[0])
+        below, _, total = self._powers(step)
+        return self._sum([below, self._function(lambda v: -torch.log(v), total)], step.outputs[0])
 
-    def _end(self, step: Step) -> Value:
-        """Softmax keeps the order of the classes; what it gives may not go on to other layers."""
-        if step.args[1] not in (1, -1) or len(step.args[0].shape) != 2:
-            raise Cannot("is a softmax within the network, or over the images; one over the classes may end it")
+    def _ends(self, step: Step) -> bool:
+        """Whether a softmax over the classes is the last thing, which keeps their order."""
         made = step.outputs[0]
         assert made is not None
-        if any(ref.number == made.number for later in self.steps for ref in later.refs if later.name not in SAME):
-            raise Cannot("is a softmax within the network; one over the classes may end it")
-        return self._value(step.args[0])
+        used = any(ref.number == made.number for later in self.steps for ref in later.refs if later.name not in SAME)
+        return not used and step.args[1] in (1, -1) and len(step.args[0].shape) == 2
 
     def _read(self, output: Ref) -> Lowered:
         value = self._given(output)

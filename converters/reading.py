@@ -1,12 +1,12 @@
 """A PyTorch model as a sequence of stages: each a binary layer, what stands before its sign, and pooling behind it.
 
-What can be read is said once, in the tables below: they decide what is converted, they word what is refused, and the
-page of the documentation is printed from them (`support_table`, `refusal_table`).
+What can be read is said once, in the table below: it decides what is converted, and the page of the documentation is
+printed from it (`support_table`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,9 +86,6 @@ SUPPORT: dict[Any, str] = {
     nn.Module: f"what its forward calls one after the other: modules, {FUNCTION_NAMES}, products "
     "with and sums of numbers, comparisons with 0, `torch.where`, and views as (images, -1)",
 }
-REFUSED: dict[type[nn.Module], str] = {
-    nn.InstanceNorm1d: "it takes series (images, channels, length); use nn.LayerNorm or nn.GroupNorm",
-}
 SUPPORTED = tuple(kind for kind in SUPPORT if isinstance(kind, type))
 SIGNS = (Sign, StrictSign, TorchSign)
 
@@ -164,17 +161,8 @@ def norms_of(modules: Sequence[tuple[str, nn.Module]]) -> list[tuple[str, nn.Mod
 
 def support_table() -> str:
     """The supported modules and what they become, as a Markdown table."""
-    return _table("module", "becomes", SUPPORT)
-
-
-def refusal_table() -> str:
-    """Frequent modules that are refused, why, and what to do, as a Markdown table."""
-    return _table("module", "why, and what to do", REFUSED)
-
-
-def _table(left: str, right: str, rows: Mapping[Any, str]) -> str:
-    lines = [f"| `{_name(kind)}` | {text} |" for kind, text in rows.items()]
-    return "\n".join([f"| {left} | {right} |", "| --- | --- |", *lines, ""])
+    lines = [f"| `{_name(kind)}` | {text} |" for kind, text in SUPPORT.items()]
+    return "\n".join(["| module | becomes |", "| --- | --- |", *lines, ""])
 
 
 def _name(kind: type[nn.Module] | str) -> str:
@@ -258,9 +246,6 @@ def read(model: nn.Module) -> Chain:
                 raise NotAChain(f"{label} norms rows of an image behind {stages[-1].name}; use FixedNorm")
             stages[-1].before.append((label, module))
         else:
-            for kind, advice in REFUSED.items():
-                if isinstance(module, kind):
-                    raise NotAChain(f"{label} is not supported: {advice}")
             known = ", ".join(sorted(kind.__name__ for kind in SUPPORTED if kind is not nn.Module))
             raise NotAChain(f"{label} is not supported; supported are {known}")
         if stages and not isinstance(module, nn.Flatten):

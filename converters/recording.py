@@ -36,6 +36,7 @@ _READS = {  # of values, by Python: what follows may depend on them
     "_unique2",
     "allclose",
 }
+_EMPTY = {f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")}
 _TORCH = os.path.dirname(torch.__file__)
 _HERE = os.path.dirname(__file__)
 
@@ -123,6 +124,8 @@ class Float64(TorchDispatchMode):
     def done(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Do the operation."""
         result = func(*tree_map(to_float64, args), **tree_map(to_float64, kwargs))
+        if func._schema.name in _EMPTY:  # what lies in new memory means nothing, but stays the same if it is 0
+            result.zero_()
         # What is written in place is what was given; what is made, as by torch.zeros, is float64 too.
         return result if func._schema.is_mutable else tree_map(to_float64, result)
 

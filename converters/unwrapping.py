@@ -97,6 +97,9 @@ def plain_copy(model: nn.Module) -> nn.Module:
             # A weight that a hook made, or a state of a spiking neuron, which copy refuses.
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
+    for parameter in model.parameters():
+        if vars(parameter) or type(parameter) is not nn.Parameter:
+            memo[id(parameter)] = _whole_copy(parameter)
     try:
         for module in reversed(list(model.modules())):  # the inner ones first
             inner = _inside(module)
@@ -113,6 +116,14 @@ def plain_copy(model: nn.Module) -> nn.Module:
     for name, module in list(clone.named_modules()):
         _evaluate_weights(name or "the model", module)
     return clone
+
+
+def _whole_copy(parameter: nn.Parameter) -> Tensor:
+    """A copy with its class and attributes, such as master weights, which PyTorch leaves out."""
+    made: Tensor = torch.Tensor._make_subclass(type(parameter), parameter.detach().clone(), parameter.requires_grad)
+    for name, value in vars(parameter).items():
+        setattr(made, name, value.detach().clone() if isinstance(value, Tensor) else copy.copy(value))
+    return made
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@
     Curve       y = round(slope (x - start) + intercept) of the last piece that x reaches     a real stream
     Add         y = sum of its sources
     Multiply    y = round(a b / 2**shift)
+    MatMul      Y = A B over the last two axes, of two sources: attention
     Concat      y = its sources one behind the other along the first axis
     Gather      y = x at fixed places, 0 if a place is -1: reshapes, permutations, slices, channel shuffles, padding
     Pool        y = the greatest, or the sum, of a window
@@ -370,6 +371,33 @@ class Multiply(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class MatMul(Node):
+    """`Y = A B`, matrix products of two sources (..., rows, n) and (..., n, columns)."""
+
+    kind = "matmul"
+
+    def shape(self, shapes: Sequence[Shape]) -> Shape:
+        if len(shapes) != 2 or min(map(len, shapes)) < 2:
+            raise ValueError(f"multiplies matrices, but gets {', '.join(map(str, shapes))}")
+        a, b = shapes
+        if a[:-2] != b[:-2] or a[-1] != b[-2]:
+            raise ValueError(f"multiplies matrices that do not fit: {a} and {b}")
+        check_size(math.prod(a) * b[-1], math.prod(a) + math.prod(b))
+        return (*a[:-1], b[-1])
+
+    def bounds(self, bounds: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
+        (a, b), terms = ((int(low.min()), int(high.max())) for low, high in bounds), shapes[0][-1]
+        corners = [terms * x * y for x in a for y in b]
+        if max(map(abs, corners)) > MOST:
+            raise ValueError(f"can sum to {max(map(abs, corners)):.3g}; sums of up to 62 bits fit")
+        ones = (1,) * len(shapes[0])
+        return np.full(ones, min(corners), np.int64), np.full(ones, max(corners), np.int64)
+
+    def __call__(self, values: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        return exact_product(values[0], np.swapaxes(values[1], -1, -2))
+
+
+@dataclass(frozen=True, eq=False)
 class Concat(Node):
     """Sources one behind the other along their first axis."""
 
@@ -463,7 +491,7 @@ class Pool(Node):
 
 
 KINDS: dict[str, type[Node]] = {
-    kind.kind: kind for kind in (Linear, Conv, Threshold, Curve, Add, Multiply, Concat, Gather, Pool)
+    kind.kind: kind for kind in (Linear, Conv, Threshold, Curve, Add, Multiply, MatMul, Concat, Gather, Pool)
 }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from lava_meta.online_learning.class_errors import ClassError
 from lava_meta.online_learning.forms import make_layer
 from lava_meta.online_learning.network import PlasticNetwork
 from lava_meta.online_learning.options import LearnerOptions
+
+if TYPE_CHECKING:
+    from lava_meta.online_learning.compiled.network import CompiledNetwork
 
 BACKEND = "backend"  # the kind of provider
 SNAPSHOT = 1000  # images between two copies of what was learned
@@ -107,8 +110,12 @@ class LocalEngine:
             class_rate=last.rule.class_rate,
             trace=network.states[-1]["trace"],
         )
+        self._loop = _loop_of(self) if compiled else None
 
     def learn(self, x: NDArray[Any], labels: NDArray[Any]) -> int:
+        if self._loop is not None and len(x) % self.lanes == 0:
+            self.error.check(labels)
+            return self._loop.learn(x, labels)
         right = 0
         for start in range(0, len(x), self.lanes):
             right += self.step(x[start : start + self.lanes], labels[start : start + self.lanes])
@@ -154,3 +161,12 @@ class LocalEngine:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _loop_of(engine: LocalEngine) -> CompiledNetwork | None:
+    """All of learning as one compiled loop, if it is for this network."""
+    from lava_meta.online_learning.compiled.network import CompiledNetwork
+
+    if engine._front is not None or any(direct is not None for direct in engine.feedback):
+        return None
+    return CompiledNetwork.of(engine.layers, engine.error, engine.lanes)

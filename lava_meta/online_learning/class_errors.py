@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from lava_meta.online_learning.settings import CLASS_BITS, ERROR_ONE, ERRORS, Precision
 
 _EXP_BITS = 15
-_LOG_BITS = 12  # of q, that the table of logarithms sees
-_ONE = ERROR_ONE - 1  # the largest error in 8 bits
+LOG_BITS = 12  # of q, that the table of logarithms sees
+ONE = ERROR_ONE - 1  # the largest error in 8 bits
 
 
 class ClassError:
@@ -57,75 +57,80 @@ class ClassError:
         if classes < 2:
             raise ValueError(f"an error needs at least two classes, not {classes}")
         self.kind, self.classes, self.fixed = kind, classes, precision != "float"
-        self._dead_zone = round(dead_zone * ERROR_ONE) if self.fixed else dead_zone
+        self.dead_zone = round(dead_zone * ERROR_ONE) if self.fixed else dead_zone
         self._root = math.sqrt(inputs) if temperature is None else temperature
         self._margin = max(1, round(self._root))
-        self._class_rate, self._trace = class_rate, trace
+        self.class_rate, self.trace = class_rate, trace
+        self.rate_fixed = round(class_rate * (1 << CLASS_BITS))
         if class_rate and trace is None:
             raise ValueError(f"class_rate is {class_rate}, so the class neurons need a trace of their own")
-        upper = np.maximum(np.arange(2**_LOG_BITS + 1), 0.5) / 2**_LOG_BITS
-        self._logarithms = np.rint(self._root * np.log(upper)).astype(np.int64)
+        upper = np.maximum(np.arange(2**LOG_BITS + 1), 0.5) / 2**LOG_BITS
+        self.logarithms = np.rint(self._root * np.log(upper)).astype(np.int64)
         # Beyond this difference the 15-bit exponential is 0.
         differences = np.arange(math.ceil(self._root * (_EXP_BITS + 1) * math.log(2)) + 1)
-        self._exp = np.rint(2**_EXP_BITS * np.exp(-differences / self._root)).astype(np.int64)
+        self.exponentials = np.rint(2**_EXP_BITS * np.exp(-differences / self._root)).astype(np.int64)
 
-    def __call__(self, sums: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+    def check(self, labels: NDArray[Any]) -> None:
+        """Raise ValueError for a label that is no class."""
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= self.classes:
             raise ValueError(
                 f"labels run from {low} to {high}; with {self.classes} classes they lie in 0..{self.classes - 1}"
             )
+
+    def __call__(self, sums: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+        self.check(labels)
         forms = {"margin": self._margin_error, "prototype": self._prototype_error}
         error = forms.get(self.kind, self._softmax)(self._expected(sums), labels, np.arange(len(sums)))
         self._follow(labels)
         if self.kind == "ternary":
-            one, least = (_ONE, ERROR_ONE // 4) if self.fixed else (1, 0.25)
+            one, least = (ONE, ERROR_ONE // 4) if self.fixed else (1, 0.25)
             error = one * np.sign(error) * (np.abs(error) >= least)
         return error.astype(np.int32 if self.fixed else np.float32)
 
     def _expected(self, sums: NDArray[Any]) -> NDArray[Any]:
         """Sums plus T log q."""
-        if not self._class_rate:
+        if not self.class_rate:
             return sums.astype(np.int64)
-        assert self._trace is not None
+        assert self.trace is not None
         if self.fixed:
-            expected: NDArray[Any] = sums + self._logarithms[self._trace >> CLASS_BITS - _LOG_BITS]
+            expected: NDArray[Any] = sums + self.logarithms[self.trace >> CLASS_BITS - LOG_BITS]
             return expected
-        least = 0.5 ** (_LOG_BITS + 1)  # as in the table
-        real: NDArray[Any] = sums + self._root * np.log(np.maximum(self._trace.astype(np.float64), least))
+        least = 0.5 ** (LOG_BITS + 1)  # as in the table
+        real: NDArray[Any] = sums + self._root * np.log(np.maximum(self.trace.astype(np.float64), least))
         return real
 
     def _follow(self, labels: NDArray[Any]) -> None:
         """Let q follow the labels, one after the other."""
-        if not self._class_rate:
+        if not self.class_rate:
             return
-        assert self._trace is not None
+        assert self.trace is not None
         one = 1 << CLASS_BITS if self.fixed else 1
         for label in labels:
-            change = one * (np.arange(self.classes) == label) - self._trace
+            change = one * (np.arange(self.classes) == label) - self.trace
             if self.fixed:
-                self._trace += (round(self._class_rate * one) * change.astype(np.int64) >> CLASS_BITS).astype(np.int32)
+                self.trace += (self.rate_fixed * change.astype(np.int64) >> CLASS_BITS).astype(np.int32)
             else:
-                self._trace += np.float32(self._class_rate) * change
+                self.trace += np.float32(self.class_rate) * change
 
     def _softmax(self, sums: NDArray[Any], labels: NDArray[Any], lanes: NDArray[Any]) -> NDArray[Any]:
         below = sums.max(axis=1, keepdims=True) - sums
         if self.fixed:
-            exponentials = self._exp[np.minimum(below, len(self._exp) - 1)]
+            exponentials = self.exponentials[np.minimum(below, len(self.exponentials) - 1)]
             total = exponentials.sum(axis=1, keepdims=True)
             whole: NDArray[Any] = (exponentials * ERROR_ONE + total // 2) // total
             whole[lanes, labels] -= ERROR_ONE
-            whole[np.abs(whole) < self._dead_zone] = 0
-            return whole.clip(-_ONE, _ONE)
+            whole[np.abs(whole) < self.dead_zone] = 0
+            return whole.clip(-ONE, ONE)
         power = np.exp(-below / self._root)
         error: NDArray[Any] = power / power.sum(axis=1, keepdims=True)
         error[lanes, labels] -= 1.0
-        error[np.abs(error) < self._dead_zone] = 0.0
+        error[np.abs(error) < self.dead_zone] = 0.0
         return error
 
     def _prototype_error(self, sums: NDArray[Any], labels: NDArray[Any], lanes: NDArray[Any]) -> NDArray[Any]:
         error = np.zeros(sums.shape, np.int64)
-        error[lanes, labels] = -_ONE if self.fixed else -1
+        error[lanes, labels] = -ONE if self.fixed else -1
         return error
 
     def _margin_error(self, sums: NDArray[Any], labels: NDArray[Any], lanes: NDArray[Any]) -> NDArray[Any]:
@@ -134,6 +139,6 @@ class ClassError:
         rivals[lanes, labels] = np.iinfo(np.int64).min // 2
         strongest = rivals.argmax(axis=1)
         error = np.zeros(sums.shape, np.int64)
-        error[lanes, strongest] = np.where(own - rivals[lanes, strongest] < self._margin, _ONE if self.fixed else 1, 0)
+        error[lanes, strongest] = np.where(own - rivals[lanes, strongest] < self._margin, ONE if self.fixed else 1, 0)
         error[lanes, labels] = -error.max(axis=1)
         return error

@@ -112,6 +112,7 @@ class EngineOverTime(LocalEngine):
             layer_over_time(*layer, network.leak, compiled=compiled)
             for layer in zip(network.settings[:-1], network.states[:-1], strict=True)
         ]
+        self._loop = None  # which knows no time
 
     def forward(self, x: NDArray[Any]) -> NDArray[Any]:
         trains = x.reshape(len(x), self.steps, -1)

@@ -32,7 +32,7 @@ class LearningModel(PyAsyncProcessModel):
             end = start + self.engine.lanes
             if end > len(self.images):
                 raise DataError(f"there are {len(self.images)} images, and step {self.time_step} wants {end}")
-            self.progress[1] += self.engine.step(self.images[start:end], self.labels[start:end])
+            self.progress[1] += self.engine.learn(self.images[start:end], self.labels[start:end])
             self.progress[0] = end
 
 

@@ -38,9 +38,9 @@ def _net() -> LavaNetwork:
 
 def test_an_unsupported_layer() -> None:
     model = nn.Sequential(
-        Pixels(), BinaryLinear(16, 8), nn.Sequential(nn.Identity(), nn.Softmax(1)), BinaryLinear(8, 2)
+        Pixels(), BinaryLinear(16, 8), nn.Sequential(nn.Identity(), nn.Softmax(0)), BinaryLinear(8, 2)
     )
-    with pytest.raises(ConversionError, match=r"in 2\.1 \(Softmax\).*is a softmax within the network"):
+    with pytest.raises(ConversionError, match=r"in 2\.1 \(Softmax\).*over the images"):
         lava_meta.convert(model.eval())
 
 

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from lava_meta.converters.reading import REFUSED, SUPPORTED, flat, read, refusal_table, support_table
+from lava_meta.converters.reading import SUPPORTED, flat, read, support_table
 from lava_meta.errors import ConversionError
-from lava_meta.nn import BinaryConv2d, BinaryLinear, Pixels, Sign
+from lava_meta.nn import BinaryLinear, Pixels, Sign
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_tables_of_the_page_are_the_codes() -> None:
-    """If this fails, put the output of the two functions into the page."""
+def test_the_table_of_the_page_is_the_codes() -> None:
+    """If this fails, put the output of the function into the page."""
     text = (DOCS / "supported.md").read_text(encoding="utf-8")
     assert support_table() in text
-    assert refusal_table() in text
     assert all(f"`{'nn.' if hasattr(nn, kind.__name__) else ''}{kind.__name__}`" in text for kind in SUPPORTED)
-
-
-MADE = {
-    nn.InstanceNorm1d: nn.InstanceNorm1d(2),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSED, ids=lambda kind: kind.__name__)
-def test_every_row_of_the_refusals_is_refused_in_its_words(kind: type[nn.Module]) -> None:
-    model = nn.Sequential(Pixels(), BinaryConv2d(1, 2, 3), MADE[kind], Sign(), nn.Flatten(), BinaryLinear(8, 2))
-    with pytest.raises(ConversionError, match=re.escape(f"2 ({kind.__name__}) is not supported: {REFUSED[kind]}")):
-        read(model)
 
 
 def test_nested_modules_have_their_places_and_one_used_twice_stands_twice() -> None:

@@ -116,12 +116,12 @@ def test_statistics_of_each_batch() -> None:
     refused(OfTheBatch(), "statistics of each batch, which mixes images", "F.batch_norm")
 
 
-def test_a_softmax_within() -> None:
+def test_a_softmax_over_the_images() -> None:
     class Attends(Base):
         def middle(self, x: Tensor) -> Tensor:
-            return x * torch.softmax(x, 1)
+            return x * torch.softmax(x, 0)
 
-    refused(Attends(), "softmax within the network", "torch.softmax")
+    refused(Attends(), "over the images", "torch.softmax")
 
 
 def test_weights_from_the_images() -> None:

@@ -210,7 +210,6 @@ def _dense(*modules: nn.Module) -> nn.Sequential:
         (_conv(nn.LayerNorm(6, eps=0)), r"2 \(LayerNorm\) has eps=0, with which equal sums give NaN"),
         (_conv(nn.GroupNorm(1, 2, eps=-1.0)), r"2 \(GroupNorm\) has eps=-1"),
         (_dense(nn.GroupNorm(2, 4)), r"4 \(GroupNorm\) stands behind the readout"),
-        (_dense(nn.InstanceNorm1d(4)), r"4 \(InstanceNorm1d\) is not supported: .*nn.LayerNorm"),
     ],
 )
 def test_what_cannot_be_converted_is_refused_by_name(model: nn.Module, message: str) -> None:

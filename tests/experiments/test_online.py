@@ -101,7 +101,7 @@ def test_the_rule_beside_others_on_the_same_images(tmp_path) -> None:
     for way, (run,) in results.arms.items():
         assert run.metrics["ACC"] == pytest.approx(100 * np.mean(run.data["accuracies"][-1]), abs=0.01), way
     assert len(experiment.claims(settings, results)) == 3
-    with pytest.raises(ValueError, match="no way magic; there are two-sided spikes"):
+    with pytest.raises(ValueError, match="no way magic; there are layer norm"):
         experiment.arms(override(settings, ["ways=magic"]))
 
 

@@ -106,6 +106,47 @@ def test_the_compiled_layer_equals_the_reference_to_the_bit(bits: int, max_level
     assert_same(layers[0].state, layers[1].state)
 
 
+@pytest.mark.parametrize(("activation", "kappa"), [("spikes", 1.25), ("abs_spikes", 1.25), ("abs_spikes", 0.0)])
+def test_compiled_units_decide_as_the_reference_at_the_edge_of_a_layer_norm(activation: str, kappa: float) -> None:
+    """Sums small enough that many are beside an edge, and so large that their squares pass 64 bits."""
+    rule = replace(NORMED, activation=activation, kappa=kappa)
+    generator = np.random.default_rng(0)
+    reference, compiled = (layer_of(8, compiled=fast, rule=rule, max_level=255).neurons for fast in (False, True))
+    for largest in (2, 30, 10**4, 10**6):
+        u = generator.integers(-largest, largest + 1, (500, 40)).astype(np.int32)
+        x = np.zeros((500, 60), np.int16)
+        np.testing.assert_array_equal(reference.distance(u, x), compiled.distance(u, x))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_loop_over_images_equals_the_reference_to_the_bit(seed: int) -> None:
+    """Over settings drawn at random: all states, and how many images were known before."""
+    generator = np.random.default_rng(seed)
+
+    def one_of(*choices: Any) -> Any:
+        return choices[generator.integers(len(choices))]
+
+    changes: dict[str, Any] = one_of({}, {"centring": False}, {"divisive": False}, {"kappa": 0.0}, {"memory": 64})
+    rule = replace(one_of(OnlineRule(lr=0.03), SPIKES, TWO_SIDED, NORMED), **changes)
+    options = {
+        "precision": one_of(3, 8, 16),
+        "inputs": one_of("spikes", "pixels"),
+        "lanes": one_of(1, 3),
+        "max_level": one_of(16, 255),
+        "plastic": one_of(None, ("readout",)),
+        "input_mean": 0.2,
+        "seed": seed,
+    }
+    sizes = [64, *one_of((), (30,), (30, 20)), 10]
+    x = images(240, 64, options["max_level"], seed).astype(np.uint8)
+    labels = generator.integers(0, 10, len(x))
+    learners = [Learner(sizes, rule, backend=backend, **options) for backend in ("reference", "kernels")]
+    known = [learner._started().learn(learner.encode(x), labels) for learner in learners]
+    assert known[0] == known[1]
+    for reference, compiled in zip(learners[0].states, learners[1].states, strict=True):
+        assert_same(reference, compiled)
+
+
 @pytest.mark.parametrize("activation", ["spikes", "abs_spikes"])
 def test_the_compiled_float_layer_equals_the_reference(activation: str) -> None:
     rule = OnlineRule(lr=0.03, activation=activation)

@@ -777,6 +777,87 @@ class LayerNormed(nn.Module):
         return self.head(signed(self.norm2(x)).mean(1))
 
 
+class SignLinear(nn.Linear):
+    """Signs of inputs and of centred weights, times the mean size of these."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = x.new(x.size())
+        made[x >= 0], made[x < 0] = 1, -1
+        centred = self.weight - self.weight.mean(-1, keepdim=True)
+        return F.linear(made, centred.sign() * self.weight.abs().mean(1, keepdim=True), self.bias)
+
+
+class WrittenNorm(nn.Module):
+    """A layer norm as BERT's code has it, or by the root of the mean square alone."""
+
+    def __init__(self, width: int, *, centred: bool = True) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.centred = centred
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.centred:
+            return F.normalize(x, dim=-1) * x.shape[-1] ** 0.5 * self.weight
+        mean = x.mean(-1, keepdim=True)
+        spread = (x - mean).pow(2).mean(-1, keepdim=True)
+        return self.weight * ((x - mean) / torch.sqrt(spread + 1e-12)) + self.bias
+
+
+class AttentionBlock(nn.Module):
+    """Attention of two heads, its shares as bits or as they are; a residual network of two layers behind it."""
+
+    def __init__(self, width: int, *, bits: bool) -> None:
+        super().__init__()
+        self.bits = bits
+        self.into, self.out = SignLinear(width, 3 * width), SignLinear(width, width)
+        self.up, self.down = SignLinear(width, 2 * width), SignLinear(2 * width, width)
+        self.first, self.second = WrittenNorm(width), WrittenNorm(width, centred=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        images, tokens, width = x.shape
+        parts = self.into(self.first(x)).view(images, tokens, 2, -1).transpose(1, 2).chunk(3, dim=-1)
+        query, key, value = (signed(part) for part in parts) if self.bits else parts
+        shares = F.softmax(query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5, dim=-1)
+        if self.bits:
+            shares = (shares / 0.1).round().clamp(0, 1) * 0.1
+        x = x + self.out((shares @ value).transpose(1, 2).reshape(images, tokens, width))
+        return x + self.down(F.gelu(self.up(self.second(x))))
+
+
+class Transformer(nn.Module):
+    """Patches as tokens, one more that is learned, and blocks of attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, 16, 4, stride=4)
+        self.token, self.place = nn.Parameter(torch.randn(1, 1, 16)), nn.Parameter(torch.randn(1, 5, 16))
+        self.blocks = nn.Sequential(AttentionBlock(16, bits=True), AttentionBlock(16, bits=False))
+        self.last = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), tokens], dim=1) + self.place
+        return self.last(self.blocks(x)[:, 0])
+
+
+class PointCloud(nn.Module):
+    """Points turned by a matrix that is computed from all of them; the greatest of each feature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn1, self.turn2 = nn.Linear(3, 32), SignLinear(32, 9)
+        self.first, self.second = nn.Linear(3, 32), SignLinear(32, 48)
+        self.norm, self.last = nn.BatchNorm1d(48), nn.Linear(48, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        images, _, points = x.shape
+        x = x.transpose(1, 2)
+        turned = self.turn2(F.hardtanh(self.turn1(x)).max(1)[0]).view(-1, 3, 3) + torch.eye(3)
+        x = torch.bmm(x, turned).reshape(-1, 3)
+        x = self.norm(self.second(self.first(x) * x.abs().mean(-1).view(-1, 1)))
+        return F.log_softmax(self.last(x.view(images, points, -1).max(dim=1)[0]), dim=-1)
+
+
 class GroupNormed(nn.Module):
     """Norms over groups of channels of each image; edges that wrap round."""
 
@@ -891,6 +972,8 @@ FORMS: dict[str, Form] = {
     "data parallel": Form("wrapped in nn.DataParallel", lambda: nn.DataParallel(PaperDense()), SMALL),
     "raw levels": Form("divides by 255 itself, mean pooling before the sign", RawLevels, SMALL, {}),
     "layer norm": Form("norms of each token, residual", LayerNormed, SMALL),
+    "transformer": Form("attention, shares as bits or real, written norms, GELU", Transformer, SMALL),
+    "point cloud": Form("points times a matrix of the image's own, scales of each, maxima", PointCloud, (3, 12)),
     "group norm": Form("norms of each image, edges that wrap", GroupNormed, SMALL),
     "recurrent": Form("unrolled over time, first value constant", Recurrent, SMALL),
     "ABC-Net": Form("several binary bases", Bases, SMALL),

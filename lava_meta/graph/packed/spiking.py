@@ -156,7 +156,7 @@ def _scattered(layer: Placed, node: Conv) -> _Step:
         out = np.empty((len(x), down, across, units), weight.dtype)
         spikes = np.ascontiguousarray(x).view(np.uint8) if x.dtype == bool else x
         if reach is not None:
-            loops.scatter_rows(spikes, reach, out.reshape(-1))
+            loops.scatter_rows(spikes.reshape(*spikes.shape[:2], -1), reach, out.reshape(-1))
         else:
             loops.scatter(spikes, weight, window.stride, window.padding, window.dilation, out)
         return out

@@ -15,6 +15,7 @@ Words lie with their channels last, (n, rows, columns, channels); of neurons in 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from lava_meta.graph.acyclic import INPUT, Placed
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import Conv, Gather, Linear, Node, Pool
-from lava_meta.graph.packed import aligned
+from lava_meta.graph.packed import aligned, spiking_periods
 from lava_meta.graph.packed import spiking_loops as loops
 from lava_meta.graph.packed.held import stored_of, to_stored
 from lava_meta.graph.spiking_graph import SteppedGraph
@@ -34,6 +35,7 @@ MOST_STEPS = 64  # a train is a word
 _MOST_TRAINS = 32
 _MOST_BYTES = 2**19  # of the sums of several steps
 _SLOTS = 256  # of a table of trains
+_NEAREST = 2**15  # bytes of the nearest cache
 
 Words = NDArray[Any]  # uint32, or uint64 of more than 32 steps
 _Stage = Callable[[dict[str, Words], int], Words]
@@ -211,15 +213,32 @@ def _silent(n: int, placed: Placed, steps: int) -> Words:
 def _fired_by_held(placed: Placed, source: str) -> _Stage:
     """Of neurons whose current is the same in every step."""
     neurons = _constants_of(placed)
+    periodic = _is_periodic(neurons)
+
+    @cache
+    def periods(steps: int) -> tuple[NDArray[Any], Words]:
+        least = spiking_periods.least_currents(neurons.beta[0], neurons.threshold[0], steps)
+        return least, spiking_periods.trains(steps, _word(steps))
 
     def stage(values: dict[str, Any], steps: int) -> Words:
         sums = np.ascontiguousarray(to_stored(values[source].reshape(-1, *placed.output_shape)))
         words = _silent(len(sums), placed, steps)
         flat = (len(sums), len(neurons.gain))
-        _fire_by_held(sums.reshape(flat), steps, neurons, words.reshape(flat))
+        if periodic:
+            constants = neurons.gain, neurons.constant
+            spiking_periods.fire(sums.reshape(flat), *constants, *periods(steps), words.reshape(flat))
+        else:
+            _fire_by_held(sums.reshape(flat), steps, neurons, words.reshape(flat))
         return words
 
     return stage
+
+
+def _is_periodic(neurons: _Constants) -> bool:
+    """Whether a spike leaves each neuron as it began, and all of them are alike."""
+    beta, threshold = neurons.beta, neurons.threshold
+    alike = bool((beta == beta[0]).all() and (threshold == threshold[0]).all())
+    return alike and not neurons.synaptic and neurons.reset == loops.ZERO and beta[0] >= 0 and threshold[0] >= 0
 
 
 def _fired(graph: SteppedGraph, name: str) -> _Stage:
@@ -241,21 +260,21 @@ def _fired(graph: SteppedGraph, name: str) -> _Stage:
         weight: NDArray[Any] = values.T[:, None, None].astype(sum_type(values))
         beyond = -len(values) % (aligned.LINE // weight.itemsize)  # units beside, so that whole lines are added
         reach = loops.reach_of(np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, beyond))), Window((1, 1)), (1, 1))
-    sums, width = reach.weight.dtype, reach.weight.itemsize
-    places = np.ascontiguousarray(np.indices(entering).reshape(3, -1).T)
+    sums, map_bytes = reach.weight.dtype, reach.size * reach.weight.itemsize
 
     def stage(values: dict[str, Words], steps: int) -> Words:
         words = values[node.sources[0]]
         out = _silent(len(words), fired, steps)
+        block = max(1, min(steps, _NEAREST // map_bytes))
+        blocks = max(1, min(-(-steps // block), _MOST_BYTES // (block * map_bytes)))
         _fire(
-            words.reshape(len(words), -1),
-            places,
+            words.reshape(len(words), -1, entering[2]),
             steps,
             reach,
-            aligned.empty(max(1, min(steps, _MOST_BYTES // (reach.size * width))) * reach.size, sums),
+            aligned.empty(blocks * block * reach.size, sums),
             aligned.empty(_MOST_TRAINS * reach.size, sums),
             (*extent, kernel, stride, greatest),
-            np.empty((1, *stored_of(fired.output_shape)), sums if greatest else np.int64),
+            np.empty((block, *stored_of(fired.output_shape)), sums if greatest else np.int64),
             neurons,
             out.reshape(len(words), -1),
         )
@@ -268,97 +287,123 @@ def _fired(graph: SteppedGraph, name: str) -> _Stage:
 
 
 @njit(cache=True, nogil=True)
-def _room(size: int) -> tuple[Any, Any, Any, Any]:
-    """The currents, two states and spikes (1, size) of an image's neurons."""
-    current, s, v = np.empty((1, size), np.float32), np.empty((1, size), np.float32), np.empty((1, size), np.float32)
-    return current, s, v, np.empty((1, size), np.bool_)
-
-
-@njit(cache=True, nogil=True)
-def _advance(step: int, neurons: Any, room: Any, words: Any) -> None:
-    """One step of an image's neurons (1, units), whose spikes become a bit of their words."""
-    current, s, v, spikes = room
-    gates = neurons.threshold, neurons.reset, neurons.delayed
-    if neurons.synaptic:
-        loops.synaptic(current, neurons.alpha, neurons.beta, *gates, s, v, spikes)
-    else:
-        loops.leaky(current, neurons.beta, *gates, v, spikes)
-    fired, bit = spikes[0], words.dtype.type(step)
-    for j in range(len(words)):
-        words[j] |= words.dtype.type(fired[j]) << bit
+def _advance(currents: Any, first: int, neurons: Any, s: Any, v: Any, words: Any) -> None:
+    """Steps `first`, ... of an image's neurons, by currents (steps, units); their spikes become bits of their words."""
+    alpha, beta, threshold = neurons.alpha, neurons.beta, neurons.threshold
+    synaptic, reset, delayed = neurons.synaptic, neurons.reset, neurons.delayed
+    for k in range(len(currents)):
+        bit = words.dtype.type(1) << words.dtype.type(first + k)
+        if synaptic:
+            for j in range(len(words)):
+                s[j], v[j], fires = loops.synaptic_at(
+                    s[j], v[j], currents[k, j], alpha[j], beta[j], threshold[j], reset, delayed
+                )
+                words[j] |= bit if fires else words.dtype.type(0)
+        else:
+            for j in range(len(words)):
+                v[j], fires = loops.leaky_at(v[j], currents[k, j], beta[j], threshold[j], reset, delayed)
+                words[j] |= bit if fires else words.dtype.type(0)
 
 
 @njit(cache=True, nogil=True)
 def _fire_by_held(sums: Any, steps: int, neurons: Any, words: Any) -> None:
-    room = _room(words.shape[1])
-    current, s, v, _ = room
+    current = np.empty((1, words.shape[1]), np.float32)
+    s, v = np.empty(words.shape[1], np.float32), np.empty(words.shape[1], np.float32)
     for n in range(len(words)):
         s[:] = 0
         v[:] = 0
         loops.currents(sums[n : n + 1], neurons.gain, neurons.constant, current)
         for step in range(steps):
-            _advance(step, neurons, room, words[n])
+            _advance(current, step, neurons, s, v, words[n])
 
 
 @njit(cache=True, nogil=True)
-def _numbered(train: Any, known: Any, number: Any) -> int:
+def _numbered(trains: Any, known: Any, numbers: Any) -> int:
     """The number of each neuron's train among those that there are, 0 of the silent; how many, or -1 for too many."""
     slots = np.full(_SLOTS, -1, np.int64)
     known[0], slots[0], found = 0, 0, 1
-    for i in range(len(train)):
-        word = train[i]
-        slot = np.int64((np.uint64(word) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(56))
-        while slots[slot] >= 0 and known[slots[slot]] != word:
-            slot = (slot + 1) % _SLOTS
-        if slots[slot] < 0:
-            if found == len(known):
-                return -1
-            known[found] = word
-            slots[slot] = found
-            found += 1
-        number[i] = slots[slot]
+    for place in range(trains.shape[0]):
+        for channel in range(trains.shape[1]):
+            word = trains[place, channel]
+            slot = np.int64((np.uint64(word) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(56))
+            while slots[slot] >= 0 and known[slots[slot]] != word:
+                slot = (slot + 1) % _SLOTS
+            if slots[slot] < 0:
+                if found == len(known):
+                    return -1
+                known[found] = word
+                slots[slot] = found
+                found += 1
+            numbers[place, channel] = slots[slot]
     return found
 
 
 @njit(cache=True, nogil=True)
-def _sum_each(number: Any, found: int, places: Any, reach: Any, order: Any, each: Any) -> None:
-    """The sums of the neurons of each number from 1 on, one after the other: they then stay in the nearest cache."""
-    weight, width, rows, columns, size = reach
-    begin = np.zeros(found + 1, np.int64)
-    for k in number:
-        begin[k + 1] += 1
-    for k in range(found):
-        begin[k + 1] += begin[k]
-    first = begin[1]
-    for i in range(len(number)):
-        order[begin[number[i]]] = i
-        begin[number[i]] += 1
+def _sum_each(numbers: Any, found: int, reach: Any, order: Any, each: Any) -> None:
+    """The sums of the neurons of each number from 1 on; where these are many, one after the other.
+
+    They then stay in the nearest cache.
+    """
+    weight, width, rows, seen, size = reach
+    begins = np.empty(1, np.int64)
     each[size : found * size] = 0
-    for m in range(first, len(number)):
-        i = order[m]
-        y, x, c = places[i, 0], places[i, 1], places[i, 2]
-        loops.add_spike(y, x, c, weight, width, rows, columns, each, number[i] * size)
+    if found * size * each.itemsize <= _NEAREST:
+        for place in range(numbers.shape[0]):
+            for channel in range(numbers.shape[1]):
+                begins[0] = numbers[place, channel] * size
+                if begins[0]:
+                    loops.add_neuron(place, channel, weight, width, rows, seen, each, begins, 1)
+        return
+    behind = np.zeros(found, np.int64)
+    for place in range(numbers.shape[0]):
+        for channel in range(numbers.shape[1]):
+            behind[numbers[place, channel]] += 1
+    for k in range(1, found):
+        behind[k] += behind[k - 1]
+    first = behind[0]
+    for place in range(numbers.shape[0] - 1, -1, -1):
+        for channel in range(numbers.shape[1] - 1, -1, -1):
+            number = numbers[place, channel]
+            behind[number] -= 1
+            order[behind[number], 0], order[behind[number], 1] = place, channel
+    for m in range(first, len(order)):
+        place, channel = order[m, 0], order[m, 1]
+        begins[0] = numbers[place, channel] * size
+        loops.add_neuron(place, channel, weight, width, rows, seen, each, begins, 1)
 
 
 @njit(cache=True, nogil=True)
-def _sum_all(train: Any, first: int, steps: int, places: Any, reach: Any, total: Any) -> None:
+def _sum_all(trains: Any, first: int, steps: int, reach: Any, total: Any) -> None:
     """The sums of so many steps, spike by spike."""
-    weight, width, rows, columns, size = reach
+    weight, width, rows, seen, size = reach
+    begins = np.empty(8 * trains.itemsize, np.int64)
     total[:] = 0
-    one, begin = train.dtype.type(1), train.dtype.type(first)
-    most = ~train.dtype.type(0) if steps >= 8 * train.itemsize else (one << train.dtype.type(steps)) - one
-    for i in range(len(train)):
-        word = train[i] >> begin & most
-        y, x, c = places[i, 0], places[i, 1], places[i, 2]
-        while word:
-            loops.add_spike(y, x, c, weight, width, rows, columns, total, loops.first_bit(word) * size)
-            word &= word - one
+    one, begin = trains.dtype.type(1), trains.dtype.type(first)
+    most = ~trains.dtype.type(0) if steps >= 8 * trains.itemsize else (one << trains.dtype.type(steps)) - one
+    for place in range(trains.shape[0]):
+        for channel in range(trains.shape[1]):
+            word = trains[place, channel] >> begin & most
+            spikes = 0
+            while word:
+                begins[spikes] = loops.first_bit(word) * size
+                word &= word - one
+                spikes += 1
+            loops.add_neuron(place, channel, weight, width, rows, seen, total, begins, spikes)
+
+
+@njit(cache=True, nogil=True)
+def _sum_trains(known: Any, first: int, steps: int, size: int, each: Any, total: Any) -> None:
+    """The sums of so many steps, of those of the neurons of each train."""
+    total[: steps * size] = 0
+    for k in range(1, len(known)):
+        for step in range(steps):
+            if known[k] >> np.uint64(first + step) & np.uint64(1):
+                loops.sum_line(total, step * size, total, step * size, each, k * size, size)
 
 
 @njit(cache=True, nogil=True)
 def _fire(
     trains: Any,
-    places: Any,
     steps: int,
     reach: Any,
     total: Any,
@@ -369,33 +414,27 @@ def _fire(
     words: Any,
 ) -> None:
     rows, columns, kernel, stride, greatest = pool
-    inputs, size = trains.shape[1], words.shape[1]
-    maps, taken = total.reshape(-1, rows, columns, reach.size // (rows * columns)), pooled.reshape(1, size)
-    known, number = np.empty(_MOST_TRAINS, np.uint64), np.empty(inputs, np.int64)
-    order = np.empty(inputs, np.int64)
-    room = _room(size)
-    current, s, v, _ = room
+    size, block = words.shape[1], len(pooled)
+    maps, taken = total.reshape(-1, rows, columns, reach.size // (rows * columns)), pooled.reshape(block, size)
+    known, numbers = np.empty(_MOST_TRAINS, np.uint64), np.empty(trains.shape[1:], np.int32)
+    order = np.empty((numbers.size, 2), np.int32)
+    currents, s, v = np.empty((block, size), np.float32), np.empty(size, np.float32), np.empty(size, np.float32)
     for n in range(len(words)):
-        train = trains[n]
-        found = _numbered(train, known, number)
+        found = _numbered(trains[n], known, numbers)
         if found >= 0:
-            _sum_each(number, found, places, reach, order, each)
+            _sum_each(numbers, found, reach, order, each)
         s[:] = 0
         v[:] = 0
-        for step in range(steps):
+        for first in range(0, steps, block):
+            count = min(block, steps - first)
+            begin = 0 if found >= 0 else first % len(maps)
             if found >= 0:
-                now = 0
-                total[: reach.size] = 0
-                for k in range(1, found):
-                    if known[k] >> np.uint64(step) & np.uint64(1):
-                        loops.add_line(total, 0, each, k * reach.size, reach.size)
-            else:
-                now = step % len(maps)
-                if now == 0:
-                    _sum_all(train, step, len(maps), places, reach, total)
+                _sum_trains(known[:found], first, count, reach.size, each, total)
+            elif begin == 0:
+                _sum_all(trains[n], first, len(maps), reach, total)
             if greatest:
-                loops.greatest(maps[now : now + 1], kernel, stride, pooled)
+                loops.greatest(maps[begin : begin + count], kernel, stride, pooled[:count])
             else:
-                loops.summed(maps[now : now + 1], kernel, stride, pooled)
-            loops.currents(taken, neurons.gain, neurons.constant, current)
-            _advance(step, neurons, room, words[n])
+                loops.summed(maps[begin : begin + count], kernel, stride, pooled[:count])
+            loops.currents(taken[:count], neurons.gain, neurons.constant, currents[:count])
+            _advance(currents[:count], first, neurons, s, v, words[n])

@@ -6,6 +6,7 @@ operation by operation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,8 +81,8 @@ class Reach(NamedTuple):
 
     weight: NDArray[Any]  # (channels * down * across * units,), the last column of each kernel first
     width: int  # across * units, a row of a kernel
-    rows: NDArray[Any]  # int64 (rows of inputs, down): where the row of sums begins that sees it, -1 if none does
-    columns: NDArray[Any]  # int64 (columns of inputs, 3): where in the row of sums, and in that of the kernel; how many
+    rows: NDArray[Any]  # int64 (places of inputs, down): where among the sums a row is added, -1 if no place sees it
+    seen: NDArray[Any]  # int64 (places of inputs, 2): where in each row the columns begin that are seen, and how many
     size: int  # of the sums of an image, which lie as (rows, columns, units)
 
 
@@ -89,95 +90,106 @@ def reach_of(weight: NDArray[Any], window: Window, entering: tuple[int, int]) ->
     """Of weights (channels, down, across, units) and an image of so many rows and columns."""
     _, down, across, units = weight.shape
     height, width = window.positions(*entering)
-    rows = np.full((entering[0], down), -1, np.int64)
-    for y in range(entering[0]):
-        for a in range(down):
-            top, off = divmod(y + window.padding[0] - a * window.dilation[0], window.stride[0])
-            if not off and 0 <= top < height:
-                rows[y, a] = top * width * units
-    columns = np.zeros((entering[1], 3), np.int64)
-    for x in range(entering[1]):
-        begin = x + window.padding[1] - across + 1
-        first, last = max(begin, 0), min(begin + across, width)
-        columns[x] = first * units, (first - begin) * units, max(last - first, 0) * units
+    y, x, a = np.ogrid[: entering[0], : entering[1], :down]
+    top, off = np.divmod(y + window.padding[0] - a * window.dilation[0], window.stride[0])
+    begin = x + window.padding[1] - across + 1
+    first, last = np.maximum(begin, 0), np.minimum(begin + across, width)
+    rows = np.where((off == 0) & (top >= 0) & (top < height), (top * width + first) * units, -1)
+    columns = np.concatenate([first - begin, np.maximum(last - first, 0)], axis=2) * units
+    seen = np.broadcast_to(columns, (*entering, 2))
     turned = aligned.copy(weight[:, :, ::-1].reshape(-1))
-    return Reach(turned, across * units, rows, columns, height * width * units)
+    return Reach(turned, across * units, rows.reshape(-1, down), seen.reshape(-1, 2).copy(), height * width * units)
 
 
-def _adder(typing_context: Any, out: Any, at: Any, added: Any, start: Any, length: Any) -> Any:
-    """out[at + j] += added[start + j] for j < length, of integers: numba takes half the machine's width at a time."""
+def _by_line(combined: Callable[[Any, Any, Any], Any]) -> Any:
+    """out[at + j] = combined(a[i + j], b[k + j]) for j < length, of integers: numba takes half the width at a time.
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        out_data, added_data = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2))
-        width = aligned.LINE * 8 // out.dtype.bitwidth
-        one = context.get_value_type(out.dtype)
+    Of what is left of the last line few come one by one: so few that LLVM does not try to take more at once, for which
+    it would compare addresses at every call.
+    """
 
-        def add(kind: Any, offset: Any) -> None:
-            into, by = (
-                builder.bitcast(builder.gep(data, [builder.add(begin, offset)]), kind.as_pointer())
-                for data, begin in ((out_data, args[1]), (added_data, args[3]))
-            )
-            align = out.dtype.bitwidth // 8
-            total = builder.add(builder.load(into, align=align), builder.load(by, align=align))
-            builder.store(total, into, align=align)
+    def typed(typing_context: Any, out: Any, at: Any, a: Any, i: Any, b: Any, k: Any, length: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            into, *given = (context.make_array(signature.args[n])(context, builder, args[n]).data for n in (0, 2, 4))
+            one, size = context.get_value_type(out.dtype), out.dtype.bitwidth // 8
+            done, left = _I64(0), args[6]
+            for together in (aligned.LINE, aligned.LINE // 4, size):
+                width = _I64(together // size)
+                kind = one if together == size else ir.VectorType(one, together // size)
+                count = builder.udiv(left, width)
+                with cgutils.for_range(builder, count) as loop:
+                    offset = builder.add(done, builder.mul(loop.index, width))
+                    places = [
+                        builder.bitcast(builder.gep(data, [builder.add(begin, offset)]), kind.as_pointer())
+                        for data, begin in zip((into, *given), args[1::2], strict=False)
+                    ]
+                    values = [builder.load(place, align=size) for place in places[1:]]
+                    builder.store(combined(builder, *values), places[0], align=size)
+                done, left = builder.add(done, builder.mul(count, width)), builder.urem(left, width)
+            return context.get_dummy_value()
 
-        whole = builder.udiv(args[4], _I64(width))
-        with cgutils.for_range(builder, whole) as loop:
-            add(ir.VectorType(one, width), builder.mul(loop.index, _I64(width)))
-        done = builder.mul(whole, _I64(width))
-        with cgutils.for_range(builder, builder.sub(args[4], done)) as loop:
-            add(one, builder.add(done, loop.index))
-        return context.get_dummy_value()
+        index = types.intp
+        return types.void(out, index, a, index, b, index, index), codegen
 
-    index = types.intp
-    return types.void(out, index, added, index, index), codegen
+    return intrinsic(typed)
 
 
-add_line: Any = intrinsic(_adder)
+sum_line: Any = _by_line(lambda builder, a, b: builder.add(a, b))
+greatest_line: Any = _by_line(lambda builder, a, b: builder.select(builder.icmp_signed(">", a, b), a, b))
 
 
 @njit(cache=True, nogil=True, inline="always")
-def add_spike(y: int, x: int, c: int, weight: Any, width: int, rows: Any, columns: Any, out: Any, begin: int) -> None:
-    """Add what one spike at (y, x) of a channel gives to sums that begin at `begin` of `out`, one array for all.
+def add_neuron(
+    place: int, channel: int, weight: Any, width: int, rows: Any, seen: Any, out: Any, begins: Any, spikes: int
+) -> None:
+    """Add what each of a neuron's spikes gives to sums that begin at the first of `begins` in `out`, one array for all.
 
-    The other arguments are a `Reach`'s, which loops take apart once: its arrays are counted whenever they are taken.
+    The fields of a `Reach` come one by one: its arrays are counted whenever they are taken from it.
     """
-    into, start, length = columns[x, 0] + begin, columns[x, 1], columns[x, 2]
     down = rows.shape[1]
+    start, length = channel * down * width + seen[place, 0], seen[place, 1]
     for a in range(down):
-        row = rows[y, a]
+        row = rows[place, a]
         if row >= 0:
-            add_line(out, into + row, weight, start + (c * down + a) * width, length)
+            for k in range(spikes):
+                to = begins[k] + row
+                sum_line(out, to, out, to, weight, start + a * width, length)
 
 
 @njit(cache=True, nogil=True)
 def scatter_rows(spikes: NDArray[Any], reach: Reach, out: NDArray[Any]) -> None:
-    """`scatter` if the places that see a spike lie side by side; `out` is one array for all images."""
-    weight, width, rows, columns, size = reach
-    _, channels, height, across = spikes.shape
+    """`scatter` of (n, channels, places) if the places that see a spike lie side by side; `out` is one array."""
+    weight, width, rows, seen, size = reach
+    begins = np.empty(1, np.int64)
     out[:] = 0
     for n in range(spikes.shape[0]):
-        for c in range(channels):
-            for y in range(height):
-                for x in range(across):
-                    if spikes[n, c, y, x]:
-                        add_spike(y, x, c, weight, width, rows, columns, out, n * size)
+        begins[0] = n * size
+        for channel in range(spikes.shape[1]):
+            for place in range(spikes.shape[2]):
+                if spikes[n, channel, place]:
+                    add_neuron(place, channel, weight, width, rows, seen, out, begins, 1)
 
 
 @njit(cache=True, nogil=True)
 def greatest(sums: NDArray[Any], kernel: tuple[int, int], stride: tuple[int, int], out: NDArray[Any]) -> None:
-    """The greatest of each window of (n, rows, columns, channels), without padding."""
-    channels = out.shape[3]
-    for n in range(out.shape[0]):
-        for y in range(out.shape[1]):
-            for x in range(out.shape[2]):
-                top, left = y * stride[0], x * stride[1]
-                for c in range(channels):
-                    out[n, y, x, c] = sums[n, top, left, c]
-                for k in range(1, kernel[0] * kernel[1]):
-                    below, beside = top + k // kernel[1], left + k % kernel[1]
-                    for c in range(channels):
-                        out[n, y, x, c] = max(out[n, y, x, c], sums[n, below, beside, c])
+    """The greatest of each window of (n, rows, columns, channels), without padding: of whole rows first."""
+    _, rows, columns, channels = sums.shape
+    images, down, across, kept = out.shape
+    taken, found, row = sums.reshape(-1), out.reshape(-1), columns * channels
+    above = np.empty(row, sums.dtype)
+    to = 0
+    for image in range(images):
+        for y in range(down):
+            first = (image * rows + y * stride[0]) * row
+            greatest_line(above, 0, taken, first, taken, first + (kernel[0] - 1) * row, row)
+            for a in range(1, kernel[0] - 1):
+                greatest_line(above, 0, above, 0, taken, first + a * row, row)
+            for x in range(across):
+                left = x * stride[1] * channels
+                greatest_line(found, to, above, left, above, left + (kernel[1] - 1) * channels, kept)
+                for b in range(1, kernel[1] - 1):
+                    greatest_line(found, to, found, to, above, left + b * channels, kept)
+                to += kept
 
 
 @njit(cache=True, nogil=True)
@@ -229,29 +241,48 @@ def _reset_at_once(u: Any, t: Any, fires: Any, fired: Any, reset: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def leaky_at(u: Any, current: Any, beta: Any, t: Any, reset: int, delayed: bool) -> Any:  # noqa: FBT001
+    """The potential of a `Leaky` neuron behind one step, and whether it fires; numba takes no flags by name."""
+    zero = np.float32(0)
+    fired = u - t > zero
+    if reset == ZERO and fired:
+        u = zero
+    u = beta * u + current
+    if reset == SUBTRACT and fired:
+        u = u - t
+    fires = u - t > zero
+    return (u if delayed else _reset_at_once(u, t, fires, fired, reset)), fires
+
+
+@njit(cache=True, nogil=True)
+def synaptic_at(s: Any, u: Any, current: Any, alpha: Any, beta: Any, t: Any, reset: int, delayed: bool) -> Any:  # noqa: FBT001
+    """The current and potential of a `Synaptic` neuron behind one step, and whether it fires."""
+    zero = np.float32(0)
+    fired = u - t > zero
+    s = alpha * s + current
+    u = beta * u + s
+    if fired and reset == SUBTRACT:
+        u = u - t
+    elif fired and reset == ZERO:
+        u = zero
+    fires = u - t > zero
+    return s, (u if delayed else _reset_at_once(u, t, fires, fired, reset)), fires
+
+
+@njit(cache=True, nogil=True)
 def leaky(
     current: NDArray[Any],
     beta: NDArray[Any],
     threshold: NDArray[Any],
     reset: int,
-    delayed: bool,  # noqa: FBT001  # numba takes no keyword-only arguments
+    delayed: bool,  # noqa: FBT001
     v: NDArray[Any],
     spikes: NDArray[Any],
 ) -> None:
     """One step of `Leaky` neurons (n, units), whose potentials and spikes are written."""
-    zero = np.float32(0)
     for n in range(v.shape[0]):
         for j in range(v.shape[1]):
-            u, t = v[n, j], threshold[j]
-            fired = u - t > zero
-            if reset == ZERO and fired:
-                u = zero
-            u = beta[j] * u + current[n, j]
-            if reset == SUBTRACT and fired:
-                u = u - t
-            fires = u - t > zero
-            spikes[n, j] = fires
-            v[n, j] = u if delayed else _reset_at_once(u, t, fires, fired, reset)
+            v[n, j], spikes[n, j] = leaky_at(v[n, j], current[n, j], beta[j], threshold[j], reset, delayed)
 
 
 @njit(cache=True, nogil=True)
@@ -267,20 +298,11 @@ def synaptic(
     spikes: NDArray[Any],
 ) -> None:
     """One step of `Synaptic` neurons (n, units), whose states and spikes are written."""
-    zero = np.float32(0)
     for n in range(v.shape[0]):
         for j in range(v.shape[1]):
-            u, t = v[n, j], threshold[j]
-            fired = u - t > zero
-            s[n, j] = alpha[j] * s[n, j] + current[n, j]
-            u = beta[j] * u + s[n, j]
-            if fired and reset == SUBTRACT:
-                u = u - t
-            elif fired and reset == ZERO:
-                u = zero
-            fires = u - t > zero
-            spikes[n, j] = fires
-            v[n, j] = u if delayed else _reset_at_once(u, t, fires, fired, reset)
+            s[n, j], v[n, j], spikes[n, j] = synaptic_at(
+                s[n, j], v[n, j], current[n, j], alpha[j], beta[j], threshold[j], reset, delayed
+            )
 
 
 @njit(cache=True, nogil=True)

@@ -25,7 +25,7 @@ from scipy.sparse import block_diag, csr_matrix, diags, vstack
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import INPUT, READOUT, AcyclicGraph, NodeGraph
 from lava_meta.graph.conv import Window
-from lava_meta.graph.nodes import Conv, Curve, Linear, Multiply, Node, Pool, Shape, Threshold
+from lava_meta.graph.nodes import Conv, Curve, Linear, MatMul, Multiply, Node, Pool, Shape, Threshold
 from lava_meta.loihi.stock.affine import Coded, Range, Value, is_whole, through, windows
 from lava_meta.loihi.stock.dense import message_bits
 from lava_meta.loihi.stock.limits import STATE
@@ -224,7 +224,7 @@ class NodeMapping:
 
 def _never(node: Node) -> str | None:
     """Why a node has no stock form whatever it gets; None if it may have one."""
-    if isinstance(node, Multiply):
+    if isinstance(node, (Multiply, MatMul)):
         return "multiplies two streams, which no stock neuron does"
     if isinstance(node, Curve) and not is_whole(node):
         return "is a real stream (several pieces, or factors that are not whole), which stock neurons do not hold"

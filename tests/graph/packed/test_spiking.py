@@ -13,6 +13,8 @@ from torch import nn
 
 import lava_meta
 from lava_meta.graph.packed import spiking_ahead as ahead
+from lava_meta.graph.packed import spiking_loops as loops
+from lava_meta.graph.packed import spiking_periods
 from lava_meta.graph.packed.spiking import CompiledRun
 from lava_meta.graph.packed.spiking_ahead import AllSteps
 
@@ -132,7 +134,8 @@ def test_all_time_steps_of_a_layer_at_once(options, few, pool, held, monkeypatch
     for steps in (7, 30, 40, 70):  # 70 steps are no word
         x = rng.integers(0, max_level, (6, 242) if held else (steps, 6, 242), endpoint=True)
         wanted = graph.spikes(x, steps if held else None)
-        for most in (1, 2**19):
+        for nearest, most in ((1, 1), (1, 2**19), (2**15, 2**19)):
+            monkeypatch.setattr(ahead, "_NEAREST", nearest)
             monkeypatch.setattr(ahead, "_MOST_BYTES", most)
             frames = graph.frames(x, steps if held else None)
             found = run.trains(frames[:1] if held else frames, steps if held else None, [*graph.neurons])
@@ -154,3 +157,29 @@ def test_what_is_not_computed_at_once():
     graph = read(models.louder(models.Dense()), input_shape=(64,), max_level=255)
     assert AllSteps.of(graph, held=False) is None  # frames of levels
     assert AllSteps.of(graph, held=True) is not None
+
+
+@pytest.mark.parametrize("delayed", [False, True])
+@pytest.mark.parametrize(("beta", "threshold"), [(0.9, 1.0), (0.0, 0.5), (1.0, 1.0), (1.5, 2.0), (0.3, 0.0)])
+def test_trains_of_held_currents_follow_from_their_period(beta, threshold, delayed):
+    """At each least current, just below it, and at what no current should be: as the neurons' loop, step by step."""
+    steps = 30
+    least = spiking_periods.least_currents(np.float32(beta), np.float32(threshold), steps)
+    assert (np.diff(least[~np.isnan(least)]) <= 0).all()
+    currents = np.concatenate([least, np.nextafter(least, 0), [0, -0.0, -1, 1e-45, 3e38, np.inf, -np.inf, np.nan]])
+    units = len(currents)
+    given = currents.astype(np.float32)[None]
+    decay, limit = (np.full(units, value, np.float32) for value in (beta, threshold))
+    potential, spikes, stepped = (
+        np.zeros((1, units), np.float32),
+        np.empty((1, units), bool),
+        np.zeros(units, np.uint32),
+    )
+    for step in range(steps):
+        loops.leaky(given, decay, limit, loops.ZERO, delayed, potential, spikes)
+        stepped |= spikes[0].astype(np.uint32) << np.uint32(step)
+    at_once = np.empty((1, units), np.uint32)
+    sums, known = np.zeros((1, units), np.int16), spiking_periods.trains(steps, np.uint32)
+    spiking_periods.fire(sums, np.zeros(units), currents.astype(np.float64), least, known, at_once)
+    assert np.array_equal(at_once[0], stepped)
+    assert len(np.unique(stepped)) >= 2
