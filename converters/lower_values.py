@@ -21,11 +21,14 @@ from lava_meta.converters.recording import Place, Recording, Ref
 from lava_meta.graph.acyclic import INPUT
 from lava_meta.graph.nodes import (
     MOST,
-    Conv,
+    Add,
+    Concat,
     Curve,
     Gather,
-    Linear,
+    MatMul,
+    Multiply,
     Node,
+    Pool,
     Shape,
     Threshold,
 )
@@ -399,12 +402,15 @@ class ValueLowering:
         return self._add(ref, Gather((leaf.source.node,), (size,)), (), leaf.source.error, leaf.source.step)
 
 
+_COMPARED = (Threshold, Curve, Add, Multiply, MatMul, Concat, Gather, Pool)
+
+
 def _same(node: Node) -> Any:
-    """What two nodes have in common that compute the same; None of nodes with weights."""
-    if isinstance(node, (Linear, Conv)):
+    """What two nodes have in common that compute the same; None of nodes with weights or with a state."""
+    if type(node) not in _COMPARED:
         return None
     fields = [
-        (value.shape, hashlib.blake2b(np.ascontiguousarray(value).tobytes()).digest())
+        (value.dtype.str, value.shape, hashlib.blake2b(np.ascontiguousarray(value).tobytes()).digest())
         if isinstance(value, np.ndarray)
         else value
         for value in vars(node).values()
