@@ -38,7 +38,7 @@ _KNOTS = 2**16  # of a curve over samples
 _ROUNDED = 1e-11  # of a level's size: by which its values may differ
 _NOT_FINITE = "gives NaN or infinity for values in its bounds: add a small number where it divides or takes logarithms"
 _NEVER = np.iinfo(np.int64).max  # where a piece begins, or a limit lies, that a unit does not have
-_FOLLOWED = 2.0**-30  # how closely its lines follow it
+_FOLLOWED = 2.0**-30  # how closely its lines follow it: of values above 1, relative to them
 
 
 @dataclass(frozen=True)
@@ -505,7 +505,7 @@ class _Units:
             middle = left + (right - left) // 2
             share = (middle - left).astype(np.float64) / (right - left).astype(np.float64)
             line = values[:-1] + share * np.diff(values)
-            bent = (np.abs(at(middle) - line) > _FOLLOWED * max(1.0, float(np.abs(values).max()))) & (middle > left)
+            bent = (np.abs(at(middle) - line) > _FOLLOWED * np.maximum(1.0, np.abs(line))) & (middle > left)
             if not bent.any():
                 break
             knots = np.unique(np.concatenate([knots, middle[bent]]))

@@ -51,8 +51,9 @@ class NormLowering(WindowLowering):
         spread = self._function(lambda v: torch.rsqrt(v.clamp_min(0) + eps), variance)
         return self._product(centred, spread, unseen(x))
 
-    def _softmax(self, step: Step, ref: Ref | None) -> Value:
+    def _softmax(self, step: Step) -> Value:
         """`exp(x - max) / sum exp(x - max)` over one dimension of each image."""
+        ref = step.outputs[0]
         assert ref is not None
         _, powers, total = self._powers(step)
         return self._product(powers, self._function(torch.reciprocal, total), ref)
@@ -106,6 +107,8 @@ class NormLowering(WindowLowering):
                 "norms by the statistics of each batch, which mixes images: call model.eval(), and make it with "
                 "track_running_stats=True"
             )
+        if x.shape[0] == 1 and len(mean) == self.images * value.shape[0]:  # an instance norm's: images side by side
+            mean, var, weight, bias = (None if p is None else p[: value.shape[0]] for p in (mean, var, weight, bias))
         for label, tensor in (("weight", weight), ("bias", bias), ("running mean", mean), ("running variance", var)):
             if tensor is not None and not torch.isfinite(tensor).all():
                 raise Cannot(f"has a {label} that is not finite: training diverged, or the file is damaged")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from lava_meta.converters.recording import Place, Recording, Ref
 from lava_meta.graph.acyclic import INPUT
 from lava_meta.graph.nodes import (
     MOST,
+    Conv,
     Curve,
     Gather,
+    Linear,
     Node,
     Shape,
     Threshold,
@@ -69,6 +72,7 @@ class ValueLowering:
         self.fraction = fraction
         self.domain = domain
         self.nodes: dict[str, Node] = {}
+        self._made_before: dict[Any, str] = {}  # nodes without weights
         self.checks: list[Check] = []
         self.values: dict[int, Value | Tensor] = {
             recording.input.number: Value(first, tuple(domain["input_shape"]), recording.input)
@@ -309,7 +313,10 @@ class ValueLowering:
         return Leaf(source, moved(leaf.gain, 1.0), constant, leaf.slack)
 
     def _add(self, ref: Ref, node: Node, shape: Shape, error: float = 0.0, step: int = 1) -> Source:
-        """A new node, with its bounds."""
+        """A new node, with its bounds, or one that computes the same."""
+        key = _same(node)
+        if key in self._made_before:
+            return self._sources[self._made_before[key]]
         name = self._name(node)
         sources = [self._sources[source] for source in node.sources]
         shapes = [source.shape for source in sources]
@@ -319,6 +326,8 @@ class ValueLowering:
         source = Source(name, own, low, high, error, step)
         self.nodes[name] = node
         self._sources[name] = source
+        if key is not None:
+            self._made_before[key] = name
         return source
 
     @property
@@ -388,6 +397,19 @@ class ValueLowering:
             return leaf.source
         size = math.prod(leaf.source.shape)
         return self._add(ref, Gather((leaf.source.node,), (size,)), (), leaf.source.error, leaf.source.step)
+
+
+def _same(node: Node) -> Any:
+    """What two nodes have in common that compute the same; None of nodes with weights."""
+    if isinstance(node, (Linear, Conv)):
+        return None
+    fields = [
+        (value.shape, hashlib.blake2b(np.ascontiguousarray(value).tobytes()).digest())
+        if isinstance(value, np.ndarray)
+        else value
+        for value in vars(node).values()
+    ]
+    return node.kind, *fields
 
 
 def _image_shape(actual: tuple[int, ...], size: int, images: int) -> Shape | None:

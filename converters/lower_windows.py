@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from lava_meta.converters.elementwise import Function
-from lava_meta.converters.expressions import Leaf, mapped
+from lava_meta.converters.expressions import Apply, Leaf, mapped, name_of
 from lava_meta.converters.lower_sums import SumLowering
 from lava_meta.converters.lower_values import (
     Cannot,
@@ -205,7 +206,8 @@ class WindowLowering(SumLowering):
         value = self._value(step.args[0])
         centred = self._centred(own, value)
         keep = bool(step.kwargs.get("keepdim", False))
-        variance = self._reduced(replace(own, args=(step.args[0], dims, keep)), self._squared(centred), "mean")
+        squares = self._squared(centred)
+        variance = self._reduced(replace(own, args=(step.args[0], dims, keep)), squares, "mean")
         size = math.prod(value.shape) // math.prod(variance.shape)
         correction = step.kwargs.get("correction", 1)
         correction = 1 if correction is None else correction
@@ -215,10 +217,17 @@ class WindowLowering(SumLowering):
         return self._function(lambda x: torch.sqrt(x.clamp_min(0)), self._do_var(step))
 
     def _squared(self, value: Value) -> Value:
-        """A function of integers where these are few; else a product of two streams."""
-        if isinstance(value.expr, Leaf) and not Function(value.expr).every:
+        """A function of integers where these are few; else a product of a stream with itself."""
+        if not Function(value.expr).every:
             return self._product(value, value, unseen(value.ref))
         return self._function(torch.square, value)
+
+    def _terms(self, value: Value) -> Value:
+        """What is to be summed: squares as `_squared` has them."""
+        expr = value.expr
+        if not isinstance(expr, Apply) or not _squares(name_of(expr.op), expr.args):
+            return value
+        return self._squared(Value(expr.args[0], value.shape, unseen(value.ref), value.move))
 
     def _centred(self, step: Step, value: Value) -> Value:
         """A value without its mean over the dimensions of a step, which are kept."""
@@ -246,7 +255,7 @@ class WindowLowering(SumLowering):
         rows = math.prod(extents[axis] for axis in kept)
         flat = numbers.permute(0, *kept, *axes).reshape(self.images, rows, 1, size)
         window = Window((1, size))
-        moved = self._placed(value, flat, unseen(value.ref))
+        moved = self._placed(value if how == "max" else self._terms(value), flat, unseen(value.ref))
         ref = step.outputs[0]
         assert ref is not None
         if how == "max":
@@ -257,6 +266,13 @@ class WindowLowering(SumLowering):
         back = torch.arange(1, self.images * rows + 1, dtype=torch.float64).reshape(self.images, *shape)
         own = (self.images, *shape)
         return self._placed(total, back, ref if ref.shape == own else Ref(-1, own))
+
+
+def _squares(name: str, args: Sequence[Any]) -> bool:
+    """Whether an operation squares what it takes."""
+    if name == "mul":
+        return args[0] is args[1]
+    return name == "square" or (name == "pow" and isinstance(args[0], (Leaf, Apply)) and args[1] in (2, 2.0))
 
 
 def _extents(shape: Shape) -> tuple[int, int]:

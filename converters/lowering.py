@@ -145,15 +145,17 @@ class Lowering(NormLowering):
         return torch.zeros_like(ones) if "empty" in step.name else ones  # what lies in new memory means nothing
 
     def _do__softmax(self, step: Step) -> Value:
-        return self._value(step.args[0]) if self._ends(step) else self._softmax(step, step.outputs[0])
+        return self._value(step.args[0]) if self._ends(step) else self._softmax(step)
 
     _do__safe_softmax = _do__softmax
 
     def _do__log_softmax(self, step: Step) -> Value:
         if self._ends(step):
             return self._value(step.args[0])
+        ref = step.outputs[0]
+        assert ref is not None
         below, _, total = self._powers(step)
-        return self._sum([below, self._function(lambda v: -torch.log(v), total)], step.outputs[0])
+        return self._sum([below, self._function(lambda v: -torch.log(v), total)], ref)
 
     def _ends(self, step: Step) -> bool:
         """Whether a softmax over the classes is the last thing, which keeps their order."""

@@ -50,6 +50,7 @@ from lava_meta.converters.spiking_modules import (
     place_of,
     recurrent_of,
 )
+from lava_meta.converters.spiking_split import split_by_time
 from lava_meta.converters.torch import check_statistics, prepare
 from lava_meta.converters.unwrapping import plain_copy, unwrap
 from lava_meta.converters.weights import Decomposed, decompose
@@ -400,7 +401,8 @@ class _Seen:
         self._at: dict[int, frozenset[int]] = {self.recording.input.number: frozenset()}
         self._moving: dict[int, Tensor] = {}  # parts of the frames, by the numbers of their elements
         self.potentials: dict[int, int] = {}  # of cells, by the number of the value
-        self.taken: dict[int, Ref] = {}  # values that are one time step's, of several that were stacked, and these
+        # Values of one time step, of several that were stacked, and which places of it if not all in order, from 1.
+        self.taken: dict[int, tuple[Ref, Tensor | None]] = {}
         self._stacked: dict[int, tuple[list[Ref], Tensor]] = {}  # parts of stacks, and the numbers of their elements
         self._known: dict[Any, int] = {}
         self._contents: dict[int, Any] = {}
@@ -416,14 +418,19 @@ class _Seen:
             self._moving[self.recording.input.number] = (
                 numbers if self.time == "first" else numbers.transpose(0, 1).contiguous()
             )
-        for step in self.recording.steps:
-            if step.name == _NEURONS:
-                self._call(step)
-            elif any(ref.number in self._moving for ref in step.refs):
-                self._move(step)
-            else:
-                self._compute(step)
-                self._restack(step)
+        self._values = 1 + max(ref.number for step in self.recording.steps for ref in step.outputs if ref is not None)
+        steps = []
+        for whole in self.recording.steps:
+            for step in split_by_time(whole, self.images, self._times_of, self._new):
+                steps.append(step)
+                if step.name == _NEURONS:
+                    self._call(step)
+                elif any(ref.number in self._moving for ref in step.refs):
+                    self._move(step)
+                else:
+                    self._compute(step)
+                    self._restack(step)
+        self.recording = replace(self.recording, steps=steps)
         if not self.order:
             raise _NotThisTime("its neurons are not called")
         self.arguments = {i: self.arguments[i] for i in self.order}
@@ -446,6 +453,24 @@ class _Seen:
                     f"{calls.cell.label} gets {calls.given[0]} for {self.images} images: these are not the first axis"
                 )
         self._check_steps()
+
+    def _new(self, shape: tuple[int, ...]) -> Ref:
+        self._values += 1
+        return Ref(self._values - 1, shape)
+
+    def _times_of(self, ref: Ref) -> Tensor | None:
+        """The time step of each row of a value that holds several."""
+        if ref.number in self._moving:
+            times = (self._moving[ref.number] - 1) // (self.images * int(np.prod(self.shape)))
+        elif ref.number in self._stacked:
+            parts, numbers = self._stacked[ref.number]
+            ends = torch.tensor([int(np.prod(part.shape)) for part in parts]).cumsum(0)
+            at = torch.tensor([max(self._at[part.number], default=-1) for part in parts])
+            times = torch.where(numbers > 0, at[torch.searchsorted(ends, numbers.long()).clamp(max=len(at) - 1)], -1)
+        else:
+            return None
+        rows = times.reshape(len(times), -1)
+        return rows[:, 0] if bool((rows == rows[:, :1]).all()) and rows.min() >= 0 else None
 
     def _lag(self) -> int:
         """The most time steps that a connection reaches back."""
@@ -580,7 +605,7 @@ class _Seen:
         if repeated or (joined and (len({*step.refs}) == 1 or len({self._at[ref.number] for ref in step.refs}) > 1)):
             ends = np.cumsum([0, *(int(np.prod(ref.shape)) for ref in step.refs)])
             own_numbers = {
-                id(ref): torch.arange(ends[i], ends[i + 1], dtype=torch.float64).reshape(ref.shape)
+                id(ref): torch.arange(ends[i] + 1, ends[i + 1] + 1, dtype=torch.float64).reshape(ref.shape)
                 for i, ref in enumerate(step.refs)
             }
             args = tree_map(lambda leaf: own_numbers[id(leaf)] if isinstance(leaf, Ref) else leaf, step.args)
@@ -595,16 +620,21 @@ class _Seen:
                     self._take(ref, parts, own)
 
     def _take(self, ref: Ref, parts: list[Ref], numbers: Tensor) -> None:
-        begin = 0
+        """What was taken of a stack is one of its parts, or what lies in one; else it stays a stack."""
+        begin = 1
         for part in parts:
-            size = int(np.prod(part.shape))
-            if part.shape == ref.shape and torch.equal(numbers.flatten(), torch.arange(begin, begin + size).double()):
-                self.taken[ref.number] = part
-                self._keys[ref.number], self._at[ref.number] = self._keys[part.number], self._at[part.number]
-                if part.number in self.potentials:
-                    self.potentials[ref.number] = self.potentials[part.number]
-                return
-            begin += size
+            own = numbers - begin + 1
+            begin += int(np.prod(part.shape))
+            if own.min() < 1 or own.max() > np.prod(part.shape) or own.numel() > np.prod(part.shape):
+                continue
+            whole = part.shape == ref.shape and torch.equal(own.flatten(), torch.arange(own.numel()).double() + 1)
+            self.taken[ref.number] = part, None if whole else own
+            key = self._keys[part.number]
+            self._keys[ref.number] = key if whole else self._interned(("piece", key, own.numpy().tobytes(), ref.shape))
+            self._at[ref.number] = self._at[part.number]
+            if part.number in self.potentials:
+                self.potentials[ref.number] = self.potentials[part.number]
+            return
         self._stacked[ref.number] = parts, numbers
 
     def _compute(self, step: Step) -> None:
@@ -771,16 +801,14 @@ class _Steps(Lowering):
                 with contextlib.suppress(Cannot, ValueError, KeyError):
                     self._step(step)
                 continue
-            for number in outputs & needed & {*seen.taken}:
-                self.values[number] = self.values[seen.taken[number].number]
-                outputs -= {number}
-            if not call and not outputs & (needed | tested):
-                continue
             self.place = step.place
             try:
+                for number in outputs & needed & {*seen.taken}:
+                    self._take(number)
+                    outputs -= {number}
                 if call:
                     self._call(step)
-                else:
+                elif outputs & (needed | tested):
                     self._step(step)
             except (Cannot, ValueError) as error:
                 if "past 62 bits" in str(error) or "of up to 62 bits fit" in str(error):
@@ -798,6 +826,14 @@ class _Steps(Lowering):
             return SteppedGraph(self.nodes, output, **self.domain)
         except ValueError as error:
             raise ConversionError(str(error)) from error
+
+    def _take(self, number: int) -> None:
+        """A value that was taken of a stack."""
+        part, places = self._seen.taken[number]
+        value = self.values[part.number]
+        if places is not None and isinstance(value, Value):
+            value = self._placed(value, places, Ref(number, tuple(places.shape)))
+        self.values[number] = value
 
     def _frame(self, lag: int) -> Value:
         """A frame so many steps before this one's."""
@@ -856,7 +892,7 @@ class _Steps(Lowering):
                 continue
             found.add(ref.number)
             if ref.number in self._seen.taken:
-                todo.append(self._seen.taken[ref.number])
+                todo.append(self._seen.taken[ref.number][0])
                 continue
             step, _ = self.made_by.get(ref.number, (None, 0))
             if step is not None and step.name != _NEURONS and ref.number not in self._seen.frames_taken:

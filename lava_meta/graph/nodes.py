@@ -359,7 +359,8 @@ class Multiply(Node):
         corners = [a.astype(np.float64) * b * 2.0**-self.shift for a in bounds[0] for b in bounds[1]]
         if max(float(np.abs(corner).max()) for corner in corners) > MOST:
             raise ValueError("has values past 62 bits")
-        low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
+        every = np.stack(np.broadcast_arrays(*corners))
+        low, high = every.min(axis=0), every.max(axis=0)
         if self.sources[0] == self.sources[1]:
             low = np.maximum(low, 0.0)
         return np.floor(low).astype(np.int64), np.ceil(high).astype(np.int64)

@@ -96,15 +96,21 @@ def event_frames(
         raise ValueError(f"step is {step} and steps {steps}; both are positive")
     if not all(column.dtype.kind in "uibf" and np.isfinite(column).all() for column in columns):
         raise ValueError("events have times, places or polarities that are no finite numbers")
-    t, x, y, p = (np.rint(column).astype(np.int64) for column in columns)
+    t, *places = (column.astype(np.int64) if column.dtype.kind in "uib" else column for column in columns)
+    if any((place != np.rint(place)).any() for place in places):
+        raise ValueError("events have places or polarities that are no whole numbers")
+    x, y, p = (place.astype(np.int64) for place in places)
     for name, values, extent in (("p", p, shape[0]), ("y", y, shape[1]), ("x", x, shape[2])):
         if values.min() < 0 or values.max() >= extent:
             raise ValueError(f"{name} runs from {values.min()} to {values.max()}; the camera has 0 to {extent - 1}")
-    when = ((t - t.min()) // step).astype(np.int64)
+    since = t - t.min()
+    # Of times that are fractions, as seconds are, the quotient by the step may be rounded below a whole number.
+    when = since // step if t.dtype.kind == "i" else np.floor(since / step * (1 + 2.0**-40))
+    when = when.astype(np.int64)
     length = int(when.max()) + 1 if steps is None else steps
     require_memory(
         length * math.prod(shape),
-        f"{length:,} frames of {t.max() - t.min():,} units of time in steps of {step:g}",
+        f"{length:,} frames of {since.max():,} units of time in steps of {step:g}",
         "give a longer step, in the unit of t, or fewer steps=",
     )
     frames = np.zeros((length, *shape), np.uint8)

@@ -19,6 +19,7 @@ from lava_meta.graph.nodes import (
     Curve,
     Gather,
     Linear,
+    MatMul,
     Multiply,
     Node,
     Pool,
@@ -61,6 +62,8 @@ def network() -> AcyclicGraph:
         ),
         "sum": Add(("line", "c3")),
         "product": Multiply(("sum", "c2"), 3),
+        "across": Gather(("c3",), (4, 6, 5), np.arange(120).reshape(4, 5, 6).transpose(0, 2, 1).copy()),
+        "matches": MatMul(("c2", "across")),
         "both": Concat(("product", "signs")),
         "pool": Pool(("both",), Window((2, 2), (2, 2)), "max"),
         "mean": Pool(("pool",), Window((2, 3), (2, 3)), "sum"),
@@ -107,6 +110,8 @@ def _element(node: Node, x: list[Any], place: tuple[int, ...]) -> int:
         return int(x[0][place]) + int(x[1][place])
     if isinstance(node, Multiply):
         return round(int(x[0][place]) * int(x[1][place]) / 2**node.shift)
+    if isinstance(node, MatMul):
+        return sum(int(a) * int(b) for a, b in zip(x[0][place[:-1]], x[1][..., place[-1]][place[0]], strict=True))
     if isinstance(node, Concat):
         return int(np.concatenate(x)[place])
     if isinstance(node, Gather):

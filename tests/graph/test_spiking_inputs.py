@@ -67,3 +67,13 @@ def test_events_that_make_no_frames_are_refused(events, options, error, reason):
         event_frames(events, (2, 4, 4), 1, **options)
     with pytest.raises(ValueError, match=r"shape is \(4, 4\).*give \(polarities, rows, columns\)"):
         event_frames(events, (4, 4), 1)
+
+
+def test_times_in_seconds_fall_into_the_same_steps():
+    ticks = np.array([0, 1, 2, 3, 3, 7, 12])
+    events = np.stack([ticks, ticks % 4, ticks % 3, ticks % 2], axis=1)
+    seconds = events * np.array([0.1, 1, 1, 1])
+    assert np.array_equal(event_frames(seconds, (2, 3, 4), 0.1), event_frames(events, (2, 3, 4), 1))
+    assert np.array_equal(event_frames(seconds, (2, 3, 4), 0.3), event_frames(events, (2, 3, 4), 3))
+    with pytest.raises(ValueError, match="no whole numbers"):
+        event_frames(events + np.array([0, 0.5, 0, 0]), (2, 3, 4), 1)

@@ -19,6 +19,7 @@ from lava_meta.graph.nodes import (
     Curve,
     Gather,
     Linear,
+    MatMul,
     Multiply,
     Node,
     Pool,
@@ -28,7 +29,20 @@ from lava_meta.graph.nodes import (
 )
 from lava_meta.graph.packed.acyclic import PackedAcyclic
 
-KINDS = ("threshold", "levels", "curve", "conv", "wide", "depthwise", "add", "multiply", "concat", "gather", "pool")
+KINDS = (
+    "threshold",
+    "levels",
+    "curve",
+    "conv",
+    "wide",
+    "depthwise",
+    "add",
+    "multiply",
+    "matmul",
+    "concat",
+    "gather",
+    "pool",
+)
 
 
 class Grown:
@@ -157,6 +171,11 @@ class Grown:
 
     def _multiply(self, source: str, shape: Shape) -> Node:
         return Multiply((source, self._alike(shape)), int(self.rng.integers(0, 20)))
+
+    def _matmul(self, source: str, shape: Shape) -> Node:
+        turned, places = f"turned{len(self.nodes)}", np.arange(np.prod(shape)).reshape(shape).transpose(0, 2, 1)
+        self.nodes[turned] = Gather((source,), places.shape, places.copy())
+        return MatMul((source, turned))
 
     def _concat(self, source: str, shape: Shape) -> Node:
         return Concat((source, self._alike(shape)))
