@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,8 @@ class Lowering(NormLowering):
         outputs = found if isinstance(found, list) else [found]
         for ref, value in zip(step.outputs, outputs, strict=False):
             if ref is not None and value is not None:
-                self.values[ref.number] = value
+                made_here = isinstance(value, Value) and value.ref.number < 0  # by a function of our own
+                self.values[ref.number] = replace(value, ref=ref) if made_here else value
 
     def _like(self, step: Step) -> Tensor:
         """Ones, zeros or one number of the shape of a value."""
