@@ -60,7 +60,10 @@ def begin(code: str, **environment: str) -> subprocess.Popen:
 def actors(process: subprocess.Popen) -> list[int]:
     """The process ids that `announce` printed; they may have ended since."""
     assert process.stdout is not None
-    pids = [int(pid) for pid in process.stdout.readline().split()]
+    line = b""  # read byte by byte: `communicate` does not see what a file has read ahead
+    while not line.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):
+        line += byte
+    pids = [int(pid) for pid in line.split()]
     assert len(pids) == 3, process.communicate()
     return pids
 
