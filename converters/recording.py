@@ -191,6 +191,8 @@ class _Recorder(Float64):
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise ConversionError(f"{at()} draws random numbers ({name}) in eval mode: call it in training mode alone")
         result = super().done(func, args, kwargs)
+        if name.startswith("empty"):  # what lies in new memory means nothing, and must not change what is read
+            result.zero_()
         if not refs or name == "_has_compatible_shallow_copy_type":
             return result
         written = func._schema.is_mutable
@@ -264,7 +266,7 @@ class _Recorder(Float64):
             return aten.expand_as.default, ((args[1], args[0]), {})
         if name == "index_put_":
             (mask,) = args[1] if len(args[1]) == 1 else (None,)
-            if isinstance(args[0], Ref) and isinstance(mask, Ref) and mask.shape == args[0].shape:
+            if isinstance(mask, Ref) and mask.shape == tuple(args[0].shape):  # into a value, or into new memory
                 return aten.where.self, ((mask, args[2], args[0]), {})
             raise ConversionError(f"{at()} writes into a part of a tensor: use torch.where, or torch.cat")
         packet = getattr(aten, name.removesuffix("_"), None)
