@@ -346,10 +346,8 @@ class _Runtime(Runtime):
             self._ended = reason
             try:
                 idle = self._is_initialized and not self._is_running and self._actors.failure() is None
-                if idle:
-                    for port in self.runtime_to_service:
-                        port.send(MGMT_COMMAND.STOP)
-                self._actors.end(_GRACE_SECONDS if idle else 0.0)
+                told = idle and all(port.offer(MGMT_COMMAND.STOP, _GRACE_SECONDS) for port in self.runtime_to_service)
+                self._actors.end(_GRACE_SECONDS if told else 0.0)
             finally:
                 self._actors.stop()
                 self._finalizer.cancel()
@@ -389,6 +387,16 @@ class _SendPort:
             time.sleep(POLL_SECONDS / 50)
             self._check()
         self._port.send(data)
+
+    def offer(self, data: np.ndarray, seconds: float) -> bool:
+        """Send if the channel has room within so many seconds, and say whether it had, whatever the actors do."""
+        deadline = time.monotonic() + seconds
+        while not self._port.probe():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS / 50)
+        self._port.send(data)
+        return True
 
 
 def _hardware_support() -> bool:

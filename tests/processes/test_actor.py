@@ -113,3 +113,16 @@ def test_a_text_that_has_no_bytes_keeps_its_traceback():
         Supervised(taker, Loihi2SimCfg()) as run,
     ):
         run.steps(10)
+
+
+def test_an_end_waits_for_a_channel_that_is_still_full(monkeypatch):
+    """Which may be the case for a moment after the last answer, on a busy machine."""
+    _, taker = toys.pair()
+    waits = iter([False, False])
+    with Supervised(taker, Loihi2SimCfg()) as run:
+        run.steps(4)
+        (port,) = (port._port for port in run._runtime.runtime_to_service)
+        probe = port.probe
+        monkeypatch.setattr(port, "probe", lambda: next(waits, True) and probe())
+    assert next(waits, True)
+    assert multiprocessing.active_children() == []
