@@ -30,6 +30,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lava_meta.processes  # noqa: F401  adapts Lava to this Python
+
+# isort: split
 import numpy as np
 import torch
 from lava.magma.core.learning.learning_rule import Loihi3FLearningRule
