@@ -189,9 +189,11 @@ class JoinLowering(ValueLowering):
 
     def _as_norm(self, c: Value, root: Value, leaves: Sequence[Leaf], node: Multiply) -> Normed | None:
         """What is known of a product if one of the two is of the sum of squares in which the other is."""
+        if not isinstance(root.expr, Apply):
+            return None
         graph = Graph(self.nodes, {name: source.shape for name, source in self._sources.items()})
         shape = node.shape([leaf.source.shape for leaf in leaves])
-        return normed(graph, leaves[0], root.expr, leaves[1], shape) if isinstance(root.expr, Apply) else None
+        return normed(graph, leaves[0], root.expr, leaves[1], shape)
 
     def _do_cat(self, step: Step) -> Value:
         axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)

@@ -268,8 +268,10 @@ class SumLowering(JoinLowering):
         """A stream as a coarse one and what that leaves, where its bounds leave too few bits for wide weights."""
         bits = leaf.source.largest.bit_length()
         unit = unit_of(leaf) * 2.0 ** (bits - _STREAM_BITS)
+        if bits <= _STREAM_BITS or unit <= _COARSE or leaf.constant.any():
+            return None
         small = decompose(weights, leaf.source.largest, MOST // 4)
-        if bits <= _STREAM_BITS or unit <= _COARSE or (small.error == 0 and small.close) or leaf.constant.any():
+        if small.error == 0 and small.close:
             return None
         ref = step.outputs[0]
         assert ref is not None
@@ -289,6 +291,8 @@ class SumLowering(JoinLowering):
     def _narrowed(self, leaf: Leaf, weights: NDArray[Any], step: Step) -> tuple[Leaf, float]:
         """A stream with so few bits that sums of it times wide weights fit, and what its unit has grown by."""
         largest = leaf.source.largest
+        if largest < 2**_STREAM_BITS:
+            return leaf, 1.0
         small = decompose(weights, largest, MOST // 4)
         bits = _STREAM_BITS
         if small.error == 0 and small.close:  # few-bit weights

@@ -80,9 +80,7 @@ class ValueLowering:
         self.values: dict[int, Value | Tensor] = {
             recording.input.number: Value(first, tuple(domain["input_shape"]), recording.input)
         }
-        self.made_by = {
-            ref.number: (step, i) for step in recording.steps for i, ref in enumerate(step.outputs) if ref is not None
-        }
+        self.made_by = recording.made_by
         self.place = Place("?", 0, "", "model")
 
     def _given(self, ref: Any) -> Any:

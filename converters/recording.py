@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -106,6 +107,11 @@ class Recording:
     modules: dict[int, str] = field(repr=False, default_factory=dict)
     images: int = IMAGES
 
+    @cached_property
+    def made_by(self) -> dict[int, tuple[Step, int]]:
+        """By the number of a value, the step that made it, and which of its outputs it is."""
+        return {ref.number: (step, i) for step in self.steps for i, ref in enumerate(step.outputs) if ref is not None}
+
 
 class Float64(TorchDispatchMode):
     """Inside, every floating value is float64, whatever the code names; subclasses see each operation."""
@@ -191,8 +197,6 @@ class _Recorder(Float64):
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise ConversionError(f"{at()} draws random numbers ({name}) in eval mode: call it in training mode alone")
         result = super().done(func, args, kwargs)
-        if name.startswith("empty"):  # what lies in new memory means nothing, and must not change what is read
-            result.zero_()
         if not refs or name == "_has_compatible_shallow_copy_type":
             return result
         written = func._schema.is_mutable

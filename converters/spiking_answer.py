@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from lava_meta.converters.recording import Recording, Ref, Step
+from lava_meta.converters.recording import Recording, Ref
 
 ENDS = -1  # in the place of a layer's number: values behind the last neurons, summed over the steps
 _DRAWS = 10
@@ -36,9 +36,8 @@ class Returned:
     """What a recorded run returned, and of which values it is made."""
 
     recording: Recording
-    sent: Mapping[
-        int, Sequence[Sequence[Ref | None]]
-    ]  # by layer and time step: its spikes, and its states, potential last
+    # By layer and time step: its spikes, and its states, potential last.
+    sent: Mapping[int, Sequence[Sequence[Ref | None]]]
     ends: Sequence[Ref]  # by time step: values behind the last neurons
     last: Sequence[int]  # the layers that no other takes spikes from, in order
 
@@ -76,14 +75,10 @@ class Returned:
             number = todo.pop()
             if number in own:
                 return True
-            if number not in seen and number in self._made:
+            if number not in seen and number in self.recording.made_by:
                 seen.add(number)
-                todo += [ref.number for ref in self._made[number].refs]
+                todo += [ref.number for ref in self.recording.made_by[number][0].refs]
         return False
-
-    @cached_property
-    def _made(self) -> dict[int, Step]:
-        return {ref.number: step for step in self.recording.steps for ref in step.outputs if ref is not None}
 
     # Records.
 
@@ -159,22 +154,23 @@ class Returned:
         return drawn | {ref.number: draw(ref) for ref in self.ends}
 
     def _values(self, wanted: Iterable[Ref], drawn: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        return computed_again(self._made, wanted, drawn)
+        return computed_again(self.recording, wanted, drawn)
 
 
-def computed_again(made: Mapping[int, Step], wanted: Iterable[Ref], given: Mapping[int, Tensor]) -> dict[int, Tensor]:
-    """The values `wanted`, by number, from `given` ones; `made` holds the operation that makes each."""
+def computed_again(recording: Recording, wanted: Iterable[Ref], given: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """The values `wanted`, by number, from `given` ones, by the operations of a run."""
     values = dict(given)
-    todo, steps = [ref.number for ref in wanted], {}
+    todo, needed = [ref.number for ref in wanted], set[int]()
     while todo:
         number = todo.pop()
-        step = made.get(number)
-        if number in values or step is None or id(step) in steps:
+        step, _ = recording.made_by.get(number, (None, 0))
+        if number in values or step is None or id(step) in needed:
             continue
-        steps[id(step)] = step
+        needed.add(id(step))
         todo += [ref.number for ref in step.refs]
-    order = {id(step): place for place, step in enumerate(made.values())}
-    for step in sorted(steps.values(), key=lambda step: order[id(step)]):
+    for step in recording.steps:
+        if id(step) not in needed:
+            continue
         args, kwargs = tree_map(
             lambda leaf: values[leaf.number] if isinstance(leaf, Ref) else leaf, (step.args, step.kwargs)
         )

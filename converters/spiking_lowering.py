@@ -20,12 +20,7 @@ from lava_meta.converters.lower_values import Cannot, Value
 from lava_meta.converters.lowering import FRACTIONS, Lowering, TooFine
 from lava_meta.converters.recording import Decision, Place, Ref, Step
 from lava_meta.converters.spiking_answer import Answer, Returned
-from lava_meta.converters.spiking_modules import (
-    Cell,
-    constants_of,
-    factor_of,
-    recurrent_of,
-)
+from lava_meta.converters.spiking_modules import Cell, constants_of, factor_of, recurrent_of
 from lava_meta.converters.spiking_run import NEURONS, NotThisTime, Seen
 from lava_meta.converters.torch import check_statistics
 from lava_meta.converters.weights import Decomposed, decompose

@@ -22,11 +22,7 @@ from lava_meta.converters.feed import Feed
 from lava_meta.converters.lowering import MOVES, SAME
 from lava_meta.converters.recording import Recording, Ref, Step, record
 from lava_meta.converters.spiking_answer import computed_again
-from lava_meta.converters.spiking_modules import (
-    Cell,
-    at_rest,
-    place_of,
-)
+from lava_meta.converters.spiking_modules import Cell, at_rest, place_of
 from lava_meta.converters.spiking_split import split_by_time
 from lava_meta.errors import ConversionError
 
@@ -40,6 +36,7 @@ def _fired(current: Tensor, _: Tensor, cell: int, states: int) -> list[Tensor]:
 
 _LIBRARY.impl("neurons", _fired, "CompositeExplicitAutograd")
 NEURONS = "lava_meta::neurons"
+_STAYS = MOVES | SAME | {"_to_copy"}  # operations that leave values as they are
 
 
 class NotThisTime(ConversionError):
@@ -323,7 +320,6 @@ class Seen:
 
     def _begins_alike(self, index: int, step: int) -> bool:
         """Whether an early step is as later ones are after silence, on numbers that are drawn."""
-        made = {ref.number: one for one in self.recording.steps for ref in one.outputs if ref is not None}
         later, shift = self.arguments[index][self.lag], self.lag - step
         axis = {"first": 0, "second": 1}.get(self.time)
         for seed in range(2):
@@ -345,7 +341,7 @@ class Seen:
                             early[ref.number] = values[k]
                             late[ref.number] = values[k - shift] if k >= shift else torch.zeros_like(values[k])
             value, other = (
-                computed_again(made, [ref], given)[ref.number] if isinstance(ref, Ref) else ref
+                computed_again(self.recording, [ref], given)[ref.number] if isinstance(ref, Ref) else ref
                 for ref, given in ((self.arguments[index][step], early), (later, late))
             )
             if value.shape != other.shape or not torch.allclose(value, other, rtol=1e-9, atol=1e-9):
@@ -387,7 +383,7 @@ class Seen:
 
     def _move(self, step: Step) -> None:
         """Reshapes and the like of frames, until one of them is taken."""
-        if step.name not in MOVES and step.name not in SAME and step.name != "_to_copy":
+        if step.name not in _STAYS:
             raise NotThisTime(f"{step.place} ({step.name}) computes with all frames at once; take one frame a step")
         if len(step.refs) != 1:
             raise NotThisTime(f"{step.place} ({step.name}) joins frames")
@@ -475,7 +471,7 @@ class Seen:
 
     def last(self) -> list[int]:
         """The layers whose spikes no other layer takes in the same step, in order."""
-        made = {ref.number: step for step in self.recording.steps for ref in step.outputs if ref is not None}
+        made = self.recording.made_by
         own = {refs[0][0].number: i for i, refs in self.sent.items() if refs[0][0] is not None}
         first = [found[0] for found in self.arguments.values()]
         todo, seen = [value.number for value in first if isinstance(value, Ref)], set[int]()
@@ -483,12 +479,12 @@ class Seen:
             number = todo.pop()
             if number not in seen:
                 seen.add(number)
-                todo += [ref.number for ref in made[number].refs] if number in made and number not in own else []
+                todo += [ref.number for ref in made[number][0].refs] if number in made and number not in own else []
         return [i for number, i in own.items() if number not in seen]
 
     def ends(self) -> list[Ref]:
         """Values that the model sums over the steps without neurons, step by step."""
-        made = {ref.number: step for step in self.recording.steps for ref in step.outputs if ref is not None}
+        made = self.recording.made_by
         todo = [leaf for leaf in tree_leaves(self.recording.output) if isinstance(leaf, Ref)]
         seen, ends = set(), {}
         while todo:
@@ -496,7 +492,7 @@ class Seen:
             if ref.number in seen or ref.number not in made:
                 continue
             seen.add(ref.number)
-            step = made[ref.number]
+            step, _ = made[ref.number]
             if step.name == NEURONS:
                 continue
             if ref.shape[:1] != (self.images,) and _gathers(step) and len(self._at[ref.number]) == 1:
@@ -508,7 +504,7 @@ class Seen:
         if not ends:
             return []
         if len({self._keys[number] for number in ends}) > 1 or len(ends) != self.steps:
-            places = {str(made[number].place) for number in ends}
+            places = {str(made[number][0].place) for number in ends}
             raise ConversionError(
                 f"the model's outputs are computed by {'; '.join(sorted(places))}: behind the last neurons, one layer "
                 "whose values are summed over the time steps is supported"
@@ -535,7 +531,7 @@ def _moves(step: Step) -> bool:
     others = [leaf for leaf in step.args if not isinstance(leaf, Ref)]
     if step.name == "add" and others:
         return not any(bool(torch.as_tensor(other).any()) for other in others)
-    return step.name in MOVES or step.name in SAME or step.name == "_to_copy"
+    return step.name in _STAYS
 
 
 def _gathers(step: Step) -> bool:

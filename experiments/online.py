@@ -61,6 +61,7 @@ PROTOTYPES: Mapping[str, Any] = {
 # What streams that last need (docs/online_spikes.md): chosen on held-out images.
 SPARSE: Mapping[str, Any] = {"activation": "spikes", "temperature": 10.0, "class_rate": 0.02}
 TWO_SIDED: Mapping[str, Any] = {**SPARSE, "activation": "abs_spikes", "kappa": 1.6}
+BOTH_WAYS: Mapping[str, Any] = {"gate": "floor", "gate_at": 0.08, "grow": 0.1}  # gates in both directions
 LAYER_NORM: Mapping[str, Any] = {**TWO_SIDED, "layer_norm": True, "kappa": 1.25}
 PARTS: Arms = {
     "reference": {},
@@ -128,14 +129,7 @@ SUBSETS: Arms = {
     "two-sided spikes once": {**TWO_SIDED, "inputs": "pixels"},  # grey, where most pixels are
 }
 # For tasks of 60,000 images: grey pixels. Of fewer units fewer spike, so sums are smaller, and so is the temperature.
-LASTING: Mapping[str, Any] = {
-    **TWO_SIDED,
-    "inputs": "pixels",
-    "lr": 0.005,
-    "gate": "floor",
-    "gate_at": 0.08,
-    "grow": 0.1,
-}
+LASTING: Mapping[str, Any] = {**TWO_SIDED, **BOTH_WAYS, "inputs": "pixels", "lr": 0.005}
 # Hidden weights that have reached their limit can no longer be moved towards 0 by the linear gate. In the end there may
 # be nothing left to learn with. A memory of N images lets weights relax, by h / N whenever their input is active, so
 # that old tasks fade. An input is active in 13 % of the images, 650 times per task: N = 3,000 keeps 80 % of h per task.
@@ -146,7 +140,7 @@ LONG: Arms = {
     "plain": PLAIN,
     "sparse spikes": {**SPARSE, **PLAIN},
     "two-sided spikes": {**TWO_SIDED, **PLAIN},
-    "gates in both directions": {**SPARSE, "lr": 0.02, "gate": "floor", "gate_at": 0.08, "grow": 0.1},
+    "gates in both directions": {**SPARSE, **BOTH_WAYS, "lr": 0.02},
     "lasting": {**LASTING, "hidden": (400,)},
     "lasting of 100 units": {**LASTING, "hidden": (100,), "temperature": 5.0, "lr": 0.0025},
 }

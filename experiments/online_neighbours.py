@@ -22,7 +22,7 @@ from lava_meta.experiments.common.online import OnlineSettings, learning
 from lava_meta.experiments.common.rules import RULES, MethodSettings
 from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import TRAINING, dense_network, load, measured, train_arm
-from lava_meta.experiments.online import LAYER_NORM, SPARSE, TWO_SIDED
+from lava_meta.experiments.online import BOTH_WAYS, LAYER_NORM, SPARSE, TWO_SIDED
 from lava_meta.experiments.permuted import PermutedSettings
 from lava_meta.io.config import OrNone, Several
 from lava_meta.nn import BayesianMLP, RealMLP
@@ -34,7 +34,7 @@ OURS: Mapping[str, Mapping[str, Any]] = {
     "layer norm": {**LAYER_NORM, "inputs": "pixels"},  # grey, as all others see them
     "two-sided spikes": TWO_SIDED,
     "sparse spikes": SPARSE,
-    "gates in both directions": {**TWO_SIDED, "gate": "floor", "gate_at": 0.08, "grow": 0.1},
+    "gates in both directions": {**TWO_SIDED, **BOTH_WAYS},
     "signs": {},
 }
 OTHERS: Mapping[str, Mapping[str, Any]] = {

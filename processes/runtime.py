@@ -383,10 +383,8 @@ class _SendPort:
         self._check = check
 
     def send(self, data: np.ndarray) -> None:
-        while not self._port.probe():
-            time.sleep(POLL_SECONDS / 50)
+        while not self.offer(data, POLL_SECONDS / 50):
             self._check()
-        self._port.send(data)
 
     def offer(self, data: np.ndarray, seconds: float) -> bool:
         """Send if the channel has room within so many seconds, and say whether it had, whatever the actors do."""

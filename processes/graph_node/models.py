@@ -61,47 +61,48 @@ class GraphJoinModel(_Computes):
         return self.s_in1.recv(), self.s_in2.recv()
 
 
-def _begins(time_step: int, steps: int | None) -> bool:
-    """Whether inputs meet a network at rest in this time step."""
-    return time_step == 1 or (steps is not None and (time_step - 1) % steps == 0)
+class _Remembers(PyLoihiProcessModel):
+    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
+
+    def __init__(self, proc_params: ProcessParameters) -> None:
+        super().__init__(proc_params)
+        self.placed, self.lanes, self.steps = (proc_params[name] for name in ("placed", "lanes", "steps"))
+
+    def begins(self) -> bool:
+        """Whether inputs meet a network at rest in this time step."""
+        return self.time_step == 1 or (self.steps is not None and (self.time_step - 1) % self.steps == 0)
 
 
 @implements(proc=GraphDelay, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt", "fixed_pt")
-class GraphDelayModel(PyLoihiProcessModel):
+class GraphDelayModel(_Remembers):
     """Sends what it received some time steps before."""
-
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
 
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
-        self.lanes, self.steps = proc_params["lanes"], proc_params["steps"]
-        (self.source,) = proc_params["placed"].node.sources
-        self.past = Past({"delay": proc_params["placed"].node})
+        (self.source,) = self.placed.node.sources
+        self.past = Past({"delay": self.placed.node})
 
     def run_spk(self) -> None:
-        if _begins(self.time_step, self.steps):
+        if self.begins():
             self.past.restart()
         self.s_out.send(self.past.given(self.lanes)["delay"].reshape(self.lanes, -1).astype(np.int64))
         self.past.keep({self.source: self.s_in.recv()})
 
 
-class _Neurons(PyLoihiProcessModel):
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
+class _Neurons(_Remembers):
     form: str
 
     def __init__(self, proc_params: ProcessParameters) -> None:
         super().__init__(proc_params)
-        placed = proc_params["placed"]
-        self.shape, self.steps = placed.output_shape, proc_params["steps"]
-        self.neurons = state_of(placed.node, self.shape, self.form)
+        self.shape = self.placed.output_shape
+        self.neurons = state_of(self.placed.node, self.shape, self.form)
 
     def run_spk(self) -> None:
         sums = self.s_in.recv()
-        if _begins(self.time_step, self.steps):
+        if self.begins():
             self.neurons.restart(len(sums))
         spikes = self.neurons.step(sums.reshape(-1, *self.shape))
         self.s_out.send(spikes.reshape(len(sums), -1).astype(np.int64))

@@ -38,28 +38,23 @@ class GraphJoin(AbstractProcess):
         self.s_out = OutPort(shape=(lanes, placed.n_out))
 
 
-class GraphNeurons(AbstractProcess):
-    """Neurons of a `SteppedGraph`: as `GraphNode`; what they send are spikes, 0 and 1.
-
-    They start again from rest every `steps` time steps; without `steps` never. ProcessModels: `floating_pt`, float32 as
-    snnTorch computes; `fixed_pt`, integers (`lava_meta.graph.spiking_neurons`).
-    """
-
-    def __init__(self, *, placed: Placed, lanes: int = 1, steps: int | None = None, name: str | None = None) -> None:
-        super().__init__(placed=placed, steps=steps, name=name)
-        check_run(lanes, steps)
-        self.s_in = InPort(shape=(lanes, placed.n_in))
-        self.s_out = OutPort(shape=(lanes, placed.n_out))
-
-
-class GraphDelay(AbstractProcess):
-    """A delay of a `SteppedGraph` (`lava_meta.graph.spiking_delays`): as `GraphNode`, but it sends before it receives.
-
-    So it may stand in a loop. What it remembers is forgotten every `steps` time steps, or never.
-    """
+class _Remembers(AbstractProcess):
+    """A node of a `SteppedGraph` with a state: as `GraphNode`, at rest again every `steps` time steps, or never."""
 
     def __init__(self, *, placed: Placed, lanes: int = 1, steps: int | None = None, name: str | None = None) -> None:
         super().__init__(placed=placed, lanes=lanes, steps=steps, name=name)
         check_run(lanes, steps)
         self.s_in = InPort(shape=(lanes, placed.n_in))
         self.s_out = OutPort(shape=(lanes, placed.n_out))
+
+
+class GraphNeurons(_Remembers):
+    """Neurons; what they send are spikes, 0 and 1.
+
+    ProcessModels: `floating_pt`, float32 as snnTorch computes; `fixed_pt`, integers
+    (`lava_meta.graph.spiking_neurons`).
+    """
+
+
+class GraphDelay(_Remembers):
+    """A delay (`lava_meta.graph.spiking_delays`). It sends before it receives, so that it may stand in a loop."""

@@ -20,6 +20,7 @@ from lava_meta.graph.packed import spiking_loops as loops
 from lava_meta.graph.packed import steps as kernels
 from lava_meta.graph.packed.held import Held, narrowest, stored_of, to_stored
 from lava_meta.graph.packed.spiking_ahead import AllSteps
+from lava_meta.graph.packed.spiking_constants import constants_of
 from lava_meta.graph.spiking_graph import Run, SteppedGraph
 from lava_meta.graph.spiking_neurons import FloatState, State
 
@@ -214,15 +215,8 @@ class _Layer:
     """The neurons of one layer, whose state they share with its `FloatState`."""
 
     def __init__(self, state: State) -> None:
-        self._state, node = state, state.node
-        shape = state.spikes.shape[1:]
-        self._gain, self._constant = (
-            np.broadcast_to(part, shape).reshape(-1).copy() for part in (node.gain, node.constant)
-        )
-        self._constants = {
-            name: np.broadcast_to(part, shape).reshape(-1).copy() for name, part in node.constants.items()
-        }
-        self._reset = loops.RESETS[node.reset]
+        self._state = state
+        self._constants = constants_of(state.node, lambda value: np.broadcast_to(value, state.spikes.shape[1:]))
 
     @staticmethod
     def takes(state: State) -> bool:
@@ -231,8 +225,9 @@ class _Layer:
 
     def current(self, sums: NDArray[Any]) -> NDArray[Any]:
         """float32 currents (n, units) of integers."""
-        current = np.empty((len(sums), len(self._gain)), np.float32)
-        loops.currents(np.ascontiguousarray(sums).reshape(current.shape), self._gain, self._constant, current)
+        gain, constant = self._constants.gain, self._constants.constant
+        current = np.empty((len(sums), len(gain)), np.float32)
+        loops.currents(np.ascontiguousarray(sums).reshape(current.shape), gain, constant, current)
         return current
 
     def step(self, current: NDArray[Any]) -> NDArray[Any]:
@@ -240,12 +235,11 @@ class _Layer:
         state, c = self._state, self._constants
         spikes = np.empty(current.shape, bool)
         v = state.states["mem"].reshape(current.shape)
-        if state.node.model == "leaky":
-            loops.leaky(current, c["beta"], c["threshold"], self._reset, state.node.reset_delay, v, spikes)
-        else:
+        gates = c.threshold, c.reset, c.delayed
+        if c.synaptic:
             s = state.states["syn"].reshape(current.shape)
-            loops.synaptic(
-                current, c["alpha"], c["beta"], c["threshold"], self._reset, state.node.reset_delay, s, v, spikes
-            )
+            loops.synaptic(current, c.alpha, c.beta, *gates, s, v, spikes)
+        else:
+            loops.leaky(current, c.beta, *gates, v, spikes)
         state.spikes = spikes.reshape(state.spikes.shape)
         return state.spikes

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from lava_meta.graph.nodes import Conv, Gather, Linear, Node, Pool
 from lava_meta.graph.packed import aligned, spiking_periods
 from lava_meta.graph.packed import spiking_loops as loops
 from lava_meta.graph.packed.held import stored_of, to_stored
+from lava_meta.graph.packed.spiking_constants import Constants, constants_of
 from lava_meta.graph.spiking_graph import SteppedGraph
 from lava_meta.graph.spiking_neurons import Neurons
 from lava_meta.jit import njit
@@ -171,38 +172,10 @@ def _reshaped(node: Gather) -> _Stage:
     return stage
 
 
-class _Constants(NamedTuple):
-    """Those of a layer's neurons, (units,) in the order in which their words lie."""
-
-    gain: NDArray[Any]
-    constant: NDArray[Any]
-    alpha: NDArray[Any]
-    beta: NDArray[Any]
-    threshold: NDArray[Any]
-    synaptic: bool
-    reset: int
-    delayed: bool
-
-
-def _constants_of(placed: Placed) -> _Constants:
-    node, shape = placed.node, placed.output_shape
-    assert isinstance(node, Neurons)
-
-    def laid(value: NDArray[Any]) -> NDArray[Any]:
-        whole = np.broadcast_to(value, shape)[None]
-        return np.ascontiguousarray(to_stored(whole)).reshape(-1)
-
-    c = {name: laid(value) for name, value in node.constants.items()}
-    return _Constants(
-        laid(node.gain),
-        laid(node.constant),
-        c.get("alpha", c["beta"]),
-        c["beta"],
-        c["threshold"],
-        node.model == "synaptic",
-        loops.RESETS[node.reset],
-        node.reset_delay,
-    )
+def _constants_of(placed: Placed) -> Constants:
+    """In the order in which their words lie."""
+    assert isinstance(placed.node, Neurons)
+    return constants_of(placed.node, lambda value: to_stored(np.broadcast_to(value, placed.output_shape)[None]))
 
 
 def _silent(n: int, placed: Placed, steps: int) -> Words:
@@ -234,7 +207,7 @@ def _fired_by_held(placed: Placed, source: str) -> _Stage:
     return stage
 
 
-def _is_periodic(neurons: _Constants) -> bool:
+def _is_periodic(neurons: Constants) -> bool:
     """Whether a spike leaves each neuron as it began, and all of them are alike."""
     beta, threshold = neurons.beta, neurons.threshold
     alike = bool((beta == beta[0]).all() and (threshold == threshold[0]).all())
