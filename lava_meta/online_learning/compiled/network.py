@@ -1,6 +1,7 @@
 """The whole of learning in fixed point, image after image, in one compiled loop: what `LocalEngine` does in Python.
 
 It calls the functions of `CompiledLayer`, and is for layers of that type, with errors by softmax that are passed down.
+numba's cache looks at this file only: who changes those functions removes the cached files of this folder.
 """
 
 from __future__ import annotations
