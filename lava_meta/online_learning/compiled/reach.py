@@ -33,7 +33,8 @@ GATE_BITS = 8
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _INTS = ir.VectorType(_I32, WIDTH)
 _BITS = ir.VectorType(ir.IntType(1), WIDTH)
-_ALL, _END = np.uint32(2**32 - 1), np.int64(2**32)
+LEVEL = 2**32  # a whole level, as a bound
+_ALL = np.uint32(2**32 - 1)
 
 
 def searches() -> bool:
@@ -46,56 +47,66 @@ def _constant(values: Any) -> Any:
 
 
 def _searcher(
-    typing_context: Any, base: Any, x: Any, rest: Any, units: Any, slope: Any, always: Any, up: Any, found: Any
+    typing_context: Any, base: Any, j: Any, x: Any, rest: Any, slope: Any, always: Any, up: Any, found: Any, count: Any
 ) -> Any:
-    """How many units of a row may move; `found` has their numbers.
+    """Adds the synapses of a row that may move to the first `count` of `found`, and returns how many there are then.
 
-    base: of the row's draws (`draws.draws`). x: the input. slope, always, up: of `reach`, whole vectors.
+    base: of the row's draws (`draws.draws`). j: its number. x: its input. slope, always, up: of `reach`. found: int32
+    (3, room) units, rows, and draws of 32 bits; up to 16 more are written. A unit may be one of those that fill up the
+    last vector.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        slopes, constants, ups, room = (
-            context.make_array(signature.args[i])(context, builder, args[i]).data for i in (4, 5, 6, 7)
+        slopes, constants, ups = (
+            context.make_array(signature.args[i])(context, builder, args[i]).data for i in (4, 5, 6)
         )
-        size = splat(
-            builder, builder.select(builder.icmp_signed("<", args[1], _I32(0)), builder.neg(args[1]), args[1]), WIDTH
+        length = cgutils.unpack_tuple(builder, context.make_array(slope)(context, builder, args[4]).shape)[0]
+        room = context.make_array(found)(context, builder, args[7])
+        width = cgutils.unpack_tuple(builder, room.shape)[1]
+        negative = builder.ashr(args[2], _I32(31))
+        flip = splat(builder, negative, WIDTH)
+        size = splat(builder, builder.sub(builder.xor(args[2], negative), negative), WIDTH)
+        rest_below = splat(builder, args[3], WIDTH)
+        rest_both = builder.add(rest_below, rest_below)
+        row = splat(builder, args[1], WIDTH)
+        compress = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_INTS, [_INTS, _INTS, _BITS]), "llvm.x86.avx512.mask.compress.v16i32"
         )
-        flip = splat(builder, builder.ashr(args[1], _I32(31)), WIDTH)
-        rest_one = splat(builder, args[2], WIDTH)
-        rest_both = builder.add(rest_one, rest_one)
-        last = splat(builder, builder.trunc(args[3], _I32), WIDTH)
-        store = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [_INTS, _I32.as_pointer(), _BITS]),
-            "llvm.masked.compressstore.v16i32",
-        )
-        count = cgutils.alloca_once_value(builder, _I64(0))
-        vectors = builder.sdiv(builder.add(args[3], _I64(WIDTH - 1)), _I64(WIDTH))
-        with cgutils.for_range(builder, vectors) as loop:
+        # LLVM turns these stack slots into registers.
+        total = cgutils.alloca_once_value(builder, args[8])
+        units = cgutils.alloca_once_value(builder, _constant(range(WIDTH)))
+        columns = _constant(k * draws.GOLDEN % 2**32 for k in range(WIDTH))
+        places = cgutils.alloca_once_value(builder, builder.add(splat(builder, args[0], WIDTH), columns))
+
+        def take(slot: Any, step: int) -> Any:
+            now = builder.load(slot)
+            builder.store(builder.add(now, _constant([step % 2**32] * WIDTH)), slot)
+            return now
+
+        with cgutils.for_range(builder, builder.udiv(length, _I64(WIDTH))) as loop:
             first = builder.mul(loop.index, _I64(WIDTH))
 
             def load(data: Any) -> Any:
                 return builder.load(builder.bitcast(builder.gep(data, [first]), _INTS.as_pointer()), align=4)
 
-            number = builder.trunc(first, _I32)
-            units_here = builder.add(splat(builder, number, WIDTH), _constant(range(WIDTH)))
-            start = builder.add(args[0], builder.mul(number, _I32(draws.GOLDEN)))
-            v = builder.add(splat(builder, start, WIDTH), _constant(k * draws.GOLDEN % 2**32 for k in range(WIDTH)))
+            v = take(places, WIDTH * draws.GOLDEN)
             v = builder.xor(v, builder.lshr(v, _constant([16] * WIDTH)))
             v = builder.mul(v, _constant([draws.FIRST] * WIDTH))
             v = builder.xor(v, builder.lshr(v, _constant([15] * WIDTH)))
             bound = builder.mul(load(slopes), size)
             upward = builder.and_(bound, builder.xor(load(ups), flip))
-            v = builder.add(builder.add(v, rest_one), upward)
             limit = builder.or_(builder.add(bound, rest_both), load(constants))
-            hit = builder.and_(builder.icmp_unsigned("<=", v, limit), builder.icmp_unsigned("<", units_here, last))
-            before = builder.load(count)
-            builder.call(store, [units_here, builder.gep(room, [before]), hit])
-            bits = builder.bitcast(hit, ir.IntType(WIDTH))
-            builder.store(builder.add(before, builder.zext(builder.ctpop(bits), _I64)), count)
-        return builder.load(count)
+            hit = builder.icmp_unsigned("<=", builder.add(builder.add(v, rest_below), upward), limit)
+            before = builder.load(total)
+            kept = [builder.call(compress, [values, values, hit]) for values in (take(units, WIDTH), v)]
+            for part, values in enumerate((kept[0], row, kept[1])):
+                place = builder.gep(room.data, [builder.add(builder.mul(width, _I64(part)), before)])
+                builder.store(values, builder.bitcast(place, _INTS.as_pointer()), align=4)
+            number = builder.ctpop(builder.bitcast(hit, ir.IntType(WIDTH)))
+            builder.store(builder.add(before, builder.zext(number, _I64)), total)
+        return builder.load(total)
 
-    return types.intp(base, x, rest, units, slope, always, up, found), codegen
+    return types.intp(base, j, x, rest, slope, always, up, found, count), codegen
 
 
 search: Any = intrinsic(_searcher)
@@ -115,9 +126,9 @@ def reach(
     for k in range(amount.shape[0]):
         size = abs(np.int64(amount[k])) << shift
         most = size * largest + 2 * rest
-        whole = most >= _END
+        whole = most >= LEVEL
         slope[k] = np.uint32(0 if whole else size)
         always[k] = _ALL if whole else np.uint32(0)
         up[k] = _ALL if amount[k] > 0 else np.uint32(0)
-        total += _END if whole else most
+        total += LEVEL if whole else most
     return total
