@@ -62,7 +62,7 @@ def test_a_map_has_a_class_at_each_place(tmp_path: Path) -> None:
     model((torch.from_numpy(levels).float() / 255 - 0.5) / 0.25)  # statistics
     net = lava_meta.convert(model.eval(), mean=0.5, std=0.25, input_shape=(1, 8, 8))
     with torch.no_grad():
-        expected = copy.deepcopy(model).double()((torch.from_numpy(levels) / 255 - 0.5) / 0.25).numpy()
+        expected = copy.deepcopy(model).double()((torch.from_numpy(levels).double() / 255 - 0.5) / 0.25).numpy()
     assert len(np.unique(expected.argmax(axis=1))) == 3
     assert np.allclose(net.logits(levels), expected)
     assert np.array_equal(net.predict(levels, lanes=2), expected.argmax(axis=1))
