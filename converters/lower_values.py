@@ -67,6 +67,10 @@ class Cannot(Exception):
     """A step cannot be lowered; the place is added where it is caught."""
 
 
+class Mixes(Cannot):
+    """It mixes images, or moves them to another axis."""
+
+
 class ValueLowering:
     """A network in the making: its nodes, and what the values of the run are."""
 
@@ -167,7 +171,7 @@ class ValueLowering:
         index = np.where(rows[0] >= size, -2, rows[0])
         starts = size * np.arange(self.images)[:, None]
         if (index < -1).any() or not np.array_equal(np.where(index < 0, -1, index + starts), rows):
-            raise Cannot(
+            raise Mixes(
                 "mixes the images of a batch, or makes what one gives depend on the others: each must be computed alone"
             )
         shape = tuple(numbers.shape[1:]) if numbers.shape[0] == self.images else ()
@@ -428,9 +432,10 @@ def _same(node: Node) -> Any:
 
 def _image_shape(actual: tuple[int, ...], size: int, images: int) -> Shape | None:
     """The shape of one image of a larger value, of a tensor whose images lie one behind the other; else None."""
-    if not actual or actual[0] != images or math.prod(actual[1:]) <= size:
+    first = 1 if actual and actual[0] == images else 0
+    if not (first or images == 1) or math.prod(actual[first:]) <= size:
         return None
-    return tuple(actual[1:])
+    return tuple(actual[first:])
 
 
 def only_signs(source: Source) -> bool:

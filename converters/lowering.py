@@ -30,6 +30,7 @@ from lava_meta.converters.lower_maps import LINEAR, MapLowering
 from lava_meta.converters.lower_values import (
     Cannot,
     Check,
+    Mixes,
     Value,
 )
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
@@ -74,6 +75,10 @@ def lower(recording: Recording, output: Ref, first: Leaf, domain: dict[str, Any]
     raise ConversionError(f"{last}: with {FRACTIONS[-1]} binary digits too; scale the values down")
 
 
+class MixesImages(ConversionError):
+    """An operation that takes images from elsewhere than the first axis, or mixes them."""
+
+
 class TooFine(Exception):
     """Sums pass 62 bits with so many binary digits behind the point."""
 
@@ -101,7 +106,8 @@ class Lowering(MapLowering):
         except (Cannot, ValueError) as error:
             if "past 62 bits" in str(error) or "of up to 62 bits fit" in str(error):
                 raise TooFine(f"{self._named(step)} {error}") from error
-            raise ConversionError(f"{self._named(step)} {error}") from error
+            kind = MixesImages if isinstance(error, Mixes) else ConversionError
+            raise kind(f"{self._named(step)} {error}") from error
 
     def _lowered(self, ref: Ref) -> Expr | Tensor | None:
         """What a value is, if it was lowered."""
@@ -215,6 +221,7 @@ _ELEMENTWISE = {"hardswish", "_prelu_kernel", "masked_fill", "fake_quantize_per_
 MOVES = {
     *("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "expand_as"),
     *("slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "flip", "roll", "repeat"),
+    *("unsafe_split", "unsafe_chunk", "swapaxes"),
     *("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "take"),
     *("index_select", "index", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
     *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "rot90"),
