@@ -184,14 +184,16 @@ def _classes(read: Read, sums: NDArray[Any], scores: Tensor | None) -> Seen:
         )
     values = graph.readout.values(sums)
     theirs = scores.double().numpy().reshape(values.shape)
-    chosen, best = theirs.argmax(axis=1), graph.readout.classes(sums)
-    rows = np.arange(len(values))
-    differ = chosen != best
-    near = values[rows, best] - values[rows, chosen] <= 2 * slack
     difference = np.abs(values - theirs)
-    wrong = int((differ & ~near).sum()) + int((difference > slack).any(axis=1).sum())
+    wrong = int((difference > slack).any(axis=1).sum())
+    ours, theirs = (np.moveaxis(each, 1, -1).reshape(-1, each.shape[1]) for each in (values, theirs))
+    chosen, best = theirs.argmax(axis=1), ours.argmax(axis=1)
+    rows = np.arange(len(ours))
+    differ = chosen != best
+    near = ours[rows, best] - ours[rows, chosen] <= 2 * slack
+    wrong += int((differ & ~near).sum())
     bound = slack if any(isinstance(node, (Curve, Multiply)) for node in graph.nodes.values()) else 0.0
-    return Seen(len(values), wrong, int((differ & near).sum()), float(difference.max()), bound)
+    return Seen(len(ours), wrong, int((differ & near).sum()), float(difference.max()), bound)
 
 
 def _own(model: nn.Module, read: Read, images: NDArray[Any], classes: NDArray[Any]) -> tuple[int, str]:
@@ -200,4 +202,5 @@ def _own(model: nn.Module, read: Read, images: NDArray[Any], classes: NDArray[An
     model = unwrap(model)
     dtype = float_types(model)[0]
     found = call(model, model_inputs(graph, images, dtype, read.feed), read.place)
-    return int((found.double().numpy().argmax(axis=1) != classes).sum()), name_of(dtype)
+    differ = found.double().numpy().argmax(axis=1) != classes
+    return int(differ.reshape(len(classes), -1).any(axis=1).sum()), name_of(dtype)

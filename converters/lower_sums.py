@@ -122,6 +122,12 @@ class SumLowering(JoinLowering):
         x, weight, bias = self._given(x), self._given(weight), self._given(bias)
         if isinstance(weight, Value) or isinstance(bias, Value) or not isinstance(x, Value):
             raise Cannot("multiplies values with values, or weights that depend on the images")
+        if len(x.shape) > 2:  # rows of one matrix, whatever their order
+            ref = step.outputs[0]
+            assert ref is not None
+            inside, rows = replace(step, outputs=(unseen(ref),)), (math.prod(x.shape[:-1]), x.shape[-1])
+            flat = self._linear(inside, self._shaped(x, Ref(-1, (self.images, *rows))), weight, bias)
+            return self._shaped(flat, ref if ref.number >= 0 else Ref(-1, (self.images, *x.shape[:-1], flat.shape[-1])))
         value = x
         matrix = weight.detach().double().numpy().T
         leaf = self.exact(value)

@@ -175,7 +175,11 @@ class WindowLowering(SumLowering):
         return self._reduced(step, self._value(step.args[0]), "sum")
 
     def _do_amax(self, step: Step) -> Value:
-        return self._reduced(step, self._value(step.args[0]), "max")
+        """Of a node's integers if they are used elsewhere too: so `x == x.max()` is decided by equal integers."""
+        x = step.args[0]
+        uses = sum(ref == x for other in self.steps for ref in {*other.refs})
+        value = self._value(x)
+        return self._reduced(step, self._held(value) if uses > 1 else value, "max")
 
     def _do_amin(self, step: Step) -> Value:
         turned = self._reduced(step, self._function(torch.neg, self._value(step.args[0])), "max")
