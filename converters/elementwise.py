@@ -343,13 +343,13 @@ class _Units:
         left, right = np.zeros(len(unit), np.int64), (self.high - self.low)[unit] // step
         before, after = first[unit], last[unit]
         found: list[tuple[NDArray[Any], ...]] = []
-        most = 0
+        most = np.zeros(self.count, np.int64)  # changes of each unit that are known
         while len(unit):
             near = right - left == 1
             found.append(tuple(part[near] for part in (unit, right, before, after)))
-            most += int(np.bincount(unit[near]).max(initial=0))
+            most += np.bincount(unit[near], minlength=self.count)
             unit, left, right, before, after = (part[~near] for part in (unit, left, right, before, after))
-            if most + int(np.bincount(unit).max(initial=0)) > _MOST_LEVELS:
+            if (most + np.bincount(unit, minlength=self.count)).max() > _MOST_LEVELS:
                 return None
             middle = left + (right - left) // 2
             value = self.at(unit, self.low[unit] + step * middle)

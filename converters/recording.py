@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from lava_meta.converters.calling import untouched
+from lava_meta.converters.written_out import EQUATIONS, whole_numbers
 from lava_meta.errors import ConversionError
 
 IMAGES = 2  # images of a recorded run: enough to see which values belong to which image
@@ -126,10 +127,15 @@ class Float64(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return self.done(func, args, kwargs or {})
+        equation = EQUATIONS.get(str(func._schema.name).removeprefix("aten::"))
+        if equation is None:
+            return self.done(func, args, kwargs or {})
+        with self:
+            return equation(*args, **(kwargs or {}))
 
     def done(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Do the operation."""
+        args = whole_numbers(func, args)
         result = func(*tree_map(to_float64, args), **tree_map(to_float64, kwargs))
         if func._schema.name in _EMPTY:  # what lies in new memory means nothing, but stays the same if it is 0
             result.zero_()
