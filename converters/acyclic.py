@@ -11,9 +11,10 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten_with_path
 
+from lava_meta.converters.alone import ALONE, computed_alone
 from lava_meta.converters.expressions import Leaf, Source
 from lava_meta.converters.feed import Feed
-from lava_meta.converters.lowering import Lowered, lower
+from lava_meta.converters.lowering import Lowered, MixesImages, lower
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.options import Options
 from lava_meta.converters.recording import IMAGES, Recording, Ref, record
@@ -30,6 +31,7 @@ class Read:
     lowered: Lowered
     feed: Feed
     place: int  # of the output among the tensors that the model returns
+    alone: bool = False  # it was read from one image, since images lie on another axis than the first
 
 
 def to_acyclic(model: nn.Module, **given: Any) -> Read:
@@ -51,7 +53,8 @@ def to_acyclic(model: nn.Module, **given: Any) -> Read:
     if pixels is not None and not signs:
         min_level, max_level = pixels.min_level, pixels.max_level
     feed = Feed.given(mean, options.std, shape, max_level, min_level)
-    recording = record(clone, example(feed, shape, signs=signs))
+    images = example(feed, shape, signs=signs)
+    recording = record(clone, images)
     used = {step.place.module for step in recording.steps}
     for name, module in clone.named_modules():
         if name in used:
@@ -63,7 +66,15 @@ def to_acyclic(model: nn.Module, **given: Any) -> Read:
         )
     domain = {"max_level": max_level, "min_level": min_level, "signs": signs, "input_shape": shape}
     place, chosen = _chosen(recording, options.output)
-    return Read(clone, lower(recording, chosen, first_leaf(feed, shape, signs=signs), domain), feed, place)
+    first = first_leaf(feed, shape, signs=signs)
+    try:
+        return Read(clone, lower(recording, chosen, first, domain), feed, place)
+    except MixesImages:
+        if not computed_alone(clone, example(feed, shape, signs=signs, images=ALONE), place):
+            raise
+    recording = record(clone, images[:1])
+    _, chosen = _chosen(recording, options.output)
+    return Read(clone, lower(recording, chosen, first, domain), feed, place, alone=True)
 
 
 def example(feed: Feed, shape: tuple[int, ...], *, signs: bool, images: int = IMAGES) -> torch.Tensor:

@@ -46,15 +46,22 @@ class Seen:
 class _Beside(Float64):
     """Compares the results of a run of the model with a network's integers, operation by operation."""
 
-    def __init__(self, lowered: Lowered, ours: dict[str, NDArray[Any]], images: NDArray[Any]) -> None:
+    def __init__(self, lowered: Lowered, ours: dict[str, NDArray[Any]]) -> None:
         super().__init__()
-        self.lowered, self.ours, self.images = lowered, ours, images
-        self.number = 0
+        self.lowered, self.ours = lowered, ours
+        self.number, self.at = 0, slice(None)  # of the run: its operations so far, and its images
         self.checks: dict[int, list[Check]] = {}
         for check in lowered.checks:
             self.checks.setdefault(check.step, []).append(check)
         self.seen: dict[str, Seen] = {}
-        self.scores: Tensor | None = None
+        self.scores: list[Tensor] = []
+
+    def run(self, model: nn.Module, inputs: Tensor, at: slice) -> None:
+        """Call the model on some of the images."""
+        self.number, self.at = 0, at
+        own = inputs[at].clone()
+        with self:
+            model(own)
 
     def done(self, func: Any, args: Any, kwargs: Any) -> Any:
         number, self.number = self.number, self.number + counted(func)
@@ -64,14 +71,14 @@ class _Beside(Float64):
             for check in self.checks.get(number, ()) if counted(func) else ():
                 self._compare(check, outputs[check.output])
             if number == self.lowered.end and counted(func):
-                self.scores = outputs[0].detach().clone()
+                self.scores.append(outputs[0].detach().clone())
         return result
 
     def _compare(self, check: Check, tensor: Tensor) -> None:
         leaf = check.leaf
         name, shape = leaf.source.node, leaf.source.shape
-        count = len(self.images)
-        integers = self.ours[name].reshape(count, *shape)
+        integers = self.ours[name][self.at].reshape(-1, *shape)
+        count = len(integers)
         ours = _moved(leaf.gain * integers.astype(np.float64) + leaf.constant, check)
         if tensor.numel() != ours.size:
             raise ConversionError(
@@ -100,9 +107,9 @@ class _Beside(Float64):
         node = self.lowered.graph.nodes[name]
         assert isinstance(node, Threshold)
         if not check.undecided:
-            return np.zeros((len(self.images), *shape), bool)
+            return np.zeros((1, *shape), bool)
         source = node.sources[0]
-        x = self.ours[source].reshape(len(self.images), *shape).astype(np.int64)
+        x = self.ours[source][self.at].reshape(-1, *shape).astype(np.int64)
         moved = int(np.ceil(min(check.undecided, 2.0**61)))
         undecided = np.zeros(x.shape, bool)
         for limit in node.limits:  # beyond two of them the code may be the same again
@@ -134,15 +141,15 @@ def check_acyclic(model: nn.Module, read: Read, *, count: int = 64, seed: int = 
     widest = max(graph.n_in, *(layer.n_out for layer in graph.placed.values()))
     images = domain_images(graph, max(2, min(count, _VALUES // widest)), seed)
     ours = graph.activations(images) | {"input": graph.check_images(images)}
-    beside = _Beside(read.lowered, ours, images)
+    beside = _Beside(read.lowered, ours)
     inputs = model_inputs(graph, images, torch.float64, read.feed)
     with untouched(read.model):
         try:
             with Float64():
                 read.model(inputs[:2].clone())
-            own = inputs.clone()
-            with beside:
-                read.model(own)
+            each = 1 if read.alone else len(images)
+            for start in range(0, len(images), each):
+                beside.run(read.model, inputs, slice(start, start + each))
         except ConversionError:
             raise
         except Exception as error:
@@ -151,7 +158,7 @@ def check_acyclic(model: nn.Module, read: Read, *, count: int = 64, seed: int = 
                 f"{type(error).__name__}: {error}. Neither shapes nor what it keeps from earlier calls, which makes a "
                 "cycle, may depend on the number of images"
             ) from error
-    last = _classes(read, ours[READOUT], beside.scores)
+    last = _classes(read, ours[READOUT], torch.cat(beside.scores) if beside.scores else None)
     own_classes, own_type = _own(model, read, images, graph.readout.classes(ours[READOUT]))
     seen = beside.seen | {READOUT: last}
     return Parity(
@@ -177,14 +184,16 @@ def _classes(read: Read, sums: NDArray[Any], scores: Tensor | None) -> Seen:
         )
     values = graph.readout.values(sums)
     theirs = scores.double().numpy().reshape(values.shape)
-    chosen, best = theirs.argmax(axis=1), graph.readout.classes(sums)
-    rows = np.arange(len(values))
-    differ = chosen != best
-    near = values[rows, best] - values[rows, chosen] <= 2 * slack
     difference = np.abs(values - theirs)
-    wrong = int((differ & ~near).sum()) + int((difference > slack).any(axis=1).sum())
+    wrong = int((difference > slack).any(axis=1).sum())
+    ours, theirs = (np.moveaxis(each, 1, -1).reshape(-1, each.shape[1]) for each in (values, theirs))
+    chosen, best = theirs.argmax(axis=1), ours.argmax(axis=1)
+    rows = np.arange(len(ours))
+    differ = chosen != best
+    near = ours[rows, best] - ours[rows, chosen] <= 2 * slack
+    wrong += int((differ & ~near).sum())
     bound = slack if any(isinstance(node, (Curve, Multiply)) for node in graph.nodes.values()) else 0.0
-    return Seen(len(values), wrong, int((differ & near).sum()), float(difference.max()), bound)
+    return Seen(len(ours), wrong, int((differ & near).sum()), float(difference.max()), bound)
 
 
 def _own(model: nn.Module, read: Read, images: NDArray[Any], classes: NDArray[Any]) -> tuple[int, str]:
@@ -193,4 +202,5 @@ def _own(model: nn.Module, read: Read, images: NDArray[Any], classes: NDArray[An
     model = unwrap(model)
     dtype = float_types(model)[0]
     found = call(model, model_inputs(graph, images, dtype, read.feed), read.place)
-    return int((found.double().numpy().argmax(axis=1) != classes).sum()), name_of(dtype)
+    differ = found.double().numpy().argmax(axis=1) != classes
+    return int(differ.reshape(len(classes), -1).any(axis=1).sum()), name_of(dtype)

@@ -631,7 +631,8 @@ def _units_of(steps: _Steps) -> NDArray[Any] | None:
 def _distinct(rows: list[NDArray[Any]], shared: Shape) -> tuple[NDArray[Any], NDArray[Any]]:
     """Of units that differ in any of the rows: the first of each kind, and for every unit its kind."""
     count = math.prod(shared)
-    wide = [np.broadcast_to(row, shared).reshape(-1).view(np.int64) for row in rows if row.size > 1]
+    wide = [np.broadcast_to(row, shared).reshape(-1) for row in rows if row.size > 1]
+    wide = [(row if row.itemsize == 8 else row.astype(np.float64)).view(np.int64) for row in wide]  # masks are bool
     if not wide:
         return np.zeros(1, np.int64), np.zeros(count, np.int64)
     keys = np.random.default_rng(0).integers(0, 2**63, len(wide), dtype=np.uint64) | np.uint64(1)

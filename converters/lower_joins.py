@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.elementwise import Affine, Form, Levels
-from lava_meta.converters.expressions import Apply, Leaf, Source
+from lava_meta.converters.expressions import Apply, Leaf, Source, name_of
 from lava_meta.converters.lower_values import (
     Cannot,
     Value,
@@ -33,6 +33,13 @@ from lava_meta.graph.nodes import (
     Threshold,
 )
 
+_COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
+_OF_BITS: dict[str, Callable[[Tensor], Tensor]] = {  # by how many of two are 1
+    **dict.fromkeys(("logical_and", "bitwise_and"), lambda ones: ones == 2),
+    **dict.fromkeys(("logical_or", "bitwise_or"), lambda ones: ones > 0),
+    **dict.fromkeys(("logical_xor", "bitwise_xor"), lambda ones: ones == 1),
+}
+
 
 class JoinLowering(ValueLowering):
     """Sums, products, choices and concatenations."""
@@ -49,10 +56,24 @@ class JoinLowering(ValueLowering):
         if len({id(value) for value in values}) > 1:
             values = self._common(values)
             if len({id(source_of(value)) for value in values}) > 1:
-                return self._joined(step, given, ref)
+                return self._joined(step.op, given, ref)
             replaced = iter(values)
             given = tree_map_only(Value, lambda _: next(replaced), given)
         return self._applied(step.op, given, values[0], ref)
+
+    def _do_glu(self, step: Step) -> Value:
+        x, *axis = step.args
+        value, ref = self._value(x), step.outputs[0]
+        assert ref is not None
+        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64).reshape(x.shape)
+        halves = numbers.chunk(2, axis[0] if axis else -1)
+        a, b = (self._placed(value, half, unseen(ref)) for half in halves)
+        return self._product(a, self._function(torch.sigmoid, b), ref)
+
+    def _do_log_sigmoid_forward(self, step: Step) -> list[Any]:
+        value, ref = self._value(step.args[0]), step.outputs[0]
+        assert ref is not None
+        return [self._applied(torch.nn.functional.logsigmoid, ((value,), {}), value, ref), None]
 
     def _do__to_copy(self, step: Step) -> Any:
         """Another type: of floats, which are all float64 here, nothing; of bits and integers, what it does."""
@@ -113,10 +134,10 @@ class JoinLowering(ValueLowering):
         constant = torch.from_numpy(np.where(outside, fill, 0.0))[None]
         return self._applied(torch.add, ((placed, constant), {}), placed, ref)
 
-    def _joined(self, step: Step, given: Any, ref: Ref) -> Value:
+    def _joined(self, op: Any, given: Any, ref: Ref) -> Value:
         """An elementwise operation on values of several nodes."""
         args, kwargs = given
-        name = step.name
+        name = name_of(op)
         a: Any = args[0]
         b: Any = args[1] if len(args) > 1 else None
         if name in ("add", "sub") and isinstance(a, Value) and isinstance(b, Value):
@@ -134,7 +155,15 @@ class JoinLowering(ValueLowering):
             return self._sum([a, self._function(torch.neg, rest)], ref)
         if name == "where":
             return self._chosen(args, ref)
-        raise Cannot("joins values of several layers; sums, products, maxima and choices of them are supported")
+        if name in _COMPARED:  # with 0
+            difference = self._sum([a, self._function(torch.neg, b)], unseen(ref))
+            return self._applied(op, ((difference, torch.zeros((), dtype=torch.float64)), {}), difference, ref)
+        if name in _OF_BITS:
+            ones = self._sum([self._function(lambda x: (x != 0).double(), bit) for bit in (a, b)], unseen(ref))
+            return self._applied(_OF_BITS[name], ((ones,), {}), ones, ref)
+        raise Cannot(
+            "joins values of several layers; sums, products, maxima, choices, comparisons and logic of bits convert"
+        )
 
     def _chosen(self, args: Any, ref: Ref) -> Value:
         """`c * a + (1 - c) * b` for a condition c of 0 and 1."""
@@ -273,9 +302,8 @@ class JoinLowering(ValueLowering):
         axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
         parts = []
         for part in step.args[0]:
-            ref = Ref(part.number, (*part.shape[:axis], 1, *part.shape[axis:]) if axis >= 0 else (*part.shape, 1))
-            if axis not in (-1,) and axis < 0:
-                raise Cannot("stacks along a negative axis; count from the front")
+            axis %= len(part.shape) + 1
+            ref = Ref(part.number, (*part.shape[:axis], 1, *part.shape[axis:]))
             value = self._value(part)
             numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64).reshape(ref.shape)
             self.values[-1 - part.number] = self._placed(value, numbers, ref)

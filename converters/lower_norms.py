@@ -71,6 +71,19 @@ class NormLowering(WindowLowering):
         most = float(x.shape[dim])  # the greatest gives 1, which the bounds do not know
         return below, powers, self._function(lambda v: v.clamp(1, most), total)
 
+    def _do_logsumexp(self, step: Step) -> Value:
+        x, dims, *_ = step.args
+        if len(dims) != 1:
+            raise Cannot("takes the logarithm of sums over several dimensions; flatten them into one")
+        ref = step.outputs[0]
+        assert ref is not None
+        own = replace(step, args=(x, [dims[0]], True), kwargs={}, outputs=(unseen(x),))
+        greatest = self._reduced(own, self._value(x), "max")
+        _, _, total = self._powers(replace(step, args=(x, dims[0])))
+        made = self._sum([greatest, self._function(torch.log, total)], unseen(ref))
+        numbers = torch.arange(1, math.prod(ref.shape) + 1, dtype=torch.float64)
+        return self._placed(made, numbers.reshape(ref.shape), ref)
+
     def _scaled(self, value: Value, weight: Tensor | None, bias: Tensor | None, ref: Ref) -> Value:
         """`weight * x + bias`."""
         for op, constant in ((torch.mul, weight), (torch.add, bias)):

@@ -122,6 +122,12 @@ class SumLowering(JoinLowering):
         x, weight, bias = self._given(x), self._given(weight), self._given(bias)
         if isinstance(weight, Value) or isinstance(bias, Value) or not isinstance(x, Value):
             raise Cannot("multiplies values with values, or weights that depend on the images")
+        if len(x.shape) > 2:  # rows of one matrix, whatever their order
+            ref = step.outputs[0]
+            assert ref is not None
+            inside, rows = replace(step, outputs=(unseen(ref),)), (math.prod(x.shape[:-1]), x.shape[-1])
+            flat = self._linear(inside, self._shaped(x, Ref(-1, (self.images, *rows))), weight, bias)
+            return self._shaped(flat, ref if ref.number >= 0 else Ref(-1, (self.images, *x.shape[:-1], flat.shape[-1])))
         value = x
         matrix = weight.detach().double().numpy().T
         leaf = self.exact(value)
@@ -141,44 +147,59 @@ class SumLowering(JoinLowering):
         return self._summed(step, leaf, matrix, each, bias, sums, product)
 
     def _do_convolution(self, step: Step) -> Value:
-        x, weight, bias, stride, padding, dilation, transposed, _, groups = step.args
+        x, weight, bias, stride, padding, dilation, transposed, after, groups = step.args
         weight, bias = self._given(weight), self._given(bias)
         if isinstance(weight, Value) or isinstance(bias, Value):
             raise Cannot("convolves with weights that depend on the images")
         if weight.ndim not in (3, 4):
             raise Cannot("is a convolution of three dimensions; one and two are supported")
+        value, maps = self._value(x), weight.ndim - 1  # of a map of channels: its extents
+        before, extents = value.shape[:-maps], value.shape[1 - maps :]
+        copies = math.prod(before)  # maps side by side, as the frames of a series: groups of the same weights
+        weight, bias = weight.repeat(copies, *(1,) * maps), None if bias is None else bias.repeat(copies)
+        if maps == 2:  # (channels, length) as one row
+            weight, extents = weight.unsqueeze(2), (1, *extents)
+        ones, zeros = ((1,), (0,)) if maps == 2 else ((), ())
+        window = Window(
+            _pair(weight.shape[2:]), _pair((*ones, *stride)), _pair((*zeros, *padding)), _pair((*ones, *dilation))
+        )
+        value = self._reshaped(value, (math.prod(value.shape) // math.prod(extents), *extents))
         if transposed:
-            return self._transposed(step, self._value(x), weight, bias, groups)
-        value, flat = self._value(x), weight.ndim == 3
-        ones, zeros = ((1,), (0,)) if flat else ((), ())
-        kernel = _pair((*ones, *weight.shape[2:]))
-        window = Window(kernel, _pair((*ones, *stride)), _pair((*zeros, *padding)), _pair((*ones, *dilation)))
-        if not flat:
-            return self._convolved(step, value, weight, bias, window, groups)
-        row = self._reshaped(value, (value.shape[0], 1, value.shape[1]))  # (channels, length) as one row
-        made = self._convolved(step, row, weight, bias, window, groups)
-        return self._reshaped(made, (made.shape[0], made.shape[2]))
+            made = self._transposed(step, value, weight, bias, window, _pair((*zeros, *after)), copies * groups)
+        else:
+            made = self._convolved(step, value, weight, bias, window, copies * groups)
+        return self._reshaped(made, (*before, made.shape[0] // copies, *made.shape[4 - maps :]))
 
-    def _transposed(self, step: Step, value: Value, weight: Tensor, bias: Tensor | None, groups: int) -> Value:
+    def _transposed(
+        self,
+        step: Step,
+        value: Value,
+        weight: Tensor,
+        bias: Tensor | None,
+        given: Window,
+        after: tuple[int, int],
+        groups: int,
+    ) -> Value:
         """Inputs apart by the stride, zeros between and around them, and a convolution with the kernels turned."""
-        stride, padding, dilation, _, after = step.args[3:8]
-        if weight.ndim == 3:
-            raise Cannot("is a transposed convolution of one dimension; those of two are supported")
+        stride, padding, dilation = given.stride, given.padding, given.dilation
         channels, rows, columns = value.shape
         numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64)
         wide = torch.zeros(self.images, channels, (rows - 1) * stride[0] + 1, (columns - 1) * stride[1] + 1).double()
         wide[..., :: stride[0], :: stride[1]] = numbers.reshape(self.images, *value.shape)
-        kernel = (int(weight.shape[2]), int(weight.shape[3]))
+        kernel = given.kernel
         down, across = (step_ * (taps - 1) - pad for step_, taps, pad in zip(dilation, kernel, padding, strict=True))
         spread = torch.nn.functional.pad(wide, (across, across + after[1], down, down + after[0]))
         turned = weight.flip(2, 3).reshape(groups, channels // groups, -1, *kernel).transpose(1, 2)
-        window = Window(kernel, dilation=_pair(dilation))
+        window = Window(kernel, dilation=dilation)
         moved = self._placed(value, spread, unseen(value.ref))
         return self._convolved(step, moved, turned.reshape(-1, channels // groups, *kernel), bias, window, groups)
 
     def _reshaped(self, value: Value, shape: Shape) -> Value:
-        numbers = torch.arange(1, self.images * math.prod(shape) + 1, dtype=torch.float64).reshape(self.images, *shape)
-        return self._placed(value, numbers, value.ref)
+        if shape == value.shape:
+            return value
+        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64)
+        numbers = numbers.reshape(self.images, *shape)
+        return self._placed(value, numbers, Ref(value.ref.number, tuple(numbers.shape)))
 
     def _convolved(
         self, step: Step, value: Value, weight: Tensor, bias: Tensor | None, window: Window, groups: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.elementwise import Affine, Form, Function, Levels, Pieces
-from lava_meta.converters.expressions import Apply, Expr, Leaf, Source, leaf_of, mapped, replaced, split
-from lava_meta.converters.monotone import UNIT_ROUNDOFF
-from lava_meta.converters.recording import Place, Recording, Ref
+from lava_meta.converters.expressions import Apply, Expr, Leaf, Source, evaluate, leaf_of, replaced, split
+from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast
+from lava_meta.converters.recording import Float64, Place, Recording, Ref
 from lava_meta.graph.acyclic import INPUT
 from lava_meta.graph.nodes import (
     MOST,
@@ -67,6 +67,10 @@ class Cannot(Exception):
     """A step cannot be lowered; the place is added where it is caught."""
 
 
+class Mixes(Cannot):
+    """It mixes images, or moves them to another axis."""
+
+
 class ValueLowering:
     """A network in the making: its nodes, and what the values of the run are."""
 
@@ -95,10 +99,13 @@ class ValueLowering:
 
     def _settled(self, value: Value) -> Value:
         """The same value without a move: its node is moved."""
-        if value.move is None:
-            return value
+        return value if value.move is None else self._held(value)
+
+    def _held(self, value: Value) -> Value:
+        """The same value as integers of a node; bits stay bits."""
         leaf = self.exact(value)
-        return Value(leaf, value.shape, value.ref, exact=leaf)
+        expr = Apply(Cast(torch.bool), (leaf,), {}) if _gives_bits(value.expr) else leaf
+        return Value(expr, value.shape, value.ref, exact=leaf)
 
     def _common(self, values: list[Value]) -> list[Value]:
         """Values with one shape and one way of moving, if they can have it."""
@@ -116,8 +123,7 @@ class ValueLowering:
         """An operation on values of one source and constants."""
         shape = _image_shape(ref.shape, math.prod(value.shape), self.images)
         if shape is not None and shape != value.shape:
-            wide = self._broadcast(value, shape)
-            return self._applied(op, tree_map_only(Value, lambda _: wide, given), wide, ref)
+            return self._applied_to(lambda part: self._broadcast(part, shape), op, given, ref)
         constants: list[Tensor] = []
 
         def constant(part: Tensor) -> Tensor:
@@ -127,36 +133,34 @@ class ValueLowering:
 
         args, kwargs = tree_map_only(Tensor, constant, given)
         if value.move is not None and any(part.numel() > 1 for part in constants):
-            value = self._settled(value)
-            return self._applied(op, tree_map_only(Value, lambda _: value, given), value, ref)
+            return self._applied_to(self._settled, op, given, ref)
         if value.move is not None:  # of numbers alone: the function comes before the move
             rank = len(source_of(value).shape)
             args, kwargs = tree_map_only(Tensor, lambda part: part.reshape((1,) * (rank + 1)), (args, kwargs))
         inner_args, inner_kwargs = tree_map_only(Value, lambda part: part.expr, (args, kwargs))
         expr = Apply(op, tuple(inner_args), inner_kwargs)
-        if value.move is not None and (value.move < 0).any() and self._at_zero(expr) != 0:
-            return self._applied(
-                op, tree_map_only(Value, lambda part: self._settled(part), given), self._settled(value), ref
-            )
+        if value.move is not None and (value.move < 0).any() and _at_zero(op, args, kwargs) != 0:
+            return self._applied_to(self._settled, op, given, ref)
         return Value(expr, value.shape, ref, value.move)
+
+    def _applied_to(self, change: Callable[[Value], Value], op: Any, given: Any, ref: Ref) -> Value:
+        """An operation on changed values, which may have nodes of their own then."""
+        changed = tree_map_only(Value, change, given)
+        values: list[Value] = []
+        tree_map_only(Value, values.append, changed)
+        if len({id(source_of(value)) for value in values}) > 1:
+            return self._joined(op, changed, ref)
+        return self._applied(op, changed, values[0], ref)
+
+    def _joined(self, op: Any, given: Any, ref: Ref) -> Value:
+        raise NotImplementedError
 
     def _broadcast(self, value: Value, shape: Shape) -> Value:
         """A value, settled, as it broadcasts to a larger shape."""
-        leaf = self.exact(value)
-        settled = Value(leaf, value.shape, value.ref)
         ones = (1,) * (len(shape) - len(value.shape))
         numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64)
         wide = numbers.reshape(self.images, *ones, *value.shape).expand(self.images, *shape)
-        return self._placed(settled, wide, unseen(value.ref))
-
-    def _at_zero(self, expr: Expr) -> float:
-        """What an expression of numbers makes of 0: padded places hold a 0 that comes after it."""
-        zero = Leaf(Source(INPUT, (), np.zeros((), np.int64), np.zeros((), np.int64)), np.ones(()), np.zeros(()))
-        try:
-            inner = mapped(expr, zero, lambda part: part.reshape(1))
-            return float(Function(inner)(np.zeros((1,), np.int64))[0])
-        except (RuntimeError, ValueError):
-            return math.nan
+        return self._placed(self._held(value), wide, unseen(value.ref))
 
     def _placed(self, value: Value, numbers: Tensor, ref: Ref) -> Value:
         """`value` at other places, from the numbers (from 1; 0 for padding) of the elements of all images."""
@@ -167,7 +171,7 @@ class ValueLowering:
         index = np.where(rows[0] >= size, -2, rows[0])
         starts = size * np.arange(self.images)[:, None]
         if (index < -1).any() or not np.array_equal(np.where(index < 0, -1, index + starts), rows):
-            raise Cannot(
+            raise Mixes(
                 "mixes the images of a batch, or makes what one gives depend on the others: each must be computed alone"
             )
         shape = tuple(numbers.shape[1:]) if numbers.shape[0] == self.images else ()
@@ -187,6 +191,16 @@ class ValueLowering:
             if value.move is None:
                 moved.exact, moved.stream, moved.form = value.exact, value.stream, value.form
         return moved
+
+    def _numbers(self, shape: Shape, as_: Shape | None = None) -> Tensor:
+        """The numbers of the elements of all images, from 1; `shape`: of all, or with `as_` of one image."""
+        size = math.prod(shape) * (1 if as_ is None else self.images)
+        numbers = torch.arange(1, size + 1, dtype=torch.float64)
+        return numbers.reshape(shape if as_ is None else (self.images, *as_))
+
+    def _shaped(self, value: Value, ref: Ref) -> Value:
+        """The same elements, in the shape of `ref`."""
+        return self._placed(value, self._numbers(ref.shape), ref)
 
     def form(self, value: Value) -> Form:
         """What the function of a value is."""
@@ -418,9 +432,10 @@ def _same(node: Node) -> Any:
 
 def _image_shape(actual: tuple[int, ...], size: int, images: int) -> Shape | None:
     """The shape of one image of a larger value, of a tensor whose images lie one behind the other; else None."""
-    if not actual or actual[0] != images or math.prod(actual[1:]) <= size:
+    first = 1 if actual and actual[0] == images else 0
+    if not (first or images == 1) or math.prod(actual[first:]) <= size:
         return None
-    return tuple(actual[1:])
+    return tuple(actual[first:])
 
 
 def only_signs(source: Source) -> bool:
@@ -436,6 +451,27 @@ def unit_of(leaf: Leaf) -> float:
 def unseen(ref: Ref) -> Ref:
     """A value of this shape that the model does not have."""
     return Ref(-1, ref.shape)
+
+
+def _at_zero(op: Any, args: Any, kwargs: Any) -> float:
+    """What an operation with numbers makes of the 0 of padded places."""
+    given = tree_map_only(Tensor, lambda part: part.reshape(1), (args, kwargs))
+    zero = torch.zeros(1, dtype=torch.float64)
+    try:
+        with torch.no_grad(), Float64():
+            args, kwargs = tree_map_only(Value, lambda part: zero != 0 if _gives_bits(part.expr) else zero, given)
+            return float(op(*args, **kwargs))
+    except (RuntimeError, ValueError):
+        return math.nan
+
+
+def _gives_bits(expr: Expr) -> bool:
+    """Whether a function gives true and false."""
+    if isinstance(expr, Leaf):
+        return False
+    source = leaf_of(expr)[0].source
+    least = np.broadcast_to(source.low, source.shape)[None]
+    return evaluate(expr, leaf_of(expr)[0].values(least)).dtype == torch.bool
 
 
 def source_of(value: Value) -> Source:

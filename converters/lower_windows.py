@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,29 +50,29 @@ class WindowLowering(SumLowering):
             ceil_mode=bool(given.get("ceil_mode", False)),
             size=_extents(value.shape),
         )
-        ref = step.outputs[0]
-        assert ref is not None
-        if len(ref.shape) == 4:
-            return [self._greatest(value, window, ref), None]
-        pooled = self._greatest(value, window, unseen(ref))
-        back = torch.arange(1, math.prod(ref.shape) + 1, dtype=torch.float64).reshape(ref.shape)
-        return [self._placed(pooled, back, ref), None]
+        return [self._pooled(step, value, lambda ref: self._greatest(value, window, ref)), None]
 
     def _maps(self, value: Value) -> Value:
-        """A value with a channel of its own for each image, where torch takes the images for channels."""
-        if len(value.shape) != 2:
-            return value
-        shape = (self.images, 1, *value.shape)
-        numbers = torch.arange(1, math.prod(shape) + 1, dtype=torch.float64).reshape(shape)
-        return self._placed(value, numbers, Ref(-1, shape))
+        """A value as channels of maps: of rows without any, one; of a series of maps, those of all side by side."""
+        extents = value.shape[-2:]
+        return self._reshaped(value, (math.prod(value.shape) // math.prod(extents), *extents))
 
-    def _do_adaptive_max_pool2d(self, step: Step) -> list[Any]:
+    def _pooled(self, step: Step, value: Value, pool: Callable[[Ref], Value]) -> Value:
+        """What a pooling of maps gives, in the shape that the model gives it."""
         ref = step.outputs[0]
         assert ref is not None
-        return [self._greatest(self._value(step.args[0]), self._adaptive(step), ref), None]
+        if value.shape == self._value(step.args[0]).shape:
+            return pool(ref)
+        back = torch.arange(1, math.prod(ref.shape) + 1, dtype=torch.float64).reshape(ref.shape)
+        return self._placed(pool(unseen(ref)), back, ref)
 
-    def _adaptive(self, step: Step) -> Window:
-        rows, columns = _extents(self._value(step.args[0]).shape)
+    def _do_adaptive_max_pool2d(self, step: Step) -> list[Any]:
+        value = self._maps(self._value(step.args[0]))
+        window = self._adaptive(step, value)
+        return [self._pooled(step, value, lambda ref: self._greatest(value, window, ref)), None]
+
+    def _adaptive(self, step: Step, value: Value) -> Window:
+        rows, columns = _extents(value.shape)
         wanted = step.args[1]
         if rows % wanted[0] or columns % wanted[1]:
             raise Cannot(
@@ -111,7 +111,8 @@ class WindowLowering(SumLowering):
     def _do_avg_pool2d(self, step: Step) -> Value:
         names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
         given = dict(zip(names, step.args[1:], strict=False)) | step.kwargs
-        extents = _extents(self._value(step.args[0]).shape)
+        value = self._maps(self._value(step.args[0]))
+        extents = _extents(value.shape)
         window = pooling_window(
             given["kernel_size"],
             given.get("stride") or given["kernel_size"],
@@ -126,16 +127,14 @@ class WindowLowering(SumLowering):
             count_include_pad=bool(given.get("count_include_pad", True)),
             divisor_override=given.get("divisor_override"),
         )
-        return self._mean(step, average.window, np.asarray(average.divisor, np.float64))
+        divisor = np.asarray(average.divisor, np.float64)
+        return self._pooled(step, value, lambda ref: self._summed_window(value, average.window, divisor, ref))
 
     def _do__adaptive_avg_pool2d(self, step: Step) -> Value:
-        window = self._adaptive(step)
-        return self._mean(step, window, np.asarray(float(math.prod(window.kernel))))
-
-    def _mean(self, step: Step, window: Window, divisor: NDArray[Any]) -> Value:
-        ref = step.outputs[0]
-        assert ref is not None
-        return self._summed_window(self._value(step.args[0]), window, divisor, ref)
+        value = self._maps(self._value(step.args[0]))
+        window = self._adaptive(step, value)
+        divisor = np.asarray(float(math.prod(window.kernel)))
+        return self._pooled(step, value, lambda ref: self._summed_window(value, window, divisor, ref))
 
     def _summed_window(self, value: Value, window: Window, divisor: NDArray[Any], ref: Ref) -> Value:
         leaf = self.exact(value)
@@ -176,7 +175,11 @@ class WindowLowering(SumLowering):
         return self._reduced(step, self._value(step.args[0]), "sum")
 
     def _do_amax(self, step: Step) -> Value:
-        return self._reduced(step, self._value(step.args[0]), "max")
+        """Of a node's integers if they are used elsewhere too: so `x == x.max()` is decided by equal integers."""
+        x = step.args[0]
+        uses = sum(ref == x for other in self.steps for ref in {*other.refs})
+        value = self._value(x)
+        return self._reduced(step, self._held(value) if uses > 1 else value, "max")
 
     def _do_amin(self, step: Step) -> Value:
         turned = self._reduced(step, self._function(torch.neg, self._value(step.args[0])), "max")
@@ -244,9 +247,9 @@ class WindowLowering(SumLowering):
         if not dims or extents[0] % self.images:
             raise Cannot("takes the mean or sum of all images together; name the dimensions, without the first")
         axes = sorted({int(dim) % rank for dim in dims})
-        if axes[0] == 0:
+        if axes[0] == 0 and self.images > 1:
             raise Cannot("takes the mean or sum over the images; name the dimensions, without the first")
-        if extents[0] != self.images:  # rows of an image, one image behind the other
+        if extents[0] != self.images or axes[0] == 0:  # rows of an image, one image behind the other
             extents, rank = (self.images, extents[0] // self.images, *extents[1:]), rank + 1
             axes = [axis + 1 for axis in axes]
         kept = [axis for axis in range(1, rank) if axis not in axes]
@@ -263,6 +266,8 @@ class WindowLowering(SumLowering):
         else:
             total = self._summed_window(moved, window, np.asarray(float(size if how == "mean" else 1)), ref)
         shape = [1 if axis in axes else extents[axis] for axis in range(1, rank) if keep or axis not in axes]
+        if tuple(shape) == ref.shape:  # of one image, whose own axis is another than the first
+            shape = shape[1:]
         back = torch.arange(1, self.images * rows + 1, dtype=torch.float64).reshape(self.images, *shape)
         own = (self.images, *shape)
         return self._placed(total, back, ref if ref.shape == own else Ref(-1, own))

@@ -14,6 +14,7 @@ Constants have been computed by the model itself. Everything else is refused, wi
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,10 +26,11 @@ from torch import Tensor
 
 from lava_meta.converters.decisions import check_decisions
 from lava_meta.converters.expressions import Expr, Leaf
-from lava_meta.converters.lower_norms import NormLowering
+from lava_meta.converters.lower_maps import LINEAR, MapLowering
 from lava_meta.converters.lower_values import (
     Cannot,
     Check,
+    Mixes,
     Value,
 )
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
@@ -73,11 +75,15 @@ def lower(recording: Recording, output: Ref, first: Leaf, domain: dict[str, Any]
     raise ConversionError(f"{last}: with {FRACTIONS[-1]} binary digits too; scale the values down")
 
 
+class MixesImages(ConversionError):
+    """An operation that takes images from elsewhere than the first axis, or mixes them."""
+
+
 class TooFine(Exception):
     """Sums pass 62 bits with so many binary digits behind the point."""
 
 
-class Lowering(NormLowering):
+class Lowering(MapLowering):
     """One step after the other."""
 
     def run(self, output: Ref) -> Lowered:
@@ -100,7 +106,8 @@ class Lowering(NormLowering):
         except (Cannot, ValueError) as error:
             if "past 62 bits" in str(error) or "of up to 62 bits fit" in str(error):
                 raise TooFine(f"{self._named(step)} {error}") from error
-            raise ConversionError(f"{self._named(step)} {error}") from error
+            kind = MixesImages if isinstance(error, Mixes) else ConversionError
+            raise kind(f"{self._named(step)} {error}") from error
 
     def _lowered(self, ref: Ref) -> Expr | Tensor | None:
         """What a value is, if it was lowered."""
@@ -127,6 +134,8 @@ class Lowering(NormLowering):
             found = special(step)
         elif name in MOVES:
             found = self._moved(step)
+        elif name in LINEAR:
+            found = self._resized(step)
         elif name in SAME:
             found = self._given(step.args[0])
         elif torch.Tag.pointwise in step.op.tags or name in _ELEMENTWISE:
@@ -142,7 +151,7 @@ class Lowering(NormLowering):
     def _like(self, step: Step) -> Tensor:
         """Ones, zeros or one number of the shape of a value."""
         made = step.op(torch.zeros(step.args[0].shape, dtype=torch.float64), *step.args[1:], **step.kwargs)
-        ones: Tensor = made[:1]
+        ones: Tensor = made[:1] if made.ndim else made
         return torch.zeros_like(ones) if "empty" in step.name else ones  # what lies in new memory means nothing
 
     def _do__softmax(self, step: Step) -> Value:
@@ -163,33 +172,30 @@ class Lowering(NormLowering):
         made = step.outputs[0]
         assert made is not None
         used = any(ref.number == made.number for later in self.steps for ref in later.refs if later.name not in SAME)
-        return not used and step.args[1] in (1, -1) and len(step.args[0].shape) == 2
+        rank = len(step.args[0].shape)
+        return not used and rank >= 2 and step.args[1] % rank == 1
 
     def _read(self, output: Ref) -> Lowered:
         value = self._given(output)
         if not isinstance(value, Value):
             raise ConversionError("the model's output does not depend on its input")
+        size, shape = math.prod(value.shape), value.shape or (1,)
         if len(value.shape) != 1:
-            raise ConversionError(
-                f"the model gives {('n', *value.shape)}; it must give (images, classes). Convert one of several heads "
-                'with output="its name"'
-            )
+            value = self._shaped(value, Ref(output.number, (self.images, size)))
         try:
             leaf = self.exact(value)
         except (Cannot, ValueError) as error:
             raise ConversionError(f"the output {error}") from error
-        classes = value.shape[0]
-        scale, offset = (np.broadcast_to(part, (classes,)).astype(np.float64) for part in (leaf.gain, leaf.constant))
+        scale, offset = (np.broadcast_to(part, (size,)).astype(np.float64) for part in (leaf.gain, leaf.constant))
         if leaf.source.node == INPUT:
             raise ConversionError("the model has no layer with weights: there is nothing to convert")
+        scores = Scores(scale.copy(), offset.copy(), shape)
         try:
-            graph = AcyclicGraph(
-                self._used(leaf.source.node), leaf.source.node, Scores(scale.copy(), offset.copy()), **self.domain
-            )
+            graph = AcyclicGraph(self._used(leaf.source.node), leaf.source.node, scores, **self.domain)
         except ValueError as error:
             raise ConversionError(str(error)) from error
-        size = np.abs(scale).max() * leaf.source.largest
-        slack = leaf.slack + float(16 * UNIT_ROUNDOFF * (size + np.abs(offset).max()))
+        most = np.abs(scale).max() * leaf.source.largest
+        slack = leaf.slack + float(16 * UNIT_ROUNDOFF * (most + np.abs(offset).max()))
         step, _ = self.made_by[value.ref.number]
         checks = [check for check in self.checks if check.leaf.source.node in graph.nodes]
         return Lowered(graph, checks, slack, step.number, self.fraction)
@@ -215,9 +221,11 @@ _ELEMENTWISE = {"hardswish", "_prelu_kernel", "masked_fill", "fake_quantize_per_
 MOVES = {
     *("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "expand_as"),
     *("slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "flip", "roll", "repeat"),
+    *("unsafe_split", "unsafe_chunk", "swapaxes"),
     *("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "take"),
     *("index_select", "index", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
-    *("upsample_nearest1d", "upsample_nearest2d", "im2col", "unfold", "diagonal", "movedim", "as_strided"),
+    *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "rot90"),
+    *("im2col", "unfold", "diagonal", "movedim", "as_strided"),
 }
 
 
@@ -225,5 +233,4 @@ _REFUSED = {
     "argmax": "gives the number of a class: let the model give the values of the classes",
     "topk": "sorts values, which is not supported",
     "sort": "sorts values, which is not supported",
-    "cumsum": "sums values one after the other, which is not supported",
 }

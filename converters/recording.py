@@ -1,9 +1,10 @@
 """One run of a module as the list of tensor operations that it did with its input.
 
-The module is called as it is, in float64, on two images. PyTorch tells of every operation that arrives at its kernels
-(`TorchDispatchMode`), below autograd functions, hooks, parametrizations and whatever Python the forward is written in:
-tests of shapes have been decided, and what is made of parameters alone has been computed. What stays is what is done to
-the images. Values are known by the memory that they lie in, so `x.data = sign(x.data)` and writing in place are seen.
+The module is called as it is, in float64, on two images, or on one (`lava_meta.converters.alone`). PyTorch tells of
+every operation that arrives at its kernels (`TorchDispatchMode`), below autograd functions, hooks, parametrizations and
+whatever Python the forward is written in: tests of shapes have been decided, and what is made of parameters alone has
+been computed. What stays is what is done to the images. Values are known by the memory that they lie in, so
+`x.data = sign(x.data)` and writing in place are seen.
 """
 
 from __future__ import annotations
@@ -200,9 +201,11 @@ class _Recorder(Float64):
         if not refs or name == "_has_compatible_shallow_copy_type":
             return result
         written = func._schema.is_mutable
+        turned = torch.Tag.inplace_view in func.tags  # another shape of what lies there, as `transpose_` gives it
         outputs = result if isinstance(result, (tuple, list)) else (result,)
         if written:
             func, recorded = self._out_of_place(func, recorded, at)
+        written = written and not turned
         before = self._whole(args[0]) if written else None
         noted = tuple(self._note(output, written=written) if isinstance(output, Tensor) else None for output in outputs)
         self.steps.append(Step(number, func, *recorded, noted, at()))
@@ -252,6 +255,8 @@ class _Recorder(Float64):
         whole = _places(geometry, size)
         if len(whole) != size:
             raise ConversionError(f"{place} writes into a part of a tensor that is a part itself: use torch.cat")
+        if isinstance(value, Tensor):  # of a constant, that part is the images' already
+            value[part] = 0
         ref = self._new((size,))
         arguments = (value, whole, written, part)
         self.steps.append(Step(-1, torch.ops.aten.put.default, arguments, {}, (ref,), place))
@@ -274,7 +279,7 @@ class _Recorder(Float64):
                 return aten.where.self, ((mask, args[2], args[0]), {})
             raise ConversionError(f"{at()} writes into a part of a tensor: use torch.where, or torch.cat")
         packet = getattr(aten, name.removesuffix("_"), None)
-        overload = getattr(packet, func._overloadname, None)
+        overload = getattr(packet, func._overloadname, None) or getattr(packet, "int", None)  # as transpose.int
         if not name.endswith("_") or overload is None:
             raise ConversionError(f"{at()} writes into a tensor ({name}), which is not supported: make a new one")
         return overload, recorded
@@ -362,7 +367,7 @@ def _geometry(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def record(model: nn.Module, x: Tensor) -> Recording:
-    """Run `model` on x, float64 (IMAGES, ...), and say what it did. The model is a copy in float64, left as it was.
+    """Run `model` on x, float64 (images, ...), and say what it did. The model is a copy in float64, left as it was.
 
     Raises:
         ConversionError: It fails, its operations depend on the images' values, or it draws random numbers.
@@ -387,4 +392,4 @@ def record(model: nn.Module, x: Tensor) -> Recording:
             raise ConversionError(
                 f"the model itself fails on float64 inputs of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
             ) from error
-    return Recording(recorder.steps, recorder.decisions, recorder.input, output)
+    return Recording(recorder.steps, recorder.decisions, recorder.input, output, images=len(x))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 import lava_meta
-from lava_meta.errors import ConversionError
 
 MEAN, STD = (0.3, 0.4), (0.2, 0.3)
 
@@ -58,7 +57,11 @@ def test_values_are_pytorchs(arguments: tuple[object, ...], groups: int) -> None
     np.testing.assert_allclose(net.graph.readout.values(net.graph.sums(levels)), theirs, atol=1e-5)
 
 
-def test_those_of_one_dimension_are_refused() -> None:
-    model = nn.Sequential(nn.ConvTranspose1d(2, 3, 2), nn.Flatten(), nn.Linear(21, 2)).eval()
-    with pytest.raises(ConversionError, match="transposed convolution of one dimension; those of two"):
-        lava_meta.convert(model, input_shape=(2, 6), raw=True)
+def test_values_of_one_dimension_are_pytorchs() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.ConvTranspose1d(2, 3, 4, 3, 1, 1), Signs(), nn.Flatten(), nn.Linear(54, 5)).eval()
+    net = lava_meta.convert(model, input_shape=(2, 6), raw=True)
+    levels = np.random.default_rng(0).integers(0, 256, (40, 2, 6))
+    with torch.no_grad():
+        theirs = model(torch.from_numpy(levels).float()).numpy()
+    np.testing.assert_allclose(net.graph.readout.values(net.graph.sums(levels)), theirs, atol=1e-5)

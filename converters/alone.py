@@ -1,0 +1,53 @@
+"""Whether a model computes each image alone, on whatever axis of its values the images lie.
+
+In time-first layers, as recurrent ones and attention of PyTorch are by default, images lie on the second axis, or among
+the heads. Such a model is read from a run of one image, which shows nothing of what it does to several. So it is tried
+out: NaN instead of the other images must change no digit of an image's result, and its place among them nothing either.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from lava_meta.converters.calling import untouched
+from lava_meta.converters.recording import Float64
+
+ALONE = 8  # images with which it is tried out
+_ROUNDED = 1e-9  # relative difference that another order of sums may make
+_TIED = 1 / 4  # share of images whose results differ by more, as where a sum ties with a threshold
+
+
+def computed_alone(model: nn.Module, images: Tensor, place: int) -> bool:
+    """Whether each row of the tensor number `place` that a model returns depends on its own image alone.
+
+    Args:
+        model: A copy in float64, left as it was.
+        images: What it takes, float64 (ALONE, ...).
+        place: Among the tensors that it returns.
+    """
+
+    def given(x: Tensor) -> Tensor:
+        found: Tensor = [leaf for leaf in tree_leaves(model(x.clone())) if leaf is not None][place]
+        return found
+
+    half = len(images) // 2
+    with untouched(model), Float64():
+        try:
+            together = given(images)
+            if together.shape[:1] != images.shape[:1]:
+                return False
+            for own in (slice(None, half), slice(half, None)):
+                others = torch.full_like(images, torch.nan)
+                others[own] = images[own]
+                if not torch.equal(given(others)[own], together[own]):
+                    return False
+            alone = torch.cat([given(image[None]) for image in images])
+        except (RuntimeError, ValueError, IndexError):  # it takes no single image, or no NaN
+            return False
+    if alone.shape != together.shape:
+        return False
+    size = float(together.abs().max())
+    differ = ((alone - together).abs().reshape(len(images), -1) > _ROUNDED * size).any(dim=1)
+    return float(differ.double().mean()) <= _TIED
