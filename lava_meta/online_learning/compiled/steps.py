@@ -20,7 +20,7 @@ from lava_meta.online_learning.compiled.signs import active, has_masks
 _GOLDEN, _FIRST, _SECOND = np.uint32(draws.GOLDEN), np.uint32(draws.FIRST), np.uint32(draws.SECOND)
 _S15, _S16, _SIGN = np.uint32(15), np.uint32(16), np.int32(31)
 _MASKS = has_masks()
-_MANY = LEVEL // 4  # from a quarter of all on, looking at each is faster
+_MANY = LEVEL * 3 // 4  # from three quarters of all on, looking at each is faster
 _TOGETHER = 1024  # synapses found are stepped from so many on
 
 
