@@ -186,8 +186,8 @@ def _classes(read: Read, sums: NDArray[Any], scores: Tensor | None) -> Seen:
     theirs = scores.double().numpy().reshape(values.shape)
     difference = np.abs(values - theirs)
     wrong = int((difference > slack).any(axis=1).sum())
-    ours, theirs = (np.moveaxis(each, 1, -1).reshape(-1, each.shape[1]) for each in (values, theirs))
-    chosen, best = theirs.argmax(axis=1), ours.argmax(axis=1)
+    ours, their = (np.moveaxis(each, 1, -1).reshape(-1, each.shape[1]) for each in (values, theirs))
+    chosen, best = their.argmax(axis=1), ours.argmax(axis=1)
     rows = np.arange(len(ours))
     differ = chosen != best
     near = ours[rows, best] - ours[rows, chosen] <= 2 * slack
