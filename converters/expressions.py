@@ -190,29 +190,27 @@ def name_of(op: Any) -> str:
     return own if getattr(torch, own, None) is op else ""
 
 
-def split(expr: Expr) -> Expr | None:
-    """A part of an expression behind which only single numbers are used; None if there is no such part.
+def parts_of(expr: Expr) -> list[Expr]:
+    """The leaf of an expression, and the parts that all ways to it pass, from the leaf outwards, without itself."""
+    order: dict[int, Expr] = {}
 
-    What stands behind it is one function for all units, which can be followed more closely.
-    """
-    found: dict[int, Apply] = {}
+    def visit(node: Expr) -> None:
+        if id(node) not in order:
+            for part in node.parts if isinstance(node, Apply) else ():
+                if isinstance(part, (Leaf, Apply)):
+                    visit(part)
+            order[id(node)] = node
 
-    def visit(node: Any) -> None:
-        if isinstance(node, Apply) and id(node) not in found:
-            for part in node.parts:
-                visit(part)
-            found[id(node)] = node
-
-    def stops(node: Any, at: Apply) -> bool:
-        """Whether all ways from a node to the leaf pass `at`, over single numbers alone."""
-        if node is at:
-            return True
-        if isinstance(node, Tensor):
-            return node.numel() == 1
-        return isinstance(node, Apply) and all(
-            stops(part, at) for part in node.parts if isinstance(part, (Leaf, Apply, Tensor))
-        )
+    def passes(node: Expr, at: Expr) -> bool:
+        if node is at or isinstance(node, Leaf):
+            return node is at
+        return all(passes(part, at) for part in node.parts if isinstance(part, (Leaf, Apply)))
 
     visit(expr)
-    inner = [node for node in found.values() if node is not expr and stops(expr, node)]
-    return inner[0] if inner else None
+    return [node for node in order.values() if node is not expr and passes(expr, node)]
+
+
+def is_shared(expr: Expr) -> bool:
+    """Whether one function serves all units, whatever bounds they have."""
+    leaf, constants = leaf_of(expr)
+    return leaf.gain.size == leaf.constant.size == 1 and all(part.numel() == 1 for part in constants)

@@ -15,7 +15,17 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.elementwise import Affine, Form, Function, Levels, Pieces
-from lava_meta.converters.expressions import Apply, Expr, Leaf, Source, evaluate, leaf_of, replaced, split
+from lava_meta.converters.expressions import (
+    Apply,
+    Expr,
+    Leaf,
+    Source,
+    evaluate,
+    is_shared,
+    leaf_of,
+    parts_of,
+    replaced,
+)
 from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast
 from lava_meta.converters.recording import Float64, Place, Recording, Ref
 from lava_meta.graph.acyclic import INPUT
@@ -208,13 +218,11 @@ class ValueLowering:
         if value.form is None:
             form = value.form = Function(value.expr).form()
             curved = isinstance(form, Pieces) and len(form.start) > _FEW_PIECES and form.start[0].size > 1
-            inner = split(value.expr) if curved else None
-            if inner is not None:  # a curve for each unit: what comes before it is made a stream, and it follows that
-                before = Value(inner, source_of(value).shape, unseen(value.ref))
-                if isinstance(self.form(before), Affine | Levels):
-                    leaf = self.streamed(before)
-                    value.expr = replaced(value.expr, inner, leaf)
-                    value.form = Function(value.expr).form()
+            inner = _followed(value.expr) if curved else None
+            if inner is not None:
+                leaf = self.streamed(Value(inner, source_of(value).shape, unseen(value.ref)))
+                value.expr, value.form = replaced(value.expr, inner, leaf), None
+                return self.form(value)
         return value.form
 
     def exact(self, value: Value) -> Leaf:
@@ -452,6 +460,19 @@ def unit_of(leaf: Leaf) -> float:
 def unseen(ref: Ref) -> Ref:
     """A value of this shape that the model does not have."""
     return Ref(-1, ref.shape)
+
+
+def _followed(expr: Expr) -> Expr | None:
+    """The part of a function, a curve for each unit, that is made a stream, so that the rest need not follow it.
+
+    It is a curve that all units share, which can be followed more closely, or a line or levels before one.
+    """
+    parts = parts_of(expr)[::-1]
+    shared = [part for part in parts if is_shared(part)]
+    if shared and isinstance(shared[0], Apply):
+        return shared[0]
+    own = (part for part in parts if not is_shared(part))
+    return next((part for part in own if isinstance(Function(part).form(), Affine | Levels)), None)
 
 
 def _at_zero(op: Any, args: Any, kwargs: Any) -> float:
