@@ -70,7 +70,8 @@ class TableLowering(SumLowering):
         if not isinstance(table, Tensor) or not isinstance(value, Value) or ref is None:
             raise Cannot("takes rows of a table that depends on the images")
         rows = torch.arange(len(table), dtype=torch.float64)
-        wide = self._broadcast(value, (*value.shape, len(rows)))
+        shape = (*value.shape, len(rows))
+        wide = self._broadcast(self._reshaped(value, (*value.shape, 1)), shape)
         found: Any = ((wide, rows.reshape(*(1,) * len(value.shape), -1)), {})
         bits = self._applied(lambda x, row: (x == row).double(), found, wide, unseen(wide.ref))
         return self._linear(replace(step, outputs=(ref,)), bits, table.to(torch.float64), None)

@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from lava_meta.converters.calling import untouched
-from lava_meta.converters.written_out import EQUATIONS, whole_numbers
+from lava_meta.converters.written_out import EQUATIONS, Functions, whole_numbers
 from lava_meta.errors import ConversionError
 
 IMAGES = 2  # images of a recorded run: enough to see which values belong to which image
@@ -128,10 +128,12 @@ class Float64(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         equation = EQUATIONS.get(str(func._schema.name).removeprefix("aten::"))
-        if equation is None:
-            return self.done(func, args, kwargs or {})
-        with self:
-            return equation(*args, **(kwargs or {}))
+        if equation is not None:
+            with self:
+                found = equation(*args, **(kwargs or {}))
+            if found is not NotImplemented:
+                return found
+        return self.done(func, args, kwargs or {})
 
     def done(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Do the operation."""
@@ -378,7 +380,7 @@ def record(model: nn.Module, x: Tensor) -> Recording:
     Raises:
         ConversionError: It fails, its operations depend on the images' values, or it draws random numbers.
     """
-    with untouched(model):
+    with untouched(model), Functions():
         try:
             with Float64():
                 model(x.clone())  # what a first call alone does, such as keeping master weights, is done

@@ -81,6 +81,8 @@ def check_given(model: nn.Module) -> None:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             raise ConversionError(f"{name} has no shape yet: pass an image through the model first")
+        if tensor.layout != torch.strided:
+            raise ConversionError(f"{name} is sparse ({tensor.layout}): make it dense, as {name}.to_dense() is")
         if tensor.is_meta:
             raise ConversionError(f"{name} has no values, only a shape: load them first")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 
 def _fake_quantized(x: Tensor, scale: Any, zero_point: Any, least: int, most: int) -> tuple[Tensor, Tensor]:
@@ -42,9 +43,66 @@ def _observed(x: Tensor, observes: Tensor, enabled: Tensor, *given: Any) -> tupl
     return _switched(x, scale, zero_point, enabled, least, most)
 
 
-def _distances(a: Tensor, b: Tensor, order: float, _: Any = None) -> Tensor:
-    found: Tensor = torch.linalg.vector_norm(a.unsqueeze(-2) - b.unsqueeze(-3), order, -1)
+def _summed_at(x: Tensor, dim: int, index: Tensor, source: Tensor, alpha: float = 1) -> Tensor:
+    """`x` and the parts of `source` added at places of one dimension: a product with a matrix of 0 and 1."""
+    places = (index.unsqueeze(1) == torch.arange(x.shape[dim])).to(source.dtype)
+    moved = source.movedim(dim, -1)
+    summed = torch.mm(moved.reshape(-1, len(index)), places).reshape(*moved.shape[:-1], x.shape[dim])
+    return x + alpha * summed.movedim(-1, dim)
+
+
+def _scattered(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Any:
+    rows = index.movedim(dim, 0).reshape(index.shape[dim], -1)
+    if source.shape != index.shape or not bool((rows == rows[:, :1]).all()):
+        return NotImplemented  # places that differ from feature to feature
+    return _summed_at(x, dim, rows[:, 0], source)
+
+
+def _in_place(equation: Callable[..., Any]) -> Callable[..., Any]:
+    def written(x: Tensor, *given: Any, **options: Any) -> Any:
+        made = equation(x, *given, **options)
+        return made if made is NotImplemented else x.copy_(made)
+
+    return written
+
+
+def _trilinear(*given: Any) -> Tensor:
+    """`sum(a b c)` over some dimensions, with new ones in each: `nn.Bilinear`."""
+    parts = []
+    for part, dims in zip(given[:3], given[3:6], strict=True):
+        for dim in sorted(dims):
+            part = part.unsqueeze(dim)
+        parts.append(part)
+    found: Tensor = (parts[0] * parts[1] * parts[2]).sum(given[6])
     return found
+
+
+def _bags(weight: Tensor, indices: Tensor, offsets: Tensor, _: Any = False, mode: int = 0, *given: Any) -> Any:
+    """Sums, means or maxima of rows of a table, in bags of one length."""
+    if len(indices) % len(offsets) or len(given) > 1 and given[1] is not None:
+        return NotImplemented
+    rows = torch.embedding(weight, indices).reshape(len(offsets), -1, weight.shape[1])
+    found = rows.amax(1) if mode == 2 else rows.mean(1) if mode == 1 else rows.sum(1)
+    return found, *(torch.zeros(0),) * 3
+
+
+def _distances(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: Any = None) -> Tensor:
+    found: Tensor = torch.linalg.vector_norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+    return found
+
+
+def _one_hot(x: Tensor, num_classes: int = -1) -> Any:
+    """Bits, without a look at the numbers; unless these decide how many bits there are."""
+    return NotImplemented if num_classes < 0 else (x.unsqueeze(-1) == torch.arange(num_classes)).long()
+
+
+class Functions(TorchFunctionMode):
+    """Inside, functions that do what depends on the number of images, or on their values, are equations."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        equation = _FUNCTIONS.get(func)
+        found = NotImplemented if equation is None else equation(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {})) if found is NotImplemented else found
 
 
 def whole_numbers(func: Any, args: Any) -> Any:
@@ -65,5 +123,13 @@ EQUATIONS: dict[str, Callable[..., Any]] = {
         x, scale, torch.round(zero_point).clamp(least, most), axis, least, most
     )[0],
     "_fused_moving_avg_obs_fq_helper": _observed,
-    "_cdist_forward": _distances,
+    "index_add": _summed_at,
+    "index_add_": _in_place(_summed_at),
+    "scatter_add": _scattered,
+    "scatter_add_": _in_place(_scattered),
+    "mv": lambda matrix, x: torch.mm(matrix, x.unsqueeze(1)).squeeze(1),
+    "_trilinear": _trilinear,
+    "_embedding_bag": _bags,
+    "_embedding_bag_forward_only": _bags,
 }
+_FUNCTIONS = {torch.cdist: _distances, torch.nn.functional.one_hot: _one_hot}
