@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._pytree import tree_flatten_with_path
+from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
 from lava_meta.converters.alone import ALONE, computed_alone
+from lava_meta.converters.calling import untouched
 from lava_meta.converters.expressions import Leaf, Source
 from lava_meta.converters.feed import Feed
 from lava_meta.converters.lowering import Lowered, MixesImages, lower
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.options import Options
-from lava_meta.converters.recording import IMAGES, Recording, Ref, record
+from lava_meta.converters.recording import IMAGES, Float64, Recording, Ref, record
 from lava_meta.converters.torch import check_statistics, prepare
+from lava_meta.converters.unwrapping import has_hooks, unwrap
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryConvNet, Pixels
 
@@ -54,6 +56,8 @@ def to_acyclic(model: nn.Module, **given: Any) -> Read:
         min_level, max_level = pixels.min_level, pixels.max_level
     feed = Feed.given(mean, options.std, shape, max_level, min_level)
     images = example(feed, shape, signs=signs)
+    if has_hooks(unwrap(model)):
+        clone = _with_hooks(clone, prepare(model, options.task, hooks=True), images)
     recording = record(clone, images)
     used = {step.place.module for step in recording.steps}
     for name, module in clone.named_modules():
@@ -75,6 +79,20 @@ def to_acyclic(model: nn.Module, **given: Any) -> Read:
     recording = record(clone, images[:1])
     _, chosen = _chosen(recording, options.output)
     return Read(clone, lower(recording, chosen, first, domain), feed, place, alone=True)
+
+
+def _with_hooks(plain: nn.Module, hooked: nn.Module, images: torch.Tensor) -> nn.Module:
+    """The copy that calls its hooks if these change what it gives; else the plain one."""
+    found: list[list[torch.Tensor]] = []
+    for model in (plain, hooked):
+        with untouched(model), Float64():
+            try:
+                given = model(images.clone())
+            except (RuntimeError, ValueError, TypeError):  # as without a hook that makes what a module takes
+                given = None
+        found.append([leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)])
+    same = len(found[0]) == len(found[1]) and all(map(torch.equal, *found))
+    return plain if same else hooked
 
 
 def example(feed: Feed, shape: tuple[int, ...], *, signs: bool, images: int = IMAGES) -> torch.Tensor:

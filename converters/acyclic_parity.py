@@ -24,6 +24,7 @@ from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.parity import Parity, domain_images, model_inputs
 from lava_meta.converters.recording import Float64, counted
 from lava_meta.converters.unwrapping import unwrap
+from lava_meta.converters.written_out import Functions
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import READOUT, AcyclicGraph
 from lava_meta.graph.nodes import Curve, Multiply, Threshold
@@ -143,7 +144,7 @@ def check_acyclic(model: nn.Module, read: Read, *, count: int = 64, seed: int = 
     ours = graph.activations(images) | {"input": graph.check_images(images)}
     beside = _Beside(read.lowered, ours)
     inputs = model_inputs(graph, images, torch.float64, read.feed)
-    with untouched(read.model):
+    with untouched(read.model), Functions():
         try:
             with Float64():
                 read.model(inputs[:2].clone())
@@ -186,8 +187,8 @@ def _classes(read: Read, sums: NDArray[Any], scores: Tensor | None) -> Seen:
     theirs = scores.double().numpy().reshape(values.shape)
     difference = np.abs(values - theirs)
     wrong = int((difference > slack).any(axis=1).sum())
-    ours, theirs = (np.moveaxis(each, 1, -1).reshape(-1, each.shape[1]) for each in (values, theirs))
-    chosen, best = theirs.argmax(axis=1), ours.argmax(axis=1)
+    ours, their = (np.moveaxis(each, 1, -1).reshape(-1, each.shape[1]) for each in (values, theirs))
+    chosen, best = their.argmax(axis=1), ours.argmax(axis=1)
     rows = np.arange(len(ours))
     differ = chosen != best
     near = ours[rows, best] - ours[rows, chosen] <= 2 * slack

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from lava_meta.converters.written_out import whole_numbers
 from lava_meta.errors import ConversionError
 
 
@@ -27,7 +28,7 @@ class floats_in(TorchDispatchMode):
         self.dtype = dtype
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*tree_map(self._cast, args), **tree_map(self._cast, kwargs or {}))
+        return func(*tree_map(self._cast, whole_numbers(func, args)), **tree_map(self._cast, kwargs or {}))
 
     def _cast(self, value: Any) -> Any:
         if isinstance(value, Tensor) and value.is_floating_point():

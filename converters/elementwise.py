@@ -343,13 +343,13 @@ class _Units:
         left, right = np.zeros(len(unit), np.int64), (self.high - self.low)[unit] // step
         before, after = first[unit], last[unit]
         found: list[tuple[NDArray[Any], ...]] = []
-        most = 0
+        most = np.zeros(self.count, np.int64)  # changes of each unit that are known
         while len(unit):
             near = right - left == 1
             found.append(tuple(part[near] for part in (unit, right, before, after)))
-            most += int(np.bincount(unit[near]).max(initial=0))
+            most += np.bincount(unit[near], minlength=self.count)
             unit, left, right, before, after = (part[~near] for part in (unit, left, right, before, after))
-            if most + int(np.bincount(unit).max(initial=0)) > _MOST_LEVELS:
+            if (most + np.bincount(unit, minlength=self.count)).max() > _MOST_LEVELS:
                 return None
             middle = left + (right - left) // 2
             value = self.at(unit, self.low[unit] + step * middle)
@@ -631,8 +631,8 @@ def _units_of(steps: _Steps) -> NDArray[Any] | None:
 def _distinct(rows: list[NDArray[Any]], shared: Shape) -> tuple[NDArray[Any], NDArray[Any]]:
     """Of units that differ in any of the rows: the first of each kind, and for every unit its kind."""
     count = math.prod(shared)
-    rows = [row if row.dtype.itemsize == 8 else row.astype(np.int64) for row in rows if row.size > 1]  # bits among them
-    wide = [np.broadcast_to(row, shared).reshape(-1).view(np.int64) for row in rows]
+    wide = [np.broadcast_to(row, shared).reshape(-1) for row in rows if row.size > 1]
+    wide = [(row if row.itemsize == 8 else row.astype(np.float64)).view(np.int64) for row in wide]  # masks are bool
     if not wide:
         return np.zeros(1, np.int64), np.zeros(count, np.int64)
     keys = np.random.default_rng(0).integers(0, 2**63, len(wide), dtype=np.uint64) | np.uint64(1)

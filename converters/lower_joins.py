@@ -29,6 +29,7 @@ from lava_meta.converters.root_mean_square import Graph, Normed, normed
 from lava_meta.graph.nodes import (
     Add,
     Concat,
+    Curve,
     Multiply,
     Threshold,
 )
@@ -214,7 +215,11 @@ class JoinLowering(ValueLowering):
         made = self._fixed(source, unit, slack, ref)
         if known is None or source.largest * unit <= known.most:
             return made
-        return self._function(lambda v: v.clamp(-known.most, known.most), made)
+        most = math.ceil(known.most / unit)
+        start = np.array([-2 * most, -most, most]).reshape(3, *(1,) * len(source.shape))
+        slope = np.array([0.0, 1.0, 0.0]).reshape(start.shape)
+        within = Curve((source.node,), start, slope, np.clip(start, -most, most).astype(np.float64))
+        return self._fixed(self._add(ref, within, (), error=error), unit, slack, unseen(ref))
 
     def _as_norm(self, c: Value, root: Value, leaves: Sequence[Leaf], node: Multiply) -> Normed | None:
         """What is known of a product if one of the two is of the sum of squares in which the other is."""

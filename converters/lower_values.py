@@ -87,6 +87,7 @@ class ValueLowering:
     def __init__(self, recording: Recording, first: Leaf, domain: dict[str, Any], fraction: int) -> None:
         self.steps, self.decisions, self.images = recording.steps, recording.decisions, recording.images
         self.fraction = fraction
+        self.needed: set[int] = set()  # the numbers of values that the output is made of
         self.domain = domain
         self.nodes: dict[str, Node] = {}
         self._made_before: dict[Any, str] = {}  # nodes without weights

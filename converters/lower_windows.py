@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lava_meta.converters.elementwise import Function
 from lava_meta.converters.expressions import Apply, Leaf, mapped, name_of
-from lava_meta.converters.lower_sums import SumLowering
+from lava_meta.converters.lower_tables import TableLowering
 from lava_meta.converters.lower_values import (
     Cannot,
     Value,
@@ -35,7 +35,7 @@ from lava_meta.graph.nodes import (
 )
 
 
-class WindowLowering(SumLowering):
+class WindowLowering(TableLowering):
     """Windows, and dimensions as one window."""
 
     def _do_max_pool2d_with_indices(self, step: Step) -> list[Any]:
@@ -186,10 +186,15 @@ class WindowLowering(SumLowering):
         return self._function(torch.neg, turned)
 
     def _do_max(self, step: Step) -> list[Any]:
-        return [self._do_amax(step), None]
+        return self._with_place(step, self._do_amax, -1.0)
 
     def _do_min(self, step: Step) -> list[Any]:
-        return [self._do_amin(step), None]
+        return self._with_place(step, self._do_amin, 1.0)
+
+    def _with_place(self, step: Step, end: Callable[[Step], Value], sign: float) -> list[Any]:
+        """A greatest or least value, and its place, those of the two that are needed."""
+        value, place = (ref is not None and ref.number in self.needed for ref in step.outputs)
+        return [end(step) if value else None, self._least(step, sign, step.outputs[1]) if place else None]
 
     def _do_linalg_vector_norm(self, step: Step) -> Value:
         order = float(step.args[1]) if len(step.args) > 1 else 2.0
@@ -201,7 +206,8 @@ class WindowLowering(SumLowering):
         own = replace(step, args=(step.args[0], dims, keep), kwargs={})
         if order == 1:
             return self._reduced(own, self._function(torch.abs, value), "sum")
-        return self._function(torch.sqrt, self._reduced(own, self._squared(value), "sum"))
+        squares = self._product(value, value, unseen(value.ref))
+        return self._function(lambda x: torch.sqrt(x.clamp_min(0)), self._reduced(own, squares, "sum"))
 
     def _do_var(self, step: Step) -> Value:
         dims = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim")

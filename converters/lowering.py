@@ -89,6 +89,7 @@ class Lowering(MapLowering):
     def run(self, output: Ref) -> Lowered:
         needed = self._needed([output])
         tested = self._needed([decision.value for decision in self.decisions])
+        self.needed = needed | tested
         for step in self.steps:
             numbers = {ref.number for ref in step.outputs if ref is not None}
             self.place = step.place
@@ -230,7 +231,6 @@ MOVES = {
 
 
 _REFUSED = {
-    "argmax": "gives the number of a class: let the model give the values of the classes",
     "topk": "sorts values, which is not supported",
     "sort": "sorts values, which is not supported",
 }

@@ -67,6 +67,30 @@ class Cast:
         return values.to(self.dtype)
 
 
+@dataclass(frozen=True, eq=False)
+class Bucketize:
+    """An operation: how many of rising bounds lie below a value; with `right`, those too that equal it."""
+
+    bounds: Tensor
+    right: bool
+
+    def __call__(self, values: Tensor) -> Tensor:
+        return torch.bucketize(values.contiguous(), self.bounds.to(values), right=self.right)
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """An operation: what a table (n,) has at numbers 0 .. n - 1, or from its end at -1 .. -n."""
+
+    table: Tensor
+
+    def __call__(self, values: Tensor) -> Tensor:
+        places = values.long()
+        if places.numel() and (int(places.min()) < -len(self.table) or int(places.max()) >= len(self.table)):
+            raise ValueError(f"looks up {int(places.min())} to {int(places.max())} of a table of {len(self.table)}")
+        return self.table[places]
+
+
 def prove(expr: Expr, low: NDArray[Any], high: NDArray[Any]) -> Proof | None:
     """What is known of an expression over the integers low .. high of each unit; None if an operation is unknown.
 
@@ -94,7 +118,7 @@ def _of_operation(expr: Apply, visit: Callable[[Any], Proof | None]) -> Proof | 
     if any(proof is None for proof in known.values()):
         return None
     args = [known.get(id(part), part) for part in expr.args]
-    own = isinstance(expr.op, (BatchNorm, Cast))
+    own = isinstance(expr.op, (BatchNorm, Cast, Bucketize, Lookup))
     rule = _RULES.get(type(expr.op).__name__ if own else name_of(expr.op))
     slopes = None if rule is None else rule(args, expr)
     if slopes is None:
@@ -216,6 +240,13 @@ def _cast(args: list[Any], expr: Apply) -> _Slopes | None:
     return None if expr.op.dtype == torch.bool else _Slopes([np.ones(1)])  # type: ignore[attr-defined]
 
 
+def _lookup(args: list[Any], expr: Apply) -> _Slopes | None:
+    steps = np.diff(_flat(expr.op.table))  # type: ignore[attr-defined]
+    if not (steps >= 0).all() and not (steps <= 0).all():
+        return None
+    return _Slopes([np.ones(1) if (steps >= 0).all() else -np.ones(1)])
+
+
 _RISING = (
     *("relu", "sign", "sgn", "floor", "ceil", "round", "trunc", "sqrt", "hardtanh", "clamp", "clamp_min", "clamp_max"),
     *("relu6", "detach", "clone", "fake_quantize_per_tensor_affine"),
@@ -240,5 +271,7 @@ _RULES: dict[str, _Rule] = {
     "leaky_relu": _leaky,
     "_prelu_kernel": _leaky,
     "BatchNorm": _batch_norm,
+    "Bucketize": _kept,
+    "Lookup": _lookup,
     "Cast": _cast,
 }

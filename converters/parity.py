@@ -24,8 +24,9 @@ from lava_meta.converters.feed import Feed
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.probes import First, has_thresholds, probe, ties
 from lava_meta.converters.reading import Chain, Stage, read
+from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.torch import Folded
-from lava_meta.converters.unwrapping import plain_copy, unwrap
+from lava_meta.converters.unwrapping import has_hooks, plain_copy, unwrap
 from lava_meta.errors import ConversionError, FormatError
 from lava_meta.graph import BinaryGraph
 from lava_meta.graph.inputs import Domain
@@ -189,7 +190,8 @@ def _check_same(model: nn.Module, outputs: torch.Tensor, own: torch.Tensor) -> N
         return
     types = float_types(model)
     told = f"; it computes in {' and '.join(map(name_of, types))}: convert model.float()" if len(types) > 1 else ""
-    raise ConversionError(
+    kind = NotAChain if has_hooks(model) else ConversionError  # what hooks do, a run of the model shows
+    raise kind(
         "the modules read from the model give other logits than the model's own forward, which does something that "
         f"they do not show, such as a hook{told}"
     )

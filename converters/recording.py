@@ -3,7 +3,8 @@
 The module is called as it is, in float64, on two images, or on one (`lava_meta.converters.alone`). PyTorch tells of
 every operation that arrives at its kernels (`TorchDispatchMode`), below autograd functions, hooks, parametrizations and
 whatever Python the forward is written in: tests of shapes have been decided, and what is made of parameters alone has
-been computed. What stays is what is done to the images. Values are known by the memory that they lie in, so `x.data = sign(x.data)` and writing in place are seen.
+been computed. What stays is what is done to the images. Values are known by the memory that they lie in, so
+`x.data = sign(x.data)` and writing in place are seen.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from lava_meta.converters.calling import untouched
+from lava_meta.converters.written_out import EQUATIONS, Functions, whole_numbers
 from lava_meta.errors import ConversionError
 
 IMAGES = 2  # images of a recorded run: enough to see which values belong to which image
@@ -125,10 +127,17 @@ class Float64(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        equation = EQUATIONS.get(str(func._schema.name).removeprefix("aten::"))
+        if equation is not None:
+            with self:
+                found = equation(*args, **(kwargs or {}))
+            if found is not NotImplemented:
+                return found
         return self.done(func, args, kwargs or {})
 
     def done(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Do the operation."""
+        args = whole_numbers(func, args)
         result = func(*tree_map(to_float64, args), **tree_map(to_float64, kwargs))
         if func._schema.name in _EMPTY:  # what lies in new memory means nothing, but stays the same if it is 0
             result.zero_()
@@ -371,7 +380,7 @@ def record(model: nn.Module, x: Tensor) -> Recording:
     Raises:
         ConversionError: It fails, its operations depend on the images' values, or it draws random numbers.
     """
-    with untouched(model):
+    with untouched(model), Functions():
         try:
             with Float64():
                 model(x.clone())  # what a first call alone does, such as keeping master weights, is done

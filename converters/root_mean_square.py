@@ -64,7 +64,11 @@ def normed(graph: Graph, c: Leaf, root: Expr, held: Leaf, shape: Shape) -> Norme
     if not isinstance(pool, Pool) or pool.how != "sum":
         return None
     squares, taken = graph.base(pool.sources[0])
-    square = graph.nodes.get(squares)
+    square, factor = graph.nodes.get(squares), 1.0
+    if isinstance(square, Curve) and square.start.size == 1 and not (square.start.any() or square.intercept.any()):
+        factor = 1 / float(square.slope.reshape(-1)[0])  # squares that were shortened, for their sums to fit
+        squares, places = graph.base(square.sources[0])
+        square, taken = graph.nodes.get(squares), places.reshape(-1)[taken]
     if pool.window.kernel != taken.shape[1:] or not isinstance(square, Multiply) or len({*square.sources}) > 1:
         return None
     base, squared = graph.base(square.sources[0])
@@ -75,7 +79,7 @@ def normed(graph: Graph, c: Leaf, root: Expr, held: Leaf, shape: Shape) -> Norme
         return None
     if (windows[_ranked(at, shape)] != _ranked(place, shape)).any():
         return None
-    terms, unit = taken[0].size, float(c.gain.reshape(-1)[0]) ** 2 * 2.0**square.shift
+    terms, unit = taken[0].size, float(c.gain.reshape(-1)[0]) ** 2 * 2.0**square.shift * factor
     return _bounds(c, function, curve, float(held.gain.reshape(-1)[0]), terms, unit)
 
 

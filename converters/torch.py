@@ -57,7 +57,7 @@ from lava_meta.nn import (
 _NEVER = REACH + 1  # a threshold that no sum reaches
 
 
-def prepare(model: nn.Module, task: int = 0) -> nn.Module:
+def prepare(model: nn.Module, task: int = 0, *, hooks: bool = False) -> nn.Module:
     """A plain float64 copy of `model` on the CPU (`unwrapping.plain_copy`), with the statistics and affine of `task`.
 
     It is what conversion is exact to.
@@ -72,7 +72,7 @@ def prepare(model: nn.Module, task: int = 0) -> nn.Module:
     largest = max((parameter.numel() for parameter in model.parameters()), default=0)
     every = sum(parameter.numel() for parameter in model.parameters())
     require_memory(8 * every + 9 * largest, "Converting this model in float64", "convert it on a machine with more")
-    clone = plain_copy(model).cpu().double()
+    clone = plain_copy(model, hooks=hooks).cpu().double()
     select_task(clone, task)
     return clone
 

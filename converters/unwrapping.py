@@ -30,6 +30,7 @@ _WEIGHT_HOOKS: dict[type, tuple[str, Any]] = {
     SpectralNorm: ("name", remove_spectral_norm),
 }
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+_INTEGER_MODULES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -64,12 +65,24 @@ def check_given(model: nn.Module) -> None:
                 "module that was given to torch.export"
             )
     for name, module in model.named_modules():
+        if type(module).__module__.startswith(_INTEGER_MODULES):
+            raise ConversionError(
+                f"{name or 'the model'} ({type(module).__name__}) computes with integers of its own: convert the model "
+                "as it was trained, before torch.ao.quantization.convert or quantize_dynamic"
+            )
+        if int(getattr(module, "observer_enabled", torch.zeros(1)).sum()):
+            raise ConversionError(
+                f"{name} ({type(module).__name__}) goes on to observe what it is given, so that an image's result "
+                "depends on the others: call model.apply(torch.ao.quantization.disable_observer)"
+            )
         if module.training and _inside(module) is None and (not name or _asks_for_mode(module)):
             place = f"{name} ({type(module).__name__})" if name else "the model"
             raise ConversionError(f"{place} is in training mode: call model.eval() first")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             raise ConversionError(f"{name} has no shape yet: pass an image through the model first")
+        if tensor.layout != torch.strided:
+            raise ConversionError(f"{name} is sparse ({tensor.layout}): make it dense, as {name}.to_dense() is")
         if tensor.is_meta:
             raise ConversionError(f"{name} has no values, only a shape: load them first")
 
@@ -81,10 +94,11 @@ def _asks_for_mode(module: nn.Module) -> bool:
     return any("training" in method.__code__.co_names for method in methods)
 
 
-def plain_copy(model: nn.Module) -> nn.Module:
+def plain_copy(model: nn.Module, *, hooks: bool = False) -> nn.Module:
     """A copy of an unwrapped model, in its own type and on its own device, that shares nothing with it.
 
-    Wrappers inside are taken off; pruning masks, weight norms and parametrizations are evaluated; hooks are left out.
+    Wrappers inside are taken off; pruning masks, weight norms and parametrizations are evaluated; other hooks are left
+    out, or with `hooks` those of its forward are called as they are.
 
     Raises:
         ConversionError: It cannot be copied, or a weight's parametrization cannot be evaluated.
@@ -92,7 +106,9 @@ def plain_copy(model: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     for module in model.modules():
         for name in _HOOKS:
-            memo[id(getattr(module, name))] = OrderedDict(_weight_hooks(module) if name == "_forward_pre_hooks" else ())
+            kept = getattr(module, name) if hooks and "forward" in name else ()
+            made = OrderedDict(_weight_hooks(module) if name == "_forward_pre_hooks" else ())
+            memo[id(getattr(module, name))] = made | OrderedDict(kept)
         for value in (*vars(module).values(), *module._buffers.values()):
             # A weight that a hook made, or a state of a spiking neuron, which copy refuses.
             if isinstance(value, Tensor) and not value.is_leaf:
@@ -149,6 +165,11 @@ def _evaluate_weights(place: str, module: nn.Module) -> None:
             f"{place}: its {weight} is made by a hook or parametrization that cannot be evaluated ({error}); call "
             "torch.nn.utils.parametrize.remove_parametrizations, prune.remove or remove_weight_norm before converting"
         ) from error
+
+
+def has_hooks(model: nn.Module) -> bool:
+    """Whether anything but what makes its weights is called around the forwards of a model's modules."""
+    return any(len(m._forward_hooks) + len(m._forward_pre_hooks) > len(_weight_hooks(m)) for m in model.modules())
 
 
 def _weight_hooks(module: nn.Module) -> list[tuple[int, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_FEW = 127  # of integers that are few-bit weights
+_FEW = 128  # of integers that are few-bit weights
 _FIRST = 4  # rows that are looked at first
 _CLOSE = 8 * 2.0**-53  # relative difference of a weight to a multiple of its unit that float64 rounds
 
@@ -59,7 +59,7 @@ def _small(weight: NDArray[Any]) -> Decomposed | None:
         least = np.where(np.isfinite(least), least, 1.0)
         steps = [least / parts for parts in (1, 2, 3, 4)]
         if rows:  # the largest weight of each row is the largest integer of so many bits
-            steps += [most / (2**bits - 1) for bits in range(2, 8)]
+            steps += [most / (2**bits - 1) for bits in range(2, 8)] + [most / 128]
         for step in steps:
             # The largest multiple rounds the unit least.
             top = np.rint(most / np.where(most > 0, step, 1.0))

@@ -17,8 +17,9 @@ from lava_meta.jit import njit
 from lava_meta.online_learning.class_errors import ClassError
 from lava_meta.online_learning.compiled import class_errors, neurons
 from lava_meta.online_learning.compiled.class_errors import Classes, classes_of
-from lava_meta.online_learning.compiled.fixed import CompiledLayer, pass_down, sum_up
+from lava_meta.online_learning.compiled.fixed import CompiledLayer
 from lava_meta.online_learning.compiled.neurons import UNITS, Units
+from lava_meta.online_learning.compiled.signs import pass_down, sum_up
 from lava_meta.online_learning.compiled.steps import SYNAPSES, Synapses, update
 from lava_meta.online_learning.reference import Layer
 

@@ -9,8 +9,8 @@ is large. No gate is above 1: the step before its gate says how close that is, o
 are one comparison, `draw + (bound if up else 0) < bound`, on numbers that wrap around. What is forgotten at most,
 `rest`, widens both sides.
 
-The search is on LLVM's vectors, as `lava_meta.graph.packed.loops` has them, and stores what it found by an instruction
-of AVX-512; on a processor without it `searches` is False, and every synapse is looked at.
+The search is on LLVM's vectors, as `lava_meta.graph.packed.loops` has them. It is fast with AVX-512, which packs those
+of a vector's numbers that were found in one instruction.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from lava_meta.graph.packed.loops import splat
 from lava_meta.jit import njit
 from lava_meta.online_learning import draws
+from lava_meta.online_learning.compiled.signs import has_masks
 
 WIDTH = 16  # units of a vector
 GATE_BITS = 8
@@ -37,13 +37,21 @@ LEVEL = 2**32  # a whole level, as a bound
 _ALL = np.uint32(2**32 - 1)
 
 
-def searches() -> bool:
-    """Whether numba compiles for a processor that stores some of a vector's numbers in one instruction."""
-    return "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2]
-
-
 def _constant(values: Any) -> Any:
     return ir.Constant(_INTS, list(values))
+
+
+def _keep(builder: Any, values: Any, hit: Any, place: Any) -> None:
+    """Store the values that were hit, one after the other; up to 16 more numbers are overwritten."""
+    if has_masks():
+        kind = ir.FunctionType(_INTS, [_INTS, _INTS, _BITS])
+        compress = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512.mask.compress.v{WIDTH}i32")
+        values = builder.call(compress, [values, values, hit])
+        builder.store(values, builder.bitcast(place, _INTS.as_pointer()), align=4)
+    else:
+        kind = ir.FunctionType(ir.VoidType(), [_INTS, _I32.as_pointer(), _BITS])
+        store = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.compressstore.v{WIDTH}i32")
+        builder.call(store, [values, place, hit])
 
 
 def _searcher(
@@ -69,9 +77,6 @@ def _searcher(
         rest_below = splat(builder, args[3], WIDTH)
         rest_both = builder.add(rest_below, rest_below)
         row = splat(builder, args[1], WIDTH)
-        compress = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_INTS, [_INTS, _INTS, _BITS]), "llvm.x86.avx512.mask.compress.v16i32"
-        )
         # LLVM turns these stack slots into registers.
         total = cgutils.alloca_once_value(builder, args[8])
         units = cgutils.alloca_once_value(builder, _constant(range(WIDTH)))
@@ -98,10 +103,10 @@ def _searcher(
             limit = builder.or_(builder.add(bound, rest_both), load(constants))
             hit = builder.icmp_unsigned("<=", builder.add(builder.add(v, rest_below), upward), limit)
             before = builder.load(total)
-            kept = [builder.call(compress, [values, values, hit]) for values in (take(units, WIDTH), v)]
-            for part, values in enumerate((kept[0], row, kept[1])):
-                place = builder.gep(room.data, [builder.add(builder.mul(width, _I64(part)), before)])
-                builder.store(values, builder.bitcast(place, _INTS.as_pointer()), align=4)
+            rooms = [builder.gep(room.data, [builder.add(builder.mul(width, _I64(part)), before)]) for part in range(3)]
+            _keep(builder, take(units, WIDTH), hit, rooms[0])
+            builder.store(row, builder.bitcast(rooms[1], _INTS.as_pointer()), align=4)
+            _keep(builder, v, hit, rooms[2])
             number = builder.ctpop(builder.bitcast(hit, ir.IntType(WIDTH)))
             builder.store(builder.add(before, builder.zext(number, _I64)), total)
         return builder.load(total)

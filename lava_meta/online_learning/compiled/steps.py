@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from lava_meta.jit import njit
 from lava_meta.online_learning import draws
-from lava_meta.online_learning.compiled.reach import LEVEL, WIDTH, reach, search, searches
+from lava_meta.online_learning.compiled.reach import LEVEL, WIDTH, reach, search
+from lava_meta.online_learning.compiled.signs import active, has_masks
 
 _GOLDEN, _FIRST, _SECOND = np.uint32(draws.GOLDEN), np.uint32(draws.FIRST), np.uint32(draws.SECOND)
 _S15, _S16, _SIGN = np.uint32(15), np.uint32(16), np.int32(31)
-_SEARCHES = searches()
-_MANY = LEVEL // 4  # from a quarter of all on, looking at each is faster
+_MASKS = has_masks()
+_MANY = LEVEL * 3 // 4  # from three quarters of all on, looking at each is faster
 _TOGETHER = 1024  # synapses found are stepped from so many on
 
 
@@ -150,25 +151,24 @@ def update(synapses: Synapses, x: Any, amount: Any) -> None:
     """The step of every synapse whose input is active, and the sums of binary weights that follow."""
     units = synapses.hidden.shape[1]
     key = mix(np.uint32(np.uint32(synapses.seed) ^ mix(np.uint32(synapses.images[0]))))
-    largest = np.int64(0)
-    for j in range(x.shape[0]):
-        largest = max(largest, abs(np.int64(x[j])))
+    rows = np.empty(x.shape[0], np.int32)
+    count, largest = active(x, rows), np.int64(0)
+    for i in range(count):
+        largest = max(largest, abs(np.int64(x[rows[i]])))
     room = -(-units // WIDTH) * WIDTH
     slope, always, up = np.zeros(room, np.uint32), np.zeros(room, np.uint32), np.zeros(room, np.uint32)
     rest = _rest(synapses)
     expected = reach(amount, largest, synapses.level_bits, synapses.step_bits, rest, slope, always, up)
-    if not _SEARCHES or expected > _MANY * units:
+    if not _MASKS or expected > _MANY * units:
         _step_all(synapses, x, amount, key)
         return
     if expected == 0:
         return
-    found, count = np.empty((3, _TOGETHER + room + WIDTH), np.int32), np.int64(0)
-    for j in range(x.shape[0]):
-        if x[j] == 0:
-            continue
+    found, many = np.empty((3, _TOGETHER + room + WIDTH), np.int32), np.int64(0)
+    for j in rows[:count]:
         base = mix(np.uint32(key + np.uint32(j)))
-        count = search(base, np.int32(j), np.int32(x[j]), np.uint32(rest), slope, always, up, found, count)
-        if count > _TOGETHER:
-            _step_found(synapses, x, amount, found, count)
-            count = np.int64(0)
-    _step_found(synapses, x, amount, found, count)
+        many = search(base, j, np.int32(x[j]), np.uint32(rest), slope, always, up, found, many)
+        if many > _TOGETHER:
+            _step_found(synapses, x, amount, found, many)
+            many = np.int64(0)
+    _step_found(synapses, x, amount, found, many)

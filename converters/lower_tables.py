@@ -1,0 +1,123 @@
+"""Values by their number: tables, embeddings, the interval or the nearest level in which a value lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lava_meta.converters.expressions import Expr, Leaf, evaluate, leaf_of, mapped
+from lava_meta.converters.lower_sums import SumLowering
+from lava_meta.converters.lower_values import Cannot, Value, compressed, unseen
+from lava_meta.converters.monotone import Bucketize, Lookup
+from lava_meta.converters.recording import Ref, Step
+from lava_meta.converters.root_mean_square import Graph
+
+
+@dataclass(frozen=True, eq=False)
+class Least:
+    """An operation: which of several functions of one value gives the least; the first of equal ones."""
+
+    functions: list[Expr]
+    sign: float  # -1 for the greatest
+
+    def __call__(self, values: Tensor) -> Tensor:
+        best = self.sign * evaluate(self.functions[0], values)
+        place = torch.zeros(values.shape, dtype=torch.int64)
+        for number, function in enumerate(self.functions[1:], 1):
+            found = self.sign * evaluate(function, values)
+            less = found < best
+            best, place = torch.where(less, found, best), torch.where(less, number, place)
+        return place
+
+
+class TableLowering(SumLowering):
+    """Choices among constants by a value."""
+
+    def _do_bucketize(self, step: Step) -> Value:
+        x, bounds = step.args[:2]
+        return self._numbered(step, x, bounds, right=bool(step.kwargs.get("right", False)))
+
+    def _do_searchsorted(self, step: Step) -> Value:
+        bounds, x = step.args[:2]
+        return self._numbered(step, x, bounds, right=bool(step.kwargs.get("right", False)))
+
+    def _numbered(self, step: Step, x: Any, bounds: Any, *, right: bool) -> Value:
+        value, ref = self._value(x), step.outputs[0]
+        if not isinstance(bounds, Tensor) or bounds.ndim != 1 or ref is None:
+            raise Cannot("looks values up in bounds that depend on the images, or on the place; one row is supported")
+        return self._applied(Bucketize(bounds, right), ((value,), {}), value, ref)
+
+    def _do_index(self, step: Step) -> Any:
+        """A constant table at numbers that are values; else a move."""
+        table, places = self._given(step.args[0]), step.args[1]
+        if isinstance(table, Value) or not any(isinstance(place, Ref) for place in places):
+            return self._moved(step)
+        if table.ndim != 1 or len(places) != 1:
+            raise Cannot(
+                "takes parts of a constant at places that depend on the image; tables of one row are supported"
+            )
+        value, ref = self._value(places[0]), step.outputs[0]
+        assert ref is not None
+        return self._applied(Lookup(table), ((value,), {}), value, ref)
+
+    def _do_embedding(self, step: Step) -> Value:
+        """A row for each number: bits of 0 and 1 by row, times the table."""
+        table, value, ref = self._given(step.args[0]), self._given(step.args[1]), step.outputs[0]
+        if not isinstance(table, Tensor) or not isinstance(value, Value) or ref is None:
+            raise Cannot("takes rows of a table that depends on the images")
+        rows = torch.arange(len(table), dtype=torch.float64)
+        shape = (*value.shape, len(rows))
+        wide = self._broadcast(self._reshaped(value, (*value.shape, 1)), shape)
+        found: Any = ((wide, rows.reshape(*(1,) * len(value.shape), -1)), {})
+        bits = self._applied(lambda x, row: (x == row).double(), found, wide, unseen(wide.ref))
+        return self._linear(replace(step, outputs=(ref,)), bits, table.to(torch.float64), None)
+
+    def _do_argmin(self, step: Step) -> Value:
+        return self._least(step, 1.0, step.outputs[0])
+
+    def _do_argmax(self, step: Step) -> Value:
+        return self._least(step, -1.0, step.outputs[0])
+
+    def _least(self, step: Step, sign: float, ref: Ref | None) -> Value:
+        """Which of a row of constants is the least beside one value, as of levels the nearest."""
+        argument = step.args[0]
+        dim = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim")
+        value, message = self._value(argument), "gives the number of a class: let the model give the classes' values"
+        if dim is None or ref is None or value.move is not None:
+            raise Cannot(message)
+        axis = int(dim) % len(argument.shape) - (len(argument.shape) - len(value.shape))
+        leaf, constants = leaf_of(value.expr)
+        base, index = self._base(leaf)
+        index = np.moveaxis(index, axis, -1)
+        count = index.shape[-1]
+        rows = [np.moveaxis(np.ones(constant.shape[1:]), axis, -1).shape[:-1] for constant in constants]
+        if axis < 0 or (index != index[..., :1]).any() or any(set(shape) - {1} for shape in rows):
+            raise Cannot(message)
+        inner = Value(base, base.source.shape, unseen(value.ref), index[..., 0])
+
+        def function(k: int) -> Expr:
+            return mapped(value.expr, base, lambda part: part.reshape(-1)[k if part.numel() == count else 0])
+
+        functions = [function(k) for k in range(count)]
+        inner.shape = index.shape[:-1]
+        return self._applied(Least(functions, sign), ((inner,), {}), inner, ref)
+
+    def _base(self, leaf: Leaf) -> tuple[Leaf, Any]:
+        """The leaf before it was moved, and its places among that."""
+        graph = Graph(self.nodes, {name: source.shape for name, source in self._sources.items()})
+        name, index = graph.base(leaf.source.node)
+        source = self._sources[name]
+
+        def before(array: Any, default: float) -> Any:
+            whole = np.full(source.shape, default)
+            whole.reshape(-1)[index] = np.broadcast_to(array, index.shape)
+            return compressed(whole)
+
+        if leaf.gain.size == leaf.constant.size == 1:
+            ones = (1,) * len(source.shape)
+            return Leaf(source, leaf.gain.reshape(ones), leaf.constant.reshape(ones), leaf.slack), index
+        return Leaf(source, before(leaf.gain, 1.0), before(leaf.constant, 0.0), leaf.slack), index
