@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from lava_meta.converters.elementwise import Affine, Function, Levels, Pieces, evaluate_pieces
-from lava_meta.converters.expressions import Apply, Leaf, Source, split
+from lava_meta.converters.expressions import Apply, Leaf, Source, is_shared, parts_of, replaced
 from lava_meta.converters.weights import decompose
 
 RNG = np.random.default_rng(0)
@@ -139,13 +139,16 @@ def test_a_function_that_gives_nan() -> None:
         function(torch.log, NARROW).form()
 
 
-def test_what_stands_before_one_function_for_all() -> None:
+def test_the_parts_that_a_function_can_be_cut_at() -> None:
     made = function(lambda x, g: x * g, WIDE, [1.0, 2.0, 3.0])
-    inner = made.expr
-    outer = Apply(torch.add, (Apply(torch.tanh, (inner,), {}), 1.0), {})
-    found = split(outer)
-    assert found is inner
-    assert split(inner) is None
+    inner, leaf = made.expr, made.leaf
+    bent = Apply(torch.tanh, (inner,), {})
+    gated = Apply(torch.mul, (inner, bent), {})
+    outer = Apply(torch.add, (gated, 1.0), {})
+    assert [id(part) for part in parts_of(outer)] == [id(leaf), id(inner), id(gated)]  # both ways pass these
+    assert is_shared(leaf)
+    assert not is_shared(gated)
+    assert is_shared(replaced(gated, inner, leaf))
 
 
 def test_weights() -> None:
