@@ -30,6 +30,7 @@ from lava_meta.graph.acyclic import READOUT, AcyclicGraph
 from lava_meta.graph.nodes import Curve, Multiply, Threshold
 
 _ROUNDINGS = 16  # of float64 in what the model computes between two nodes, that a bound may not have counted
+_ALONE = 16  # images, at most, of a model that is run on one after the other
 _VALUES = 2**20  # of the widest node of the images that are compared, at most, beside a few images
 
 
@@ -140,6 +141,7 @@ def check_acyclic(model: nn.Module, read: Read, *, count: int = 64, seed: int = 
     """
     graph = read.lowered.graph
     widest = max(graph.n_in, *(layer.n_out for layer in graph.placed.values()))
+    count = min(count, _ALONE) if read.alone else count
     images = domain_images(graph, max(2, min(count, _VALUES // widest)), seed)
     ours = graph.activations(images) | {"input": graph.check_images(images)}
     beside = _Beside(read.lowered, ours)
