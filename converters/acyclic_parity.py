@@ -35,6 +35,7 @@ from lava_meta.graph.nodes import Curve, Multiply
 _ROUNDINGS = 16  # of float64 in what the model computes between two nodes, that a bound may not have counted
 _DOUBT = 2.0**-20  # of a node's greatest value: what lies farther from a threshold is no tie, whatever the bound
 _DECIDES = 0.01  # of the spread of a node's values: with a wider bound its comparison says nothing
+_ALONE = 16  # images, at most, of a model that is run on one after the other
 _VALUES = 2**20  # of the widest node of the images that are compared, at most, beside a few images
 
 
@@ -164,6 +165,7 @@ def check_acyclic(model: nn.Module, read: Read, *, count: int = 64, seed: int = 
     """
     graph = read.lowered.graph
     widest = max(graph.n_in, *(layer.n_out for layer in graph.placed.values()))
+    count = min(count, _ALONE) if read.alone else count
     images = domain_images(graph, max(2, min(count, _VALUES // widest)), seed)
     ours = graph.activations(images) | {"input": graph.check_images(images)}
     beside = _Beside(read.lowered, ours)

@@ -521,7 +521,7 @@ def _per_image(constant: Tensor, actual: tuple[int, ...], shape: Shape, images: 
     if len(made) > 1:
         rows = made.reshape(images, -1) if len(made) % images == 0 else None
         if rows is None or not bool((rows == rows[0]).all()):
-            raise Cannot("takes another number for each image of the batch")
+            raise Mixes("takes another number for each image of the batch")
         made = made[: len(made) // images]
     rank = len(shape)
     made = made.reshape(

@@ -1,0 +1,58 @@
+"""Models that move images to another axis are read if each image is computed alone, whatever lies beside it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lava_meta
+from lava_meta.errors import ConversionError
+
+
+class Turned(nn.Module):
+    """Rows first, as the layers after it take them."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.last = inner, nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.inner(x.transpose(0, 1)).transpose(0, 1)[:, -1])
+
+
+class AcrossImages(nn.Module):
+    """As attention is that expects images first and gets rows first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(x @ x.transpose(1, 2), -1) @ x
+
+
+class Numbered(nn.Module):
+    """Adds to each image what belongs to a row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(100, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.places[: x.shape[1]]
+
+
+def test_rows_first() -> None:
+    torch.manual_seed(0)
+    net = lava_meta.convert(Turned(nn.LayerNorm(8)).eval(), input_shape=(4, 8), raw=True)
+    assert net.parity.exact
+
+
+@pytest.mark.parametrize("inner", [AcrossImages(), Numbered(), nn.Softmax(dim=1)])
+def test_images_that_depend_on_others_or_on_their_place_are_refused(inner: nn.Module) -> None:
+    with pytest.raises(ConversionError, match="mixes the images of a batch, or makes what one gives depend"):
+        lava_meta.convert(Turned(inner).eval(), input_shape=(4, 8), raw=True)
+
+
+def test_a_sparse_parameter_is_refused_by_name() -> None:
+    model = nn.Linear(4, 2).eval()
+    model.register_buffer("edges", torch.eye(4).to_sparse())
+    with pytest.raises(ConversionError, match=r"edges is sparse .* edges.to_dense"):
+        lava_meta.convert(model, raw=True)
