@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,46 @@ class Source:
     shape: Shape
     low: NDArray[Any]  # int64 of the rank of the shape, extents 1 where shared
     high: NDArray[Any]
-    error: float = 0.0  # by how much they may differ from what exact arithmetic gives, in their units
     step: int = 1  # 2 where all that can be reached have one parity
 
     @property
     def largest(self) -> int:
         """The greatest size of an integer."""
         return max(abs(int(self.low.min())), abs(int(self.high.max())))
+
+
+class Known:
+    """What is known of nodes, whatever the images are; of images that are checked, more is."""
+
+    def largest(self, source: Source) -> float:
+        """The greatest size of a node's integers."""
+        return source.largest
+
+    def difference(self, node: str, slack: Slack) -> float:
+        """By how much a stream that the self-check compares may differ from the model's."""
+        return slack.proven
+
+
+PROVEN = Known()
+
+
+class Slack:
+    """By how much the model's own value may differ from a leaf's, in its units: float64's rounding, and the nodes'.
+
+    A function of what is known of the nodes in front; `proven` is what it is whatever the images are.
+    """
+
+    def __init__(self, of: Callable[[Known], float]) -> None:
+        self._of = of
+        self.proven = of(PROVEN)
+
+    def __call__(self, known: Known) -> float:
+        return self.proven if known is PROVEN else self._of(known)
+
+
+def constant(slack: float) -> Slack:
+    """The same whatever is known."""
+    return Slack(lambda known: slack)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +73,7 @@ class Leaf:
     source: Source
     gain: NDArray[Any]  # float64 of the rank of the shape, extents 1 where shared
     constant: NDArray[Any]
-    slack: float = 0.0  # by how much the model's own value may differ, in its units: float64's rounding, and `error`
+    slack: Slack = field(default_factory=lambda: constant(0.0))
 
     def values(self, x: NDArray[Any]) -> Tensor:
         """Of integers (k, ...), float64."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,11 @@ from lava_meta.converters.elementwise import Affine, Form, Function, Levels, Pie
 from lava_meta.converters.expressions import (
     Apply,
     Expr,
+    Known,
     Leaf,
+    Slack,
     Source,
+    constant,
     evaluate,
     is_shared,
     leaf_of,
@@ -69,7 +72,7 @@ class Check:
     leaf: Leaf
     shape: Shape
     levels: bool  # it is decided by thresholds: equal, or tied; else bounded
-    undecided: float  # by how much the model's value in front of it may differ, in units of the node's source
+    function: Expr  # of the node's source
     move: NDArray[Any] | None  # int64 of `shape`: the places of the value's elements in the node, -1 for 0
 
 
@@ -239,8 +242,8 @@ class ValueLowering:
             node = Threshold((leaf.source.node,), form.limits, form.codes)
             signs = bool((form.codes % 2 == 1).all())  # -1 and +1: those with a 0 between are no signs
             source = self._add(value.ref, node, leaf.source.shape, step=2 if signs else 1)
-            found = Leaf(source, form.unit, np.zeros_like(form.unit), self._level_slack(form))
-            self._check(value, found, levels=True, before=leaf)
+            found = Leaf(source, form.unit, np.zeros_like(form.unit), constant(self._level_slack(form)))
+            found = self._compared(value, found, levels=True)
         value.exact = self._at_places(value, found)
         return value.exact
 
@@ -288,29 +291,32 @@ class ValueLowering:
             codes = np.rint(form.codes * form.unit * scale)
             exact = bool((codes == form.codes * form.unit * scale).all())
             node: Node = Threshold((leaf.source.node,), form.limits, codes.astype(np.int64))
-            source = self._add(value.ref, node, leaf.source.shape, error=0.0 if exact else 0.5)
-            found = Leaf(source, unit, 0 * unit, self._level_slack(form) + source.error / scale)
-            self._check(value, found, levels=True, before=leaf)
+            slack = constant(self._level_slack(form) + (0.0 if exact else 0.5 / scale))
         else:
             pieces = _as_pieces(form, leaf)
-            error, slack = self._stream_error(pieces, leaf, scale)
+            slack = self._stream_slack(pieces, leaf, scale)
             node = Curve((leaf.source.node,), pieces.start, pieces.slope * scale, pieces.intercept * scale)
-            source = self._add(value.ref, node, leaf.source.shape, error=error * scale)
-            found = Leaf(source, unit, 0 * unit, error + slack)
-            self._check(value, found, levels=False, before=leaf)
-        return found
+        source = self._add(value.ref, node, leaf.source.shape)
+        return self._compared(value, Leaf(source, unit, 0 * unit, slack), levels=isinstance(form, Levels))
 
     @staticmethod
-    def _stream_error(pieces: Pieces, leaf: Leaf, scale: float) -> tuple[float, float]:
-        """By how much the stream differs from exact arithmetic, and the model's own value from that."""
+    def _stream_slack(pieces: Pieces, leaf: Leaf, scale: float) -> Slack:
+        """By how much the model's own value may differ from the stream."""
         every = np.concatenate([(pieces.slope * scale).reshape(-1), (pieces.intercept * scale).reshape(-1)])
         whole = pieces.error == 0 and bool((every == np.rint(every)).all()) and float(np.abs(every).max()) < 2.0**53
-        gain = float(np.abs(leaf.gain).min())
-        moved = leaf.slack / gain if gain else 0.0  # in integers
-        slack = (pieces.steepest + pieces.highest) * moved + pieces.seam * min(1.0, moved)
-        size = float(np.abs(pieces.intercept).max()) + pieces.steepest * leaf.source.largest
-        rounding = 0.0 if whole else 0.5 / scale + pieces.error + 4 * UNIT_ROUNDOFF * size
-        return rounding + pieces.steepest * leaf.source.error, slack
+        gain = np.where(leaf.gain, np.abs(leaf.gain), np.inf)
+        changes, steepest = float((pieces.changes / gain).max()), float(np.abs(pieces.slope).max())
+        fixed, relative = 0.5 / scale + 4 * UNIT_ROUNDOFF * pieces.offset, 4 * UNIT_ROUNDOFF * steepest
+        if len(pieces.start) > 1:
+            fixed += pieces.error
+        else:  # a line's is that of the greatest integer
+            relative += pieces.error / max(1, leaf.source.largest)
+
+        def slack(known: Known) -> float:
+            rounding = 0.0 if whole else fixed + relative * known.largest(leaf.source)
+            return changes * leaf.slack(known) + rounding
+
+        return Slack(slack)
 
     def _at_places(self, value: Value, leaf: Leaf) -> Leaf:
         """The leaf where the value has been moved to."""
@@ -323,7 +329,7 @@ class ValueLowering:
         plain = np.array_equal(index.reshape(-1), np.arange(math.prod(leaf.source.shape)))
         node = Gather((leaf.source.node,), value.shape, None if plain else index.astype(np.int64))
         step = 1 if (index < 0).any() else leaf.source.step
-        source = self._add(value.ref, node, leaf.source.shape, error=leaf.source.error, step=step)
+        source = self._add(value.ref, node, leaf.source.shape, step=step)
 
         def moved(array: NDArray[Any], zero: float) -> NDArray[Any]:
             if array.size == 1:
@@ -336,7 +342,7 @@ class ValueLowering:
             constant = np.where(index < 0, 0.0, np.broadcast_to(constant, value.shape))
         return Leaf(source, moved(leaf.gain, 1.0), constant, leaf.slack)
 
-    def _add(self, ref: Ref, node: Node, shape: Shape, error: float = 0.0, step: int = 1) -> Source:
+    def _add(self, ref: Ref, node: Node, shape: Shape, step: int = 1) -> Source:
         """A new node, with its bounds, or one that computes the same."""
         key = _same(node)
         if key in self._made_before:
@@ -347,7 +353,7 @@ class ValueLowering:
         own = node.shape(shapes)
         low, high = node.bounds([(source.low, source.high) for source in sources], shapes)
         low, high = (compressed(np.broadcast_to(end, own)) for end in (low, high))
-        source = Source(name, own, low, high, error, step)
+        source = Source(name, own, low, high, step)
         self.nodes[name] = node
         self._sources[name] = source
         if key is not None:
@@ -371,14 +377,16 @@ class ValueLowering:
             name = f"{base}{count}"
         return name
 
-    def _check(self, value: Value, leaf: Leaf, *, levels: bool, before: Leaf) -> None:
+    def _compared(self, value: Value, leaf: Leaf, *, levels: bool) -> Leaf:
+        """A leaf that the self-check compares, if the model has its value, as it is to what follows."""
         value = value.origin or value
         step, output = self.made_by.get(value.ref.number, (None, 0))
         if step is None or step.number < 0:
-            return
-        gain = float(np.abs(before.gain).min())
-        undecided = before.slack / gain if gain else 0.0
-        self.checks.append(Check(step.number, output, leaf, value.shape, levels, undecided, value.move))
+            return leaf
+        self.checks.append(Check(step.number, output, leaf, value.shape, levels, value.expr, value.move))
+        if levels or leaf.slack.proven == 0:
+            return leaf
+        return replace(leaf, slack=Slack(lambda known: known.difference(leaf.source.node, leaf.slack)))
 
     def _function(self, op: Any, value: Value, *arguments: Any) -> Value:
         """A function of our own behind a value."""
@@ -392,8 +400,9 @@ class ValueLowering:
         node = Curve(
             (leaf.source.node,), np.zeros((1, *ones), np.int64), np.full((1, *ones), 1 / factor), np.zeros((1, *ones))
         )
-        source = self._add(ref, node, (), error=leaf.source.error / abs(factor) + 0.5)
-        slack = leaf.slack + 0.5 * abs(factor) * float(np.abs(leaf.gain).max())
+        source = self._add(ref, node, ())
+        rounding = 0.5 * abs(factor) * float(np.abs(leaf.gain).max())
+        slack = Slack(lambda known: leaf.slack(known) + rounding)
         return Leaf(source, leaf.gain * factor, leaf.constant, slack)
 
     def _shortened(self, leaf: Leaf, bits: int, ref: Ref) -> Leaf:
@@ -420,7 +429,7 @@ class ValueLowering:
         if len(leaf.source.shape) == 1:
             return leaf.source
         size = math.prod(leaf.source.shape)
-        return self._add(ref, Gather((leaf.source.node,), (size,)), (), leaf.source.error, leaf.source.step)
+        return self._add(ref, Gather((leaf.source.node,), (size,)), (), leaf.source.step)
 
 
 _COMPARED = (Threshold, Curve, Add, Multiply, MatMul, Concat, Gather, Pool)
@@ -555,10 +564,13 @@ def _rescaled(leaf: Leaf, form: Affine) -> Leaf:
     ratio = float(np.max(np.where(gain > 0, np.abs(form.slope) / np.where(gain > 0, gain, 1), 0.0)))
     if form.slope is leaf.gain and form.offset is leaf.constant:
         return leaf
-    size = float(np.abs(form.slope).max()) * leaf.source.largest
-    rounding = 64 * UNIT_ROUNDOFF * (size + float(np.abs(form.offset).max()))
-    slack = leaf.slack * ratio + rounding + form.error
-    return Leaf(leaf.source, form.slope, form.offset, slack)
+    fixed = 64 * UNIT_ROUNDOFF * float(np.abs(form.offset).max())
+    relative = 64 * UNIT_ROUNDOFF * float(np.abs(form.slope).max()) + form.error / max(1, leaf.source.largest)
+
+    def slack(known: Known) -> float:
+        return leaf.slack(known) * ratio + fixed + relative * known.largest(leaf.source)
+
+    return Leaf(leaf.source, form.slope, form.offset, Slack(slack))
 
 
 def _as_pieces(form: Form, leaf: Leaf) -> Pieces:

@@ -21,11 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lava_meta.converters.decisions import check_decisions
-from lava_meta.converters.expressions import Expr, Leaf
+from lava_meta.converters.expressions import Expr, Known, Leaf, Slack
 from lava_meta.converters.lower_maps import LINEAR, MapLowering
 from lava_meta.converters.lower_values import (
     Cannot,
@@ -50,7 +49,7 @@ class Lowered:
 
     graph: AcyclicGraph
     checks: list[Check]
-    slack: NDArray[Any] | float  # by how much the model's values of the classes may differ
+    slack: Slack  # by how much the model's values of the classes may differ
     end: int  # the operation that gives them
     fraction: int
 
@@ -195,11 +194,14 @@ class Lowering(MapLowering):
             graph = AcyclicGraph(self._used(leaf.source.node), leaf.source.node, scores, **self.domain)
         except ValueError as error:
             raise ConversionError(str(error)) from error
-        most = np.abs(scale).max() * leaf.source.largest
-        slack = leaf.slack + float(16 * UNIT_ROUNDOFF * (most + np.abs(offset).max()))
+        steepest, most = float(np.abs(scale).max()), float(np.abs(offset).max())
+
+        def slack(known: Known) -> float:
+            return leaf.slack(known) + 16 * UNIT_ROUNDOFF * (steepest * known.largest(leaf.source) + most)
+
         step, _ = self.made_by[value.ref.number]
         checks = [check for check in self.checks if check.leaf.source.node in graph.nodes]
-        return Lowered(graph, checks, slack, step.number, self.fraction)
+        return Lowered(graph, checks, Slack(slack), step.number, self.fraction)
 
     def _used(self, output: str) -> dict[str, Node]:
         """The nodes that lead to the output."""

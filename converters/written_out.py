@@ -77,9 +77,11 @@ def _trilinear(*given: Any) -> Tensor:
     return found
 
 
-def _bags(weight: Tensor, indices: Tensor, offsets: Tensor, _: Any = False, mode: int = 0, *given: Any) -> Any:
+def _bags(weight: Tensor, indices: Tensor, offsets: Tensor, *given: Any) -> Any:
     """Sums, means or maxima of rows of a table, in bags of one length."""
-    if len(indices) % len(offsets) or len(given) > 1 and given[1] is not None:
+    mode = given[1] if len(given) > 1 else 0  # behind whether gradients are scaled, before whether they are sparse
+    weights = given[3] if len(given) > 3 else None
+    if len(indices) % len(offsets) or weights is not None:
         return NotImplemented
     rows = torch.embedding(weight, indices).reshape(len(offsets), -1, weight.shape[1])
     found = rows.amax(1) if mode == 2 else rows.mean(1) if mode == 1 else rows.sum(1)
@@ -132,4 +134,4 @@ EQUATIONS: dict[str, Callable[..., Any]] = {
     "_embedding_bag": _bags,
     "_embedding_bag_forward_only": _bags,
 }
-_FUNCTIONS = {torch.cdist: _distances, torch.nn.functional.one_hot: _one_hot}
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {torch.cdist: _distances, torch.nn.functional.one_hot: _one_hot}

@@ -1,7 +1,7 @@
 """The steps of a layer's synapses in fixed point, compiled.
 
-Few synapses move at an image, and `reach` finds those that can before their hidden weights are read. If many can, as
-with 16 bits or a large learning rate, every synapse of the active inputs is looked at.
+Few synapses move at an image, and `reach` finds those that can before their hidden weights are read. If most can, as
+with 16 bits, every synapse of the active inputs is looked at.
 """
 
 from __future__ import annotations
