@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
 from lava_meta.converters.alone import ALONE, computed_alone
 from lava_meta.converters.calling import untouched
-from lava_meta.converters.expressions import Leaf, Source
+from lava_meta.converters.expressions import Leaf, Source, constant
 from lava_meta.converters.feed import Feed
 from lava_meta.converters.lowering import Lowered, MixesImages, lower
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
@@ -135,7 +135,7 @@ def first_leaf(feed: Feed, shape: tuple[int, ...], *, signs: bool) -> Leaf:
     gain = (1 / (feed.std * feed.max_level)).reshape(channels)
     offset = (-feed.mean / feed.std).reshape(channels)
     size = float(np.abs(gain).max()) * max(abs(feed.min_level), feed.max_level) + float(np.abs(offset).max())
-    return Leaf(source, gain, offset, 8 * UNIT_ROUNDOFF * size)
+    return Leaf(source, gain, offset, constant(8 * UNIT_ROUNDOFF * size))
 
 
 def _divides(recording: Recording, max_level: int) -> bool:

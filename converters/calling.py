@@ -51,13 +51,13 @@ def name_of(dtype: torch.dtype) -> str:
 
 
 def call(model: nn.Module, inputs: Tensor, place: int | None = None) -> Tensor:
-    """What an unwrapped `model` gives for `inputs` (n, ...), cast to its type and device: (n, classes), on the CPU.
+    """What an unwrapped `model` gives for `inputs` (n, ...), cast to its type and device: (n, classes, ...), on a CPU.
 
     The model is called as it is (`computed`), compiled parts by their Python code, and left as it was (`untouched`).
     `place` chooses one of the tensors that it returns.
 
     Raises:
-        ConversionError: The model fails, or gives anything but one row of numbers per image.
+        ConversionError: The model fails, or gives anything but numbers for each image.
     """
     device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     dtype = float_types(model)[0]
@@ -72,10 +72,12 @@ def call(model: nn.Module, inputs: Tensor, place: int | None = None) -> Tensor:
             ) from error
     if place is not None:
         found = [leaf for leaf in tree_leaves(found) if leaf is not None][place]
-    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(inputs):
+    if not isinstance(found, Tensor) or not found.ndim or len(found) != len(inputs):
         what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-        raise ConversionError(f"the model gives {what} for {len(inputs)} images; it must give (images, classes)")
-    return found.cpu()
+        raise ConversionError(
+            f"the model gives {what} for {len(inputs)} images; it must give (images, classes), or maps of them"
+        )
+    return found.reshape(len(found), -1).cpu() if found.ndim == 1 else found.cpu()
 
 
 def computed(module: nn.Module, x: Tensor, dtype: torch.dtype) -> Any:

@@ -16,7 +16,7 @@ from lava_meta.converters.feed import ModelUse
 from lava_meta.converters.parity import model_inputs
 from lava_meta.converters.unwrapping import check_given, unwrap
 from lava_meta.errors import ConversionError
-from lava_meta.graph import Graph
+from lava_meta.graph import AcyclicGraph, Graph
 from lava_meta.graph.given import as_array, batches
 from lava_meta.graph.packed.compiled import compiled
 
@@ -58,7 +58,8 @@ def compare(
     check_given(model)
     network = compiled(graph)
     dtype, place = float_types(model)[0], None if use is None else use.output
-    ours, theirs, classes = [], [], graph.n_out
+    expected = graph.readout.shape if isinstance(graph, AcyclicGraph) else (graph.n_out,)
+    ours, theirs, given = [], [], expected
     for part in _parts(images):
         levels = graph.check_images(part, None if use is None else use.feed.reader(graph))
         ours.append(network.predict(levels))
@@ -70,12 +71,13 @@ def compare(
         else:
             inputs = _made(part if isinstance(part, Tensor) else torch.from_numpy(_plain(as_array(part))), preprocess)
         outputs = call(model, inputs, place).double()
-        classes = outputs.shape[1]
+        given = tuple(outputs.shape[1:])
         theirs.append(outputs.argmax(dim=1).numpy())
+    if given != expected:
+        shapes = ["x".join(map(str, shape)) for shape in (given, expected)]
+        raise ValueError(f"the model gives {shapes[0]} classes, the network {shapes[1]}: this is not its model")
     found = np.concatenate(ours)
-    if classes != graph.n_out:
-        raise ValueError(f"the model gives {classes} classes, the network {graph.n_out}: this is not its model")
-    differing = np.flatnonzero(np.concatenate(theirs) != found)
+    differing = np.flatnonzero((np.concatenate(theirs) != found).reshape(len(found), -1).any(axis=1))
     return Agreement(len(found), len(found) - len(differing), tuple(differing.tolist()), name_of(dtype))
 
 

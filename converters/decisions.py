@@ -97,7 +97,7 @@ def _of_function(expr: Expr) -> Range | None:
     """Bounds of a function of integers, if known; the model's own values may lie `slack` to either side."""
     leaf = leaf_of(expr)[0]
     ends: list[float] = []
-    for moved in (-leaf.slack, leaf.slack):
+    for moved in (-leaf.slack.proven, leaf.slack.proven):
         own = Leaf(leaf.source, leaf.gain, leaf.constant + moved)
         bounds = Function(own if expr is leaf else replaced(expr, leaf, own)).bounds()
         if bounds is None:

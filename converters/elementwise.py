@@ -70,30 +70,20 @@ class Pieces:
     error: float  # the greatest difference to the model's function that was seen
 
     @property
-    def steepest(self) -> float:
-        """The greatest size of a slope."""
-        return float(np.abs(self.slope).max())
+    def offset(self) -> float:
+        """The greatest size of what is added where a piece is evaluated."""
+        start = np.where(self.start < _NEVER, np.abs(self.start.astype(np.float64)), 0.0)
+        return float((np.abs(self.slope) * start + np.abs(self.intercept)).max())
 
     @property
-    def highest(self) -> float:
-        """The greatest step between neighbours, where each integer is a piece."""
-        return float(np.where(self._wide, 0.0, self._steps).max(initial=0.0))
-
-    @property
-    def seam(self) -> float:
-        """The greatest step between lines, as at a bend that lies between two integers."""
-        return float(np.where(self._wide, self._steps, 0.0).max(initial=0.0))
-
-    @property
-    def _wide(self) -> NDArray[Any]:
-        """Which pieces but the last take more than neighbours."""
-        return np.diff(self.start.astype(np.float64), axis=0) > 2
-
-    @property
-    def _steps(self) -> NDArray[Any]:
-        """The steps from each piece to the next, where a unit has one."""
+    def changes(self) -> NDArray[Any]:
+        """By how much the function of each unit changes at most from an integer to the next: a slope, or a jump."""
+        slope = np.abs(self.slope).max(axis=0)
         ends = self.intercept[:-1] + self.slope[:-1] * np.diff(self.start, axis=0)
-        return np.where(self.start[1:] < _NEVER, np.abs(self.intercept[1:] - ends), 0.0)
+        steps = np.where(self.start[1:] < _NEVER, np.abs(self.intercept[1:] - ends), 0.0).max(axis=0, initial=0.0)
+        # Where a bend lies between two integers, lines meet in a step that is none of the function.
+        greatest: NDArray[Any] = slope + np.where(steps > slope + 2 * self.error, steps, 0.0)
+        return greatest
 
 
 Form = Affine | Levels | Pieces
@@ -166,7 +156,7 @@ class Function:
     def _units(self) -> _Units:
         """The distinct functions, as those of a source of one axis."""
         leaf, low, high = self.leaf, self.low, self.high
-        source = Source(leaf.source.node, low.shape, low, high, leaf.source.error, leaf.source.step)
+        source = Source(leaf.source.node, low.shape, low, high, leaf.source.step)
         own = Leaf(source, self._chosen(leaf.gain), self._chosen(leaf.constant), leaf.slack)
 
         def constant(value: Tensor) -> Tensor:
@@ -474,6 +464,14 @@ class _Units:
                 )
                 inside = right - left > 1
                 left, right = np.where(inside & held, middle, left), np.where(inside & ~held, middle, right)
+            # A bend is where the lines meet: float64's rounding hides it from the search.
+            past, rise_after = x[high, unit], slope[piece, unit]
+            step = values[high, unit] - (line + rise * (past - base).astype(np.float64))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                bend = past - np.rint(step / (rise_after - rise))
+            step -= rise_after * (past - right).astype(np.float64) - rise * (past - right).astype(np.float64)
+            bent = (np.abs(step) <= 256 * EPS * size[unit]) & (bend >= x[low, unit]) & (bend < right)
+            right = np.where(bent, bend, right).astype(np.int64)
             moved = (right - start[piece, unit]).astype(np.float64)
             intercept[piece, unit] += slope[piece, unit] * moved
             start[piece, unit] = right
@@ -631,7 +629,8 @@ def _units_of(steps: _Steps) -> NDArray[Any] | None:
 def _distinct(rows: list[NDArray[Any]], shared: Shape) -> tuple[NDArray[Any], NDArray[Any]]:
     """Of units that differ in any of the rows: the first of each kind, and for every unit its kind."""
     count = math.prod(shared)
-    wide = [np.broadcast_to(row, shared).reshape(-1).view(np.int64) for row in rows if row.size > 1]
+    wide = [np.broadcast_to(row, shared).reshape(-1) for row in rows if row.size > 1]
+    wide = [(row if row.itemsize == 8 else row.astype(np.float64)).view(np.int64) for row in wide]  # masks are bool
     if not wide:
         return np.zeros(1, np.int64), np.zeros(count, np.int64)
     keys = np.random.default_rng(0).integers(0, 2**63, len(wide), dtype=np.uint64) | np.uint64(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,46 @@ class Source:
     shape: Shape
     low: NDArray[Any]  # int64 of the rank of the shape, extents 1 where shared
     high: NDArray[Any]
-    error: float = 0.0  # by how much they may differ from what exact arithmetic gives, in their units
     step: int = 1  # 2 where all that can be reached have one parity
 
     @property
     def largest(self) -> int:
         """The greatest size of an integer."""
         return max(abs(int(self.low.min())), abs(int(self.high.max())))
+
+
+class Known:
+    """What is known of nodes, whatever the images are; of images that are checked, more is."""
+
+    def largest(self, source: Source) -> float:
+        """The greatest size of a node's integers."""
+        return source.largest
+
+    def difference(self, node: str, slack: Slack) -> float:
+        """By how much a stream that the self-check compares may differ from the model's."""
+        return slack.proven
+
+
+PROVEN = Known()
+
+
+class Slack:
+    """By how much the model's own value may differ from a leaf's, in its units: float64's rounding, and the nodes'.
+
+    A function of what is known of the nodes in front; `proven` is what it is whatever the images are.
+    """
+
+    def __init__(self, of: Callable[[Known], float]) -> None:
+        self._of = of
+        self.proven = of(PROVEN)
+
+    def __call__(self, known: Known) -> float:
+        return self.proven if known is PROVEN else self._of(known)
+
+
+def constant(slack: float) -> Slack:
+    """The same whatever is known."""
+    return Slack(lambda known: slack)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +73,7 @@ class Leaf:
     source: Source
     gain: NDArray[Any]  # float64 of the rank of the shape, extents 1 where shared
     constant: NDArray[Any]
-    slack: float = 0.0  # by how much the model's own value may differ, in its units: float64's rounding, and `error`
+    slack: Slack = field(default_factory=lambda: constant(0.0))
 
     def values(self, x: NDArray[Any]) -> Tensor:
         """Of integers (k, ...), float64."""
@@ -190,29 +223,27 @@ def name_of(op: Any) -> str:
     return own if getattr(torch, own, None) is op else ""
 
 
-def split(expr: Expr) -> Expr | None:
-    """A part of an expression behind which only single numbers are used; None if there is no such part.
+def parts_of(expr: Expr) -> list[Expr]:
+    """The leaf of an expression, and the parts that all ways to it pass, from the leaf outwards, without itself."""
+    order: dict[int, Expr] = {}
 
-    What stands behind it is one function for all units, which can be followed more closely.
-    """
-    found: dict[int, Apply] = {}
+    def visit(node: Expr) -> None:
+        if id(node) not in order:
+            for part in node.parts if isinstance(node, Apply) else ():
+                if isinstance(part, (Leaf, Apply)):
+                    visit(part)
+            order[id(node)] = node
 
-    def visit(node: Any) -> None:
-        if isinstance(node, Apply) and id(node) not in found:
-            for part in node.parts:
-                visit(part)
-            found[id(node)] = node
-
-    def stops(node: Any, at: Apply) -> bool:
-        """Whether all ways from a node to the leaf pass `at`, over single numbers alone."""
-        if node is at:
-            return True
-        if isinstance(node, Tensor):
-            return node.numel() == 1
-        return isinstance(node, Apply) and all(
-            stops(part, at) for part in node.parts if isinstance(part, (Leaf, Apply, Tensor))
-        )
+    def passes(node: Expr, at: Expr) -> bool:
+        if node is at or isinstance(node, Leaf):
+            return node is at
+        return all(passes(part, at) for part in node.parts if isinstance(part, (Leaf, Apply)))
 
     visit(expr)
-    inner = [node for node in found.values() if node is not expr and stops(expr, node)]
-    return inner[0] if inner else None
+    return [node for node in order.values() if node is not expr and passes(expr, node)]
+
+
+def is_shared(expr: Expr) -> bool:
+    """Whether one function serves all units, whatever bounds they have."""
+    leaf, constants = leaf_of(expr)
+    return leaf.gain.size == leaf.constant.size == 1 and all(part.numel() == 1 for part in constants)

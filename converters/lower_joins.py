@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.elementwise import Affine, Form, Levels
-from lava_meta.converters.expressions import Apply, Leaf, Source
+from lava_meta.converters.expressions import Apply, Known, Leaf, Slack, Source, name_of
 from lava_meta.converters.lower_values import (
     Cannot,
     Value,
     ValueLowering,
     compressed,
     only_signs,
+    own_leaf,
     source_of,
     unit_of,
     unseen,
@@ -29,10 +30,16 @@ from lava_meta.converters.root_mean_square import Graph, Normed, normed
 from lava_meta.graph.nodes import (
     Add,
     Concat,
-    Curve,
     Multiply,
     Threshold,
 )
+
+_COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
+_OF_BITS: dict[str, Callable[[Tensor], Tensor]] = {  # by how many of two are 1
+    **dict.fromkeys(("logical_and", "bitwise_and"), lambda ones: ones == 2),
+    **dict.fromkeys(("logical_or", "bitwise_or"), lambda ones: ones > 0),
+    **dict.fromkeys(("logical_xor", "bitwise_xor"), lambda ones: ones == 1),
+}
 
 
 class JoinLowering(ValueLowering):
@@ -50,10 +57,24 @@ class JoinLowering(ValueLowering):
         if len({id(value) for value in values}) > 1:
             values = self._common(values)
             if len({id(source_of(value)) for value in values}) > 1:
-                return self._joined(step, given, ref)
+                return self._joined(step.op, given, ref)
             replaced = iter(values)
             given = tree_map_only(Value, lambda _: next(replaced), given)
         return self._applied(step.op, given, values[0], ref)
+
+    def _do_glu(self, step: Step) -> Value:
+        x, *axis = step.args
+        value, ref = self._value(x), step.outputs[0]
+        assert ref is not None
+        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64).reshape(x.shape)
+        halves = numbers.chunk(2, axis[0] if axis else -1)
+        a, b = (self._placed(value, half, unseen(ref)) for half in halves)
+        return self._product(a, self._function(torch.sigmoid, b), ref)
+
+    def _do_log_sigmoid_forward(self, step: Step) -> list[Any]:
+        value, ref = self._value(step.args[0]), step.outputs[0]
+        assert ref is not None
+        return [self._applied(torch.nn.functional.logsigmoid, ((value,), {}), value, ref), None]
 
     def _do__to_copy(self, step: Step) -> Any:
         """Another type: of floats, which are all float64 here, nothing; of bits and integers, what it does."""
@@ -114,10 +135,10 @@ class JoinLowering(ValueLowering):
         constant = torch.from_numpy(np.where(outside, fill, 0.0))[None]
         return self._applied(torch.add, ((placed, constant), {}), placed, ref)
 
-    def _joined(self, step: Step, given: Any, ref: Ref) -> Value:
+    def _joined(self, op: Any, given: Any, ref: Ref) -> Value:
         """An elementwise operation on values of several nodes."""
         args, kwargs = given
-        name = step.name
+        name = name_of(op)
         a: Any = args[0]
         b: Any = args[1] if len(args) > 1 else None
         if name in ("add", "sub") and isinstance(a, Value) and isinstance(b, Value):
@@ -135,7 +156,15 @@ class JoinLowering(ValueLowering):
             return self._sum([a, self._function(torch.neg, rest)], ref)
         if name == "where":
             return self._chosen(args, ref)
-        raise Cannot("joins values of several layers; sums, products, maxima and choices of them are supported")
+        if name in _COMPARED:  # with 0
+            difference = self._sum([a, self._function(torch.neg, b)], unseen(ref))
+            return self._applied(op, ((difference, torch.zeros((), dtype=torch.float64)), {}), difference, ref)
+        if name in _OF_BITS:
+            ones = self._sum([self._function(lambda x: (x != 0).double(), bit) for bit in (a, b)], unseen(ref))
+            return self._applied(_OF_BITS[name], ((ones,), {}), ones, ref)
+        raise Cannot(
+            "joins values of several layers; sums, products, maxima, choices, comparisons and logic of bits convert"
+        )
 
     def _chosen(self, args: Any, ref: Ref) -> Value:
         """`c * a + (1 - c) * b` for a condition c of 0 and 1."""
@@ -154,17 +183,21 @@ class JoinLowering(ValueLowering):
     def _sum(self, values: Sequence[Value], ref: Ref) -> Value:
         leaves = self._aligned([self.streamed(value) for value in values], ref, summed=True)
         node = Add(tuple(leaf.source.node for leaf in leaves))
-        error = sum(leaf.source.error for leaf in leaves)
-        source = self._add(ref, node, (), error=error)
+        source = self._add(ref, node, ())
         unit = unit_of(leaves[0])
-        exact = all(leaf.slack == 0 for leaf in leaves)
-        slack = 0.0 if exact else sum(leaf.slack for leaf in leaves) + UNIT_ROUNDOFF * source.largest * unit
-        return self._fixed(source, unit, slack, ref)
+        rounding = UNIT_ROUNDOFF * unit if any(leaf.slack.proven for leaf in leaves) else 0.0
 
-    def _fixed(self, source: Source, unit: float, slack: float, ref: Ref) -> Value:
+        def slack(known: Known) -> float:
+            return sum(leaf.slack(known) for leaf in leaves) + rounding * known.largest(source)
+
+        return self._fixed(source, unit, Slack(slack), ref)
+
+    def _fixed(self, source: Source, unit: float, slack: Slack, ref: Ref) -> Value:
         """A value in fixed point."""
         gain = np.full((1,) * len(source.shape), unit)
-        return self._made(Leaf(source, gain, 0 * gain, slack), source.shape, ref)
+        made = self._made(Leaf(source, gain, 0 * gain, slack), source.shape, ref)
+        made.expr = self._compared(made, own_leaf(made), levels=False)
+        return made
 
     def _product(self, a: Any, b: Any, ref: Ref) -> Value:
         """Of two streams, as fine as its bounds allow."""
@@ -175,22 +208,19 @@ class JoinLowering(ValueLowering):
         sizes = [leaf.source.largest * unit for leaf, unit in zip(leaves, units, strict=True)]
         shift = max(0, round(math.log2(self._finest(sizes[0] * sizes[1]) / (units[0] * units[1]))))
         node, unit = Multiply(tuple(leaf.source.node for leaf in leaves), shift), units[0] * units[1] * 2.0**shift
-        moved = [leaf.source.error * own / unit for leaf, own in zip(leaves, units, strict=True)]
-        error = sizes[0] * moved[1] + sizes[1] * moved[0] + 1 + sizes[0] * sizes[1] / unit * 2**-52
-        slack = sizes[0] * leaves[1].slack + sizes[1] * leaves[0].slack + error * unit
-        known = self._as_norm(a, b, leaves, node) or self._as_norm(b, a, leaves[::-1], node)
-        if known is not None:
-            slack = min(slack, known.slack)
-            error = min(error, slack / unit)
-        source = self._add(ref, node, (), error=error)
-        made = self._fixed(source, unit, slack, ref)
-        if known is None or source.largest * unit <= known.most:
+        norm = self._as_norm(a, b, leaves, node) or self._as_norm(b, a, leaves[::-1], node)
+
+        def slack(known: Known) -> float:
+            own = [leaf.slack(known) for leaf in leaves]
+            reach = [known.largest(leaf.source) * each for leaf, each in zip(leaves, units, strict=True)]
+            moved = reach[0] * own[1] + reach[1] * own[0] + own[0] * own[1] + unit + reach[0] * reach[1] * 2**-52
+            return moved if norm is None else min(moved, norm.slack(known))
+
+        source = self._add(ref, node, ())
+        made = self._fixed(source, unit, Slack(slack), ref)
+        if norm is None or source.largest * unit <= norm.most:
             return made
-        most = math.ceil(known.most / unit)
-        start = np.array([-2 * most, -most, most]).reshape(3, *(1,) * len(source.shape))
-        slope = np.array([0.0, 1.0, 0.0]).reshape(start.shape)
-        within = Curve((source.node,), start, slope, np.clip(start, -most, most).astype(np.float64))
-        return self._fixed(self._add(ref, within, (), error=error), unit, slack, unseen(ref))
+        return self._function(lambda v: v.clamp(-norm.most, norm.most), made)
 
     def _as_norm(self, c: Value, root: Value, leaves: Sequence[Leaf], node: Multiply) -> Normed | None:
         """What is known of a product if one of the two is of the sum of squares in which the other is."""
@@ -236,10 +266,10 @@ class JoinLowering(ValueLowering):
         if len(joined) > 1:
             node = Concat(tuple(part.node for part in joined))
             step = 2 if all(part.step == 2 for part in joined) else 1
-            source = self._add(ref, node, (), error=max(part.error for part in joined), step=step)
+            source = self._add(ref, node, (), step=step)
         ones = (1,) * len(source.shape)
         gain = np.full(ones, float(leaves[0].gain.reshape(-1)[0]))
-        leaf = Leaf(source, gain, np.zeros(ones), max(leaf.slack for leaf in leaves))
+        leaf = Leaf(source, gain, np.zeros(ones), Slack(lambda known: max(leaf.slack(known) for leaf in leaves)))
         return self._placed(Value(leaf, source.shape, ref), arranged(numbers), ref)
 
     def _constant(self, part: Any, constant: Tensor) -> Value:
@@ -278,9 +308,8 @@ class JoinLowering(ValueLowering):
         axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
         parts = []
         for part in step.args[0]:
-            ref = Ref(part.number, (*part.shape[:axis], 1, *part.shape[axis:]) if axis >= 0 else (*part.shape, 1))
-            if axis not in (-1,) and axis < 0:
-                raise Cannot("stacks along a negative axis; count from the front")
+            axis %= len(part.shape) + 1
+            ref = Ref(part.number, (*part.shape[:axis], 1, *part.shape[axis:]))
             value = self._value(part)
             numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64).reshape(ref.shape)
             self.values[-1 - part.number] = self._placed(value, numbers, ref)

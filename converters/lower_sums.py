@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lava_meta.converters.expressions import Leaf, Source
+from lava_meta.converters.expressions import Known, Leaf, Slack, Source
 from lava_meta.converters.lower_joins import JoinLowering
 from lava_meta.converters.lower_values import (
     Cannot,
@@ -40,7 +40,8 @@ from lava_meta.graph.nodes import (
 )
 
 _STREAM_BITS = 28  # of a stream that is multiplied with wide weights
-_COARSE = 2.0**-12  # a unit of these bits from which the others are multiplied too
+_COARSE = 2.0**-32  # a unit of these bits from which the others are multiplied too
+_HIGH_BITS = 20  # of the part that is multiplied first: they leave room for 40 bits of weights
 
 Product = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]  # sums of float64, as the node sums integers
 
@@ -95,16 +96,19 @@ class SumLowering(JoinLowering):
         kept = [min(own, max(room // 2, room - other)) for own, other in zip(bits, reversed(bits), strict=True)]
         leaves = [self._shortened(leaf, most, ref) for leaf, most in zip(leaves, kept, strict=True)]
         x, y = (leaf.source for leaf in leaves)
-        error = terms * (x.largest * y.error + y.largest * x.error + x.error * y.error)
-        source = self._add(ref, MatMul((x.node, y.node)), (), error=error)
+        source = self._add(ref, MatMul((x.node, y.node)), ())
         gains = [float(leaf.gain.reshape(-1)[0]) for leaf in leaves]
-        sizes = [abs(gain) * part.largest for gain, part in zip(gains, (x, y), strict=True)]
-        slacks = [leaf.slack for leaf in leaves]
-        slack = terms * (sizes[0] * slacks[1] + sizes[1] * slacks[0] + slacks[0] * slacks[1])
-        if slack or not dyadic(np.array(gains)) or source.largest >= 2**53:
-            slack += (terms + 4) * UNIT_ROUNDOFF * terms * sizes[0] * sizes[1]
+        moves = any(leaf.slack.proven for leaf in leaves)
+        rounds = moves or not dyadic(np.array(gains)) or source.largest >= 2**53
+        rounding = (terms + 4) * UNIT_ROUNDOFF if rounds else 0.0
+
+        def slack(known: Known) -> float:
+            a, b = (leaf.slack(known) for leaf in leaves)
+            size, other = (abs(gain) * known.largest(part) for gain, part in zip(gains, (x, y), strict=True))
+            return terms * (size * b + other * a + a * b + rounding * size * other)
+
         unit = np.full((1,) * len(source.shape), gains[0] * gains[1])
-        return self._made(Leaf(source, unit, 0 * unit, slack), source.shape, ref)
+        return self._made(Leaf(source, unit, 0 * unit, Slack(slack)), source.shape, ref)
 
     def _of_one_gain(self, value: Value) -> Leaf:
         """A node whose integers times one number are the value."""
@@ -122,9 +126,15 @@ class SumLowering(JoinLowering):
         x, weight, bias = self._given(x), self._given(weight), self._given(bias)
         if isinstance(weight, Value) or isinstance(bias, Value) or not isinstance(x, Value):
             raise Cannot("multiplies values with values, or weights that depend on the images")
+        if len(x.shape) > 2:  # rows of one matrix, whatever their order
+            ref = step.outputs[0]
+            assert ref is not None
+            inside, rows = replace(step, outputs=(unseen(ref),)), (math.prod(x.shape[:-1]), x.shape[-1])
+            flat = self._linear(inside, self._shaped(x, Ref(-1, (self.images, *rows))), weight, bias)
+            return self._shaped(flat, ref if ref.number >= 0 else Ref(-1, (self.images, *x.shape[:-1], flat.shape[-1])))
         value = x
         matrix = weight.detach().double().numpy().T
-        leaf = self.exact(value)
+        leaf = self._multiplied(value, matrix)
         gain = np.broadcast_to(leaf.gain, leaf.source.shape)
         if (gain != gain.reshape(-1, gain.shape[-1])[:1]).any():
             leaf = self.streamed(value)
@@ -198,7 +208,8 @@ class SumLowering(JoinLowering):
     def _convolved(
         self, step: Step, value: Value, weight: Tensor, bias: Tensor | None, window: Window, groups: int
     ) -> Value:
-        leaf = self.exact(value)
+        matrix = weight.detach().double().numpy().reshape(len(weight), -1)
+        leaf = self._multiplied(value, matrix)
         channels = leaf.source.shape[0]
         gain = np.broadcast_to(leaf.gain, leaf.source.shape).reshape(channels, -1)
         if (gain != gain[:, :1]).any():
@@ -221,7 +232,6 @@ class SumLowering(JoinLowering):
             result: NDArray[Any] = found[0].numpy()
             return result
 
-        matrix = weight.detach().double().numpy().reshape(len(weight), -1)
         return self._summed(
             step, leaf, matrix, each, bias, lambda made, source: Conv((source,), made, window, groups), product
         )
@@ -262,9 +272,7 @@ class SumLowering(JoinLowering):
         node = node_of(weight_of(made.integers), leaf.source.node)
         ref = step.outputs[0]
         assert ref is not None
-        weights = float(np.abs(made.integers).astype(np.float64).sum(axis=1).max())
-        error = weights * leaf.source.error + made.error * matrix.shape[1] * largest
-        source = self._add(ref, node, (), error=error)
+        source = self._add(ref, node, ())
         binary = bool((np.abs(made.integers) == 1).all())
         if binary and only_signs(leaf.source) and _of_one_parity(source):
             source = replace(source, step=2)
@@ -279,6 +287,15 @@ class SumLowering(JoinLowering):
         """Weights (units, fan_in) as integers."""
         return decompose(weights, largest, MOST // 4)
 
+    def _multiplied(self, value: Value, weights: NDArray[Any]) -> Leaf:
+        """A node that holds a value: a stream, where gains of its own and wide weights leave integers too few bits."""
+        leaf = self.exact(value)
+        largest = leaf.source.largest
+        plain = not leaf.constant.any() and bool((leaf.gain == leaf.gain.reshape(-1)[0]).all())
+        if plain or largest < 2**_STREAM_BITS or decompose(weights, largest, MOST // 4).close:
+            return leaf
+        return self.streamed(value)
+
     def _halves(self, leaf: Leaf, weights: NDArray[Any], step: Step) -> list[Leaf] | None:
         """A stream as a coarse one and what that leaves, where its bounds leave too few bits for wide weights."""
         bits = leaf.source.largest.bit_length()
@@ -290,7 +307,7 @@ class SumLowering(JoinLowering):
             return None
         ref = step.outputs[0]
         assert ref is not None
-        high = self._shortened(leaf, _STREAM_BITS, ref)
+        high = self._shortened(leaf, _HIGH_BITS, ref)
         factor = unit_of(high) / unit_of(leaf)
         back = self._rounded(high, -1 / factor, ref)
         rest = self._add(ref, Add((leaf.source.node, back.source.node)), ())
@@ -298,10 +315,8 @@ class SumLowering(JoinLowering):
         start = np.array([-2 * factor, -factor, factor]).reshape(3, *(1,) * len(rest.shape)).astype(np.int64)
         slope = np.array([0.0, 1.0, 0.0]).reshape(start.shape)
         within = Curve((rest.node,), start, slope, np.clip(start, -factor, factor).astype(np.float64))
-        low = self._add(ref, within, (), error=leaf.source.error)
-        whole = replace(high.source, error=0.0)
-        self._sources[whole.node] = whole
-        return [Leaf(whole, high.gain, high.constant), Leaf(low, leaf.gain, leaf.constant, leaf.slack)]
+        low = self._add(ref, within, ())
+        return [Leaf(high.source, high.gain, high.constant), Leaf(low, leaf.gain, leaf.constant, leaf.slack)]
 
     def _narrowed(self, leaf: Leaf, weights: NDArray[Any], step: Step) -> tuple[Leaf, float]:
         """A stream with so few bits that sums of it times wide weights fit, and what its unit has grown by."""
@@ -336,16 +351,25 @@ def _constant(
     return constant
 
 
-def _sum_slack(leaf: Leaf, matrix: NDArray[Any], made: Decomposed, gain: NDArray[Any]) -> float:
+def _sum_slack(leaf: Leaf, matrix: NDArray[Any], made: Decomposed, gain: NDArray[Any]) -> Slack:
     """By how much the model's sums may differ: by what they sum, by float64's rounding, and by rounded weights."""
     powers = dyadic(gain.reshape(-1)) and dyadic(leaf.gain.reshape(-1))
-    if leaf.slack == 0 and made.error == 0 and made.close and powers and not leaf.constant.any():
-        return 0.0
-    fan_in, largest = matrix.shape[1], leaf.source.largest
-    values = np.abs(leaf.gain).max() * largest + np.abs(leaf.constant).max()
+    if leaf.slack.proven == 0 and made.error == 0 and made.close and powers and not leaf.constant.any():
+        return leaf.slack
+    fan_in, steepest, constant = (
+        int(matrix.shape[1]),
+        float(np.abs(leaf.gain).max()),
+        float(np.abs(leaf.constant).max()),
+    )
+    rounded = made.error * fan_in * float(np.abs(gain).max())
     heaviest = float(np.abs(matrix).sum(axis=1).max())
-    slack = float(heaviest * leaf.slack + (2 * fan_in + 8) * UNIT_ROUNDOFF * heaviest * values)
-    return slack + float(made.error * fan_in * largest * np.abs(gain).max())
+
+    def slack(known: Known) -> float:
+        largest = known.largest(leaf.source)
+        rounding = (2 * fan_in + 8) * UNIT_ROUNDOFF * (steepest * largest + constant)
+        return float(heaviest * (leaf.slack(known) + rounding) + rounded * largest)
+
+    return Slack(slack)
 
 
 def _of_one_parity(source: Source) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,22 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.elementwise import Affine, Form, Function, Levels, Pieces
-from lava_meta.converters.expressions import Apply, Expr, Leaf, Source, leaf_of, mapped, replaced, split
-from lava_meta.converters.monotone import UNIT_ROUNDOFF
-from lava_meta.converters.recording import Place, Recording, Ref
+from lava_meta.converters.expressions import (
+    Apply,
+    Expr,
+    Known,
+    Leaf,
+    Slack,
+    Source,
+    constant,
+    evaluate,
+    is_shared,
+    leaf_of,
+    parts_of,
+    replaced,
+)
+from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast
+from lava_meta.converters.recording import Float64, Place, Recording, Ref
 from lava_meta.graph.acyclic import INPUT
 from lava_meta.graph.nodes import (
     MOST,
@@ -59,7 +72,7 @@ class Check:
     leaf: Leaf
     shape: Shape
     levels: bool  # it is decided by thresholds: equal, or tied; else bounded
-    undecided: float  # by how much the model's value in front of it may differ, in units of the node's source
+    function: Expr  # of the node's source
     move: NDArray[Any] | None  # int64 of `shape`: the places of the value's elements in the node, -1 for 0
 
 
@@ -100,10 +113,13 @@ class ValueLowering:
 
     def _settled(self, value: Value) -> Value:
         """The same value without a move: its node is moved."""
-        if value.move is None:
-            return value
+        return value if value.move is None else self._held(value)
+
+    def _held(self, value: Value) -> Value:
+        """The same value as integers of a node; bits stay bits."""
         leaf = self.exact(value)
-        return Value(leaf, value.shape, value.ref, exact=leaf)
+        expr = Apply(Cast(torch.bool), (leaf,), {}) if _gives_bits(value.expr) else leaf
+        return Value(expr, value.shape, value.ref, exact=leaf)
 
     def _common(self, values: list[Value]) -> list[Value]:
         """Values with one shape and one way of moving, if they can have it."""
@@ -121,8 +137,7 @@ class ValueLowering:
         """An operation on values of one source and constants."""
         shape = _image_shape(ref.shape, math.prod(value.shape), self.images)
         if shape is not None and shape != value.shape:
-            wide = self._broadcast(value, shape)
-            return self._applied(op, tree_map_only(Value, lambda _: wide, given), wide, ref)
+            return self._applied_to(lambda part: self._broadcast(part, shape), op, given, ref)
         constants: list[Tensor] = []
 
         def constant(part: Tensor) -> Tensor:
@@ -132,36 +147,34 @@ class ValueLowering:
 
         args, kwargs = tree_map_only(Tensor, constant, given)
         if value.move is not None and any(part.numel() > 1 for part in constants):
-            value = self._settled(value)
-            return self._applied(op, tree_map_only(Value, lambda _: value, given), value, ref)
+            return self._applied_to(self._settled, op, given, ref)
         if value.move is not None:  # of numbers alone: the function comes before the move
             rank = len(source_of(value).shape)
             args, kwargs = tree_map_only(Tensor, lambda part: part.reshape((1,) * (rank + 1)), (args, kwargs))
         inner_args, inner_kwargs = tree_map_only(Value, lambda part: part.expr, (args, kwargs))
         expr = Apply(op, tuple(inner_args), inner_kwargs)
-        if value.move is not None and (value.move < 0).any() and self._at_zero(expr) != 0:
-            return self._applied(
-                op, tree_map_only(Value, lambda part: self._settled(part), given), self._settled(value), ref
-            )
+        if value.move is not None and (value.move < 0).any() and _at_zero(op, args, kwargs) != 0:
+            return self._applied_to(self._settled, op, given, ref)
         return Value(expr, value.shape, ref, value.move)
+
+    def _applied_to(self, change: Callable[[Value], Value], op: Any, given: Any, ref: Ref) -> Value:
+        """An operation on changed values, which may have nodes of their own then."""
+        changed = tree_map_only(Value, change, given)
+        values: list[Value] = []
+        tree_map_only(Value, values.append, changed)
+        if len({id(source_of(value)) for value in values}) > 1:
+            return self._joined(op, changed, ref)
+        return self._applied(op, changed, values[0], ref)
+
+    def _joined(self, op: Any, given: Any, ref: Ref) -> Value:
+        raise NotImplementedError
 
     def _broadcast(self, value: Value, shape: Shape) -> Value:
         """A value, settled, as it broadcasts to a larger shape."""
-        leaf = self.exact(value)
-        settled = Value(leaf, value.shape, value.ref)
         ones = (1,) * (len(shape) - len(value.shape))
         numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64)
         wide = numbers.reshape(self.images, *ones, *value.shape).expand(self.images, *shape)
-        return self._placed(settled, wide, unseen(value.ref))
-
-    def _at_zero(self, expr: Expr) -> float:
-        """What an expression of numbers makes of 0: padded places hold a 0 that comes after it."""
-        zero = Leaf(Source(INPUT, (), np.zeros((), np.int64), np.zeros((), np.int64)), np.ones(()), np.zeros(()))
-        try:
-            inner = mapped(expr, zero, lambda part: part.reshape(1))
-            return float(Function(inner)(np.zeros((1,), np.int64))[0])
-        except (RuntimeError, ValueError):
-            return math.nan
+        return self._placed(self._held(value), wide, unseen(value.ref))
 
     def _placed(self, value: Value, numbers: Tensor, ref: Ref) -> Value:
         """`value` at other places, from the numbers (from 1; 0 for padding) of the elements of all images."""
@@ -193,18 +206,26 @@ class ValueLowering:
                 moved.exact, moved.stream, moved.form = value.exact, value.stream, value.form
         return moved
 
+    def _numbers(self, shape: Shape, as_: Shape | None = None) -> Tensor:
+        """The numbers of the elements of all images, from 1; `shape`: of all, or with `as_` of one image."""
+        size = math.prod(shape) * (1 if as_ is None else self.images)
+        numbers = torch.arange(1, size + 1, dtype=torch.float64)
+        return numbers.reshape(shape if as_ is None else (self.images, *as_))
+
+    def _shaped(self, value: Value, ref: Ref) -> Value:
+        """The same elements, in the shape of `ref`."""
+        return self._placed(value, self._numbers(ref.shape), ref)
+
     def form(self, value: Value) -> Form:
         """What the function of a value is."""
         if value.form is None:
             form = value.form = Function(value.expr).form()
             curved = isinstance(form, Pieces) and len(form.start) > _FEW_PIECES and form.start[0].size > 1
-            inner = split(value.expr) if curved else None
-            if inner is not None:  # a curve for each unit: what comes before it is made a stream, and it follows that
-                before = Value(inner, source_of(value).shape, unseen(value.ref))
-                if isinstance(self.form(before), Affine | Levels):
-                    leaf = self.streamed(before)
-                    value.expr = replaced(value.expr, inner, leaf)
-                    value.form = Function(value.expr).form()
+            inner = _followed(value.expr) if curved else None
+            if inner is not None:
+                leaf = self.streamed(Value(inner, source_of(value).shape, unseen(value.ref)))
+                value.expr, value.form = replaced(value.expr, inner, leaf), None
+                return self.form(value)
         return value.form
 
     def exact(self, value: Value) -> Leaf:
@@ -221,8 +242,8 @@ class ValueLowering:
             node = Threshold((leaf.source.node,), form.limits, form.codes)
             signs = bool((form.codes % 2 == 1).all())  # -1 and +1: those with a 0 between are no signs
             source = self._add(value.ref, node, leaf.source.shape, step=2 if signs else 1)
-            found = Leaf(source, form.unit, np.zeros_like(form.unit), self._level_slack(form))
-            self._check(value, found, levels=True, before=leaf)
+            found = Leaf(source, form.unit, np.zeros_like(form.unit), constant(self._level_slack(form)))
+            found = self._compared(value, found, levels=True)
         value.exact = self._at_places(value, found)
         return value.exact
 
@@ -270,29 +291,32 @@ class ValueLowering:
             codes = np.rint(form.codes * form.unit * scale)
             exact = bool((codes == form.codes * form.unit * scale).all())
             node: Node = Threshold((leaf.source.node,), form.limits, codes.astype(np.int64))
-            source = self._add(value.ref, node, leaf.source.shape, error=0.0 if exact else 0.5)
-            found = Leaf(source, unit, 0 * unit, self._level_slack(form) + source.error / scale)
-            self._check(value, found, levels=True, before=leaf)
+            slack = constant(self._level_slack(form) + (0.0 if exact else 0.5 / scale))
         else:
             pieces = _as_pieces(form, leaf)
-            error, slack = self._stream_error(pieces, leaf, scale)
+            slack = self._stream_slack(pieces, leaf, scale)
             node = Curve((leaf.source.node,), pieces.start, pieces.slope * scale, pieces.intercept * scale)
-            source = self._add(value.ref, node, leaf.source.shape, error=error * scale)
-            found = Leaf(source, unit, 0 * unit, error + slack)
-            self._check(value, found, levels=False, before=leaf)
-        return found
+        source = self._add(value.ref, node, leaf.source.shape)
+        return self._compared(value, Leaf(source, unit, 0 * unit, slack), levels=isinstance(form, Levels))
 
     @staticmethod
-    def _stream_error(pieces: Pieces, leaf: Leaf, scale: float) -> tuple[float, float]:
-        """By how much the stream differs from exact arithmetic, and the model's own value from that."""
+    def _stream_slack(pieces: Pieces, leaf: Leaf, scale: float) -> Slack:
+        """By how much the model's own value may differ from the stream."""
         every = np.concatenate([(pieces.slope * scale).reshape(-1), (pieces.intercept * scale).reshape(-1)])
         whole = pieces.error == 0 and bool((every == np.rint(every)).all()) and float(np.abs(every).max()) < 2.0**53
-        gain = float(np.abs(leaf.gain).min())
-        moved = leaf.slack / gain if gain else 0.0  # in integers
-        slack = (pieces.steepest + pieces.highest) * moved + pieces.seam * min(1.0, moved)
-        size = float(np.abs(pieces.intercept).max()) + pieces.steepest * leaf.source.largest
-        rounding = 0.0 if whole else 0.5 / scale + pieces.error + 4 * UNIT_ROUNDOFF * size
-        return rounding + pieces.steepest * leaf.source.error, slack
+        gain = np.where(leaf.gain, np.abs(leaf.gain), np.inf)
+        changes, steepest = float((pieces.changes / gain).max()), float(np.abs(pieces.slope).max())
+        fixed, relative = 0.5 / scale + 4 * UNIT_ROUNDOFF * pieces.offset, 4 * UNIT_ROUNDOFF * steepest
+        if len(pieces.start) > 1:
+            fixed += pieces.error
+        else:  # a line's is that of the greatest integer
+            relative += pieces.error / max(1, leaf.source.largest)
+
+        def slack(known: Known) -> float:
+            rounding = 0.0 if whole else fixed + relative * known.largest(leaf.source)
+            return changes * leaf.slack(known) + rounding
+
+        return Slack(slack)
 
     def _at_places(self, value: Value, leaf: Leaf) -> Leaf:
         """The leaf where the value has been moved to."""
@@ -305,7 +329,7 @@ class ValueLowering:
         plain = np.array_equal(index.reshape(-1), np.arange(math.prod(leaf.source.shape)))
         node = Gather((leaf.source.node,), value.shape, None if plain else index.astype(np.int64))
         step = 1 if (index < 0).any() else leaf.source.step
-        source = self._add(value.ref, node, leaf.source.shape, error=leaf.source.error, step=step)
+        source = self._add(value.ref, node, leaf.source.shape, step=step)
 
         def moved(array: NDArray[Any], zero: float) -> NDArray[Any]:
             if array.size == 1:
@@ -318,7 +342,7 @@ class ValueLowering:
             constant = np.where(index < 0, 0.0, np.broadcast_to(constant, value.shape))
         return Leaf(source, moved(leaf.gain, 1.0), constant, leaf.slack)
 
-    def _add(self, ref: Ref, node: Node, shape: Shape, error: float = 0.0, step: int = 1) -> Source:
+    def _add(self, ref: Ref, node: Node, shape: Shape, step: int = 1) -> Source:
         """A new node, with its bounds, or one that computes the same."""
         key = _same(node)
         if key in self._made_before:
@@ -329,7 +353,7 @@ class ValueLowering:
         own = node.shape(shapes)
         low, high = node.bounds([(source.low, source.high) for source in sources], shapes)
         low, high = (compressed(np.broadcast_to(end, own)) for end in (low, high))
-        source = Source(name, own, low, high, error, step)
+        source = Source(name, own, low, high, step)
         self.nodes[name] = node
         self._sources[name] = source
         if key is not None:
@@ -353,14 +377,16 @@ class ValueLowering:
             name = f"{base}{count}"
         return name
 
-    def _check(self, value: Value, leaf: Leaf, *, levels: bool, before: Leaf) -> None:
+    def _compared(self, value: Value, leaf: Leaf, *, levels: bool) -> Leaf:
+        """A leaf that the self-check compares, if the model has its value, as it is to what follows."""
         value = value.origin or value
         step, output = self.made_by.get(value.ref.number, (None, 0))
         if step is None or step.number < 0:
-            return
-        gain = float(np.abs(before.gain).min())
-        undecided = before.slack / gain if gain else 0.0
-        self.checks.append(Check(step.number, output, leaf, value.shape, levels, undecided, value.move))
+            return leaf
+        self.checks.append(Check(step.number, output, leaf, value.shape, levels, value.expr, value.move))
+        if levels or leaf.slack.proven == 0:
+            return leaf
+        return replace(leaf, slack=Slack(lambda known: known.difference(leaf.source.node, leaf.slack)))
 
     def _function(self, op: Any, value: Value, *arguments: Any) -> Value:
         """A function of our own behind a value."""
@@ -374,8 +400,9 @@ class ValueLowering:
         node = Curve(
             (leaf.source.node,), np.zeros((1, *ones), np.int64), np.full((1, *ones), 1 / factor), np.zeros((1, *ones))
         )
-        source = self._add(ref, node, (), error=leaf.source.error / abs(factor) + 0.5)
-        slack = leaf.slack + 0.5 * abs(factor) * float(np.abs(leaf.gain).max())
+        source = self._add(ref, node, ())
+        rounding = 0.5 * abs(factor) * float(np.abs(leaf.gain).max())
+        slack = Slack(lambda known: leaf.slack(known) + rounding)
         return Leaf(source, leaf.gain * factor, leaf.constant, slack)
 
     def _shortened(self, leaf: Leaf, bits: int, ref: Ref) -> Leaf:
@@ -402,7 +429,7 @@ class ValueLowering:
         if len(leaf.source.shape) == 1:
             return leaf.source
         size = math.prod(leaf.source.shape)
-        return self._add(ref, Gather((leaf.source.node,), (size,)), (), leaf.source.error, leaf.source.step)
+        return self._add(ref, Gather((leaf.source.node,), (size,)), (), leaf.source.step)
 
 
 _COMPARED = (Threshold, Curve, Add, Multiply, MatMul, Concat, Gather, Pool)
@@ -442,6 +469,40 @@ def unit_of(leaf: Leaf) -> float:
 def unseen(ref: Ref) -> Ref:
     """A value of this shape that the model does not have."""
     return Ref(-1, ref.shape)
+
+
+def _followed(expr: Expr) -> Expr | None:
+    """The part of a function, a curve for each unit, that is made a stream, so that the rest need not follow it.
+
+    It is a curve that all units share, which can be followed more closely, or a line or levels before one.
+    """
+    parts = parts_of(expr)[::-1]
+    shared = [part for part in parts if is_shared(part)]
+    if shared and isinstance(shared[0], Apply):
+        return shared[0]
+    own = (part for part in parts if not is_shared(part))
+    return next((part for part in own if isinstance(Function(part).form(), Affine | Levels)), None)
+
+
+def _at_zero(op: Any, args: Any, kwargs: Any) -> float:
+    """What an operation with numbers makes of the 0 of padded places."""
+    given = tree_map_only(Tensor, lambda part: part.reshape(1), (args, kwargs))
+    zero = torch.zeros(1, dtype=torch.float64)
+    try:
+        with torch.no_grad(), Float64():
+            args, kwargs = tree_map_only(Value, lambda part: zero != 0 if _gives_bits(part.expr) else zero, given)
+            return float(op(*args, **kwargs))
+    except (RuntimeError, ValueError):
+        return math.nan
+
+
+def _gives_bits(expr: Expr) -> bool:
+    """Whether a function gives true and false."""
+    if isinstance(expr, Leaf):
+        return False
+    source = leaf_of(expr)[0].source
+    least = np.broadcast_to(source.low, source.shape)[None]
+    return evaluate(expr, leaf_of(expr)[0].values(least)).dtype == torch.bool
 
 
 def source_of(value: Value) -> Source:
@@ -503,10 +564,13 @@ def _rescaled(leaf: Leaf, form: Affine) -> Leaf:
     ratio = float(np.max(np.where(gain > 0, np.abs(form.slope) / np.where(gain > 0, gain, 1), 0.0)))
     if form.slope is leaf.gain and form.offset is leaf.constant:
         return leaf
-    size = float(np.abs(form.slope).max()) * leaf.source.largest
-    rounding = 64 * UNIT_ROUNDOFF * (size + float(np.abs(form.offset).max()))
-    slack = leaf.slack * ratio + rounding + form.error
-    return Leaf(leaf.source, form.slope, form.offset, slack)
+    fixed = 64 * UNIT_ROUNDOFF * float(np.abs(form.offset).max())
+    relative = 64 * UNIT_ROUNDOFF * float(np.abs(form.slope).max()) + form.error / max(1, leaf.source.largest)
+
+    def slack(known: Known) -> float:
+        return leaf.slack(known) * ratio + fixed + relative * known.largest(leaf.source)
+
+    return Leaf(leaf.source, form.slope, form.offset, Slack(slack))
 
 
 def _as_pieces(form: Form, leaf: Leaf) -> Pieces:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from lava_meta.converters.elementwise import Function
-from lava_meta.converters.expressions import Apply, Leaf, mapped, name_of
+from lava_meta.converters.expressions import Apply, Known, Leaf, Slack, mapped, name_of
 from lava_meta.converters.lower_tables import TableLowering
 from lava_meta.converters.lower_values import (
     Cannot,
@@ -95,9 +95,9 @@ class WindowLowering(TableLowering):
         if (direction < 0).any():  # the least integer gives the greatest value: turned round, it is the greatest
             zero = np.zeros_like(direction)
             turned = Curve((source.node,), zero[None].astype(np.int64), direction[None].copy(), zero[None])
-            source = self._add(ref, turned, (), error=source.error, step=source.step)
+            source = self._add(ref, turned, (), step=source.step)
         node = Pool((source.node,), window, "max")
-        source = self._add(ref, node, (), error=source.error, step=source.step)
+        source = self._add(ref, node, (), step=source.step)
         pooled = Leaf(source, leaf.gain * direction, leaf.constant, leaf.slack)
         return Value(mapped(value.expr, pooled, lambda part: part), source.shape, ref)
 
@@ -142,7 +142,7 @@ class WindowLowering(TableLowering):
         if not even(leaf) or leaf.source.largest * taps > MOST:
             leaf = self._shortened(self.streamed(value), MOST.bit_length() - 1 - taps.bit_length(), ref)
         node = Pool((leaf.source.node,), window, "sum")
-        source = self._add(ref, node, (), error=leaf.source.error * taps)
+        source = self._add(ref, node, ())
         inside = window.views(np.ones((1, 1, *leaf.source.shape[1:]))).sum(axis=(4, 5))[0]
         divisor = divisor.reshape((1, 1, 1)) if divisor.ndim == 0 else divisor
         gain = leaf.gain / divisor
@@ -152,21 +152,19 @@ class WindowLowering(TableLowering):
             else np.zeros((1, 1, 1))
         )
         least = float(np.abs(divisor).min())
-        values = float(np.abs(leaf.gain).max()) * leaf.source.largest
+        steepest, most = float(np.abs(leaf.gain).max()), float(np.abs(leaf.constant).max())
         exact = (
-            leaf.slack == 0
+            leaf.slack.proven == 0
             and not leaf.constant.any()
             and dyadic(leaf.gain.reshape(-1))
             and dyadic(1 / divisor.reshape(-1))
         )
-        slack = (
-            0.0
-            if exact
-            else taps
-            * (leaf.slack + (taps + 4) * UNIT_ROUNDOFF * (values + float(np.abs(leaf.constant).max())))
-            / least
-        )
-        return Value(Leaf(source, gain, constant, slack), source.shape, ref)
+
+        def slack(known: Known) -> float:
+            rounding = (taps + 4) * UNIT_ROUNDOFF * (steepest * known.largest(leaf.source) + most)
+            return 0.0 if exact else taps * (leaf.slack(known) + rounding) / least
+
+        return Value(Leaf(source, gain, constant, Slack(slack)), source.shape, ref)
 
     def _do_mean(self, step: Step) -> Value:
         return self._reduced(step, self._value(step.args[0]), "mean")
@@ -175,7 +173,11 @@ class WindowLowering(TableLowering):
         return self._reduced(step, self._value(step.args[0]), "sum")
 
     def _do_amax(self, step: Step) -> Value:
-        return self._reduced(step, self._value(step.args[0]), "max")
+        """Of a node's integers if they are used elsewhere too: so `x == x.max()` is decided by equal integers."""
+        x = step.args[0]
+        uses = sum(ref == x for other in self.steps for ref in {*other.refs})
+        value = self._value(x)
+        return self._reduced(step, self._held(value) if uses > 1 else value, "max")
 
     def _do_amin(self, step: Step) -> Value:
         turned = self._reduced(step, self._function(torch.neg, self._value(step.args[0])), "max")

@@ -14,18 +14,18 @@ Constants have been computed by the model itself. Everything else is refused, wi
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lava_meta.converters.decisions import check_decisions
-from lava_meta.converters.expressions import Expr, Leaf
-from lava_meta.converters.lower_norms import NormLowering
+from lava_meta.converters.expressions import Expr, Known, Leaf, Slack
+from lava_meta.converters.lower_maps import LINEAR, MapLowering
 from lava_meta.converters.lower_values import (
     Cannot,
     Check,
@@ -49,7 +49,7 @@ class Lowered:
 
     graph: AcyclicGraph
     checks: list[Check]
-    slack: NDArray[Any] | float  # by how much the model's values of the classes may differ
+    slack: Slack  # by how much the model's values of the classes may differ
     end: int  # the operation that gives them
     fraction: int
 
@@ -82,7 +82,7 @@ class TooFine(Exception):
     """Sums pass 62 bits with so many binary digits behind the point."""
 
 
-class Lowering(NormLowering):
+class Lowering(MapLowering):
     """One step after the other."""
 
     def run(self, output: Ref) -> Lowered:
@@ -134,6 +134,8 @@ class Lowering(NormLowering):
             found = special(step)
         elif name in MOVES:
             found = self._moved(step)
+        elif name in LINEAR:
+            found = self._resized(step)
         elif name in SAME:
             found = self._given(step.args[0])
         elif torch.Tag.pointwise in step.op.tags or name in _ELEMENTWISE:
@@ -149,7 +151,7 @@ class Lowering(NormLowering):
     def _like(self, step: Step) -> Tensor:
         """Ones, zeros or one number of the shape of a value."""
         made = step.op(torch.zeros(step.args[0].shape, dtype=torch.float64), *step.args[1:], **step.kwargs)
-        ones: Tensor = made[:1]
+        ones: Tensor = made[:1] if made.ndim else made
         return torch.zeros_like(ones) if "empty" in step.name else ones  # what lies in new memory means nothing
 
     def _do__softmax(self, step: Step) -> Value:
@@ -170,36 +172,36 @@ class Lowering(NormLowering):
         made = step.outputs[0]
         assert made is not None
         used = any(ref.number == made.number for later in self.steps for ref in later.refs if later.name not in SAME)
-        return not used and step.args[1] in (1, -1) and len(step.args[0].shape) == 2
+        rank = len(step.args[0].shape)
+        return not used and rank >= 2 and step.args[1] % rank == 1
 
     def _read(self, output: Ref) -> Lowered:
         value = self._given(output)
         if not isinstance(value, Value):
             raise ConversionError("the model's output does not depend on its input")
+        size, shape = math.prod(value.shape), value.shape or (1,)
         if len(value.shape) != 1:
-            raise ConversionError(
-                f"the model gives {('n', *value.shape)}; it must give (images, classes). Convert one of several heads "
-                'with output="its name"'
-            )
+            value = self._shaped(value, Ref(output.number, (self.images, size)))
         try:
             leaf = self.exact(value)
         except (Cannot, ValueError) as error:
             raise ConversionError(f"the output {error}") from error
-        classes = value.shape[0]
-        scale, offset = (np.broadcast_to(part, (classes,)).astype(np.float64) for part in (leaf.gain, leaf.constant))
+        scale, offset = (np.broadcast_to(part, (size,)).astype(np.float64) for part in (leaf.gain, leaf.constant))
         if leaf.source.node == INPUT:
             raise ConversionError("the model has no layer with weights: there is nothing to convert")
+        scores = Scores(scale.copy(), offset.copy(), shape)
         try:
-            graph = AcyclicGraph(
-                self._used(leaf.source.node), leaf.source.node, Scores(scale.copy(), offset.copy()), **self.domain
-            )
+            graph = AcyclicGraph(self._used(leaf.source.node), leaf.source.node, scores, **self.domain)
         except ValueError as error:
             raise ConversionError(str(error)) from error
-        size = np.abs(scale).max() * leaf.source.largest
-        slack = leaf.slack + float(16 * UNIT_ROUNDOFF * (size + np.abs(offset).max()))
+        steepest, most = float(np.abs(scale).max()), float(np.abs(offset).max())
+
+        def slack(known: Known) -> float:
+            return leaf.slack(known) + 16 * UNIT_ROUNDOFF * (steepest * known.largest(leaf.source) + most)
+
         step, _ = self.made_by[value.ref.number]
         checks = [check for check in self.checks if check.leaf.source.node in graph.nodes]
-        return Lowered(graph, checks, slack, step.number, self.fraction)
+        return Lowered(graph, checks, Slack(slack), step.number, self.fraction)
 
     def _used(self, output: str) -> dict[str, Node]:
         """The nodes that lead to the output."""
@@ -225,12 +227,12 @@ MOVES = {
     *("unsafe_split", "unsafe_chunk", "swapaxes"),
     *("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "take"),
     *("index_select", "index", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
-    *("upsample_nearest1d", "upsample_nearest2d", "im2col", "unfold", "diagonal", "movedim", "as_strided"),
+    *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "rot90"),
+    *("im2col", "unfold", "diagonal", "movedim", "as_strided"),
 }
 
 
 _REFUSED = {
     "topk": "sorts values, which is not supported",
     "sort": "sorts values, which is not supported",
-    "cumsum": "sums values one after the other, which is not supported",
 }

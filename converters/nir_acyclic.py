@@ -107,6 +107,8 @@ class _Writer:
             except ConversionError as refusal:
                 raise ConversionError(f"{name} {refusal}") from refusal
         readout, last = graph.readout, f"{graph.output}:values"
+        if graph.n_out**2 > _LARGEST_MATRIX:
+            raise ConversionError(f"the readout gives {graph.n_out:,} values, too many for NIR's matrix of them")
         self._add(last, nir.Affine(np.diag(readout.scale), readout.offset.copy()), graph.output)
         output = "output" if "output" not in self.nodes else "output:"
         self._add(output, nir.Output(np.array([graph.n_out])), last)

@@ -48,6 +48,8 @@ class Parity:
     probes: int  # inputs made for one unit, whose sum is its threshold, or the greatest below; in the counts above too
     # Of real streams, by node: the greatest difference to the model in float64, and the bound that was carried along.
     bounds: dict[str, list[float]] = field(default_factory=dict)
+    # Nodes whose comparison decides nothing: their bounds, as shares of the spread of their values.
+    unverified: dict[str, float] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:
@@ -75,9 +77,22 @@ class Parity:
         if tied := sum(self.ties.values()):
             text += f"; in {tied} exact ties float64 rounds to the other side"
         if self.bounds:
-            largest, bound = (max(pair[i] for pair in self.bounds.values()) for i in (0, 1))
+            beyond = sum(difference > bound for difference, bound in self.bounds.values())
+            held = (
+                f"{beyond} of {len(self.bounds)} real streams beyond"
+                if beyond
+                else f"{len(self.bounds)} real streams within"
+            )
+            largest = max(difference for difference, _ in self.bounds.values())
+            text += f"; {held} their bounds (differences to {largest:.2g})"
+        if self.bounds.get("readout"):
+            difference, bound = self.bounds["readout"]
+            text += f"; values of classes differ by {difference:.2g}, {difference / bound:.2g} of their bound"
+        if self.unverified:
+            nodes = ", ".join(f"{name} ({share:.2g} of their spread)" for name, share in self.unverified.items())
             text += (
-                f"; {len(self.bounds)} real streams within their bounds (differences to {largest:.2g} of {bound:.2g})"
+                f"; unverified, since the bounds of their values are too wide to tell: {nodes}. Norm or scale down the "
+                "values in front, and compare on data (net.compare)"
             )
         if rounded:
             layers = ", ".join(f"{name} {count}" for name, count in self.own.items() if count)

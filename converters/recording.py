@@ -3,8 +3,8 @@
 The module is called as it is, in float64, on two images, or on one (`lava_meta.converters.alone`). PyTorch tells of
 every operation that arrives at its kernels (`TorchDispatchMode`), below autograd functions, hooks, parametrizations and
 whatever Python the forward is written in: tests of shapes have been decided, and what is made of parameters alone has
-been computed. What stays is what is done to the images. Values are known by the memory that they lie in, so `x.data =
-sign(x.data)` and writing in place are seen.
+been computed. What stays is what is done to the images. Values are known by the memory that they lie in, so
+`x.data = sign(x.data)` and writing in place are seen.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.converters.elementwise import Function
-from lava_meta.converters.expressions import Expr, Leaf
+from lava_meta.converters.expressions import Expr, Leaf, Slack
 from lava_meta.converters.monotone import EPS
 from lava_meta.graph.nodes import Curve, Gather, Multiply, Node, Pool, Shape
 
@@ -27,7 +27,7 @@ class Normed:
     """What is known of a product."""
 
     most: float  # its greatest size
-    slack: float  # by how much the model's own may differ
+    slack: Slack
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,15 @@ def _bounds(c: Leaf, function: Function, curve: Curve, gain: float, terms: int, 
         return values
 
     exact, size = root(total), np.sqrt(total * unit)
-    # A sum of squares moves by `sum |c' - c| |c' + c|`, and its terms are rounded.
-    moved = (2 * math.sqrt(terms) * size + terms * c.slack) * c.slack / unit + terms + 4 * EPS * total
-    away = np.maximum(np.abs(root(total + moved) - exact), np.abs(root(total - moved) - exact))
     piece = np.maximum(np.searchsorted(curve.start.reshape(-1), total, side="right") - 1, 0)
     start, slope, intercept = (part.reshape(-1)[piece] for part in (curve.start, curve.slope, curve.intercept))
-    away += np.abs((slope * (total - start) + intercept) * gain - exact)
+    followed = np.abs((slope * (total - start) + intercept) * gain - exact)
     sizes = np.abs(exact)
-    slack = float((sizes * c.slack + size * away + 2 * gain * (size + sizes + 1)).max())
-    return Normed(_CAUTION * float((size * sizes).max()), _CAUTION * slack)
+
+    def moves(own: float) -> float:
+        # A sum of squares moves by `sum |c' - c| |c' + c|`, and its terms are rounded.
+        moved = (2 * math.sqrt(terms) * size + terms * own) * own / unit + terms + 4 * EPS * total
+        away = np.maximum(np.abs(root(total + moved) - exact), np.abs(root(total - moved) - exact)) + followed
+        return _CAUTION * float((sizes * own + size * away + 2 * gain * (size + sizes + 1)).max())
+
+    return Normed(_CAUTION * float((size * sizes).max()), Slack(lambda known: moves(c.slack(known))))

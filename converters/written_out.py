@@ -79,8 +79,8 @@ def _trilinear(*given: Any) -> Tensor:
 
 def _bags(weight: Tensor, indices: Tensor, offsets: Tensor, *given: Any) -> Any:
     """Sums, means or maxima of rows of a table, in bags of one length."""
-    defaults: list[Any] = [False, 0, False, None]
-    mode, weights = [*given, *defaults[len(given) :]][1:4:2]
+    mode = given[1] if len(given) > 1 else 0  # behind whether gradients are scaled, before whether they are sparse
+    weights = given[3] if len(given) > 3 else None
     if len(indices) % len(offsets) or weights is not None:
         return NotImplemented
     rows = torch.embedding(weight, indices).reshape(len(offsets), -1, weight.shape[1])

@@ -37,11 +37,17 @@ TUNED: dict[str, tuple[str, tuple[float, ...]]] = {
     "random": ("ewc_strength", (1e1, 1e2, 1e3, 1e4, 1e5)),
     "si": ("si_strength", (1e-3, 1e-2, 1e-1, 1e0, 1e1)),
     "lasting": ("m", _M),
+    "engrams": ("m", _M),
     "bimu": ("bimu_lr", (1.2, 2.4, 4.9, 10.0, 20.0)),
     "mesu": ("mesu_lr", (0.4, 0.8, 1.6, 3.2, 6.4)),
 }
 REAL_PLAIN = "real, plain"
-_OF_STEPS = ("metaplastic", "lasting", "together")  # rules that are tried with units of 0 and 1 and layer norm too
+_OF_STEPS = (
+    "metaplastic",
+    "lasting",
+    "engrams",
+    "together",
+)  # tried with units of 0 and 1 and layer norm too
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class BaselineSettings(PermutedSettings):
         "ewc",
         "metaplastic",
         "lasting",
+        "engrams",
         "probabilistic",
         "beakers",
         "bimu",

@@ -141,8 +141,9 @@ LONG: Arms = {
     "sparse spikes": {**SPARSE, **PLAIN},
     "two-sided spikes": {**TWO_SIDED, **PLAIN},
     "gates in both directions": {**SPARSE, **BOTH_WAYS, "lr": 0.02},
-    "lasting": {**LASTING, "hidden": (400,)},
+    "lasting": {**LASTING, "hidden": (400,), "temperature": 14.0, "lr": 0.0035},
     "lasting of 100 units": {**LASTING, "hidden": (100,), "temperature": 5.0, "lr": 0.0025},
+    "lasting of 2000 units": {**LASTING, "hidden": (2000,), "temperature": 45.0, "lr": 0.01},
 }
 
 

@@ -28,6 +28,7 @@ class MethodSettings:
     replay_images: PositiveInt = 1000  # kept in all
     level_bits: Annotated[int, Field(ge=2)] = 5  # probabilistic metaplasticity: bits of a hidden weight
     level_limit: float = 1.0  # and the largest |h|
+    engram_share: Annotated[float, Field(gt=0, le=1)] = 0.5  # of hidden units that each task draws
     bimu_lr: PositiveFloat = 4.9
     bimu_window: PositiveFloat = 700.0
     mesu_lr: PositiveFloat = 1.6  # of the means
@@ -52,6 +53,7 @@ class Rule:
     optimizer: Literal["adam", "adalayer", "sgd"] | None = None  # instead of the settings'
     real: bool = False  # a network of real weights
     same_bits: bool = False  # of so few that they take the memory of the binary ones
+    engrams: bool = False  # each task draws its own hidden units
     drawn: Literal["bernoulli", "gaussian"] | None = None  # a network whose weights are drawn
     one_task: bool = False  # all tests are one task to the network's norms
 
@@ -92,6 +94,9 @@ RULES: dict[str, Rule] = {
         uses_m=True,
         method=lambda o, m: Levels(o.level_bits, o.level_limit),
         consolidation=Exponential,
+    ),
+    "engrams": Rule(
+        "the metaplastic rule in hidden units that each task draws: told the task", uses_m=True, engrams=True
     ),
     # The constants are those that the authors publish for 784-100-10 and 1000 permuted tasks.
     "bimu": Rule(

@@ -106,6 +106,8 @@ def dense_network(settings: TrainingSettings, scenario: Scenario, seed: int) -> 
     if rule.real:
         return RealMLP.for_images(images, settings.hidden, norm, seed=seed, **options)  # type: ignore[arg-type]
     options |= {"activation": settings.activation, "seed": seed}
+    if rule.engrams:
+        options["engrams"] = settings.methods.engram_share
     return BinaryMLP.for_images(images, settings.hidden, settings.norm, **options)
 
 

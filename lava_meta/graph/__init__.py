@@ -60,5 +60,5 @@ def load_graph(source: str | os.PathLike[str] | bytes) -> tuple[Graph, dict[str,
     """The network of either form that a file or its content holds, and its notes. Raises as their `load`."""
     header, tensors, notes = read_network(source, range(1, VERSION + 1))
     with reading(name_of(source)):
-        form = AcyclicGraph if header["version"] == VERSION else BinaryGraph
+        form = AcyclicGraph if header["version"] >= VERSION - 1 else BinaryGraph
         return form.from_parts(header, tensors), notes

@@ -5,6 +5,8 @@ concatenations, several inputs of a node, wide weights and real streams have the
 
     value = scale * u + offset     u: the integers of the node `output`, int64 (classes,)
     class = argmax of the values, lowest index on ties
+
+The values of an image may be a map (classes, rows, columns), as of segmentation: then it has a class at each place.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from lava_meta.io.files import reading
 from lava_meta.io.memory import require_memory
 from lava_meta.io.sealed import GRAPH, sealed_bytes, write_sealed
 
-VERSION = 4  # of files; those of `BinaryGraph` have 1 to 3
+VERSION = 5  # of files; of networks without maps 4, and those of `BinaryGraph` have 1 to 3
 INPUT = "input"
 READOUT = "readout"
 Entry = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # what a file holds: JSON, and arrays by name
@@ -41,22 +43,26 @@ _BATCH_BYTES = 2**28  # of the integers of one batch of images
 class Scores:
     """The values of the classes: `scale * sums + offset`."""
 
-    scale: NDArray[Any]  # float64 (classes,)
-    offset: NDArray[Any]  # float64 (classes,)
+    scale: NDArray[Any]  # float64 (classes,), or as many as `shape` has
+    offset: NDArray[Any]  # float64, likewise
+    shape: Shape = ()  # of the values of one image: (classes,), which it need not say, or (classes, rows, columns)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", self.shape or (self.scale.size,))
+        if math.prod(self.shape) != self.scale.size:
+            raise ValueError(f"the readout gives {self.scale.size} values for a map of {self.shape}")
         for name, value in (("scale", self.scale), ("offset", self.offset)):
             check_array(name, value, np.float64, (self.scale.size,))
             if not np.isfinite(value).all():
                 raise ValueError(f"the readout's {name} holds a value that is not finite")
 
     def values(self, sums: NDArray[Any]) -> NDArray[Any]:
-        """float64 (n, classes)."""
+        """float64 (n, classes), or of maps (n, classes, rows, columns)."""
         values: NDArray[Any] = self.scale * sums + self.offset
-        return values
+        return values.reshape(-1, *self.shape)
 
     def classes(self, sums: NDArray[Any]) -> NDArray[Any]:
-        """int64 (n,): argmax of the values, lowest index on ties."""
+        """int64 (n,), of maps (n, rows, columns): argmax of the values, lowest index on ties."""
         classes: NDArray[Any] = np.argmax(self.values(sums), axis=1).astype(np.int64)
         return classes
 
@@ -198,7 +204,7 @@ class AcyclicGraph(NodeGraph):
 
     @property
     def n_out(self) -> int:
-        """Number of classes."""
+        """Number of classes; of maps, of all their values."""
         return self.readout.scale.size
 
     def named_layers(self) -> list[tuple[str, Placed]]:
@@ -217,12 +223,12 @@ class AcyclicGraph(NodeGraph):
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def sums(self, images: Any) -> NDArray[Any]:
-        """The readout's integers, int64 (n, classes)."""
+        """The readout's integers, int64 (n, n_out)."""
         parts = self._batches(self.check_images(images), keep=False)
         return np.concatenate([part[READOUT] for part in parts])
 
     def predict(self, images: Any) -> NDArray[Any]:
-        """The classes, int64 (n,)."""
+        """The classes, int64 (n,), of maps (n, rows, columns)."""
         return self.readout.classes(self.sums(images))
 
     def _batches(self, pixels: NDArray[Any], *, keep: bool) -> Iterator[dict[str, NDArray[Any]]]:
@@ -275,7 +281,7 @@ class AcyclicGraph(NodeGraph):
     @classmethod
     def load_with_notes(cls, source: str | os.PathLike[str] | bytes) -> tuple[AcyclicGraph, dict[str, Any]]:
         """The network as `load` reads it, and the notes it was saved with."""
-        header, tensors, notes = read_network(source, range(VERSION, VERSION + 1))
+        header, tensors, notes = read_network(source, range(VERSION - 1, VERSION + 1))
         with reading(name_of(source)):
             return cls.from_parts(header, tensors), notes
 
@@ -285,7 +291,7 @@ class AcyclicGraph(NodeGraph):
         return cls(
             nodes_from(header, lambda entry: node_from(entry, tensors)),
             header["output"],
-            Scores(tensors["readout.scale"], tensors["readout.offset"]),
+            Scores(tensors["readout.scale"], tensors["readout.offset"], tuple(header.get("output_shape", ()))),
             header["max_level"],
             tuple(header["input_shape"]),
             header["min_level"],
@@ -296,14 +302,19 @@ class AcyclicGraph(NodeGraph):
         """What a file holds: its header, and its tensors; `from_parts` takes both."""
         header, tensors = self.described(node_entry)
         scores = {"readout.scale": self.readout.scale, "readout.offset": self.readout.offset}
-        return {"format": GRAPH, "version": VERSION} | header, scores | tensors
+        shape = self.readout.shape
+        plain = len(shape) == 1
+        kind = {"version": VERSION - 1} if plain else {"version": VERSION, "output_shape": list(shape)}
+        return {"format": GRAPH} | kind | header, scores | tensors
 
     # Summary.
 
     @property
     def sizes(self) -> str:
-        """Inputs, nodes and classes: "3x32x32, 45 nodes, 10 classes"."""
-        return f"{'x'.join(map(str, self.input_shape))}, {len(self.nodes)} nodes, {self.n_out} classes"
+        """Inputs, nodes and classes: "3x32x32, 45 nodes, 10 classes", or "4x32x32 values" of maps."""
+        shape = self.readout.shape
+        values = f"{shape[0]} classes" if len(shape) == 1 else f"{'x'.join(map(str, shape))} values"
+        return f"{'x'.join(map(str, self.input_shape))}, {len(self.nodes)} nodes, {values}"
 
     def summary(self) -> list[dict[str, Any]]:
         """One row per node, and the readout: name, kind, inputs, units, synapses, bits, and operations per image."""

@@ -21,6 +21,7 @@ Three norms are offered for `BinaryMLP`:
 
 from lava_meta.nn.bayesian import BayesianMLP, BernoulliLinear, GaussianLinear
 from lava_meta.nn.binary import BinaryLayer, hidden_weights, is_binary, mark_binary
+from lava_meta.nn.engrams import Engrams
 from lava_meta.nn.heads import TaskHeads
 from lava_meta.nn.layers import AbsStep, BinaryConv2d, BinaryLinear, Pixels, Sign, SignSTE, sign_ste
 from lava_meta.nn.leaky import leaky_spikes
@@ -38,6 +39,7 @@ __all__ = [
     "BinaryLayer",
     "BinaryLinear",
     "BinaryMLP",
+    "Engrams",
     "FixedNorm",
     "GaussianLinear",
     "Pixels",

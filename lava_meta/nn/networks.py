@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lava_meta.io.learned import Learned
+from lava_meta.nn.engrams import Engrams
 from lava_meta.nn.layers import AbsStep, BinaryConv2d, BinaryLinear, Pixels, Sign
 from lava_meta.nn.norms import FixedNorm, SampleNorm, TaskBatchNorm, select_task
 
@@ -48,6 +49,7 @@ class BinaryMLP(_Network):
     measures them. The mean is rounded to a whole level, so that the first layer's sums are exact integers.
     `activation` is `"sign"`, units of +1 and -1, or `"abs_step"`, units of 0 and 1 (`AbsStep` of width 1.3), which keep
     more of earlier tasks.
+    `engrams` is the share of hidden units that each task draws (`Engrams`); None: all of them, for every task.
     `tasks`, `affine`, `statistics` and `gain` go to the batch norm (`TaskBatchNorm`) and to no other norm.
 
     Input: (n, ...) raw pixels of any numeric type. Output: logits (n, classes); with the fixed norm in eval mode they
@@ -60,6 +62,7 @@ class BinaryMLP(_Network):
         norm: Norm = "fixed",
         *,
         activation: Activation = "sign",
+        engrams: float | None = None,
         pixel_mean: float = 0.0,
         pixel_std: float = 80.0,
         max_level: int = 255,
@@ -69,6 +72,7 @@ class BinaryMLP(_Network):
     ) -> None:
         check_dense(sizes, norm, ("fixed", "batch", "layer"), pixel_std, batch_norm)
         unit, input_size = unit_kind(activation)
+        input_size *= math.sqrt(1 if engrams is None else engrams)
         layers: list[nn.Module] = [nn.Flatten(), Pixels(offset=round(pixel_mean), max_level=max_level)]
         last = len(sizes) - 2
         with seeded(seed):
@@ -78,11 +82,13 @@ class BinaryMLP(_Network):
                 layers.append(norm_module(norm, fan_out, scale, batch_norm, last=i == last))
                 if i < last:
                     layers.append(unit())
+                    layers += [] if engrams is None else [Engrams(fan_out, engrams)]
         super().__init__(*layers)
         self._settings = {
             "sizes": list(sizes),
             "norm": norm,
             "activation": activation,
+            "engrams": engrams,
             "pixel_mean": pixel_mean,
             "pixel_std": pixel_std,
             "max_level": max_level,
@@ -117,7 +123,7 @@ class BinaryMLP(_Network):
         )
 
     def select_task(self, task: int) -> None:
-        """Use the affine and statistics of `task` (batch norm; the other norms know no tasks)."""
+        """Use the affine and statistics of `task` (batch norm; the other norms know no tasks), and its engrams."""
         select_task(self, task)
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lava_meta.nn.engrams import Engrams
+
 
 class FixedNorm(nn.Module):
     """`y = scale * x`, a constant: no statistics, no affine, no state."""
@@ -162,9 +164,9 @@ class TaskBatchNorm(nn.Module):
 
 
 def select_task(model: nn.Module, task: int) -> None:
-    """Select `task` in every `TaskBatchNorm` of a model; nothing to do for other norms."""
+    """Select `task` in every `TaskBatchNorm` and `Engrams` of a model; nothing to do for other norms."""
     for module in model.modules():
-        if isinstance(module, TaskBatchNorm):
+        if isinstance(module, (TaskBatchNorm, Engrams)):
             module.select_task(task)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BACKEND = "backend"  # the kind of provider
 SNAPSHOT = 1000  # images between two copies of what was learned
+_SYNAPSES_A_CALL = 2**24  # of a compiled loop: some milliseconds, many times what a call costs
 
 
 class Engine(Protocol):
@@ -120,6 +121,12 @@ class LocalEngine:
         for start in range(0, len(x), self.lanes):
             right += self.step(x[start : start + self.lanes], labels[start : start + self.lanes])
         return right
+
+    @property
+    def groups_a_call(self) -> int:
+        """How many groups of images one call of `learn` takes at best, for who wants to look in between."""
+        synapses = sum(layer.hidden.size for layer in self.layers)
+        return max(1, _SYNAPSES_A_CALL // (synapses * self.lanes)) if self._loop is not None else 1
 
     def forward(self, x: NDArray[Any]) -> NDArray[Any]:
         """The readout's sums int32 (lanes, classes)."""

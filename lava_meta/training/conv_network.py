@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -105,13 +106,13 @@ class _Conv:
         self.weight, self.products = layer.weight, ConvProducts(layer, signs=signs)
 
     def forward(self, bits: Tensor) -> Tensor:
-        self.bits = bits
-        return self.products.sums(bits)
+        self.bits = bits.view(torch.uint8).contiguous(memory_format=torch.channels_last)
+        return self.products.sums(self.bits)
 
     def backward(self, d: Tensor, y: Tensor, window: float) -> Tensor:
         operands = self.products.operands(d, self.bits)
         self.products.outer(*operands)
-        return _inside(self.products.back(*operands).to(torch.float32), y, window)
+        return _inside(torch.empty_like(y).copy_(self.products.back(*operands)), y, window)
 
 
 class _Dense:
@@ -212,7 +213,9 @@ def _values(bits: Tensor, kind: torch.dtype, *, signs: bool) -> Tensor:
 
 def _inside(d: Tensor, y: Tensor, window: float) -> Tensor:
     """D where |y| <= window, else 0."""
-    return y.abs().le_(window).mul_(d)
+    edge = float(np.nextafter(np.float32(window), np.float32(np.inf)))  # of the open interval that torch takes
+    inside: Tensor = torch.ops.aten.hardtanh_backward(d, y, -edge, edge)
+    return inside
 
 
 def _is_sequence(module: nn.Module) -> bool:

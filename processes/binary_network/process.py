@@ -5,7 +5,7 @@ from __future__ import annotations
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 
-from lava_meta.graph import Graph
+from lava_meta.graph import AcyclicGraph, Graph
 from lava_meta.graph.packed.compiled import compiled
 from lava_meta.processes.ring import Ring
 
@@ -20,8 +20,8 @@ class BinaryNetwork(AbstractProcess):
 
     - `s_in` (lanes, pixels), one source: what `graph.domain` says, for images raw pixels 0 .. `graph.max_level`, of any
       integer or float type; `graph.dtype` is the fastest. Other values end the run with a `ValueError`.
-    - `out`, int64: what `output` names: `"readout"`, the integer sums (lanes, classes); `"classes"` (lanes,);
-      `"hidden1"`, ..., the signs +1 and -1 of a hidden layer (lanes, units).
+    - `out`, int64: what `output` names: `"readout"`, the integer sums (lanes, classes); `"classes"` (lanes,), of
+      maps (lanes, rows, columns); `"hidden1"`, ..., the signs +1 and -1 of a hidden layer (lanes, units).
 
     The packed weights travel to the model by `proc_params`: as a Var they would pass through float64.
     """
@@ -31,7 +31,9 @@ class BinaryNetwork(AbstractProcess):
     def __init__(self, *, graph: Graph, lanes: int = 1, output: str = "readout", name: str | None = None) -> None:
         if lanes < 1:
             raise ValueError(f"lanes is {lanes}; a time step takes at least one image")
-        shapes = {name: (lanes, layer.n_out) for name, layer in graph.named_layers()} | {"classes": (lanes,)}
+        places = graph.readout.shape[1:] if isinstance(graph, AcyclicGraph) else ()
+        shapes: dict[str, tuple[int, ...]] = {name: (lanes, layer.n_out) for name, layer in graph.named_layers()}
+        shapes["classes"] = (lanes, *places)
         if output not in shapes:
             raise ValueError(f"output is {output!r}; this network has {', '.join(shapes)}")
         super().__init__(graph=graph, network=compiled(graph), output=output, name=name)

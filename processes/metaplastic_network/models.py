@@ -14,7 +14,11 @@ from lava_meta.processes.metaplastic_network.process import MetaplasticNetwork
 
 
 class LearningModel(PyAsyncProcessModel):
-    """Learns one group of images per time step, by the compiled kernels."""
+    """Learns one group of images per time step, by the compiled kernels.
+
+    The groups of several time steps go into one call of a compiled loop, if there is one for this network: a call costs
+    as much as a small network's images do.
+    """
 
     engine_type: type[LocalEngine] = LocalEngine
 
@@ -26,10 +30,14 @@ class LearningModel(PyAsyncProcessModel):
         self.time_step = 0  # for the supervisor, which watches its progress
 
     def run_async(self) -> None:
-        for _ in range(self.num_steps):
-            self.time_step += 1
+        lanes, done = self.engine.lanes, 0
+        while done < self.num_steps:
             start = int(self.progress[0])
-            end = start + self.engine.lanes
+            whole = (len(self.images) - start) // lanes
+            steps = max(1, min(self.engine.groups_a_call, self.num_steps - done, whole))
+            end = start + steps * lanes
+            done += steps
+            self.time_step += steps
             if end > len(self.images):
                 raise DataError(f"there are {len(self.images)} images, and step {self.time_step} wants {end}")
             self.progress[1] += self.engine.learn(self.images[start:end], self.labels[start:end])

@@ -111,3 +111,22 @@ def test_padding_with_a_number(fill: float, signs: bool) -> None:
         node for node in nodes.values() if isinstance(node, Threshold) and isinstance(nodes[node.sources[0]], Gather)
     ]
     assert bool(packed) == kept
+
+
+class Scaled(nn.Module):
+    """A gate between sums and scales of each channel: a curve for each, of values far larger than where it bends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.scale, self.last = nn.Linear(16, 24), nn.Parameter(torch.randn(24)), nn.Linear(24, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        classes: torch.Tensor = self.last(torch.sigmoid(2000 * self.first(x)) * self.scale)
+        return classes
+
+
+def test_curves_of_each_channel_are_followed_closely() -> None:
+    torch.manual_seed(0)
+    model = Scaled().eval()
+    net = lava_meta.convert(model, mean=0.5, std=0.25, input_shape=(16,))
+    assert net.parity.bounds["readout"][0] < 1e-9

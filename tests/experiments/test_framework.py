@@ -280,7 +280,7 @@ def test_every_experiment_is_found_and_whole():
 def test_every_rule_runs_under_the_same_loop(tmp_path):
     settings = override(
         find("permuted_mnist").scales["small"],
-        ["tasks=2", "epochs=1", "hidden=16", "train_images=150", "test_images=60", "m=2", f"rules={','.join(RULES)}"],
+        ["tasks=2", "epochs=1", "hidden=16", "train_images=150", "test_images=250", "m=2", f"rules={','.join(RULES)}"],
     )
     results = run_experiment(find("permuted_mnist"), settings, tmp_path / "all")
     labels = {rule: f"{rule}, m = 2" if RULES[rule].uses_m else rule for rule in RULES} | {"metaplastic": "m = 2"}

@@ -27,6 +27,7 @@ from lava_meta.online_learning import (
 )
 from lava_meta.online_learning import draws as random_draws
 from lava_meta.online_learning.class_errors import ClassError
+from lava_meta.online_learning.compiled import signs
 from lava_meta.online_learning.compiled.fixed import CompiledLayer
 from lava_meta.online_learning.forms import make_layer
 from lava_meta.online_learning.reference import STATE, FixedLayer, FloatLayer, initial_state
@@ -175,11 +176,15 @@ def test_the_compiled_layer_equals_its_twin_to_the_bit(bits, readout, thresholds
         (3, {"max_level": 16}, {"memory": 64}),
         (16, {"max_level": 1}, {"memory": 64}),
         (8, {"max_level": 200, "frozen": True}, {"memory": 100}),
+        # Small steps, of which few move a synapse.
+        (8, {"max_level": 255}, {"lr": 4e-6}),
+        (8, {"max_level": 255}, {"lr": 4e-6, "memory": 3000, "grow": Quadratic(1.0)}),
+        (5, {"max_level": 1}, {"lr": 2e-5, "memory": 1000}),
     ],
 )
 def test_levels_forgetting_and_frozen_synapses_equal_the_twin_to_the_bit(bits, changes, rule) -> None:
     generator = np.random.default_rng(bits)
-    rule = OnlineRule(lr=0.05, **rule)
+    rule = OnlineRule(**{"lr": 0.05, **rule})
     settings = LayerSettings(37, 23, precision=bits, rule=rule, seed=bits, input_mean=0.3, **changes)
     reference, compiled = (
         form(settings, state) for form, state in zip((FixedLayer, CompiledLayer), copies(settings, 2), strict=True)
@@ -195,6 +200,22 @@ def test_levels_forgetting_and_frozen_synapses_equal_the_twin_to_the_bit(bits, c
         np.testing.assert_array_equal(reference.backward(error), compiled.backward(error))
     assert_same(reference.state, compiled.state)
     assert (reference.hidden == before).all() == settings.frozen
+
+
+@pytest.mark.parametrize("units", [1, 31, 130, 300])
+@pytest.mark.parametrize("largest", [1, 255, 2**15])
+def test_sums_of_signs_are_products_of_matrices(units, largest) -> None:
+    """Rows that end in the middle of a vector, and sums and errors that are too large for the narrow form."""
+    generator = np.random.default_rng(units)
+    hidden = generator.integers(-127, 128, (200, units)).astype(np.int16)
+    weight = np.where(hidden >= 0, 1, -1)
+    x = generator.integers(-largest, largest, (2, 200), endpoint=largest < 2**15).astype(np.int16)
+    x[0] = -largest
+    np.testing.assert_array_equal(signs.sums(hidden, x), x.astype(np.int64) @ weight)
+    for d in (generator.integers(-largest, largest, units), np.full(units, 2**31 // units)):
+        down = np.empty(200, np.int32)
+        signs.pass_down(hidden, d, 3, down)
+        np.testing.assert_array_equal(down, np.clip(weight @ d >> 3, 1 - 2**15, 2**15 - 1))
 
 
 @pytest.mark.parametrize("precision", ["float", 8, 16])

@@ -20,8 +20,9 @@ in float64.
 
 *Exact*: every node decides as the model in float64 does, except where a sum lies within float64's own rounding of a
 threshold. *Bounded*: real values between layers are integers with 40 binary digits behind the point, fewer where their
-bounds leave no room; the bound of their error is carried along, and signs within it of a threshold are counted as ties.
-`net.parity` says for each node what was compared, what differs, what ties, and the bounds.
+bounds leave no room; the bound of their error is carried along, and signs within it of a threshold are counted as ties
+([exactness.md](exactness.md)). `net.parity` says for each node what was compared, what differs, what ties, the bounds,
+and what could not be verified.
 
 All forms run in numpy (`net.graph`), in the compiled kernels (`backend="kernels"`) and in Lava, as one Process
 (`net.predict`) or as one per node (`LavaNetwork(net.graph, form="fixed_pt")`), with equal integers; they save, load,

@@ -943,7 +943,8 @@ class TimeFirst(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         steps, _ = self.cell(x.squeeze(1)[:, ::4].permute(1, 0, 2))
-        steps = self.norm(steps + self.attention(steps, steps, steps, need_weights=False)[0])
+        later = torch.full((len(steps), len(steps)), -torch.inf).triu(1)
+        steps = self.norm(steps + self.attention(steps, steps, steps, attn_mask=later, need_weights=False)[0])
         return self.last(steps[-1]) + steps.mean(dim=0).sum(dim=1, keepdim=True)
 
 
@@ -1029,6 +1030,95 @@ def hooked() -> nn.Module:
     return model
 
 
+class Segmenter(nn.Module):
+    """Down by strides, up again by interpolation, joined; a class for each pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.down, self.deep, self.norm2 = ScaledConv(6, 8, stride=2), ScaledConv(8, 8), nn.BatchNorm2d(8)
+        self.join, self.norm3, self.last = ScaledConv(22, 8), nn.BatchNorm2d(8), nn.Conv2d(8, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.first(x))
+        y = signed(self.norm2(self.down(signed(x))))
+        ups = [F.interpolate(y, scale_factor=2.0, mode="bilinear")]
+        ups.append(F.interpolate(self.deep(y), size=x.shape[2:], mode="bicubic", align_corners=True))
+        joined = torch.cat([*(signed(up - 0.1) for up in ups), signed(x)], 1)
+        return self.last(F.leaky_relu(self.norm3(self.join(joined))))
+
+
+class SuperResolution(nn.Module):
+    """An image of twice the size: what a real image resized lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.body = nn.Conv2d(1, 8, 3, padding=1), ScaledConv(8, 8)
+        self.last = nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.glu(self.first(x).repeat_interleave(2, dim=1), dim=1)
+        y = y + self.body(signed(y))
+        return F.pixel_shuffle(self.last(y), 2) + F.interpolate(x, scale_factor=2, mode="bicubic")
+
+
+class Experts(nn.Module):
+    """Convolutions whose weights each image chooses among several."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.norm2 = nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+        self.choice, self.last = nn.Linear(8, 3), nn.Linear(8, 5)
+        self.experts, self.biases = nn.Parameter(torch.randn(3, 8, 4, 3, 3)), nn.Parameter(torch.randn(3, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.first(x))
+        n, channels, rows, columns = x.shape
+        gates = torch.sigmoid(4 * self.choice(x.mean((2, 3))))
+        chosen = (gates == gates.max(dim=1, keepdim=True)[0]).to(x.dtype)
+        weight, bias = (chosen @ part.flatten(1) for part in (signed(self.experts), self.biases))
+        y = F.conv2d(
+            signed(x).view(1, n * channels, rows, columns),
+            weight.view(n * 8, 4, 3, 3),
+            bias.flatten(),
+            padding=1,
+            groups=2 * n,
+        )
+        return self.last(F.relu(self.norm2(y.view(n, 8, rows, columns))).mean((2, 3)))
+
+
+class Logic(nn.Module):
+    """Counts of equal bits, and gates of pairs of bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(64, 24), nn.BatchNorm1d(24), nn.Linear(24, 5)
+        self.weight = nn.Parameter(torch.randn(8, 24))
+
+    def forward(self, x: Tensor) -> Tensor:
+        bits = self.norm(self.first(x.flatten(1))) > 0
+        counts = (~(bits[:, None] ^ (self.weight > 0))).sum(-1) - 12
+        a, b = bits.chunk(2, dim=1)
+        gates = torch.cat([(a & ~b) | (counts > 0).repeat(1, 2)[:, :12], a ^ b], dim=1)
+        return self.last(gates.to(x.dtype)) + counts[:, :5]
+
+
+class Patches(nn.Module):
+    """A layer over patches that overlap, put together again; sums over areas, pools of uneven windows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm, self.last = nn.Linear(16, 18), nn.BatchNorm2d(2), nn.Linear(38, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = F.unfold(x.cumsum(2).cumsum(-1) - 2, 4, stride=2, padding=1).transpose(1, 2)
+        sums = F.linear(signed(patches), signed(self.layer.weight)).transpose(1, 2)
+        y = self.norm(F.fold(sums, (8, 8), 3, stride=2, padding=1)).transpose(2, 3)
+        y = torch.where(y > 0.3, y, self.norm.bias.view(2, 1, 1))
+        pooled = [F.adaptive_avg_pool2d(y, 3), F.adaptive_max_pool2d(F.logsigmoid(y), 3)]
+        return self.last(torch.cat([part.flatten(1) for part in pooled] + [y.flatten(2).logsumexp(2)], dim=1))
+
+
 SMALL, IMAGE, COLOURS = (1, 8, 8), (1, 10, 10), (3, 12, 12)
 _COLOUR8 = (3, 8, 8)
 
@@ -1074,12 +1164,17 @@ FORMS: dict[str, Form] = {
     "recurrent": Form("unrolled over time, first value constant", Recurrent, SMALL),
     "ABC-Net": Form("several binary bases", Bases, SMALL),
     "unfolded": Form("unfold and matrix product, parts written", Unfolded, SMALL),
-    "time first": Form("GRU and attention whose images lie on the second axis", TimeFirst, SMALL),
+    "time first": Form("GRU and masked attention, images on the second axis", TimeFirst, SMALL),
     "frames": Form("layers for each frame of a series, LSTM cells over them", Frames, (3, 1, 8, 8)),
     "nearest levels": Form("nearest of sums of powers of two, tables by intervals", NearestLevels, SMALL),
     "categories": Form("embeddings, one-hot columns, a bilinear form", Categories, (6,), {"raw": True, "max_level": 9}),
     "fixed graph": Form("sums over edges, gates, cosines as classes", FixedGraph, (8, 4)),
     "hooks": Form("binary by forward hooks", hooked, SMALL),
+    "segmentation": Form("a class for each pixel, bilinear and bicubic up, joined", Segmenter, SMALL),
+    "super-resolution": Form("a larger image, pixel shuffle, bicubic skip, gated channels", SuperResolution, SMALL),
+    "experts": Form("convolutions with weights that each image chooses", Experts, SMALL),
+    "logic": Form("counts of equal bits, gates of pairs of bits", Logic, SMALL),
+    "patches": Form("overlapping patches put together, sums over areas, uneven pools", Patches, SMALL),
     "functional": Form("bare parameters, reflected edges, maximum of paths", Functional, SMALL),
 }
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from lava_meta.graph.bits import pack
 from lava_meta.graph.nodes import Shape
-from lava_meta.graph.packed.streams import unpack_signs
 
 Stored = tuple[int, int, int]  # rows, columns, channels
 
@@ -33,10 +32,8 @@ class Held:
         """Of any integer type, (lanes, rows, columns, channels)."""
         if self._integers is None:
             assert self._signs is not None
-            lanes, (rows, columns, channels) = len(self._signs), self.stored
-            self._integers = np.empty((lanes, *self.stored), np.int8)
-            flat = self._integers.reshape(lanes, rows * columns, channels)
-            unpack_signs(self._signs.reshape(lanes, rows * columns, -1), flat)
+            bits = np.unpackbits(self._signs.view(np.uint8), axis=3, count=self.stored[2], bitorder="little")
+            self._integers = 2 * bits.view(np.int8) - 1
         return self._integers
 
     @property

@@ -79,11 +79,22 @@ def _byte_summer(rows: int) -> Any:
     """The products of `rows` windows with a block of units."""
 
     def summed(
-        typing_context: Any, weights: Any, start: Any, x: Any, x_start: Any, quads: Any, base: Any, row: Any, out: Any
+        typing_context: Any,
+        weights: Any,
+        start: Any,
+        x: Any,
+        x_start: Any,
+        quads: Any,
+        base: Any,
+        row: Any,
+        out: Any,
+        to: Any,
+        stride: Any,
     ) -> Any:
-        """out[i, u] = base[row + u] + sum_kj byte j of weights[start + 64 k + u] * byte j of x[x_start + i quads + k].
+        """out[to + i stride + u] = base[row + u] + the products of window i with unit u.
 
-        weights, x: int32 and uint32, four bytes to a number. out: int32 (at least rows, 64).
+        These are sum_kj byte j of weights[start + 64 k + u] * byte j of x[x_start + i quads + k]. weights, x: int32 and
+        uint32, four bytes to a number. out: int32.
         """
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -107,14 +118,14 @@ def _byte_summer(rows: int) -> Any:
                     for total, by in zip(sums, weight, strict=True):
                         builder.store(multiply_add(builder, builder.load(total), four, by), total)
             for i, sums in enumerate(totals):
+                first = builder.add(args[8], builder.mul(args[9], _I64(i)))
                 for step, total in zip(steps, sums, strict=True):
-                    builder.store(
-                        builder.load(total), _place(builder, out_data, _I64(i * BLOCK + step), _INTS), align=4
-                    )
+                    place = _place(builder, out_data, builder.add(first, _I64(step)), _INTS)
+                    builder.store(builder.load(total), place, align=4)
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(weights, index, x, index, index, base, index, out), codegen
+        return types.void(weights, index, x, index, index, base, index, out, index, index), codegen
 
     return summed
 
@@ -280,8 +291,7 @@ def convolve_bytes(weights, x, outside, window, base, rows, limits, below, above
     patches = np.zeros(4 * quads * chunk + _LINE, np.uint8)
     words = patches.view(np.uint32)
     framed, image = _framed(x, window, np.uint8(outside))
-    buffer = np.empty((ROWS, BLOCK), np.int32)
-    flat_buffer = buffer.reshape(-1)
+    buffer = np.empty(ROWS * BLOCK, np.int32)
     flat_weights, flat_limits, flat_sums = weights.reshape(-1), limits.reshape(-1), sums.reshape(-1)
     flat_signs = signs.reshape(-1)
     for begin in range(0, places, chunk):
@@ -289,24 +299,29 @@ def convolve_bytes(weights, x, outside, window, base, rows, limits, below, above
         lay(image, framed.shape, window, down, across, begin, end, patches, 4 * quads)
         for block in range(blocks):
             first = block * quads * BLOCK
+            direct = not fires and (block + 1) * BLOCK <= units
             for together in range(begin, end, ROWS):
                 count = min(ROWS, end - together)
                 at = (together - begin) * quads
+                if count == ROWS and direct:
+                    to = together * units + block * BLOCK
+                    _sum_bytes(flat_weights, first, words, at, quads, base, block * BLOCK, flat_sums, to, units)
+                    continue
                 if count == 1:
-                    _sum_byte_row(flat_weights, first, words, at, quads, base, block * BLOCK, flat_buffer)
+                    _sum_byte_row(flat_weights, first, words, at, quads, base, block * BLOCK, buffer, 0, BLOCK)
                 else:
-                    _sum_bytes(flat_weights, first, words, at, quads, base, block * BLOCK, flat_buffer)
+                    _sum_bytes(flat_weights, first, words, at, quads, base, block * BLOCK, buffer, 0, BLOCK)
                 for i in range(count):
                     place = together + i
                     if fires:
                         kind = np.int64(rows[place % rows.size]) if limits.shape[0] > 1 else 0
-                        word = reach(flat_buffer, i * BLOCK, flat_limits, (kind * blocks + block) * BLOCK)
+                        word = reach(buffer, i * BLOCK, flat_limits, (kind * blocks + block) * BLOCK)
                         word = (word & above[kind, block]) | (~word & below[kind, block])
                         flat_signs[place * blocks + block] = word
                     else:
                         to = place * units + block * BLOCK
                         for u in range(min(BLOCK, units - block * BLOCK)):
-                            flat_sums[to + u] = buffer[i, u]
+                            flat_sums[to + u] = buffer[i * BLOCK + u]
 
 
 @njit(cache=True)

@@ -15,7 +15,8 @@ from lava_meta.graph.bits import pack
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import Add, BinaryWeight, Concat, Conv, Curve, Gather, Linear, Multiply, Pool, Threshold
 from lava_meta.graph.packed.held import Held, flat, narrowest, places, shared, stored_of, to_stored
-from lava_meta.graph.packed.loops import pool_signs
+from lava_meta.graph.packed.loops import has_byte_products, pool_signs
+from lava_meta.graph.packed.planes import PlaneSums
 from lava_meta.graph.packed.products import Products
 from lava_meta.graph.packed.streams import Limits, convolve_depthwise, follow, pool, threshold_codes
 from lava_meta.graph.packed.sums import MOST_SUM, ByteSums, SignSums, by_kind, fields
@@ -34,16 +35,16 @@ _MOST_GROUPS = 8  # that are computed one after the other
 class Summed:
     """A kernel of sums, and what it takes of a source."""
 
-    kernel: SignSums | ByteSums | Products
+    kernel: SignSums | ByteSums | PlaneSums | Products
     low: int = 0  # of bytes
 
     def taken(self, value: Held) -> NDArray[Any]:
         """The source as the kernel has it."""
         if isinstance(self.kernel, SignSums):
             return value.signs
-        if isinstance(self.kernel, ByteSums):
+        if isinstance(self.kernel, (ByteSums, PlaneSums)):
             x = value.integers
-            return x if x.dtype == np.uint8 else (x.astype(np.int16) - self.low).astype(np.uint8)
+            return x if x.dtype == np.uint8 else x.astype(np.uint8) - np.uint8(self.low & 255)  # modulo 256
         return value.integers
 
     def step(self, layer: Placed) -> Step:
@@ -83,8 +84,11 @@ def sums_of(layer: Placed, source: Range, *, signs: bool, order: NDArray[Any] | 
         return Summed(SignSums(weight > 0, *place))
     low, high = min(0, source[0]), max(0, source[1])
     small = int(weight.min()) >= -128 and int(weight.max()) <= 127
-    if small and high - low < 256 and 255 * 128 * weight[0].size <= MOST_SUM and groups <= _MOST_GROUPS:
-        return Summed(ByteSums(weight, *place, low=low), low)
+    if high - low < 256 and PlaneSums.fits(weight):
+        if small and groups <= _MOST_GROUPS:
+            return Summed(ByteSums(weight, *place, low=low), low)
+        if groups == 1 and has_byte_products():
+            return Summed(PlaneSums(weight, *place[:2], low=low), low)
     return Summed(Products(weight, *place, max(map(abs, source))))
 
 

@@ -106,28 +106,28 @@ class Limits:
     def __init__(self, limits: NDArray[Any], below: NDArray[Any], above: NDArray[Any]) -> None:
         """int64 (1 or places, channels); bools of what lies below the limit, and of what reaches it: True for +1."""
         wide = padded(limits, np.iinfo(np.int64).max)
-        self._kinds, (self._wide, self._below, self._above) = by_kind(wide, pack(below), pack(above))
-        self._narrow = np.clip(self._wide, np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype(np.int32)
+        self.kinds, (self.limits, self.below, self.above) = by_kind(wide, pack(below), pack(above))
+        self._narrow = np.clip(self.limits, np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype(np.int32)
         # A limit past 32 bits is reached by no integer of 32 bits.
-        self._narrow_above = self._above
-        if (self._wide > np.iinfo(np.int32).max).any():
-            absent = pack(self._wide > np.iinfo(np.int32).max)
-            self._narrow_above = (self._above & ~absent) | (self._below & absent)
+        self._narrow_above = self.above
+        if (self.limits > np.iinfo(np.int32).max).any():
+            absent = pack(self.limits > np.iinfo(np.int32).max)
+            self._narrow_above = (self.above & ~absent) | (self.below & absent)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the tables."""
-        return int(self._wide.nbytes + self._narrow.nbytes)
+        return int(self.limits.nbytes + self._narrow.nbytes)
 
     def signs(self, x: NDArray[Any]) -> NDArray[Any]:
         """Packed signs uint64 (lanes, rows, columns, words) of integers (lanes, rows, columns, channels)."""
         out = np.empty((*x.shape[:3], words(x.shape[3])), np.uint64)
         flat = x.reshape(len(x), -1, x.shape[3])
         if x.dtype == np.int64:
-            threshold_signs(flat, self._wide, self._kinds, self._below, self._above, out.reshape(-1))
+            threshold_signs(flat, self.limits, self.kinds, self.below, self.above, out.reshape(-1))
         else:
             narrow = flat.astype(np.int32, copy=False)
-            threshold_signs(narrow, self._narrow, self._kinds, self._below, self._narrow_above, out.reshape(-1))
+            threshold_signs(narrow, self._narrow, self.kinds, self.below, self._narrow_above, out.reshape(-1))
         return out
 
 
@@ -274,16 +274,3 @@ def convolve_depthwise(x, weight, window, out):  # type: ignore[no-untyped-def]
                         seen, by = x[lane, row, column], weight[ky, kx]
                         for c in range(channels):
                             total[c] += by[c] * seen[c]
-
-
-@njit(cache=True)
-def unpack_signs(words, out):  # type: ignore[no-untyped-def]
-    """+1 and -1, int8 (lanes, places, channels), from uint64 (lanes, places, words)."""
-    lanes, places, channels = out.shape
-    for lane in range(lanes):
-        for place in range(places):
-            for k in range(words.shape[2]):
-                word = words[lane, place, k]
-                made = out[lane, place, 64 * k : min(channels, 64 * k + 64)]
-                for c in range(made.size):
-                    made[c] = 2 * np.int8((word >> np.uint64(c)) & np.uint64(1)) - 1

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from lava_meta.jit import njit
 from lava_meta.online_learning import draws
-from lava_meta.online_learning.compiled.fixed import CompiledLayer, _mix
+from lava_meta.online_learning.compiled.fixed import CompiledLayer
+from lava_meta.online_learning.compiled.steps import mix
 from lava_meta.online_learning.device import DRIFT_BITS, NOISE_BITS, ROUNDINGS
 from lava_meta.online_learning.device_layer import ABSOLUTE, DRIFT, RELATIVE, STEP, DeviceLayer
 
@@ -29,14 +30,14 @@ def _draw(row: Any, k: Any) -> Any:
 @njit("int64(uint32, uint32)", cache=True)
 def _bell(row: Any, k: Any) -> Any:
     """`draws.bell`."""
-    v = _mix(np.uint32(row + np.uint32(k * _GOLDEN)))
+    v = mix(np.uint32(row + np.uint32(k * _GOLDEN)))
     total = (v & _BYTE) + ((v >> np.uint32(8)) & _BYTE) + ((v >> _S16) & _BYTE) + (v >> np.uint32(24))
     return np.int64(total) - np.int64(510)
 
 
 @njit("uint32(int64, int64)", cache=True)
 def _key(seed: int, image: int) -> Any:
-    return _mix(np.uint32(np.uint32(seed) ^ _mix(np.uint32(image))))
+    return mix(np.uint32(np.uint32(seed) ^ mix(np.uint32(image))))
 
 
 @njit("void(int16[::1], int32[::1], int32[::1], int32[::1], uint32, int32, int32, int64)", cache=True, nogil=True)
@@ -103,10 +104,10 @@ def _write(
         if x[j] == 0:
             continue
         row = hidden[j]
-        base = _mix(np.uint32(key + np.uint32(j)))
+        base = mix(np.uint32(key + np.uint32(j)))
         _whole_levels(row, plus if x[j] > 0 else minus, gates, writes, base, shared, np.int32(bits), rounding)
-        relative_base = _mix(np.uint32(relative_key + np.uint32(j)))
-        absolute_base = _mix(np.uint32(absolute_key + np.uint32(j)))
+        relative_base = mix(np.uint32(relative_key + np.uint32(j)))
+        absolute_base = mix(np.uint32(absolute_key + np.uint32(j)))
         for k in range(hidden.shape[1]):
             if writes[k] == 0:
                 continue
@@ -128,7 +129,7 @@ def _drift(hidden: Any, balance: Any, loss: int, seed: int, image: int) -> None:
     shift = np.uint32(32 - DRIFT_BITS)
     for j in range(hidden.shape[0]):
         row = hidden[j]
-        base = _mix(np.uint32(key + np.uint32(j)))
+        base = mix(np.uint32(key + np.uint32(j)))
         for k in range(hidden.shape[1]):
             h = np.int64(row[k])
             lost = (abs(h) * loss + np.int64(_draw(base, np.uint32(k)) >> shift)) >> DRIFT_BITS

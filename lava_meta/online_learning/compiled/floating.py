@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.jit import njit
-from lava_meta.online_learning.compiled.fixed import sums
+from lava_meta.online_learning.compiled.signs import sums
 from lava_meta.online_learning.reference import FloatLayer
 from lava_meta.rule import Consolidation, Constant
 from lava_meta.rule.gates import closed_form

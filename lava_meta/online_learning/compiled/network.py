@@ -1,6 +1,7 @@
 """The whole of learning in fixed point, image after image, in one compiled loop: what `LocalEngine` does in Python.
 
 It calls the functions of `CompiledLayer`, and is for layers of that type, with errors by softmax that are passed down.
+numba's cache looks at this file only: who changes those functions removes the cached files of this folder.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from lava_meta.jit import njit
 from lava_meta.online_learning.class_errors import ClassError
 from lava_meta.online_learning.compiled import class_errors, neurons
 from lava_meta.online_learning.compiled.class_errors import Classes, classes_of
-from lava_meta.online_learning.compiled.fixed import SYNAPSES, CompiledLayer, Synapses, pass_down, sum_up, update
+from lava_meta.online_learning.compiled.fixed import CompiledLayer
 from lava_meta.online_learning.compiled.neurons import UNITS, Units
+from lava_meta.online_learning.compiled.signs import pass_down, sum_up
+from lava_meta.online_learning.compiled.steps import SYNAPSES, Synapses, update
 from lava_meta.online_learning.reference import Layer
 
 

@@ -259,6 +259,27 @@ def test_levels_and_weights_at_the_ends_of_types(low: int, high: int, most: int)
     check(AcyclicGraph(nodes, "end", Scores(np.ones(3), np.zeros(3)), high, (4, 5, 5), low), rng)
 
 
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-200, 55)])
+def test_limits_at_the_very_sums(low: int, high: int) -> None:
+    """Signs of units of 1 to 42 bits that the leading bits of weights cannot tell, and of those that they can."""
+    rng = np.random.default_rng(high)
+    weight = rng.integers(-(2**42), 2**42, (70, 36)) >> rng.integers(0, 42, (70, 1))
+    sums = Conv((INPUT,), weight_of(weight), Window((3, 3), padding=(2, 1)))
+    image = rng.integers(low, high + 1, (5, 4, 5, 5))
+    limits = sums([image])[rng.integers(5)] + rng.integers(0, 2, (1, 70, 7, 5))
+    nodes: dict[str, Node] = {
+        "sums": sums,
+        "signs": Threshold(("sums",), limits, rng.choice([-1, 1], (2, 70, 1, 1)) * np.ones((1, 1, 7, 5), np.int64)),
+        "flat": Gather(("signs",), (70 * 7 * 5,)),
+        "end": Linear(("flat",), weight_of(rng.choice([-1, 1], (3, 70 * 7 * 5)))),
+    }
+    graph = AcyclicGraph(nodes, "end", Scores(np.ones(3), np.zeros(3)), high, (4, 5, 5), low)
+    x = graph.check_images(image.reshape(5, -1))
+    np.testing.assert_array_equal(
+        PackedAcyclic(graph).activations(x, ["signs"])["signs"], graph.activations(x)["signs"]
+    )
+
+
 def test_streams_of_62_bits() -> None:
     """Sums, curves and additions that come near to the bound of all integers."""
     rng = np.random.default_rng(3)

@@ -1,0 +1,117 @@
+"""The self-check tells a wrong network from a right one, however deep the real values between its layers are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import lava_meta
+from lava_meta.converters.acyclic import Read, to_acyclic
+from lava_meta.converters.acyclic_parity import check_acyclic
+from lava_meta.converters.parity import Parity
+from lava_meta.graph.nodes import Conv, Curve, Linear, Node, Threshold, WideWeight
+from lava_meta.nn import BinaryConv2d, Sign
+
+GIVEN = {"mean": 0.5, "std": 0.25, "input_shape": (3, 6, 6)}
+
+
+class Block(nn.Module):
+    """A binary convolution and a real one, each with a norm and a shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.binary = nn.Sequential(
+            Sign(), BinaryConv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.PReLU(channels)
+        )
+        self.real = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.binary(x) + x
+        found: torch.Tensor = self.real(x) + x
+        return found
+
+
+def deep(blocks: int, channels: int = 4) -> nn.Module:
+    """A network whose interval bounds grow with every block."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(3, channels, 3, padding=1), nn.BatchNorm2d(channels)),
+        *(Block(channels) for _ in range(blocks)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 4)),
+    )
+    for _ in range(8):
+        model(4 * torch.rand(16, 3, 6, 6) - 2)  # statistics
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return deep(8)
+
+
+@pytest.fixture(scope="module")
+def read(model: nn.Module) -> Read:
+    return to_acyclic(model, **GIVEN)
+
+
+def wrong(node: Node) -> Node:
+    """The same with weights, slopes or limits that are off by a hundredth or less."""
+    if isinstance(node, (Conv, Linear)):
+        values = node.weight.values
+        return replace(node, weight=WideWeight(values - values // 512))
+    if isinstance(node, Curve):
+        return replace(node, slope=node.slope * 1.001)
+    assert isinstance(node, Threshold)
+    return replace(node, limits=node.limits + 2**34)  # of 2**40 to one
+
+
+def test_a_deep_real_network_is_verified(model: nn.Module, read: Read) -> None:
+    parity = check_acyclic(model, read)
+    assert parity.exact
+    assert not any(parity.ties.values())
+    assert not parity.unverified
+    assert max(bound for _, bound in parity.bounds.values()) < 1e-5
+    assert "within their bounds" in str(parity)
+
+
+@pytest.mark.parametrize("kind", [Conv, Curve, Threshold])
+@pytest.mark.parametrize("place", [4, -1])
+def test_a_wrong_node_is_a_mismatch(model: nn.Module, read: Read, kind: type[Node], place: int) -> None:
+    graph = read.lowered.graph
+    wide = [
+        name
+        for name, node in graph.nodes.items()
+        if isinstance(node, kind) and not (kind is Conv and node.weight.bits_each == 1)
+    ]
+    changed = replace(graph, nodes=graph.nodes | {wide[place]: wrong(graph.nodes[wide[place]])})
+    parity = check_acyclic(model, replace(read, lowered=replace(read.lowered, graph=changed)))
+    found = [name for name, count in parity.mismatches.items() if count]
+    assert found, (wide[place], parity)
+    assert found[0].split(".")[0] == wide[place].split(".")[0]  # its own block is the first
+
+
+def test_what_cannot_be_told_is_said() -> None:
+    """Digits that the model itself loses leave nothing to compare."""
+
+    class Lossy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.last = nn.Linear(6, 5), nn.Linear(6, 5), nn.Linear(5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            lossy = self.first(x) + 1e14 - 1e14
+            scores: torch.Tensor = self.last(lossy + self.second(x))
+            return scores
+
+    torch.manual_seed(0)
+    parity = lava_meta.convert(Lossy().eval(), mean=0.5, std=0.25, input_shape=(6,), strict=False).parity
+    assert parity is not None
+    assert parity.unverified
+    name, share = next(iter(parity.unverified.items()))
+    assert share > 0.01
+    assert f"{name} (" in str(parity)
+    assert "unverified" in str(parity)
+    assert Parity.from_dict(parity.to_dict()) == parity
