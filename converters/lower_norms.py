@@ -6,17 +6,22 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lava_meta.converters.expressions import Apply, evaluate
 from lava_meta.converters.lower_values import (
     Cannot,
     Value,
+    own_leaf,
     unseen,
 )
 from lava_meta.converters.lower_windows import WindowLowering
 from lava_meta.converters.monotone import BatchNorm
 from lava_meta.converters.recording import Ref, Step
+
+_NO_POWER = -1000.0  # of which float64's power of e is 0
 
 
 class NormLowering(WindowLowering):
@@ -58,10 +63,25 @@ class NormLowering(WindowLowering):
         _, powers, total = self._powers(step)
         return self._product(powers, self._function(torch.reciprocal, total), ref)
 
+    def _finite(self, value: Value, dim: int) -> Value:
+        """Places that are minus infinity for all images, as masks make them, at a number whose power of e is 0 too."""
+        leaf = own_leaf(value)
+        source = leaf.source
+        ends = np.stack([np.broadcast_to(end, source.shape) for end in (source.low, source.high)])
+        found = evaluate(value.expr, leaf.values(ends)).expand(ends.shape)
+        masked = (found == -math.inf).all(dim=0)
+        if not masked.any():
+            return value
+        if (masked if value.move is None else masked.reshape(-1)[value.move]).all(dim=dim).any():
+            raise Cannot("masks all of a row, whose shares are NaN")
+        least = float(found[:, ~masked].min()) + _NO_POWER
+        expr = Apply(lambda v, mask: torch.where(mask, least, v), (value.expr, masked[None]), {})
+        return Value(expr, value.shape, unseen(value.ref), value.move)
+
     def _powers(self, step: Step) -> tuple[Value, Value, Value]:
         """`x - max`, its powers of e, and their sum, over one dimension of each image."""
         x, dim = step.args[:2]
-        value = self._value(x)
+        value = self._finite(self._value(x), int(dim) % len(x.shape) - len(x.shape))
         own = replace(step, args=(x, [dim], True), kwargs={}, outputs=(unseen(x),))
         greatest = self._reduced(own, value, "max")
         below = self._sum([value, self._function(torch.neg, greatest)], unseen(x))

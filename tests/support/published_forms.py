@@ -933,6 +933,103 @@ class Unfolded(nn.Module):
         return self.fc(y.flatten(1))
 
 
+class TimeFirst(nn.Module):
+    """Rows as time steps in front of the images: a recurrent layer and attention, as PyTorch has them by default."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.attention, self.norm = nn.GRU(8, 6), nn.MultiheadAttention(6, 2), nn.LayerNorm(6)
+        self.last = SignLinear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps, _ = self.cell(x.squeeze(1)[:, ::4].permute(1, 0, 2))
+        later = torch.full((len(steps), len(steps)), -torch.inf).triu(1)
+        steps = self.norm(steps + self.attention(steps, steps, steps, attn_mask=later, need_weights=False)[0])
+        return self.last(steps[-1]) + steps.mean(dim=0).sum(dim=1, keepdim=True)
+
+
+class Frames(nn.Module):
+    """The same convolutions for each frame of a series, and cells that run over what these give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.line = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv1d(4, 4, 3, bias=False)
+        self.cell, self.last = nn.LSTMCell(4, 6), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        images, frames = x.shape[:2]
+        x = signed(F.max_pool2d(self.norm(self.conv(x.flatten(0, 1))), 2)).flatten(2)
+        x = F.conv1d(x, signed(self.line.weight)).mean(-1).view(images, frames, 4)
+        state = torch.zeros(images, 6), torch.zeros(images, 6)
+        for frame in range(frames):
+            state = self.cell(x[:, frame] / 4, state)
+        return self.last(signed(state[0]))
+
+
+class NearestLevels(nn.Module):
+    """Weights and activations of the nearest of sums of powers of two; others by the interval that they lie in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.hidden, self.last = nn.Linear(64, 24), nn.Linear(24, 24), nn.Linear(24, 6)
+        self.norm1, self.norm2 = nn.BatchNorm1d(24), nn.BatchNorm1d(24)
+        self.register_buffer("levels", torch.tensor([0, 1, 2, 3, 4, 6, 8, 12]) / 12)
+        self.register_buffer("ends", torch.tensor([-0.5, 0.25, 1.0]))
+        self.register_buffer("values", torch.tensor([-1.0, 0.0, 0.625, 1.25]))
+
+    def nearest(self, x: Tensor) -> Tensor:
+        distance = (x.reshape(-1).unsqueeze(0) - self.levels.unsqueeze(1)).abs()  # type: ignore[operator]
+        return self.levels[distance.min(dim=0)[1]].view(x.shape)  # type: ignore[index]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.nearest(self.norm1(self.first(x.flatten(1))).clamp(0, 1))
+        weight = self.hidden.weight.sign() * self.nearest(self.hidden.weight.abs() / self.hidden.weight.abs().max())
+        x = self.norm2(F.linear(x, weight))
+        return self.last(self.values[torch.bucketize(x, self.ends)])  # type: ignore[index, arg-type]
+
+
+class Categories(nn.Module):
+    """Columns of categories in tables and as bits, others as numbers; two halves joined by a bilinear form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.bag, self.norm = nn.Embedding(10, 6), nn.EmbeddingBag(10, 6), nn.BatchNorm1d(20)
+        self.hidden, self.pairs = SignLinear(20, 16), nn.Bilinear(8, 8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = x.long()
+        bits = F.one_hot(whole[:, 1], 10)[:, :6].to(x)
+        parts = [self.table(whole[:, 0]), self.bag(whole[:, 2:4]), bits, x[:, 4:] / 4]
+        a, b = signed(self.hidden(self.norm(torch.cat(parts, dim=1)))).chunk(2, dim=1)
+        return self.pairs(a, b)
+
+
+class FixedGraph(nn.Module):
+    """Sums over the edges of a fixed graph; classes by the cosine to a vector of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.classes = nn.Linear(4, 12), SignLinear(12, 12), nn.Parameter(torch.randn(5, 12))
+        self.mix = nn.Parameter(torch.randn(12))
+        self.register_buffer("edges", torch.randint(0, 8, (2, 20)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        start, end = self.edges  # type: ignore[misc]
+        x = self.second(x + torch.zeros_like(x).index_add_(1, end, x[:, start]))
+        x = (x * (x @ self.mix).sigmoid().unsqueeze(-1)).mean(1)
+        return F.normalize(x) @ F.normalize(self.classes).t()
+
+
+def hooked() -> nn.Module:
+    """Layers that hooks make binary: what they are given, and what they give."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.BatchNorm1d(20), nn.Linear(20, 20), nn.Linear(20, 5))
+    model[1].register_forward_hook(lambda layer, given, made: made * torch.linspace(-1, 2, 20))
+    for place in (3, 4):
+        model[place].register_forward_pre_hook(lambda layer, given: (signed(given[0]),))
+    return model
+
+
 class Segmenter(nn.Module):
     """Down by strides, up again by interpolation, joined; a class for each pixel."""
 
@@ -1022,102 +1119,6 @@ class Patches(nn.Module):
         return self.last(torch.cat([part.flatten(1) for part in pooled] + [y.flatten(2).logsumexp(2)], dim=1))
 
 
-class TimeFirst(nn.Module):
-    """Rows as time steps in front of the images: a recurrent layer and attention, as PyTorch has them by default."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cell, self.attention, self.norm = nn.GRU(8, 6), nn.MultiheadAttention(6, 2), nn.LayerNorm(6)
-        self.last = SignLinear(6, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        steps, _ = self.cell(x.squeeze(1)[:, ::4].permute(1, 0, 2))
-        steps = self.norm(steps + self.attention(steps, steps, steps, need_weights=False)[0])
-        return self.last(steps[-1]) + steps.mean(dim=0).sum(dim=1, keepdim=True)
-
-
-class Frames(nn.Module):
-    """The same convolutions for each frame of a series, and cells that run over what these give."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm, self.line = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv1d(4, 4, 3, bias=False)
-        self.cell, self.last = nn.LSTMCell(4, 6), nn.Linear(6, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        images, frames = x.shape[:2]
-        x = signed(F.max_pool2d(self.norm(self.conv(x.flatten(0, 1))), 2)).flatten(2)
-        x = F.conv1d(x, signed(self.line.weight)).mean(-1).view(images, frames, 4)
-        state = torch.zeros(images, 6), torch.zeros(images, 6)
-        for frame in range(frames):
-            state = self.cell(x[:, frame] / 4, state)
-        return self.last(signed(state[0]))
-
-
-class NearestLevels(nn.Module):
-    """Weights and activations of the nearest of sums of powers of two; others by the interval that they lie in."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.hidden, self.last = nn.Linear(64, 24), nn.Linear(24, 24), nn.Linear(24, 6)
-        self.norm1, self.norm2 = nn.BatchNorm1d(24), nn.BatchNorm1d(24)
-        self.register_buffer("levels", torch.tensor([0, 1, 2, 3, 4, 6, 8, 12]) / 12)
-        self.register_buffer("ends", torch.tensor([-0.5, 0.25, 1.0]))
-        self.register_buffer("values", torch.tensor([-1.0, 0.0, 0.625, 1.25]))
-
-    def nearest(self, x: Tensor) -> Tensor:
-        distance = (x.reshape(-1).unsqueeze(0) - self.levels.unsqueeze(1)).abs()  # type: ignore[operator]
-        return self.levels[distance.min(dim=0)[1]].view(x.shape)  # type: ignore[index]
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.nearest(self.norm1(self.first(x.flatten(1))).clamp(0, 1))
-        weight = self.hidden.weight.sign() * self.nearest(self.hidden.weight.abs() / self.hidden.weight.abs().max())
-        x = self.norm2(F.linear(x, weight))
-        return self.last(self.values[torch.bucketize(x, self.ends)])  # type: ignore[index, arg-type]
-
-
-class Categories(nn.Module):
-    """Columns of categories in tables and as bits, others as numbers; two halves joined by a bilinear form."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table, self.bag, self.norm = nn.Embedding(10, 6), nn.EmbeddingBag(10, 6), nn.BatchNorm1d(20)
-        self.hidden, self.pairs = SignLinear(20, 16), nn.Bilinear(8, 8, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        whole = x.long()
-        bits = F.one_hot(whole[:, 1], 10)[:, :6].to(x)
-        parts = [self.table(whole[:, 0]), self.bag(whole[:, 2:4]), bits, x[:, 4:] / 4]
-        a, b = signed(self.hidden(self.norm(torch.cat(parts, dim=1)))).chunk(2, dim=1)
-        return self.pairs(a, b)
-
-
-class FixedGraph(nn.Module):
-    """Sums over the edges of a fixed graph; classes by the cosine to a vector of each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.classes = nn.Linear(4, 12), SignLinear(12, 12), nn.Parameter(torch.randn(5, 12))
-        self.mix = nn.Parameter(torch.randn(12))
-        self.register_buffer("edges", torch.randint(0, 8, (2, 20)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first(x)
-        start, end = self.edges  # type: ignore[misc]
-        x = self.second(x + torch.zeros_like(x).index_add_(1, end, x[:, start]))
-        x = (x * (x @ self.mix).sigmoid().unsqueeze(-1)).mean(1)
-        return F.normalize(x) @ F.normalize(self.classes).t()
-
-
-def hooked() -> nn.Module:
-    """Layers that hooks make binary: what they are given, and what they give."""
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.BatchNorm1d(20), nn.Linear(20, 20), nn.Linear(20, 5))
-    model[1].register_forward_hook(lambda layer, given, made: made * torch.linspace(-1, 2, 20))
-    for place in (3, 4):
-        model[place].register_forward_pre_hook(lambda layer, given: (signed(given[0]),))
-    return model
-
-
 SMALL, IMAGE, COLOURS = (1, 8, 8), (1, 10, 10), (3, 12, 12)
 _COLOUR8 = (3, 8, 8)
 
@@ -1163,17 +1164,17 @@ FORMS: dict[str, Form] = {
     "recurrent": Form("unrolled over time, first value constant", Recurrent, SMALL),
     "ABC-Net": Form("several binary bases", Bases, SMALL),
     "unfolded": Form("unfold and matrix product, parts written", Unfolded, SMALL),
-    "segmentation": Form("a class for each pixel, bilinear and bicubic up, joined", Segmenter, SMALL),
-    "super-resolution": Form("a larger image, pixel shuffle, bicubic skip, gated channels", SuperResolution, SMALL),
-    "experts": Form("convolutions with weights that each image chooses", Experts, SMALL),
-    "logic": Form("counts of equal bits, gates of pairs of bits", Logic, SMALL),
-    "patches": Form("overlapping patches put together, sums over areas, uneven pools", Patches, SMALL),
-    "time first": Form("GRU and attention whose images lie on the second axis", TimeFirst, SMALL),
+    "time first": Form("GRU and masked attention, images on the second axis", TimeFirst, SMALL),
     "frames": Form("layers for each frame of a series, LSTM cells over them", Frames, (3, 1, 8, 8)),
     "nearest levels": Form("nearest of sums of powers of two, tables by intervals", NearestLevels, SMALL),
     "categories": Form("embeddings, one-hot columns, a bilinear form", Categories, (6,), {"raw": True, "max_level": 9}),
     "fixed graph": Form("sums over edges, gates, cosines as classes", FixedGraph, (8, 4)),
     "hooks": Form("binary by forward hooks", hooked, SMALL),
+    "segmentation": Form("a class for each pixel, bilinear and bicubic up, joined", Segmenter, SMALL),
+    "super-resolution": Form("a larger image, pixel shuffle, bicubic skip, gated channels", SuperResolution, SMALL),
+    "experts": Form("convolutions with weights that each image chooses", Experts, SMALL),
+    "logic": Form("counts of equal bits, gates of pairs of bits", Logic, SMALL),
+    "patches": Form("overlapping patches put together, sums over areas, uneven pools", Patches, SMALL),
     "functional": Form("bare parameters, reflected edges, maximum of paths", Functional, SMALL),
 }
 
