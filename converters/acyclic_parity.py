@@ -32,6 +32,7 @@ from lava_meta.graph.acyclic import READOUT, AcyclicGraph
 from lava_meta.graph.nodes import Curve, Multiply
 
 _ROUNDINGS = 16  # of float64 in what the model computes between two nodes, that a bound may not have counted
+_CAUTION = 4.0  # times a bound, likewise
 _DOUBT = 2.0**-20  # of a node's greatest value: what lies farther from a threshold is no tie, whatever the bound
 _DECIDES = 0.01  # of the spread of a node's values: with a wider bound its comparison says nothing
 _VALUES = 2**20  # of the widest node of the images that are compared, at most, beside a few images
@@ -116,7 +117,7 @@ class _Beside(Float64):
                 tensor.copy_(torch.from_numpy(np.ascontiguousarray(ours)).reshape(tensor.shape).to(tensor.dtype))
             return
         rounded = _ROUNDINGS * UNIT_ROUNDOFF * float(np.abs(theirs).max())  # by the model's own operations
-        bound = leaf.slack(self.known) + rounded
+        bound = _CAUTION * leaf.slack(self.known) + rounded
         seen.difference, seen.bound = max(seen.difference, float(difference.max())), max(seen.bound, bound)
         seen.spread = max(seen.spread, float(theirs.std()))
         seen.wrong += int((difference > bound).sum())
@@ -125,7 +126,7 @@ class _Beside(Float64):
         """Where the model's function gives both levels, its own and the network's, within the bound of a value."""
         before = leaf_of(check.function)[0]
         values = before.values(self.ours[before.source.node].reshape(len(ours), *before.source.shape))
-        reach = min(before.slack(self.known), _DOUBT * float(values.abs().max()))
+        reach = min(_CAUTION * before.slack(self.known), _DOUBT * float(values.abs().max()))
         ends = [evaluate(check.function, values + moved).double() for moved in (-reach, 0.0, reach)]
         near = [_moved(end.expand(values.shape).numpy(), check) for end in ends]
         own, other = (np.any([np.abs(end - level) <= same for end in near], axis=0) for level in (ours, theirs))
@@ -203,7 +204,7 @@ def _classes(read: Read, sums: NDArray[Any], beside: _Beside) -> Seen:
         )
     values = graph.readout.values(sums)
     theirs = scores.double().numpy().reshape(values.shape)
-    slack = read.lowered.slack(beside.known)
+    slack = _CAUTION * read.lowered.slack(beside.known)
     chosen, best = theirs.argmax(axis=1), graph.readout.classes(sums)
     rows = np.arange(len(values))
     differ = chosen != best
