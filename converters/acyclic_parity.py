@@ -33,6 +33,7 @@ from lava_meta.graph.acyclic import READOUT, AcyclicGraph
 from lava_meta.graph.nodes import Curve, Multiply
 
 _ROUNDINGS = 16  # of float64 in what the model computes between two nodes, that a bound may not have counted
+_CAUTION = 4.0  # times a bound, likewise
 _DOUBT = 2.0**-20  # of a node's greatest value: what lies farther from a threshold is no tie, whatever the bound
 _DECIDES = 0.01  # of the spread of a node's values: with a wider bound its comparison says nothing
 _ALONE = 16  # images, at most, of a model that is run on one after the other
@@ -125,7 +126,7 @@ class _Beside(Float64):
                 tensor.copy_(torch.from_numpy(np.ascontiguousarray(ours)).reshape(tensor.shape).to(tensor.dtype))
             return
         rounded = _ROUNDINGS * UNIT_ROUNDOFF * float(np.abs(theirs).max())  # by the model's own operations
-        bound = leaf.slack(self.known) + rounded
+        bound = _CAUTION * leaf.slack(self.known) + rounded
         seen.difference, seen.bound = max(seen.difference, float(difference.max())), max(seen.bound, bound)
         seen.spread = max(seen.spread, float(theirs.std()))
         seen.wrong += int((difference > bound).sum())
@@ -135,7 +136,7 @@ class _Beside(Float64):
         before = leaf_of(check.function)[0]
         integers = self.ours[before.source.node][self.at]
         values = before.values(integers.reshape(len(ours), *before.source.shape))
-        reach = min(before.slack(self.known), _DOUBT * float(values.abs().max()))
+        reach = min(_CAUTION * before.slack(self.known), _DOUBT * float(values.abs().max()))
         ends = [evaluate(check.function, values + moved).double() for moved in (-reach, 0.0, reach)]
         near = [_moved(end.expand(values.shape).numpy(), check) for end in ends]
         own, other = (np.any([np.abs(end - level) <= same for end in near], axis=0) for level in (ours, theirs))
@@ -215,7 +216,7 @@ def _classes(read: Read, sums: NDArray[Any], beside: _Beside) -> Seen:
         )
     values = graph.readout.values(sums)
     theirs = scores.double().numpy().reshape(values.shape)
-    slack = read.lowered.slack(beside.known)
+    slack = _CAUTION * read.lowered.slack(beside.known)
     ours, their = (np.moveaxis(each, 1, -1).reshape(-1, each.shape[1]) for each in (values, theirs))
     chosen, best = their.argmax(axis=1), ours.argmax(axis=1)
     rows = np.arange(len(ours))

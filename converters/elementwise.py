@@ -294,11 +294,12 @@ class _Units:
         return made
 
     def _line(self, proof: Proof) -> Affine:
-        """A line by its operations: through both ends."""
+        """A line by its operations: through both ends, and closest where its integer is nearest to 0."""
         assert proof.error is not None
         first, last = proof.ends.numpy()
         slope = (last - first) / np.maximum(self.high - self.low, 1).astype(np.float64)
-        return Affine(slope, first - slope * self.low.astype(np.float64), 4 * float(proof.error.max()))
+        middle = np.clip(0, self.low, self.high)
+        return Affine(slope, self(middle[None])[0] - slope * middle, 4 * float(proof.error.max()))
 
     def _affine(self, x: NDArray[Any], values: NDArray[Any]) -> Affine | None:
         span = np.maximum(x[-1] - x[0], 1).astype(np.float64)
@@ -307,7 +308,9 @@ class _Units:
         difference = np.abs(values - line)
         if (difference > 32 * EPS * self._size(values)).any():
             return None
-        return Affine(slope, values[0] - slope * x[0].astype(np.float64), float(difference.max()))
+        place = np.abs(x).argmin(axis=0)[None]
+        middle, value = (np.take_along_axis(part, place, axis=0)[0] for part in (x, values))
+        return Affine(slope, value - slope * middle.astype(np.float64), float(difference.max()))
 
     def _size(self, values: NDArray[Any]) -> NDArray[Any]:
         """What the functions' values reach, before and behind what may cancel: it decides how the model rounds."""
