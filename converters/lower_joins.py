@@ -30,6 +30,7 @@ from lava_meta.converters.root_mean_square import Graph, Normed, normed
 from lava_meta.graph.nodes import (
     Add,
     Concat,
+    Curve,
     Multiply,
     Threshold,
 )
@@ -220,7 +221,12 @@ class JoinLowering(ValueLowering):
         made = self._fixed(source, unit, Slack(slack), ref)
         if norm is None or source.largest * unit <= norm.most:
             return made
-        return self._function(lambda v: v.clamp(-norm.most, norm.most), made)
+        # Not a function to be looked at: among integers so wide its slope is too narrow to be seen.
+        most = math.ceil(norm.most / unit)
+        start = np.array([-2 * most, -most, most]).reshape(3, *(1,) * len(source.shape))
+        slope = np.array([0.0, 1.0, 0.0]).reshape(start.shape)
+        within = Curve((source.node,), start, slope, np.clip(start, -most, most).astype(np.float64))
+        return self._fixed(self._add(ref, within, ()), unit, Slack(slack), unseen(ref))
 
     def _as_norm(self, c: Value, root: Value, leaves: Sequence[Leaf], node: Multiply) -> Normed | None:
         """What is known of a product if one of the two is of the sum of squares in which the other is."""
