@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,6 +34,27 @@ class MapLowering(NormLowering):
 
     def _do_cumsum(self, step: Step) -> Value:
         return self._along(step, [step.args[1]])
+
+    def _do_argmax(self, step: Step) -> Value:
+        """How many stand before the first that is the greatest, along one dimension of each image."""
+        with contextlib.suppress(Cannot):  # the nearest of constants
+            return super()._do_argmax(step)
+        x, dim, *_ = (*step.args, None)
+        ref = step.outputs[0]
+        if dim is None or dim % len(x.shape) == 0 or ref is None:
+            raise Cannot("takes the images together; name the dimension")
+        own = replace(step, args=(x, [dim], True), kwargs={}, outputs=(unseen(x),))
+        value = self._held(self._value(x))
+        greatest = self._reduced(own, value, "max")
+        below = self._sum([value, self._function(torch.neg, greatest)], unseen(x))
+        here = self._function(lambda v: (v >= 0).double(), below)
+        turned = self._placed(here, self._numbers(x.shape).movedim(dim, -1), unseen(x))
+        extent = x.shape[dim]
+        counts = self._linear(own, turned, torch.ones(extent, extent, dtype=torch.float64).triu(), None)
+        before = self._function(lambda v: (v == 0).double(), counts)
+        rows = Ref(-1, (self.images, *counts.shape))
+        total = self._reduced(replace(own, args=(rows, [-1], False), outputs=(ref,)), before, "sum")
+        return self._shaped(total, ref)
 
     def _do__adaptive_avg_pool2d(self, step: Step) -> Value:
         return super()._do__adaptive_avg_pool2d(step) if _divides(step) else self._along(step, (-2, -1))

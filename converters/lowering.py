@@ -179,6 +179,13 @@ class Lowering(MapLowering):
         value = self._given(output)
         if not isinstance(value, Value):
             raise ConversionError("the model's output does not depend on its input")
+        step, _ = self.made_by.get(output.number, (None, 0))
+        while step is not None and step.name in {*SAME, *MOVES, "_to_copy"}:
+            step, _ = self.made_by.get(step.refs[0].number, (None, 0))
+        if step is not None and step.name == "argmax":
+            raise ConversionError(
+                f"{self._named(step)} gives the number of a class: let the model give the classes' values"
+            )
         size, shape = math.prod(value.shape), value.shape or (1,)
         if len(value.shape) != 1:
             value = self._shaped(value, Ref(output.number, (self.images, size)))

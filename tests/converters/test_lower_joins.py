@@ -9,6 +9,7 @@ from torch import nn
 
 import lava_meta
 from lava_meta.converters.acyclic import to_acyclic
+from lava_meta.errors import ConversionError
 from lava_meta.graph.nodes import Concat, Gather, Threshold
 from lava_meta.graph.packed.acyclic import PackedAcyclic
 from lava_meta.nn import BinaryConv2d, Sign
@@ -130,3 +131,34 @@ def test_curves_of_each_channel_are_followed_closely() -> None:
     model = Scaled().eval()
     net = lava_meta.convert(model, mean=0.5, std=0.25, input_shape=(16,))
     assert net.parity.bounds["readout"][0] < 1e-7
+
+
+class Voting(nn.Module):
+    """Three voters, each for the one of four whose value is the greatest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.voters, self.last = nn.Linear(16, 12), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        votes = nn.functional.one_hot(torch.sign(self.voters(x)).view(-1, 3, 4).argmax(2), 4)
+        classes: torch.Tensor = self.last(votes.to(x.dtype).sum(1))
+        return classes
+
+
+def test_votes_for_the_first_that_is_the_greatest() -> None:
+    torch.manual_seed(1)
+    model = Voting().eval()
+    net = lava_meta.convert(model, mean=0.5, std=0.25, input_shape=(16,))
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 16))
+    with torch.no_grad():
+        expected = model.double()((torch.from_numpy(pixels).double() / 255 - 0.5) / 0.25).numpy()
+    assert len(np.unique(expected.round(6), axis=0)) > 5
+    np.testing.assert_allclose(net.graph.readout.values(net.graph.sums(pixels)), expected, atol=1e-6)
+    with pytest.raises(ConversionError, match="gives the number of a class"):
+        lava_meta.convert(nn.Sequential(nn.Linear(16, 3), Chosen()).eval(), mean=0, std=1, input_shape=(16,))
+
+
+class Chosen(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.argmax(dim=1)
