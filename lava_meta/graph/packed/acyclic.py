@@ -124,14 +124,13 @@ class _Program:
         self.uses = Counter(source for node in graph.nodes.values() for source in {*node.sources})
         self.signs = self._sign_nodes()
         self.summed = {name: self._sums(name) for name, node in graph.nodes.items() if isinstance(node, (Linear, Conv))}
-        self.fresh: set[str] = set()  # values in memory of their own, which may be written over
         wanted = self._wanted()
         last = {source: name for name, (sources, _) in wanted.items() for source in sources}
         self.stages: list[Stage] = []
         lanes = self._lanes([*wanted], cache)
         for name, (sources, lines) in wanted.items():
             done = tuple(source for source in {*sources} if last[source] == name and source not in kept)
-            step = self._step(name, sources, lines, done)
+            step = self._step(name, sources, lines)
             if not self.stages or self.stages[-1].lanes != lanes[name]:
                 self.stages.append(Stage(lanes[name], []))
             self.stages[-1].tasks.append(Task(name, sources, step, done))
@@ -147,7 +146,7 @@ class _Program:
         return found
 
     def _wanted(self) -> dict[str, tuple[tuple[str, ...], list[str | None]]]:
-        """The steps by name, each with its sources, and the curves through which an addition takes them."""
+        """The steps by name: what each takes, and the curves by which additions are part of it (`steps.concat`)."""
         found: dict[str, tuple[tuple[str, ...], list[str | None]]] = {}
         for name, node in self.graph.nodes.items():
             sources = node.sources
@@ -155,23 +154,39 @@ class _Program:
             if isinstance(node, Threshold) and self._fires(name):
                 sources = self.graph.nodes[node.sources[0]].sources
                 del found[node.sources[0]]
-            elif isinstance(node, Add) and self._alike(name):
+            elif isinstance(node, Add) and self._alike(name) and len({*sources}) == len(sources):
                 lines = [source if self._alone(source, Curve) else None for source in sources]
-                if len({*sources}) < len(sources):
-                    lines = [None] * len(sources)
                 for line in filter(None, lines):
                     del found[line]
                 sources = tuple(
                     source if line is None else self.graph.nodes[line].sources[0]
                     for source, line in zip(sources, lines, strict=True)
                 )
+            elif isinstance(node, Concat) and len({*sources}) == len(sources):
+                lines = [self._bent(source, found) for source in sources]
+                taken: list[str] = []
+                for source, curve in zip(sources, lines, strict=True):
+                    if curve is None:
+                        taken.append(source)
+                    else:
+                        terms, curves = found.pop(source)
+                        taken += terms if curves[1] is not None else terms[::-1]
+                sources = tuple(taken)
             found[name] = sources, lines
         return found
 
-    def _step(self, name: str, sources: tuple[str, ...], lines: list[str | None], done: tuple[str, ...]) -> steps.Step:
+    def _bent(self, name: str, found: dict[str, tuple[tuple[str, ...], list[str | None]]]) -> str | None:
+        """The curve of an addition that serves one other alone, if it is of two terms and one takes a curve."""
+        layer = self.graph.placed.get(name)
+        if layer is None or not self._alone(name, Add) or len(layer.output_shape) not in (1, 3):
+            return None
+        lines = found[name][1]
+        curves = [line for line in lines if line is not None]
+        return curves[0] if len(lines) == 2 and len(curves) == 1 and self._line(curves[0]) is not None else None
+
+    def _step(self, name: str, sources: tuple[str, ...], lines: list[str | None]) -> steps.Step:
         node, layer = self.graph.nodes[name], self.graph.placed[name]
         if isinstance(node, (Linear, Conv)):
-            self.fresh.add(name)
             summed = self.summed[name]
             return steps.depthwise(layer) if summed is None else summed.step(layer)
         if isinstance(node, Threshold):
@@ -182,29 +197,20 @@ class _Program:
             return steps.threshold(layer)
         if isinstance(node, Curve):
             if steps.is_identity(layer, self._range(node.sources[0])):
-                self.fresh.discard(node.sources[0])
                 return lambda values: values[0]
-            self.fresh.add(name)
             return steps.curve(layer)
         if isinstance(node, Add) and self._alike(name):
-            self.fresh.add(name)
-            curves = [None if line is None else self._line(line) for line in lines]
-            free = [
-                i
-                for i, source in enumerate(sources)
-                if curves[i] is None and source in done and source in self.fresh and sources.count(source) == 1
-            ]
-            return steps.added(layer, curves, over=free[0] if free else None)
+            return steps.added(layer, [None if line is None else self._line(line) for line in lines])
+        if isinstance(node, Concat):
+            return steps.concat(layer, [None if line is None else self._line(line) for line in lines])
         if isinstance(node, Gather):
             moved = steps.moved_to(layer)
             if self._order(name) is not None or np.array_equal(moved, np.arange(math.prod(layer.input_shapes[0]))):
-                self.fresh.discard(node.sources[0])
                 return steps.reshaped(layer)
             return steps.gather(layer)
         if isinstance(node, Pool):
-            self.fresh.add(name)
             return steps.pooled(layer, signs=node.sources[0] in self.signs)
-        return steps.other(layer)
+        return steps.by_reference(layer)
 
     def _line(self, name: str) -> steps.Line | None:
         layer = self.graph.placed[name]

@@ -23,6 +23,7 @@ from lava_meta.jit import njit
 
 CHUNK = 2**16  # bytes of windows laid out at once
 _LINE = 64  # bytes copied at once
+_FEW = 32  # units of half a block
 ROWS = 4  # windows of bytes that are multiplied together: enough independent sums to hide an addition's latency
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
@@ -35,44 +36,51 @@ def _place(builder: Any, data: Any, index: Any, kind: Any) -> Any:
     return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
 
 
-def _sign_summer(
-    typing_context: Any, weights: Any, start: Any, x: Any, words: Any, base: Any, out: Any, windows: Any
-) -> Any:
-    """out[to + u] = 2 * sum_k popcount(weights[start + 64 k + u] ^ x[at + k]) - base[row + u], for each window.
+def _sign_summer(units: int) -> Any:
+    """The sums of windows with the first units of a block."""
 
-    windows: a tuple of the (at, row, to) of one or more windows, one after the other, for which weights are read once.
-    """
+    def summed(
+        typing_context: Any, weights: Any, start: Any, x: Any, words: Any, base: Any, out: Any, windows: Any
+    ) -> Any:
+        """out[to + u] = 2 * sum_k popcount(weights[start + 64 k + u] ^ x[at + k]) - base[row + u], for each window.
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        weights_data, x_data, base_data, out_data = (
-            context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2, 4, 5)
-        )
-        places = cgutils.unpack_tuple(builder, args[6])
-        popcount = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_WORDS, [_WORDS]), "llvm.ctpop.v8i64")
-        steps = range(0, BLOCK, _WORDS.count)
-        zero = ir.Constant(_WORDS, None)
-        totals = [[cgutils.alloca_once_value(builder, zero) for _ in steps] for _ in places[::3]]
-        with cgutils.for_range(builder, args[3]) as loop:
-            seen = [
-                splat(builder, builder.load(builder.gep(x_data, [builder.add(at, loop.index)])), _WORDS.count)
-                for at in places[::3]
-            ]
-            first = builder.add(args[1], builder.mul(loop.index, _I64(BLOCK)))
-            for j, i in enumerate(steps):
-                weight = builder.load(_place(builder, weights_data, builder.add(first, _I64(i)), _WORDS), align=8)
-                for word, counts in zip(seen, totals, strict=True):
-                    bits = builder.call(popcount, [builder.xor(weight, word)])
-                    builder.store(builder.add(builder.load(counts[j]), bits), counts[j])
-        for row, to, counts in zip(places[1::3], places[2::3], totals, strict=True):
-            for i, total in zip(steps, counts, strict=True):
-                count = builder.trunc(builder.load(total), _HALVES)
-                less = builder.load(_place(builder, base_data, builder.add(row, _I64(i)), _HALVES), align=4)
-                sums = builder.sub(builder.add(count, count), less)
-                builder.store(sums, _place(builder, out_data, builder.add(to, _I64(i)), _HALVES), align=4)
-        return context.get_dummy_value()
+        windows: a tuple of the (at, row, to) of one or more windows, one after the other; they share what is read.
+        """
 
-    index = types.intp
-    return types.void(weights, index, x, index, base, out, windows), codegen
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            weights_data, x_data, base_data, out_data = (
+                context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2, 4, 5)
+            )
+            places = cgutils.unpack_tuple(builder, args[6])
+            popcount = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(_WORDS, [_WORDS]), "llvm.ctpop.v8i64"
+            )
+            steps = range(0, units, _WORDS.count)
+            zero = ir.Constant(_WORDS, None)
+            totals = [[cgutils.alloca_once_value(builder, zero) for _ in steps] for _ in places[::3]]
+            with cgutils.for_range(builder, args[3]) as loop:
+                seen = [
+                    splat(builder, builder.load(builder.gep(x_data, [builder.add(at, loop.index)])), _WORDS.count)
+                    for at in places[::3]
+                ]
+                first = builder.add(args[1], builder.mul(loop.index, _I64(BLOCK)))
+                for j, i in enumerate(steps):
+                    weight = builder.load(_place(builder, weights_data, builder.add(first, _I64(i)), _WORDS), align=8)
+                    for word, counts in zip(seen, totals, strict=True):
+                        bits = builder.call(popcount, [builder.xor(weight, word)])
+                        builder.store(builder.add(builder.load(counts[j]), bits), counts[j])
+            for row, to, counts in zip(places[1::3], places[2::3], totals, strict=True):
+                for i, total in zip(steps, counts, strict=True):
+                    count = builder.trunc(builder.load(total), _HALVES)
+                    less = builder.load(_place(builder, base_data, builder.add(row, _I64(i)), _HALVES), align=4)
+                    sums = builder.sub(builder.add(count, count), less)
+                    builder.store(sums, _place(builder, out_data, builder.add(to, _I64(i)), _HALVES), align=4)
+            return context.get_dummy_value()
+
+        index = types.intp
+        return types.void(weights, index, x, index, base, out, windows), codegen
+
+    return summed
 
 
 def _byte_summer(rows: int) -> Any:
@@ -156,7 +164,8 @@ def _copier(typing_context: Any, x: Any, start: Any, out: Any, at: Any) -> Any:
 
 
 _copy_line: Any = intrinsic(_copier)
-_sum_signs: Any = intrinsic(_sign_summer)
+_sum_signs: Any = intrinsic(_sign_summer(BLOCK))
+_sum_few_signs: Any = intrinsic(_sign_summer(_FEW))
 _sum_bytes: Any = intrinsic(_byte_summer(ROWS))
 _sum_byte_row: Any = intrinsic(_byte_summer(1))
 reach: Any = intrinsic(_reacher)
@@ -241,10 +250,13 @@ def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, 
             lay(image, shape, window, down, across, begin, end, patches.view(np.uint8), 8 * size)
         for block in range(blocks):
             first = block * size * BLOCK
-            direct = not fires and (block + 1) * BLOCK <= units
-            out = flat_sums if direct else row
+            whole = (block + 1) * BLOCK <= units
             spot = begin % rows.size
             for place in range(begin, end, 2):
+                # What a single block writes behind its units is written over by the next window.
+                room = blocks == 1 and (place + 1) * units + BLOCK <= flat_sums.size
+                direct = not fires and (whole or room)
+                out = flat_sums if direct else row
                 kind = other = np.int64(rows[spot])
                 spot = spot + 1 if spot + 1 < rows.size else 0
                 to = place * units + block * BLOCK if direct else 0
@@ -254,7 +266,10 @@ def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, 
                     spot = spot + 1 if spot + 1 < rows.size else 0
                     after = to + (units if direct else BLOCK)
                     both = at, table, to, at + size, (other * blocks + block) * BLOCK, after
-                    _sum_signs(flat_weights, first, patches, size, flat_base, out, both)
+                    if units <= _FEW:
+                        _sum_few_signs(flat_weights, first, patches, size, flat_base, out, both)
+                    else:
+                        _sum_signs(flat_weights, first, patches, size, flat_base, out, both)
                 else:
                     _sum_signs(flat_weights, first, patches, size, flat_base, out, (at, table, to))
                 if direct:

@@ -47,7 +47,8 @@ class Products:
         if self.groups > 1:
             split = seen.reshape(len(seen), taps, self.groups, -1).transpose(0, 2, 1, 3)
             seen = np.ascontiguousarray(split).reshape(len(seen), -1)
-        total = np.zeros((len(seen), self.units), np.int64)
+        total = np.empty((len(seen), self.units), np.int64)
+        total.fill(0)
         units, fan_in = self._matrix.shape[1:]
         for group, parts in enumerate(self._groups):
             for weights, scale in parts:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lava_meta.graph.acyclic import Placed
 from lava_meta.graph.bits import pack
 from lava_meta.graph.conv import Window
-from lava_meta.graph.nodes import Add, BinaryWeight, Concat, Conv, Curve, Gather, Linear, Multiply, Pool, Threshold
+from lava_meta.graph.nodes import Add, BinaryWeight, Conv, Curve, Gather, Linear, Multiply, Pool, Threshold
 from lava_meta.graph.packed.held import Held, flat, narrowest, places, shared, stored_of, to_stored
 from lava_meta.graph.packed.loops import has_byte_products, pool_signs
 from lava_meta.graph.packed.planes import PlaneSums
@@ -25,6 +25,7 @@ Step = Callable[[Sequence[Held]], Held]
 Range = tuple[int, int]  # the least and greatest integer of a source
 
 _FEWEST = 8  # inputs from which counting bits is faster than multiplying bytes
+_FEWEST_BYTES = 64  # from which digits are faster than float64
 _MOST_GROUPS = 8  # that are computed one after the other
 
 
@@ -87,7 +88,7 @@ def sums_of(layer: Placed, source: Range, *, signs: bool, order: NDArray[Any] | 
     if high - low < 256 and PlaneSums.fits(weight):
         if small and groups <= _MOST_GROUPS:
             return Summed(ByteSums(weight, *place, low=low), low)
-        if groups == 1 and has_byte_products():
+        if groups == 1 and weight[0].size >= _FEWEST_BYTES and has_byte_products():
             return Summed(PlaneSums(weight, *place[:2], low=low), low)
     return Summed(Products(weight, *place, max(map(abs, source))))
 
@@ -129,8 +130,8 @@ def _two_codes(layer: Placed) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
 def fired(layer: Placed, summed: Summed) -> Step:
     """Sums and their signs in one pass."""
-    kernel, stored = summed.kernel, stored_of(layer.output_shape)
-    assert not isinstance(kernel, Products)
+    stored = stored_of(layer.output_shape)
+    kernel: Any = summed.kernel  # of any kind but `Products`, each with tables of its own
     firing = kernel.firing(*_two_codes(layer))
 
     def signs(values: Sequence[Held]) -> Held:
@@ -182,9 +183,11 @@ class Line:
         self._kinds, tables = by_kind(*parts)
         self._start, self._slope, self._intercept = (np.ascontiguousarray(table.transpose(1, 0, 2)) for table in tables)
 
-    def into(self, out: NDArray[Any], x: NDArray[Any], *, adds: bool) -> None:
-        """Write the curve of x to `out`, or add it."""
-        follow(_lines(x), self._start, self._slope, self._intercept, self._kinds, adds, _lines(out))
+    def into(self, out: NDArray[Any], x: NDArray[Any], base: NDArray[Any] | None = None, first: int = 0) -> None:
+        """Write the curve of x to the channels of `out` from `first` on, with `base` added to it."""
+        tables = self._start, self._slope, self._intercept, self._kinds
+        adds = base is not None
+        follow(_lines(x), *tables, adds, _lines(out if base is None else base), _lines(out), first)
 
 
 def curve(layer: Placed) -> Step:
@@ -194,32 +197,28 @@ def curve(layer: Placed) -> Step:
     def followed(values: Sequence[Held]) -> Held:
         x = values[0].integers
         out = np.empty(x.shape, kind)
-        line.into(out, x, adds=False)
+        line.into(out, x)
         return Held(stored, integers=out)
 
     return followed
 
 
-def added(layer: Placed, lines: Sequence[Line | None], *, over: int | None) -> Step:
-    """The sum of sources of one shape, some of them through curves; `over`: which source may be written over."""
+def added(layer: Placed, lines: Sequence[Line | None]) -> Step:
+    """The sum of sources of one shape, some of them through curves."""
     stored, kind = stored_of(layer.output_shape), narrowest(layer.low, layer.high)
-    first = over if over is not None else min(range(len(lines)), key=lambda i: lines[i] is not None)
+    plain = [i for i, line in enumerate(lines) if line is None]
+    bent = [(i, line) for i, line in enumerate(lines) if line is not None]
 
     def summed(values: Sequence[Held]) -> Held:
-        x, line = values[first].integers, lines[first]
-        if line is not None:
-            out = np.empty(x.shape, kind)
-            line.into(out, x, adds=False)
-        else:
-            out = x if over is not None and x.dtype == kind else x.astype(kind)
-        for i, (value, line) in enumerate(zip(values, lines, strict=True)):
-            if i == first:
-                continue
-            if line is None:
-                np.add(out, value.integers, out=out, casting="unsafe")
-            else:
-                line.into(out, value.integers, adds=True)
-        return Held(stored, integers=out)
+        terms = [values[i].integers for i in plain]
+        total: Any = terms[0].astype(kind, copy=False) if terms else None
+        out = np.empty((len(values[0].integers), *stored), kind)
+        for term in terms[1:]:
+            total = np.add(total, term, out=out, casting="unsafe")
+        for i, line in bent:
+            line.into(out, values[i].integers, total)
+            total = out
+        return Held(stored, integers=total)
 
     return summed
 
@@ -244,18 +243,31 @@ def by_reference(layer: Placed) -> Step:
 # Movement.
 
 
-def concat(layer: Placed) -> Step:
-    """Sources side by side; signs as words if these are full."""
+def concat(layer: Placed, lines: Sequence[Line | None]) -> Step:
+    """Sources side by side; signs as words if these are full.
+
+    With a line a source is a sum: of the value in its place and of the curve of the next.
+    """
     ranks = {len(shape) for shape in layer.input_shapes}
     if ranks - {1, 3}:
         return by_reference(layer)
-    stored = stored_of(layer.output_shape)
-    full = all(stored_of(shape)[2] % 64 == 0 for shape in layer.input_shapes)
+    stored, kind = stored_of(layer.output_shape), narrowest(layer.low, layer.high)
+    widths = [stored_of(shape)[2] for shape in layer.input_shapes]
+    full = all(width % 64 == 0 for width in widths) and not any(lines)
 
     def joined(values: Sequence[Held]) -> Held:
         if full and all(value.packed for value in values):
             return Held(stored, signs=np.concatenate([value.signs for value in values], axis=3))
-        return Held(stored, integers=np.concatenate([value.integers for value in values], axis=3))
+        out = np.empty((len(values[0].integers), *stored), kind)
+        sources, first = iter(values), 0
+        for line, width in zip(lines, widths, strict=True):
+            x = next(sources).integers
+            if line is None:
+                out[..., first : first + width] = x
+            else:
+                line.into(out, next(sources).integers, x.astype(kind, copy=False), first)
+            first += width
+        return Held(stored, integers=out)
 
     return joined
 
@@ -323,8 +335,3 @@ def pooled(layer: Placed, *, signs: bool) -> Step:
 def _lines(array: NDArray[Any]) -> NDArray[Any]:
     """(lanes, places, channels)."""
     return array.reshape(len(array), -1, array.shape[3])
-
-
-def other(layer: Placed) -> Step:
-    """Concatenations and products of values."""
-    return concat(layer) if isinstance(layer.node, Concat) else by_reference(layer)

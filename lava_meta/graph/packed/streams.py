@@ -41,17 +41,19 @@ def _liner(pieces: int) -> Any:
         intercept: Any,
         j: Any,
         stride: Any,
-        out: Any,
         adds: Any,
+        base: Any,
+        out: Any,
+        to: Any,
     ) -> Any:
-        """out[i + u] = round(slope * (x[i + u] - start) + intercept) of the piece of x, with `adds` added to it.
+        """out[to + u] = round(slope * (x[i + u] - start) + intercept) of the piece of x, with `adds` base[i + u] more.
 
         start, slope, intercept: of the first piece at j + u, of the second at j + stride + u.
         """
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x_data, start_data, slope_data, intercept_data, out_data = (
-                context.make_array(signature.args[n])(context, builder, args[n]).data for n in (0, 2, 3, 4, 7)
+            x_data, start_data, slope_data, intercept_data, base_data, out_data = (
+                context.make_array(signature.args[n])(context, builder, args[n]).data for n in (0, 2, 3, 4, 8, 9)
             )
 
             def load(data: Any, at: Any, kind: Any) -> Any:
@@ -83,15 +85,15 @@ def _liner(pieces: int) -> Any:
             )
             made = builder.fptosi(builder.call(rint, [height]), _LONGS)
             kept = ir.Constant(_LONGS, None)
-            made = builder.add(made, builder.select(args[8], long(out_data, out), kept))
+            made = builder.add(made, builder.select(args[7], long(base_data, base), kept))
             element = context.get_value_type(out.dtype)
             kind = ir.VectorType(element, _EIGHT)
             made = made if element.width == 64 else builder.trunc(made, kind)
-            builder.store(made, builder.bitcast(builder.gep(out_data, [args[1]]), kind.as_pointer()), align=1)
+            builder.store(made, builder.bitcast(builder.gep(out_data, [args[10]]), kind.as_pointer()), align=1)
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(x, index, start, slope, intercept, index, index, out, types.boolean), codegen
+        return types.void(x, index, start, slope, intercept, index, index, types.boolean, base, out, index), codegen
 
     return line
 
@@ -147,12 +149,12 @@ def threshold_signs(x, limits, kinds, below, above, out):  # type: ignore[no-unt
             kind = np.int64(kinds[min(place, kinds.size - 1)])
             start = (lane * places + place) * channels
             for block in range(blocks):
-                left = channels - block * BLOCK
-                row = (kind * blocks + block) * BLOCK
-                if left >= BLOCK:
-                    word = reach(flat, start + block * BLOCK, flat_limits, row)
+                first, row = start + block * BLOCK, (kind * blocks + block) * BLOCK
+                if first + BLOCK <= flat.size:  # channels of the next place have no bits in `above` and `below`
+                    word = reach(flat, first, flat_limits, row)
                 else:
-                    last[:left] = x[lane, place, block * BLOCK :]
+                    for u in range(flat.size - first):
+                        last[u] = flat[first + u]
                     word = reach(last, 0, flat_limits, row)
                 word = (word & above[kind, block]) | (~word & below[kind, block])
                 out[(lane * places + place) * blocks + block] = word
@@ -179,41 +181,44 @@ def threshold_codes(x, limits, codes, kinds, out):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True)
-def follow(x, start, slope, intercept, kinds, adds, out):  # type: ignore[no-untyped-def]
-    """`round(slope * (x - start) + intercept)` of the last piece that begins at or below x; `adds` adds it to `out`.
+def follow(x, start, slope, intercept, kinds, adds, base, out, first):  # type: ignore[no-untyped-def]
+    """`round(slope * (x - start) + intercept)` of the last piece that begins at or below x, with `adds` base more.
 
-    x, out: integers (lanes, places, channels). start: int64 (pieces, kinds, channels); slope, intercept: float64
-    likewise.
+    x: integers (lanes, places, channels). start: int64 (pieces, kinds, channels); slope, intercept: float64 likewise.
+    base: as x, of the type of `out`: integers (lanes, places, first + channels or more), written from `first` on.
     """
     lanes, places, channels = x.shape
     pieces, tables, _ = start.shape
-    flat_x, flat_out = x.reshape(-1), out.reshape(-1)
+    flat_x, flat_base, flat_out = x.reshape(-1), base.reshape(-1), out.reshape(-1)
     starts, slopes, intercepts = start.reshape(-1), slope.reshape(-1), intercept.reshape(-1)
     stride = tables * channels
     for lane in range(lanes):
         for place in range(places):
-            first = np.int64(kinds[min(place, kinds.size - 1)]) * channels
-            at = (lane * places + place) * channels
+            table = np.int64(kinds[min(place, kinds.size - 1)]) * channels
+            at, to = (lane * places + place) * channels, (lane * places + place) * out.shape[2] + first
             done = 0
             if pieces <= 2:
                 while done + _EIGHT <= channels:
+                    i, j = at + done, table + done
                     if pieces == 1:
-                        _line(flat_x, at + done, starts, slopes, intercepts, first + done, stride, flat_out, adds)
+                        _line(flat_x, i, starts, slopes, intercepts, j, stride, adds, flat_base, flat_out, to + done)
                     else:
-                        _bent_line(flat_x, at + done, starts, slopes, intercepts, first + done, stride, flat_out, adds)
+                        _bent_line(
+                            flat_x, i, starts, slopes, intercepts, j, stride, adds, flat_base, flat_out, to + done
+                        )
                     done += _EIGHT
             for c in range(done, channels):
                 value = np.int64(flat_x[at + c])
                 low, high = 0, pieces
                 while high - low > 1:
                     middle = (low + high) // 2
-                    if starts[middle * stride + first + c] <= value:
+                    if starts[middle * stride + table + c] <= value:
                         low = middle
                     else:
                         high = middle
-                row = low * stride + first + c
+                row = low * stride + table + c
                 made = np.int64(np.rint(slopes[row] * np.float64(value - starts[row]) + intercepts[row]))
-                flat_out[at + c] = made + (np.int64(flat_out[at + c]) if adds else 0)
+                flat_out[to + c] = made + (np.int64(flat_base[at + c]) if adds else 0)
 
 
 @njit(cache=True)

@@ -218,7 +218,7 @@ def test_random_graphs(seed: int, kinds: list[str]) -> None:
 
 
 @pytest.mark.parametrize("inputs", [8, 63, 64, 65, 130])
-@pytest.mark.parametrize("units", [1, 64, 96])
+@pytest.mark.parametrize("units", [1, 32, 64, 96])
 def test_signs_at_the_borders_of_words(inputs: int, units: int) -> None:
     rng = np.random.default_rng(inputs)
     image = (inputs, 3, 4)
@@ -249,23 +249,23 @@ def test_limits_at_the_ends_of_types(limit: int) -> None:
 @pytest.mark.parametrize("most", [1, 127, 128, 2**24, 2**30, 2**40])
 def test_levels_and_weights_at_the_ends_of_types(low: int, high: int, most: int) -> None:
     rng = np.random.default_rng(most)
-    weight = rng.choice([-most, most - 1, most, 1], (6, 36))
+    weight = rng.choice([-most, most - 1, most, 1], (6, 72))
     nodes: dict[str, Node] = {
         "sums": Conv((INPUT,), weight_of(weight), Window((3, 3), padding=(2, 1))),
         "flat": Gather(("sums",), (6 * 7 * 5,)),
         "narrow": Curve(("flat",), np.zeros((1, 1), np.int64), np.full((1, 1), 2.0**-30), np.zeros((1, 1))),
         "end": Linear(("narrow",), weight_of(rng.integers(-9, 9, (3, 6 * 7 * 5)))),
     }
-    check(AcyclicGraph(nodes, "end", Scores(np.ones(3), np.zeros(3)), high, (4, 5, 5), low), rng)
+    check(AcyclicGraph(nodes, "end", Scores(np.ones(3), np.zeros(3)), high, (8, 5, 5), low), rng)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 255), (-200, 55)])
 def test_limits_at_the_very_sums(low: int, high: int) -> None:
     """Signs of units of 1 to 42 bits that the leading bits of weights cannot tell, and of those that they can."""
     rng = np.random.default_rng(high)
-    weight = rng.integers(-(2**42), 2**42, (70, 36)) >> rng.integers(0, 42, (70, 1))
+    weight = rng.integers(-(2**42), 2**42, (70, 72)) >> rng.integers(0, 42, (70, 1))
     sums = Conv((INPUT,), weight_of(weight), Window((3, 3), padding=(2, 1)))
-    image = rng.integers(low, high + 1, (5, 4, 5, 5))
+    image = rng.integers(low, high + 1, (5, 8, 5, 5))
     limits = sums([image])[rng.integers(5)] + rng.integers(0, 2, (1, 70, 7, 5))
     nodes: dict[str, Node] = {
         "sums": sums,
@@ -273,7 +273,7 @@ def test_limits_at_the_very_sums(low: int, high: int) -> None:
         "flat": Gather(("signs",), (70 * 7 * 5,)),
         "end": Linear(("flat",), weight_of(rng.choice([-1, 1], (3, 70 * 7 * 5)))),
     }
-    graph = AcyclicGraph(nodes, "end", Scores(np.ones(3), np.zeros(3)), high, (4, 5, 5), low)
+    graph = AcyclicGraph(nodes, "end", Scores(np.ones(3), np.zeros(3)), high, (8, 5, 5), low)
     x = graph.check_images(image.reshape(5, -1))
     np.testing.assert_array_equal(
         PackedAcyclic(graph).activations(x, ["signs"])["signs"], graph.activations(x)["signs"]
@@ -292,6 +292,34 @@ def test_streams_of_62_bits() -> None:
         "end": Linear(("narrow",), weight_of(rng.integers(-9, 9, (3, 4)))),
     }
     check(AcyclicGraph(nodes, "end", Scores(np.ones(3), np.zeros(3)), 255, (4,)), rng)
+
+
+@pytest.mark.parametrize("kept", [[], ["left"]])
+def test_sums_side_by_side(kept: list[str]) -> None:
+    """Additions with a curve on one side, on either side or on both, that are written where they are joined."""
+    rng = np.random.default_rng(6)
+
+    def curve(source: str) -> Node:
+        tables = rng.normal(0, 4, (2, 2, 12, 1, 1))
+        return Curve((source,), np.sort(rng.integers(-9, 9, (2, 12, 1, 1)), axis=0), *tables)
+
+    nodes: dict[str, Node] = {
+        "sums": Conv((INPUT,), weight_of(rng.integers(-9, 9, (12, 8))), Window((1, 1))),
+        "far": Conv((INPUT,), weight_of(rng.integers(-(2**40), 2**40, (12, 8))), Window((1, 1))),
+        **{name: curve("sums") for name in ("one", "two", "three", "four")},
+        "left": Add(("one", "far")),
+        "right": Add(("far", "two")),
+        "both": Add(("three", "four")),
+        "joined": Concat(("left", "far", "right", "both", "sums")),
+        "flat": Gather(("joined",), (60 * 6,)),
+        "signs": Threshold(("flat",), np.zeros((1, 1), np.int64), np.array([[-1], [1]])),
+        "end": Linear(("signs",), weight_of(rng.choice([-1, 1], (3, 60 * 6)))),
+    }
+    graph = AcyclicGraph(nodes, "end", Scores(np.ones(3), np.zeros(3)), 255, (8, 2, 3))
+    x = graph.check_images(rng.integers(0, 256, (5, graph.n_in)))
+    found, expected = PackedAcyclic(graph).activations(x, ["joined", "readout", *kept]), graph.activations(x)
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
 
 
 def test_what_is_written_over_is_wanted_no_more() -> None:
