@@ -143,7 +143,7 @@ LONG: Arms = {
     "gates in both directions": {**SPARSE, **BOTH_WAYS, "lr": 0.02},
     "lasting": {**LASTING, "hidden": (400,), "temperature": 14.0, "lr": 0.0035},
     "lasting of 100 units": {**LASTING, "hidden": (100,), "temperature": 5.0, "lr": 0.0025},
-    "lasting of 2000 units": {**LASTING, "hidden": (2000,), "temperature": 45.0, "lr": 0.01},
+    "lasting of 2000 units": {**LASTING, "hidden": (2000,), "temperature": 45.0, "lr": 0.005},
 }
 
 
