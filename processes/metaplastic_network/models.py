@@ -30,18 +30,26 @@ class LearningModel(PyAsyncProcessModel):
         self.time_step = 0  # for the supervisor, which watches its progress
 
     def run_async(self) -> None:
-        lanes, done = self.engine.lanes, 0
+        lanes, done, most = self.engine.lanes, 0, self.engine.groups_a_call
         while done < self.num_steps:
             start = int(self.progress[0])
             whole = (len(self.images) - start) // lanes
-            steps = max(1, min(self.engine.groups_a_call, self.num_steps - done, whole))
+            steps = max(1, min(most, self.num_steps - done, whole))
             end = start + steps * lanes
-            done += steps
             self.time_step += steps
             if end > len(self.images):
                 raise DataError(f"there are {len(self.images)} images, and step {self.time_step} wants {end}")
-            self.progress[1] += self.engine.learn(self.images[start:end], self.labels[start:end])
+            try:
+                self.progress[1] += self.engine.learn(self.images[start:end], self.labels[start:end])
+            except ValueError:
+                if steps == 1:
+                    raise
+                # Nothing of them is learned yet: one step after the other, for the one at fault to be named.
+                self.time_step -= steps
+                most = 1
+                continue
             self.progress[0] = end
+            done += steps
 
 
 @implements(proc=MetaplasticNetwork, protocol=AsyncProtocol)
