@@ -138,9 +138,9 @@ class _Beside(Float64):
         values = before.values(integers.reshape(len(ours), *before.source.shape))
         reach = min(_CAUTION * before.slack(self.known), _DOUBT * float(values.abs().max()))
         ends = [evaluate(check.function, values + moved).double() for moved in (-reach, 0.0, reach)]
-        near = [_moved(end.expand(values.shape).numpy(), check) for end in ends]
-        own, other = (np.any([np.abs(end - level) <= same for end in near], axis=0) for level in (ours, theirs))
-        undecided: NDArray[Any] = own & other
+        near = np.stack([_moved(end.expand(values.shape).numpy(), check) for end in ends])
+        least, greatest = near.min(axis=0) - same, near.max(axis=0) + same
+        undecided: NDArray[Any] = (least <= np.minimum(ours, theirs)) & (np.maximum(ours, theirs) <= greatest)
         return undecided
 
 

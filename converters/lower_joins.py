@@ -67,8 +67,7 @@ class JoinLowering(ValueLowering):
         x, *axis = step.args
         value, ref = self._value(x), step.outputs[0]
         assert ref is not None
-        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64).reshape(x.shape)
-        halves = numbers.chunk(2, axis[0] if axis else -1)
+        halves = self._numbers(x.shape).chunk(2, axis[0] if axis else -1)
         a, b = (self._placed(value, half, unseen(ref)) for half in halves)
         return self._product(a, self._function(torch.sigmoid, b), ref)
 
@@ -100,7 +99,7 @@ class JoinLowering(ValueLowering):
             found = step.op(wide, *step.args[1:], **step.kwargs)
             return list(found) if isinstance(found, (list, tuple)) else found
         fill = 0.0
-        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64).reshape(argument.shape)
+        numbers = self._numbers(argument.shape)
         args = step.args[1:]
         if step.name == "constant_pad_nd" and len(args) > 1:
             fill, args = float(args[1]), (args[0], 0.0)
@@ -255,7 +254,7 @@ class JoinLowering(ValueLowering):
         numbers, seen = [], 0
         for part, tensor in zip(parts, tensors, strict=True):
             if isinstance(tensor, Value):
-                each = torch.arange(1, math.prod(tensor.shape) + 1, dtype=torch.float64) + int(starts[seen])
+                each = self._numbers((math.prod(tensor.shape),)) + int(starts[seen])
                 numbers.append(torch.stack([each + i * total for i in range(self.images)]).reshape(part.shape))
                 seen += 1
             else:
@@ -317,8 +316,7 @@ class JoinLowering(ValueLowering):
             axis %= len(part.shape) + 1
             ref = Ref(part.number, (*part.shape[:axis], 1, *part.shape[axis:]))
             value = self._value(part)
-            numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64).reshape(ref.shape)
-            self.values[-1 - part.number] = self._placed(value, numbers, ref)
+            self.values[-1 - part.number] = self._shaped(value, ref)
             parts.append(Ref(-1 - part.number, ref.shape))
         joined = Step(step.number, step.op, (parts, axis), {}, step.outputs, step.place)
         return self._do_cat(joined)

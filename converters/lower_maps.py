@@ -110,7 +110,7 @@ class MapLowering(NormLowering):
         ref = step.outputs[0]
         assert ref is not None
         places = math.prod(ref.shape[1:])
-        numbers = torch.arange(1, places + 1, dtype=torch.float64).reshape(1, *ref.shape[1:])
+        numbers = self._numbers((1, *ref.shape[1:]))
         goes = functional.unfold(numbers, kernel, dilation, padding, stride).reshape(-1).long().numpy()
         order = np.argsort(goes, kind="stable")
         order = order[goes[order] > 0]
@@ -143,21 +143,22 @@ class MapLowering(NormLowering):
             raise Cannot("convolves with weights that depend on the images, in two dimensions, not transposed, alone")
         groups //= self.images
         kernel = step.args[1].shape[2:]
-        maps = (-1, *x.shape[-2:])
-        columns = functional.unfold(self._numbers(value.shape, maps), kernel, dilation, padding, stride)
+        maps = self._numbers((self.images, *value.shape)).reshape(self.images, -1, *x.shape[-2:])
+        columns = functional.unfold(maps, kernel, dilation, padding, stride)
         patches = self._placed(value, columns.reshape(self.images, groups, -1, columns.shape[-1]), unseen(ref))
         rows = patches.shape[1]
-        matrices = self._placed(weight, self._numbers(weight.shape, (groups, -1, rows)), unseen(weight.ref))
+        own = self._numbers((self.images, *weight.shape)).reshape(self.images, groups, -1, rows)
+        matrices = self._placed(weight, own, unseen(weight.ref))
         product = self._matrix_product(matrices, patches, unseen(ref))
         units = matrices.shape[0] * matrices.shape[1]
         made = self._shaped(product, Ref(-1, (self.images, units, *ref.shape[-2:])))
         if bias is not None:
-            own = self._given(bias)
-            if isinstance(own, Value):
-                own = self._shaped(own, Ref(-1, (self.images, units, 1, 1)))
-            elif isinstance(own, Tensor):
-                own = own[:units].reshape(1, units, 1, 1)
-            made = self._plus(made, own, Ref(-1, (self.images, *made.shape)))
+            added = self._given(bias)
+            if isinstance(added, Value):
+                added = self._shaped(added, Ref(-1, (self.images, units, 1, 1)))
+            elif isinstance(added, Tensor):
+                added = added[:units].reshape(1, units, 1, 1)
+            made = self._plus(made, added, Ref(-1, (self.images, *made.shape)))
         return self._shaped(made, ref)
 
 

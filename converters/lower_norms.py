@@ -40,10 +40,10 @@ class NormLowering(WindowLowering):
         value, ref = self._value(x), step.outputs[0]
         assert ref is not None
         size = math.prod(value.shape) // groups
-        numbers = torch.arange(1, self.images * groups * size + 1, dtype=torch.float64)
-        flat = self._placed(value, numbers.reshape(self.images, groups, size), value.ref)
-        normed = self._normed(step, flat, Ref(-1, (self.images, groups, size)), [2], float(eps))
-        back = self._placed(normed, numbers.reshape(x.shape), unseen(ref))
+        grouped = Ref(-1, (self.images, groups, size))
+        flat = self._placed(value, self._numbers(grouped.shape), value.ref)
+        normed = self._normed(step, flat, grouped, [2], float(eps))
+        back = self._placed(normed, self._numbers(x.shape), unseen(ref))
         ones = (1,) * (len(value.shape) - 1)
         gain, shift = (None if part is None else part.reshape(channels, *ones) for part in (weight, bias))
         return [self._scaled(back, gain, shift, ref), None, None]
@@ -101,8 +101,7 @@ class NormLowering(WindowLowering):
         greatest = self._reduced(own, self._value(x), "max")
         _, _, total = self._powers(replace(step, args=(x, dims[0])))
         made = self._sum([greatest, self._function(torch.log, total)], unseen(ref))
-        numbers = torch.arange(1, math.prod(ref.shape) + 1, dtype=torch.float64)
-        return self._placed(made, numbers.reshape(ref.shape), ref)
+        return self._shaped(made, ref)
 
     def _scaled(self, value: Value, weight: Tensor | None, bias: Tensor | None, ref: Ref) -> Value:
         """`weight * x + bias`."""

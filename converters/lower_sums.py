@@ -118,9 +118,7 @@ class SumLowering(JoinLowering):
 
     def _turned(self, value: Value, ref: Ref) -> Value:
         """The last two extents exchanged."""
-        size = math.prod(value.shape)
-        numbers = torch.arange(1, self.images * size + 1, dtype=torch.float64).reshape(self.images, *value.shape)
-        return self._placed(value, numbers.transpose(-1, -2), ref)
+        return self._placed(value, self._numbers((self.images, *value.shape)).transpose(-1, -2), ref)
 
     def _linear(self, step: Step, x: Any, weight: Any, bias: Any) -> Value:
         x, weight, bias = self._given(x), self._given(weight), self._given(bias)
@@ -187,9 +185,8 @@ class SumLowering(JoinLowering):
         """Inputs apart by the stride, zeros between and around them, and a convolution with the kernels turned."""
         stride, padding, dilation = given.stride, given.padding, given.dilation
         channels, rows, columns = value.shape
-        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64)
         wide = torch.zeros(self.images, channels, (rows - 1) * stride[0] + 1, (columns - 1) * stride[1] + 1).double()
-        wide[..., :: stride[0], :: stride[1]] = numbers.reshape(self.images, *value.shape)
+        wide[..., :: stride[0], :: stride[1]] = self._numbers((self.images, *value.shape))
         kernel = given.kernel
         down, across = (step_ * (taps - 1) - pad for step_, taps, pad in zip(dilation, kernel, padding, strict=True))
         spread = torch.nn.functional.pad(wide, (across, across + after[1], down, down + after[0]))
@@ -201,9 +198,7 @@ class SumLowering(JoinLowering):
     def _reshaped(self, value: Value, shape: Shape) -> Value:
         if shape == value.shape:
             return value
-        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64)
-        numbers = numbers.reshape(self.images, *shape)
-        return self._placed(value, numbers, Ref(value.ref.number, tuple(numbers.shape)))
+        return self._shaped(value, Ref(value.ref.number, (self.images, *shape)))
 
     def _convolved(
         self, step: Step, value: Value, weight: Tensor, bias: Tensor | None, window: Window, groups: int
@@ -332,8 +327,8 @@ class SumLowering(JoinLowering):
             return leaf, 1.0
         ref = step.outputs[0]
         assert ref is not None
-        short = self._shortened(leaf, bits, ref)
-        return short, unit_of(short) / unit_of(leaf)
+        factor = 2.0 ** (largest.bit_length() - bits)
+        return self._rounded(leaf, factor, ref), factor
 
 
 def _constant(

@@ -172,8 +172,7 @@ class ValueLowering:
     def _broadcast(self, value: Value, shape: Shape) -> Value:
         """A value, settled, as it broadcasts to a larger shape."""
         ones = (1,) * (len(shape) - len(value.shape))
-        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64)
-        wide = numbers.reshape(self.images, *ones, *value.shape).expand(self.images, *shape)
+        wide = self._numbers((self.images, *ones, *value.shape)).expand(self.images, *shape)
         return self._placed(self._held(value), wide, unseen(value.ref))
 
     def _placed(self, value: Value, numbers: Tensor, ref: Ref) -> Value:
@@ -206,11 +205,9 @@ class ValueLowering:
                 moved.exact, moved.stream, moved.form = value.exact, value.stream, value.form
         return moved
 
-    def _numbers(self, shape: Shape, as_: Shape | None = None) -> Tensor:
-        """The numbers of the elements of all images, from 1; `shape`: of all, or with `as_` of one image."""
-        size = math.prod(shape) * (1 if as_ is None else self.images)
-        numbers = torch.arange(1, size + 1, dtype=torch.float64)
-        return numbers.reshape(shape if as_ is None else (self.images, *as_))
+    def _numbers(self, shape: Shape) -> Tensor:
+        """The numbers of the elements of a tensor of all images, from 1."""
+        return torch.arange(1, math.prod(shape) + 1, dtype=torch.float64).reshape(shape)
 
     def _shaped(self, value: Value, ref: Ref) -> Value:
         """The same elements, in the shape of `ref`."""

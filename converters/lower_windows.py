@@ -63,8 +63,7 @@ class WindowLowering(TableLowering):
         assert ref is not None
         if value.shape == self._value(step.args[0]).shape:
             return pool(ref)
-        back = torch.arange(1, math.prod(ref.shape) + 1, dtype=torch.float64).reshape(ref.shape)
-        return self._placed(pool(unseen(ref)), back, ref)
+        return self._shaped(pool(unseen(ref)), ref)
 
     def _do_adaptive_max_pool2d(self, step: Step) -> list[Any]:
         value = self._maps(self._value(step.args[0]))
@@ -258,9 +257,8 @@ class WindowLowering(TableLowering):
             axes = [axis + 1 for axis in axes]
         kept = [axis for axis in range(1, rank) if axis not in axes]
         size = math.prod(extents[axis] for axis in axes)
-        numbers = torch.arange(1, self.images * math.prod(value.shape) + 1, dtype=torch.float64).reshape(extents)
         rows = math.prod(extents[axis] for axis in kept)
-        flat = numbers.permute(0, *kept, *axes).reshape(self.images, rows, 1, size)
+        flat = self._numbers(extents).permute(0, *kept, *axes).reshape(self.images, rows, 1, size)
         window = Window((1, size))
         moved = self._placed(value if how == "max" else self._terms(value), flat, unseen(value.ref))
         ref = step.outputs[0]
@@ -272,9 +270,8 @@ class WindowLowering(TableLowering):
         shape = [1 if axis in axes else extents[axis] for axis in range(1, rank) if keep or axis not in axes]
         if tuple(shape) == ref.shape:  # of one image, whose own axis is another than the first
             shape = shape[1:]
-        back = torch.arange(1, self.images * rows + 1, dtype=torch.float64).reshape(self.images, *shape)
         own = (self.images, *shape)
-        return self._placed(total, back, ref if ref.shape == own else Ref(-1, own))
+        return self._placed(total, self._numbers(own), ref if ref.shape == own else Ref(-1, own))
 
 
 def _squares(name: str, args: Sequence[Any]) -> bool:

@@ -42,12 +42,7 @@ TUNED: dict[str, tuple[str, tuple[float, ...]]] = {
     "mesu": ("mesu_lr", (0.4, 0.8, 1.6, 3.2, 6.4)),
 }
 REAL_PLAIN = "real, plain"
-_OF_STEPS = (
-    "metaplastic",
-    "lasting",
-    "engrams",
-    "together",
-)  # tried with units of 0 and 1 and layer norm too
+_OF_STEPS = ("metaplastic", "lasting", "engrams", "together")  # tried with units of 0 and 1 and layer norm too
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
+from numba.core.registry import cpu_target
 
 _compile: Any = numba.njit
 _config: Any = numba.config
@@ -35,6 +36,13 @@ def njit(*signatures: Any, **options: Any) -> Callable[[Callable[..., Any]], Any
         return made
 
     return compiled
+
+
+def compiles_for(*features: str) -> bool:
+    """Whether numba compiles for a processor that has all these features, by LLVM's names of them."""
+    return {f"+{feature}" for feature in features} <= set(
+        cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    )
 
 
 @contextlib.contextmanager

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba.core.registry import cpu_target
 from torch import Tensor
 
 from lava_meta.graph.bits import pack
 from lava_meta.graph.packed import loops
+from lava_meta.jit import compiles_for
 from lava_meta.optim.threads import in_parts
 from lava_meta.training import backward
 
@@ -30,10 +30,9 @@ PIXEL_SHIFT = 128  # pixels 0 .. 255 as signed bytes
 
 def form() -> type[Floats]:
     """The form for this processor."""
-    features = cpu_target.target_context.codegen().magic_tuple()[2]
-    if "+avx512vnni" not in features or not ("+avx512bf16" in features or "+amx-bf16" in features):
+    if not compiles_for("avx512vnni") or not (compiles_for("avx512bf16") or compiles_for("amx-bf16")):
         return Floats
-    return Bits if "+avx512vpopcntdq" in features else Bytes
+    return Bits if compiles_for("avx512vpopcntdq") else Bytes
 
 
 class Floats:

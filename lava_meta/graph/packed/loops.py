@@ -34,10 +34,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from lava_meta.jit import njit
+from lava_meta.jit import compiles_for, njit
 
 BLOCK = 64  # units counted together: their signs make one word of output
 MOST_PRODUCTS = (2**32 - 1) // 255  # bytes that _count_products adds up without wrapping
@@ -50,7 +49,7 @@ _INTS = ir.VectorType(_I32, 16)
 
 def has_byte_products() -> bool:
     """Whether numba compiles for a processor that multiplies and adds 64 bytes in one instruction."""
-    return "+avx512vnni" in cpu_target.target_context.codegen().magic_tuple()[2]
+    return compiles_for("avx512vnni")
 
 
 def splat(builder: Any, value: Any, width: int) -> Any:

@@ -14,12 +14,11 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from lava_meta.graph.packed.loops import splat
-from lava_meta.jit import njit
+from lava_meta.jit import compiles_for, njit
 from lava_meta.online_learning.settings import ERROR_LIMIT
 
 WIDTH = 32  # units that `_add_negative` takes at once
@@ -31,8 +30,7 @@ _I1, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 
 def has_masks() -> bool:
     """Whether numba compiles for a processor that loads and stores some of a vector's numbers in one instruction."""
-    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-    return {"+avx512f", "+avx512bw"} <= set(features)
+    return compiles_for("avx512f", "avx512bw")
 
 
 def _adder(vectors: int) -> Any:
