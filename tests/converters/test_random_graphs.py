@@ -154,6 +154,7 @@ def test_random_graphs(program: list[tuple[int, int, int]], seed: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(programs, st.integers(0, 2**31 - 1))
 def test_thousands_of_random_graphs(program: list[tuple[int, int, int]], seed: int) -> None:
