@@ -40,6 +40,7 @@ from lava_meta.jit import compiles_for, njit
 
 BLOCK = 64  # units counted together: their signs make one word of output
 MOST_PRODUCTS = (2**32 - 1) // 255  # bytes that _count_products adds up without wrapping
+WIDE = compiles_for("avx512f")  # 32 registers of 64 bytes, elsewhere 16 of 32 or less
 QUAD = 4  # lanes that count_products takes together: enough independent sums to hide an addition's latency
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)

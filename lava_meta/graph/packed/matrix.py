@@ -1,7 +1,8 @@
 """Products of matrices in float64 or float32 for integers that these hold exactly, so that no order or fusing matters.
 
-A block of units takes four vectors; four rows pass together, which makes as many independent sums as hide an addition's
-latency. Small matrices, as convolutions have them, are several times faster than by a general library.
+A block of units takes four vectors of 64 bytes; four rows pass together, which makes as many independent sums as hide
+an addition's latency. Where registers are half as wide, and half as many, it takes two, and three rows. Small matrices,
+as convolutions have them, are several times faster than by a general library.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from lava_meta.graph.packed import aligned
-from lava_meta.graph.packed.loops import splat
+from lava_meta.graph.packed.loops import WIDE, splat
 from lava_meta.jit import njit
 
-_VECTORS = 4
-_ROWS = 4
+_VECTORS, _ROWS = (4, 4) if WIDE else (2, 3)
 _I64 = ir.IntType(64)
 
 
