@@ -28,10 +28,10 @@ class Products:
         self._window = fields(window)
         fan_in = math.prod(weight.shape[1:])
         self._matrix = weight.transpose(0, 2, 3, 1).reshape(groups, self.units // groups, fan_in)
+        # Sums of less are exact in any order; of more, those of parts of the weights; the widest are the reference's.
+        most = int(np.abs(self._matrix).sum(axis=2).max()) * max(1, largest)
         width = _DOUBLE - max(1, largest).bit_length() - fan_in.bit_length()
-        # Sums of `width` bits more than the inputs' are exact in any order; wide inputs too are split by the reference.
-        self._parts = _split(self._matrix, width) if width >= 4 else []
-        most = max(1, int(np.abs(self._matrix).max())) * max(1, largest) * fan_in
+        self._parts = [(self._matrix, 0)] if most < 2**_DOUBLE else _split(self._matrix, width) if width >= 4 else []
         self._kind = np.dtype(np.float32 if most < 2**_SINGLE else np.float64 if self._parts else np.int64)
         # By group, and part by part: laid out, and what its sums are multiplied with.
         self._groups = [
