@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from lava_meta.graph.bits import words
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import MOST
-from lava_meta.graph.packed.loops import BLOCK
-from lava_meta.graph.packed.patches import reach
+from lava_meta.graph.packed.firing import fire
 from lava_meta.graph.packed.streams import Limits
 from lava_meta.graph.packed.sums import MOST_SUM, ByteSums, fields
 from lava_meta.jit import njit
@@ -58,7 +57,7 @@ class PlaneSums:
         """Packed signs uint64 (lanes, down, across, words)."""
         signs = np.empty((len(x), *self.places, words(len(self._weight))), np.uint64)
         kernel, tables = self._leading
-        _fire(kernel.sums(x), *tables, firing.limits, firing.kinds, firing.below, firing.above, self._low, x, signs)
+        fire(kernel.sums(x), *tables, firing.limits, firing.kinds, firing.below, firing.above, self._low, x, signs)
         return signs
 
     @cached_property
@@ -66,8 +65,8 @@ class PlaneSums:
         return ByteSums(np.concatenate(_digits(self._weight)), self._window, self._image, low=self._low)
 
     @cached_property
-    def _leading(self) -> tuple[ByteSums, tuple[NDArray[Any], ...]]:
-        """Sums of the leading digits, and of x; and what `_fire` takes of the weights."""
+    def _leading(self) -> tuple[ByteSums, tuple[Any, ...]]:
+        """Sums of the leading digits, and of x; and what `fire` takes of the weights."""
         # Of the positive numbers of 16 bits the last 128 have a third digit.
         bits = np.frexp(np.abs(self._weight).max(axis=(1, 2, 3)) * (65 / 64))[1].astype(np.int64)
         shift = np.maximum(0, bits - 8 * _LEADING + 1)
@@ -80,7 +79,7 @@ class PlaneSums:
         # sum r x = sum r (x - low) + low sum r, and x - low >= 0.
         starts = self._low * (flat.sum(axis=1) - flat.shape[1] * slopes)
         rest = rest.astype(np.int32 if shift.max() <= 32 else np.int64, order="C")
-        return kernel, (shift, np.concatenate([slopes, starts]), rest, fields(self._window))
+        return kernel, (shift, np.concatenate([slopes, starts]), rest, fields(self._window), True)
 
 
 def _each(numbers: NDArray[Any]) -> NDArray[Any]:
@@ -109,65 +108,3 @@ def _join(parts, sums):  # type: ignore[no-untyped-def]
             part = parts[row, plane]
             for u in range(total.size):
                 total[u] = (total[u] << 8) + part[u]
-
-
-@njit(cache=True)
-def _fire(  # type: ignore[no-untyped-def]
-    parts, shift, bounds, rest, window, limits, kinds, below, above, low, x, signs
-):
-    """Signs of sums, of which few are computed in full.
-
-    parts: int32 (lanes, down, across, planes * units + 1): sums of each plane of digits, and of x. shift: int64
-    (units,), by which digits are shifted. rest: int32 or int64 (units, kernel rows, columns, channels), what they leave
-    out of the weights. bounds: int64 (4, units), two lines over the sum of x between which the sums with it lie: their
-    slopes, and their values at 0. signs: uint64 (lanes, down, across, blocks). The rest as for `threshold_signs`.
-    """
-    lanes, down, across, blocks = signs.shape
-    units = rest.shape[0]
-    planes = parts.shape[3] // units
-    flat_limits = limits.reshape(-1)
-    lead, lower, upper = np.zeros(BLOCK, np.int64), np.zeros(BLOCK, np.int64), np.zeros(BLOCK, np.int64)
-    for lane in range(lanes):
-        for place in range(down * across):
-            i, j = place // across, place % across
-            part = parts[lane, i, j]
-            total = np.int64(part[planes * units])
-            kind = np.int64(kinds[min(place, kinds.size - 1)])
-            for block in range(blocks):
-                first = block * BLOCK
-                count = min(BLOCK, units - first)
-                lead[:] = 0
-                for plane in range(planes - 1, -1, -1):
-                    digits = part[plane * units + first : plane * units + first + count]
-                    for u in range(count):
-                        lead[u] = (lead[u] << 8) + digits[u]
-                for u in range(count):
-                    lead[u] <<= shift[first + u]
-                    lower[u] = lead[u] + bounds[0, first + u] * total + bounds[2, first + u]
-                    upper[u] = lead[u] + bounds[1, first + u] * total + bounds[3, first + u]
-                row = (kind * blocks + block) * BLOCK
-                word = reach(lower, 0, flat_limits, row)
-                uncertain = word ^ reach(upper, 0, flat_limits, row)
-                for u in range(count if uncertain else 0):
-                    bit = np.uint64(1) << np.uint64(u)
-                    if not uncertain & bit:
-                        continue
-                    if lead[u] + _sum(rest[first + u], x[lane], window, i, j, low) >= flat_limits[row + u]:
-                        word |= bit
-                signs[lane, i, j, block] = (word & above[kind, block]) | (~word & below[kind, block])
-
-
-@njit(cache=True)
-def _sum(weight, x, window, i, j, low):  # type: ignore[no-untyped-def]
-    """The sum of one window, weight: (kernel rows, columns, channels), x: (rows, columns, channels)."""
-    _, stride, padding, dilation, _ = window
-    total = np.int64(0)
-    for ky in range(weight.shape[0]):
-        row = i * stride[0] - padding[0] + ky * dilation[0]
-        for kx in range(weight.shape[1]):
-            column = j * stride[1] - padding[1] + kx * dilation[1]
-            if 0 <= row < x.shape[0] and 0 <= column < x.shape[1]:
-                by, seen = weight[ky, kx], x[row, column]
-                for c in range(seen.size):
-                    total += np.int64(by[c]) * (np.int64(seen[c]) + low)
-    return total

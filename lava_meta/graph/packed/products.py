@@ -15,7 +15,7 @@ from lava_meta.graph.packed.patches import windows_of
 from lava_meta.graph.packed.sums import fields
 
 _DOUBLE = 53  # bits of the integers that float64 holds
-_SINGLE = 24  # that float32 holds
+SINGLE = 24  # that float32 holds
 
 
 class Products:
@@ -32,7 +32,7 @@ class Products:
         most = int(np.abs(self._matrix).sum(axis=2).max()) * max(1, largest)
         width = _DOUBLE - max(1, largest).bit_length() - fan_in.bit_length()
         self._parts = [(self._matrix, 0)] if most < 2**_DOUBLE else _split(self._matrix, width) if width >= 4 else []
-        self._kind = np.dtype(np.float32 if most < 2**_SINGLE else np.float64 if self._parts else np.int64)
+        self._kind = np.dtype(np.float32 if most < 2**SINGLE else np.float64 if self._parts else np.int64)
         # By group, and part by part: laid out, and what its sums are multiplied with.
         self._groups = [
             [(laid(part[group].astype(self._kind)), 2**shift) for part, shift in self._parts] for group in range(groups)
@@ -40,13 +40,7 @@ class Products:
 
     def sums(self, x: NDArray[Any]) -> NDArray[Any]:
         """int64 (lanes, down, across, units)."""
-        lanes, taps = len(x), len(self._matrix[0, 0]) * self.groups // x.shape[3]
-        plain = tuple(x.shape[1:3]) == self.places and taps == 1
-        seen = x.astype(self._kind)
-        seen = seen.reshape(-1, x.shape[3]) if plain else windows_of(seen, self._window, *self.places)
-        if self.groups > 1:
-            split = seen.reshape(len(seen), taps, self.groups, -1).transpose(0, 2, 1, 3)
-            seen = np.ascontiguousarray(split).reshape(len(seen), -1)
+        seen = self._seen(x, self._kind)
         total = np.empty((len(seen), self.units), np.int64)
         total.fill(0)
         units, fan_in = self._matrix.shape[1:]
@@ -57,7 +51,18 @@ class Products:
         if not self._parts:
             rows = seen.reshape(len(seen), self.groups, fan_in).swapaxes(0, 1)
             total = np.ascontiguousarray(exact_product(rows, self._matrix).swapaxes(0, 1))
-        return total.reshape(lanes, *self.places, self.units)
+        return total.reshape(len(x), *self.places, self.units)
+
+    def _seen(self, x: NDArray[Any], kind: np.dtype[Any]) -> NDArray[Any]:
+        """What the windows see, of a type that holds it, (places, inputs), group after group."""
+        taps = len(self._matrix[0, 0]) * self.groups // x.shape[3]
+        plain = tuple(x.shape[1:3]) == self.places and taps == 1
+        seen = x.astype(kind)
+        seen = seen.reshape(-1, x.shape[3]) if plain else windows_of(seen, self._window, *self.places)
+        if self.groups > 1:
+            split = seen.reshape(len(seen), taps, self.groups, -1).transpose(0, 2, 1, 3)
+            seen = np.ascontiguousarray(split).reshape(len(seen), -1)
+        return seen
 
 
 def _split(matrix: NDArray[Any], width: int) -> list[tuple[NDArray[Any], int]]:

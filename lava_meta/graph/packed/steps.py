@@ -15,6 +15,7 @@ from lava_meta.graph.bits import pack
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import Add, BinaryWeight, Conv, Curve, Gather, Linear, Multiply, Pool, Threshold
 from lava_meta.graph.packed.held import Held, flat, narrowest, places, shared, stored_of, to_stored
+from lava_meta.graph.packed.leading import LeadingProducts
 from lava_meta.graph.packed.loops import has_byte_products, pool_signs
 from lava_meta.graph.packed.planes import PlaneSums
 from lava_meta.graph.packed.products import Products
@@ -60,7 +61,8 @@ class Summed:
 
     def fires(self) -> bool:
         """Whether a threshold of two codes can be part of it."""
-        return not isinstance(self.kernel, Products) and self.kernel.groups == 1
+        exact = isinstance(self.kernel, Products) and not isinstance(self.kernel, LeadingProducts)
+        return not exact and self.kernel.groups == 1
 
 
 def sums_of(layer: Placed, source: Range, *, signs: bool, order: NDArray[Any] | None = None) -> Summed | None:
@@ -90,7 +92,10 @@ def sums_of(layer: Placed, source: Range, *, signs: bool, order: NDArray[Any] | 
             return Summed(ByteSums(weight, *place, low=low), low)
         if groups == 1 and weight[0].size >= _FEWEST_BYTES and has_byte_products():
             return Summed(PlaneSums(weight, *place[:2], low=low), low)
-    return Summed(Products(weight, *place, max(map(abs, source))))
+    largest = max(map(abs, source))
+    if groups == 1 and LeadingProducts.fits(weight, largest):
+        return Summed(LeadingProducts(weight, *place[:2], largest))
+    return Summed(Products(weight, *place, largest))
 
 
 def depthwise(layer: Placed) -> Step:
@@ -131,7 +136,7 @@ def _two_codes(layer: Placed) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 def fired(layer: Placed, summed: Summed) -> Step:
     """Sums and their signs in one pass."""
     stored = stored_of(layer.output_shape)
-    kernel: Any = summed.kernel  # of any kind but `Products`, each with tables of its own
+    kernel: Any = summed.kernel  # of one of the kinds that fire, each with tables of its own
     firing = kernel.firing(*_two_codes(layer))
 
     def signs(values: Sequence[Held]) -> Held:
