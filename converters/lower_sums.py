@@ -41,7 +41,10 @@ from lava_meta.graph.nodes import (
 
 _STREAM_BITS = 28  # of a stream that is multiplied with wide weights
 _COARSE = 2.0**-32  # a unit of these bits from which the others are multiplied too
-_HIGH_BITS = 20  # of the part that is multiplied first: they leave room for 40 bits of weights
+_HIGH_BITS = 22  # of the part that is multiplied first: they leave room for 38 bits of weights
+_LOW_BITS = 22  # of the rest: with 24 bits of weights its sums stay what float64 holds, so that one product does
+_ONE_PRODUCT = 2**52
+_MOST_SUM = MOST // 4
 
 Product = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]  # sums of float64, as the node sums integers
 
@@ -240,8 +243,12 @@ class SumLowering(JoinLowering):
         bias: Tensor | None,
         node_of: Callable[[Any, str], Node],
         product: Product,
+        most: int = _MOST_SUM,
     ) -> Value:
-        """Sums of the weights `matrix` (units, fan_in) times a leaf; `each`: its gains, by input or by weight."""
+        """Sums of the weights `matrix` (units, fan_in) times a leaf; `each`: its gains, by input or by weight.
+
+        Where weights must be rounded for it, the sums' integers stay below `most`.
+        """
         if not np.isfinite(matrix).all():
             raise Cannot("has weights that are not finite: training diverged, or the file is damaged")
         one = float(each.reshape(-1)[0])
@@ -253,8 +260,8 @@ class SumLowering(JoinLowering):
             assert ref is not None
             unseen_step = replace(step, outputs=(unseen(ref),))
             high, low = (
-                self._summed(unseen_step, half, matrix, each * (unit_of(half) / one), with_bias, node_of, product)
-                for half, with_bias in zip(halves, (bias, None), strict=True)
+                self._summed(unseen_step, half, matrix, each * (unit_of(half) / one), own, node_of, product, most)
+                for half, own, most in zip(halves, (bias, None), (_MOST_SUM, _ONE_PRODUCT), strict=True)
             )
             return self._sum([high, low], ref)
         leaf, scale = self._narrowed(leaf, effective, step)
@@ -262,7 +269,7 @@ class SumLowering(JoinLowering):
             one *= scale
             effective = matrix if alike else effective * scale
         largest = leaf.source.largest
-        made = self._decomposed(effective, largest)
+        made = self._decomposed(effective, largest, most)
         gain = made.unit * (one if alike else 1.0)
         node = node_of(weight_of(made.integers), leaf.source.node)
         ref = step.outputs[0]
@@ -278,26 +285,26 @@ class SumLowering(JoinLowering):
         slack = _sum_slack(leaf, matrix, made, gain)
         return self._made(Leaf(source, gain.reshape(by_unit), constant, slack), source.shape, ref)
 
-    def _decomposed(self, weights: NDArray[Any], largest: int) -> Decomposed:
+    def _decomposed(self, weights: NDArray[Any], largest: int, most: int) -> Decomposed:
         """Weights (units, fan_in) as integers."""
-        return decompose(weights, largest, MOST // 4)
+        return decompose(weights, largest, most)
 
     def _multiplied(self, value: Value, weights: NDArray[Any]) -> Leaf:
         """A node that holds a value: a stream, where gains of its own and wide weights leave integers too few bits."""
         leaf = self.exact(value)
         largest = leaf.source.largest
         plain = not leaf.constant.any() and bool((leaf.gain == leaf.gain.reshape(-1)[0]).all())
-        if plain or largest < 2**_STREAM_BITS or decompose(weights, largest, MOST // 4).close:
+        if plain or largest < 2**_STREAM_BITS or decompose(weights, largest, _MOST_SUM).close:
             return leaf
         return self.streamed(value)
 
     def _halves(self, leaf: Leaf, weights: NDArray[Any], step: Step) -> list[Leaf] | None:
-        """A stream as a coarse one and what that leaves, where its bounds leave too few bits for wide weights."""
+        """A stream that bounds leave too few bits for wide weights, as a coarse one and the first bits of the rest."""
         bits = leaf.source.largest.bit_length()
         unit = unit_of(leaf) * 2.0 ** (bits - _STREAM_BITS)
         if bits <= _STREAM_BITS or unit <= _COARSE or leaf.constant.any():
             return None
-        small = decompose(weights, leaf.source.largest, MOST // 4)
+        small = decompose(weights, leaf.source.largest, _MOST_SUM)
         if small.error == 0 and small.close:
             return None
         ref = step.outputs[0]
@@ -308,17 +315,20 @@ class SumLowering(JoinLowering):
         rest = self._add(ref, Add((leaf.source.node, back.source.node)), ())
         # What is left is at most half of the coarse unit, which the bounds of a difference do not know.
         start = np.array([-2 * factor, -factor, factor]).reshape(3, *(1,) * len(rest.shape)).astype(np.int64)
-        slope = np.array([0.0, 1.0, 0.0]).reshape(start.shape)
-        within = Curve((rest.node,), start, slope, np.clip(start, -factor, factor).astype(np.float64))
+        share = max(1.0, factor / 2.0**_LOW_BITS)
+        slope = np.array([0.0, 1 / share, 0.0]).reshape(start.shape)
+        within = Curve((rest.node,), start, slope, np.clip(start, -factor, factor) / share)
         low = self._add(ref, within, ())
-        return [Leaf(high.source, high.gain, high.constant), Leaf(low, leaf.gain, leaf.constant, leaf.slack)]
+        rounding = 0.5 * (share - 1) * float(np.abs(leaf.gain).max())  # none, if all bits are kept
+        slack = Slack(lambda known: leaf.slack(known) + rounding)
+        return [Leaf(high.source, high.gain, high.constant), Leaf(low, leaf.gain * share, leaf.constant, slack)]
 
     def _narrowed(self, leaf: Leaf, weights: NDArray[Any], step: Step) -> tuple[Leaf, float]:
         """A stream with so few bits that sums of it times wide weights fit, and what its unit has grown by."""
         largest = leaf.source.largest
         if largest < 2**_STREAM_BITS:
             return leaf, 1.0
-        small = decompose(weights, largest, MOST // 4)
+        small = decompose(weights, largest, _MOST_SUM)
         bits = _STREAM_BITS
         if small.error == 0 and small.close:  # few-bit weights
             heaviest = float(np.abs(small.integers).sum(axis=1).max())

@@ -248,13 +248,13 @@ class _Steps(Lowering):
         base = self.place.module or "neurons"
         return base if base not in self.nodes and base not in ("input", "readout") else super()._name(node)
 
-    def _decomposed(self, weights: NDArray[Any], largest: int) -> Decomposed:
-        made = decompose(weights, largest, MOST // 4)
-        most = 127 if self._bits is None else 2 ** (self._bits - 1) - 1
-        if self._bits is None or np.abs(made.integers).max() <= max(1, most):
+    def _decomposed(self, weights: NDArray[Any], largest: int, most: int = MOST // 4) -> Decomposed:
+        made = decompose(weights, largest, most)
+        greatest = 127 if self._bits is None else 2 ** (self._bits - 1) - 1
+        if self._bits is None or np.abs(made.integers).max() <= max(1, greatest):
             return made
         size = np.abs(weights).max(axis=1, keepdims=True)
-        unit = np.where(size > 0, size, 1.0) / most
+        unit = np.where(size > 0, size, 1.0) / greatest
         return Decomposed(np.rint(weights / unit).astype(np.int64), unit, 0.5, close=False)
 
 
