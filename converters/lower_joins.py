@@ -324,7 +324,7 @@ class JoinLowering(ValueLowering):
 
 def _one_unit(form: Form) -> float | None:
     """The one number of which all values are multiples, if there is one."""
-    if isinstance(form, Levels) and form.unit.size == 1:
+    if isinstance(form, Levels) and form.unit.size == 1 and not form.offset.any() and not form.fine:
         return float(form.unit.reshape(-1)[0])
     if isinstance(form, Affine) and form.slope.size == 1 and not form.offset.any():
         return float(form.slope.reshape(-1)[0])

@@ -1119,6 +1119,66 @@ class Patches(nn.Module):
         return self.last(torch.cat([part.flatten(1) for part in pooled] + [y.flatten(2).logsumexp(2)], dim=1))
 
 
+class Ranged(nn.Module):
+    """Levels between the least and the greatest value that training saw."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.top = 2**bits - 1
+        self.register_buffer("least", torch.zeros(1))
+        self.register_buffer("reach", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.least, self.reach = x.detach().min()[None], (x.max() - x.min()).detach()[None]
+        return self.levels(x, self.least, self.reach, self.top)
+
+    @staticmethod
+    def levels(x: Tensor, least: Any, reach: Any, top: int) -> Tensor:
+        """`top` + 1 of them, of which the least is no multiple of their distance."""
+        scale = reach / top
+        rounded = x.clone().add_(-least).div_(scale).clamp_(0, top).round_().mul_(scale).add_(least)
+        return x + (rounded - x).detach()
+
+
+class RangedConv(nn.Conv2d):
+    def __init__(self, inputs: int, outputs: int, bits: int, **options: Any) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, **options)
+        self.of_inputs = Ranged(bits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.weight.detach()
+        rounded = Ranged.levels(self.weight, w.min(), w.max() - w.min(), self.of_inputs.top)
+        x = self.of_inputs(x)
+        products = (self._conv_forward(a, b, None) for a, b in ((x, rounded.detach()), (x.detach(), rounded)))
+        first, second = products  # each for one of the two gradients
+        return first + second - second.detach()
+
+
+class RangeNorm(nn.Module):
+    """Divides by the range of each channel instead of its deviation, and takes few-bit inputs."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.of_inputs = Ranged(8)
+        self.gain, self.offset = nn.Parameter(torch.randn(channels, 1, 1)), nn.Parameter(torch.randn(channels, 1, 1))
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("reach", torch.ones(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.of_inputs(x)
+        if self.training:
+            x_ = x.detach().transpose(0, 1).flatten(1)
+            self.mean, self.reach = x_.mean(1)[:, None, None], (x_.amax(1) - x_.amin(1))[:, None, None]
+        return (x - self.mean) / (self.reach + 1e-5) * self.gain + self.offset
+
+
+def ranges() -> nn.Module:
+    blocks = [(1, 6, 8), (6, 8, 4), (8, 8, 1)]
+    layers = [part for a, b, bits in blocks for part in (RangedConv(a, b, bits), RangeNorm(b), nn.ReLU())]
+    return nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), Ranged(8), nn.Linear(128, 10))
+
+
 SMALL, IMAGE, COLOURS = (1, 8, 8), (1, 10, 10), (3, 12, 12)
 _COLOUR8 = (3, 8, 8)
 
@@ -1151,6 +1211,7 @@ FORMS: dict[str, Form] = {
     "DoReFa 2W2A": Form("2-bit weights and activations", lambda: DoReFa(2, 2), SMALL),
     "DoReFa 4W4A": Form("4-bit weights and activations", lambda: DoReFa(4, 4), SMALL),
     "LSQ 3 bits": Form("learned steps per channel", lambda: LearnedSteps(3), _COLOUR8, COLOUR),
+    "ranges": Form("levels from the least to the greatest value, of inputs, weights and norms", ranges, SMALL),
     "ternary": Form("ternary weights and activations", Ternary, SMALL),
     "PACT": Form("clipped 2-bit activations, 8-bit weights", Clipped, SMALL),
     "keywords": Form("Conv1d, dilation, PReLU, residual", Keywords, (4, 32)),
