@@ -1021,6 +1021,28 @@ class FixedGraph(nn.Module):
         return F.normalize(x) @ F.normalize(self.classes).t()
 
 
+class GraphsInOneList(nn.Module):
+    """The nodes of all graphs of a batch in one list, and their edges in another, with loops behind them."""
+
+    def __init__(self, nodes: int = 8, features: int = 4) -> None:
+        super().__init__()
+        self.nodes, self.norm = nodes, nn.BatchNorm1d(features, affine=False)
+        self.layers = nn.ModuleList([SignLinear(features, 16), SignLinear(16, 5)])
+        self.register_buffer("edges", torch.randint(0, nodes, (2, 20)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        images = len(x)
+        loops = torch.arange(images * self.nodes)
+        start, end = torch.cat([*(self.edges + self.nodes * i for i in range(images)), loops.expand(2, -1)], 1)
+        x = self.norm(x.flatten(0, 1))
+        for layer in self.layers:
+            x = layer(x.norm(1, 1, keepdim=True).div(x.shape[1]) * signed(x))
+            sums = x.new_zeros(x.shape).index_add_(0, end, x.index_select(0, start))
+            count = x.new_zeros(len(x)).scatter_add_(0, end, x.new_ones(len(end)))
+            x = sums / count.clamp(min=1).view(-1, 1)
+        return x.view(images, self.nodes, -1).transpose(1, 2)
+
+
 def hooked() -> nn.Module:
     """Layers that hooks make binary: what they are given, and what they give."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.BatchNorm1d(20), nn.Linear(20, 20), nn.Linear(20, 5))
@@ -1230,6 +1252,7 @@ FORMS: dict[str, Form] = {
     "nearest levels": Form("nearest of sums of powers of two, tables by intervals", NearestLevels, SMALL),
     "categories": Form("embeddings, one-hot columns, a bilinear form", Categories, (6,), {"raw": True, "max_level": 9}),
     "fixed graph": Form("sums over edges, gates, cosines as classes", FixedGraph, (8, 4)),
+    "graphs in one list": Form("the nodes of a batch in one list, means over edges", GraphsInOneList, (8, 4)),
     "hooks": Form("binary by forward hooks", hooked, SMALL),
     "segmentation": Form("a class for each pixel, bilinear and bicubic up, joined", Segmenter, SMALL),
     "super-resolution": Form("a larger image, pixel shuffle, bicubic skip, gated channels", SuperResolution, SMALL),
