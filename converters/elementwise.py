@@ -27,7 +27,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lava_meta.converters.expressions import Expr, Leaf, Source, cancelled, evaluate, leaf_of, mapped
-from lava_meta.converters.lattices import MOST_LEVELS, Multiples, Steps, codes_of, distance, finest_of, multiples_of
+from lava_meta.converters.lattices import (
+    MOST_FLAT,
+    MOST_LEVELS,
+    Multiples,
+    Steps,
+    codes_of,
+    distance,
+    finest_of,
+    multiples_of,
+)
 from lava_meta.converters.monotone import EPS, Proof, prove
 from lava_meta.graph.nodes import Shape
 
@@ -347,7 +356,7 @@ class _Units:
             found.append(tuple(part[near] for part in (unit, right, before, after)))
             most += np.bincount(unit[near], minlength=self.count)
             unit, left, right, before, after = (part[~near] for part in (unit, left, right, before, after))
-            if (most + np.bincount(unit, minlength=self.count)).max() > MOST_LEVELS:
+            if (most + np.bincount(unit, minlength=self.count)).max() > max(MOST_LEVELS, MOST_FLAT // self.count):
                 return None
             middle = left + (right - left) // 2
             value = self.at(unit, self.low[unit] + step * middle)
@@ -367,6 +376,8 @@ class _Units:
         """
         changes = np.bincount(steps.unit, minlength=self.count)
         flat = bool((_FLAT * changes <= (self.high - self.low) // self.leaf.source.step).all())
+        if not flat and changes.max(initial=0) > MOST_LEVELS:
+            return None
         found = multiples_of(steps, flat=flat)
         fine = found is None and flat
         if fine:
@@ -378,7 +389,7 @@ class _Units:
         codes = [codes_of(*part) for part in (first, after)]
         if codes[0] is None or codes[1] is None:
             return None
-        if len(np.unique(np.concatenate(codes))) > MOST_LEVELS and not fine:
+        if len(np.unique(np.concatenate(codes))) > MOST_LEVELS and not flat:
             return None
         error = max(distance(values, own * of) for own, (values, of) in zip(codes, (first, after), strict=True))
         made = self._arranged(codes[0], steps.unit, steps.limit, codes[1], found, error)

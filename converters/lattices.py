@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_LEVELS = 256
+MOST_FLAT = 2**16  # of all units together, of functions that are flat between their changes
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _lattice(values: NDArray[Any]) -> float | None:
     if scale == 0:
         return 1.0
     sizes = np.unique(np.round(np.abs(values) / scale, 10))
-    if len(sizes) > MOST_LEVELS:
+    if len(sizes) > MOST_FLAT:
         return None
     least = float(sizes[sizes > 1e-9].min()) * scale
     near = values[np.abs(np.abs(values) - least) <= 1e-9 * scale]

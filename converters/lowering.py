@@ -51,7 +51,7 @@ class Lowered:
     graph: AcyclicGraph
     checks: list[Check]
     slack: Slack  # by how much the model's values of the classes may differ
-    end: int  # the operation that gives them
+    end: int  # the operation that gives them; -1 where the model writes them part by part
     fraction: int
 
 

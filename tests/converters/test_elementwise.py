@@ -122,6 +122,16 @@ def test_levels_from_an_offset(name: str, reach: int) -> None:
         assert np.abs(leveled(form, points) - made(points)).max() < 1e-14
 
 
+def test_as_many_levels_as_fixed_point_has() -> None:
+    made = Function(rounded(function(None, WIDE).expr.args[0], 2**14, -8, 8))
+    form, x = made.form(), probes(made)
+    assert isinstance(form, Levels)
+    assert form.unit == 2.0**-10
+    x = np.concatenate([x, form.limits, form.limits - 1])
+    reached = np.searchsorted(form.limits.reshape(-1), x, side="right")
+    assert (form.values.reshape(-1)[reached] == made(x)).all()
+
+
 @pytest.mark.parametrize("reach", [20 * NARROW, WIDE])
 def test_levels_of_each_channel_that_are_multiples_of_no_number(reach: int) -> None:
     """As of few-bit values behind a norm and a rectifier."""

@@ -1021,6 +1021,37 @@ class FixedGraph(nn.Module):
         return F.normalize(x) @ F.normalize(self.classes).t()
 
 
+class FixedPoint(nn.Module):
+    """A gated recurrent network all of whose values have 5 binary digits behind the point, at each image in turn."""
+
+    def __init__(self, features: int = 2, units: int = 4) -> None:
+        super().__init__()
+        self.units = units
+        self.of_x, self.of_h = nn.Linear(features, 3 * units), nn.Linear(units, 3 * units)
+        self.last = nn.Linear(units, 3)
+
+    @staticmethod
+    def rounded(x: Tensor) -> Tensor:
+        return torch.clamp(torch.round(x * 32) / 32, -8, 8 - 1 / 32)
+
+    def linear(self, layer: nn.Linear, x: Tensor) -> Tensor:
+        return self.rounded(self.rounded(x @ self.rounded(layer.weight).T) + self.rounded(layer.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = torch.zeros(len(x), 3)
+        for i, image in enumerate(x):
+            h = torch.zeros(1, self.units)
+            for row in image.split(1):
+                xs, hs = self.linear(self.of_x, row).chunk(3, 1), self.linear(self.of_h, h).chunk(3, 1)
+                reset, keep = (
+                    self.rounded((a + b) * 0.25 + 0.5).clamp(0, 1) for a, b in zip(xs[:2], hs[:2], strict=True)
+                )
+                new = self.rounded((xs[2] + reset * hs[2]).clamp(-1, 1))
+                h = self.rounded((1 - keep) * new + keep * h)
+            out[i] = self.linear(self.last, h)[0]
+        return out
+
+
 class GraphsInOneList(nn.Module):
     """The nodes of all graphs of a batch in one list, and their edges in another, with loops behind them."""
 
@@ -1248,6 +1279,7 @@ FORMS: dict[str, Form] = {
     "ABC-Net": Form("several binary bases", Bases, SMALL),
     "unfolded": Form("unfold and matrix product, parts written", Unfolded, SMALL),
     "time first": Form("GRU and masked attention, images on the second axis", TimeFirst, SMALL),
+    "fixed point": Form("a GRU of fixed point, image by image, each result written in place", FixedPoint, (2, 2)),
     "frames": Form("layers for each frame of a series, LSTM cells over them", Frames, (3, 1, 8, 8)),
     "nearest levels": Form("nearest of sums of powers of two, tables by intervals", NearestLevels, SMALL),
     "categories": Form("embeddings, one-hot columns, a bilinear form", Categories, (6,), {"raw": True, "max_level": 9}),
