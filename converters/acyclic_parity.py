@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_leaves
 
 from lava_meta.converters.acyclic import Read
 from lava_meta.converters.calling import call, float_types, name_of, untouched
 from lava_meta.converters.expressions import Known, Slack, Source, evaluate, leaf_of
 from lava_meta.converters.lower_values import Check
-from lava_meta.converters.lowering import Lowered
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.parity import Parity, domain_images, model_inputs
 from lava_meta.converters.recording import Float64, counted
@@ -72,12 +72,12 @@ class _OnImages(Known):
 class _Beside(Float64):
     """Compares the results of a run of the model with a network's integers, operation by operation."""
 
-    def __init__(self, lowered: Lowered, ours: dict[str, NDArray[Any]]) -> None:
+    def __init__(self, read: Read, ours: dict[str, NDArray[Any]]) -> None:
         super().__init__()
-        self.lowered, self.ours = lowered, ours
+        self.lowered, self.place, self.ours = read.lowered, read.place, ours
         self.number, self.at = 0, slice(None)  # of the run: its operations so far, and its images
         self.checks: dict[int, list[Check]] = {}
-        for check in lowered.checks:
+        for check in read.lowered.checks:
             self.checks.setdefault(check.step, []).append(check)
         self.seen: dict[str, Seen] = {}
         self.known = _OnImages(ours, self.seen)
@@ -88,7 +88,9 @@ class _Beside(Float64):
         self.number, self.at = 0, at
         own = inputs[at].clone()
         with self:
-            model(own)
+            returned = model(own)
+        if self.lowered.end < 0:  # written into by parts, which is no operation of the run
+            self.scores.append([leaf for leaf in tree_leaves(returned) if leaf is not None][self.place].clone())
 
     def done(self, func: Any, args: Any, kwargs: Any) -> Any:
         number, self.number = self.number, self.number + counted(func)
@@ -169,7 +171,7 @@ def check_acyclic(model: nn.Module, read: Read, *, count: int = 64, seed: int = 
     count = min(count, _ALONE) if read.alone else count
     images = domain_images(graph, max(2, min(count, _VALUES // widest)), seed)
     ours = graph.activations(images) | {"input": graph.check_images(images)}
-    beside = _Beside(read.lowered, ours)
+    beside = _Beside(read, ours)
     inputs = model_inputs(graph, images, torch.float64, read.feed)
     with untouched(read.model), Functions():
         try:

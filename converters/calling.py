@@ -28,7 +28,9 @@ class floats_in(TorchDispatchMode):
         self.dtype = dtype
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*tree_map(self._cast, whole_numbers(func, args)), **tree_map(self._cast, kwargs or {}))
+        made = func(*tree_map(self._cast, whole_numbers(func, args)), **tree_map(self._cast, kwargs or {}))
+        # What is made, as by torch.zeros, is so at once: a cast copy of it would be written into and lost.
+        return made if func._schema.is_mutable else tree_map(self._cast, made)
 
     def _cast(self, value: Any) -> Any:
         if isinstance(value, Tensor) and value.is_floating_point():

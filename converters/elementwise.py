@@ -8,7 +8,8 @@ all integers where these are few, else on samples between which each change is s
 are computed once. What comes out says what f is:
 
     Affine    a x + b                                               part of what follows
-    Levels    few values, whole multiples of one number             a `Threshold`
+    Levels    few values, whole multiples of one number, from 0     a `Threshold`
+              or from an offset
     Pieces    lines, or so many pieces that they follow a curve     a `Curve`, a real stream in fixed point
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,13 +27,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lava_meta.converters.expressions import Expr, Leaf, Source, cancelled, evaluate, leaf_of, mapped
+from lava_meta.converters.lattices import (
+    MOST_FLAT,
+    MOST_LEVELS,
+    Multiples,
+    Steps,
+    codes_of,
+    distance,
+    finest_of,
+    multiples_of,
+)
 from lava_meta.converters.monotone import EPS, Proof, prove
 from lava_meta.graph.nodes import Shape
 
+_FLAT = 8  # integers to each change, at least, of a function that jumps and does not rise steadily
 _EVERY = 2**23  # values of a function that are all computed; of more, samples are
 _CHUNK = 2**21  # values computed at a time
 _SAMPLES = 1025  # of an interval, evenly; and as many again, ever closer to 0
-_MOST_LEVELS = 256
 _MOST_PIECES = 48  # of lines; a function with more is followed as a curve
 _KNOTS = 2**16  # of a curve over samples
 _ROUNDED = 1e-11  # of a level's size: by which its values may differ
@@ -52,12 +63,20 @@ class Affine:
 
 @dataclass(frozen=True)
 class Levels:
-    """`unit * codes[k]`, k the number of limits that x reaches."""
+    """`unit * codes[k] + offset`, k the number of limits that x reaches."""
 
     limits: NDArray[Any]  # int64 (m, *shared)
     codes: NDArray[Any]  # int64 (m + 1, *shared)
     unit: NDArray[Any]  # float64, of the rank of the shape
+    offset: NDArray[Any]  # likewise
     error: float = 0.0  # the greatest difference of the model's value to its multiple
+    fine: bool = False  # the values are multiples of no number but float64's own steps
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """What it gives, float64 (m + 1, *shared)."""
+        found: NDArray[Any] = self.codes * self.unit + self.offset
+        return found
 
 
 @dataclass(frozen=True)
@@ -87,16 +106,6 @@ class Pieces:
 
 
 Form = Affine | Levels | Pieces
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """Functions that jump: their first values, and by change its unit, the integer from which it holds, the value."""
-
-    first: NDArray[Any]  # (units,)
-    unit: NDArray[Any]
-    limit: NDArray[Any]
-    after: NDArray[Any]
 
 
 class Function:
@@ -133,8 +142,13 @@ class Function:
         if isinstance(form, Affine):
             return Affine(self._spread(form.slope), self._spread(form.offset), form.error)
         if isinstance(form, Levels):
-            unit = self._spread(form.unit) if form.unit.size > 1 else form.unit.reshape((1,) * len(self.shared))
-            return Levels(self._spread(form.limits), self._spread(form.codes), unit, form.error)
+            one = (1,) * len(self.shared)
+            unit, offset = (
+                self._spread(part) if part.size > 1 else part.reshape(one) for part in (form.unit, form.offset)
+            )
+            return replace(
+                form, limits=self._spread(form.limits), codes=self._spread(form.codes), unit=unit, offset=offset
+            )
         start, slope, intercept = (self._spread(part) for part in (form.start, form.slope, form.intercept))
         return Pieces(start, slope, intercept, form.error)
 
@@ -328,7 +342,7 @@ class _Units:
 
     # Few levels.
 
-    def _steps(self, proof: Proof) -> _Steps | None:
+    def _steps(self, proof: Proof) -> Steps | None:
         """Every change of monotone functions, by bisection; None if a unit has more than levels may have."""
         step = self.leaf.source.step
         first, last = proof.ends.double().numpy()
@@ -342,7 +356,7 @@ class _Units:
             found.append(tuple(part[near] for part in (unit, right, before, after)))
             most += np.bincount(unit[near], minlength=self.count)
             unit, left, right, before, after = (part[~near] for part in (unit, left, right, before, after))
-            if (most + np.bincount(unit, minlength=self.count)).max() > _MOST_LEVELS:
+            if (most + np.bincount(unit, minlength=self.count)).max() > max(MOST_LEVELS, MOST_FLAT // self.count):
                 return None
             middle = left + (right - left) // 2
             value = self.at(unit, self.low[unit] + step * middle)
@@ -351,21 +365,35 @@ class _Units:
             left, right = np.concatenate([left[lower], middle[upper]]), np.concatenate([middle[lower], right[upper]])
             before, after = np.concatenate([before[lower], value[upper]]), np.concatenate([value[lower], after[upper]])
         if not found:
-            return _Steps(first, unit, right, after)
+            return Steps(first, unit, right, after)
         unit, right, before, after = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return _Steps(first, unit, self.low[unit] + step * right, after)
+        return Steps(first, unit, self.low[unit] + step * right, after)
 
-    def _levels(self, steps: _Steps) -> Levels | None:
-        """Changes as limits and codes, if the values are multiples of one number, or of one for each unit."""
-        units = _units_of(steps)
-        if units is None:
+    def _levels(self, steps: Steps) -> Levels | None:
+        """Changes as limits and codes, if the values are multiples of one number, or of one for each unit.
+
+        Those of functions that are flat between few changes may be so from an offset, or be any values.
+        """
+        changes = np.bincount(steps.unit, minlength=self.count)
+        flat = bool((_FLAT * changes <= (self.high - self.low) // self.leaf.source.step).all())
+        if not flat and changes.max(initial=0) > MOST_LEVELS:
             return None
-        per_unit = np.broadcast_to(units, (self.count,))
-        first, after = _codes(steps.first, per_unit), _codes(steps.after, per_unit[steps.unit])
-        if first is None or after is None or len(np.unique(np.concatenate([first, after]))) > _MOST_LEVELS:
+        found = multiples_of(steps, flat=flat)
+        fine = found is None and flat
+        if fine:
+            found = finest_of(steps)
+        if found is None:
             return None
-        error = max(_distance(steps.first, first * units), _distance(steps.after, after * per_unit[steps.unit]))
-        return self._arranged(first, steps.unit, steps.limit, after, units, error)
+        unit, offset = (np.broadcast_to(part, (self.count,)) for part in found)
+        first, after = (steps.first - offset, unit), (steps.after - offset[steps.unit], unit[steps.unit])
+        codes = [codes_of(*part) for part in (first, after)]
+        if codes[0] is None or codes[1] is None:
+            return None
+        if len(np.unique(np.concatenate(codes))) > MOST_LEVELS and not flat:
+            return None
+        error = max(distance(values, own * of) for own, (values, of) in zip(codes, (first, after), strict=True))
+        made = self._arranged(codes[0], steps.unit, steps.limit, codes[1], found, error)
+        return replace(made, fine=fine)
 
     def _arranged(
         self,
@@ -373,7 +401,7 @@ class _Units:
         unit: NDArray[Any],
         limit: NDArray[Any],
         after: NDArray[Any],
-        units: NDArray[Any],
+        multiples: Multiples,
         error: float,
     ) -> Levels:
         """Limits that some units lack are never reached."""
@@ -387,38 +415,49 @@ class _Units:
         codes = np.broadcast_to(last, (m + 1, self.count)).copy()
         codes[0] = first
         limits[rank, unit], codes[rank + 1, unit] = limit, after
-        return Levels(limits, codes, units, error + self.rounding)
+        return Levels(limits, codes, *multiples, error + self.rounding)
 
     def _seen_levels(self, x: NDArray[Any], values: NDArray[Any]) -> Levels | None:
         """Levels of any functions: of all integers, or of samples between which each change is searched."""
         moved = np.abs(np.diff(values, axis=0)) > _ROUNDED * np.abs(values).max(axis=0)
-        if int(moved.sum(axis=0).max()) > 8 * _MOST_LEVELS:
+        if int(moved.sum(axis=0).max()) > 8 * MOST_LEVELS:
             return None
         place, unit = np.nonzero(moved)
-        units = _units_of(_Steps(values[0], unit, x[place + 1, unit], values[place + 1, unit]))
-        codes = None if units is None else _codes(values, units)
-        if units is None or codes is None:
+        steps = Steps(values[0], unit, x[place + 1, unit], values[place + 1, unit])
+        found = multiples_of(steps, flat=bool((_FLAT * moved.sum(axis=0) <= len(x)).all()))
+        if found is None:
+            return None
+        units, offsets = found
+        codes = codes_of(values - offsets, units)
+        if codes is None:
             return None
         place, unit = np.nonzero(codes[1:] != codes[:-1])
         limit, after = x[place + 1, unit], codes[place + 1, unit]
         if not self.every:
-            unit, limit, after = self._searched(unit, x[place, unit], limit, codes[place, unit], after, units)
-        if len(np.unique(np.concatenate([codes[0], after]))) > _MOST_LEVELS:
+            unit, limit, after = self._searched(unit, x[place, unit], limit, codes[place, unit], after, found)
+        if len(np.unique(np.concatenate([codes[0], after]))) > MOST_LEVELS:
             return None
-        return self._arranged(codes[0], unit, limit, after, units, _distance(values, codes * units))
+        return self._arranged(codes[0], unit, limit, after, found, distance(values, codes * units + offsets))
 
-    def _searched(self, unit: Any, low: Any, high: Any, before: Any, after: Any, units: Any) -> tuple[Any, Any, Any]:
+    def _searched(
+        self, unit: Any, low: Any, high: Any, before: Any, after: Any, multiples: Multiples
+    ) -> tuple[Any, Any, Any]:
         """Every change between two samples, to the integer: of each unit `unit`, from code `before` at low."""
         found: list[tuple[Any, Any, Any]] = []
-        per_unit = np.broadcast_to(units, (self.count,))
+        per_unit, offset = (np.broadcast_to(part, (self.count,)) for part in multiples)
+
+        def codes_at(x: NDArray[Any]) -> NDArray[Any]:
+            codes: NDArray[Any] = np.rint((self.at(unit, x) - offset[unit]) / per_unit[unit]).astype(np.int64)
+            return codes
+
         while len(unit):
             left, right = low.copy(), high.copy()
             while (right - left > 1).any():
                 middle = left + (right - left) // 2
-                same = np.rint(self.at(unit, middle) / per_unit[unit]).astype(np.int64) == before
+                same = codes_at(middle) == before
                 inside = right - left > 1
                 left, right = np.where(inside & same, middle, left), np.where(inside & ~same, middle, right)
-            code = np.rint(self.at(unit, right) / per_unit[unit]).astype(np.int64)
+            code = codes_at(right)
             found.append((unit, right, code))
             more = code != after
             unit, low, high, before, after = unit[more], right[more], high[more], code[more], after[more]
@@ -560,45 +599,6 @@ def _runs(x: NDArray[Any], values: NDArray[Any], noise: float) -> Iterator[tuple
         yield int(kept[first]), int(kept[-1])
 
 
-def _lattice(values: NDArray[Any]) -> float | None:
-    """The number of which all values are whole multiples, where these multiples are small."""
-    scale = float(np.abs(values).max())
-    if scale == 0:
-        return 1.0
-    sizes = np.unique(np.round(np.abs(values) / scale, 10))
-    if len(sizes) > _MOST_LEVELS:
-        return None
-    least = float(sizes[sizes > 1e-9].min()) * scale
-    near = values[np.abs(np.abs(values) - least) <= 1e-9 * scale]
-    least = float(np.abs(near).max())
-    for parts in (1, 2, 3, 4, 5, 6, 8):
-        unit = least / parts
-        if scale / unit > 2**15:
-            return None
-        whole = np.rint(values / unit)
-        if (np.abs(values - whole * unit) <= 1e-11 * scale).all():
-            return _tidy(unit)
-    return None
-
-
-def _tidy(unit: float) -> float:
-    """A number that differs from a short one by rounding alone, as it was meant."""
-    for factor in (1.0, 3.0, 7.0, 15.0, 31.0, 63.0, 127.0, 255.0):
-        whole = round(unit * factor)
-        if whole and abs(unit * factor - whole) < 1e-13 * whole:
-            return whole / factor
-    return unit
-
-
-def _codes(values: NDArray[Any], units: NDArray[Any]) -> NDArray[Any] | None:
-    codes = np.rint(values / units)
-    scale = float(np.abs(values).max(initial=0.0))
-    if (np.abs(values - codes * units) > 1e-10 * max(scale, 1e-300)).any():
-        return None
-    whole: NDArray[Any] = codes.astype(np.int64)
-    return whole
-
-
 def _ranks(ordered: NDArray[Any]) -> NDArray[Any]:
     """How many equal ones stand before each, in a sorted array."""
     if not len(ordered):
@@ -607,26 +607,6 @@ def _ranks(ordered: NDArray[Any]) -> NDArray[Any]:
     counts = np.diff(np.append(starts, len(ordered)))
     ranks: NDArray[Any] = np.arange(len(ordered)) - np.repeat(starts, counts)
     return ranks
-
-
-def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:
-    return float(np.abs(a - b).max(initial=0.0))
-
-
-def _units_of(steps: _Steps) -> NDArray[Any] | None:
-    """The number (1,) of which all values are multiples, or one for each unit; None if there is none."""
-    unit = _lattice(np.concatenate([steps.first, steps.after]))
-    if unit is not None:
-        return np.full(1, unit)
-    if len(steps.first) > 2**16:
-        return None
-    order = np.argsort(steps.unit, kind="stable")
-    starts = np.searchsorted(steps.unit[order], np.arange(1, len(steps.first)))
-    found = [
-        _lattice(np.append(after, first))
-        for first, after in zip(steps.first, np.split(steps.after[order], starts), strict=True)
-    ]
-    return None if None in found else np.array(found, np.float64)
 
 
 def _distinct(rows: list[NDArray[Any]], shared: Shape) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.elementwise import Affine, Form, Levels
-from lava_meta.converters.expressions import Apply, Known, Leaf, Slack, Source, name_of
+from lava_meta.converters.expressions import Apply, Known, Leaf, Slack, Source, constant, name_of
 from lava_meta.converters.lower_values import (
     Cannot,
     Value,
     ValueLowering,
     compressed,
+    dyadic,
     only_signs,
     own_leaf,
     source_of,
@@ -203,6 +204,11 @@ class JoinLowering(ValueLowering):
         """Of two streams, as fine as its bounds allow."""
         if not (isinstance(a, Value) and isinstance(b, Value)):
             raise Cannot("multiplies a value with what is no value")
+        whole = self._of_levels(a, b)
+        if whole is not None:
+            unit = unit_of(whole[0]) * unit_of(whole[1])
+            source = self._add(ref, Multiply(tuple(leaf.source.node for leaf in whole), 0), ())
+            return self._fixed(source, unit, constant(0.0), ref)
         leaves = [self.streamed(a), self.streamed(b)]
         units = [unit_of(leaf) for leaf in leaves]
         sizes = [leaf.source.largest * unit for leaf, unit in zip(leaves, units, strict=True)]
@@ -226,6 +232,15 @@ class JoinLowering(ValueLowering):
         slope = np.array([0.0, 1.0, 0.0]).reshape(start.shape)
         within = Curve((source.node,), start, slope, np.clip(start, -most, most).astype(np.float64))
         return self._fixed(self._add(ref, within, ()), unit, Slack(slack), unseen(ref))
+
+    def _of_levels(self, *values: Value) -> list[Leaf] | None:
+        """Two values as integers times powers of two, so few that float64 rounds no product; None of others."""
+        forms = [self.form(value) for value in values]
+        if not all(_one_unit(form) is not None for form in forms):
+            return None
+        leaves = [self.exact(value) for value in values]
+        exact = all(leaf.slack.proven == 0 and dyadic(leaf.gain) for leaf in leaves)
+        return leaves if exact and leaves[0].source.largest * leaves[1].source.largest < 2**53 else None
 
     def _as_norm(self, c: Value, root: Value, leaves: Sequence[Leaf], node: Multiply) -> Normed | None:
         """What is known of a product if one of the two is of the sum of squares in which the other is."""
@@ -324,7 +339,7 @@ class JoinLowering(ValueLowering):
 
 def _one_unit(form: Form) -> float | None:
     """The one number of which all values are multiples, if there is one."""
-    if isinstance(form, Levels) and form.unit.size == 1:
+    if isinstance(form, Levels) and form.unit.size == 1 and not form.offset.any() and not form.fine:
         return float(form.unit.reshape(-1)[0])
     if isinstance(form, Affine) and form.slope.size == 1 and not form.offset.any():
         return float(form.slope.reshape(-1)[0])

@@ -29,6 +29,7 @@ from lava_meta.converters.expressions import (
     parts_of,
     replaced,
 )
+from lava_meta.converters.lattices import MOST_LEVELS
 from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast
 from lava_meta.converters.recording import Float64, Place, Recording, Ref
 from lava_meta.graph.acyclic import INPUT
@@ -231,15 +232,15 @@ class ValueLowering:
             return value.exact
         form = self.form(value)
         leaf = own_leaf(value)
-        if isinstance(form, Pieces):
+        if isinstance(form, Pieces) or (isinstance(form, Levels) and form.fine):
             return self.streamed(value)
         if isinstance(form, Affine):
             found = _rescaled(leaf, form)
         else:
-            node = Threshold((leaf.source.node,), form.limits, form.codes)
+            node = _levels(leaf.source.node, form.limits, form.codes)
             signs = bool((form.codes % 2 == 1).all())  # -1 and +1: those with a 0 between are no signs
             source = self._add(value.ref, node, leaf.source.shape, step=2 if signs else 1)
-            found = Leaf(source, form.unit, np.zeros_like(form.unit), constant(self._level_slack(form)))
+            found = Leaf(source, form.unit, form.offset, constant(self._level_slack(form)))
             found = self._compared(value, found, levels=True)
         value.exact = self._at_places(value, found)
         return value.exact
@@ -248,9 +249,10 @@ class ValueLowering:
     def _level_slack(form: Levels) -> float:
         """Levels that are no short binary numbers are rounded by the model."""
         units = form.unit.reshape(-1)
-        if dyadic(units):
+        if dyadic(units) and not form.offset.any():
             return form.error
-        return form.error + 4 * UNIT_ROUNDOFF * float(np.abs(form.codes).max() * np.abs(units).max())
+        size = float(np.abs(form.codes).max() * np.abs(units).max()) + float(np.abs(form.offset).max())
+        return form.error + 4 * UNIT_ROUNDOFF * size
 
     def streamed(self, value: Value) -> Leaf:
         """A node that holds the value in fixed point, with `fraction` binary digits behind the point."""
@@ -285,9 +287,9 @@ class ValueLowering:
         """A node that holds a value's function in fixed point. Raises `ValueError` if it does not fit."""
         unit = np.full((1,) * len(leaf.source.shape), 1 / scale)
         if isinstance(form, Levels):
-            codes = np.rint(form.codes * form.unit * scale)
-            exact = bool((codes == form.codes * form.unit * scale).all())
-            node: Node = Threshold((leaf.source.node,), form.limits, codes.astype(np.int64))
+            codes = np.rint(form.values * scale)
+            exact = bool((codes == form.values * scale).all())
+            node: Node = _levels(leaf.source.node, form.limits, codes.astype(np.int64))
             slack = constant(self._level_slack(form) + (0.0 if exact else 0.5 / scale))
         else:
             pieces = _as_pieces(form, leaf)
@@ -466,6 +468,14 @@ def unit_of(leaf: Leaf) -> float:
 def unseen(ref: Ref) -> Ref:
     """A value of this shape that the model does not have."""
     return Ref(-1, ref.shape)
+
+
+def _levels(source: str, limits: NDArray[Any], codes: NDArray[Any]) -> Node:
+    """A node of levels; many are looked up, as the pieces of a curve are."""
+    if len(limits) <= MOST_LEVELS:
+        return Threshold((source,), limits, codes)
+    start = np.concatenate([np.minimum(limits[:1], 0), limits])
+    return Curve((source,), start, np.zeros(codes.shape), codes.astype(np.float64))
 
 
 def _followed(expr: Expr) -> Expr | None:

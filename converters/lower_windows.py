@@ -268,7 +268,7 @@ class WindowLowering(TableLowering):
         else:
             total = self._summed_window(moved, window, np.asarray(float(size if how == "mean" else 1)), ref)
         shape = [1 if axis in axes else extents[axis] for axis in range(1, rank) if keep or axis not in axes]
-        if tuple(shape) == ref.shape:  # of one image, whose own axis is another than the first
+        if tuple(shape) == ref.shape and shape[0] == 1:  # of one image, whose own axis is another than the first
             shape = shape[1:]
         own = (self.images, *shape)
         return self._placed(total, self._numbers(own), ref if ref.shape == own else Ref(-1, own))

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.decisions import check_decisions
 from lava_meta.converters.expressions import Expr, Known, Leaf, Slack
@@ -50,7 +51,7 @@ class Lowered:
     graph: AcyclicGraph
     checks: list[Check]
     slack: Slack  # by how much the model's values of the classes may differ
-    end: int  # the operation that gives them
+    end: int  # the operation that gives them; -1 where the model writes them part by part
     fraction: int
 
 
@@ -130,6 +131,8 @@ class Lowering(MapLowering):
         special: Callable[[Step], Any] | None = getattr(self, f"_do_{name}", None)
         if name in _LIKE:
             found: Any = self._like(step)
+        elif self._constant_alone(step):
+            found = self._computed(step)
         elif special is not None:
             found = special(step)
         elif name in MOVES:
@@ -147,6 +150,22 @@ class Lowering(MapLowering):
             if ref is not None and value is not None:
                 made_here = isinstance(value, Value) and value.ref.number < 0  # by a function of our own
                 self.values[ref.number] = replace(value, ref=ref) if made_here else value
+
+    def _constant_alone(self, step: Step) -> bool:
+        """Whether all that a step takes was found to be the same for all images, as what `ones_like` makes."""
+        given = [self._given(ref) for ref in step.refs]
+        return bool(given) and all(isinstance(value, Tensor) for value in given)
+
+    def _computed(self, step: Step) -> Any:
+        """What it makes of constants, each in the shape that it has in the run."""
+
+        def whole(ref: Ref) -> Tensor:
+            value: Tensor = self._given(ref)
+            return value if tuple(value.shape) == ref.shape else value.expand(ref.shape)
+
+        args, kwargs = tree_map_only(Ref, whole, (step.args, step.kwargs))
+        found = step.op(*args, **kwargs)
+        return list(found) if isinstance(found, (list, tuple)) else found
 
     def _like(self, step: Step) -> Tensor:
         """Ones, zeros or one number of the shape of a value."""

@@ -118,6 +118,8 @@ class Recording:
 class Float64(TorchDispatchMode):
     """Inside, every floating value is float64, whatever the code names; subclasses see each operation."""
 
+    by_kernels: frozenset[str] = frozenset()  # operations that are left as they are, though there are equations
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
 
@@ -127,7 +129,8 @@ class Float64(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        equation = EQUATIONS.get(str(func._schema.name).removeprefix("aten::"))
+        name = str(func._schema.name).removeprefix("aten::")
+        equation = None if name in self.by_kernels else EQUATIONS.get(name)
         if equation is not None:
             with self:
                 found = equation(*args, **(kwargs or {}))

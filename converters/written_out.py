@@ -134,4 +134,5 @@ EQUATIONS: dict[str, Callable[..., Any]] = {
     "_embedding_bag": _bags,
     "_embedding_bag_forward_only": _bags,
 }
+SUMS_AT_PLACES = frozenset({"index_add", "index_add_", "scatter_add", "scatter_add_"})
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {torch.cdist: _distances, torch.nn.functional.one_hot: _one_hot}

@@ -35,7 +35,7 @@ def probes(made: Function) -> NDArray[Any]:
 def leveled(form: Levels, x: NDArray[Any]) -> NDArray[Any]:
     reached = (x[:, None] >= form.limits[None]).sum(axis=1)
     codes = np.take_along_axis(np.broadcast_to(form.codes, (len(form.codes), *x.shape[1:])), reached, axis=0)
-    values: NDArray[Any] = codes * form.unit
+    values: NDArray[Any] = codes * form.unit + form.offset
     return values
 
 
@@ -83,6 +83,67 @@ def test_limits_of_each_channel(reach: int) -> None:
     assert form.codes.shape[1:] == (3, 1, 1)
     x = probes(made)
     assert (leveled(form, x) == made(x)).all()
+
+
+def rounded(x: Any, count: float, low: float, high: float) -> Any:
+    """`count` + 1 levels from `low` to `high`, none of which need be 0, by operations that are proven to rise."""
+    scale = (high - low) / count
+    for op, number in (
+        (torch.sub, low),
+        (torch.div, scale),
+        (torch.clamp_min, 0),
+        (torch.clamp_max, count),
+        (torch.round, None),
+        (torch.mul, scale),
+        (torch.add, low),
+    ):
+        x = Apply(op, (x,) if number is None else (x, number), {})
+    return x
+
+
+OFFSET: dict[str, Any] = {
+    "two values": lambda x: Apply(lambda x: torch.where((x - 0.3).abs() < 2, 0.71, -0.4), (x,), {}),
+    "few bits": lambda x: rounded(x, 7, -1.37, 2.1),
+    "8 bits": lambda x: rounded(x, 255, -1.37, 2.1),
+    "falling": lambda x: Apply(torch.mul, (rounded(x, 30, -1.37, 2.1), -1), {}),
+}
+
+
+@pytest.mark.parametrize("reach", [20 * NARROW, WIDE])
+@pytest.mark.parametrize("name", OFFSET)
+def test_levels_from_an_offset(name: str, reach: int) -> None:
+    made = Function(OFFSET[name](function(None, reach).expr.args[0]))
+    form, x = made.form(), probes(made)
+    assert isinstance(form, Levels)
+    assert not form.fine
+    assert (name == "two values") == (set(form.codes.reshape(-1).tolist()) == {-1, 1})
+    limits = form.limits.reshape(-1, 1, 1, 1)
+    for points in (x, limits, np.clip(limits - 1, -reach, reach)):
+        assert np.abs(leveled(form, points) - made(points)).max() < 1e-14
+
+
+def test_as_many_levels_as_fixed_point_has() -> None:
+    made = Function(rounded(function(None, WIDE).expr.args[0], 2**14, -8, 8))
+    form, x = made.form(), probes(made)
+    assert isinstance(form, Levels)
+    assert form.unit == 2.0**-10
+    x = np.concatenate([x, form.limits, form.limits - 1])
+    reached = np.searchsorted(form.limits.reshape(-1), x, side="right")
+    assert (form.values.reshape(-1)[reached] == made(x)).all()
+
+
+@pytest.mark.parametrize("reach", [20 * NARROW, WIDE])
+def test_levels_of_each_channel_that_are_multiples_of_no_number(reach: int) -> None:
+    """As of few-bit values behind a norm and a rectifier."""
+    gains, shifts = (torch.tensor(part).double().reshape(1, 3, 1, 1) for part in ([1.3, -0.7, 0.0], [-0.41, 0.2, 0.33]))
+    normed = Apply(torch.mul, (rounded(function(None, reach).expr.args[0], 255, -1.37, 2.1), gains), {})
+    made = Function(Apply(torch.relu, (Apply(torch.add, (normed, shifts), {}),), {}))
+    form, x = made.form(), probes(made)
+    assert isinstance(form, Levels)
+    assert form.fine
+    limits = np.where(form.limits <= reach, form.limits, 0)
+    for points in (x, limits, limits - 1):
+        assert np.abs(leveled(form, points) - made(points)).max() < 1e-14
 
 
 LINES: dict[str, Any] = {

@@ -76,3 +76,11 @@ def test_a_map_has_a_class_at_each_place(tmp_path: Path) -> None:
 
 def test_the_table_of_forms() -> None:
     assert PAGE.read_text(encoding="utf-8") == table(), "run python tests/support/forms_table.py"
+
+
+def test_levels_that_are_multiples_of_no_number_are_verified() -> None:
+    """Those of 8 bits, behind the gains of a norm and a rectifier, are no curve that is followed."""
+    model, options = made("ranges")
+    net = lava_meta.convert(model, **options)
+    assert net.parity.exact
+    assert not net.parity.unverified

@@ -1021,6 +1021,59 @@ class FixedGraph(nn.Module):
         return F.normalize(x) @ F.normalize(self.classes).t()
 
 
+class FixedPoint(nn.Module):
+    """A gated recurrent network all of whose values have 5 binary digits behind the point, at each image in turn."""
+
+    def __init__(self, features: int = 2, units: int = 4) -> None:
+        super().__init__()
+        self.units = units
+        self.of_x, self.of_h = nn.Linear(features, 3 * units), nn.Linear(units, 3 * units)
+        self.last = nn.Linear(units, 3)
+
+    @staticmethod
+    def rounded(x: Tensor) -> Tensor:
+        return torch.clamp(torch.round(x * 32) / 32, -8, 8 - 1 / 32)
+
+    def linear(self, layer: nn.Linear, x: Tensor) -> Tensor:
+        return self.rounded(self.rounded(x @ self.rounded(layer.weight).T) + self.rounded(layer.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = torch.zeros(len(x), 3)
+        for i, image in enumerate(x):
+            h = torch.zeros(1, self.units)
+            for row in image.split(1):
+                xs, hs = self.linear(self.of_x, row).chunk(3, 1), self.linear(self.of_h, h).chunk(3, 1)
+                reset, keep = (
+                    self.rounded((a + b) * 0.25 + 0.5).clamp(0, 1) for a, b in zip(xs[:2], hs[:2], strict=True)
+                )
+                new = self.rounded((xs[2] + reset * hs[2]).clamp(-1, 1))
+                h = self.rounded((1 - keep) * new + keep * h)
+            out[i] = self.linear(self.last, h)[0]
+        return out
+
+
+class GraphsInOneList(nn.Module):
+    """The nodes of all graphs of a batch in one list, and their edges in another, with loops behind them."""
+
+    def __init__(self, nodes: int = 8, features: int = 4) -> None:
+        super().__init__()
+        self.nodes, self.norm = nodes, nn.BatchNorm1d(features, affine=False)
+        self.layers = nn.ModuleList([SignLinear(features, 16), SignLinear(16, 5)])
+        self.register_buffer("edges", torch.randint(0, nodes, (2, 20)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        images = len(x)
+        loops = torch.arange(images * self.nodes)
+        start, end = torch.cat([*(self.edges + self.nodes * i for i in range(images)), loops.expand(2, -1)], 1)
+        x = self.norm(x.flatten(0, 1))
+        for layer in self.layers:
+            x = layer(x.norm(1, 1, keepdim=True).div(x.shape[1]) * signed(x))
+            sums = x.new_zeros(x.shape).index_add_(0, end, x.index_select(0, start))
+            count = x.new_zeros(len(x)).scatter_add_(0, end, x.new_ones(len(end)))
+            x = sums / count.clamp(min=1).view(-1, 1)
+        return x.view(images, self.nodes, -1).transpose(1, 2)
+
+
 def hooked() -> nn.Module:
     """Layers that hooks make binary: what they are given, and what they give."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.BatchNorm1d(20), nn.Linear(20, 20), nn.Linear(20, 5))
@@ -1119,6 +1172,66 @@ class Patches(nn.Module):
         return self.last(torch.cat([part.flatten(1) for part in pooled] + [y.flatten(2).logsumexp(2)], dim=1))
 
 
+class Ranged(nn.Module):
+    """Levels between the least and the greatest value that training saw."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.top = 2**bits - 1
+        self.register_buffer("least", torch.zeros(1))
+        self.register_buffer("reach", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.least, self.reach = x.detach().min()[None], (x.max() - x.min()).detach()[None]
+        return self.levels(x, self.least, self.reach, self.top)
+
+    @staticmethod
+    def levels(x: Tensor, least: Any, reach: Any, top: int) -> Tensor:
+        """`top` + 1 of them, of which the least is no multiple of their distance."""
+        scale = reach / top
+        rounded = x.clone().add_(-least).div_(scale).clamp_(0, top).round_().mul_(scale).add_(least)
+        return x + (rounded - x).detach()
+
+
+class RangedConv(nn.Conv2d):
+    def __init__(self, inputs: int, outputs: int, bits: int, **options: Any) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, **options)
+        self.of_inputs = Ranged(bits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.weight.detach()
+        rounded = Ranged.levels(self.weight, w.min(), w.max() - w.min(), self.of_inputs.top)
+        x = self.of_inputs(x)
+        products = (self._conv_forward(a, b, None) for a, b in ((x, rounded.detach()), (x.detach(), rounded)))
+        first, second = products  # each for one of the two gradients
+        return first + second - second.detach()
+
+
+class RangeNorm(nn.Module):
+    """Divides by the range of each channel instead of its deviation, and takes few-bit inputs."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.of_inputs = Ranged(8)
+        self.gain, self.offset = nn.Parameter(torch.randn(channels, 1, 1)), nn.Parameter(torch.randn(channels, 1, 1))
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("reach", torch.ones(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.of_inputs(x)
+        if self.training:
+            x_ = x.detach().transpose(0, 1).flatten(1)
+            self.mean, self.reach = x_.mean(1)[:, None, None], (x_.amax(1) - x_.amin(1))[:, None, None]
+        return (x - self.mean) / (self.reach + 1e-5) * self.gain + self.offset
+
+
+def ranges() -> nn.Module:
+    blocks = [(1, 6, 8), (6, 8, 4), (8, 8, 1)]
+    layers = [part for a, b, bits in blocks for part in (RangedConv(a, b, bits), RangeNorm(b), nn.ReLU())]
+    return nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), Ranged(8), nn.Linear(128, 10))
+
+
 SMALL, IMAGE, COLOURS = (1, 8, 8), (1, 10, 10), (3, 12, 12)
 _COLOUR8 = (3, 8, 8)
 
@@ -1151,6 +1264,7 @@ FORMS: dict[str, Form] = {
     "DoReFa 2W2A": Form("2-bit weights and activations", lambda: DoReFa(2, 2), SMALL),
     "DoReFa 4W4A": Form("4-bit weights and activations", lambda: DoReFa(4, 4), SMALL),
     "LSQ 3 bits": Form("learned steps per channel", lambda: LearnedSteps(3), _COLOUR8, COLOUR),
+    "ranges": Form("levels from the least to the greatest value, of inputs, weights and norms", ranges, SMALL),
     "ternary": Form("ternary weights and activations", Ternary, SMALL),
     "PACT": Form("clipped 2-bit activations, 8-bit weights", Clipped, SMALL),
     "keywords": Form("Conv1d, dilation, PReLU, residual", Keywords, (4, 32)),
@@ -1165,10 +1279,12 @@ FORMS: dict[str, Form] = {
     "ABC-Net": Form("several binary bases", Bases, SMALL),
     "unfolded": Form("unfold and matrix product, parts written", Unfolded, SMALL),
     "time first": Form("GRU and masked attention, images on the second axis", TimeFirst, SMALL),
+    "fixed point": Form("a GRU of fixed point, image by image, each result written in place", FixedPoint, (2, 2)),
     "frames": Form("layers for each frame of a series, LSTM cells over them", Frames, (3, 1, 8, 8)),
     "nearest levels": Form("nearest of sums of powers of two, tables by intervals", NearestLevels, SMALL),
     "categories": Form("embeddings, one-hot columns, a bilinear form", Categories, (6,), {"raw": True, "max_level": 9}),
     "fixed graph": Form("sums over edges, gates, cosines as classes", FixedGraph, (8, 4)),
+    "graphs in one list": Form("the nodes of a batch in one list, means over edges", GraphsInOneList, (8, 4)),
     "hooks": Form("binary by forward hooks", hooked, SMALL),
     "segmentation": Form("a class for each pixel, bilinear and bicubic up, joined", Segmenter, SMALL),
     "super-resolution": Form("a larger image, pixel shuffle, bicubic skip, gated channels", SuperResolution, SMALL),
