@@ -22,6 +22,7 @@ LINEAR = {  # operations with constant weights along each of the last axes, by h
     **dict.fromkeys(("upsample_linear1d", "adaptive_avg_pool1d"), 1),
     **dict.fromkeys(("upsample_bilinear2d", "upsample_bicubic2d"), 2),
     **dict.fromkeys(("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"), 2),
+    "upsample_trilinear3d": 3,
 }
 
 

@@ -26,6 +26,7 @@ from lava_meta.converters.lower_values import (
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.recording import Ref, Step
 from lava_meta.converters.weights import Decomposed, decompose
+from lava_meta.converters.written_volumes import convolved
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import (
     MOST,
@@ -153,8 +154,9 @@ class SumLowering(JoinLowering):
         weight, bias = self._given(weight), self._given(bias)
         if isinstance(weight, Value) or isinstance(bias, Value):
             raise Cannot("convolves with weights that depend on the images")
-        if weight.ndim not in (3, 4):
-            raise Cannot("is a convolution of three dimensions; one and two are supported")
+        if weight.ndim == 5:
+            found: Value = self._written(step, convolved)[0]
+            return found
         value, maps = self._value(x), weight.ndim - 1  # of a map of channels: its extents
         before, extents = value.shape[:-maps], value.shape[1 - maps :]
         copies = math.prod(before)  # maps side by side, as the frames of a series: groups of the same weights

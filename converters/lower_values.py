@@ -30,7 +30,7 @@ from lava_meta.converters.expressions import (
     replaced,
 )
 from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast
-from lava_meta.converters.recording import Float64, Place, Recording, Ref
+from lava_meta.converters.recording import Float64, Place, Recording, Ref, Step
 from lava_meta.graph.acyclic import INPUT
 from lava_meta.graph.nodes import (
     MOST,
@@ -46,6 +46,7 @@ from lava_meta.graph.nodes import (
     Threshold,
 )
 
+_UNSEEN = -(10**9)  # the first number of values that the run does not have
 _FEW_PIECES = 48  # of a curve that are lines of the function itself
 
 
@@ -100,6 +101,7 @@ class ValueLowering:
         }
         self.made_by = recording.made_by
         self.place = Place("?", 0, "", "model")
+        self.unseen_from = _UNSEEN
 
     def _given(self, ref: Any) -> Any:
         """What an argument is: a `Value`, or a constant."""
@@ -167,6 +169,9 @@ class ValueLowering:
         return self._applied(op, changed, values[0], ref)
 
     def _joined(self, op: Any, given: Any, ref: Ref) -> Value:
+        raise NotImplementedError
+
+    def _written(self, step: Step, equation: Callable[..., Any]) -> list[Any]:
         raise NotImplementedError
 
     def _broadcast(self, value: Value, shape: Shape) -> Value:

@@ -33,7 +33,8 @@ from lava_meta.converters.lower_values import (
     Value,
 )
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
-from lava_meta.converters.recording import Recording, Ref, Step
+from lava_meta.converters.recording import Recording, Ref, Step, write
+from lava_meta.converters.written_steps import WRITTEN
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import INPUT, AcyclicGraph, Scores
 from lava_meta.graph.nodes import (
@@ -117,10 +118,10 @@ class Lowering(MapLowering):
     def _named(self, step: Step) -> str:
         return f"{step.place} ({step.name})"
 
-    def _needed(self, values: Sequence[Ref]) -> set[int]:
+    def _needed(self, values: Sequence[Ref], steps: Sequence[Step] | None = None) -> set[int]:
         """What these values are made of."""
         needed = {ref.number for ref in values}
-        for step in reversed(self.steps):
+        for step in reversed(self.steps if steps is None else steps):
             if any(ref is not None and ref.number in needed for ref in step.outputs):
                 needed |= {ref.number for ref in step.refs}
         return needed
@@ -132,6 +133,8 @@ class Lowering(MapLowering):
             found: Any = self._like(step)
         elif special is not None:
             found = special(step)
+        elif name in WRITTEN:
+            found = self._written(step, WRITTEN[name])
         elif name in MOVES:
             found = self._moved(step)
         elif name in LINEAR:
@@ -147,6 +150,24 @@ class Lowering(MapLowering):
             if ref is not None and value is not None:
                 made_here = isinstance(value, Value) and value.ref.number < 0  # by a function of our own
                 self.values[ref.number] = replace(value, ref=ref) if made_here else value
+
+    def _written(self, step: Step, equation: Callable[..., Any]) -> list[Any]:
+        """What an operation gives that is several simpler ones, each of which is lowered."""
+        written = write(equation, step, self.unseen_from)
+        self.unseen_from = written.end
+        for own, ref in written.given:
+            self.values[own.number] = self.values[ref.number]
+        wanted = [
+            found if ref is not None and ref.number in self.needed else None
+            for found, ref in zip(written.outputs, step.outputs, strict=False)
+        ]
+        needed = self._needed([found for found in wanted if isinstance(found, Ref)], written.steps)
+        self.needed |= needed
+        for own_step in written.steps:
+            numbers = {ref.number for ref in own_step.outputs if ref is not None}
+            if numbers & needed:
+                self._step(own_step)
+        return [self._given(found) for found in wanted]
 
     def _like(self, step: Step) -> Tensor:
         """Ones, zeros or one number of the shape of a value."""
@@ -173,7 +194,7 @@ class Lowering(MapLowering):
         assert made is not None
         used = any(ref.number == made.number for later in self.steps for ref in later.refs if later.name not in SAME)
         rank = len(step.args[0].shape)
-        return not used and rank >= 2 and step.args[1] % rank == 1
+        return not used and made.number >= 0 and rank >= 2 and step.args[1] % rank == 1
 
     def _read(self, output: Ref) -> Lowered:
         value = self._given(output)
@@ -235,6 +256,7 @@ MOVES = {
     *("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "take"),
     *("index_select", "index", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
     *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "rot90"),
+    *("reflection_pad3d", "replication_pad3d", "upsample_nearest3d", "_upsample_nearest_exact3d"),
     *("im2col", "unfold", "diagonal", "movedim", "as_strided"),
 }
 
