@@ -25,7 +25,7 @@ from lava_meta.converters.lower_values import (
     unseen,
 )
 from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast
-from lava_meta.converters.recording import Ref, Step
+from lava_meta.converters.recording import Ref, Step, to_float64
 from lava_meta.converters.root_mean_square import Graph, Normed, normed
 from lava_meta.graph.nodes import (
     Add,
@@ -79,7 +79,7 @@ class JoinLowering(ValueLowering):
     def _do__to_copy(self, step: Step) -> Any:
         """Another type: of floats, which are all float64 here, nothing; of bits and integers, what it does."""
         given = self._given(step.args[0])
-        kind = step.kwargs.get("dtype")
+        kind = to_float64(step.kwargs.get("dtype"))
         if kind is None or (kind.is_floating_point and isinstance(given, Value) and isinstance(given.expr, Leaf)):
             return given
         if isinstance(given, Tensor):

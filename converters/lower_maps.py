@@ -132,6 +132,9 @@ class MapLowering(NormLowering):
         weight = self._given(step.args[1])
         return self._own_convolution(step, weight) if isinstance(weight, Value) else super()._do_convolution(step)
 
+    def _do__convolution(self, step: Step) -> Value:
+        return self._do_convolution(replace(step, args=step.args[:9]))  # as traced modules name it
+
     def _own_convolution(self, step: Step, weight: Value) -> Value:
         """A convolution with weights that depend on the image: a matrix of them times its patches.
 

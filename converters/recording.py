@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_map_only
 
-from lava_meta.converters.calling import untouched
+from lava_meta.converters.calling import as_tree, untouched
+from lava_meta.converters.exported import advice
 from lava_meta.converters.written_out import EQUATIONS, Functions, whole_numbers
 from lava_meta.errors import ConversionError
 
@@ -137,6 +138,8 @@ class Float64(TorchDispatchMode):
 
     def done(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Do the operation."""
+        if func._schema.name == "aten::_assert_tensor_metadata":  # that floats are of the type that was exported
+            return None
         args = whole_numbers(func, args)
         result = func(*tree_map(to_float64, args), **tree_map(to_float64, kwargs))
         if func._schema.name in _EMPTY:  # what lies in new memory means nothing, but stays the same if it is 0
@@ -393,12 +396,13 @@ def record(model: nn.Module, x: Tensor) -> Recording:
                     place = Place("?", 0, "", type(model).__name__)
                     return recorder.find(leaf, lambda: place) if isinstance(leaf, Tensor) else leaf
 
-                output = tree_map(ref, result)
+                output = tree_map(ref, as_tree(result))
         except ConversionError:
             raise
         except Exception as error:
             raise ConversionError(
                 f"the model itself fails on float64 inputs of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
+                f"{advice(model)}"
             ) from error
     return Recording(recorder.steps, recorder.decisions, given, output, images=len(x))
 
