@@ -30,7 +30,8 @@ class floats_in(TorchDispatchMode):
         self.dtype = dtype
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*tree_map(self._cast, whole_numbers(func, args)), **tree_map(self._cast, kwargs or {}))
+        found = func(*tree_map(self._cast, whole_numbers(func, args)), **tree_map(self._cast, kwargs or {}))
+        return found if func._schema.is_mutable else tree_map(self._cast, found)  # new memory is written in place later
 
     def _cast(self, value: Any) -> Any:
         if isinstance(value, Tensor) and value.is_floating_point():

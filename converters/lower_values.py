@@ -105,7 +105,11 @@ class ValueLowering:
 
     def _given(self, ref: Any) -> Any:
         """What an argument is: a `Value`, or a constant."""
-        return self.values[ref.number] if isinstance(ref, Ref) else ref
+        if not isinstance(ref, Ref):
+            return ref
+        if ref.number not in self.values:
+            raise Cannot("takes the places of values that an operation chooses, which are not supported of that one")
+        return self.values[ref.number]
 
     def _value(self, argument: Any) -> Value:
         value = self._given(argument)
@@ -452,10 +456,10 @@ def _same(node: Node) -> Any:
 
 def _image_shape(actual: tuple[int, ...], size: int, images: int) -> Shape | None:
     """The shape of one image of a larger value, of a tensor whose images lie one behind the other; else None."""
-    first = 1 if actual and actual[0] == images else 0
-    if not (first or images == 1) or math.prod(actual[first:]) <= size:
+    if not actual or actual[0] % images:
         return None
-    return tuple(actual[first:])
+    first = () if actual[0] == images else (actual[0] // images,)
+    return None if math.prod(actual) // images <= size else (*first, *actual[1:])
 
 
 def only_signs(source: Source) -> bool:

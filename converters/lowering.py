@@ -252,7 +252,7 @@ _ELEMENTWISE = {"hardswish", "_prelu_kernel", "masked_fill", "fake_quantize_per_
 MOVES = {
     *("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "expand_as"),
     *("slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "flip", "roll", "repeat"),
-    *("unsafe_split", "unsafe_chunk", "swapaxes"),
+    *("unsafe_split", "unsafe_chunk", "swapaxes", "tril", "triu", "diag_embed"),
     *("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "take"),
     *("index_select", "index", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
     *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "rot90"),
@@ -262,6 +262,6 @@ MOVES = {
 
 
 _REFUSED = {
-    "topk": "sorts values, which is not supported",
-    "sort": "sorts values, which is not supported",
+    "affine_grid_generator": "makes a grid that depends on the image: a fixed one is supported",
+    "torchvision::deform_conv2d": "convolves at places that depend on the image: fixed kernels are supported",
 }

@@ -287,7 +287,8 @@ class _Recorder(Float64):
             (mask,) = args[1] if len(args[1]) == 1 else (None,)
             if isinstance(mask, Ref) and mask.shape == tuple(args[0].shape):  # into a value, or into new memory
                 return aten.where.self, ((mask, args[2], args[0]), {})
-            raise ConversionError(f"{at()} writes into a part of a tensor: use torch.where, or torch.cat")
+            if any(isinstance(place, Ref) for place in args[1]):
+                raise ConversionError(f"{at()} writes into a part of a tensor: use torch.where, or torch.cat")
         packet = getattr(aten, name.removesuffix("_"), None)
         overload = getattr(packet, func._overloadname, None) or getattr(packet, "int", None)  # as transpose.int
         if not name.endswith("_") or overload is None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import lava_meta
 from lava_meta.converters.calling import floats_in
+from lava_meta.nn import BinaryConv2d, BinaryLinear, Sign
 
 FED: dict[str, Any] = {"mean": 0.5, "std": 0.25}
 
@@ -58,3 +59,21 @@ def equals_float64(
     np.testing.assert_allclose(ours, theirs, atol=1e-6 * (1 + np.abs(theirs).max()))
     np.testing.assert_array_equal(net.graph.predict(levels), theirs.argmax(axis=1))
     return net
+
+
+VECTOR, MAP = (10,), (2, 6, 6)
+
+
+def front(shape: tuple[int, ...], *, norm: bool = True) -> nn.Sequential:
+    """Sums of signs, real behind a norm; without it integers of which many are equal."""
+    if shape == MAP:
+        binary = nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), Sign(), BinaryConv2d(6, 6, 3, padding=1)
+        return nn.Sequential(*binary, *([nn.BatchNorm2d(6)] if norm else []))
+    binary = nn.Linear(10, 20), nn.BatchNorm1d(20), Sign(), BinaryLinear(20, 12)
+    return nn.Sequential(*binary, *([nn.BatchNorm1d(12)] if norm else []))
+
+
+def converts(function: Any, shape: tuple[int, ...] = VECTOR, *, norm: bool = True) -> lava_meta.LavaNetwork:
+    torch.manual_seed(0)
+    layer = function if isinstance(function, nn.Module) else Call(function)
+    return equals_float64(around(layer, shape=shape, front=front(shape, norm=norm)), shape)
