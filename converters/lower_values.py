@@ -141,7 +141,7 @@ class ValueLowering:
 
     def _applied(self, op: Any, given: Any, value: Value, ref: Ref) -> Value:
         """An operation on values of one source and constants."""
-        shape = _image_shape(ref.shape, math.prod(value.shape), self.images)
+        shape = _image_shape(ref.shape, value.shape, self.images)
         if shape is not None and shape != value.shape:
             return self._applied_to(lambda part: self._broadcast(part, shape), op, given, ref)
         constants: list[Tensor] = []
@@ -454,12 +454,21 @@ def _same(node: Node) -> Any:
     return node.kind, *fields
 
 
-def _image_shape(actual: tuple[int, ...], size: int, images: int) -> Shape | None:
-    """The shape of one image of a larger value, of a tensor whose images lie one behind the other; else None."""
+def _image_shape(actual: tuple[int, ...], shape: Shape, images: int) -> Shape | None:
+    """The shape of one image of a larger value, as `shape` broadcasts to it; else None.
+
+    Images are the first axis, or lie one behind the other along it.
+    """
     if not actual or actual[0] % images:
         return None
-    first = () if actual[0] == images else (actual[0] // images,)
-    return None if math.prod(actual) // images <= size else (*first, *actual[1:])
+    own = tuple(actual[1:]) if actual[0] == images else (actual[0] // images, *actual[1:])
+    if math.prod(own) <= math.prod(shape):
+        return None
+    if actual[0] == images:
+        return own
+    ones = (1,) * (len(own) - len(shape))
+    fits = len(shape) <= len(own) and all(a in (1, b) for a, b in zip((*ones, *shape), own, strict=True))
+    return own if fits else None
 
 
 def only_signs(source: Source) -> bool:
