@@ -84,9 +84,9 @@ def convert(
     does to x before the first layer (`2 * x - 1`) comes on top.
 
     Args:
-        model: any module of one input: compiled, data-parallel, pruned and parametrized ones too. Or a `Learner`, of
-            which the network that it is now is taken and to which no other argument applies: a `SpikingNetwork` of a
-            `LearnerOverTime`, which takes its `trains`.
+        model: any module of one input: compiled, data-parallel, pruned, parametrized, scripted and exported ones too.
+            Or a `Learner`, of which the network that it is now is taken and to which no other argument applies: a
+            `SpikingNetwork` of a `LearnerOverTime`, which takes its `trains`.
         task: whose batch-norm statistics and affine to take; other norms know no tasks.
         mean: as given to torchvision's `Normalize`: a number, or one per channel, in a tuple, list, array or tensor, in
             fractions of max_level: min_level / max_level .. 1. `mean=0, std=1` for `ToTensor` alone.
@@ -120,6 +120,8 @@ def convert(
         return SpikingNetwork(model.graph(), timeout=model.timeout, readout="last")
     if isinstance(model, Learner):
         return LavaNetwork(model.graph(), learned=model.learned, timeout=model.timeout)
+    from torch import nn
+
     from lava_meta.converters.calling import rng_kept
     from lava_meta.converters.unwrapping import unwrap
 
@@ -131,6 +133,8 @@ def convert(
         Rounding(bits)  # raises ValueError out of range, also where there is nothing to round
     if (bits is None) != (images is None):
         raise ValueError("bits and images belong together: what rounding weights changes is measured on images")
+    if not isinstance(model, nn.Module):
+        model = unwrap(model)  # an exported program
     with rng_kept(unwrap(model)):
         graph, parity, use = _converted(model, options, bits)
     if strict and not parity.exact:

@@ -12,7 +12,8 @@ from torch import nn
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
 from lava_meta.converters.alone import ALONE, computed_alone
-from lava_meta.converters.calling import untouched
+from lava_meta.converters.calling import as_tree, untouched
+from lava_meta.converters.exported import is_exported, takes_one
 from lava_meta.converters.expressions import Leaf, Source, constant
 from lava_meta.converters.feed import Feed
 from lava_meta.converters.lowering import Lowered, MixesImages, lower
@@ -56,9 +57,10 @@ def to_acyclic(model: nn.Module, **given: Any) -> Read:
         min_level, max_level = pixels.min_level, pixels.max_level
     feed = Feed.given(mean, options.std, shape, max_level, min_level)
     images = example(feed, shape, signs=signs)
-    if has_hooks(unwrap(model)):
+    if has_hooks(unwrap(model)) and not is_exported(clone):  # whose hooks check what it is given
         clone = _with_hooks(clone, prepare(model, options.task, hooks=True), images)
-    recording = record(clone, images)
+    alone = takes_one(clone)
+    recording = record(clone, images[:1] if alone else images)
     used = {step.place.module for step in recording.steps}
     for name, module in clone.named_modules():
         if name in used:
@@ -72,9 +74,9 @@ def to_acyclic(model: nn.Module, **given: Any) -> Read:
     place, chosen = _chosen(recording, options.output)
     first = first_leaf(feed, shape, signs=signs)
     try:
-        return Read(clone, lower(recording, chosen, first, domain), feed, place)
+        return Read(clone, lower(recording, chosen, first, domain), feed, place, alone=alone)
     except MixesImages:
-        if not computed_alone(clone, example(feed, shape, signs=signs, images=ALONE), place):
+        if alone or not computed_alone(clone, example(feed, shape, signs=signs, images=ALONE), place):
             raise
     recording = record(clone, images[:1])
     _, chosen = _chosen(recording, options.output)
@@ -90,7 +92,7 @@ def _with_hooks(plain: nn.Module, hooked: nn.Module, images: torch.Tensor) -> nn
                 given = model(images.clone())
             except (RuntimeError, ValueError, TypeError):  # as without a hook that makes what a module takes
                 given = None
-        found.append([leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)])
+        found.append([leaf for leaf in tree_leaves(as_tree(given)) if isinstance(leaf, torch.Tensor)])
     same = len(found[0]) == len(found[1]) and all(map(torch.equal, *found))
     return plain if same else hooked
 
@@ -165,7 +167,10 @@ def _chosen(recording: Recording, output: str | int | None) -> tuple[int, Ref]:
         if isinstance(leaf, Ref):
             found[".".join(_name(key) for key in path)] = place, leaf
     if not found:
-        raise ConversionError("the model gives nothing that depends on its input")
+        raise ConversionError(
+            f"the model gives nothing that depends on its input ({type(recording.output).__name__}): it must give "
+            "tensors, in tuples, lists, dictionaries or dataclasses if they are several"
+        )
     if output is None and len(found) == 1:
         return next(iter(found.values()))
     names = ", ".join(found)

@@ -175,9 +175,9 @@ def check_acyclic(model: nn.Module, read: Read, *, count: int = 64, seed: int = 
     inputs = model_inputs(graph, images, torch.float64, read.feed)
     with untouched(read.model), Functions():
         try:
-            with Float64():
-                read.model(inputs[:2].clone())
             each = 1 if read.alone else len(images)
+            with Float64():
+                read.model(inputs[: min(each, 2)].clone())
             for start in range(0, len(images), each):
                 beside.run(read.model, inputs, slice(start, start + each))
         except ConversionError:

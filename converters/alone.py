@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from lava_meta.converters.calling import untouched
+from lava_meta.converters.calling import as_tree, untouched
 from lava_meta.converters.recording import Float64
 from lava_meta.converters.written_out import SUMS_AT_PLACES, Functions
 
@@ -38,7 +38,7 @@ def computed_alone(model: nn.Module, images: Tensor, place: int) -> bool:
     """
 
     def given(x: Tensor) -> Tensor:
-        found: Tensor = [leaf for leaf in tree_leaves(model(x.clone())) if leaf is not None][place]
+        found: Tensor = [leaf for leaf in tree_leaves(as_tree(model(x.clone()))) if leaf is not None][place]
         return found
 
     half = len(images) // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from lava_meta.converters.exported import takes_one
 from lava_meta.converters.written_out import whole_numbers
 from lava_meta.errors import ConversionError
 
@@ -66,20 +68,41 @@ def call(model: nn.Module, inputs: Tensor, place: int | None = None) -> Tensor:
     x = inputs.to(device, dtype if inputs.is_floating_point() else None)
     with untouched(model):
         try:
-            found = computed(model, x, dtype)
+            parts = x.split(1) if takes_one(model) else [x]
+            found = together([computed(model, part, dtype) for part in parts])
+        except ConversionError:
+            raise
         except Exception as error:
             raise ConversionError(
                 f"the model itself fails on {name_of(x.dtype)} inputs of shape {tuple(x.shape)}: "
                 f"{type(error).__name__}: {error}"
             ) from error
     if place is not None:
-        found = [leaf for leaf in tree_leaves(found) if leaf is not None][place]
+        found = [leaf for leaf in tree_leaves(as_tree(found)) if leaf is not None][place]
     if not isinstance(found, Tensor) or not found.ndim or len(found) != len(inputs):
         what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise ConversionError(
             f"the model gives {what} for {len(inputs)} images; it must give (images, classes), or maps of them"
         )
     return found.reshape(len(found), -1).cpu() if found.ndim == 1 else found.cpu()
+
+
+def as_tree(given: Any) -> Any:
+    """What a model gave, its dataclasses as dictionaries."""
+
+    def plain(leaf: Any) -> Any:
+        if not dataclasses.is_dataclass(leaf) or isinstance(leaf, type):
+            return leaf
+        return {each.name: as_tree(getattr(leaf, each.name)) for each in dataclasses.fields(leaf)}
+
+    return tree_map(plain, given)
+
+
+def together(results: list[Any]) -> Any:
+    """What a model gave for some images and for others, as what it would give for all."""
+    if len(results) == 1:
+        return results[0]
+    return tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *results)
 
 
 def computed(module: nn.Module, x: Tensor, dtype: torch.dtype) -> Any:
@@ -97,10 +120,11 @@ def untouched(model: nn.Module) -> Iterator[None]:
     tensors = [*model.parameters(), *model.buffers()]
     values = [(tensor, tensor.detach(), tensor.detach().clone()) for tensor in tensors]
     names = ("_parameters", "_buffers", "_modules")
-    holders = [vars(module) for module in model.modules()]
-    holders += [vars(module)[name] for module in model.modules() for name in names]
+    kept = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    holders = [vars(module) for module in kept]
+    holders += [vars(module)[name] for module in kept for name in names]
     held = [(holder, dict(holder)) for holder in holders]
-    with rng_kept(model), torch.no_grad(), _uncompiled(), _unfused():
+    with rng_kept(model), torch.no_grad(), _uncompiled(), _unfused(), _as_written():
         try:
             yield
         finally:
@@ -130,6 +154,11 @@ def _unfused() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def _as_written() -> contextlib.AbstractContextManager[None]:
+    """TorchScript runs what it was made of, the same at each call."""
+    return torch.jit.optimized_execution(should_optimize=False)
 
 
 def _uncompiled() -> contextlib.AbstractContextManager[Any]:

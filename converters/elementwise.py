@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -471,6 +472,8 @@ class _Units:
     def _pieces(self, x: NDArray[Any], values: NDArray[Any]) -> Pieces:
         size = self._size(values)
         runs = [list(_runs(x[:, i], values[:, i], 64 * EPS * size[i])) for i in range(self.count)]
+        if self.every and float(values.min()) >= 0:
+            runs = [_not_below_zero(x[:, i], values[:, i], own) for i, own in enumerate(runs)]
         if max(map(len, runs)) <= _MOST_PIECES:
             pieces = self._lines(x, values, runs, size)
             if pieces.error <= 2**12 * EPS * float(size.max()):
@@ -565,6 +568,20 @@ class _Units:
             part = x[begin : begin + rows]
             error = max(error, float(np.abs(self(part) - evaluate_pieces(pieces, part)).max()))
         return Pieces(pieces.start, pieces.slope, pieces.intercept, caution * error)
+
+
+def _not_below_zero(x: Any, values: Any, runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """With a line to the next run where one would fall below 0 between two integers that a sum of signs may be.
+
+    Nothing lies there; but a square whose bounds begin below 0 seems to have no root.
+    """
+    kept = runs[:1]
+    for (first, last), after in pairwise(runs):
+        span, beyond = float(x[last] - x[first]), float(x[after[0]] - x[last] - 1)
+        if span and values[last] + (values[last] - values[first]) / span * beyond < 0:
+            kept.append((last, after[0]))
+        kept.append(after)
+    return kept
 
 
 def evaluate_pieces(pieces: Pieces, x: NDArray[Any]) -> NDArray[Any]:

@@ -26,8 +26,10 @@ from lava_meta.converters.lower_values import (
     unseen,
 )
 from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast
-from lava_meta.converters.recording import Ref, Step
+from lava_meta.converters.recording import Ref, Step, to_float64
 from lava_meta.converters.root_mean_square import Graph, Normed, normed
+from lava_meta.converters.written_orders import greatest, nth, ordered, scattered
+from lava_meta.converters.written_steps import JOINED
 from lava_meta.graph.nodes import (
     Add,
     Concat,
@@ -36,6 +38,7 @@ from lava_meta.graph.nodes import (
     Threshold,
 )
 
+_MANY = 2**16  # integers of one unit, among which equal ones are rare
 _COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
 _OF_BITS: dict[str, Callable[[Tensor], Tensor]] = {  # by how many of two are 1
     **dict.fromkeys(("logical_and", "bitwise_and"), lambda ones: ones == 2),
@@ -59,6 +62,9 @@ class JoinLowering(ValueLowering):
         if len({id(value) for value in values}) > 1:
             values = self._common(values)
             if len({id(source_of(value)) for value in values}) > 1:
+                if step.name in JOINED:
+                    found: Value = self._written(step, JOINED[step.name])[0]
+                    return found
                 return self._joined(step.op, given, ref)
             replaced = iter(values)
             given = tree_map_only(Value, lambda _: next(replaced), given)
@@ -80,7 +86,7 @@ class JoinLowering(ValueLowering):
     def _do__to_copy(self, step: Step) -> Any:
         """Another type: of floats, which are all float64 here, nothing; of bits and integers, what it does."""
         given = self._given(step.args[0])
-        kind = step.kwargs.get("dtype")
+        kind = to_float64(step.kwargs.get("dtype"))
         if kind is None or (kind.is_floating_point and isinstance(given, Value) and isinstance(given.expr, Leaf)):
             return given
         if isinstance(given, Tensor):
@@ -310,6 +316,54 @@ class JoinLowering(ValueLowering):
         pixel = self._settled(self._placed(first, numbers.expand(made.shape).to(torch.float64), ref))
         return self._applied(lambda x, c: 0 * x + c, ((pixel, made[0]), {}), pixel, ref)
 
+    def _do_topk(self, step: Step) -> list[Any]:
+        self._check_order(step)
+        return self._written(step, greatest)
+
+    def _do_kthvalue(self, step: Step) -> list[Any]:
+        self._check_order(step)
+        return self._written(step, nth)
+
+    def _do_sort(self, step: Step) -> list[Any]:
+        if not step.kwargs.get("stable"):
+            self._check_order(step)
+        return self._written(step, ordered)
+
+    def _check_order(self, step: Step) -> None:
+        """Places of values that are often equal are those of which PyTorch promises no order."""
+        places, value = step.outputs[1], self._value(step.args[0])
+        few = source_of(value).largest < _MANY and _are_alike(self.form(value))
+        if few and places is not None and places.number in self.needed:
+            raise Cannot(
+                "takes the places of values that may be equal, in an order that PyTorch leaves open: use "
+                "sort(stable=True), or compare with a value, as in x >= x.topk(k).values[..., -1:]"
+            )
+
+    def _do_scatter(self, step: Step) -> Any:
+        x, dim, index, source = step.args[:4]
+        if isinstance(index, Ref):
+            return self._written(step, scattered)[0]
+        if not isinstance(source, (Ref, Tensor)):
+            source = torch.full(tuple(index.shape), float(source), dtype=torch.float64)
+        return self._put(step, x, source, lambda own, new: own.scatter(dim, index, new))
+
+    def _do_index_copy(self, step: Step) -> Any:
+        x, dim, index, source = step.args
+        return self._put(step, x, source, lambda own, new: own.index_copy(dim, index, new))
+
+    def _do_index_put(self, step: Step) -> Any:
+        x, places, source = step.args[:3]
+        if any(isinstance(place, Ref) for place in places) or (len(step.args) > 3 and step.args[3]):
+            raise Cannot("writes at places that depend on the image, or adds there: use torch.where, or torch.scatter")
+        own = [place if place is None or place.dtype == torch.bool else place.long() for place in places]
+        return self._put(step, x, source, lambda numbers, new: torch.ops.aten.index_put(numbers, own, new))
+
+    def _put(self, step: Step, x: Any, source: Any, arranged: Callable[[Tensor, Tensor], Tensor]) -> Value:
+        """A value or a constant of which parts are written."""
+        ref = step.outputs[0]
+        assert ref is not None
+        return self._together([x, source], lambda numbers: arranged(*numbers), ref)
+
     def _do_put(self, step: Step) -> Value:
         """A memory of which a part was written: what was there, and the part, each at its places."""
         value, whole, written, part = step.args
@@ -335,6 +389,13 @@ class JoinLowering(ValueLowering):
             parts.append(Ref(-1 - part.number, ref.shape))
         joined = Step(step.number, step.op, (parts, axis), {}, step.outputs, step.place)
         return self._do_cat(joined)
+
+
+def _are_alike(form: Form) -> bool:
+    """Whether equal integers are equal values, wherever they stand."""
+    numbers = (form.unit, form.unit) if isinstance(form, Levels) else ()
+    numbers = (form.slope, form.offset) if isinstance(form, Affine) else numbers
+    return bool(numbers) and all(len(np.unique(part)) == 1 for part in numbers)
 
 
 def _one_unit(form: Form) -> float | None:

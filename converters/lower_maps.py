@@ -16,12 +16,14 @@ from torch.nn import functional
 from lava_meta.converters.lower_norms import NormLowering
 from lava_meta.converters.lower_values import Cannot, Value, unseen
 from lava_meta.converters.recording import Ref, Step
+from lava_meta.converters.written_orders import sampled
 from lava_meta.graph.conv import Window
 
 LINEAR = {  # operations with constant weights along each of the last axes, by how many these are
     **dict.fromkeys(("upsample_linear1d", "adaptive_avg_pool1d"), 1),
     **dict.fromkeys(("upsample_bilinear2d", "upsample_bicubic2d"), 2),
     **dict.fromkeys(("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"), 2),
+    "upsample_trilinear3d": 3,
 }
 
 
@@ -36,15 +38,21 @@ class MapLowering(NormLowering):
         return self._along(step, [step.args[1]])
 
     def _do_argmax(self, step: Step) -> Value:
-        """How many stand before the first that is the greatest, along one dimension of each image."""
+        return self._first(step, 1.0)
+
+    def _do_argmin(self, step: Step) -> Value:
+        return self._first(step, -1.0)
+
+    def _first(self, step: Step, sign: float) -> Value:
+        """How many stand before the first of the greatest, times a sign, along one dimension of each image."""
         with contextlib.suppress(Cannot):  # the nearest of constants
-            return super()._do_argmax(step)
+            return self._least(step, -sign, step.outputs[0])
         x, dim, *_ = (*step.args, None)
         ref = step.outputs[0]
         if dim is None or dim % len(x.shape) == 0 or ref is None:
             raise Cannot("takes the images together; name the dimension")
         own = replace(step, args=(x, [dim], True), kwargs={}, outputs=(unseen(x),))
-        value = self._held(self._value(x))
+        value = self._held(self._function(torch.mul, self._value(x), sign) if sign < 0 else self._value(x))
         greatest = self._reduced(own, value, "max")
         below = self._sum([value, self._function(torch.neg, greatest)], unseen(x))
         here = self._function(lambda v: (v >= 0).double(), below)
@@ -104,6 +112,13 @@ class MapLowering(NormLowering):
             raise Cannot("is no product of weights along its axes, which is not supported")
         return value
 
+    def _do_grid_sampler_2d(self, step: Step) -> Any:
+        if isinstance(step.args[1], Ref):
+            raise Cannot("samples at places that depend on the image: a fixed grid is supported")
+        return self._written(step, sampled)[0]
+
+    _do_grid_sampler_3d = _do_grid_sampler_2d
+
     def _do_col2im(self, step: Step) -> Value:
         """Patches put together: sums of what lies at one place."""
         x, _, kernel, dilation, padding, stride = step.args
@@ -130,6 +145,9 @@ class MapLowering(NormLowering):
     def _do_convolution(self, step: Step) -> Value:
         weight = self._given(step.args[1])
         return self._own_convolution(step, weight) if isinstance(weight, Value) else super()._do_convolution(step)
+
+    def _do__convolution(self, step: Step) -> Value:
+        return self._do_convolution(replace(step, args=step.args[:9]))  # as traced modules name it
 
     def _own_convolution(self, step: Step, weight: Value) -> Value:
         """A convolution with weights that depend on the image: a matrix of them times its patches.

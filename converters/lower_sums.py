@@ -26,6 +26,8 @@ from lava_meta.converters.lower_values import (
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.recording import Ref, Step
 from lava_meta.converters.weights import Decomposed, decompose
+from lava_meta.converters.written_steps import scaled_sum
+from lava_meta.converters.written_volumes import convolved
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import (
     MOST,
@@ -53,9 +55,13 @@ class SumLowering(JoinLowering):
     """Sums of weights times integers."""
 
     def _do_addmm(self, step: Step) -> Value:
-        if any(float(step.kwargs.get(name, 1)) != 1 for name in ("alpha", "beta")):
-            raise Cannot("scales its sums by alpha or beta")
+        if _scales(step):
+            return self._scaled_sum(step)
         return self._linear(step, step.args[1], step.args[2], step.args[0])
+
+    def _scaled_sum(self, step: Step) -> Value:
+        found: Value = self._written(step, scaled_sum)[0]
+        return found
 
     def _do_mm(self, step: Step) -> Value:
         return self._linear(step, step.args[0], step.args[1], None)
@@ -77,8 +83,8 @@ class SumLowering(JoinLowering):
 
     def _do_baddbmm(self, step: Step) -> Value:
         """A matrix product for each image, and what is added to it."""
-        if any(float(step.kwargs.get(name, 1)) != 1 for name in ("alpha", "beta")):
-            raise Cannot("scales its sums by alpha or beta")
+        if _scales(step):
+            return self._scaled_sum(step)
         ref = step.outputs[0]
         assert ref is not None
         product = self._do_bmm(replace(step, args=step.args[1:], kwargs={}, outputs=(unseen(ref),)))
@@ -156,8 +162,9 @@ class SumLowering(JoinLowering):
         weight, bias = self._given(weight), self._given(bias)
         if isinstance(weight, Value) or isinstance(bias, Value):
             raise Cannot("convolves with weights that depend on the images")
-        if weight.ndim not in (3, 4):
-            raise Cannot("is a convolution of three dimensions; one and two are supported")
+        if weight.ndim == 5:
+            found: Value = self._written(step, convolved)[0]
+            return found
         value, maps = self._value(x), weight.ndim - 1  # of a map of channels: its extents
         before, extents = value.shape[:-maps], value.shape[1 - maps :]
         copies = math.prod(before)  # maps side by side, as the frames of a series: groups of the same weights
@@ -375,6 +382,10 @@ def _sum_slack(leaf: Leaf, matrix: NDArray[Any], made: Decomposed, gain: NDArray
         return float(heaviest * (leaf.slack(known) + rounding) + rounded * largest)
 
     return Slack(slack)
+
+
+def _scales(step: Step) -> bool:
+    return any(float(step.kwargs.get(name, 1)) != 1 for name in ("alpha", "beta"))
 
 
 def _of_one_parity(source: Source) -> bool:

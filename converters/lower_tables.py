@@ -15,6 +15,7 @@ from lava_meta.converters.lower_values import Cannot, Value, compressed, unseen
 from lava_meta.converters.monotone import Bucketize, Lookup
 from lava_meta.converters.recording import Ref, Step
 from lava_meta.converters.root_mean_square import Graph
+from lava_meta.converters.written_orders import gathered
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,8 @@ class TableLowering(SumLowering):
         table, places = self._given(step.args[0]), step.args[1]
         if isinstance(table, Value) or not any(isinstance(place, Ref) for place in places):
             return self._moved(step)
+        if table.ndim > 1 and len(places) == 1:
+            return self._do_embedding(replace(step, args=(table, places[0])))
         if table.ndim != 1 or len(places) != 1:
             raise Cannot(
                 "takes parts of a constant at places that depend on the image; tables of one row are supported"
@@ -63,6 +66,10 @@ class TableLowering(SumLowering):
         value, ref = self._value(places[0]), step.outputs[0]
         assert ref is not None
         return self._applied(Lookup(table), ((value,), {}), value, ref)
+
+    def _do_gather(self, step: Step) -> Any:
+        """Values at fixed places, which is a move; or at places that are values."""
+        return self._written(step, gathered)[0] if isinstance(step.args[2], Ref) else self._moved(step)
 
     def _do_embedding(self, step: Step) -> Value:
         """A row for each number: bits of 0 and 1 by row, times the table."""
@@ -74,7 +81,8 @@ class TableLowering(SumLowering):
         wide = self._broadcast(self._reshaped(value, (*value.shape, 1)), shape)
         found: Any = ((wide, rows.reshape(*(1,) * len(value.shape), -1)), {})
         bits = self._applied(lambda x, row: (x == row).double(), found, wide, unseen(wide.ref))
-        return self._linear(replace(step, outputs=(ref,)), bits, table.to(torch.float64), None)
+        rows_of = self._linear(replace(step, outputs=(ref,)), bits, table.to(torch.float64).flatten(1), None)
+        return rows_of if table.ndim == 2 else self._shaped(rows_of, ref)
 
     def _do_argmin(self, step: Step) -> Value:
         return self._least(step, 1.0, step.outputs[0])

@@ -31,7 +31,7 @@ from lava_meta.converters.expressions import (
 )
 from lava_meta.converters.lattices import MOST_LEVELS
 from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast
-from lava_meta.converters.recording import Float64, Place, Recording, Ref
+from lava_meta.converters.recording import Float64, Place, Recording, Ref, Step
 from lava_meta.graph.acyclic import INPUT
 from lava_meta.graph.nodes import (
     MOST,
@@ -47,6 +47,7 @@ from lava_meta.graph.nodes import (
     Threshold,
 )
 
+_UNSEEN = -(10**9)  # the first number of values that the run does not have
 _FEW_PIECES = 48  # of a curve that are lines of the function itself
 
 
@@ -101,10 +102,15 @@ class ValueLowering:
         }
         self.made_by = recording.made_by
         self.place = Place("?", 0, "", "model")
+        self.unseen_from = _UNSEEN
 
     def _given(self, ref: Any) -> Any:
         """What an argument is: a `Value`, or a constant."""
-        return self.values[ref.number] if isinstance(ref, Ref) else ref
+        if not isinstance(ref, Ref):
+            return ref
+        if ref.number not in self.values:
+            raise Cannot("takes the places of values that an operation chooses, which are not supported of that one")
+        return self.values[ref.number]
 
     def _value(self, argument: Any) -> Value:
         value = self._given(argument)
@@ -136,7 +142,7 @@ class ValueLowering:
 
     def _applied(self, op: Any, given: Any, value: Value, ref: Ref) -> Value:
         """An operation on values of one source and constants."""
-        shape = _image_shape(ref.shape, math.prod(value.shape), self.images)
+        shape = _image_shape(ref.shape, value.shape, self.images)
         if shape is not None and shape != value.shape:
             return self._applied_to(lambda part: self._broadcast(part, shape), op, given, ref)
         constants: list[Tensor] = []
@@ -168,6 +174,9 @@ class ValueLowering:
         return self._applied(op, changed, values[0], ref)
 
     def _joined(self, op: Any, given: Any, ref: Ref) -> Value:
+        raise NotImplementedError
+
+    def _written(self, step: Step, equation: Callable[..., Any]) -> list[Any]:
         raise NotImplementedError
 
     def _broadcast(self, value: Value, shape: Shape) -> Value:
@@ -447,12 +456,21 @@ def _same(node: Node) -> Any:
     return node.kind, *fields
 
 
-def _image_shape(actual: tuple[int, ...], size: int, images: int) -> Shape | None:
-    """The shape of one image of a larger value, of a tensor whose images lie one behind the other; else None."""
-    first = 1 if actual and actual[0] == images else 0
-    if not (first or images == 1) or math.prod(actual[first:]) <= size:
+def _image_shape(actual: tuple[int, ...], shape: Shape, images: int) -> Shape | None:
+    """The shape of one image of a larger value, as `shape` broadcasts to it; else None.
+
+    Images are the first axis, or lie one behind the other along it.
+    """
+    if not actual or actual[0] % images:
         return None
-    return tuple(actual[first:])
+    own = tuple(actual[1:]) if actual[0] == images else (actual[0] // images, *actual[1:])
+    if math.prod(own) <= math.prod(shape):
+        return None
+    if actual[0] == images:
+        return own
+    ones = (1,) * (len(own) - len(shape))
+    fits = len(shape) <= len(own) and all(a in (1, b) for a, b in zip((*ones, *shape), own, strict=True))
+    return own if fits else None
 
 
 def only_signs(source: Source) -> bool:

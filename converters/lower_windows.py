@@ -26,6 +26,7 @@ from lava_meta.converters.lower_values import (
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.pooling import Average, pooling_window
 from lava_meta.converters.recording import Ref, Step
+from lava_meta.converters.written_orders import norm_of_order, places_of_greatest
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import (
     MOST,
@@ -50,7 +51,10 @@ class WindowLowering(TableLowering):
             ceil_mode=bool(given.get("ceil_mode", False)),
             size=_extents(value.shape),
         )
-        return [self._pooled(step, value, lambda ref: self._greatest(value, window, ref)), None]
+        places = step.outputs[1]
+        used = places is not None and places.number in self.needed
+        chosen = self._written(replace(step, outputs=(places,)), places_of_greatest)[0] if used else None
+        return [self._pooled(step, value, lambda ref: self._greatest(value, window, ref)), chosen]
 
     def _maps(self, value: Value) -> Value:
         """A value as channels of maps: of rows without any, one; of a series of maps, those of all side by side."""
@@ -191,20 +195,25 @@ class WindowLowering(TableLowering):
     def _with_place(self, step: Step, end: Callable[[Step], Value], sign: float) -> list[Any]:
         """A greatest or least value, and its place, those of the two that are needed."""
         value, place = (ref is not None and ref.number in self.needed for ref in step.outputs)
-        return [end(step) if value else None, self._least(step, sign, step.outputs[1]) if place else None]
+        chosen = replace(step, outputs=step.outputs[1:])
+        first = (self._do_argmax if sign < 0 else self._do_argmin)(chosen) if place else None
+        return [end(step) if value else None, first]
 
     def _do_linalg_vector_norm(self, step: Step) -> Value:
         order = float(step.args[1]) if len(step.args) > 1 else 2.0
         if order not in (1.0, 2.0):
-            raise Cannot(f"takes the norm of order {order:g}; 1 and 2 are supported")
+            found: Value = self._written(step, norm_of_order)[0]
+            return found
         value = self._value(step.args[0])
         dims = step.args[2] if len(step.args) > 2 else step.kwargs.get("dim")
         keep = step.args[3] if len(step.args) > 3 else step.kwargs.get("keepdim", False)
         own = replace(step, args=(step.args[0], dims, keep), kwargs={})
         if order == 1:
             return self._reduced(own, self._function(torch.abs, value), "sum")
-        squares = self._product(value, value, unseen(value.ref))
+        squares = self._squared(value)
         return self._function(lambda x: torch.sqrt(x.clamp_min(0)), self._reduced(own, squares, "sum"))
+
+    _do_norm = _do_linalg_vector_norm
 
     def _do_var(self, step: Step) -> Value:
         dims = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim")

@@ -34,7 +34,8 @@ from lava_meta.converters.lower_values import (
     Value,
 )
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
-from lava_meta.converters.recording import Recording, Ref, Step
+from lava_meta.converters.recording import Recording, Ref, Step, write
+from lava_meta.converters.written_steps import WRITTEN
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import INPUT, AcyclicGraph, Scores
 from lava_meta.graph.nodes import (
@@ -118,10 +119,10 @@ class Lowering(MapLowering):
     def _named(self, step: Step) -> str:
         return f"{step.place} ({step.name})"
 
-    def _needed(self, values: Sequence[Ref]) -> set[int]:
+    def _needed(self, values: Sequence[Ref], steps: Sequence[Step] | None = None) -> set[int]:
         """What these values are made of."""
         needed = {ref.number for ref in values}
-        for step in reversed(self.steps):
+        for step in reversed(self.steps if steps is None else steps):
             if any(ref is not None and ref.number in needed for ref in step.outputs):
                 needed |= {ref.number for ref in step.refs}
         return needed
@@ -135,6 +136,8 @@ class Lowering(MapLowering):
             found = self._computed(step)
         elif special is not None:
             found = special(step)
+        elif name in WRITTEN:
+            found = self._written(step, WRITTEN[name])
         elif name in MOVES:
             found = self._moved(step)
         elif name in LINEAR:
@@ -167,6 +170,24 @@ class Lowering(MapLowering):
         found = step.op(*args, **kwargs)
         return list(found) if isinstance(found, (list, tuple)) else found
 
+    def _written(self, step: Step, equation: Callable[..., Any]) -> list[Any]:
+        """What an operation gives that is several simpler ones, each of which is lowered."""
+        written = write(equation, step, self.unseen_from)
+        self.unseen_from = written.end
+        for own, ref in written.given:
+            self.values[own.number] = self.values[ref.number]
+        wanted = [
+            found if ref is not None and ref.number in self.needed else None
+            for found, ref in zip(written.outputs, step.outputs, strict=False)
+        ]
+        needed = self._needed([found for found in wanted if isinstance(found, Ref)], written.steps)
+        self.needed |= needed
+        for own_step in written.steps:
+            numbers = {ref.number for ref in own_step.outputs if ref is not None}
+            if numbers & needed:
+                self._step(own_step)
+        return [self._given(found) for found in wanted]
+
     def _like(self, step: Step) -> Tensor:
         """Ones, zeros or one number of the shape of a value."""
         made = step.op(torch.zeros(step.args[0].shape, dtype=torch.float64), *step.args[1:], **step.kwargs)
@@ -192,7 +213,7 @@ class Lowering(MapLowering):
         assert made is not None
         used = any(ref.number == made.number for later in self.steps for ref in later.refs if later.name not in SAME)
         rank = len(step.args[0].shape)
-        return not used and rank >= 2 and step.args[1] % rank == 1
+        return not used and made.number >= 0 and rank >= 2 and step.args[1] % rank == 1
 
     def _read(self, output: Ref) -> Lowered:
         value = self._given(output)
@@ -250,15 +271,16 @@ _ELEMENTWISE = {"hardswish", "_prelu_kernel", "masked_fill", "fake_quantize_per_
 MOVES = {
     *("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "expand_as"),
     *("slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "flip", "roll", "repeat"),
-    *("unsafe_split", "unsafe_chunk", "swapaxes"),
+    *("unsafe_split", "unsafe_chunk", "swapaxes", "tril", "triu", "diag_embed"),
     *("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "take"),
     *("index_select", "index", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
     *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "rot90"),
+    *("reflection_pad3d", "replication_pad3d", "upsample_nearest3d", "_upsample_nearest_exact3d"),
     *("im2col", "unfold", "diagonal", "movedim", "as_strided"),
 }
 
 
 _REFUSED = {
-    "topk": "sorts values, which is not supported",
-    "sort": "sorts values, which is not supported",
+    "affine_grid_generator": "makes a grid that depends on the image: a fixed one is supported",
+    "torchvision::deform_conv2d": "convolves at places that depend on the image: fixed kernels are supported",
 }

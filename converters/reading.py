@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from lava_meta.converters.exported import keeps_no_code
 from lava_meta.converters.functions import Cast, StrictSign, TorchSign
 from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine, parts_of
@@ -188,6 +189,8 @@ def flat(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
 
 def read(model: nn.Module) -> Chain:
     """What stands before the first layer, and the stages in order. Raises `ConversionError` for anything else."""
+    if keeps_no_code(model):
+        raise NotAChain("a graph of operations keeps no modules to read")
     modules = flat(model)
     front = Front()
     stages: list[Stage] = []

@@ -13,16 +13,17 @@ import linecache
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten, tree_map, tree_map_only
 
-from lava_meta.converters.calling import untouched
+from lava_meta.converters.calling import as_tree, untouched
+from lava_meta.converters.exported import advice
 from lava_meta.converters.written_out import EQUATIONS, Functions, whole_numbers
 from lava_meta.errors import ConversionError
 
@@ -140,6 +141,8 @@ class Float64(TorchDispatchMode):
 
     def done(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Do the operation."""
+        if func._schema.name == "aten::_assert_tensor_metadata":  # that floats are of the type that was exported
+            return None
         args = whole_numbers(func, args)
         result = func(*tree_map(to_float64, args), **tree_map(to_float64, kwargs))
         if func._schema.name in _EMPTY:  # what lies in new memory means nothing, but stays the same if it is 0
@@ -171,7 +174,7 @@ class _Memory:
 
 
 class _Recorder(Float64):
-    def __init__(self, model: nn.Module, x: Tensor) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.names = {id(module): name for name, module in model.named_modules()}
         self.steps: list[Step] = []
@@ -181,7 +184,6 @@ class _Recorder(Float64):
         self._constants: dict[Any, Tensor] = {}
         self._values = 0
         self._shapes: dict[int, tuple[int, ...]] = {}
-        self.input = self._note(x)
 
     def done(self, func: Any, args: Any, kwargs: Any) -> Any:
         number, self.done_before = self.done_before, self.done_before + counted(func)
@@ -218,7 +220,7 @@ class _Recorder(Float64):
             func, recorded = self._out_of_place(func, recorded, at)
         written = written and not turned
         before = self._whole(args[0]) if written else None
-        noted = tuple(self._note(output, written=written) if isinstance(output, Tensor) else None for output in outputs)
+        noted = tuple(self.note(output, written=written) if isinstance(output, Tensor) else None for output in outputs)
         self.steps.append(Step(number, func, *recorded, noted, at()))
         if written and before is not None and noted[0] is not None:
             self._merge(args[0], before, noted[0], at())
@@ -288,7 +290,8 @@ class _Recorder(Float64):
             (mask,) = args[1] if len(args[1]) == 1 else (None,)
             if isinstance(mask, Ref) and mask.shape == tuple(args[0].shape):  # into a value, or into new memory
                 return aten.where.self, ((mask, args[2], args[0]), {})
-            raise ConversionError(f"{at()} writes into a part of a tensor: use torch.where, or torch.cat")
+            if any(isinstance(place, Ref) for place in args[1]):
+                raise ConversionError(f"{at()} writes into a part of a tensor: use torch.where, or torch.cat")
         packet = getattr(aten, name.removesuffix("_"), None)
         overload = getattr(packet, func._overloadname, None) or getattr(packet, "int", None)  # as transpose.int
         if not name.endswith("_") or overload is None:
@@ -321,7 +324,7 @@ class _Recorder(Float64):
         self.steps.append(Step(-1, torch.ops.aten.take.default, (self._ref(number), taken), {}, (ref,), place))
         return ref.number
 
-    def _note(self, tensor: Tensor, *, written: bool = False) -> Ref:
+    def note(self, tensor: Tensor, *, written: bool = False) -> Ref:
         ref = self._new(tuple(tensor.shape))
         storage, geometry = tensor.untyped_storage(), _geometry(tensor)
         memory = self._memory.get(storage.data_ptr())
@@ -387,7 +390,8 @@ def record(model: nn.Module, x: Tensor) -> Recording:
         try:
             with Float64():
                 model(x.clone())  # what a first call alone does, such as keeping master weights, is done
-            recorder = _Recorder(model, x)
+            recorder = _Recorder(model)
+            given = recorder.note(x)
             with recorder:
                 result = model(x)
                 recorder.done_before = -1
@@ -396,11 +400,61 @@ def record(model: nn.Module, x: Tensor) -> Recording:
                     place = Place("?", 0, "", type(model).__name__)
                     return recorder.find(leaf, lambda: place) if isinstance(leaf, Tensor) else leaf
 
-                output = tree_map(ref, result)
+                output = tree_map(ref, as_tree(result))
         except ConversionError:
             raise
         except Exception as error:
             raise ConversionError(
                 f"the model itself fails on float64 inputs of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
+                f"{advice(model)}"
             ) from error
-    return Recording(recorder.steps, recorder.decisions, recorder.input, output, images=len(x))
+    return Recording(recorder.steps, recorder.decisions, given, output, images=len(x))
+
+
+class _Writer(_Recorder):
+    """Records an equation, all at one place of the user's code, with values that have numbers of their own."""
+
+    def __init__(self, place: Place, first: int) -> None:
+        super().__init__(nn.Module())
+        self.place, self._values = place, first
+
+    @property
+    def end(self) -> int:
+        """The number behind the last value's."""
+        return self._values
+
+    def _place(self) -> Place:
+        return self.place
+
+
+@dataclass(frozen=True)
+class Written:
+    """An operation as the simpler ones that an equation is made of."""
+
+    steps: list[Step]
+    given: list[tuple[Ref, Ref]]  # values that it takes: the number in these steps, and the number before
+    outputs: list[Any]  # a `Ref` for each value
+    end: int  # the number behind the last
+
+
+def write(equation: Callable[..., Any], step: Step, first: int) -> Written:
+    """What an equation does with the arguments of a step: with values of any digits, numbered from `first`."""
+    writer = _Writer(step.place, first)
+    given: dict[Ref, tuple[Ref, Tensor]] = {}
+
+    def stand_in(ref: Ref) -> Tensor:
+        if ref not in given:
+            value = torch.ones(ref.shape, dtype=torch.float64)
+            given[ref] = writer.note(value), value
+        return given[ref][1]
+
+    args, kwargs = tree_map_only(Ref, stand_in, (step.args, step.kwargs))
+    with torch.no_grad(), writer:
+        found = equation(*args, **kwargs)
+    outputs = found if isinstance(found, (list, tuple)) else [found]
+    known = [
+        (writer.find(output, lambda: step.place) or output) if isinstance(output, Tensor) else output
+        for output in outputs
+    ]
+    steps = [replace(own, number=-1) for own in writer.steps]
+    return Written(steps, [(own, ref) for ref, (own, _) in given.items()], known, writer.end)

@@ -13,14 +13,14 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch._ops import OpOverload
+from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.optim.swa_utils import AveragedModel
 
+from lava_meta.converters.exported import is_exported, module_of
 from lava_meta.errors import ConversionError
 
 # What a forward pre-hook that makes a weight is undone with, given the module and the weight's name.
@@ -37,10 +37,14 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 def unwrap(model: nn.Module) -> nn.Module:
     """The module inside `torch.compile`, `nn.DataParallel`, `DistributedDataParallel` or `AveragedModel`, or `model`.
 
+    Of a `torch.export.ExportedProgram`, its module.
+
     Raises:
         TypeError: `model` is not a `torch.nn.Module`.
-        ConversionError: It is a ScriptModule.
     """
+    exported = module_of(model)
+    if exported is not None:
+        return exported
     if not isinstance(model, nn.Module):
         raise TypeError(f"the model is of type {_kind(model)}; it must be a torch.nn.Module{_advice(model)}")
     inner = _inside(model)
@@ -48,22 +52,11 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def check_given(model: nn.Module) -> None:
-    """Check an unwrapped model: of modules that can be read, all in eval mode, every parameter with a value.
+    """Check an unwrapped model: all of it in eval mode, every parameter with a value.
 
     Raises:
         ConversionError: Names the module that is not so, and what to do.
     """
-    for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ConversionError(
-                f"{name or 'the model'} is TorchScript, which keeps no Python forward to read: convert the module that "
-                "was given to torch.jit.trace or torch.jit.script"
-            )
-        if isinstance(module, fx.GraphModule) and any(isinstance(n.target, OpOverload) for n in module.graph.nodes):
-            raise ConversionError(
-                f"{name or 'the model'} is a graph of ATen operations, which keeps no modules to read: convert the "
-                "module that was given to torch.export"
-            )
     for name, module in model.named_modules():
         if type(module).__module__.startswith(_INTEGER_MODULES):
             raise ConversionError(
@@ -75,7 +68,12 @@ def check_given(model: nn.Module) -> None:
                 f"{name} ({type(module).__name__}) goes on to observe what it is given, so that an image's result "
                 "depends on the others: call model.apply(torch.ao.quantization.disable_observer)"
             )
-        if module.training and _inside(module) is None and (not name or _asks_for_mode(module)):
+        if (
+            getattr(module, "training", False)  # frozen ones have none
+            and _inside(module) is None
+            and not is_exported(module)
+            and (not name or _asks_for_mode(module))
+        ):
             place = f"{name} ({type(module).__name__})" if name else "the model"
             raise ConversionError(f"{place} is in training mode: call model.eval() first")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -194,6 +192,4 @@ def _advice(model: object) -> str:
         return ": make one of this class"
     if isinstance(model, dict):
         return ": load a state dict into a model with load_state_dict"
-    if type(model).__name__ == "ExportedProgram":
-        return ": convert the module that was given to torch.export"
     return ""

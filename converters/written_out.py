@@ -77,6 +77,11 @@ def _trilinear(*given: Any) -> Tensor:
     return found
 
 
+def _rrelu(x: Tensor, noise: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *training: Any) -> Any:
+    """Of `nn.RReLU` in eval mode, which draws nothing though it could."""
+    return NotImplemented if any(training) else torch.nn.functional.leaky_relu(x, (lower + upper) / 2)
+
+
 def _bags(weight: Tensor, indices: Tensor, offsets: Tensor, *given: Any) -> Any:
     """Sums, means or maxima of rows of a table, in bags of one length."""
     defaults: list[Any] = [False, 0, False, None]
@@ -131,6 +136,7 @@ EQUATIONS: dict[str, Callable[..., Any]] = {
     "scatter_add_": _in_place(_scattered),
     "mv": lambda matrix, x: torch.mm(matrix, x.unsqueeze(1)).squeeze(1),
     "_trilinear": _trilinear,
+    "rrelu_with_noise": _rrelu,
     "_embedding_bag": _bags,
     "_embedding_bag_forward_only": _bags,
 }

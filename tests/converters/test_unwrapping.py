@@ -136,10 +136,6 @@ def test_a_copy_shares_nothing_with_the_model() -> None:
     assert prune.is_pruned(model)
 
 
-def _jit_part() -> nn.Module:
-    return _part(lambda layer: torch.jit.trace(layer, torch.rand(2, 784)))
-
-
 class _Locked(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -153,18 +149,6 @@ class _Locked(nn.Module):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (
-            lambda: torch.jit.trace(network(), torch.rand(2, 784)),
-            ConversionError,
-            r"the model is TorchScript.*given to torch\.jit\.trace",
-        ),
-        (_jit_part, ConversionError, "0 is TorchScript"),
-        (
-            lambda: torch.export.export(network(), (torch.rand(2, 784),)).module(),
-            ConversionError,
-            r"graph of ATen operations.*given to torch\.export",
-        ),
-        (lambda: torch.export.export(network(), (torch.rand(2, 784),)), TypeError, r"ExportedProgram.*torch\.export"),
         (lambda: BinaryMLP, TypeError, "class BinaryMLP; it must be a torch.nn.Module: make one"),
         (lambda: network().state_dict(), TypeError, "OrderedDict.*load_state_dict"),
         (lambda: "model.pt", TypeError, "type str"),

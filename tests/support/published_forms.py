@@ -966,6 +966,38 @@ class Frames(nn.Module):
         return self.last(signed(state[0]))
 
 
+class Volumes(nn.Module):
+    """A video: binary convolutions over space and over time, a real stream beside them, pools over both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm1 = nn.Conv3d(1, 4, 3, stride=(1, 2, 2), padding=1), nn.BatchNorm3d(4)
+        self.space, self.norm2 = nn.Parameter(torch.randn(4, 4, 1, 3, 3)), nn.BatchNorm3d(4)
+        self.time, self.norm3 = nn.Parameter(torch.randn(4, 4, 3, 1, 1)), nn.BatchNorm3d(4)
+        self.pool, self.mean, self.fc = nn.MaxPool3d((1, 2, 2)), nn.AdaptiveAvgPool3d((2, 1, 1)), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm1(self.first(x))
+        y = self.norm2(F.conv3d(signed(x), signed(self.space), padding=(0, 1, 1)))
+        x = self.pool(x + self.norm3(F.conv3d(signed(y), signed(self.time), padding=(1, 0, 0))))
+        return self.fc(self.mean(F.hardtanh(x)).flatten(1))
+
+
+class Codes(nn.Module):
+    """The greatest few of the hidden values, each part of them as its nearest code; straight through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.table = nn.Linear(64, 24), nn.BatchNorm1d(12), nn.Embedding(6, 4)
+        self.hidden, self.last = SignLinear(24, 12), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.hidden(signed(self.first(x.flatten(1)))))
+        x = x * (x >= x.topk(4, 1).values[:, -1:])
+        near = torch.cdist(x.view(-1, 4), self.table.weight).argmin(1)
+        return self.last(x + (self.table(near).view_as(x) - x).detach())
+
+
 class NearestLevels(nn.Module):
     """Weights and activations of the nearest of sums of powers of two; others by the interval that they lie in."""
 
@@ -1281,6 +1313,8 @@ FORMS: dict[str, Form] = {
     "time first": Form("GRU and masked attention, images on the second axis", TimeFirst, SMALL),
     "fixed point": Form("a GRU of fixed point, image by image, each result written in place", FixedPoint, (2, 2)),
     "frames": Form("layers for each frame of a series, LSTM cells over them", Frames, (3, 1, 8, 8)),
+    "volumes": Form("videos: convolutions and pools over space and time", Volumes, (1, 6, 8, 8)),
+    "codes": Form("the greatest few of each row, nearest codes", Codes, SMALL),
     "nearest levels": Form("nearest of sums of powers of two, tables by intervals", NearestLevels, SMALL),
     "categories": Form("embeddings, one-hot columns, a bilinear form", Categories, (6,), {"raw": True, "max_level": 9}),
     "fixed graph": Form("sums over edges, gates, cosines as classes", FixedGraph, (8, 4)),
@@ -1302,7 +1336,7 @@ def made(name: str, seed: int = 0) -> tuple[nn.Module, dict[str, Any]]:
     model = form.make()
     levels = images(name, 64, seed + 1)
     for module in model.modules():
-        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
             module.momentum = None
             if module.affine:
                 nn.init.normal_(module.weight, 0.5, 1.0)

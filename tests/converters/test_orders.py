@@ -1,0 +1,173 @@
+"""Values in order, and values at places that are values: sorts, winners, codes, tables, fixed grids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from values import FED, MAP, Call, converts
+
+import lava_meta
+from lava_meta.errors import ConversionError
+
+
+@pytest.mark.parametrize("norm", [True, False])  # many are equal without
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.topk(4, 1).values,
+        lambda x: x.topk(3, 1, largest=False).values,
+        lambda x: x * (x >= x.topk(4, 1).values[:, -1:]),
+        lambda x: x.sort(dim=1, descending=True).values,
+        lambda x: x.sort(dim=1, stable=True).indices.to(x.dtype),
+        lambda x: x.sort(dim=1, stable=True, descending=True).indices.to(x.dtype),
+        lambda x: x.view(-1, 3, 4).median(1).values,
+        lambda x: x - x.median(1, keepdim=True).values,
+        lambda x: x.kthvalue(5, 1, keepdim=True).values - x,
+        lambda x: x - x.quantile(0.3, 1, keepdim=True),
+        lambda x: x.cummax(1).values + x.cummin(1).values,
+        lambda x: F.one_hot(x.view(-1, 3, 4).argmin(2), 4).to(x.dtype),
+        lambda x: torch.zeros_like(x).scatter(1, x.max(1, keepdim=True).indices, 1.0),
+        lambda x: x.view(-1, 3, 4).gather(2, x.view(-1, 3, 4).abs().argmax(2, keepdim=True)),
+    ],
+)
+def test_values_of_a_row_in_order(function: Any, norm: bool) -> None:
+    converts(function, norm=norm)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.zeros_like(x).scatter(1, x.topk(4, 1).indices, 1.0),
+        lambda x: torch.zeros_like(x).scatter(1, x.topk(4, 1).indices, x.topk(4, 1).values),
+        lambda x: x.scatter(1, x.argsort(1)[:, :3], -x[:, :3]),
+        lambda x: x.argsort(1).to(x.dtype),
+    ],
+)
+def test_places_of_values_in_order(function: Any) -> None:
+    converts(function)
+    with pytest.raises(ConversionError, match=r"places of values that may be equal.*stable=True"):
+        converts(function, norm=False)
+
+
+def test_winners_among_channels() -> None:
+    converts(lambda x: x * (x >= x.topk(2, 1).values[:, -1:]), MAP)
+
+
+def test_many_values_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(4, 4000), Call(lambda x: x.topk(8, 1).values), nn.Linear(8, 2)).eval()
+    with pytest.raises(ConversionError, match=r"puts 4000 values in order.*are supported"):
+        lava_meta.convert(model, input_shape=(4,), **FED)
+
+
+class Codes(nn.Module):
+    """The nearest of some vectors, straight through; written in the ways of published code."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.table, self.how = nn.Embedding(5, 4), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        z, e = x.reshape(-1, 4), self.table.weight
+        if self.how == "cdist":
+            near = torch.cdist(z, e).argmin(1)
+        elif self.how == "differences":
+            near = (z.unsqueeze(1) - e).pow(2).sum(-1).argmin(1)
+        else:
+            near = (z.pow(2).sum(1, keepdim=True) + e.pow(2).sum(1) - 2 * z @ e.t()).argmin(1)
+        if self.how == "bits":
+            bits = torch.zeros(len(near), 5, dtype=x.dtype)
+            bits.scatter_(1, near.unsqueeze(1), 1)
+            found = bits @ e
+        else:
+            found = e[near] if self.how == "cdist" else self.table(near)
+        return x + (found.view_as(x) - x).detach()
+
+
+@pytest.mark.parametrize("how", ["cdist", "differences", "product", "bits"])
+def test_nearest_codes(how: str) -> None:
+    converts(Codes(how))
+
+
+INDEX = torch.tensor([3, 1, 7, 7, 0])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.gather(1, INDEX.expand(len(x), 5)),
+        lambda x: torch.take_along_dim(x, INDEX[None], 1),
+        lambda x: x.scatter(1, INDEX[:3].expand(len(x), 3), x[:, 4:7]),
+        lambda x: torch.zeros(len(x), 14, dtype=x.dtype).scatter(1, torch.arange(12).expand(len(x), 12) + 1, x),
+        lambda x: x.scatter(1, INDEX[:2].expand(len(x), 2), 0.25),
+        lambda x: torch.ones(len(x), 15, dtype=x.dtype).index_copy(1, torch.arange(12) + 2, x),
+        lambda x: x.index_fill(1, INDEX[:3], 0.5),
+        lambda x: written(x, INDEX[:3]),
+        lambda x: x.view(-1, 3, 4).tril() + 2 * x.view(-1, 3, 4).triu(1),
+        lambda x: torch.diag_embed(x[:, :4]),
+    ],
+)
+def test_fixed_places(function: Any) -> None:
+    converts(function)
+
+
+def written(x: Tensor, index: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, index] = x[:, 8:11] + 1
+    return x
+
+
+GRID = torch.linspace(-1.1, 1.1, 4 * 5 * 2, dtype=torch.float64).sin().view(1, 4, 5, 2)
+
+
+@pytest.mark.parametrize("align", [True, False])
+@pytest.mark.parametrize("pad", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+def test_fixed_grids(mode: str, pad: str, align: bool) -> None:
+    how = {"mode": mode, "padding_mode": pad, "align_corners": align}
+    converts(lambda x: F.grid_sample(x, GRID.to(x.dtype).expand(len(x), -1, -1, -1), **how), MAP)
+
+
+def test_a_fixed_affine_grid_and_one_of_the_images_own() -> None:
+    turn = torch.tensor([[[0.8, 0.2, 0.1], [-0.1, 0.9, 0.05]]])
+
+    def turned(x: Tensor) -> Tensor:
+        grid = F.affine_grid(turn.to(x.dtype).expand(len(x), 2, 3), list(x.shape), align_corners=False)
+        return F.grid_sample(x, grid, align_corners=False)
+
+    converts(turned, MAP)
+    with pytest.raises(ConversionError, match="a grid that depends on the image: a fixed one is supported"):
+        converts(
+            lambda x: F.affine_grid(x.mean((2, 3)).view(-1, 2, 3), list(x.shape), align_corners=False).flatten(1), MAP
+        )
+
+
+@pytest.mark.parametrize("kernel", [(2, 2, 0), (3, 2, 1), ((1, 3), (2, 1), (0, 1))])
+@pytest.mark.parametrize("signs", [True, False])
+def test_places_that_a_pooling_chooses(kernel: Any, signs: bool) -> None:
+    size, stride, padding = kernel
+
+    def chosen(x: Tensor) -> Tensor:
+        x = torch.where(x >= 0, 1.0, -1.0).to(x.dtype) if signs else x
+        return F.max_pool2d(x, size, stride, padding, return_indices=True)[1].to(x.dtype)
+
+    converts(chosen, MAP)
+
+
+def test_values_put_back_where_a_pooling_found_them() -> None:
+    def back(x: Tensor) -> Tensor:
+        values, places = F.max_pool2d(x, 2, return_indices=True)
+        return F.max_unpool2d(torch.sign(values), places, 2)
+
+    converts(back, MAP)
+
+
+def test_a_chosen_code_runs_in_lava() -> None:
+    net = converts(Codes("product"))
+    images = np.random.default_rng(0).integers(0, 256, (6, 10))
+    with net:
+        np.testing.assert_array_equal(net.predict(images, lanes=3), net.graph.predict(images))

@@ -1,0 +1,64 @@
+"""Operations that are several simpler ones, and functions of values that PyTorch computes in one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from values import MAP, VECTOR, around, converts, equals_float64
+
+from lava_meta.nn import BinaryLinear, Sign
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x[:, :5].cumprod(1),
+        lambda x: x.view(-1, 4, 3).prod(2),
+        lambda x: torch.sign(x + 0.01).view(-1, 3, 4).prod(1, keepdim=True),
+        lambda x: x[:, :5].logcumsumexp(1),
+        lambda x: x / x.norm(p=float("inf"), dim=1, keepdim=True),
+        lambda x: x / x.norm(p=1, dim=1, keepdim=True),
+        lambda x: x / x.norm(dim=1, keepdim=True),
+        lambda x: x.view(-1, 3, 4).norm(p=3, dim=2),
+        lambda x: x.view(-1, 3, 4).norm(p=-float("inf"), dim=2),
+        lambda x: (x > 0.1).to(x.dtype).view(-1, 3, 4).norm(p=0, dim=2),
+        lambda x: F.pairwise_distance(x.view(-1, 3, 4), torch.linspace(-1, 1, 4, dtype=x.dtype)),
+        lambda x: torch.baddbmm(x[:, :9].reshape(-1, 3, 3), x.view(-1, 3, 4), x.view(-1, 4, 3), beta=0.5, alpha=0.25),
+        lambda x: torch.addmm(torch.ones(5).to(x), x, torch.linspace(-1, 1, 60).to(x).view(12, 5), beta=2, alpha=0.5),
+        lambda x: torch.lerp(x[:, :6], x[:, 6:], 0.3),
+        lambda x: torch.lerp(x[:, :6], x[:, 6:], torch.sigmoid(x[:, 3:9])),
+        lambda x: torch.addcmul(x[:, :4], x[:, 4:8], x[:, 8:], value=0.5),
+        lambda x: torch.addcdiv(x[:, :4], x[:, 4:8], 1 + x[:, 8:].abs(), value=0.5),
+        lambda x: torch.clamp(x[:, :6], min=x[:, 6:] - 1, max=x[:, 6:] + 1),
+        lambda x: torch.clamp(x[:, :6], max=x[:, 6:]),
+        lambda x: torch.hypot(x[:, :6], x[:, 6:]),
+        lambda x: torch.logaddexp(x[:, :6], x[:, 6:]),
+        lambda x: (lambda s, m: (x - m) / (s + 0.1))(*torch.std_mean(x, 1, keepdim=True)),
+        lambda x: (lambda v, m: (x - m) * torch.rsqrt(v + 0.1))(*torch.var_mean(x, 1, correction=0, keepdim=True)),
+        lambda x: (lambda a, b: (x - a) / ((b - a).square() + 1))(*torch.aminmax(x, dim=1, keepdim=True)),
+        lambda x: (x > 0).view(-1, 3, 4).count_nonzero(2).to(x.dtype),
+        lambda x: ((x > 0).view(-1, 3, 4).any(1) | (x > -1).view(-1, 3, 4).all(1, keepdim=True)[:, 0]).to(x.dtype),
+        lambda x: torch.nan_to_num(x.view(-1, 3, 4)).nansum(2),
+        nn.RReLU(),
+        nn.RMSNorm(12),
+    ],
+)
+def test_a_row_of_values(function: Any) -> None:
+    converts(function, VECTOR)
+
+
+@pytest.mark.parametrize("layer", [nn.LocalResponseNorm(3), nn.LocalResponseNorm(4, 0.1, 0.75, 1.0), nn.LPPool2d(2, 2)])
+def test_maps(layer: nn.Module) -> None:
+    converts(layer, MAP)
+
+
+def test_a_root_mean_square_without_a_smallest_number() -> None:
+    """Squares of sums of signs have bounds that do not fall below 0, where a root of them would be none."""
+    torch.manual_seed(0)
+    front = nn.Sequential(nn.Linear(10, 24), nn.BatchNorm1d(24), Sign())
+    layers = BinaryLinear(24, 24), nn.BatchNorm1d(24), nn.RMSNorm(24), Sign(), BinaryLinear(24, 24), nn.RMSNorm(24)
+    equals_float64(around(*layers, shape=VECTOR, front=front), VECTOR)
