@@ -44,8 +44,9 @@ from lava_meta.graph.nodes import (
 _STREAM_BITS = 28  # of a stream that is multiplied with wide weights
 _COARSE = 2.0**-32  # a unit of these bits from which the others are multiplied too
 _HIGH_BITS = 22  # of the part that is multiplied first: they leave room for 38 bits of weights
-_LOW_BITS = 22  # of the rest: with 24 bits of weights its sums stay what float64 holds, so that one product does
-_ONE_PRODUCT = 2**52
+_LOW_BITS = 22  # of the rest, if their unit is `_FINE`: with 24 bits of weights one product in float64 does
+_FINE = 2.0**-26
+_ONE_PRODUCT = 2**52  # what its sums stay below
 _MOST_SUM = MOST // 4
 
 Product = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]  # sums of float64, as the node sums integers
@@ -268,7 +269,7 @@ class SumLowering(JoinLowering):
             unseen_step = replace(step, outputs=(unseen(ref),))
             high, low = (
                 self._summed(unseen_step, half, matrix, each * (unit_of(half) / one), own, node_of, product, most)
-                for half, own, most in zip(halves, (bias, None), (_MOST_SUM, _ONE_PRODUCT), strict=True)
+                for (half, most), own in zip(halves, (bias, None), strict=True)
             )
             return self._sum([high, low], ref)
         leaf, scale = self._narrowed(leaf, effective, step)
@@ -305,8 +306,11 @@ class SumLowering(JoinLowering):
             return leaf
         return self.streamed(value)
 
-    def _halves(self, leaf: Leaf, weights: NDArray[Any], step: Step) -> list[Leaf] | None:
-        """A stream that bounds leave too few bits for wide weights, as a coarse one and the first bits of the rest."""
+    def _halves(self, leaf: Leaf, weights: NDArray[Any], step: Step) -> list[tuple[Leaf, int]] | None:
+        """A stream as a coarse one and what that leaves, where its bounds leave too few bits for wide weights.
+
+        With each, what its sums stay below.
+        """
         bits = leaf.source.largest.bit_length()
         unit = unit_of(leaf) * 2.0 ** (bits - _STREAM_BITS)
         if bits <= _STREAM_BITS or unit <= _COARSE or leaf.constant.any():
@@ -323,12 +327,18 @@ class SumLowering(JoinLowering):
         # What is left is at most half of the coarse unit, which the bounds of a difference do not know.
         start = np.array([-2 * factor, -factor, factor]).reshape(3, *(1,) * len(rest.shape)).astype(np.int64)
         share = max(1.0, factor / 2.0**_LOW_BITS)
+        short = unit_of(leaf) * share <= _FINE
+        share = share if short else 1.0
         slope = np.array([0.0, 1 / share, 0.0]).reshape(start.shape)
         within = Curve((rest.node,), start, slope, np.clip(start, -factor, factor) / share)
         low = self._add(ref, within, ())
         rounding = 0.5 * (share - 1) * float(np.abs(leaf.gain).max())  # none, if all bits are kept
         slack = Slack(lambda known: leaf.slack(known) + rounding)
-        return [Leaf(high.source, high.gain, high.constant), Leaf(low, leaf.gain * share, leaf.constant, slack)]
+        coarse = Leaf(high.source, high.gain, high.constant)
+        return [
+            (coarse, _MOST_SUM),
+            (Leaf(low, leaf.gain * share, leaf.constant, slack), _ONE_PRODUCT if short else _MOST_SUM),
+        ]
 
     def _narrowed(self, leaf: Leaf, weights: NDArray[Any], step: Step) -> tuple[Leaf, float]:
         """A stream with so few bits that sums of it times wide weights fit, and what its unit has grown by."""
