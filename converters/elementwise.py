@@ -94,15 +94,20 @@ class Pieces:
         start = np.where(self.start < _NEVER, np.abs(self.start.astype(np.float64)), 0.0)
         return float((np.abs(self.slope) * start + np.abs(self.intercept)).max())
 
-    @property
-    def changes(self) -> NDArray[Any]:
-        """By how much the function of each unit changes at most from an integer to the next: a slope, or a jump."""
-        slope = np.abs(self.slope).max(axis=0)
+    def changes(self, low: float, high: float) -> tuple[NDArray[Any], float]:
+        """By how much each unit's function changes at most from an integer to the next; and the greatest slope.
+
+        Of integers between `low` and `high`: by a slope, or by a jump.
+        """
+        end = np.concatenate([self.start[1:], np.full((1, *self.start.shape[1:]), _NEVER)])
+        begin = np.concatenate([np.full((1, *self.start.shape[1:]), -_NEVER), self.start[1:]])
+        slope = np.where((begin <= high) & (end > low), np.abs(self.slope), 0.0).max(axis=0)
         ends = self.intercept[:-1] + self.slope[:-1] * np.diff(self.start, axis=0)
-        steps = np.where(self.start[1:] < _NEVER, np.abs(self.intercept[1:] - ends), 0.0).max(axis=0, initial=0.0)
+        jumps = (self.start[1:] > low) & (self.start[1:] <= min(high, _NEVER - 1))
+        steps = np.where(jumps, np.abs(self.intercept[1:] - ends), 0.0).max(axis=0, initial=0.0)
         # Where a bend lies between two integers, lines meet in a step that is none of the function.
         greatest: NDArray[Any] = slope + np.where(steps > slope + 2 * self.error, steps, 0.0)
-        return greatest
+        return greatest, float(slope.max())
 
 
 Form = Affine | Levels | Pieces
