@@ -383,21 +383,21 @@ class _Units:
         flat = bool((_FLAT * changes <= (self.high - self.low) // self.leaf.source.step).all())
         if not flat and changes.max(initial=0) > MOST_LEVELS:
             return None
-        found = multiples_of(steps, flat=flat)
-        fine = found is None and flat
+        multiples = multiples_of(steps, flat=flat)
+        fine = multiples is None and flat
         if fine:
-            found = finest_of(steps)
-        if found is None:
+            multiples = finest_of(steps)
+        if multiples is None:
             return None
-        unit, offset = (np.broadcast_to(part, (self.count,)) for part in found)
+        unit, offset = (np.broadcast_to(part, (self.count,)) for part in multiples)
         first, after = (steps.first - offset, unit), (steps.after - offset[steps.unit], unit[steps.unit])
-        codes = [codes_of(*part) for part in (first, after)]
-        if codes[0] is None or codes[1] is None:
+        codes = [found for part in (first, after) if (found := codes_of(*part)) is not None]
+        if len(codes) < 2:
             return None
         if len(np.unique(np.concatenate(codes))) > MOST_LEVELS and not flat:
             return None
         error = max(distance(values, own * of) for own, (values, of) in zip(codes, (first, after), strict=True))
-        made = self._arranged(codes[0], steps.unit, steps.limit, codes[1], found, error)
+        made = self._arranged(codes[0], steps.unit, steps.limit, codes[1], multiples, error)
         return replace(made, fine=fine)
 
     def _arranged(
