@@ -57,12 +57,23 @@ class _OnImages(Known):
 
     def __init__(self, ours: dict[str, NDArray[Any]], seen: dict[str, Seen]) -> None:
         self.ours, self.seen = ours, seen
+        self.found: dict[str, tuple[float, float]] = {}
         self.sizes: dict[str, float] = {}
 
-    def largest(self, source: Source) -> float:
-        if source.node not in self.sizes:
+    def ends(self, source: Source) -> tuple[float, float]:
+        if source.node not in self.found:
             ours = self.ours[source.node]
-            self.sizes[source.node] = float(max(abs(int(ours.min())), abs(int(ours.max()))))
+            self.found[source.node] = float(ours.min()), float(ours.max())
+        return self.found[source.node]
+
+    def largest(self, source: Source) -> float:
+        low, high = self.ends(source)
+        return max(abs(low), abs(high))
+
+    def least(self, source: Source) -> float:
+        if source.node not in self.sizes:
+            ours = np.abs(self.ours[source.node].astype(np.int64))
+            self.sizes[source.node] = float(ours[ours > 0].min(initial=np.iinfo(np.int64).max))
         return self.sizes[source.node]
 
     def difference(self, node: str, slack: Slack) -> float:

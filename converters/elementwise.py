@@ -95,15 +95,20 @@ class Pieces:
         start = np.where(self.start < _NEVER, np.abs(self.start.astype(np.float64)), 0.0)
         return float((np.abs(self.slope) * start + np.abs(self.intercept)).max())
 
-    @property
-    def changes(self) -> NDArray[Any]:
-        """By how much the function of each unit changes at most from an integer to the next: a slope, or a jump."""
-        slope = np.abs(self.slope).max(axis=0)
+    def changes(self, low: float, high: float) -> tuple[NDArray[Any], float]:
+        """By how much each unit's function changes at most from an integer to the next; and the greatest slope.
+
+        Of integers between `low` and `high`: by a slope, or by a jump.
+        """
+        end = np.concatenate([self.start[1:], np.full((1, *self.start.shape[1:]), _NEVER)])
+        begin = np.concatenate([np.full((1, *self.start.shape[1:]), -_NEVER), self.start[1:]])
+        slope = np.where((begin <= high) & (end > low), np.abs(self.slope), 0.0).max(axis=0)
         ends = self.intercept[:-1] + self.slope[:-1] * np.diff(self.start, axis=0)
-        steps = np.where(self.start[1:] < _NEVER, np.abs(self.intercept[1:] - ends), 0.0).max(axis=0, initial=0.0)
+        jumps = (self.start[1:] > low) & (self.start[1:] <= min(high, _NEVER - 1))
+        steps = np.where(jumps, np.abs(self.intercept[1:] - ends), 0.0).max(axis=0, initial=0.0)
         # Where a bend lies between two integers, lines meet in a step that is none of the function.
         greatest: NDArray[Any] = slope + np.where(steps > slope + 2 * self.error, steps, 0.0)
-        return greatest
+        return greatest, float(slope.max())
 
 
 Form = Affine | Levels | Pieces
@@ -379,21 +384,21 @@ class _Units:
         flat = bool((_FLAT * changes <= (self.high - self.low) // self.leaf.source.step).all())
         if not flat and changes.max(initial=0) > MOST_LEVELS:
             return None
-        found = multiples_of(steps, flat=flat)
-        fine = found is None and flat
+        multiples = multiples_of(steps, flat=flat)
+        fine = multiples is None and flat
         if fine:
-            found = finest_of(steps)
-        if found is None:
+            multiples = finest_of(steps)
+        if multiples is None:
             return None
-        unit, offset = (np.broadcast_to(part, (self.count,)) for part in found)
+        unit, offset = (np.broadcast_to(part, (self.count,)) for part in multiples)
         first, after = (steps.first - offset, unit), (steps.after - offset[steps.unit], unit[steps.unit])
-        codes = [codes_of(*part) for part in (first, after)]
-        if codes[0] is None or codes[1] is None:
+        codes = [found for part in (first, after) if (found := codes_of(*part)) is not None]
+        if len(codes) < 2:
             return None
         if len(np.unique(np.concatenate(codes))) > MOST_LEVELS and not flat:
             return None
         error = max(distance(values, own * of) for own, (values, of) in zip(codes, (first, after), strict=True))
-        made = self._arranged(codes[0], steps.unit, steps.limit, codes[1], found, error)
+        made = self._arranged(codes[0], steps.unit, steps.limit, codes[1], multiples, error)
         return replace(made, fine=fine)
 
     def _arranged(

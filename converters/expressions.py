@@ -39,6 +39,14 @@ class Known:
         """The greatest size of a node's integers."""
         return source.largest
 
+    def ends(self, source: Source) -> tuple[float, float]:
+        """The least and the greatest of a node's integers."""
+        return float(source.low.min()), float(source.high.max())
+
+    def least(self, source: Source) -> float:
+        """The least size of a node's integers that are not 0."""
+        return 1.0
+
     def difference(self, node: str, slack: Slack) -> float:
         """By how much a stream that the self-check compares may differ from the model's."""
         return slack.proven

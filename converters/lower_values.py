@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -313,16 +314,22 @@ class ValueLowering:
         every = np.concatenate([(pieces.slope * scale).reshape(-1), (pieces.intercept * scale).reshape(-1)])
         whole = pieces.error == 0 and bool((every == np.rint(every)).all()) and float(np.abs(every).max()) < 2.0**53
         gain = np.where(leaf.gain, np.abs(leaf.gain), np.inf)
-        changes, steepest = float((pieces.changes / gain).max()), float(np.abs(pieces.slope).max())
-        fixed, relative = 0.5 / scale + 4 * UNIT_ROUNDOFF * pieces.offset, 4 * UNIT_ROUNDOFF * steepest
-        if len(pieces.start) > 1:
-            fixed += pieces.error
-        else:  # a line's is that of the greatest integer
-            relative += pieces.error / max(1, leaf.source.largest)
+        fixed = 0.5 / scale + 4 * UNIT_ROUNDOFF * pieces.offset
+        line = len(pieces.start) == 1  # its error is that of the greatest integer
+        per_integer = pieces.error / max(1, leaf.source.largest) if line else 0.0
+        fixed += 0.0 if line else pieces.error
+
+        @functools.cache
+        def changes(low: float, high: float) -> tuple[float, float]:
+            found, steepest = pieces.changes(low, high)
+            return float((found / gain).max()), 4 * UNIT_ROUNDOFF * steepest + per_integer
 
         def slack(known: Known) -> float:
-            rounding = 0.0 if whole else fixed + relative * known.largest(leaf.source)
-            return changes * leaf.slack(known) + rounding
+            own = leaf.slack(known)
+            low, high = known.ends(leaf.source)
+            reach = 1.0 + 2 * own / float(gain.min())  # to where the model's own value may lie
+            change, relative = changes(low - reach, high + reach)
+            return change * own + (0.0 if whole else fixed + relative * known.largest(leaf.source))
 
         return Slack(slack)
 

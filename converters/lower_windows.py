@@ -219,7 +219,7 @@ class WindowLowering(TableLowering):
         dims = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim")
         own = replace(step, args=(step.args[0], dims, True), kwargs={})
         value = self._value(step.args[0])
-        centred = self._centred(own, value)
+        centred = value if self._has_no_mean(step.args[0], dims) else self._centred(own, value)
         keep = bool(step.kwargs.get("keepdim", False))
         squares = self._squared(centred)
         variance = self._reduced(replace(own, args=(step.args[0], dims, keep)), squares, "mean")
@@ -243,6 +243,22 @@ class WindowLowering(TableLowering):
         if not isinstance(expr, Apply) or not _squares(name_of(expr.op), expr.args):
             return value
         return self._squared(Value(expr.args[0], value.shape, unseen(value.ref), value.move))
+
+    def _has_no_mean(self, ref: Ref, dims: Any) -> bool:
+        """Whether a value of the run is another without its mean over these dimensions, as `x - x.mean(dims, True)`."""
+        taken = self.made_by.get(ref.number)
+        if taken is None or taken[0].name != "sub" or not all(isinstance(part, Ref) for part in taken[0].args[:2]):
+            return False
+        whole, mean = taken[0].args[:2]
+        made = self.made_by.get(mean.number)
+        if made is None or made[0].name != "mean" or made[0].args[0] != whole or taken[0].kwargs:
+            return False
+        given, rank = made[0].args[1:], len(ref.shape)
+
+        def places(dims: Any) -> set[int]:
+            return {int(dim) % rank for dim in ([dims] if isinstance(dims, int) else dims)}
+
+        return bool(dims) and len(given) == 2 and bool(given[0]) and bool(given[1]) and places(given[0]) == places(dims)
 
     def _centred(self, step: Step, value: Value) -> Value:
         """A value without its mean over the dimensions of a step, which are kept."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.converters.elementwise import Function
-from lava_meta.converters.expressions import Expr, Leaf, Slack
+from lava_meta.converters.expressions import Expr, Known, Leaf, Slack
 from lava_meta.converters.monotone import EPS
 from lava_meta.graph.nodes import Curve, Gather, Multiply, Node, Pool, Shape
 
@@ -102,10 +102,16 @@ def _bounds(c: Leaf, function: Function, curve: Curve, gain: float, terms: int, 
     followed = np.abs((slope * (total - start) + intercept) * gain - exact)
     sizes = np.abs(exact)
 
-    def moves(own: float) -> float:
+    def moves(own: float, least: float, *, zero: bool) -> float:
         # A sum of squares moves by `sum |c' - c| |c' + c|`, and its terms are rounded.
         moved = (2 * math.sqrt(terms) * size + terms * own) * own / unit + terms + 4 * EPS * total
         away = np.maximum(np.abs(root(total + moved) - exact), np.abs(root(total - moved) - exact)) + followed
-        return _CAUTION * float((sizes * own + size * away + 2 * gain * (size + sizes + 1)).max())
+        every = sizes * own + size * away + 2 * gain * (size + sizes + 1)
+        reached = max(0, int(np.searchsorted(total, least)) - 1)
+        return _CAUTION * float(max(every[reached:].max(), every[0] if zero else 0.0))
 
-    return Normed(_CAUTION * float((size * sizes).max()), Slack(lambda known: moves(c.slack(known))))
+    def slack(known: Known) -> float:
+        source = function.leaf.source  # sums that are as large as those that were seen, or 0
+        return moves(c.slack(known), known.least(source), zero=known.ends(source)[0] <= 0)
+
+    return Normed(_CAUTION * float((size * sizes).max()), Slack(slack))

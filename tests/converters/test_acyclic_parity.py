@@ -91,6 +91,28 @@ def test_a_wrong_node_is_a_mismatch(model: nn.Module, read: Read, kind: type[Nod
     assert found[0].split(".")[0] == name.split(".")[0]  # its own block is the first
 
 
+class Standardised(nn.Module):
+    """Rows without their means, divided by their deviations; the deviation takes the mean off again."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x - x.mean(2, keepdim=True)
+        return x / (x.std(2, keepdim=True) + 1e-4)
+
+
+class OfLengthOne(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(x, dim=-1)
+
+
+@pytest.mark.parametrize("norm", [Standardised(), OfLengthOne()])
+def test_divisors_that_are_almost_0_for_no_image_leave_nothing_open(norm: nn.Module) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), norm, nn.Linear(8, 8), nn.ReLU(), norm, nn.Flatten(), nn.Linear(24, 4))
+    net = lava_meta.convert(model.eval(), mean=0.5, std=0.25, input_shape=(3, 6))
+    assert net.parity.exact
+    assert all(share < 0.1 for share in net.parity.unverified.values())
+
+
 def test_what_cannot_be_told_is_said() -> None:
     """Digits that the model itself loses leave nothing to compare."""
 
