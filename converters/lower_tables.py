@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lava_meta.converters.elementwise import Function
 from lava_meta.converters.expressions import Expr, Leaf, evaluate, leaf_of, mapped
 from lava_meta.converters.lower_sums import SumLowering
-from lava_meta.converters.lower_values import Cannot, Value, compressed, unseen
+from lava_meta.converters.lower_values import Cannot, Value, compressed, unit_of, unseen
 from lava_meta.converters.monotone import Bucketize, Lookup
 from lava_meta.converters.recording import Ref, Step
 from lava_meta.converters.root_mean_square import Graph
@@ -63,13 +64,25 @@ class TableLowering(SumLowering):
             raise Cannot(
                 "takes parts of a constant at places that depend on the image; tables of one row are supported"
             )
-        value, ref = self._value(places[0]), step.outputs[0]
+        value, ref = self._whole(self._value(places[0])), step.outputs[0]
         assert ref is not None
         return self._applied(Lookup(table), ((value,), {}), value, ref)
 
     def _do_gather(self, step: Step) -> Any:
         """Values at fixed places, which is a move; or at places that are values."""
         return self._written(step, gathered)[0] if isinstance(step.args[2], Ref) else self._moved(step)
+
+    def _equal(self, value: Value, numbers: Tensor) -> Value:
+        if Function(value.expr).every:
+            return self._applied(torch.eq, ((value, numbers), {}), value, unseen(value.ref))
+        return self._compared_to(torch.eq, value, numbers, unseen(value.ref))
+
+    def _whole(self, value: Value) -> Value:
+        """Numbers of rows as a node's own integers."""
+        if Function(value.expr).every:
+            return value
+        leaf = self.streamed(value)
+        return self._made(self._rounded(leaf, 1 / unit_of(leaf), unseen(value.ref)), value.shape, unseen(value.ref))
 
     def _do_embedding(self, step: Step) -> Value:
         """A row for each number: bits of 0 and 1 by row, times the table."""
@@ -79,8 +92,8 @@ class TableLowering(SumLowering):
         rows = torch.arange(len(table), dtype=torch.float64)
         shape = (*value.shape, len(rows))
         wide = self._broadcast(self._reshaped(value, (*value.shape, 1)), shape)
-        found: Any = ((wide, rows.reshape(*(1,) * len(value.shape), -1)), {})
-        bits = self._applied(lambda x, row: (x == row).double(), found, wide, unseen(wide.ref))
+        numbers = rows.reshape(*(1,) * len(value.shape), -1)
+        bits = self._function(Tensor.double, self._equal(wide, numbers))
         rows_of = self._linear(replace(step, outputs=(ref,)), bits, table.to(torch.float64).flatten(1), None)
         return rows_of if table.ndim == 2 else self._shaped(rows_of, ref)
 
