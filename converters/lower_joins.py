@@ -205,6 +205,18 @@ class JoinLowering(ValueLowering):
             "joins values of several layers; sums, products, maxima, choices, comparisons and logic of bits convert"
         )
 
+    def _do_where(self, step: Step) -> Any:
+        """A choice by a constant between values of two nodes is a move."""
+        condition, *chosen = (self._given(part) for part in step.args)
+        values = [part for part in chosen if isinstance(part, Value)]
+        if isinstance(condition, Value) or len(values) < 2:
+            return self._elementwise(step)
+        if len({id(source_of(value)) for value in self._common(values)}) == 1:
+            return self._elementwise(step)
+        ref = step.outputs[0]
+        assert ref is not None
+        return self._together(step.args[1:], lambda numbers: torch.where(condition, *numbers), ref)
+
     def _chosen(self, args: Any, ref: Ref) -> Value:
         """`c * a + (1 - c) * b` for a condition c of 0 and 1."""
         condition, a, b = args

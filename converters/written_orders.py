@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lava_meta.converters.written_out import summed_at
+
 _ALONE = 256  # places of a map whose weights are asked for at a time
 _MOST = 2**22  # comparisons or bits of an image, at most
 
@@ -76,6 +78,53 @@ def scattered(x: Tensor, dim: int, index: Tensor, source: Any) -> Tensor:
     values = source.movedim(dim, -1)[tuple(slice(extent) for extent in places.shape)]
     written = (values.unsqueeze(-1) * bits).sum(-2)
     return (written + row * (1 - bits.amax(-2))).movedim(-1, dim)
+
+
+def added(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """`aten::scatter_add` at places that are values, of which several may be one."""
+    if any(own < whole for own, whole in zip(index.shape[1:], x.shape[1:], strict=True) if own != index.shape[dim]):
+        raise ValueError("adds to parts of other dimensions, at places that depend on the image")
+    values = source.movedim(dim, -1)[tuple(slice(extent) for extent in index.movedim(dim, -1).shape)]
+    bits = _bits(index.movedim(dim, -1), x.shape[dim])
+    return x + (values.unsqueeze(-1) * bits).sum(-2).movedim(-1, dim)
+
+
+def added_at(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """`aten::scatter_add` at places that are constants."""
+    rows = index.movedim(dim, 0).reshape(index.shape[dim], -1)
+    if source.shape == index.shape and bool((rows == rows[:, :1]).all()):
+        return summed_at(x, dim, rows[:, 0], source)
+    return added(x, dim, index, source)  # places that differ from feature to feature
+
+
+def reduced_at(x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
+    """`aten::scatter_reduce` and `index_reduce` at places that are constants, the same for all else."""
+    rows = index.movedim(dim, 0).reshape(index.shape[dim], -1) if index.ndim > 1 else index.unsqueeze(1)
+    if not bool((rows == rows[:, :1]).all()) or reduce not in _REDUCED:
+        raise ValueError(f"reduces by {reduce}, or at places that differ from feature to feature")
+    own = [(rows[:, 0] == target).nonzero().squeeze(1) for target in range(x.shape[dim])]
+    count = torch.tensor([len(places) for places in own]).double()
+    most = int(count.max())
+    table = torch.stack([functional.pad(places, [0, most - len(places)]) for places in own])
+    inside = torch.arange(most) < count.unsqueeze(1)
+    taken = source.movedim(dim, -1)[..., table.reshape(-1)].unflatten(-1, (-1, most))
+    before = x.movedim(dim, -1)
+    join, none, over = _REDUCED[reduce]
+    found = over(torch.where(inside, taken, none if math.isfinite(none) else taken[..., :1]))
+    if include_self:
+        found = join(before, found)
+    if reduce == "mean":
+        found = found / (count + include_self).clamp_min(1)
+    return torch.where(count > 0, found, before).movedim(-1, dim)
+
+
+_REDUCED: dict[str, tuple[Any, float, Any]] = {  # how two are joined, what changes nothing, how a row is
+    "sum": (torch.add, 0.0, lambda row: row.sum(-1)),
+    "mean": (torch.add, 0.0, lambda row: row.sum(-1)),
+    "prod": (torch.mul, 1.0, lambda row: product(row, row.ndim - 1)),
+    "amax": (torch.maximum, -math.inf, lambda row: row.amax(-1)),
+    "amin": (torch.minimum, math.inf, lambda row: row.amin(-1)),
+}
 
 
 def _bits(places: Tensor, size: int) -> Tensor:

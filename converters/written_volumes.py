@@ -82,6 +82,8 @@ def greatest(
 def _twice(x: Tensor, each: list[list[int]], ones: Sequence[int], pooled: Callable[..., Tensor]) -> Tensor:
     """Pooled within each frame, and then across the frames; `ones`: what the shape of a window is where it is one."""
     frames = _apart_again(pooled(x.flatten(-4, -3), [value[1:] for value in each]), -3, x.shape[-4:-2])
+    if [value[0] for value in each] == list(ones):  # one frame at a time
+        return frames
     across = [[value[0], one] for value, one in zip(each, ones, strict=True)]
     return _apart_again(pooled(frames.flatten(-2), across), -1, frames.shape[-2:])
 
