@@ -128,6 +128,15 @@ def test_a_mean_for_each_channel_and_one_channel_that_goes_unsaid() -> None:
     np.testing.assert_array_equal(net.graph.predict(images[:, 0]), net.graph.predict(images))
 
 
+def test_real_weights_are_rounded() -> None:
+    torch.manual_seed(0)
+    layers = BinaryConv3d(6, 4, 3), nn.BatchNorm3d(4), Sign()
+    model = around(*layers, shape=SHAPE, front=front(signs=True))
+    net = lava_meta.convert(model, mean=0.5, std=0.25, input_shape=SHAPE, bits=4, images=drawn(SHAPE, 20, 3))
+    first = next(node for node in net.graph.nodes.values() if isinstance(node, Conv))
+    assert np.abs(first.weight.values).max() == 7  # of 4 bits
+
+
 class Residual(nn.Module):
     """A block of a real stream beside binary convolutions, over space and then over time, and a gate of channels."""
 
