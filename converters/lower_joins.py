@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from lava_meta.converters.elementwise import Affine, Form, Levels
+from lava_meta.converters.elementwise import Affine, Form, Function, Levels
 from lava_meta.converters.expressions import Apply, Known, Leaf, Slack, Source, constant, name_of
 from lava_meta.converters.lower_values import (
+    NO_POWER,
     Cannot,
     Value,
     ValueLowering,
     compressed,
     dyadic,
+    gives_bits,
     only_signs,
     own_leaf,
     source_of,
@@ -62,13 +64,44 @@ class JoinLowering(ValueLowering):
         if len({id(value) for value in values}) > 1:
             values = self._common(values)
             if len({id(source_of(value)) for value in values}) > 1:
+                given = tree_map_only(float, lambda number: self._finite_fill(step, number), given)
+                given = tree_map_only(Tensor, lambda part: self._finite_fill(step, part), given)
                 if step.name in JOINED:
                     found: Value = self._written(step, JOINED[step.name])[0]
                     return found
                 return self._joined(step.op, given, ref)
             replaced = iter(values)
             given = tree_map_only(Value, lambda _: next(replaced), given)
+        if step.name in ("eq", "ne") and not (gives_bits(values[0].expr) or Function(values[0].expr).every):
+            x, other = given[0]
+            return self._compared_to(step.op, x, other, ref)
         return self._applied(step.op, given, values[0], ref)
+
+    def _finite_fill(self, step: Step, number: Any) -> Any:
+        """Minus infinity before a softmax, as masks make it, as a number far below all others; others as they are."""
+        if step.name not in ("masked_fill", "where") or not bool((torch.as_tensor(number) == -math.inf).any()):
+            return number
+        made = step.outputs[0]
+        users = {later.name for later in self.steps if made in later.refs}  # none, of what is written out: asked before
+        if not users <= {"_softmax", "_safe_softmax"}:
+            raise Cannot("puts minus infinity in the place of values, which only a softmax may follow: use a number")
+        least = min(self._lowest(ref) for ref in step.refs)
+        filled = torch.as_tensor(number, dtype=torch.float64).clamp_min(least + NO_POWER)
+        return filled if isinstance(number, Tensor) else float(filled)
+
+    def _lowest(self, ref: Ref) -> float:
+        value = self._given(ref)
+        if not isinstance(value, Value):
+            return 0.0
+        leaf = self.streamed(value)
+        return float(leaf.source.low.min()) * unit_of(leaf)
+
+    def _compared_to(self, op: Any, x: Any, other: Any, ref: Ref) -> Value:
+        """Whether values equal others: whether what lies between them is 0, where samples find it."""
+        value = x if isinstance(x, Value) else other
+        apart = self._applied(torch.sub, ((x, other), {}), value, unseen(ref))
+        held = self._made(self.streamed(apart), apart.shape, unseen(ref))
+        return self._applied(op, ((held, torch.zeros((), dtype=torch.float64)), {}), held, ref)
 
     def _do_glu(self, step: Step) -> Value:
         x, *axis = step.args
@@ -172,6 +205,18 @@ class JoinLowering(ValueLowering):
         raise Cannot(
             "joins values of several layers; sums, products, maxima, choices, comparisons and logic of bits convert"
         )
+
+    def _do_where(self, step: Step) -> Any:
+        """A choice by a constant between values of two nodes is a move."""
+        condition, *chosen = (self._given(part) for part in step.args)
+        values = [part for part in chosen if isinstance(part, Value)]
+        if isinstance(condition, Value) or len(values) < 2:
+            return self._elementwise(step)
+        if len({id(source_of(value)) for value in self._common(values)}) == 1:
+            return self._elementwise(step)
+        ref = step.outputs[0]
+        assert ref is not None
+        return self._together(step.args[1:], lambda numbers: torch.where(condition, *numbers), ref)
 
     def _chosen(self, args: Any, ref: Ref) -> Value:
         """`c * a + (1 - c) * b` for a condition c of 0 and 1."""

@@ -38,12 +38,12 @@ class MapLowering(NormLowering):
         return self._along(step, [step.args[1]])
 
     def _do_argmax(self, step: Step) -> Value:
-        return self._first(step, 1.0)
+        return self._first_of(step, 1.0)
 
     def _do_argmin(self, step: Step) -> Value:
-        return self._first(step, -1.0)
+        return self._first_of(step, -1.0)
 
-    def _first(self, step: Step, sign: float) -> Value:
+    def _first_of(self, step: Step, sign: float) -> Value:
         """How many stand before the first of the greatest, times a sign, along one dimension of each image."""
         with contextlib.suppress(Cannot):  # the nearest of constants
             return self._least(step, -sign, step.outputs[0])

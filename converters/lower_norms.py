@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lava_meta.converters.expressions import Apply, evaluate
 from lava_meta.converters.lower_values import (
+    NO_POWER,
     Cannot,
     Value,
     own_leaf,
@@ -20,8 +21,6 @@ from lava_meta.converters.lower_values import (
 from lava_meta.converters.lower_windows import WindowLowering
 from lava_meta.converters.monotone import BatchNorm
 from lava_meta.converters.recording import Ref, Step
-
-_NO_POWER = -1000.0  # of which float64's power of e is 0
 
 
 class NormLowering(WindowLowering):
@@ -74,7 +73,7 @@ class NormLowering(WindowLowering):
             return value
         if (masked if value.move is None else masked.reshape(-1)[value.move]).all(dim=dim).any():
             raise Cannot("masks all of a row, whose shares are NaN")
-        least = float(found[:, ~masked].min()) + _NO_POWER
+        least = float(found[:, ~masked].min()) + NO_POWER
         expr = Apply(lambda v, mask: torch.where(mask, least, v), (value.expr, masked[None]), {})
         return Value(expr, value.shape, unseen(value.ref), value.move)
 

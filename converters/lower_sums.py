@@ -16,6 +16,7 @@ from lava_meta.converters.expressions import Known, Leaf, Slack, Source
 from lava_meta.converters.lower_joins import JoinLowering
 from lava_meta.converters.lower_values import (
     Cannot,
+    Mixes,
     Value,
     compressed,
     dyadic,
@@ -26,7 +27,7 @@ from lava_meta.converters.lower_values import (
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.recording import Ref, Step
 from lava_meta.converters.weights import Decomposed, decompose
-from lava_meta.converters.written_steps import scaled_sum
+from lava_meta.converters.written_steps import grouped_product, scaled_sum
 from lava_meta.converters.written_volumes import convolved
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import (
@@ -75,12 +76,27 @@ class SumLowering(JoinLowering):
             assert ref is not None
             return self._matrix_product(a, b, ref)
         value, matrix = (a, b) if isinstance(a, Value) else (b, a)
-        if not isinstance(matrix, Tensor) or not isinstance(value, Value) or not bool((matrix == matrix[:1]).all()):
-            raise Cannot("multiplies each image with another constant matrix; one for all is supported")
+        if not isinstance(matrix, Tensor) or not isinstance(value, Value):
+            raise Cannot("multiplies constants, or what is no value")
+        if not bool((matrix == matrix[:1]).all()):
+            return self._grouped(step, matrix, turned=value is b)
         if value is a:
             return self._linear(step, value, matrix[0], None)
         turned = self._linear(step, self._turned(value, unseen(value.ref)), matrix[0].T, None)
         return self._turned(turned, turned.ref)
+
+    def _grouped(self, step: Step, matrices: Tensor, *, turned: bool) -> Value:
+        each = matrices.reshape(self.images, -1, *matrices.shape[1:]) if len(matrices) % self.images == 0 else None
+        if each is None or not bool((each == each[:1]).all()):
+            raise Mixes("multiplies each image with another constant matrix; one for all, or one a group, is supported")
+
+        def product(a: Tensor, b: Tensor) -> Tensor:
+            if not turned:
+                return grouped_product(self.images, a, b)
+            return grouped_product(self.images, b.transpose(1, 2), a.transpose(1, 2)).transpose(1, 2)
+
+        found: Value = self._written(step, product)[0]
+        return found
 
     def _do_baddbmm(self, step: Step) -> Value:
         """A matrix product for each image, and what is added to it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lava_meta.converters.elementwise import Function
 from lava_meta.converters.expressions import Expr, Leaf, evaluate, leaf_of, mapped
 from lava_meta.converters.lower_sums import SumLowering
-from lava_meta.converters.lower_values import Cannot, Value, compressed, unseen
+from lava_meta.converters.lower_values import Cannot, Value, compressed, unit_of, unseen
 from lava_meta.converters.monotone import Bucketize, Lookup
 from lava_meta.converters.recording import Ref, Step
 from lava_meta.converters.root_mean_square import Graph
-from lava_meta.converters.written_orders import gathered
+from lava_meta.converters.written_orders import added, added_at, gathered, reduced_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,30 +60,75 @@ class TableLowering(SumLowering):
         table, places = self._given(step.args[0]), step.args[1]
         if isinstance(table, Value) or not any(isinstance(place, Ref) for place in places):
             return self._moved(step)
-        if table.ndim > 1 and len(places) == 1:
-            return self._do_embedding(replace(step, args=(table, places[0])))
-        if table.ndim != 1 or len(places) != 1:
-            raise Cannot(
-                "takes parts of a constant at places that depend on the image; tables of one row are supported"
-            )
-        value, ref = self._value(places[0]), step.outputs[0]
+        ref = step.outputs[0]
         assert ref is not None
+        value = self._value(places[0]) if len(places) == 1 else self._number(table, places)
+        table = table.flatten(0, len(places) - 1)
+        if table.ndim > 1:
+            return self._rows(step, table, value)
+        value = self._whole(value)
         return self._applied(Lookup(table), ((value,), {}), value, ref)
+
+    def _do_scatter_add(self, step: Step) -> Any:
+        return self._written(step, added if isinstance(step.args[2], Ref) else added_at)[0]
+
+    def _do_scatter_reduce(self, step: Step) -> Any:
+        if isinstance(step.args[2], Ref):
+            raise Cannot("reduces values at places that depend on the image")
+        return self._written(step, reduced_at)[0]
+
+    _do_index_reduce = _do_scatter_reduce
 
     def _do_gather(self, step: Step) -> Any:
         """Values at fixed places, which is a move; or at places that are values."""
         return self._written(step, gathered)[0] if isinstance(step.args[2], Ref) else self._moved(step)
 
+    def _equal(self, value: Value, numbers: Tensor) -> Value:
+        if Function(value.expr).every:
+            return self._applied(torch.eq, ((value, numbers), {}), value, unseen(value.ref))
+        return self._compared_to(torch.eq, value, numbers, unseen(value.ref))
+
+    def _whole(self, value: Value) -> Value:
+        """Numbers of rows as a node's own integers."""
+        if Function(value.expr).every:
+            return value
+        leaf = self.streamed(value)
+        return self._made(self._rounded(leaf, 1 / unit_of(leaf), unseen(value.ref)), value.shape, unseen(value.ref))
+
     def _do_embedding(self, step: Step) -> Value:
         """A row for each number: bits of 0 and 1 by row, times the table."""
-        table, value, ref = self._given(step.args[0]), self._given(step.args[1]), step.outputs[0]
-        if not isinstance(table, Tensor) or not isinstance(value, Value) or ref is None:
+        table, value = self._given(step.args[0]), self._given(step.args[1])
+        if not isinstance(table, Tensor) or not isinstance(value, Value):
             raise Cannot("takes rows of a table that depends on the images")
+        return self._rows(step, table, value)
+
+    def _number(self, table: Tensor, places: Sequence[Any]) -> Value:
+        """Of an element, or a row, in a table of several extents, by its number in each of the first of them."""
+        if any(place is None or (isinstance(place, Tensor) and place.dtype == torch.bool) for place in places):
+            raise Cannot("takes parts of a constant at places that depend on the image, beside whole extents")
+        shape = torch.broadcast_shapes(*(place.shape for place in places))
+        strides = [math.prod(table.shape[axis + 1 : len(places)]) for axis in range(len(places))]
+        fixed, found = torch.zeros((), dtype=torch.float64), []
+        for place, stride, extent in zip(places, strides, table.shape, strict=False):
+            if isinstance(place, Tensor):
+                fixed = fixed + (place % extent).double() * stride
+                continue
+            value = self._value(place)
+            leaf = self.exact(value)
+            if float((leaf.gain * leaf.source.low + leaf.constant).min()) < 0:
+                raise Cannot("takes parts of a constant at places that depend on the image and may be below 0")
+            found.append(self._function(torch.mul, value, float(stride)))
+        total = found[0] if len(found) == 1 else self._sum(found, Ref(-1, tuple(shape)))
+        return self._applied(torch.add, ((total, fixed), {}), total, Ref(-1, tuple(shape)))
+
+    def _rows(self, step: Step, table: Tensor, value: Value) -> Value:
+        ref = step.outputs[0]
+        assert ref is not None
         rows = torch.arange(len(table), dtype=torch.float64)
         shape = (*value.shape, len(rows))
         wide = self._broadcast(self._reshaped(value, (*value.shape, 1)), shape)
-        found: Any = ((wide, rows.reshape(*(1,) * len(value.shape), -1)), {})
-        bits = self._applied(lambda x, row: (x == row).double(), found, wide, unseen(wide.ref))
+        numbers = rows.reshape(*(1,) * len(value.shape), -1)
+        bits = self._function(Tensor.double, self._equal(wide, numbers))
         rows_of = self._linear(replace(step, outputs=(ref,)), bits, table.to(torch.float64).flatten(1), None)
         return rows_of if table.ndim == 2 else self._shaped(rows_of, ref)
 

@@ -49,6 +49,7 @@ from lava_meta.graph.nodes import (
 )
 
 _UNSEEN = -(10**9)  # the first number of values that the run does not have
+NO_POWER = -1000.0  # of which float64's power of e is 0
 _FEW_PIECES = 48  # of a curve that are lines of the function itself
 
 
@@ -126,7 +127,7 @@ class ValueLowering:
     def _held(self, value: Value) -> Value:
         """The same value as integers of a node; bits stay bits."""
         leaf = self.exact(value)
-        expr = Apply(Cast(torch.bool), (leaf,), {}) if _gives_bits(value.expr) else leaf
+        expr = Apply(Cast(torch.bool), (leaf,), {}) if gives_bits(value.expr) else leaf
         return Value(expr, value.shape, value.ref, exact=leaf)
 
     def _common(self, values: list[Value]) -> list[Value]:
@@ -298,6 +299,8 @@ class ValueLowering:
         unit = np.full((1,) * len(leaf.source.shape), 1 / scale)
         if isinstance(form, Levels):
             codes = np.rint(form.values * scale)
+            if float(np.abs(codes).max()) > MOST:
+                raise ValueError("has values past 62 bits")
             exact = bool((codes == form.values * scale).all())
             node: Node = _levels(leaf.source.node, form.limits, codes.astype(np.int64))
             slack = constant(self._level_slack(form) + (0.0 if exact else 0.5 / scale))
@@ -522,13 +525,13 @@ def _at_zero(op: Any, args: Any, kwargs: Any) -> float:
     zero = torch.zeros(1, dtype=torch.float64)
     try:
         with torch.no_grad(), Float64():
-            args, kwargs = tree_map_only(Value, lambda part: zero != 0 if _gives_bits(part.expr) else zero, given)
+            args, kwargs = tree_map_only(Value, lambda part: zero != 0 if gives_bits(part.expr) else zero, given)
             return float(op(*args, **kwargs))
     except (RuntimeError, ValueError):
         return math.nan
 
 
-def _gives_bits(expr: Expr) -> bool:
+def gives_bits(expr: Expr) -> bool:
     """Whether a function gives true and false."""
     if isinstance(expr, Leaf):
         return False

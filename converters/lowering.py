@@ -110,6 +110,8 @@ class Lowering(MapLowering):
                 raise TooFine(f"{self._named(step)} {error}") from error
             kind = MixesImages if isinstance(error, Mixes) else ConversionError
             raise kind(f"{self._named(step)} {error}") from error
+        except (RuntimeError, TypeError, IndexError) as error:  # in a form that was not thought of
+            raise ConversionError(f"{self._named(step)} is not supported as it is used here: {error}") from error
 
     def _lowered(self, ref: Ref) -> Expr | Tensor | None:
         """What a value is, if it was lowered."""
@@ -130,7 +132,7 @@ class Lowering(MapLowering):
     def _step(self, step: Step) -> None:
         name = step.name
         special: Callable[[Step], Any] | None = getattr(self, f"_do_{name}", None)
-        if name in _LIKE:
+        if name in _LIKE and len(step.refs) == 1:
             found: Any = self._like(step)
         elif self._constant_alone(step):
             found = self._computed(step)
@@ -175,7 +177,7 @@ class Lowering(MapLowering):
         written = write(equation, step, self.unseen_from)
         self.unseen_from = written.end
         for own, ref in written.given:
-            self.values[own.number] = self.values[ref.number]
+            self.values[own.number] = self._given(ref)
         wanted = [
             found if ref is not None and ref.number in self.needed else None
             for found, ref in zip(written.outputs, step.outputs, strict=False)
@@ -262,10 +264,13 @@ class Lowering(MapLowering):
 SAME = {"detach", "clone", "alias", "lift_fresh", "contiguous", "native_dropout", "dropout"}
 
 
-_LIKE = {"ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full", "empty_like", "new_empty"}
+_LIKE = {
+    *("ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full", "empty_like", "new_empty"),
+    *("fill", "zero"),  # all of a value is written
+}
 
 
-_ELEMENTWISE = {"hardswish", "_prelu_kernel", "masked_fill", "fake_quantize_per_tensor_affine", "rsub"}
+_ELEMENTWISE = {"hardswish", "_prelu_kernel", "masked_fill", "fake_quantize_per_tensor_affine", "rsub", "floor_divide"}
 
 
 MOVES = {

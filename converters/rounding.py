@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from lava_meta.converters.exported import keeps_no_code
 from lava_meta.converters.unwrapping import unwrap
 from lava_meta.converters.weights import decompose
+from lava_meta.errors import ConversionError
 
 LEAST, MOST = 2, 8  # bits
-_WEIGHTED = {F.linear, F.conv1d, F.conv2d, torch.conv1d, torch.conv2d}
+_WEIGHTED = {F.linear, F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d}
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,18 @@ class Rounding:
 
 
 def rounded(model: nn.Module, rounding: Rounding) -> nn.Module:
-    """A copy of `model`, at any type, that computes with rounded weights."""
-    clone: Any = copy.deepcopy(unwrap(model))
+    """A copy of `model`, at any type, that computes with rounded weights.
+
+    Raises:
+        ConversionError: It is TorchScript, or was exported, so that no layers are called.
+    """
+    model = unwrap(model)
+    if keeps_no_code(model):
+        raise ConversionError(
+            "bits= rounds the weights of layers that Python code calls: convert the module that was given to "
+            "torch.jit.trace, torch.jit.script or torch.export"
+        )
+    clone: Any = copy.deepcopy(model)
     clone.rounding = rounding
     clone.forward = MethodType(_forward, clone)
     return clone  # type: ignore[no-any-return]

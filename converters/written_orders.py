@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lava_meta.converters.written_out import summed_at
+
+_ALONE = 256  # places of a map whose weights are asked for at a time
 _MOST = 2**22  # comparisons or bits of an image, at most
 
 
@@ -77,6 +80,53 @@ def scattered(x: Tensor, dim: int, index: Tensor, source: Any) -> Tensor:
     return (written + row * (1 - bits.amax(-2))).movedim(-1, dim)
 
 
+def added(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """`aten::scatter_add` at places that are values, of which several may be one."""
+    if any(own < whole for own, whole in zip(index.shape[1:], x.shape[1:], strict=True) if own != index.shape[dim]):
+        raise ValueError("adds to parts of other dimensions, at places that depend on the image")
+    values = source.movedim(dim, -1)[tuple(slice(extent) for extent in index.movedim(dim, -1).shape)]
+    bits = _bits(index.movedim(dim, -1), x.shape[dim])
+    return x + (values.unsqueeze(-1) * bits).sum(-2).movedim(-1, dim)
+
+
+def added_at(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """`aten::scatter_add` at places that are constants."""
+    rows = index.movedim(dim, 0).reshape(index.shape[dim], -1)
+    if source.shape == index.shape and bool((rows == rows[:, :1]).all()):
+        return summed_at(x, dim, rows[:, 0], source)
+    return added(x, dim, index, source)  # places that differ from feature to feature
+
+
+def reduced_at(x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
+    """`aten::scatter_reduce` and `index_reduce` at places that are constants, the same for all else."""
+    rows = index.movedim(dim, 0).reshape(index.shape[dim], -1) if index.ndim > 1 else index.unsqueeze(1)
+    if not bool((rows == rows[:, :1]).all()) or reduce not in _REDUCED:
+        raise ValueError(f"reduces by {reduce}, or at places that differ from feature to feature")
+    own = [(rows[:, 0] == target).nonzero().squeeze(1) for target in range(x.shape[dim])]
+    count = torch.tensor([len(places) for places in own]).double()
+    most = int(count.max())
+    table = torch.stack([functional.pad(places, [0, most - len(places)]) for places in own])
+    inside = torch.arange(most) < count.unsqueeze(1)
+    taken = source.movedim(dim, -1)[..., table.reshape(-1)].unflatten(-1, (-1, most))
+    before = x.movedim(dim, -1)
+    join, none, over = _REDUCED[reduce]
+    found = over(torch.where(inside, taken, none if math.isfinite(none) else taken[..., :1]))
+    if include_self:
+        found = join(before, found)
+    if reduce == "mean":
+        found = found / (count + include_self).clamp_min(1)
+    return torch.where(count > 0, found, before).movedim(-1, dim)
+
+
+_REDUCED: dict[str, tuple[Any, float, Any]] = {  # how two are joined, what changes nothing, how a row is
+    "sum": (torch.add, 0.0, lambda row: row.sum(-1)),
+    "mean": (torch.add, 0.0, lambda row: row.sum(-1)),
+    "prod": (torch.mul, 1.0, lambda row: product(row, row.ndim - 1)),
+    "amax": (torch.maximum, -math.inf, lambda row: row.amax(-1)),
+    "amin": (torch.minimum, math.inf, lambda row: row.amin(-1)),
+}
+
+
 def _bits(places: Tensor, size: int) -> Tensor:
     """1 where a place is the one of its column, (..., places, size); else 0."""
     _check(places.numel() * size, f"takes or writes values at {math.prod(places.shape[1:])} places of {size} each")
@@ -134,49 +184,65 @@ def log_sum_so_far(x: Tensor, dim: int) -> Tensor:
 def unpooled(x: Tensor, places: Tensor, size: Sequence[int], *_: Any) -> Tensor:
     """`aten::max_unpool2d` and `max_unpool3d`, of windows that lie apart."""
     bits = _bits(places.flatten(2), math.prod(size))
-    return (x.flatten(2).unsqueeze(-1) * bits).sum(-2).unflatten(-1, tuple(size))
+    return (x.flatten(2).unsqueeze(-1) * bits).sum(-2).reshape(*x.shape[:2], *size)
 
 
 def places_of_greatest(
     x: Tensor, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
 ) -> Tensor:
     """The places that `aten::max_pool2d_with_indices` gives: of each window's first value that is the greatest."""
+    size, step, padding, dilation = (_two(given) for given in (kernel, stride or kernel, padding, dilation))
     numbers = torch.arange(1, math.prod(x.shape[-2:]) + 1).double().reshape(1, 1, *x.shape[-2:])
-
-    def pooled(values: Tensor) -> Tensor:
-        return functional.max_pool2d(values, kernel, stride or None, padding, dilation, ceil_mode)
-
-    # What lies in a window: the numbers whose own map gives something there.
-    alone = torch.eye(numbers.numel()).double().reshape(-1, 1, *x.shape[-2:])
-    inside = pooled(alone).flatten(1) > 0
-    most = int(inside.sum(0).max())
-    table = torch.stack([_padded(inside[:, window].nonzero().squeeze(1), most) for window in range(inside.shape[1])])
-    seen = x.flatten(-2)[..., table.reshape(-1)].unflatten(-1, tuple(table.shape))
-    first = (seen.argmax(-1).unsqueeze(-1) == torch.arange(most).double()).double()
-    places = (first * table.double()).sum(-1)
-    return places.unflatten(-1, tuple(pooled(numbers).shape[-2:]))
+    made = functional.max_pool2d(numbers, size, step, padding, dilation, ceil_mode).shape[-2:]
+    reach = [(n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(made, step, dilation, size, strict=True)]
+    after = [r - extent - p for r, extent, p in zip(reach, x.shape[-2:], padding, strict=True)]
+    around = functional.pad(numbers, [padding[1], after[1], padding[0], after[0]])
+    table = functional.unfold(around, size, dilation, 0, step)[0].T - 1  # [window, place in it], -1 outside
+    table = torch.where(table < 0, table.amax(1, keepdim=True), table).sort(dim=1).values  # outside: the last again
+    seen = x.flatten(-2)[..., table.long().reshape(-1)].reshape(*x.shape[:-2], *table.shape)
+    first = (seen.argmax(-1).unsqueeze(-1) == torch.arange(table.shape[1]).double()).double()
+    return (first * table).sum(-1).reshape(*x.shape[:-2], *made)
 
 
-def _padded(places: Tensor, size: int) -> Tensor:
-    return torch.cat([places, places[-1:].expand(size - len(places))])
+def _two(value: Any) -> tuple[int, ...]:
+    given = (value,) if isinstance(value, int) else tuple(int(extent) for extent in value)
+    return given * 2 if len(given) == 1 else given
 
 
 def sampled(x: Tensor, grid: Tensor, *how: Any) -> Tensor:
     """`aten::grid_sampler_2d` and `3d` with a grid that is a constant: sums of few values, with its own weights."""
-    op = torch.ops.aten.grid_sampler_2d if x.ndim == 4 else torch.ops.aten.grid_sampler_3d
     if not bool((grid == grid[:1]).all()):
         raise ValueError("samples each image at other places")
-    size = math.prod(x.shape[2:])
-    alone = torch.eye(size, dtype=torch.float64).reshape(1, size, *x.shape[2:])
-    weights = op(alone, grid[:1], *how).reshape(size, -1)  # [place, sample]
-    most = max(1, int((weights != 0).sum(0).max()))
-    places = weights.abs().topk(most, 0).indices
-    shares = weights.gather(0, places)
-    padded = functional.pad(x.flatten(2), [0, 1])  # a 0, for samples outside
-    taken = padded[..., torch.where(shares == 0, size, places).T.reshape(-1)].unflatten(-1, (-1, most))
-    if most == 1 and bool((shares == 1).logical_or(shares == 0).all()):
-        return taken.reshape(*x.shape[:2], *grid.shape[1:-1])
-    return (taken * shares.T).sum(-1).reshape(*x.shape[:2], *grid.shape[1:-1])
+    size, shape = math.prod(x.shape[2:]), (*x.shape[:2], *grid.shape[1:-1])
+    place, sample, share = _shares(x.shape[2:], grid[:1], how)
+    counts = torch.bincount(sample, minlength=math.prod(shape[2:]))
+    nth = torch.arange(len(sample)) - (counts.cumsum(0) - counts)[sample]  # of its sample
+    most = max(1, int(counts.max()))
+    places = torch.full((len(counts), most), size)
+    shares = torch.ones(len(counts), most, dtype=torch.float64)
+    places[sample, nth], shares[sample, nth] = place, share
+    padded = functional.pad(x.flatten(2), [0, 1])  # a 0, for what lies outside
+    taken = padded[..., places.reshape(-1)].reshape(*x.shape[:2], *places.shape)
+    if bool((shares == 1).all()):
+        return taken.sum(-1).reshape(shape) if most > 1 else taken.reshape(shape)
+    return (taken * shares).sum(-1).reshape(shape)
+
+
+def _shares(extents: Sequence[int], grid: Tensor, how: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Place, sample and weight of all that a sample takes of a map, sample by sample."""
+    op = torch.ops.aten.grid_sampler_2d if len(extents) == 2 else torch.ops.aten.grid_sampler_3d
+    size = math.prod(extents)
+    found = []
+    for start in range(0, size, _ALONE):
+        rows = torch.arange(start, min(start + _ALONE, size))
+        alone = torch.zeros(1, len(rows), size, dtype=torch.float64)
+        alone[0, rows - start, rows] = 1
+        weights = op(alone.reshape(1, len(rows), *extents), grid, *how).reshape(len(rows), -1)
+        near, sample = weights.nonzero().unbind(1)
+        found.append(torch.stack([near + start, sample, weights[near, sample]]))
+    place, sample, share = torch.cat(found, 1)
+    order = torch.argsort(sample, stable=True)
+    return place[order].long(), sample[order].long(), share[order]
 
 
 def norm_of_order(x: Tensor, order: float, dim: Any, keepdim: bool = False, *, dtype: Any = None) -> Tensor:

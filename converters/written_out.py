@@ -43,19 +43,12 @@ def _observed(x: Tensor, observes: Tensor, enabled: Tensor, *given: Any) -> tupl
     return _switched(x, scale, zero_point, enabled, least, most)
 
 
-def _summed_at(x: Tensor, dim: int, index: Tensor, source: Tensor, alpha: float = 1) -> Tensor:
+def summed_at(x: Tensor, dim: int, index: Tensor, source: Tensor, alpha: float = 1) -> Tensor:
     """`x` and the parts of `source` added at places of one dimension: a product with a matrix of 0 and 1."""
     places = (index.unsqueeze(1) == torch.arange(x.shape[dim])).to(source.dtype)
     moved = source.movedim(dim, -1)
     summed = torch.mm(moved.reshape(-1, len(index)), places).reshape(*moved.shape[:-1], x.shape[dim])
     return x + alpha * summed.movedim(-1, dim)
-
-
-def _scattered(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Any:
-    rows = index.movedim(dim, 0).reshape(index.shape[dim], -1)
-    if source.shape != index.shape or not bool((rows == rows[:, :1]).all()):
-        return NotImplemented  # places that differ from feature to feature
-    return _summed_at(x, dim, rows[:, 0], source)
 
 
 def _in_place(equation: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,10 +123,8 @@ EQUATIONS: dict[str, Callable[..., Any]] = {
         x, scale, torch.round(zero_point).clamp(least, most), axis, least, most
     )[0],
     "_fused_moving_avg_obs_fq_helper": _observed,
-    "index_add": _summed_at,
-    "index_add_": _in_place(_summed_at),
-    "scatter_add": _scattered,
-    "scatter_add_": _in_place(_scattered),
+    "index_add": summed_at,
+    "index_add_": _in_place(summed_at),
     "mv": lambda matrix, x: torch.mm(matrix, x.unsqueeze(1)).squeeze(1),
     "_trilinear": _trilinear,
     "rrelu_with_noise": _rrelu,

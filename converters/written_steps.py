@@ -68,11 +68,27 @@ JOINED: dict[str, Callable[..., Any]] = {  # of values of several nodes; of one,
     "clamp": _clamped,
     "clamp_min": lambda x, least: torch.maximum(x, least),
     "clamp_max": lambda x, most: torch.minimum(x, most),
+    "masked_fill": lambda x, mask, value: torch.where(mask != 0, value, x),
+    "rsub": lambda a, b, alpha=1: b - a * alpha,
+    "fmax": torch.maximum,
+    "fmin": torch.minimum,
+    "copysign": lambda a, b: a.abs() * torch.where(b >= 0, 1.0, -1.0),
+    "xlogy": lambda a, b: a * torch.log(b),
     "hypot": lambda a, b: torch.sqrt(a * a + b * b),
     "logaddexp": _log_added,
 }
 
 
+def grouped_product(images: int, a: Tensor, b: Tensor) -> Tensor:
+    """`aten::bmm` of values with a constant matrix for each of several groups, the same for each image."""
+    groups, count = len(a) // images, a.shape[1]
+    rows = a.reshape(images, groups, count, -1).transpose(2, 3).flatten(1, 2).unsqueeze(2)
+    kernels = b[:groups].transpose(1, 2).flatten(0, 1)[:, :, None, None]
+    made = torch.nn.functional.conv2d(rows, kernels, groups=groups)
+    return made.reshape(images, groups, -1, count).transpose(2, 3).flatten(0, 1)
+
+
 def scaled_sum(x: Any, a: Tensor, b: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """`aten::addmm` and `aten::baddbmm`."""
-    return x * beta + torch.matmul(a, b) * alpha
+    found: Tensor = x * beta + torch.matmul(a, b) * alpha
+    return found

@@ -8,7 +8,8 @@ Windows of pooling are taken within each frame, then across the frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,7 +47,13 @@ def convolved(
     tall = side_by_side.flatten(3, 4).flatten(1, 2)
     made = functional.conv2d(tall, weight.flatten(1, 2), bias, stride[1:], (0, padding[2]), dilation[1:], groups)
     kept = x.shape[3] // stride[1] * torch.arange(frames).unsqueeze(1) + torch.arange(rows)
-    return made.index_select(2, kept.reshape(-1)).unflatten(2, (frames, rows))
+    return _apart_again(made.index_select(2, kept.reshape(-1)), 2, (frames, rows))
+
+
+def _apart_again(x: Tensor, axis: int, extents: Sequence[int]) -> Tensor:
+    """With one axis as several."""
+    made: Tensor = x.unflatten(axis, tuple(extents))
+    return made
 
 
 def _apart(x: Tensor, stride: Sequence[int]) -> Tensor:
@@ -63,12 +70,22 @@ def greatest(
     """`aten::max_pool3d_with_indices`, without the indices."""
     size = _three(kernel)
     each = [size, _three(stride or size), _three(padding), _three(dilation)]
-    within = functional.max_pool2d(x.flatten(-4, -3), *(value[1:] for value in each), ceil_mode=ceil_mode)
-    frames = within.unflatten(-3, x.shape[-4:-2])
-    across = ((value[0], one) for value, one in zip(each, (1, 1, 0, 1), strict=True))
-    return functional.max_pool2d(frames.flatten(-2), *across, ceil_mode=ceil_mode).unflatten(
-        -1, frames.shape[-2:]
-    ), None
+
+    def pooled(x: Tensor, shape: list[list[int]]) -> Tensor:
+        kernel, stride, padding, dilation = shape
+        made: Tensor = functional.max_pool2d(x, kernel, stride, padding, dilation, ceil_mode=ceil_mode)
+        return made
+
+    return _twice(x, each, (1, 1, 0, 1), pooled), None
+
+
+def _twice(x: Tensor, each: list[list[int]], ones: Sequence[int], pooled: Callable[..., Tensor]) -> Tensor:
+    """Pooled within each frame, and then across the frames; `ones`: what the shape of a window is where it is one."""
+    frames = _apart_again(pooled(x.flatten(-4, -3), [value[1:] for value in each]), -3, x.shape[-4:-2])
+    if [value[0] for value in each] == list(ones):  # one frame at a time
+        return frames
+    across = [[value[0], one] for value, one in zip(each, ones, strict=True)]
+    return _apart_again(pooled(frames.flatten(-2), across), -1, frames.shape[-2:])
 
 
 def averaged(
@@ -83,21 +100,19 @@ def averaged(
     """`aten::avg_pool3d`: sums, divided once."""
     size = _three(kernel)
     each = [size, _three(stride or size), _three(padding)]
-    within, across = ([value[1:] for value in each], [(v[0], one) for v, one in zip(each, (1, 1, 0), strict=True)])
 
-    def pooled(x: Tensor, shape: Sequence[Any], **options: Any) -> Tensor:
-        return functional.avg_pool2d(x, *shape, ceil_mode=ceil_mode, **options)
+    def pooled(x: Tensor, shape: list[list[int]], **options: Any) -> Tensor:
+        kernel, stride, padding = shape
+        return functional.avg_pool2d(x, kernel, stride, padding, ceil_mode=ceil_mode, **options)
 
-    frames = pooled(x.flatten(-4, -3), within, divisor_override=1).unflatten(-3, x.shape[-4:-2])
-    sums = pooled(frames.flatten(-2), across, divisor_override=1).unflatten(-1, frames.shape[-2:])
+    def sums(x: Tensor) -> Tensor:
+        return _twice(x, each, (1, 1, 0), partial(pooled, divisor_override=1))
+
     if divisor_override is not None:
-        return sums / divisor_override
-    # What each sum is of, as the means of ones that lie nowhere but here say it.
-    counts = [
-        (pooled(ones, shape, divisor_override=1) / pooled(ones, shape, count_include_pad=count_include_pad)).round()
-        for ones, shape in ((torch.ones(1, *x.shape[-2:]), within), (torch.ones(1, x.shape[-3], 1), across))
-    ]
-    return sums / (counts[1].unsqueeze(-1) * counts[0].unsqueeze(-3)).squeeze(0)
+        return sums(x) / divisor_override
+    ones = torch.ones(1, *x.shape[-3:])  # of these the mean is 1, or less where the padding counts
+    means = _twice(ones, each, (1, 1, 0), partial(pooled, count_include_pad=count_include_pad))
+    return sums(x) / (sums(ones) / means).round().squeeze(0)
 
 
 def adapted_mean(x: Tensor, wanted: Sequence[int]) -> Tensor:
@@ -113,9 +128,8 @@ def adapted_greatest(x: Tensor, wanted: Sequence[int]) -> tuple[Tensor, None]:
 
 
 def _adapted(x: Tensor, wanted: Sequence[int], pooled: Any) -> Tensor:
-    within = pooled(x.flatten(-4, -3), tuple(wanted[1:])).unflatten(-3, x.shape[-4:-2])
-    made: Tensor = pooled(within.flatten(-2), (wanted[0], math.prod(wanted[1:])))
-    return made.unflatten(-1, tuple(wanted[1:]))
+    within = _apart_again(pooled(x.flatten(-4, -3), tuple(wanted[1:])), -3, x.shape[-4:-2])
+    return _apart_again(pooled(within.flatten(-2), (wanted[0], math.prod(wanted[1:]))), -1, wanted[1:])
 
 
 def _three(value: Any) -> list[int]:

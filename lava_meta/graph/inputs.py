@@ -88,7 +88,7 @@ class Domain:
         array = self._integers(as_array(images), floats)
         # Dense networks read pixels in C order whatever the shape; others need theirs. One channel may go unsaid.
         dense = len(self.input_shape) == 1 and array.ndim >= 2 and math.prod(array.shape[1:]) == self.n_in
-        one_channel = len(self.input_shape) == 3 and (1, *array.shape[1:]) == self.input_shape
+        one_channel = len(self.input_shape) >= 3 and (1, *array.shape[1:]) == self.input_shape
         if not dense and not one_channel and array.shape[1:] not in (self.input_shape, (self.n_in,)):
             raise ValueError(
                 f"images have shape {array.shape}; expected (n, {', '.join(map(str, self.input_shape))}): "

@@ -93,6 +93,14 @@ def test_graphs_that_are_refused_say_why(made: Callable[[nn.Module], nn.Module],
         lava_meta.convert(made(network()), mean=0.5, std=0.25, input_shape=SHAPE)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("made", [torch.jit.script, lambda model: exported(model, None)])
+def test_weights_of_graphs_are_not_rounded(made: Callable[[nn.Module], Any]) -> None:
+    images = torch.randint(0, 256, (3, *SHAPE))
+    with pytest.raises(ConversionError, match=r"bits= rounds the weights of layers that Python code calls"):
+        lava_meta.convert(made(network()), mean=0.5, std=0.25, input_shape=SHAPE, bits=8, images=images)
+
+
 @dataclass
 class Output:
     loss: Tensor | None

@@ -115,6 +115,44 @@ def test_fixed_places(function: Any) -> None:
     converts(function)
 
 
+PARTS = torch.tensor([0, 1, 1, 3, 0, 1, 4, 4, 3, 0, 0, 1])  # none is 2
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("how", ["sum", "mean", "prod", "amax", "amin"])
+def test_parts_of_a_row_as_one(how: str, own: bool) -> None:
+    def reduced(x: Tensor) -> Tensor:
+        return torch.full((len(x), 5), 0.25).to(x).scatter_reduce(1, PARTS.expand(len(x), 12), x, how, include_self=own)
+
+    converts(reduced)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x[:, :5].index_reduce(1, PARTS, x, "amax"),
+        lambda x: x[:, :5].scatter_add(1, PARTS.expand(len(x), 12), x),
+        lambda x: x[:, :5].scatter_add(1, x.view(-1, 3, 4).argmax(2), x[:, 5:8]),
+        lambda x: torch.where(PARTS > 1, torch.sigmoid(x.flip(1)) * x, x.mean(1, keepdim=True)),
+    ],
+)
+def test_sums_at_places(function: Any) -> None:
+    converts(function)
+
+
+def test_tables_of_several_extents() -> None:
+    """Of a table of its own for each unit, and by two numbers, as the truth tables of LUTNet and LogicNets are."""
+    table, pairs = torch.randn(3, 16), torch.randn(4, 4, 2)
+
+    def looked_up(x: Tensor) -> Tensor:
+        bits = (x > 0).long()
+        number = (bits.view(-1, 3, 4) * torch.tensor([8, 4, 2, 1])).sum(2)
+        two = bits.view(-1, 6, 2)[..., 0] * 2 + bits.view(-1, 6, 2)[..., 1]
+        return torch.cat([table.to(x)[torch.arange(3), number], pairs.to(x)[two[:, :3], two[:, 3:]].flatten(1)], 1)
+
+    converts(looked_up)
+
+
 def written(x: Tensor, index: Tensor) -> Tensor:
     x = x.clone()
     x[:, index] = x[:, 8:11] + 1

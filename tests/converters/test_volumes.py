@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from values import Call, around, drawn, equals_float64
 
 import lava_meta
+from lava_meta.converters.calling import floats_in
 from lava_meta.graph.nodes import BinaryWeight, Conv
 from lava_meta.nn import Sign
 
@@ -108,6 +109,32 @@ def test_pooling(pool: nn.Module, signs: bool) -> None:
 def test_what_else_is_done_to_volumes(layer: nn.Module) -> None:
     torch.manual_seed(0)
     equals_float64(around(layer, shape=SHAPE, front=front(signs=False)), SHAPE)
+
+
+def test_a_mean_for_each_channel_and_one_channel_that_goes_unsaid() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv3d(2, 6, 3), Sign(), BinaryConv3d(6, 4, 2), nn.Flatten(), nn.Linear(96, 3)).eval()
+    mean, std = (0.4, 0.5), (0.2, 0.25)
+    net = lava_meta.convert(model, mean=mean, std=std, input_shape=SHAPE)
+    levels = drawn(SHAPE, 40, 3)
+    shift, scale = (torch.tensor(each).double().reshape(1, 2, 1, 1, 1) for each in (mean, std))
+    exact = model.double()
+    with torch.no_grad(), floats_in(torch.float64):
+        theirs = exact((torch.from_numpy(levels).double() / 255 - shift) / scale)
+    np.testing.assert_allclose(net.logits(levels), theirs.numpy(), atol=1e-6)
+    one = nn.Sequential(nn.Conv3d(1, 4, 3), Sign(), nn.Flatten(), nn.Linear(4 * 27, 3)).eval()
+    net = lava_meta.convert(one, mean=0.5, std=0.25, input_shape=(1, 5, 5, 5))
+    images = drawn((1, 5, 5, 5), 7, 4)
+    np.testing.assert_array_equal(net.graph.predict(images[:, 0]), net.graph.predict(images))
+
+
+def test_real_weights_are_rounded() -> None:
+    torch.manual_seed(0)
+    layers = BinaryConv3d(6, 4, 3), nn.BatchNorm3d(4), Sign()
+    model = around(*layers, shape=SHAPE, front=front(signs=True))
+    net = lava_meta.convert(model, mean=0.5, std=0.25, input_shape=SHAPE, bits=4, images=drawn(SHAPE, 20, 3))
+    first = next(node for node in net.graph.nodes.values() if isinstance(node, Conv))
+    assert np.abs(first.weight.values).max() == 7  # of 4 bits
 
 
 class Residual(nn.Module):

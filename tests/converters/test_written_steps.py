@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from values import MAP, VECTOR, around, converts, equals_float64
 
+from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryLinear, Sign
 
 
@@ -43,6 +44,15 @@ from lava_meta.nn import BinaryLinear, Sign
         lambda x: (x > 0).view(-1, 3, 4).count_nonzero(2).to(x.dtype),
         lambda x: ((x > 0).view(-1, 3, 4).any(1) | (x > -1).view(-1, 3, 4).all(1, keepdim=True)[:, 0]).to(x.dtype),
         lambda x: torch.nan_to_num(x.view(-1, 3, 4)).nansum(2),
+        lambda x: torch.rsub(x[:, :6], x[:, 6:], alpha=2),
+        lambda x: torch.fmax(x[:, :6], x[:, 6:]) + torch.fmin(x[:, :6], x[:, 6:]),
+        lambda x: torch.copysign(x[:, :6], x[:, 6:]) + torch.xlogy(x[:, :6], 1 + x[:, 6:].abs()),
+        lambda x: ((4 * x).round().to(torch.int32) // 3 + (4 * x).round().to(torch.int32) % 3).to(x.dtype),
+        lambda x: torch.einsum("bgk,gkd->bgd", x.view(-1, 3, 4), torch.linspace(-1, 1, 24).to(x).view(3, 4, 2)),
+        lambda x: torch.einsum("gdk,bgk->bgd", torch.linspace(-1, 1, 24).to(x).view(3, 2, 4), x.view(-1, 3, 4)),
+        lambda x: x[:, :6].masked_fill(x[:, 6:] < 0, -2.0),
+        lambda x: torch.softmax(x[:, :6].masked_fill(x[:, 6:] < x[:, 6:].amax(1, keepdim=True), -torch.inf), 1),
+        lambda x: torch.softmax(torch.where(x[:, :6] < x[:, 6:], x[:, :6], -1e9), 1),
         nn.RReLU(),
         nn.RMSNorm(12),
     ],
@@ -54,6 +64,43 @@ def test_a_row_of_values(function: Any) -> None:
 @pytest.mark.parametrize("layer", [nn.LocalResponseNorm(3), nn.LocalResponseNorm(4, 0.1, 0.75, 1.0), nn.LPPool2d(2, 2)])
 def test_maps(layer: nn.Module) -> None:
     converts(layer, MAP)
+
+
+def test_minus_infinity_is_known_before_a_softmax() -> None:
+    with pytest.raises(ConversionError, match="minus infinity in the place of values, which only a softmax may follow"):
+        converts(lambda x: 1 / x[:, :6].masked_fill(x[:, 6:] < 0, -torch.inf), VECTOR)
+
+
+def test_tables_at_numbers_that_are_sums() -> None:
+    """Numbers of rows are whole where they are sums of several layers, too."""
+    torch.manual_seed(1)
+    bits = torch.tensor([2, 2, 4, 8, 16, 32, 64, 128])
+    table, line = torch.randn(257, 3), torch.randn(257)
+
+    def looked_up(x: torch.Tensor) -> torch.Tensor:
+        number = ((x[:, :8] > 0).long() * bits).sum(1) + (x[:, 8] > x[:, 9]).long() - 1
+        number = number.clamp_min(0)
+        return torch.cat([table.to(x)[number], line.to(x)[number].unsqueeze(1), F.embedding(number, table.to(x))], 1)
+
+    converts(looked_up, VECTOR)
+
+
+def test_parts_that_are_written() -> None:
+    def written(x: torch.Tensor) -> torch.Tensor:
+        x = x.clone()
+        x[:, :, 2:4, ::2] = 0.5
+        x[:, 0] *= 2
+        x[:, 1:3].add_(1)
+        x[:, 3, 1] = x[:, 4, 2]
+        x[:, 4].zero_()
+        return x
+
+    converts(written, MAP)
+
+
+def test_an_operation_in_a_form_that_is_not_known_is_named() -> None:
+    with pytest.raises(ConversionError, match="is not supported as it is used here"):
+        converts(lambda x: (((4 * x).round().long().unsqueeze(-1) >> torch.arange(3)) & 1).to(x.dtype), VECTOR)
 
 
 def test_a_root_mean_square_without_a_smallest_number() -> None:
