@@ -23,10 +23,12 @@ from lava_meta.converters.expressions import (
     Leaf,
     Slack,
     Source,
+    cancelled,
     constant,
     evaluate,
     is_shared,
     leaf_of,
+    name_of,
     parts_of,
     replaced,
 )
@@ -229,8 +231,14 @@ class ValueLowering:
         """What the function of a value is."""
         if value.form is None:
             form = value.form = Function(value.expr).form()
-            curved = isinstance(form, Pieces) and len(form.start) > _FEW_PIECES and form.start[0].size > 1
-            inner = _followed(value.expr) if curved else None
+            curved = isinstance(form, Pieces) and len(form.start) > _FEW_PIECES
+            shorter = cancelled(value.expr)[0] if curved else value.expr
+            inner = _rounded_part(shorter) if curved else None
+            if inner is not None:
+                leaf = self.exact(Value(inner, source_of(value).shape, unseen(value.ref)))
+                value.expr, value.form = replaced(shorter, inner, leaf), None
+                return self.form(value)
+            inner = _followed(value.expr) if curved and form.start[0].size > 1 else None
             if inner is not None:
                 leaf = self.streamed(Value(inner, source_of(value).shape, unseen(value.ref)))
                 value.expr, value.form = replaced(value.expr, inner, leaf), None
@@ -504,6 +512,16 @@ def _levels(source: str, limits: NDArray[Any], codes: NDArray[Any]) -> Node:
         return Threshold((source,), limits, codes)
     start = np.concatenate([np.minimum(limits[:1], 0), limits])
     return Curve((source,), start, np.zeros(codes.shape), codes.astype(np.float64))
+
+
+def _rounded_part(expr: Expr) -> Expr | None:
+    """The part of a function, levels of which all are known, whose jumps the rest would be followed across."""
+    for part in parts_of(expr)[::-1]:
+        if isinstance(part, Apply) and name_of(part.op) in ("round", "floor", "ceil", "trunc"):
+            form = Function(part).form()
+            if isinstance(form, Levels) and not form.fine:
+                return part
+    return None
 
 
 def _followed(expr: Expr) -> Expr | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -111,6 +112,33 @@ def test_divisors_that_are_almost_0_for_no_image_leave_nothing_open(norm: nn.Mod
     net = lava_meta.convert(model.eval(), mean=0.5, std=0.25, input_shape=(3, 6))
     assert net.parity.exact
     assert all(share < 0.1 for share in net.parity.unverified.values())
+
+
+class CurvesOfSteps(nn.Module):
+    """Gates of a sum that is rounded to 6 binary digits behind the point."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        x = x + self.second(torch.relu(x))
+        x = x + (torch.round(x * 64) / 64 - x).detach()
+        found: torch.Tensor = self.last(torch.tanh(x) * torch.sigmoid(x))
+        return found
+
+
+def test_curves_of_levels_are_followed_from_level_to_level() -> None:
+    torch.manual_seed(0)
+    model = CurvesOfSteps().eval()
+    net = lava_meta.convert(model, mean=0.5, std=0.25, input_shape=(6,))
+    assert net.parity.exact
+    assert not net.parity.unverified
+    levels = np.random.default_rng(0).integers(0, 256, (200, 6))
+    with torch.no_grad():
+        expected = model.double()((torch.from_numpy(levels).double() / 255 - 0.5) / 0.25).numpy()
+    assert (np.abs(net.logits(levels) - expected).max(axis=1) < 1e-9).sum() >= 199  # one may tie
 
 
 def test_what_cannot_be_told_is_said() -> None:
