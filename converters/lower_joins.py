@@ -26,7 +26,7 @@ from lava_meta.converters.lower_values import (
     unit_of,
     unseen,
 )
-from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast
+from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast, OfIntegers
 from lava_meta.converters.recording import Ref, Step, to_float64
 from lava_meta.converters.root_mean_square import Graph, Normed, normed
 from lava_meta.converters.written_orders import greatest, nth, ordered, scattered
@@ -39,6 +39,10 @@ from lava_meta.graph.nodes import (
     Threshold,
 )
 
+_OF_INTEGERS = {
+    *("bitwise_and", "bitwise_or", "bitwise_xor", "__and__", "__or__", "__xor__"),
+    *("bitwise_left_shift", "bitwise_right_shift", "__lshift__", "__rshift__"),
+}
 _MANY = 2**16  # integers of one unit, among which equal ones are rare
 _COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
 _OF_BITS: dict[str, Callable[[Tensor], Tensor]] = {  # by how many of two are 1
@@ -74,7 +78,8 @@ class JoinLowering(ValueLowering):
         if step.name in ("eq", "ne") and not (gives_bits(values[0].expr) or Function(values[0].expr).every):
             x, other = given[0]
             return self._compared_to(step.op, x, other, ref)
-        return self._applied(step.op, given, values[0], ref)
+        op = OfIntegers(step.op) if step.name in _OF_INTEGERS else step.op
+        return self._applied(op, given, values[0], ref)
 
     def _finite_fill(self, step: Step, number: Any) -> Any:
         """Minus infinity before a softmax, as masks make it, as a number far below all others; others as they are."""
