@@ -352,6 +352,8 @@ class JoinLowering(ValueLowering):
         return self._applied(lambda x, c: 0 * x + c, ((pixel, made[0]), {}), pixel, ref)
 
     def _do_topk(self, step: Step) -> list[Any]:
+        if len(step.args) > 4 and not step.args[4] and step.args[1] > 1:
+            raise Cannot("takes the greatest values in an order that sorted=False leaves open: use sorted=True")
         self._check_order(step)
         return self._written(step, greatest)
 
@@ -376,6 +378,8 @@ class JoinLowering(ValueLowering):
 
     def _do_scatter(self, step: Step) -> Any:
         x, dim, index, source = step.args[:4]
+        if step.kwargs.get("reduce") is not None:
+            raise Cannot("scatters with a reduction: use torch.scatter_add, or scatter_reduce")
         if isinstance(index, Ref):
             return self._written(step, scattered)[0]
         if not isinstance(source, (Ref, Tensor)):
