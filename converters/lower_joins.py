@@ -220,7 +220,7 @@ class JoinLowering(ValueLowering):
             return self._elementwise(step)
         ref = step.outputs[0]
         assert ref is not None
-        return self._together(step.args[1:], lambda numbers: torch.where(condition, *numbers), ref)
+        return self._together(step.args[1:], lambda numbers: torch.where(condition, numbers[0], numbers[1]), ref)
 
     def _chosen(self, args: Any, ref: Ref) -> Value:
         """`c * a + (1 - c) * b` for a condition c of 0 and 1."""
