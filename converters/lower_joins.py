@@ -27,7 +27,7 @@ from lava_meta.converters.lower_values import (
     unit_of,
     unseen,
 )
-from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast
+from lava_meta.converters.monotone import UNIT_ROUNDOFF, Cast, OfIntegers
 from lava_meta.converters.recording import Ref, Step, to_float64
 from lava_meta.converters.root_mean_square import Graph, Normed, normed
 from lava_meta.converters.written_orders import greatest, nth, ordered, scattered
@@ -40,6 +40,10 @@ from lava_meta.graph.nodes import (
     Threshold,
 )
 
+_OF_INTEGERS = {
+    *("bitwise_and", "bitwise_or", "bitwise_xor", "__and__", "__or__", "__xor__"),
+    *("bitwise_left_shift", "bitwise_right_shift", "__lshift__", "__rshift__"),
+}
 _MANY = 2**16  # integers of one unit, among which equal ones are rare
 _COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
 _OF_BITS: dict[str, Callable[[Tensor], Tensor]] = {  # by how many of two are 1
@@ -75,7 +79,8 @@ class JoinLowering(ValueLowering):
         if step.name in ("eq", "ne") and not (gives_bits(values[0].expr) or Function(values[0].expr).every):
             x, other = given[0]
             return self._compared_to(step.op, x, other, ref)
-        return self._applied(step.op, given, values[0], ref)
+        op = OfIntegers(step.op) if step.name in _OF_INTEGERS else step.op
+        return self._applied(op, given, values[0], ref)
 
     def _finite_fill(self, step: Step, number: Any) -> Any:
         """Minus infinity before a softmax, as masks make it, as a number far below all others; others as they are."""
@@ -216,7 +221,7 @@ class JoinLowering(ValueLowering):
             return self._elementwise(step)
         ref = step.outputs[0]
         assert ref is not None
-        return self._together(step.args[1:], lambda numbers: torch.where(condition, *numbers), ref)
+        return self._together(step.args[1:], lambda numbers: torch.where(condition, numbers[0], numbers[1]), ref)
 
     def _chosen(self, args: Any, ref: Ref) -> Value:
         """`c * a + (1 - c) * b` for a condition c of 0 and 1."""
@@ -362,6 +367,8 @@ class JoinLowering(ValueLowering):
         return self._applied(lambda x, c: 0 * x + c, ((pixel, made[0]), {}), pixel, ref)
 
     def _do_topk(self, step: Step) -> list[Any]:
+        if len(step.args) > 4 and not step.args[4] and step.args[1] > 1:
+            raise Cannot("takes the greatest values in an order that sorted=False leaves open: use sorted=True")
         self._check_order(step)
         return self._written(step, greatest)
 
@@ -386,6 +393,8 @@ class JoinLowering(ValueLowering):
 
     def _do_scatter(self, step: Step) -> Any:
         x, dim, index, source = step.args[:4]
+        if step.kwargs.get("reduce") is not None:
+            raise Cannot("scatters with a reduction: use torch.scatter_add, or scatter_reduce")
         if isinstance(index, Ref):
             return self._written(step, scattered)[0]
         if not isinstance(source, (Ref, Tensor)):

@@ -97,7 +97,7 @@ class Lowering(MapLowering):
             if numbers & needed:
                 self._try(step)
             elif numbers & tested:  # for a test alone, which may mix images: then its bounds are taken
-                with contextlib.suppress(Cannot, ValueError, KeyError):
+                with contextlib.suppress(Cannot, ValueError, KeyError, RuntimeError, TypeError, IndexError):
                     self._step(step)
         check_decisions(self.decisions, self.made_by, self._lowered)
         return self._read(output)

@@ -68,6 +68,20 @@ class Cast:
 
 
 @dataclass(frozen=True, eq=False)
+class OfIntegers:
+    """An operation on the bits of integers, of whole numbers that nodes hold."""
+
+    op: Any
+
+    def __call__(self, *values: Any) -> Tensor:
+        whole = (
+            part.round().long() if isinstance(part, Tensor) and part.is_floating_point() else part for part in values
+        )
+        found: Tensor = self.op(*whole)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
 class Bucketize:
     """An operation: how many of rising bounds lie below a value; with `right`, those too that equal it."""
 

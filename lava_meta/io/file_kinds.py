@@ -68,7 +68,7 @@ _KINDS = {
         "`lava_meta.convert` takes the PyTorch model",
     ),
     "torch": ("a file of torch.save (a zip with a pickle in it)", _NO_PICKLE),
-    "torchscript": ("a TorchScript archive", "`lava_meta.convert` takes the nn.Module from which it was made"),
+    "torchscript": ("a TorchScript archive", '`lava_meta.convert(torch.jit.load("{path}"))` takes it'),
     "pickle": ("a pickle", _NO_PICKLE),
     "npz": ("an .npz archive of arrays", "save the images alone, with numpy.save, as an .npy file"),
     "zip": ("a zip archive", "unpack it and give a file"),

@@ -54,6 +54,19 @@ def test_places_of_values_in_order(function: Any) -> None:
         converts(function, norm=False)
 
 
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x.topk(3, 1, sorted=False).values, "sorted=False leaves open: use sorted=True"),
+        (lambda x: x.scatter(1, INDEX[:1].expand(len(x), 1), x[:, :1], reduce="multiply"), "with a reduction: use"),
+        (lambda x: x.scatter_reduce(1, x.argmax(1, keepdim=True), x, "amax"), "reduces values at places that depend"),
+    ],
+)
+def test_orders_that_are_open_and_reductions_are_refused(function: Any, message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
+        converts(function)
+
+
 def test_winners_among_channels() -> None:
     converts(lambda x: x * (x >= x.topk(2, 1).values[:, -1:]), MAP)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from values import MAP, VECTOR, around, converts, equals_float64
+from values import MAP, VECTOR, Call, around, converts, equals_float64
 
+import lava_meta
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryLinear, Sign
 
@@ -100,7 +103,41 @@ def test_parts_that_are_written() -> None:
 
 def test_an_operation_in_a_form_that_is_not_known_is_named() -> None:
     with pytest.raises(ConversionError, match="is not supported as it is used here"):
-        converts(lambda x: (((4 * x).round().long().unsqueeze(-1) >> torch.arange(3)) & 1).to(x.dtype), VECTOR)
+        converts(lambda x: x - x.median(), VECTOR)
+
+
+@pytest.mark.parametrize(
+    "planes",
+    [
+        lambda x: (x.to(torch.uint8) >> torch.arange(8, dtype=torch.uint8).view(8, 1, 1)) & 1,
+        lambda x: torch.cat([x.long() // 2**k % 2 for k in range(8)], 1),
+        lambda x: torch.cat([(x.int() & 2**k).ne(0) for k in range(8)], 1),
+    ],
+)
+def test_planes_of_the_bits_of_pixels(planes: Any) -> None:
+    """As binarized networks take their inputs that have no real first layer."""
+    torch.manual_seed(0)
+    kernels = torch.randn(6, 8, 3, 3).sign()
+    first = Call(lambda x: F.conv2d(2 * planes(x).to(x.dtype) - 1, kernels.to(x.dtype)))
+    model = nn.Sequential(first, nn.BatchNorm2d(6), Sign(), nn.Flatten(), nn.Linear(96, 3))
+    levels = torch.randint(0, 256, (60, 1, 6, 6))
+    model(levels.float())  # statistics
+    net = lava_meta.convert(model.eval(), raw=True, input_shape=(1, 6, 6))
+    with torch.no_grad():
+        theirs = copy.deepcopy(model).double()(levels.double()).numpy()
+    np.testing.assert_allclose(net.logits(levels.numpy()), theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: (((4 * x).round().long().unsqueeze(-1) >> torch.arange(3)) & 1).to(x.dtype),
+        lambda x: (((4 * x).round().long().flip(1)[:, None] & torch.tensor([[1], [2], [5]])) << 1).to(x.dtype),
+        lambda x: ((x > 0).long() ^ torch.arange(12)).to(x.dtype),
+    ],
+)
+def test_bits_of_integers(function: Any) -> None:
+    converts(function, VECTOR)
 
 
 def test_a_root_mean_square_without_a_smallest_number() -> None:
