@@ -230,20 +230,23 @@ class ValueLowering:
     def form(self, value: Value) -> Form:
         """What the function of a value is."""
         if value.form is None:
-            form = value.form = Function(value.expr).form()
-            curved = isinstance(form, Pieces) and len(form.start) > _FEW_PIECES
-            shorter = cancelled(value.expr)[0] if curved else value.expr
-            inner = _rounded_part(shorter) if curved else None
-            if inner is not None:
-                leaf = self.exact(Value(inner, source_of(value).shape, unseen(value.ref)))
-                value.expr, value.form = replaced(shorter, inner, leaf), None
-                return self.form(value)
-            inner = _followed(value.expr) if curved and form.start[0].size > 1 else None
-            if inner is not None:
-                leaf = self.streamed(Value(inner, source_of(value).shape, unseen(value.ref)))
-                value.expr, value.form = replaced(value.expr, inner, leaf), None
+            value.form = Function(value.expr).form()
+            behind = self._behind_a_part(value, value.form)
+            if behind is not None:
+                value.expr, value.form = behind, None
                 return self.form(value)
         return value.form
+
+    def _behind_a_part(self, value: Value, form: Form) -> Expr | None:
+        """What a function does behind a node that holds a part of it, if it is a curve that is followed closer so."""
+        if not isinstance(form, Pieces) or len(form.start) <= _FEW_PIECES:
+            return None
+        whole, shape, ref = cancelled(value.expr)[0], source_of(value).shape, unseen(value.ref)
+        part = _rounded_part(whole)
+        if part is not None:
+            return replaced(whole, part, self.exact(Value(part, shape, ref)))
+        part = _followed(value.expr) if form.start[0].size > 1 else None
+        return None if part is None else replaced(value.expr, part, self.streamed(Value(part, shape, ref)))
 
     def exact(self, value: Value) -> Leaf:
         """A node whose integers are the value but for a gain and a constant: its own source, levels, or a stream."""
