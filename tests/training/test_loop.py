@@ -143,14 +143,14 @@ class TestWhatItComputes:
     def test_it_learns_and_metaplasticity_forgets_less(self):
         data = permuted_tasks(DIGITS, 2, seed=0)
         acc = {}
-        for m in (0.0, 8.0):
+        for m in (0.0, 16.0):  # at 8 the last bits of a processor's products count for more than the gate
             model = BinaryMLP.for_images(DIGITS.train, [128], seed=0)
             matrix = quiet(model, data, TrainSettings(epochs=8, m=m, evaluate="task")).matrix
             assert matrix.values[0].max() < 0.4
             assert matrix.values[1, 0] > 0.9
             assert matrix.values[2, 1] > 0.9
             acc[m] = matrix.acc()
-        assert acc[8.0] > acc[0.0] + 0.03
+        assert acc[16.0] > acc[0.0] + 0.05
 
     @pytest.mark.parametrize("fast", [False, True])
     def test_a_plain_function_is_a_gate_where_nothing_is_saved(self, fast, tmp_path):
