@@ -37,7 +37,12 @@ class floats_in(TorchDispatchMode):
     def _cast(self, value: Any) -> Any:
         if isinstance(value, Tensor) and value.is_floating_point():
             return value.to(self.dtype)
-        return self.dtype if isinstance(value, torch.dtype) and value.is_floating_point else value
+        return self.dtype if is_wide(value) else value
+
+
+def is_wide(value: Any) -> bool:
+    """Whether it is a floating type in which values are computed, not one of 8 bits, to which they are rounded."""
+    return isinstance(value, torch.dtype) and value.is_floating_point and value.itemsize > 1
 
 
 def float_types(model: nn.Module) -> list[torch.dtype]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from lava_meta.converters.calling import is_wide
 from lava_meta.converters.elementwise import Affine, Form, Function, Levels
 from lava_meta.converters.expressions import Apply, Known, Leaf, Slack, Source, constant, name_of
 from lava_meta.converters.lower_values import (
@@ -125,10 +126,12 @@ class JoinLowering(ValueLowering):
         """Another type: of floats, which are all float64 here, nothing; of bits and integers, what it does."""
         given = self._given(step.args[0])
         kind = to_float64(step.kwargs.get("dtype"))
-        if kind is None or (kind.is_floating_point and isinstance(given, Value) and isinstance(given.expr, Leaf)):
+        if kind is None or (is_wide(kind) and isinstance(given, Value) and isinstance(given.expr, Leaf)):
             return given
         if isinstance(given, Tensor):
-            return given.to(kind)
+            return to_float64(given.to(kind))
+        if kind.is_floating_point and not is_wide(kind):
+            raise Cannot("rounds to floating point of 8 bits: write its levels out, as a table or with torch.round")
         ref = step.outputs[0]
         assert ref is not None
         return self._applied(Cast(kind), ((given,), {}), given, ref)

@@ -16,6 +16,7 @@ from lava_meta.converters.expressions import Apply, Known, Leaf, Slack, mapped, 
 from lava_meta.converters.lower_tables import TableLowering
 from lava_meta.converters.lower_values import (
     Cannot,
+    Mixes,
     Value,
     compressed,
     dyadic,
@@ -272,8 +273,10 @@ class WindowLowering(TableLowering):
         dims = [dims] if isinstance(dims, int) else dims
         keep = bool(step.args[2] if len(step.args) > 2 else step.kwargs.get("keepdim", False))
         extents, rank = argument.shape, len(argument.shape)
-        if not dims or extents[0] % self.images:
+        if not dims:
             raise Cannot("takes the mean or sum of all images together; name the dimensions, without the first")
+        if extents[0] % self.images:
+            raise Mixes("takes the mean or sum of images that do not lie along the first dimension")
         axes = sorted({int(dim) % rank for dim in dims})
         if axes[0] == 0 and self.images > 1:
             raise Cannot("takes the mean or sum over the images; name the dimensions, without the first")

@@ -35,7 +35,7 @@ from lava_meta.converters.lower_values import (
 )
 from lava_meta.converters.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.recording import Recording, Ref, Step, write
-from lava_meta.converters.written_steps import WRITTEN
+from lava_meta.converters.written_steps import equation_of
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import INPUT, AcyclicGraph, Scores
 from lava_meta.graph.nodes import (
@@ -132,14 +132,15 @@ class Lowering(MapLowering):
     def _step(self, step: Step) -> None:
         name = step.name
         special: Callable[[Step], Any] | None = getattr(self, f"_do_{name}", None)
+        equation = equation_of(step)
         if name in _LIKE and len(step.refs) == 1:
             found: Any = self._like(step)
         elif self._constant_alone(step):
             found = self._computed(step)
         elif special is not None:
             found = special(step)
-        elif name in WRITTEN:
-            found = self._written(step, WRITTEN[name])
+        elif equation is not None:
+            found = self._written(step, equation)
         elif name in MOVES:
             found = self._moved(step)
         elif name in LINEAR:
@@ -179,7 +180,7 @@ class Lowering(MapLowering):
         for own, ref in written.given:
             self.values[own.number] = self._given(ref)
         wanted = [
-            found if ref is not None and ref.number in self.needed else None
+            found if ref is not None and (ref.number in self.needed or ref.number < 0) else None
             for found, ref in zip(written.outputs, step.outputs, strict=False)
         ]
         needed = self._needed([found for found in wanted if isinstance(found, Ref)], written.steps)
@@ -236,7 +237,7 @@ class Lowering(MapLowering):
         except (Cannot, ValueError) as error:
             raise ConversionError(f"the output {error}") from error
         scale, offset = (np.broadcast_to(part, (size,)).astype(np.float64) for part in (leaf.gain, leaf.constant))
-        if leaf.source.node == INPUT:
+        if leaf.source.node == INPUT or value.ref.number not in self.made_by:
             raise ConversionError("the model has no layer with weights: there is nothing to convert")
         scores = Scores(scale.copy(), offset.copy(), shape)
         try:
@@ -270,7 +271,7 @@ _LIKE = {
 }
 
 
-_ELEMENTWISE = {"hardswish", "_prelu_kernel", "masked_fill", "fake_quantize_per_tensor_affine", "rsub", "floor_divide"}
+_ELEMENTWISE = {"hardswish", "_prelu_kernel", "masked_fill", "fake_quantize_per_tensor_affine", "rsub"}
 
 
 MOVES = {

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from lava_meta.converters.calling import is_wide
 from lava_meta.converters.exported import keeps_no_code
 from lava_meta.converters.functions import Cast, StrictSign, TorchSign
 from lava_meta.converters.refusals import NotAChain
@@ -223,8 +224,8 @@ def read(model: nn.Module) -> Chain:
         elif not stages:
             _read_front(front, place, label, module)
         elif isinstance(module, Cast):
-            if stages[-1].sign is None and module.dtype is not None and not module.dtype.is_floating_point:
-                raise NotAChain(f"{label} makes {module.dtype} of sums; only signs may become integers")
+            if stages[-1].sign is None and module.dtype is not None and not is_wide(module.dtype):
+                raise NotAChain(f"{label} makes {module.dtype} of sums; only signs may become such")
         elif isinstance(module, SIGNS):
             _add_sign(stages[-1], module, place if parts == 1 else -1)
         elif isinstance(module, AbsStep):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_map_only
 
-from lava_meta.converters.calling import as_tree, untouched
+from lava_meta.converters.calling import as_tree, is_wide, untouched
 from lava_meta.converters.exported import advice
 from lava_meta.converters.written_out import EQUATIONS, Functions, whole_numbers
 from lava_meta.errors import ConversionError
@@ -157,10 +157,10 @@ def counted(op: Any) -> bool:
 
 
 def to_float64(value: Any) -> Any:
-    """A floating tensor or type as float64; anything else as it is."""
+    """A floating tensor or type as float64; anything else as it is, as types of 8 bits, to which values are rounded."""
     if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64:
         return value.to(torch.float64)
-    return torch.float64 if isinstance(value, torch.dtype) and value.is_floating_point else value
+    return torch.float64 if is_wide(value) else value
 
 
 @dataclass

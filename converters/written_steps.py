@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lava_meta.converters import written_orders as orders
 from lava_meta.converters import written_volumes as volumes
+from lava_meta.converters.recording import Ref, Step
 
 
 def _std_mean(x: Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
@@ -59,7 +60,10 @@ WRITTEN: dict[str, Callable[..., Any]] = {
     "std_mean": _std_mean,
     "var_mean": _var_mean,
     "index_fill": _filled_at,
+    "floor_divide": lambda a, b: torch.floor(a / b),
 }
+
+_SHIFTS = {"__rshift__", "bitwise_right_shift"}
 
 JOINED: dict[str, Callable[..., Any]] = {  # of values of several nodes; of one, they are functions of it
     "addcmul": lambda x, a, b, *, value=1: x + a * b * value,
@@ -77,6 +81,15 @@ JOINED: dict[str, Callable[..., Any]] = {  # of values of several nodes; of one,
     "hypot": lambda a, b: torch.sqrt(a * a + b * b),
     "logaddexp": _log_added,
 }
+
+
+def equation_of(step: Step) -> Callable[..., Any] | None:
+    """What an operation is written out as, whatever it takes; None if it is lowered as it is."""
+    if step.name == "div" and step.kwargs.get("rounding_mode"):
+        return lambda a, b, *, rounding_mode: getattr(torch, rounding_mode)(a / b)  # `floor` or `trunc`
+    if step.name in _SHIFTS and not isinstance(step.args[1], Ref):
+        return lambda a, bits: torch.floor(a / 2**bits)
+    return WRITTEN.get(step.name)
 
 
 def grouped_product(images: int, a: Tensor, b: Tensor) -> Tensor:

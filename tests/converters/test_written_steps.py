@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from values import MAP, VECTOR, Call, around, converts, equals_float64
+from values import FED, MAP, VECTOR, Call, around, converts, equals_float64
 
 import lava_meta
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryLinear, Sign
+
+SIGNS = torch.where(torch.arange(180) % 7 < 3, 1.0, -1.0).reshape(3, 12, 5)  # a matrix for each of three groups
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,9 @@ from lava_meta.nn import BinaryLinear, Sign
         lambda x: (x > 0.1).to(x.dtype).view(-1, 3, 4).norm(p=0, dim=2),
         lambda x: F.pairwise_distance(x.view(-1, 3, 4), torch.linspace(-1, 1, 4, dtype=x.dtype)),
         lambda x: torch.baddbmm(x[:, :9].reshape(-1, 3, 3), x.view(-1, 3, 4), x.view(-1, 4, 3), beta=0.5, alpha=0.25),
+        lambda x: torch.baddbmm(torch.ones(3, 1, 5).to(x), x.expand(3, -1, -1), SIGNS.to(x)).sum(0),
+        lambda x: F.scaled_dot_product_attention(*3 * [torch.sign(x + 0.01).view(-1, 3, 4)]),
+        lambda x: F.scaled_dot_product_attention(*3 * [x.view(-1, 3, 4)], is_causal=True),
         lambda x: torch.addmm(torch.ones(5).to(x), x, torch.linspace(-1, 1, 60).to(x).view(12, 5), beta=2, alpha=0.5),
         lambda x: torch.lerp(x[:, :6], x[:, 6:], 0.3),
         lambda x: torch.lerp(x[:, :6], x[:, 6:], torch.sigmoid(x[:, 3:9])),
@@ -146,3 +151,62 @@ def test_a_root_mean_square_without_a_smallest_number() -> None:
     front = nn.Sequential(nn.Linear(10, 24), nn.BatchNorm1d(24), Sign())
     layers = BinaryLinear(24, 24), nn.BatchNorm1d(24), nn.RMSNorm(24), Sign(), BinaryLinear(24, 24), nn.RMSNorm(24)
     equals_float64(around(*layers, shape=VECTOR, front=front), VECTOR)
+
+
+@pytest.mark.parametrize(
+    "quotient",
+    [
+        lambda h: h // 4,
+        lambda h: torch.div(h, 7, rounding_mode="trunc"),
+        lambda h: torch.div(h, 2.5, rounding_mode="floor"),
+        lambda h: h.long() // 7,
+        lambda h: h.long() >> 2,
+    ],
+)
+def test_whole_quotients_of_wide_sums(quotient: Any) -> None:
+    """Steps without end, of sums in thousands: a curve with as many pieces was followed to within 0.9."""
+    torch.manual_seed(0)
+    front = nn.Linear(10, 24, bias=False)
+    front.weight.data.sign_()
+    layer = Call(lambda x: quotient(x).to(x.dtype))
+    model = nn.Sequential(front, layer, nn.Linear(24, 4)).eval()
+    net = lava_meta.convert(model, input_shape=VECTOR, raw=True)
+    images = np.random.default_rng(0).integers(0, 256, (500, 10), dtype=np.uint8)
+    with torch.no_grad():
+        theirs = model.double()(torch.from_numpy(images).double()).numpy()
+    np.testing.assert_allclose(net.graph.readout.values(net.graph.sums(images)), theirs, atol=1e-5)
+    assert not net.parity.unverified
+
+
+class InEightBits(nn.Module):
+    """Rounds its weights, or its sums, to floating point of 8 bits."""
+
+    def __init__(self, *, sums: bool) -> None:
+        super().__init__()
+        self.weight, self.sums = nn.Parameter(torch.randn(8, 10)), sums
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.sums:
+            return F.linear(x, self.weight).to(torch.float8_e4m3fn).to(x.dtype)
+        return F.linear(x, self.weight.to(torch.float8_e4m3fn).to(x.dtype))
+
+
+def test_weights_of_eight_bits_are_the_rounded_ones() -> None:
+    torch.manual_seed(0)
+    model = InEightBits(sums=False)
+    net = lava_meta.convert(around(model, Sign(), shape=VECTOR, front=nn.Identity()), input_shape=VECTOR, **FED)
+    first = next(layer for name, layer in net.graph.named_layers() if name.endswith("linear"))
+    weight, rounded = first.node.weight.values, model.weight.detach().to(torch.float8_e4m3fn).double().numpy()
+    unit = rounded[:, :1] / weight[:, :1]  # of each row
+    np.testing.assert_allclose(weight * unit, rounded, rtol=1e-12)
+
+
+def test_sums_in_eight_bits_are_refused() -> None:
+    model = around(InEightBits(sums=True), Sign(), shape=VECTOR, front=nn.Identity())
+    with pytest.raises(ConversionError, match="rounds to floating point of 8 bits: write its levels"):
+        lava_meta.convert(model, input_shape=VECTOR, **FED)
+
+
+def test_a_model_of_no_layers() -> None:
+    with pytest.raises(ConversionError, match="no layer with weights"):
+        lava_meta.convert(nn.Sequential().eval(), input_shape=VECTOR, **FED)
