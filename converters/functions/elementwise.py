@@ -167,6 +167,11 @@ class Function:
         """The least and the greatest value of all units, where that is known."""
         return self._units.bounds()
 
+    def sampled(self) -> tuple[float, float]:
+        """The least and the greatest value among samples, which may be all."""
+        values = self._units(self._units.points())
+        return float(values.min()), float(values.max())
+
     @property
     def every(self) -> bool:
         """Whether its integers are few enough to compute all."""

@@ -79,7 +79,7 @@ class JoinLowering(ValueLowering):
             given = tree_map_only(Value, lambda _: next(replaced), given)
         if step.name in ("eq", "ne") and not (gives_bits(values[0].expr) or Function(values[0].expr).every):
             x, other = given[0]
-            return self._compared_to(step.op, x, other, ref)
+            return self._compared_to(getattr(torch, step.name), x, other, ref)
         op = OfIntegers(step.op) if step.name in _OF_INTEGERS else step.op
         return self._applied(op, given, values[0], ref)
 
@@ -189,6 +189,8 @@ class JoinLowering(ValueLowering):
         name = name_of(op)
         a: Any = args[0]
         b: Any = args[1] if len(args) > 1 else None
+        if name in {*_COMPARED, "maximum", "minimum"}:
+            a, b = self._as_number(a), self._as_number(b)
         if name in ("add", "sub") and isinstance(a, Value) and isinstance(b, Value):
             factor = float(kwargs.get("alpha", 1)) * (1 if name == "add" else -1)
             return self._sum([a, b if factor == 1 else self._function(torch.mul, b, factor)], ref)
@@ -208,11 +210,27 @@ class JoinLowering(ValueLowering):
             difference = self._sum([a, self._function(torch.neg, b)], unseen(ref))
             return self._applied(op, ((difference, torch.zeros((), dtype=torch.float64)), {}), difference, ref)
         if name in _OF_BITS:
+            if not all(name.startswith("logical") or self._is_bit(part) for part in (a, b)):
+                raise Cannot(
+                    "joins the bits of integers of several layers; those of 0 and 1 do: take them apart, as "
+                    "(x >> k) & 1, before"
+                )
             ones = self._sum([self._function(lambda x: (x != 0).double(), bit) for bit in (a, b)], unseen(ref))
             return self._applied(_OF_BITS[name], ((ones,), {}), ones, ref)
         raise Cannot(
             "joins values of several layers; sums, products, maxima, choices, comparisons and logic of bits convert"
         )
+
+    def _as_number(self, value: Any) -> Any:
+        """0 and 1 for false and true, of which there are no differences."""
+        bits = isinstance(value, Value) and gives_bits(value.expr)
+        return self._function(lambda x: x.double(), value) if bits else value
+
+    @staticmethod
+    def _is_bit(value: Any) -> bool:
+        """Whether a value is 0 or 1 throughout."""
+        ends = Function(value.expr).bounds()
+        return gives_bits(value.expr) or (ends is not None and ends[0] >= 0 and ends[1] <= 1)
 
     def _do_where(self, step: Step) -> Any:
         """A choice by a constant between values of two nodes is a move."""
@@ -466,4 +484,4 @@ def _one_unit(form: Form) -> float | None:
 
 def _counts(constant: Tensor) -> bool:
     """Whether a constant is more than zeros, or than what lay in new memory."""
-    return bool((constant.abs() > 1e-30).any())
+    return bool((constant.double().abs() > 1e-30).any())

@@ -78,6 +78,7 @@ class Step:
     kwargs: dict[str, Any]
     outputs: tuple[Ref | None, ...]
     place: Place
+    types: tuple[torch.dtype | None, ...] = ()  # of the outputs, as PyTorch has them
 
     @property
     def name(self) -> str:
@@ -221,7 +222,8 @@ class _Recorder(Float64):
         written = written and not turned
         before = self._whole(args[0]) if written else None
         noted = tuple(self.note(output, written=written) if isinstance(output, Tensor) else None for output in outputs)
-        self.steps.append(Step(number, func, *recorded, noted, at()))
+        types = tuple(output.dtype if isinstance(output, Tensor) else None for output in outputs)
+        self.steps.append(Step(number, func, *recorded, noted, at(), types))
         if written and before is not None and noted[0] is not None:
             self._merge(args[0], before, noted[0], at())
         return result
