@@ -111,7 +111,7 @@ class Lowering(MapLowering):
                 raise TooFine(f"{self._named(step)} {error}") from error
             kind = MixesImages if isinstance(error, Mixes) else ConversionError
             raise kind(f"{self._named(step)} {error}") from error
-        except (RuntimeError, TypeError, IndexError) as error:  # in a form that was not thought of
+        except (RuntimeError, TypeError, IndexError, AttributeError) as error:  # in a form that was not thought of
             raise ConversionError(f"{self._named(step)} is not supported as it is used here: {error}") from error
 
     def _lowered(self, ref: Ref) -> Expr | Tensor | None:
