@@ -60,8 +60,8 @@ def as_array(images: Any) -> NDArray[Any]:
     found = np.asarray(images)
     if found.dtype == object:
         raise TypeError(
-            f"images are a {type(images).__name__} that is no array of numbers: pass an array, a tensor, a DataLoader "
-            "or a Dataset; of images that come one after the other, np.stack(list(images)), or net.stream"
+            f"images are a {type(images).__name__}, which makes no array of numbers: pass an array, a tensor, a "
+            "DataLoader or a Dataset; of images that come one after the other, np.stack(list(images)), or net.stream"
         )
     return found
 

@@ -102,8 +102,8 @@ def test_masked_values_are_refused() -> None:
 def test_images_that_are_no_array_are_refused_by_what_they_are() -> None:
     net, levels = lava_meta.convert(real_ends(), **UNIT), _levels()
     for given, message in (
-        ({"x": levels}, "images are a dict that is no array of numbers"),
-        ((row for row in levels), "images are a generator .* net.stream"),
+        ({"x": levels}, "images are a dict, which makes no array of numbers"),
+        ((row for row in levels), "images are a generator, .* net.stream"),
         (torch.from_numpy(levels).to_sparse(), r"is sparse: pass \.to_dense\(\)"),
         (torch.zeros(20, 16, device="meta"), "has no values, only a shape"),
     ):
