@@ -82,6 +82,7 @@ class Leaf:
     gain: NDArray[Any]  # float64 of the rank of the shape, extents 1 where shared
     constant: NDArray[Any]
     slack: Slack = field(default_factory=lambda: constant(0.0))
+    ends: tuple[float, float] | None = None  # of the model's own values, where they are known without a slack
 
     def values(self, x: NDArray[Any]) -> Tensor:
         """Of integers (k, ...), float64."""

@@ -137,7 +137,9 @@ def first_leaf(feed: Feed, shape: tuple[int, ...], *, signs: bool) -> Leaf:
     gain = (1 / (feed.std * feed.max_level)).reshape(channels)
     offset = (-feed.mean / feed.std).reshape(channels)
     size = float(np.abs(gain).max()) * max(abs(feed.min_level), feed.max_level) + float(np.abs(offset).max())
-    return Leaf(source, gain, offset, constant(8 * UNIT_ROUNDOFF * size))
+    least, most = ((level / feed.max_level - feed.mean) / feed.std for level in (feed.min_level, feed.max_level))
+    ends = float(least.min()), float(most.max())  # as `Feed` computes them: what a model asserts of its inputs
+    return Leaf(source, gain, offset, constant(8 * UNIT_ROUNDOFF * size), ends)
 
 
 def _divides(recording: Recording, max_level: int) -> bool:

@@ -55,6 +55,7 @@ class Lowered:
     slack: Slack  # by how much the model's values of the classes may differ
     end: int  # the operation that gives them; -1 where the model writes them part by part
     fraction: int
+    rounded: frozenset[int] = frozenset()  # the operations of a run that round weights to half precision
 
 
 def lower(recording: Recording, output: Ref, first: Leaf, domain: dict[str, Any]) -> Lowered:
@@ -71,7 +72,8 @@ def lower(recording: Recording, output: Ref, first: Leaf, domain: dict[str, Any]
     """
     for fraction in FRACTIONS:
         try:
-            return Lowering(recording, first, domain, fraction).run(output)
+            found = Lowering(recording, first, domain, fraction).run(output)
+            return replace(found, rounded=recording.rounded)
         except TooFine as error:
             last = error
     raise ConversionError(f"{last}: with {FRACTIONS[-1]} binary digits too; scale the values down")

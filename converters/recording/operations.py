@@ -40,6 +40,8 @@ _READS = {  # of values, by Python: what follows may depend on them
     "_unique2",
     "allclose",
 }
+_CAST = torch.ops.aten._to_copy.default
+_COARSE = {torch.float16, torch.bfloat16}
 _EMPTY = {f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")}
 _TORCH = os.path.dirname(torch.__file__)
 _CONVERTERS = os.path.dirname(os.path.dirname(__file__))
@@ -110,6 +112,7 @@ class Recording:
     output: Any  # what the module returned, with a `Ref` for each value
     modules: dict[int, str] = field(repr=False, default_factory=dict)
     images: int = IMAGES
+    rounded: frozenset[int] = frozenset()  # the numbers of operations that round weights to half precision
 
     @cached_property
     def made_by(self) -> dict[int, tuple[Step, int]]:
@@ -121,6 +124,7 @@ class Float64(TorchDispatchMode):
     """Inside, every floating value is float64, whatever the code names; subclasses see each operation."""
 
     by_kernels: frozenset[str] = frozenset()  # operations that are left as they are, though there are equations
+    rounds = False  # whether the operation at hand rounds a weight to half precision: that is a quantizer, and stays
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
@@ -144,6 +148,8 @@ class Float64(TorchDispatchMode):
         """Do the operation."""
         if func._schema.name == "aten::_assert_tensor_metadata":  # that floats are of the type that was exported
             return None
+        if self.rounds:
+            return to_float64(func(*args, **kwargs))
         args = whole_numbers(func, args)
         result = func(*tree_map(to_float64, args), **tree_map(to_float64, kwargs))
         if func._schema.name in _EMPTY:  # what lies in new memory means nothing, but stays the same if it is 0
@@ -180,6 +186,7 @@ class _Recorder(Float64):
         self.names = {id(module): name for name, module in model.named_modules()}
         self.steps: list[Step] = []
         self.decisions: list[Decision] = []
+        self.rounded: set[int] = set()  # the numbers of operations that round weights
         self.done_before = 0
         self._memory: dict[int, _Memory] = {}
         self._constants: dict[Any, Tensor] = {}
@@ -211,6 +218,9 @@ class _Recorder(Float64):
             return self._read(func, args, refs[0], at())
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise ConversionError(f"{at()} draws random numbers ({name}) in eval mode: call it in training mode alone")
+        self.rounds = not refs and func is _CAST and kwargs.get("dtype") in _COARSE
+        if self.rounds:
+            self.rounded.add(number)
         result = super().done(func, args, kwargs)
         if not refs or name == "_has_compatible_shallow_copy_type":
             return result
@@ -410,7 +420,8 @@ def record(model: nn.Module, x: Tensor) -> Recording:
                 f"the model itself fails on float64 inputs of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
                 f"{advice(model)}"
             ) from error
-    return Recording(recorder.steps, recorder.decisions, given, output, images=len(x))
+    rounded = frozenset(recorder.rounded)
+    return Recording(recorder.steps, recorder.decisions, given, output, images=len(x), rounded=rounded)
 
 
 class _Writer(_Recorder):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from values import FED, converts, drawn, fed
 
+import lava_meta
 from lava_meta.errors import ConversionError
-from tests.support.values import converts
+from lava_meta.nn import Sign
 
 BITS: list[Callable[[Tensor, Tensor], Tensor]] = [
     lambda a, b: a + b,
@@ -57,3 +61,34 @@ def test_bits_of_wider_integers_are_refused_by_name() -> None:
 def test_equal_numbers_among_values_of_many_integers() -> None:
     """Clamped, many real sums equal one number, which each unit reaches at another integer."""
     converts(lambda x: (x.clamp(-0.5, 0.25) == 0.25).to(x.dtype))
+
+
+class Rounded(nn.Module):
+    """Weights that the forward rounds to a coarser type; `plain` has them rounded already."""
+
+    def __init__(self, coarse: torch.dtype) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.coarse, self.first, self.last = coarse, nn.Linear(16, 24), nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, last = (layer.weight.to(self.coarse).to(x.dtype) for layer in (self.first, self.last))
+        return nn.functional.linear(torch.sign(nn.functional.linear(x, first, self.first.bias)), last, self.last.bias)
+
+    def plain(self) -> nn.Module:
+        for layer in (self.first, self.last):
+            layer.weight.data = layer.weight.data.to(self.coarse).float()
+        return nn.Sequential(self.first, Sign(), self.last).double()
+
+
+@pytest.mark.parametrize("coarse", [torch.float16, torch.bfloat16])
+def test_weights_that_the_forward_rounds_to_half_precision(coarse: torch.dtype) -> None:
+    model = Rounded(coarse).eval()
+    net = lava_meta.convert(model, input_shape=(16,), **FED)
+    levels = drawn((16,), 500, 3)
+    with torch.no_grad():
+        as_they_are = nn.Sequential(copy.deepcopy(model.first), Sign(), copy.deepcopy(model.last)).double()
+        rounded, unrounded = model.plain()(fed(levels)).numpy(), as_they_are(fed(levels)).numpy()
+    assert np.abs(rounded - unrounded).max() > 1e-4  # the rounding shows
+    np.testing.assert_allclose(net.graph.readout.values(net.graph.sums(levels)), rounded, atol=1e-9)
+    np.testing.assert_array_equal(net.graph.predict(levels), rounded.argmax(axis=1))
