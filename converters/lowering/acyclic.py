@@ -168,6 +168,11 @@ def _chosen(recording: Recording, output: str | int | None) -> tuple[int, Ref]:
     for place, (path, leaf) in enumerate(leaves):
         if isinstance(leaf, Ref):
             found[".".join(_name(key) for key in path)] = place, leaf
+    if not found and any(leaf is None for leaf in tree_leaves(recording.output)):
+        raise ConversionError(
+            "the model gives nothing that PyTorch computes from its input: .numpy(), .tolist() and torch.tensor(x) on "
+            "the way hide where values come from; use operations of PyTorch"
+        )
     if not found:
         raise ConversionError(
             f"the model gives nothing that depends on its input ({type(recording.output).__name__}): it must give "
@@ -178,6 +183,9 @@ def _chosen(recording: Recording, output: str | int | None) -> tuple[int, Ref]:
     names = ", ".join(found)
     if output is None:
         raise ConversionError(f"the model gives {len(found)} outputs ({names}): choose one with output=")
+    places = list(found.values())
+    if isinstance(output, int) and str(output) not in found and -len(places) <= output < len(places):
+        return places[output]
     by_number = {ref.number: place for place, ref in found.values()}
     for step in recording.steps:  # by the name of the module that computes it, too
         for ref in step.outputs:

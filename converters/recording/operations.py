@@ -9,6 +9,7 @@ lie in, so `x.data = sign(x.data)` and writing in place are seen.
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import os
 import sys
@@ -40,6 +41,7 @@ _READS = {  # of values, by Python: what follows may depend on them
     "_unique2",
     "allclose",
 }
+_COLLECTED = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 _CAST = torch.ops.aten._to_copy.default
 _COARSE = {torch.float16, torch.bfloat16}
 _EMPTY = {f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")}
@@ -140,6 +142,11 @@ class Float64(TorchDispatchMode):
         if equation is not None:
             with self:
                 found = equation(*args, **(kwargs or {}))
+            if found is not NotImplemented:
+                return found
+        if torch.is_inference_mode_enabled():  # there, operations arrive that are made of others elsewhere
+            with self:
+                found = func.decompose(*args, **(kwargs or {}))
             if found is not NotImplemented:
                 return found
         return self.done(func, args, kwargs or {})
@@ -392,6 +399,19 @@ def _geometry(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.storage_offset(), tuple(tensor.size()), tuple(tensor.stride())
 
 
+def _of_several_inputs(model: nn.Module) -> str:
+    """What to do about a forward that takes more than images."""
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return ""
+    needed = [part for part in parameters if part.default is part.empty and part.kind not in _COLLECTED]
+    if len(needed) == 1 and needed[0].kind is not inspect.Parameter.KEYWORD_ONLY:
+        return ""
+    names = ", ".join(part.name for part in needed)
+    return f". Its forward takes {names}: wrap it in a module whose forward takes the images alone"
+
+
 def record(model: nn.Module, x: Tensor) -> Recording:
     """Run `model` on x, float64 (images, ...), and say what it did. The model is a copy in float64, left as it was.
 
@@ -418,7 +438,7 @@ def record(model: nn.Module, x: Tensor) -> Recording:
         except Exception as error:
             raise ConversionError(
                 f"the model itself fails on float64 inputs of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
-                f"{advice(model)}"
+                f"{advice(model)}{_of_several_inputs(model)}"
             ) from error
     rounded = frozenset(recorder.rounded)
     return Recording(recorder.steps, recorder.decisions, given, output, images=len(x), rounded=rounded)
