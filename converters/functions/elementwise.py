@@ -167,10 +167,9 @@ class Function:
         """The least and the greatest value of all units, where that is known."""
         return self._units.bounds()
 
-    def sampled(self) -> tuple[float, float]:
-        """The least and the greatest value among samples, which may be all."""
-        values = self._units(self._units.points())
-        return float(values.min()), float(values.max())
+    def all_values(self) -> NDArray[Any]:
+        """Its values for all integers; for samples of them, if they are too many."""
+        return self._units(self._units.points())
 
     @property
     def every(self) -> bool:

@@ -181,7 +181,10 @@ class Lowering(MapLowering):
         """The least and the greatest of a value, or of samples of it."""
         function = Function(value.expr)
         bounds = function.bounds()
-        return bounds or function.sampled()
+        if bounds is not None:
+            return bounds
+        values = function.all_values()
+        return float(values.min()), float(values.max())
 
     def _constant_alone(self, step: Step) -> bool:
         """Whether all that a step takes was found to be the same for all images, as what `ones_like` makes."""
@@ -211,6 +214,9 @@ class Lowering(MapLowering):
         ]
         needed = self._needed([found for found in wanted if isinstance(found, Ref)], written.steps)
         self.needed |= needed
+        self.made_by |= {
+            ref.number: (own, i) for own in written.steps for i, ref in enumerate(own.outputs) if ref is not None
+        }
         for own_step in written.steps:
             numbers = {ref.number for ref in own_step.outputs if ref is not None}
             if numbers & needed:
