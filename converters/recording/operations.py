@@ -161,8 +161,20 @@ class Float64(TorchDispatchMode):
         result = func(*tree_map(to_float64, args), **tree_map(to_float64, kwargs))
         if func._schema.name in _EMPTY:  # what lies in new memory means nothing, but stays the same if it is 0
             result.zero_()
+        if isinstance(result, Tensor) and result.dtype == torch.float32 and not func._schema.is_mutable:
+            result = _of_integers(func, args, kwargs, result)
         # What is written in place is what was given; what is made, as by torch.zeros, is float64 too.
         return result if func._schema.is_mutable else tree_map(to_float64, result)
+
+
+def _of_integers(func: Any, args: Any, kwargs: Any, result: Tensor) -> Tensor:
+    """What an operation on integers gives in float64, as of `x.int() / 3`, which PyTorch rounds to float32."""
+    given = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
+    if not given or any(part.is_floating_point() for part in given) or func is _CAST:
+        return result
+    wide = tree_map_only(Tensor, lambda part: part if part.dtype == torch.bool else part.double(), (args, kwargs))
+    found: Tensor = func(*tree_map(to_float64, wide[0]), **tree_map(to_float64, wide[1]))
+    return found if found.dtype == torch.float64 else result
 
 
 def counted(op: Any) -> bool:

@@ -115,3 +115,22 @@ def test_images_that_are_no_array_are_refused_by_what_they_are() -> None:
         lava_meta.LavaNetwork(None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="this is a dict: give its arrays"):
         lava_meta.train(lava_meta.BinaryMLP([16, 2], seed=0), {"x": levels, "y": np.arange(20) % 2})  # type: ignore[arg-type]
+
+
+def test_spiking_models_are_sent_to_their_own_converter() -> None:
+    snn = pytest.importorskip("snntorch")
+    model = nn.Sequential(nn.Linear(16, 8), snn.Leaky(0.9, init_hidden=True), nn.Linear(8, 3)).eval()
+    with pytest.raises(ConversionError, match=r"spiking neurons of snnTorch: lava_meta\.from_snntorch\(model\)"):
+        lava_meta.convert(model, **UNIT)
+
+
+@pytest.mark.parametrize("sizes", [12, ("a", 3), (12, 2.5, 3), None])
+def test_sizes_that_are_no_whole_numbers(sizes: Any) -> None:
+    with pytest.raises(TypeError, match=r"sizes is .*; give whole numbers"):
+        lava_meta.BinaryMLP(sizes)
+
+
+def test_training_a_model_of_which_nothing_learns() -> None:
+    frozen = lava_meta.BinaryMLP([16, 2], seed=0).requires_grad_(False)
+    with pytest.raises(ValueError, match=r"no parameter of BinaryMLP asks for gradients, .* model\.requires_grad_"):
+        lava_meta.train(frozen, (_levels(), np.arange(20) % 2), m=1.0, epochs=1, progress=False)

@@ -92,3 +92,11 @@ def test_weights_that_the_forward_rounds_to_half_precision(coarse: torch.dtype) 
     assert np.abs(rounded - unrounded).max() > 1e-4  # the rounding shows
     np.testing.assert_allclose(net.graph.readout.values(net.graph.sums(levels)), rounded, atol=1e-9)
     np.testing.assert_array_equal(net.graph.predict(levels), rounded.argmax(axis=1))
+
+
+def test_integers_that_are_divided() -> None:
+    """PyTorch makes float32 of them, whatever else a model computes in: thirds are levels, and no values in between."""
+    net = converts(lambda x: x.int() / 3, norm=False)
+    assert net.parity is not None
+    assert not net.parity.bounds
+    converts(lambda x: torch.sigmoid((4 * x).long() * 0.5).to(x.dtype) + x)
