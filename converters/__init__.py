@@ -137,6 +137,8 @@ def convert(
         raise ValueError("bits and images belong together: what rounding weights changes is measured on images")
     if not isinstance(model, nn.Module):
         model = unwrap(model)  # an exported program
+    if any(type(module).__module__.startswith("snntorch.") for module in unwrap(model).modules()):
+        raise ConversionError("the model has spiking neurons of snnTorch: lava_meta.from_snntorch(model) converts it")
     with rng_kept(unwrap(model)):
         graph, parity, use = _converted(model, options, bits)
     if strict and not parity.exact:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lava_meta.converters.feed import ModelUse
 from lava_meta.errors import ConversionError, RunError, available, require_lava
-from lava_meta.graph import AcyclicGraph, Graph, load_graph
+from lava_meta.graph import AcyclicGraph, BinaryGraph, Graph, load_graph
 from lava_meta.graph.given import batches
 from lava_meta.io.learned import Learned, from_header, to_header
 from lava_meta.progress import ImagesProgress
@@ -78,6 +78,8 @@ class LavaNetwork:
         backend: str | None = None,
         timeout: float = 60.0,
     ) -> None:
+        if not isinstance(graph, BinaryGraph | AcyclicGraph):
+            raise TypeError(f"a LavaNetwork is made of a graph, as net.graph is, and not of a {type(graph).__name__}")
         if form not in _FORMS:
             raise ValueError(f"form is {form!r}; a network runs in one of the forms {', '.join(_FORMS)}")
         if backend not in _BACKENDS:
@@ -165,6 +167,11 @@ class LavaNetwork:
 
     def accuracy(self, images: Images) -> float:
         """Share of labelled images classified right, by the compiled kernels; needs no Lava."""
+        if not hasattr(images, "x") or not hasattr(images, "y"):
+            raise TypeError(
+                f"accuracy takes labelled images, as scenario.tests[0], and not a {type(images).__name__}: of arrays, "
+                "(net.predict(x) == y).mean()"
+            )
         from lava_meta.graph.packed.compiled import classify
 
         return float((classify(self.graph, images.x) == images.y.numpy()).mean())

@@ -133,10 +133,9 @@ def fold(model: nn.Module, **given: Any) -> Folded:
 
 def _fed(front: Front, shape: tuple[int, ...], options: Options) -> Feed | None:
     """How levels become the model's input; None if it takes signs as they are."""
-    told = options.mean is not None or options.std is not None
     if not options.signs:
         return feed_of(front, shape, options)
-    if options.raw or norms_of(front.modules) or front.sign is not None or told:
+    if norms_of(front.modules) or front.sign is not None:
         raise ConversionError("signs=True is for a model whose first layer takes +1 and -1 as they are")
     return None
 
@@ -160,10 +159,10 @@ def _input_shape(model: nn.Module, first: Stage, given: Sequence[int] | None) ->
     if given is None and isinstance(model, BinaryConvNet):
         return model.image_shape
     if isinstance(first.layer, BinaryLinear):
-        return tuple(int(extent) for extent in given) if given else (first.layer.in_features,)
+        return tuple(given) if given else (first.layer.in_features,)
     if given is None:
         raise ConversionError(f"{first.name} takes images of any extent: pass input_shape=(channels, rows, columns)")
-    return tuple(int(extent) for extent in given)
+    return tuple(given)
 
 
 def _hidden(stage: Stage, shape: tuple[int, ...], scale: InputScale | None) -> DenseLayer | ConvLayer:

@@ -91,10 +91,12 @@ def _max_pool(
 
 
 def _hardtanh(min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> nn.Module:
-    return nn.Hardtanh(min_val, max_val)
+    return _clamp(min_val, max_val)
 
 
 def _clamp(min: float, max: float) -> nn.Module:
+    if min >= max:
+        raise TypeError("nn.Hardtanh takes a range")
     return nn.Hardtanh(min, max)
 
 

@@ -132,19 +132,8 @@ def feed_of(front: Front, shape: Sequence[int], options: Options) -> Feed:
     mean, std, raw = options.mean, options.std, options.raw
     min_level, max_level = options.min_level, options.max_level
     told = mean is not None or std is not None
-    if raw and told:
-        raise ConversionError(
-            "raw=True says that the model takes raw levels, mean= and std= that it does not: pass one"
-        )
     if front.pixels is not None:
-        if told:
-            raise ConversionError("the model normalises its own pixels (Pixels): mean= and std= do not apply")
-        own_levels = (front.pixels.min_level, front.pixels.max_level)
-        if (min_level, max_level) not in ((0, 255), own_levels):
-            raise ConversionError(
-                f"levels {min_level} to {max_level} are given, but the model's Pixels take {own_levels[0]} to "
-                f"{own_levels[1]}: leave out max_level= and min_level="
-            )
+        own_levels = options.of_pixels(front.pixels.min_level, front.pixels.max_level)
         return Feed.given(None, None, shape, *reversed(own_levels))
     feed = Feed.given(mean, std, shape, max_level, min_level)
     own = [(label, module) for label, module in norms_of(front.before) if isinstance(module, Affine)]

@@ -168,6 +168,10 @@ class Function:
         """The least and the greatest value of all units, where that is known."""
         return self._units.bounds()
 
+    def all_values(self) -> NDArray[Any]:
+        """Its values for all integers; for samples of them, if they are too many."""
+        return self._units(self._units.points())
+
     @property
     def every(self) -> bool:
         """Whether its integers are few enough to compute all."""

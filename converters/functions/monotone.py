@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map_only
 from lava_meta.converters.functions.expressions import Apply, Expr, Leaf, name_of
 
 EPS = 2.0**-52  # the distance of 1 to the next float64
+NARROW = {torch.uint8, torch.int8, torch.int16, torch.int32}  # integers whose ends sums and products may pass
 UNIT_ROUNDOFF = EPS / 2  # what one rounding changes, relative to its result
 
 Flags = NDArray[np.bool_]
@@ -140,6 +141,8 @@ def _of_operation(expr: Apply, visit: Callable[[Any], Proof | None]) -> Proof | 
     values = tree_map_only((Leaf, Apply), lambda part: known[id(part)].ends, (expr.args, expr.kwargs))  # type: ignore[union-attr]
     with torch.no_grad():
         ends = expr.op(*values[0], **values[1])
+        if ends.dtype in NARROW and not torch.equal(ends.double(), _unbounded(expr.op, values)):
+            return None  # it passes the ends of its type, and goes on from the other one
     proofs = [argument for argument in args if isinstance(argument, Proof)]
     ends = ends.expand(2, proofs[0].ends.shape[1])
     rises, falls = slopes.directions(proofs)
@@ -148,6 +151,13 @@ def _of_operation(expr: Apply, visit: Callable[[Any], Proof | None]) -> Proof | 
         moved = sum(size * proof.error for size, proof in zip(slopes.lines, proofs, strict=True))
         error = moved + 4 * EPS * (ends.abs().amax(0).numpy() + slopes.inside)
     return Proof(ends, rises, falls, error)
+
+
+def _unbounded(op: Any, values: Any) -> Tensor:
+    """What an operation whose result is of integers gives, if these had no ends."""
+    args, kwargs = tree_map_only(Tensor, lambda part: part if part.dtype == torch.bool else part.double(), values)
+    found: Tensor = args[0].double().trunc() if isinstance(op, Cast) else op(*args, **kwargs)
+    return found
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,8 @@ def to_acyclic(model: nn.Module, **given: Any) -> Read:
     mean, signs = options.mean, options.signs
     min_level, max_level = (-1, 1) if signs else (options.min_level, options.max_level)
     pixels = next((module for module in clone.modules() if isinstance(module, Pixels)), None)
-    if pixels is not None and not signs:
-        min_level, max_level = pixels.min_level, pixels.max_level
+    if pixels is not None:
+        min_level, max_level = options.of_pixels(pixels.min_level, pixels.max_level)
     feed = Feed.given(mean, options.std, shape, max_level, min_level)
     images = example(feed, shape, signs=signs)
     if has_hooks(unwrap(model)) and not is_exported(clone):  # whose hooks check what it is given
@@ -109,7 +109,7 @@ def example(feed: Feed, shape: tuple[int, ...], *, signs: bool, images: int = IM
 def shape_of(model: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]:
     """The shape of one image, as given or as the model says. Raises `ConversionError` if neither does."""
     if given is not None:
-        return tuple(int(extent) for extent in given)
+        return tuple(given)
     if isinstance(model, BinaryConvNet):
         return model.image_shape
     layers = [module for module in model.modules() if hasattr(module, "weight") and not _has_children(module)]
@@ -167,6 +167,11 @@ def _chosen(recording: Recording, output: str | int | None) -> tuple[int, Ref]:
     for place, (path, leaf) in enumerate(leaves):
         if isinstance(leaf, Ref):
             found[".".join(_name(key) for key in path)] = place, leaf
+    if not found and any(leaf is None for leaf in tree_leaves(recording.output)):
+        raise ConversionError(
+            "the model gives nothing that PyTorch computes from its input: .numpy(), .tolist() and torch.tensor(x) on "
+            "the way hide where values come from; use operations of PyTorch"
+        )
     if not found:
         raise ConversionError(
             f"the model gives nothing that depends on its input ({type(recording.output).__name__}): it must give "
@@ -177,6 +182,9 @@ def _chosen(recording: Recording, output: str | int | None) -> tuple[int, Ref]:
     names = ", ".join(found)
     if output is None:
         raise ConversionError(f"the model gives {len(found)} outputs ({names}): choose one with output=")
+    places = list(found.values())
+    if isinstance(output, int) and str(output) not in found and -len(places) <= output < len(places):
+        return places[output]
     by_number = {ref.number: place for place, ref in found.values()}
     for step in recording.steps:  # by the name of the module that computes it, too
         for ref in step.outputs:

@@ -7,6 +7,7 @@ takes. The values' bounds follow from the integers that the nodes can reach; wha
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +15,19 @@ import torch
 from torch import Tensor
 
 from lava_meta.converters.functions.elementwise import Function
-from lava_meta.converters.functions.expressions import Expr, Leaf, leaf_of, replaced
+from lava_meta.converters.functions.expressions import Expr, Fed, Leaf, leaf_of, replaced
 from lava_meta.converters.recording.operations import Decision, Ref, Step
 from lava_meta.errors import ConversionError
 
 Range = tuple[float, float]
+
+_GREATEST = sys.float_info.max
+
+
+def _of_product(a: Range, b: Range) -> Range:
+    ends = [0.0 if 0 in (x, y) else x * y for x in a for y in b]
+    return min(ends), max(ends)
+
 
 _SAME = {
     *("max", "min", "amax", "amin", "any", "all", "detach", "clone", "alias", "view", "reshape", "_unsafe_view"),
@@ -34,6 +43,7 @@ _COMPARED: dict[str, Callable[[Range, Range], Range]] = {
     "ne": lambda a, b: (float(a[0] > b[1] or b[0] > a[1]), float(not a[0] == a[1] == b[0] == b[1])),
     "logical_and": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
     "bitwise_and": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
+    "mul": _of_product,
     "logical_or": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
     "bitwise_or": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
 }
@@ -46,7 +56,9 @@ _OF_ONE: dict[str, Callable[[Range], Range]] = {
 
 
 def check_decisions(
-    decisions: list[Decision], made_by: dict[int, tuple[Step, int]], known: Callable[[Ref], Expr | Tensor | None]
+    decisions: list[Decision],
+    made_by: dict[int, tuple[Step, int]],
+    known: Callable[[Ref], Expr | Tensor | None],
 ) -> None:
     """Prove that every test goes as it went in the recorded run.
 
@@ -79,26 +91,48 @@ def _range(ref: Any, made_by: dict[int, tuple[Step, int]], known: Callable[[Ref]
     found = known(ref)
     if isinstance(found, Tensor):
         return _range(found, made_by, known)
+    step, place = made_by.get(ref.number, (None, 0))
+    if step is not None and step.name in ("eq", "ne") and step.args[0] == step.args[1]:  # as x == x asks for NaN
+        low, high = _range(step.args[0], made_by, known)
+        if math.isfinite(low) and math.isfinite(high):
+            return (1.0, 1.0) if step.name == "eq" else (0.0, 0.0)
     bounds = None if found is None else _of_function(found)
-    if bounds is not None or ref.number not in made_by:
-        return bounds or (-math.inf, math.inf)
-    step, place = made_by[ref.number]
-    values = [_range(argument, made_by, known) for argument in step.args[: 2 if step.name in _COMPARED else 1]]
-    if step.name in _ALWAYS and math.isfinite(values[0][0] + values[0][1]):
-        return _ALWAYS[step.name], _ALWAYS[step.name]
+    if bounds is None and step is not None:
+        two = step.name in _COMPARED
+        bounds = _of_step(step, place, [_range(part, made_by, known) for part in step.args[: 2 if two else 1]])
+    if bounds is None and found is not None and _is_finite(found):
+        return -_GREATEST, _GREATEST
+    return bounds or (-math.inf, math.inf)
+
+
+def _of_step(step: Step, place: int, values: list[Range]) -> Range | None:
+    """Bounds of what a step gives, from those of what it takes, if known."""
+    if step.name in _ALWAYS:
+        finite = math.isfinite(values[0][0]) and math.isfinite(values[0][1])
+        return (_ALWAYS[step.name], _ALWAYS[step.name]) if finite else None
     if step.name in _SAME and place == 0:
         return values[0]
     if step.name in _COMPARED:
         return _COMPARED[step.name](values[0], values[1])
-    return _OF_ONE[step.name](values[0]) if step.name in _OF_ONE else (-math.inf, math.inf)
+    return _OF_ONE[step.name](values[0]) if step.name in _OF_ONE else None
+
+
+def _is_finite(found: Expr) -> bool:
+    """Whether a function of integers is a number for all of them, as far as conversion itself looks."""
+    try:
+        Function(found).form()
+    except ValueError:
+        return False
+    return True
 
 
 def _of_function(expr: Expr) -> Range | None:
     """Bounds of a function of integers, if known; the model's own values may lie `slack` to either side."""
     leaf = leaf_of(expr)[0]
     ends: list[float] = []
-    for moved in (-leaf.slack.proven, leaf.slack.proven):
-        own = Leaf(leaf.source, leaf.gain, leaf.constant + moved)
+    slack = 0.0 if isinstance(leaf, Fed) else leaf.slack.proven
+    for moved in {-slack, 0.0, slack}:  # between, as equality may hold there alone
+        own = Leaf(leaf.source, leaf.gain, leaf.constant + moved) if moved else leaf
         bounds = Function(own if expr is leaf else replaced(expr, leaf, own)).bounds()
         if bounds is None:
             return None

@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from lava_meta.converters.functions.elementwise import Function
 from lava_meta.converters.functions.expressions import Expr, Known, Leaf, Slack
-from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF
+from lava_meta.converters.functions.monotone import NARROW, UNIT_ROUNDOFF, Cast
 from lava_meta.converters.lowering.decisions import check_decisions
 from lava_meta.converters.lowering.maps import LINEAR, MapLowering
 from lava_meta.converters.lowering.values import (
@@ -54,6 +55,7 @@ class Lowered:
     slack: Slack  # by how much the model's values of the classes may differ
     end: int  # the operation that gives them; -1 where the model writes them part by part
     fraction: int
+    rounded: frozenset[int] = frozenset()  # the operations of a run that round weights to half precision
 
 
 def lower(recording: Recording, output: Ref, first: Leaf, domain: dict[str, Any]) -> Lowered:
@@ -70,7 +72,8 @@ def lower(recording: Recording, output: Ref, first: Leaf, domain: dict[str, Any]
     """
     for fraction in FRACTIONS:
         try:
-            return Lowering(recording, first, domain, fraction).run(output)
+            found = Lowering(recording, first, domain, fraction).run(output)
+            return replace(found, rounded=recording.rounded)
         except TooFine as error:
             last = error
     raise ConversionError(f"{last}: with {FRACTIONS[-1]} binary digits too; scale the values down")
@@ -110,7 +113,7 @@ class Lowering(MapLowering):
                 raise TooFine(f"{self._named(step)} {error}") from error
             kind = MixesImages if isinstance(error, Mixes) else ConversionError
             raise kind(f"{self._named(step)} {error}") from error
-        except (RuntimeError, TypeError, IndexError) as error:  # in a form that was not thought of
+        except (RuntimeError, TypeError, IndexError, AttributeError) as error:  # in a form that was not thought of
             raise ConversionError(f"{self._named(step)} is not supported as it is used here: {error}") from error
 
     def _lowered(self, ref: Ref) -> Expr | Tensor | None:
@@ -152,10 +155,36 @@ class Lowering(MapLowering):
         else:
             raise Cannot(_REFUSED.get(name, "is not supported between the layers of a network of integers"))
         outputs = found if isinstance(found, list) else [found]
-        for ref, value in zip(step.outputs, outputs, strict=False):
+        types = step.types or (None,) * len(outputs)
+        for ref, value, kind in zip(step.outputs, outputs, types, strict=False):
             if ref is not None and value is not None:
+                value = self._of_type(value, kind, step) if kind in _WRAPPED else value
                 made_here = isinstance(value, Value) and value.ref.number < 0  # by a function of our own
                 self.values[ref.number] = replace(value, ref=ref) if made_here else value
+
+    def _of_type(self, value: Value | Tensor, kind: torch.dtype | None, step: Step) -> Value | Tensor:
+        """A result as its type holds it: a sum of bits is a bit; integers that pass the ends of theirs start again."""
+        if kind is None or not isinstance(value, Value) or step.name in {*MOVES, *SAME}:
+            return value
+        if kind == torch.bool:
+            fits = step.name not in _MAKE_NO_BITS
+        else:
+            ends, (low, high) = torch.iinfo(kind), self._reach(value)
+            fits = ends.min <= low and high <= ends.max
+        if fits:
+            return value
+        self.checks = [check for check in self.checks if check.step != step.number]  # the model has what follows
+        return self._function(Cast(kind), value)
+
+    @staticmethod
+    def _reach(value: Value) -> tuple[float, float]:
+        """The least and the greatest of a value, or of samples of it."""
+        function = Function(value.expr)
+        bounds = function.bounds()
+        if bounds is not None:
+            return bounds
+        values = function.all_values()
+        return float(values.min()), float(values.max())
 
     def _constant_alone(self, step: Step) -> bool:
         """Whether all that a step takes was found to be the same for all images, as what `ones_like` makes."""
@@ -185,6 +214,9 @@ class Lowering(MapLowering):
         ]
         needed = self._needed([found for found in wanted if isinstance(found, Ref)], written.steps)
         self.needed |= needed
+        self.made_by |= {
+            ref.number: (own, i) for own in written.steps for i, ref in enumerate(own.outputs) if ref is not None
+        }
         for own_step in written.steps:
             numbers = {ref.number for ref in own_step.outputs if ref is not None}
             if numbers & needed:
@@ -261,6 +293,10 @@ class Lowering(MapLowering):
                 used |= {*self.nodes[name].sources}
         return {name: node for name, node in self.nodes.items() if name in used}
 
+
+_WRAPPED = {torch.bool, *NARROW}
+# Operations on bits that are lowered as those on numbers.
+_MAKE_NO_BITS = {"add", "sum", "maximum", "minimum", "amax", "amin", "prod", "index_add", "scatter_add"}
 
 SAME = {"detach", "clone", "alias", "lift_fresh", "contiguous", "native_dropout", "dropout"}
 

@@ -56,6 +56,7 @@ _OF_INTEGERS = {
     *("bitwise_and", "bitwise_or", "bitwise_xor", "__and__", "__or__", "__xor__"),
     *("bitwise_left_shift", "bitwise_right_shift", "__lshift__", "__rshift__"),
 }
+_SHORT = 17  # binary digits behind the point, at most, of values on a grid
 _MANY = 2**16  # integers of one unit, among which equal ones are rare
 _COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
 _OF_BITS: dict[str, Callable[[Tensor], Tensor]] = {  # by how many of two are 1
@@ -85,14 +86,27 @@ class JoinLowering(ValueLowering):
                 if step.name in JOINED:
                     found: Value = self._written(step, JOINED[step.name])[0]
                     return found
-                return self._joined(step.op, given, ref)
+                joined = self._joined(step.op, given, ref)
+                return self._function(torch.relu, joined) if self._is_spread(step) else joined
             common = iter(values)
             given = tree_map_only(Value, lambda _: next(common), given)
         if step.name in ("eq", "ne") and not (gives_bits(values[0].expr) or Function(values[0].expr).every):
             x, other = given[0]
-            return self._compared_to(step.op, x, other, ref)
+            return self._compared_to(getattr(torch, step.name), x, other, ref)
         op = OfIntegers(step.op) if step.name in _OF_INTEGERS else step.op
         return self._applied(op, given, values[0], ref)
+
+    def _is_spread(self, step: Step) -> bool:
+        """Whether a step takes the least of values from the greatest of the same, which is never negative."""
+        refs = step.args[:2]
+        if step.name != "sub" or step.kwargs or not all(isinstance(ref, Ref) for ref in refs):
+            return False
+        (most, i), (least, k) = (self.made_by.get(ref.number, (None, 0)) for ref in refs)
+        if most is None or least is None:
+            return False
+        both = (most.name, i, least.name, k)
+        alike = most.args == least.args and most.kwargs == least.kwargs
+        return alike and both in {("amax", 0, "amin", 0), ("max", 0, "min", 0), ("aminmax", 1, "aminmax", 0)}
 
     def _finite_fill(self, step: Step, number: Any) -> Any:
         """Minus infinity before a softmax, as masks make it, as a number far below all others; others as they are."""
@@ -119,6 +133,47 @@ class JoinLowering(ValueLowering):
         apart = self._applied(torch.sub, ((x, other), {}), value, unseen(ref))
         held = self._made(self.streamed(apart), apart.shape, unseen(ref))
         return self._applied(op, ((held, torch.zeros((), dtype=torch.float64)), {}), held, ref)
+
+    def _do_floor(self, step: Step) -> Any:
+        return self._rounded_quotient(step, lambda x, apart: self._function(torch.add, x, apart))
+
+    def _do_ceil(self, step: Step) -> Any:
+        return self._rounded_quotient(step, lambda x, apart: self._function(torch.sub, x, apart))
+
+    def _do_trunc(self, step: Step) -> Any:
+        def away(x: Value, apart: float) -> Value:
+            size = self._function(torch.mul, self._function(torch.sign, x), apart)
+            return self._applied(torch.add, ((x, size), {}), x, unseen(x.ref))
+
+        return self._rounded_quotient(step, away)
+
+    def _rounded_quotient(self, step: Step, past: Callable[[Value, float], Value]) -> Any:
+        """Quotients of integers are whole, or apart from it: rounded from past the least distance they are exact."""
+        ref, (made, _) = step.outputs[0], self.made_by.get(getattr(step.args[0], "number", None), (None, 0))
+        if made is None or made.name != "div" or made.kwargs or ref is None:
+            return self._elementwise(step)
+        quotient, given = self._value(step.args[0]), [self._given(part) for part in made.args[:2]]
+        values = [part for part in given if isinstance(part, Value)]
+        grids = [self._grid(value) for value in values]
+        if len(values) < 2 or None in grids or source_of(quotient) in [source_of(value) for value in values]:
+            return self._elementwise(step)
+        (unit, _), (divisor, most) = (grid for grid in grids if grid is not None)
+        apart, leaf = 0.5 / (most * max(1.0, divisor / unit)), self.streamed(quotient)
+        if leaf.slack.proven >= apart:
+            return self._elementwise(step)
+        return self._function(step.op, past(self._made(leaf, quotient.shape, unseen(ref)), apart))
+
+    def _grid(self, value: Value) -> tuple[float, int] | None:
+        """A power of two of which all values are multiples, and the greatest multiple; None if none is known."""
+        function = Function(value.expr)
+        if function.every:
+            values = function.all_values()
+            fits = (2.0**-k for k in range(_SHORT) if bool((values * 2.0**k == np.rint(values * 2.0**k)).all()))
+            unit = next(fits, None)
+            return None if unit is None else (unit, max(1, int(np.abs(values).max() / unit)))
+        leaf = self.exact(value)
+        exact = leaf.slack.proven == 0 and leaf.gain.size == 1 and not leaf.constant.any() and dyadic(leaf.gain)
+        return (unit_of(leaf), leaf.source.largest) if exact else None
 
     def _do_glu(self, step: Step) -> Value:
         x, *axis = step.args
@@ -200,6 +255,8 @@ class JoinLowering(ValueLowering):
         name = name_of(op)
         a: Any = args[0]
         b: Any = args[1] if len(args) > 1 else None
+        if name in {*_COMPARED, "maximum", "minimum"}:
+            a, b = self._as_number(a), self._as_number(b)
         if name in ("add", "sub") and isinstance(a, Value) and isinstance(b, Value):
             factor = float(kwargs.get("alpha", 1)) * (1 if name == "add" else -1)
             return self._sum([a, b if factor == 1 else self._function(torch.mul, b, factor)], ref)
@@ -219,11 +276,27 @@ class JoinLowering(ValueLowering):
             difference = self._sum([a, self._function(torch.neg, b)], unseen(ref))
             return self._applied(op, ((difference, torch.zeros((), dtype=torch.float64)), {}), difference, ref)
         if name in _OF_BITS:
+            if not all(name.startswith("logical") or self._is_bit(part) for part in (a, b)):
+                raise Cannot(
+                    "joins the bits of integers of several layers; those of 0 and 1 do: take them apart, as "
+                    "(x >> k) & 1, before"
+                )
             ones = self._sum([self._function(lambda x: (x != 0).double(), bit) for bit in (a, b)], unseen(ref))
             return self._applied(_OF_BITS[name], ((ones,), {}), ones, ref)
         raise Cannot(
             "joins values of several layers; sums, products, maxima, choices, comparisons and logic of bits convert"
         )
+
+    def _as_number(self, value: Any) -> Any:
+        """0 and 1 for false and true, of which there are no differences."""
+        bits = isinstance(value, Value) and gives_bits(value.expr)
+        return self._function(lambda x: x.double(), value) if bits else value
+
+    @staticmethod
+    def _is_bit(value: Any) -> bool:
+        """Whether a value is 0 or 1 throughout."""
+        ends = Function(value.expr).bounds()
+        return gives_bits(value.expr) or (ends is not None and ends[0] >= 0 and ends[1] <= 1)
 
     def _do_where(self, step: Step) -> Any:
         """A choice by a constant between values of two nodes is a move."""
@@ -527,4 +600,4 @@ def _one_unit(form: Form) -> float | None:
 
 def _counts(constant: Tensor) -> bool:
     """Whether a constant is more than zeros, or than what lay in new memory."""
-    return bool((constant.abs() > 1e-30).any())
+    return bool((constant.double().abs() > 1e-30).any())

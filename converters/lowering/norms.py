@@ -93,7 +93,8 @@ class NormLowering(WindowLowering):
     def _do_logsumexp(self, step: Step) -> Value:
         x, dims, *_ = step.args
         if len(dims) != 1:
-            raise Cannot("takes the logarithm of sums over several dimensions; flatten them into one")
+            found: Value = self._written(step, _log_sum)[0]
+            return found
         ref = step.outputs[0]
         assert ref is not None
         own = replace(step, args=(x, [dims[0]], True), kwargs={}, outputs=(unseen(x),))
@@ -154,3 +155,12 @@ class NormLowering(WindowLowering):
 
         parts = (shaped(mean, 0.0), shaped(var, 1.0), shaped(weight, 1.0), shaped(bias, 0.0))
         return [self._applied(BatchNorm(eps), ((value, *parts), {}), value, ref), None, None]
+
+
+def _log_sum(x: Tensor, dims: list[int], *keepdim: bool) -> Tensor:
+    """`aten::logsumexp` over several dimensions, as over one."""
+    over = sorted(dim % x.ndim for dim in dims) or list(range(x.ndim))
+    found = x.movedim(over, list(range(-len(over), 0))).flatten(-len(over)).logsumexp(-1)
+    for dim in over if any(keepdim) else ():
+        found = found.unsqueeze(dim)
+    return found

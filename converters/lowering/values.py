@@ -116,7 +116,7 @@ class ValueLowering:
         self.values: dict[int, Value | Tensor] = {
             recording.input.number: Value(first, tuple(domain["input_shape"]), recording.input)
         }
-        self.made_by = recording.made_by
+        self.made_by = dict(recording.made_by)  # and what is written out
         self.place = Place("?", 0, "", "model")
         self.unseen_from = _UNSEEN
 

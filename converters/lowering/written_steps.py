@@ -39,6 +39,10 @@ def _log_added(a: Tensor, b: Tensor) -> Tensor:
     return torch.maximum(a, b) + torch.log1p(torch.exp(-(a - b).abs()))
 
 
+def _cross(a: Tensor, b: Tensor, *, dim: int = -1) -> Tensor:
+    return a.roll(-1, dim) * b.roll(-2, dim) - a.roll(-2, dim) * b.roll(-1, dim)
+
+
 WRITTEN: dict[str, Callable[..., Any]] = {
     "max_pool3d_with_indices": volumes.greatest,
     "avg_pool3d": volumes.averaged,
@@ -60,6 +64,7 @@ WRITTEN: dict[str, Callable[..., Any]] = {
     "std_mean": _std_mean,
     "var_mean": _var_mean,
     "index_fill": _filled_at,
+    "linalg_cross": _cross,
     "floor_divide": lambda a, b: torch.floor(a / b),
 }
 
@@ -74,6 +79,8 @@ JOINED: dict[str, Callable[..., Any]] = {  # of values of several nodes; of one,
     "clamp_max": lambda x, most: torch.minimum(x, most),
     "masked_fill": lambda x, mask, value: torch.where(mask != 0, value, x),
     "rsub": lambda a, b, alpha=1: b - a * alpha,
+    "remainder": lambda a, b: a - b * torch.floor(a / b),
+    "fmod": lambda a, b: a - b * torch.trunc(a / b),
     "fmax": torch.maximum,
     "fmin": torch.minimum,
     "copysign": lambda a, b: a.abs() * torch.where(b >= 0, 1.0, -1.0),

@@ -105,6 +105,7 @@ class _Beside(Float64):
 
     def done(self, func: Any, args: Any, kwargs: Any) -> Any:
         number, self.number = self.number, self.number + counted(func)
+        self.rounds = counted(func) and number in self.lowered.rounded
         result = super().done(func, args, kwargs)
         outputs = result if isinstance(result, (tuple, list)) else (result,)
         with _disable_current_modes():

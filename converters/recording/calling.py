@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -93,9 +94,12 @@ def call(model: nn.Module, inputs: Tensor, place: int | None = None) -> Tensor:
 
 
 def as_tree(given: Any) -> Any:
-    """What a model gave, its dataclasses as dictionaries."""
+    """What a model gave, its dataclasses and mappings of any class as dictionaries."""
 
     def plain(leaf: Any) -> Any:
+        leaf = vars(leaf) if isinstance(leaf, SimpleNamespace) else leaf
+        if isinstance(leaf, Mapping):
+            return {str(key): as_tree(value) for key, value in leaf.items()}
         if not dataclasses.is_dataclass(leaf) or isinstance(leaf, type):
             return leaf
         return {each.name: as_tree(getattr(leaf, each.name)) for each in dataclasses.fields(leaf)}

@@ -9,6 +9,7 @@ lie in, so `x.data = sign(x.data)` and writing in place are seen.
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import os
 import sys
@@ -40,6 +41,9 @@ _READS = {  # of values, by Python: what follows may depend on them
     "_unique2",
     "allclose",
 }
+_COLLECTED = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+_CAST = torch.ops.aten._to_copy.default
+_COARSE = {torch.float16, torch.bfloat16}
 _EMPTY = {f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")}
 _TORCH = os.path.dirname(torch.__file__)
 _CONVERTERS = os.path.dirname(os.path.dirname(__file__))
@@ -78,6 +82,7 @@ class Step:
     kwargs: dict[str, Any]
     outputs: tuple[Ref | None, ...]
     place: Place
+    types: tuple[torch.dtype | None, ...] = ()  # of the outputs, as PyTorch has them
 
     @property
     def name(self) -> str:
@@ -109,6 +114,7 @@ class Recording:
     output: Any  # what the module returned, with a `Ref` for each value
     modules: dict[int, str] = field(repr=False, default_factory=dict)
     images: int = IMAGES
+    rounded: frozenset[int] = frozenset()  # the numbers of operations that round weights to half precision
 
     @cached_property
     def made_by(self) -> dict[int, tuple[Step, int]]:
@@ -120,6 +126,7 @@ class Float64(TorchDispatchMode):
     """Inside, every floating value is float64, whatever the code names; subclasses see each operation."""
 
     by_kernels: frozenset[str] = frozenset()  # operations that are left as they are, though there are equations
+    rounds = False  # whether the operation at hand rounds a weight to half precision: that is a quantizer, and stays
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
@@ -137,18 +144,37 @@ class Float64(TorchDispatchMode):
                 found = equation(*args, **(kwargs or {}))
             if found is not NotImplemented:
                 return found
+        if torch.is_inference_mode_enabled():  # there, operations arrive that are made of others elsewhere
+            with self:
+                found = func.decompose(*args, **(kwargs or {}))
+            if found is not NotImplemented:
+                return found
         return self.done(func, args, kwargs or {})
 
     def done(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Do the operation."""
         if func._schema.name == "aten::_assert_tensor_metadata":  # that floats are of the type that was exported
             return None
+        if self.rounds:
+            return to_float64(func(*args, **kwargs))
         args = whole_numbers(func, args)
         result = func(*tree_map(to_float64, args), **tree_map(to_float64, kwargs))
         if func._schema.name in _EMPTY:  # what lies in new memory means nothing, but stays the same if it is 0
             result.zero_()
+        if isinstance(result, Tensor) and result.dtype == torch.float32 and not func._schema.is_mutable:
+            result = _of_integers(func, args, kwargs, result)
         # What is written in place is what was given; what is made, as by torch.zeros, is float64 too.
         return result if func._schema.is_mutable else tree_map(to_float64, result)
+
+
+def _of_integers(func: Any, args: Any, kwargs: Any, result: Tensor) -> Tensor:
+    """What an operation on integers gives in float64, as of `x.int() / 3`, which PyTorch rounds to float32."""
+    given = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
+    if not given or any(part.is_floating_point() for part in given) or func is _CAST:
+        return result
+    wide = tree_map_only(Tensor, lambda part: part if part.dtype == torch.bool else part.double(), (args, kwargs))
+    found: Tensor = func(*tree_map(to_float64, wide[0]), **tree_map(to_float64, wide[1]))
+    return found if found.dtype == torch.float64 else result
 
 
 def counted(op: Any) -> bool:
@@ -179,6 +205,7 @@ class _Recorder(Float64):
         self.names = {id(module): name for name, module in model.named_modules()}
         self.steps: list[Step] = []
         self.decisions: list[Decision] = []
+        self.rounded: set[int] = set()  # the numbers of operations that round weights
         self.done_before = 0
         self._memory: dict[int, _Memory] = {}
         self._constants: dict[Any, Tensor] = {}
@@ -210,6 +237,9 @@ class _Recorder(Float64):
             return self._read(func, args, refs[0], at())
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise ConversionError(f"{at()} draws random numbers ({name}) in eval mode: call it in training mode alone")
+        self.rounds = not refs and func is _CAST and kwargs.get("dtype") in _COARSE
+        if self.rounds:
+            self.rounded.add(number)
         result = super().done(func, args, kwargs)
         if not refs or name == "_has_compatible_shallow_copy_type":
             return result
@@ -221,7 +251,8 @@ class _Recorder(Float64):
         written = written and not turned
         before = self._whole(args[0]) if written else None
         noted = tuple(self.note(output, written=written) if isinstance(output, Tensor) else None for output in outputs)
-        self.steps.append(Step(number, func, *recorded, noted, at()))
+        types = tuple(output.dtype if isinstance(output, Tensor) else None for output in outputs)
+        self.steps.append(Step(number, func, *recorded, noted, at(), types))
         if written and before is not None and noted[0] is not None:
             self._merge(args[0], before, noted[0], at())
         return result
@@ -380,6 +411,19 @@ def _geometry(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.storage_offset(), tuple(tensor.size()), tuple(tensor.stride())
 
 
+def _of_several_inputs(model: nn.Module) -> str:
+    """What to do about a forward that takes more than images."""
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return ""
+    needed = [part for part in parameters if part.default is part.empty and part.kind not in _COLLECTED]
+    if len(needed) == 1 and needed[0].kind is not inspect.Parameter.KEYWORD_ONLY:
+        return ""
+    names = ", ".join(part.name for part in needed)
+    return f". Its forward takes {names}: wrap it in a module whose forward takes the images alone"
+
+
 def record(model: nn.Module, x: Tensor) -> Recording:
     """Run `model` on x, float64 (images, ...), and say what it did. The model is a copy in float64, left as it was.
 
@@ -406,9 +450,10 @@ def record(model: nn.Module, x: Tensor) -> Recording:
         except Exception as error:
             raise ConversionError(
                 f"the model itself fails on float64 inputs of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
-                f"{advice(model)}"
+                f"{advice(model)}{_of_several_inputs(model)}"
             ) from error
-    return Recording(recorder.steps, recorder.decisions, given, output, images=len(x))
+    rounded = frozenset(recorder.rounded)
+    return Recording(recorder.steps, recorder.decisions, given, output, images=len(x), rounded=rounded)
 
 
 class _Writer(_Recorder):

@@ -24,13 +24,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from lava_meta.converters.chain.folding import prepare
 from lava_meta.converters.feed import Feed
 from lava_meta.converters.lowering.acyclic import shape_of
+from lava_meta.converters.options import check_whole, extents
 from lava_meta.converters.recording.operations import IMAGES
 from lava_meta.converters.recording.unwrapping import plain_copy, unwrap
 from lava_meta.converters.recording.written_sizes import written_sizes
@@ -87,7 +87,8 @@ def read_spiking(
         raise ValueError(f"time is {time!r}; it is one of {', '.join(TIMES)}")
     if batch_size is not None and not (type(batch_size) is int and batch_size > 1):
         raise ValueError(f"batch_size is {batch_size!r}; it is a whole number of at least 2 images")
-    _check_numbers(input_shape, {"max_level": max_level, "min_level": min_level, "steps": steps})
+    _check_numbers({"max_level": max_level, "min_level": min_level, "steps": steps})
+    input_shape = None if input_shape is None else extents(input_shape)
     clone = prepare(model)
     exact = plain_copy(unwrap(model)).cpu()
     for copied in (clone, exact):
@@ -181,19 +182,13 @@ def _chained(model: nn.Module) -> None:
                 module.__dict__.update(init_hidden=True, output=False)
 
 
-def _check_numbers(input_shape: Any, numbers: dict[str, Any]) -> None:
+def _check_numbers(numbers: dict[str, Any]) -> None:
     """Raises `TypeError` or `ValueError` for arguments that are no whole numbers."""
-
-    def whole(value: Any) -> bool:
-        return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
     for name, value in numbers.items():
-        if value is not None and not whole(value):
-            raise TypeError(f"{name} is {value!r}; it is a whole number")
+        if value is not None:
+            check_whole(name, value)
     if numbers["steps"] is not None and numbers["steps"] < 1:
         raise ValueError(f"steps is {numbers['steps']}; a forward runs over at least one time step")
-    if input_shape is not None and not (isinstance(input_shape, Sequence) and all(map(whole, input_shape))):
-        raise TypeError(f"input_shape is {input_shape!r}; give whole numbers, as (784,) or (1, 28, 28)")
 
 
 def _states_given(model: nn.Module) -> list[str]:

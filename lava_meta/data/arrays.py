@@ -91,7 +91,7 @@ def in_order(frame: Any, columns: Sequence[Any], name: str) -> Any:
 
 def known_numbers(values: Any, name: str) -> NDArray[Any]:
     """An array of numbers, none missing. Raises `DataError` that says what else there is, and where."""
-    array = _array(values)
+    array = plain_array(values, name)
     if array.dtype.kind not in "buif":
         raise DataError(f"{name} holds {_kind(array)}, not numbers: encode it first, as pandas.get_dummies does")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -140,7 +140,7 @@ def as_labels(values: Any, name: str) -> Tensor:
     """Classes as int64 (n,), of whole numbers in any type. Raises `DataError` for missing ones and for no classes."""
     if isinstance(values, Tensor) and values.dtype == torch.int64 and values.dim() == 1:
         return values
-    array = _array(values)
+    array = plain_array(values, f"{name}: y")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
@@ -173,7 +173,7 @@ def numbered(y: Any, name: str, names: Sequence[str] | None = None) -> tuple[Any
     """
     if y is None:
         raise DataError(f"{name}: there are no labels; give y, one class per image")
-    array = _array(y)
+    array = plain_array(y, f"{name}: y")
     if array.dtype.kind not in "OUS" or _missing(array).any():
         return y, None
     texts = array.astype(str)
@@ -184,7 +184,10 @@ def numbered(y: Any, name: str, names: Sequence[str] | None = None) -> tuple[Any
     return np.array([known.index(text) for text in texts.flatten().tolist()]).reshape(texts.shape), known
 
 
-def _array(values: Any) -> NDArray[Any]:
+def plain_array(values: Any, name: str) -> NDArray[Any]:
+    """A numpy array. Raises `DataError` for masked values, of which nobody says what they are."""
+    if np.ma.is_masked(values):
+        raise DataError(f"{name} has {np.ma.count_masked(values)} masked values: fill them in, as .filled(0)")
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 

@@ -26,6 +26,8 @@ def check_source(source: Any, name: str, *, scaled: bool) -> None:
             "this is a data module of Lightning: Dataset.from_torch(module.train_dataloader(), "
             "test=module.test_dataloader())"
         )
+    if isinstance(source, dict):
+        raise TypeError("this is a dict: give its arrays, as Dataset.from_arrays(x, y)")
     if not hasattr(source, "__getitem__") and not hasattr(source, "__iter__"):
         raise TypeError(f"{type(source).__name__} is no data set of torch: give a Dataset, a DataLoader or arrays")
     plain = isinstance(source, DataLoader) and source.collate_fn is default_collate

@@ -10,13 +10,18 @@ from numpy.typing import NDArray
 
 Floats = Callable[[NDArray[Any]], NDArray[Any]]  # images (n, ...) of scaled floats to integers
 
+_ODD = {
+    "is_sparse": "is sparse: pass .to_dense()",
+    "is_quantized": "is quantized: pass .int_repr(), or .dequantize()",
+    "is_meta": "has no values, only a shape",
+}
 _MOST = 2.0**62  # that an integer may reach
 _TOGETHER = 256  # items of a Dataset that are read together
 
 
 def batches(images: Any) -> Iterator[NDArray[Any]] | None:
     """The images of a DataLoader, or of a Dataset, in parts, without their labels; None for an array or a tensor."""
-    if hasattr(images, "shape") or isinstance(images, (list, tuple, np.generic)):
+    if hasattr(images, "shape") or isinstance(images, (list, tuple, dict, np.generic)):
         return None
     if hasattr(images, "dataset") and hasattr(images, "__iter__"):
         return (as_array(_without_label(batch)) for batch in images)
@@ -36,12 +41,29 @@ def _without_label(item: Any) -> Any:
 
 
 def as_array(images: Any) -> NDArray[Any]:
-    """A numpy array of an array, a tensor on any device, or a picture."""
+    """A numpy array of an array, a tensor on any device, or a picture.
+
+    Raises:
+        ValueError: Values are masked, so that nobody says what they are.
+        TypeError: It is no array of numbers, or a tensor that is sparse, quantized, or without values.
+    """
+    if np.ma.is_masked(images):
+        raise ValueError(f"{np.ma.count_masked(images)} values of the images are masked: fill them in, as .filled(0)")
     if hasattr(images, "detach"):
-        tensor = images.detach().cpu()
+        tensor = images.detach()
+        odd = next((name for name in ("is_sparse", "is_quantized", "is_meta") if getattr(tensor, name, False)), None)
+        if odd is not None:
+            raise TypeError(f"images are a tensor that {_ODD[odd]}")
+        tensor = tensor.cpu()
         # numpy has no bfloat16; float32 holds its values.
         return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
-    return np.asarray(images)
+    found = np.asarray(images)
+    if found.dtype == object:
+        raise TypeError(
+            f"images are a {type(images).__name__}, which makes no array of numbers: pass an array, a tensor, a "
+            "DataLoader or a Dataset; of images that come one after the other, np.stack(list(images)), or net.stream"
+        )
+    return found
 
 
 def whole(array: NDArray[Any]) -> bool:

@@ -228,6 +228,8 @@ def check_dense(
     sizes: Sequence[int], norm: str, norms: Sequence[str], pixel_std: float, batch_norm: dict[str, Any]
 ) -> None:
     """What dense networks ask of their arguments. Raises `ValueError` or `TypeError`, naming the one that is wrong."""
+    if not isinstance(sizes, Sequence) or not all(hasattr(size, "__index__") for size in sizes):
+        raise TypeError(f"sizes is {sizes!r}; give whole numbers, as (784, 512, 10)")
     if not pixel_std > 0:
         raise ValueError(f"pixel_std is {pixel_std}; it must be positive: are all pixels equal?")
     if len(sizes) < 2 or min(sizes) < 1:

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from lava_meta.data import Dataset, Images, scenario_of
-from lava_meta.data.arrays import as_labels
+from lava_meta.data.arrays import as_labels, plain_array
 from lava_meta.data.scenarios import Scenario
 from lava_meta.data.sources import torch_arrays
 from lava_meta.errors import DataError
@@ -50,7 +49,7 @@ def as_stream(given: Any, y: Any, classes: int, max_level: int) -> Stream:
 
 def own_images(x: Any, y: Any, classes: int, max_level: int) -> Images:
     """Images (n, ...) and classes (n,), or one of each."""
-    images, labels = _array(x), _array(y)
+    images, labels = plain_array(x, f"{OWN}: x"), plain_array(y, f"{OWN}: y")
     if labels.ndim == 0:
         images, labels = images[None], labels[None]
     if images.ndim < 2 or not images.size:
@@ -78,7 +77,7 @@ def in_order(given: Any, size: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]
     for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) < 2:
             raise TypeError(f"the iterable gives a {type(pair).__name__}; it must give (x, y)")
-        x, y = _array(pair[0]), _array(pair[1])
+        x, y = plain_array(pair[0], f"{OWN}: x"), plain_array(pair[1], f"{OWN}: y")
         kept.append((x[None], y[None]) if y.ndim == 0 else (x, y))
         count, begun = count + len(kept[-1][1]), True
         if count >= size:
@@ -101,7 +100,3 @@ def _checked(part: Any) -> Images:
             "partial_fit(iterable) learns pairs (x, y) in their own order"
         )
     return part
-
-
-def _array(values: Any) -> NDArray[Any]:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)

@@ -128,6 +128,10 @@ def train(
         )
     callbacks = check_callbacks(callbacks)
     device = device_of(model)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            f"no parameter of {type(model).__name__} asks for gradients, so none would learn: model.requires_grad_()"
+        )
     chosen = settings.m is not None or settings.consolidation is not None
     if not chosen and resume:
         settings = replace(settings, m=m_in_folder(out))

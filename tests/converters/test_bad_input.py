@@ -78,7 +78,7 @@ def test_weights_that_are_not_finite() -> None:
         (np.zeros((2, 16), bool), TypeError, "images are bool"),
         (np.zeros((2, 16), np.complex64), TypeError, "images are complex64"),
         (np.array([["a"] * 16]), TypeError, "images are <U1"),
-        (np.full((2, 16), None), TypeError, "images are object"),
+        (np.full((2, 16), None), TypeError, "images are a ndarray, which makes no array of numbers"),
         (torch.full((2, 16), torch.nan), TypeError, "images are float32 and hold nan"),
         (torch.full((2, 16), torch.inf), TypeError, "images are float32 and hold inf"),
         (np.full((2, 16), 256), ValueError, "pixels run from 256 to 256; this network takes 0 to 255"),

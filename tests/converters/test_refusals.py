@@ -76,6 +76,41 @@ def test_tests_of_values_that_bounds_decide() -> None:
     assert (net.graph.predict(x.numpy()) == model(x.float()).argmax(1).numpy()).all()
 
 
+def test_tests_of_what_a_model_is_fed_and_gives() -> None:
+    """Inputs lie between 0 and 1 exactly, whatever float64 rounds; what a network gives is finite."""
+
+    class Checked(Base):
+        def forward(self, x: Tensor) -> Any:
+            if not (x.min() >= 0 and x.max() <= 1):
+                raise ValueError
+            found = self.last(torch.sign(self.first(x)) + 0.1 * x.mean(dim=1, keepdim=True))
+            return found if torch.isfinite(found).all() and not (found != found).any() else -found
+
+    for most in (15, 49, 255):  # 49 * (1 / 49) is less than 1 in float64
+        model = Checked().eval()
+        net = lava_meta.convert(model, mean=0, std=1, max_level=most)
+        levels = torch.randint(0, most + 1, (50, 8))
+        assert (net.graph.predict(levels.numpy()) == model.double()(levels.double() / most).argmax(1).numpy()).all()
+
+
+def test_a_test_of_inputs_that_their_mean_leaves_open() -> None:
+    class Checked(Base):
+        def forward(self, x: Tensor) -> Any:
+            return self.last(torch.sign(self.first(x if x.min() >= 0 else -x)))
+
+    refused(Checked(), r"their bounds \(-1\.5 to 1\.5\)", "x.min() >= 0", mean=0.5, std=1 / 3, raw=False)
+
+
+def test_a_test_for_one_value_that_few_images_have() -> None:
+    """Levels are numbers only up to float64's rounding, so that none of them equals a number by its bounds."""
+
+    class Saturated(Base):
+        def forward(self, x: Tensor) -> Any:
+            return self.last(torch.sign(self.first(-x if (3 * x == 3).any() else x)))
+
+    refused(Saturated(), r"their bounds .* do not decide", "(3 * x == 3).any()", mean=0, std=1, raw=False)
+
+
 def test_a_value_that_python_reads() -> None:
     class Reads(Base):
         def middle(self, x: Tensor) -> Tensor:

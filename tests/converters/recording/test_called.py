@@ -1,0 +1,104 @@
+"""How models are called and what they give: in inference mode, as mappings, named tuples and objects."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, namedtuple
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from values import FED, drawn, fed
+
+import lava_meta
+from lava_meta.errors import ConversionError
+
+Named = namedtuple("Named", "features logits")
+
+
+class Record(OrderedDict[str, Any]):
+    """A mapping of a class that PyTorch does not know."""
+
+
+class Base(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.maps, self.attention = nn.Conv2d(2, 6, 3, padding=1), nn.MultiheadAttention(6, 2, batch_first=True)
+        self.last = nn.Linear(6, 4)
+
+    def features(self, x: Tensor) -> Tensor:
+        tokens = torch.sign(self.maps(x)).flatten(2).transpose(1, 2)
+        tokens = self.attention(tokens, tokens, tokens)[0]
+        tokens += 1
+        found: Tensor = tokens.mean(1)
+        return found
+
+    def forward(self, x: Tensor) -> Any:
+        return self.last(self.features(x))
+
+
+def equals(model: Base, output: Any = None) -> None:
+    """Values and classes are those of a module without what is tested, in float64."""
+    net = lava_meta.convert(model.eval(), input_shape=(2, 4, 4), output=output, **FED)
+    levels = drawn((2, 4, 4), 60, 5)
+    with torch.no_grad():
+        theirs = Base().double()(fed(levels)).numpy()
+    assert len(np.unique(theirs.argmax(1))) > 1
+    np.testing.assert_allclose(net.graph.readout.values(net.graph.sums(levels)), theirs, atol=1e-6)
+    np.testing.assert_array_equal(net.graph.predict(levels), theirs.argmax(1))
+
+
+def test_forwards_in_inference_mode() -> None:
+    class Decorated(Base):
+        @torch.inference_mode()
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x)
+
+    class Within(Base):
+        def forward(self, x: Tensor) -> Any:
+            with torch.inference_mode():
+                features = self.features(x)
+            return self.last(features.clone())
+
+    equals(Decorated())
+    equals(Within())
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "outputs"),
+    [
+        (Record, ("logits",)),
+        (lambda **parts: SimpleNamespace(**parts), ("logits",)),
+        (lambda **parts: Named(**parts), ("logits", 1, -1)),
+        (lambda **parts: tuple(parts.values()), (1, -1)),
+    ],
+)
+def test_outputs_of_any_kind(wrapped: Any, outputs: tuple[Any, ...]) -> None:
+    class Several(Base):
+        def forward(self, x: Tensor) -> Any:
+            features = self.features(x)
+            return wrapped(features=features, logits=self.last(features))
+
+    for output in outputs:
+        equals(Several(), output)
+
+
+def test_what_hides_its_input_is_said() -> None:
+    class Hides(Base):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(torch.tensor(x.tolist()))
+
+    with pytest.raises(ConversionError, match=r"nothing that PyTorch computes from its input: \.numpy\(\)"):
+        equals(Hides())
+
+
+def test_several_inputs_are_refused_by_their_names() -> None:
+    class Two(Base):
+        def forward(self, x: Tensor, mask: Tensor) -> Any:  # type: ignore[override]
+            return super().forward(x * mask)
+
+    with pytest.raises(ConversionError, match="Its forward takes x, mask: wrap it in a module whose forward takes"):
+        equals(Two())
