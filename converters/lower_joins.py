@@ -17,6 +17,8 @@ from lava_meta.converters.expressions import Apply, Known, Leaf, Slack, Source, 
 from lava_meta.converters.lower_values import (
     NO_POWER,
     Cannot,
+    Check,
+    Order,
     Value,
     ValueLowering,
     compressed,
@@ -107,7 +109,7 @@ class JoinLowering(ValueLowering):
         value = x if isinstance(x, Value) else other
         apart = self._applied(torch.sub, ((x, other), {}), value, unseen(ref))
         held = self._made(self.streamed(apart), apart.shape, unseen(ref))
-        return self._applied(op, ((held, torch.zeros((), dtype=torch.float64)), {}), held, ref)
+        return self._applied(getattr(torch, name_of(op)), ((held, 0.0), {}), held, ref)
 
     def _do_glu(self, step: Step) -> Value:
         x, *axis = step.args
@@ -373,7 +375,7 @@ class JoinLowering(ValueLowering):
         if len(step.args) > 4 and not step.args[4] and step.args[1] > 1:
             raise Cannot("takes the greatest values in an order that sorted=False leaves open: use sorted=True")
         self._check_order(step)
-        return self._written(step, greatest)
+        return self._in_order(step, greatest, step.args[2] if len(step.args) > 2 else -1)
 
     def _do_kthvalue(self, step: Step) -> list[Any]:
         self._check_order(step)
@@ -382,7 +384,18 @@ class JoinLowering(ValueLowering):
     def _do_sort(self, step: Step) -> list[Any]:
         if not step.kwargs.get("stable"):
             self._check_order(step)
-        return self._written(step, ordered)
+        dim = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", -1)
+        return self._in_order(step, ordered, dim)
+
+    def _in_order(self, step: Step, equation: Callable[..., Any], dim: int) -> list[Any]:
+        """Values and their places, which the self-check compares beside what was put in order."""
+        row, found = self._value(step.args[0]), self._written(step, equation)
+        places = found[1]
+        if isinstance(places, Value) and isinstance(places.expr, Leaf):
+            order = Order(row, dim % len(step.args[0].shape))
+            own = Check(step.number, 1, places.expr, places.shape, True, places.expr, places.move, order)
+            self.checks.append(own)
+        return found
 
     def _check_order(self, step: Step) -> None:
         """Places of values that are often equal are those of which PyTorch promises no order."""

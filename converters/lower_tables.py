@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +15,11 @@ from torch import Tensor
 from lava_meta.converters.elementwise import Function
 from lava_meta.converters.expressions import Expr, Leaf, evaluate, leaf_of, mapped
 from lava_meta.converters.lower_sums import SumLowering
-from lava_meta.converters.lower_values import Cannot, Value, compressed, unit_of, unseen
+from lava_meta.converters.lower_values import Cannot, Mixes, Value, compressed, unit_of, unseen
 from lava_meta.converters.monotone import Bucketize, Lookup
 from lava_meta.converters.recording import Ref, Step
 from lava_meta.converters.root_mean_square import Graph
-from lava_meta.converters.written_orders import added, added_at, gathered, reduced_at
+from lava_meta.converters.written_orders import added, added_at, gathered, indexed, reduced_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +57,12 @@ class TableLowering(SumLowering):
         return self._applied(Bucketize(bounds, right), ((value,), {}), value, ref)
 
     def _do_index(self, step: Step) -> Any:
-        """A constant table at numbers that are values; else a move."""
+        """A table at numbers that are values; else a move."""
         table, places = self._given(step.args[0]), step.args[1]
-        if isinstance(table, Value) or not any(isinstance(place, Ref) for place in places):
+        if not any(isinstance(place, Ref) for place in places):
             return self._moved(step)
+        if isinstance(table, Value):
+            return self._taken(step, places)
         ref = step.outputs[0]
         assert ref is not None
         value = self._value(places[0]) if len(places) == 1 else self._number(table, places)
@@ -68,6 +71,30 @@ class TableLowering(SumLowering):
             return self._rows(step, table, value)
         value = self._whole(value)
         return self._applied(Lookup(table), ((value,), {}), value, ref)
+
+    def _taken(self, step: Step, places: Sequence[Any]) -> Value:
+        """Values of an image at places that are values: of all images on one axis, which are read one by one."""
+        own = list(places)
+        extents = step.args[0].shape
+        for axis, place in enumerate(places):
+            if isinstance(place, Ref):
+                self._check_from_zero(place)
+            elif place is not None:
+                own[axis] = place.nonzero().squeeze(-1) if place.dtype == torch.bool else place % extents[axis]
+        of_image = isinstance(own[0], Tensor) and own[0].shape[:1] == (self.images,)
+        if of_image:
+            numbers = torch.arange(self.images).reshape(-1, *(1,) * (own[0].ndim - 1))
+            of_image = bool((own[0] == numbers).all())
+        if not of_image and self.images > 1:
+            raise Mixes("takes values from among those of all images of a batch: each must be computed alone")
+        equation = functools.partial(indexed, by_image=of_image)
+        found: Value = self._written(replace(step, args=(step.args[0], own)), equation)[0]
+        return found
+
+    def _check_from_zero(self, place: Ref) -> None:
+        leaf = self.exact(self._value(place))
+        if float((leaf.gain * leaf.source.low + leaf.constant).min()) < 0:
+            raise Cannot("takes parts at places that depend on the image and may be below 0")
 
     def _do_scatter_add(self, step: Step) -> Any:
         return self._written(step, added if isinstance(step.args[2], Ref) else added_at)[0]
@@ -113,11 +140,8 @@ class TableLowering(SumLowering):
             if isinstance(place, Tensor):
                 fixed = fixed + (place % extent).double() * stride
                 continue
-            value = self._value(place)
-            leaf = self.exact(value)
-            if float((leaf.gain * leaf.source.low + leaf.constant).min()) < 0:
-                raise Cannot("takes parts of a constant at places that depend on the image and may be below 0")
-            found.append(self._function(torch.mul, value, float(stride)))
+            self._check_from_zero(place)
+            found.append(self._function(torch.mul, self._value(place), float(stride)))
         total = found[0] if len(found) == 1 else self._sum(found, Ref(-1, tuple(shape)))
         return self._applied(torch.add, ((total, fixed), {}), total, Ref(-1, tuple(shape)))
 

@@ -80,6 +80,15 @@ class Check:
     levels: bool  # it is decided by thresholds: equal, or tied; else bounded
     function: Expr  # of the node's source
     move: NDArray[Any] | None  # int64 of `shape`: the places of the value's elements in the node, -1 for 0
+    order: Order | None = None  # of places: of what
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """Values that were put in order."""
+
+    row: Value
+    dim: int  # of the tensor of all images
 
 
 class Cannot(Exception):
