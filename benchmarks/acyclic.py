@@ -25,7 +25,7 @@ import torch
 from inference import Machine, read_words
 from torch import Tensor, nn
 
-from lava_meta.converters.acyclic import to_acyclic
+from lava_meta.converters.lowering.acyclic import to_acyclic
 from lava_meta.graph.acyclic import AcyclicGraph
 from lava_meta.graph.nodes import BinaryWeight, Conv, Gather, Linear, Pool, Threshold
 from lava_meta.graph.packed.acyclic import PackedAcyclic

@@ -38,7 +38,7 @@ from lava.proc.lif.process import LIF
 from torch import nn
 
 import lava_meta
-from lava_meta.converters.spiking import SpikingNetwork
+from lava_meta.converters.spiking.network import SpikingNetwork
 from lava_meta.graph.packed import spiking_loops as loops
 from lava_meta.graph.packed.spiking import CompiledRun
 from lava_meta.processes.runtime import Supervised

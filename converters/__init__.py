@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lava_meta.converters.feed import ModelUse
-    from lava_meta.converters.parity import Parity
-    from lava_meta.converters.spiking import SpikingNetwork
+    from lava_meta.converters.parity.chain import Parity
+    from lava_meta.converters.spiking.network import SpikingNetwork
     from lava_meta.graph import Graph
     from lava_meta.nn import BinaryMLP
     from lava_meta.online_learning import Learner, LearnerOverTime
@@ -116,15 +116,15 @@ def convert(
     from lava_meta.online_learning import Learner, LearnerOverTime
 
     if isinstance(model, LearnerOverTime):
-        from lava_meta.converters.spiking import SpikingNetwork
+        from lava_meta.converters.spiking.network import SpikingNetwork
 
         return SpikingNetwork(model.graph(), timeout=model.timeout, readout="last")
     if isinstance(model, Learner):
         return LavaNetwork(model.graph(), learned=model.learned, timeout=model.timeout)
     from torch import nn
 
-    from lava_meta.converters.calling import rng_kept
-    from lava_meta.converters.unwrapping import unwrap
+    from lava_meta.converters.recording.calling import rng_kept
+    from lava_meta.converters.recording.unwrapping import unwrap
 
     options: dict[str, Any] = {"raw": raw, "signs": signs, "max_level": max_level, "min_level": min_level}
     options |= {"task": task, "mean": mean, "std": std, "input_shape": input_shape, "output": output}
@@ -155,14 +155,14 @@ def _converted(model: nn.Module, options: dict[str, Any], bits: int | None) -> t
     from lava_meta.converters.refusals import NotAChain
 
     if options["output"] is None:
-        from lava_meta.converters.parity import check
-        from lava_meta.converters.torch import fold
+        from lava_meta.converters.chain.folding import fold
+        from lava_meta.converters.parity.chain import check
 
         with contextlib.suppress(NotAChain):
             folded = fold(model, **options)
             return folded.graph, check(model, folded), ModelUse(folded.feed)
-    from lava_meta.converters.acyclic import to_acyclic
-    from lava_meta.converters.acyclic_parity import check_acyclic
+    from lava_meta.converters.lowering.acyclic import to_acyclic
+    from lava_meta.converters.parity.acyclic import check_acyclic
 
     if bits is not None:
         from lava_meta.converters.rounding import Rounding, rounded
@@ -201,7 +201,7 @@ def load(path: str | os.PathLike[str]) -> LavaNetwork | SpikingNetwork | Learner
     """
     kind = require_kind(path, NETWORK, SPIKING, LEARNING, MODEL)
     if kind == SPIKING:
-        from lava_meta.converters.spiking import SpikingNetwork
+        from lava_meta.converters.spiking.network import SpikingNetwork
 
         return SpikingNetwork.load(path)
     if kind == LEARNING:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
-    from lava_meta.converters.comparison import Agreement
     from lava_meta.converters.kernels import KernelsRun
+    from lava_meta.converters.parity.comparison import Agreement
     from lava_meta.data import Images
     from lava_meta.loihi.cost import GraphReport, Report
     from lava_meta.processes.layered_network.process import LayeredNetwork
@@ -109,7 +109,7 @@ class LavaNetwork:
     def parity(self) -> Any:
         """The converter's `Parity`, or None. Raises `FormatError` if the file it came from has another record."""
         if isinstance(self._parity, dict):  # as a file has it: read when it is asked for, since this loads torch
-            from lava_meta.converters.parity import Parity
+            from lava_meta.converters.parity.chain import Parity
 
             self._parity = Parity.from_dict(self._parity)
         return self._parity
@@ -220,7 +220,7 @@ class LavaNetwork:
             ConversionError: A part of the model is in training mode, or it fails on the images.
             TypeError, ValueError: The images do not fit the network.
         """
-        from lava_meta.converters.comparison import compare
+        from lava_meta.converters.parity.comparison import compare
 
         return compare(self.graph, model, images, preprocess=preprocess, use=self.model_use)
 
@@ -253,7 +253,7 @@ class LavaNetwork:
         use = ModelUse.from_dict(notes.get("model_use"), graph)
         net = cls(graph, parity=notes.get("parity"), learned=from_header(notes.get("learned")), model_use=use)
         if "agreement" in notes:
-            from lava_meta.converters.comparison import Agreement
+            from lava_meta.converters.parity.comparison import Agreement
 
             found = notes["agreement"]
             net.agreement = Agreement(found["images"], found["equal"], tuple(found["differing"]), found["own_type"])

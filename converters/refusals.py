@@ -6,4 +6,4 @@ from lava_meta.errors import ConversionError
 
 
 class NotAChain(ConversionError):
-    """A model is no chain of binary layers; `lava_meta.converters.acyclic` reads it as a graph instead."""
+    """A model is no chain of binary layers; `lava_meta.converters.lowering.acyclic` reads it as a graph instead."""

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from lava_meta.converters.exported import keeps_no_code
-from lava_meta.converters.unwrapping import unwrap
+from lava_meta.converters.recording.exported import keeps_no_code
+from lava_meta.converters.recording.unwrapping import unwrap
 from lava_meta.converters.weights import decompose
 from lava_meta.errors import ConversionError
 

@@ -13,7 +13,7 @@
     net = lava_meta.from_snntorch(Net().eval(), mean=0, std=1)
     classes = net.predict(pixels, steps=25)
 
-The model is read by running it once (`lava_meta.converters.spiking_reading`). Its sums are integers, exact in every
+The model is read by running it once (`lava_meta.converters.spiking.reading`). Its sums are integers, exact in every
 order; what snnTorch then does to them in float32, neuron by neuron, `lava_meta.graph.spiking_neurons` does in the same
 order. Chains of binary layers and `Leaky` become a `SpikingGraph`, anything else a `SteppedGraph`.
 """
@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lava_meta.converters.feed import ModelUse
-from lava_meta.converters.spiking import SpikingNetwork
-from lava_meta.converters.spiking_chain import chain_of
-from lava_meta.converters.spiking_check import check, observe
-from lava_meta.converters.spiking_fit import fit
-from lava_meta.converters.spiking_parity import SpikingParity
-from lava_meta.converters.spiking_reading import SpikingRead, read_spiking
+from lava_meta.converters.spiking.chain import chain_of
+from lava_meta.converters.spiking.check import check, observe
+from lava_meta.converters.spiking.fit import fit
+from lava_meta.converters.spiking.network import SpikingNetwork
+from lava_meta.converters.spiking.parity import SpikingParity
+from lava_meta.converters.spiking.reading import SpikingRead, read_spiking
 from lava_meta.errors import ConversionError
 from lava_meta.graph.spiking import SpikingGraph
 from lava_meta.graph.spiking_graph import SteppedGraph

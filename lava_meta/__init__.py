@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lava_meta.converters.nir import from_nir, to_nir
     from lava_meta.converters.online import online
     from lava_meta.converters.snntorch import from_snntorch
-    from lava_meta.converters.spiking import SpikingNetwork
+    from lava_meta.converters.spiking.network import SpikingNetwork
     from lava_meta.data import Dataset, Images, Scale, from_avalanche, load_dataset, load_events
     from lava_meta.data.scenarios import Scenario, dataset_sequence, permuted_tasks, split_classes, stream_of_subsets
     from lava_meta.errors import LavaMetaError
@@ -47,7 +47,7 @@ _HOME = {
     "converters.nir": ("from_nir", "to_nir"),
     "converters.online": ("online",),
     "converters.snntorch": ("from_snntorch",),
-    "converters.spiking": ("SpikingNetwork",),
+    "converters.spiking.network": ("SpikingNetwork",),
     "data": ("Dataset", "Images", "Scale", "from_avalanche", "load_dataset", "load_events"),
     "rule.measured": ("consolidation_from_csv",),
     "errors": ("LavaMetaError",),

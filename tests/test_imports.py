@@ -38,7 +38,23 @@ FLOORS = (
     {"cli"},
     {"__main__"},
 )
-FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+# The same within the converters, by folder or file directly below them; "converters" is their own `__init__`.
+CONVERTER_FLOORS = (
+    {"feed", "kernels", "options", "refusals", "weights"},
+    {"brevitas"},
+    {"registry"},
+    {"recording"},
+    {"functions"},
+    {"chain"},
+    {"lowering"},
+    {"parity"},
+    {"lava", "rounding"},
+    {"spiking"},
+    {"nir"},
+    {"bundle", "backends", "snntorch"},
+    {"converters"},
+    {"online"},
+)
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
@@ -67,9 +83,15 @@ def imports(source: str, known: set[str]) -> Iterator[tuple[int, str]]:
                 yield node.lineno, target
 
 
-def room(module: str) -> str:
-    """The folder or file directly below the package; the package's own `__init__` is "lava_meta"."""
-    return [*module.split("."), "lava_meta"][1]
+def room(module: str, package: str = "lava_meta") -> str:
+    """The folder or file directly below the package; the package's own `__init__` has its last name."""
+    inner = module.removeprefix(package).lstrip(".")
+    return inner.split(".")[0] or package.split(".")[-1]
+
+
+def heights(floors: tuple[set[str], ...]) -> dict[str, int]:
+    """The floor of every room, counted from the ground."""
+    return {room: height for height, rooms in enumerate(floors) for room in rooms}
 
 
 MODULES = modules()
@@ -79,16 +101,30 @@ ARROWS = {
 }
 
 
-def wrong_arrows(arrows: dict[str, list[tuple[int, str]]]) -> list[str]:
-    """Imports that do not point down, each with its line. The package's `__init__` hands on names of all rooms."""
+def wrong_arrows(
+    arrows: dict[str, list[tuple[int, str]]],
+    floors: tuple[set[str], ...] = FLOORS,
+    package: str = "lava_meta",
+) -> list[str]:
+    """Imports within `package` that do not point down, each with its line. `lava_meta` hands on names of all."""
     wrong = []
+    floor = heights(floors)
     for name, targets in arrows.items():
-        here = room(name)
+        here = room(name, package)
         for line, target in targets:
-            there = room(target)
-            if here not in (there, "lava_meta") and FLOOR[there] >= FLOOR[here]:
+            there = room(target, package)
+            if here not in (there, "lava_meta") and floor[there] >= floor[here]:
                 wrong.append(f"{name}, line {line}, imports {target}")
     return wrong
+
+
+def within(package: str) -> dict[str, list[tuple[int, str]]]:
+    """The arrows between modules of `package`."""
+    return {
+        name: [(line, target) for line, target in targets if target.startswith(package)]
+        for name, targets in ARROWS.items()
+        if name.startswith(package)
+    }
 
 
 def circle(arrows: dict[str, list[tuple[int, str]]]) -> list[str]:
@@ -109,11 +145,15 @@ def circle(arrows: dict[str, list[tuple[int, str]]]) -> list[str]:
 
 
 def test_every_room_has_a_floor() -> None:
-    assert {room(name) for name in MODULES} == set(FLOOR)
+    assert {room(name) for name in MODULES} == set(heights(FLOORS))
+    package = "lava_meta.converters"
+    assert {room(name, package) for name in within(package)} == set(heights(CONVERTER_FLOORS))
 
 
 def test_imports_point_down() -> None:
     assert wrong_arrows(ARROWS) == []
+    package = "lava_meta.converters"
+    assert wrong_arrows(within(package), CONVERTER_FLOORS, package) == []
 
 
 def test_no_circles() -> None:
@@ -132,6 +172,12 @@ def test_no_circles() -> None:
 def test_a_wrong_arrow_is_found_wherever_it_stands(source: str) -> None:
     arrows = {"lava_meta.rule.consolidation": list(imports(source, {*MODULES}))}
     assert len(wrong_arrows(arrows)) == 1
+
+
+def test_a_wrong_arrow_is_found_within_the_converters() -> None:
+    package = "lava_meta.converters"
+    arrows = {f"{package}.chain.reading": [(1, f"{package}.lowering.graph"), (2, f"{package}.feed")]}
+    assert len(wrong_arrows(arrows, CONVERTER_FLOORS, package)) == 1
 
 
 def test_a_circle_is_found() -> None:

@@ -41,7 +41,7 @@ def bundle(
     checked against Loihi's ranges first.
     """
     from lava_meta.converters.bundle import bundle as write
-    from lava_meta.converters.bundle_folder import IMAGES
+    from lava_meta.converters.bundle.folder import IMAGES
     from lava_meta.rule import consolidation_from_dict
 
     check_one_source(images, data)

@@ -153,7 +153,7 @@ def info(
 
     check_outputs([] if picture is None else [picture], inputs=[network], overwrite=overwrite)
     if is_spiking(network):
-        from lava_meta.converters.spiking import SpikingNetwork
+        from lava_meta.converters.spiking.network import SpikingNetwork
 
         if picture is not None:
             raise typer.BadParameter("spiking networks have no picture", param_hint="--picture")

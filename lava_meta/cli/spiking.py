@@ -16,7 +16,7 @@ from lava_meta.io.file_kinds import SPIKING, what_is
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lava_meta.converters.spiking import SpikingNetwork
+    from lava_meta.converters.spiking.network import SpikingNetwork
     from lava_meta.online_learning import LearnerOverTime
 
 Steps = Annotated[
@@ -41,7 +41,7 @@ def run_spiking(
     """Print a class a line, or the spikes of each output neuron; or write them."""
     import numpy as np
 
-    from lava_meta.converters.spiking import SpikingNetwork
+    from lava_meta.converters.spiking.network import SpikingNetwork
     from lava_meta.io.files import write_atomically
 
     if backend not in _FORMS:
@@ -65,7 +65,7 @@ def report_of(
     path: Path, images: Path | None, steps: int | None, limit: int, target: str, weight_bits: int, *, own_kernels: bool
 ) -> Any:
     """The report, counted on the images."""
-    from lava_meta.converters.spiking import SpikingNetwork
+    from lava_meta.converters.spiking.network import SpikingNetwork
 
     options = {"share_kernels": False} if own_kernels else {}
     given = _images(images)[:limit]
@@ -76,7 +76,7 @@ def report_of(
 def bundle_of(path: Path, images: Path | None, steps: int | None, out: Path, *, overwrite: bool) -> Path:
     """The folder for a chip, of images or random trains."""
     from lava_meta.converters.bundle import bundle
-    from lava_meta.converters.spiking import SpikingNetwork
+    from lava_meta.converters.spiking.network import SpikingNetwork
 
     given = None if images is None else read_images(images)
     return bundle(SpikingNetwork.load(path), out, images=given, steps=steps, time_first=False, overwrite=overwrite)

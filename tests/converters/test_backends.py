@@ -25,7 +25,7 @@ import chip_adapters
 
 import lava_meta
 from lava_meta.converters.lava import LavaNetwork
-from lava_meta.converters.spiking import SpikingNetwork
+from lava_meta.converters.spiking.network import SpikingNetwork
 from lava_meta.errors import ConversionError, LavaMissingError
 from lava_meta.graph import BinaryGraph, DenseLayer, Readout
 from lava_meta.graph.bits import pack

@@ -7,8 +7,8 @@ import torch
 from given_models import to_graph
 from torch import nn
 
-from lava_meta.converters.parity import check
-from lava_meta.converters.torch import fold
+from lava_meta.converters.chain.folding import fold
+from lava_meta.converters.parity.chain import check
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryLinear, Pixels
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import lava_meta
-from lava_meta.converters.parity import model_activations
-from lava_meta.converters.torch import prepare
+from lava_meta.converters.chain.folding import prepare
+from lava_meta.converters.parity.chain import model_activations
 from lava_meta.errors import LAVA_INSTALL, ConversionError
 from lava_meta.nn import BinaryMLP, recalibrate
 
@@ -61,7 +61,7 @@ def test_convert_returns_what_its_self_check_saw() -> None:
 
 def test_a_mismatch_is_refused_unless_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A converter that is wrong by one threshold does not get past its own check."""
-    import lava_meta.converters.torch as converter
+    import lava_meta.converters.chain.folding as converter
 
     search = converter._search
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import lava_meta
+from lava_meta.converters.chain.folding import fold, prepare
 from lava_meta.converters.lava import LavaNetwork
-from lava_meta.converters.parity import check, domain_images, model_activations
-from lava_meta.converters.torch import fold, prepare
+from lava_meta.converters.parity.chain import check, domain_images, model_activations
 from lava_meta.nn import BinaryConv2d, BinaryConvNet, BinaryLinear, FixedNorm, Pixels, Sign
 
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import nn
 
+from lava_meta.converters.chain.folding import fold
 from lava_meta.converters.lava import LavaNetwork
-from lava_meta.converters.parity import check, domain_images
-from lava_meta.converters.torch import fold
+from lava_meta.converters.parity.chain import check, domain_images
 from lava_meta.graph import BinaryGraph
 from lava_meta.graph.packed.network import PackedNetwork
 from lava_meta.nn import BinaryConv2d, BinaryLinear, FixedNorm, Pixels, SampleNorm, Sign, TaskBatchNorm

@@ -14,7 +14,7 @@ from published_forms import FORMS, fed, images, made
 from torch import Tensor, nn
 
 import lava_meta
-from lava_meta.converters.calling import floats_in
+from lava_meta.converters.recording.calling import floats_in
 from lava_meta.nn import BinaryConv2d, Sign
 
 

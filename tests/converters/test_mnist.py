@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import lava_meta
-from lava_meta.converters.parity import model_activations
-from lava_meta.converters.torch import prepare
+from lava_meta.converters.chain.folding import prepare
+from lava_meta.converters.parity.chain import model_activations
 from lava_meta.errors import DataError
 from lava_meta.nn import use_statistics
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from lava_meta.converters import register
 from lava_meta.converters import registry as module_under_test
-from lava_meta.converters.parity import check
+from lava_meta.converters.chain.folding import fold
+from lava_meta.converters.parity.chain import check
 from lava_meta.converters.registry import Affine
-from lava_meta.converters.torch import fold
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryLinear, FixedNorm, Pixels, Sign
 

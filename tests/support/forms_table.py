@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from published_forms import FORMS, made
 
-from lava_meta.converters.acyclic import to_acyclic
+from lava_meta.converters.lowering.acyclic import to_acyclic
 from lava_meta.graph.nodes import Curve, Multiply, Node
 
 PAGE = Path(__file__).parents[2] / "docs" / "forms.md"

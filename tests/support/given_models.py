@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lava_meta.converters.torch import fold
+from lava_meta.converters.chain.folding import fold
 from lava_meta.graph import BinaryGraph
 from lava_meta.nn import BinaryLinear, Sign
 

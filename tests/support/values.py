@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import lava_meta
-from lava_meta.converters.calling import floats_in
+from lava_meta.converters.recording.calling import floats_in
 from lava_meta.nn import BinaryConv2d, BinaryLinear, Sign
 
 FED: dict[str, Any] = {"mean": 0.5, "std": 0.25}

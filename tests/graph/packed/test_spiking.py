@@ -79,7 +79,7 @@ def test_strides_dilations_and_padding_of_convolutions():
 
 def read(model: nn.Module, **options):
     """The network as `from_snntorch` reads it, also where it is a chain of binary layers."""
-    from lava_meta.converters.spiking_reading import read_spiking
+    from lava_meta.converters.spiking.reading import read_spiking
 
     return read_spiking(model, **options).graph
 

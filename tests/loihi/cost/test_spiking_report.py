@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lava_meta.converters.spiking import SpikingNetwork
+from lava_meta.converters.spiking.network import SpikingNetwork
 from lava_meta.errors import ConversionError
 from lava_meta.graph.bits import pack
 from lava_meta.graph.spiking import LIFLayer, SpikingGraph

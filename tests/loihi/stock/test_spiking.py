@@ -12,7 +12,7 @@ pytest.importorskip("lava.magma")
 
 import stock_steps
 
-from lava_meta.converters.spiking import SpikingNetwork
+from lava_meta.converters.spiking.network import SpikingNetwork
 from lava_meta.errors import ConversionError
 from lava_meta.graph.bits import pack
 from lava_meta.graph.spiking import LIFLayer, SpikingGraph

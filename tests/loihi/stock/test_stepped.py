@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import lava_meta
-from lava_meta.converters.spiking_fit import fit
+from lava_meta.converters.spiking.fit import fit
 from lava_meta.errors import ConversionError
 from lava_meta.graph.spiking import SpikingGraph
 from lava_meta.graph.spiking_graph import SteppedGraph

@@ -1,0 +1,1 @@
+"""Chains of binary layers: read as modules, folded into a `BinaryGraph`."""

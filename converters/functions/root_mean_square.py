@@ -1,0 +1,117 @@
+"""Products `c g(S)` where S sums squares, that of c among them: norms over an image's values, as people write them.
+
+Intervals know nothing of it: `c / sqrt(mean(c**2) + eps)` is at most `sqrt(n)`, though c may be large, the root small.
+What follows from `c**2 <= S` is how large the product gets, and how far it moves with c.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_meta.converters.functions.elementwise import Function
+from lava_meta.converters.functions.expressions import Expr, Known, Leaf, Slack
+from lava_meta.converters.functions.monotone import EPS
+from lava_meta.graph.nodes import Curve, Gather, Multiply, Node, Pool, Shape
+
+_SAMPLES = 2000  # of S, evenly by their logarithms
+_CAUTION = 2.0  # beyond what these give
+
+
+@dataclass(frozen=True)
+class Normed:
+    """What is known of a product."""
+
+    most: float  # its greatest size
+    slack: Slack
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The nodes so far, and the shapes of their values."""
+
+    nodes: Mapping[str, Node]
+    shapes: Mapping[str, Shape]
+
+    def base(self, name: str) -> tuple[str, NDArray[np.int64]]:
+        """The node whose values a node moves, and the number of that which it has at each of its places."""
+        index = np.arange(math.prod(self.shapes[name])).reshape(self.shapes[name])
+        node = self.nodes.get(name)
+        while isinstance(node, Gather):
+            if node.index is not None:
+                index = np.where(index < 0, -1, node.index.reshape(-1)[index])
+            name = node.sources[0]
+            node = self.nodes.get(name)
+        return name, index
+
+
+def normed(graph: Graph, c: Leaf, root: Expr, held: Leaf, shape: Shape) -> Normed | None:
+    """What is known of the product of `c` with `root`, which `held` holds as a stream; None if S is no such sum.
+
+    `root`: a function of S. `shape`: of the product.
+    """
+    function = Function(root)
+    name, place = graph.base(held.source.node)
+    curve = graph.nodes.get(name)
+    if not isinstance(curve, Curve) or curve.start.size > len(curve.start):
+        return None
+    summed, sums = graph.base(curve.sources[0])
+    pool, place = graph.nodes.get(summed), sums.reshape(-1)[place]
+    if not isinstance(pool, Pool) or pool.how != "sum":
+        return None
+    squares, taken = graph.base(pool.sources[0])
+    square, factor = graph.nodes.get(squares), 1.0
+    if isinstance(square, Curve) and square.start.size == 1 and not (square.start.any() or square.intercept.any()):
+        factor = 1 / float(square.slope.reshape(-1)[0])  # squares that were shortened, for their sums to fit
+        squares, places = graph.base(square.sources[0])
+        square, taken = graph.nodes.get(squares), places.reshape(-1)[taken]
+    if pool.window.kernel != taken.shape[1:] or not isinstance(square, Multiply) or len({*square.sources}) > 1:
+        return None
+    base, squared = graph.base(square.sources[0])
+    own, at = graph.base(c.source.node)
+    windows = np.full(math.prod(graph.shapes[base]), -1)  # by value, the sum in which its square is
+    windows[squared.reshape(-1)[taken.reshape(len(taken), -1)]] = np.arange(len(taken))[:, None]
+    if own != base or min(at.min(), place.min(), taken.min()) < 0:
+        return None
+    if (windows[_ranked(at, shape)] != _ranked(place, shape)).any():
+        return None
+    terms, unit = taken[0].size, float(c.gain.reshape(-1)[0]) ** 2 * 2.0**square.shift * factor
+    return _bounds(c, function, curve, float(held.gain.reshape(-1)[0]), terms, unit)
+
+
+def _ranked(index: NDArray[np.int64], shape: Shape) -> NDArray[np.int64]:
+    return index.reshape((1,) * (len(shape) - index.ndim) + index.shape)
+
+
+def _bounds(c: Leaf, function: Function, curve: Curve, gain: float, terms: int, unit: float) -> Normed:
+    total = np.rint(np.geomspace(1, max(2, int(function.high.max())), _SAMPLES))
+    total = np.unique(np.append(0.0, total))
+
+    def root(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        inside = np.clip(x, 0, float(function.high.max())).astype(np.int64)
+        values: NDArray[np.float64] = function(inside.reshape(-1, *(1,) * len(function.shared))).reshape(-1)
+        return values
+
+    exact, size = root(total), np.sqrt(total * unit)
+    piece = np.maximum(np.searchsorted(curve.start.reshape(-1), total, side="right") - 1, 0)
+    start, slope, intercept = (part.reshape(-1)[piece] for part in (curve.start, curve.slope, curve.intercept))
+    followed = np.abs((slope * (total - start) + intercept) * gain - exact)
+    sizes = np.abs(exact)
+
+    def moves(own: float, least: float, *, zero: bool) -> float:
+        # A sum of squares moves by `sum |c' - c| |c' + c|`, and its terms are rounded.
+        moved = (2 * math.sqrt(terms) * size + terms * own) * own / unit + terms + 4 * EPS * total
+        away = np.maximum(np.abs(root(total + moved) - exact), np.abs(root(total - moved) - exact)) + followed
+        every = sizes * own + size * away + 2 * gain * (size + sizes + 1)
+        reached = max(0, int(np.searchsorted(total, least)) - 1)
+        return _CAUTION * float(max(every[reached:].max(), every[0] if zero else 0.0))
+
+    def slack(known: Known) -> float:
+        source = function.leaf.source  # sums that are as large as those that were seen, or 0
+        return moves(c.slack(known), known.least(source), zero=known.ends(source)[0] <= 0)
+
+    return Normed(_CAUTION * float((size * sizes).max()), Slack(slack))

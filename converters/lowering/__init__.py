@@ -1,0 +1,1 @@
+"""Networks of any acyclic form: a recorded run becomes the nodes of an `AcyclicGraph`."""

@@ -1,0 +1,491 @@
+"""Elementwise operations, movement, and joins of several values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from lava_meta.converters.functions.elementwise import Affine, Form, Function, Levels
+from lava_meta.converters.functions.expressions import Apply, Known, Leaf, Slack, Source, constant, name_of
+from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF, Cast, OfIntegers
+from lava_meta.converters.functions.root_mean_square import Graph, Normed, normed
+from lava_meta.converters.lowering.values import (
+    NO_POWER,
+    Cannot,
+    Check,
+    Order,
+    Value,
+    ValueLowering,
+    compressed,
+    dyadic,
+    gives_bits,
+    only_signs,
+    own_leaf,
+    source_of,
+    unit_of,
+    unseen,
+)
+from lava_meta.converters.lowering.written_orders import greatest, nth, ordered, scattered
+from lava_meta.converters.lowering.written_steps import JOINED
+from lava_meta.converters.recording.calling import is_wide
+from lava_meta.converters.recording.operations import Ref, Step, to_float64
+from lava_meta.graph.nodes import (
+    Add,
+    Concat,
+    Curve,
+    Multiply,
+    Threshold,
+)
+
+_OF_INTEGERS = {
+    *("bitwise_and", "bitwise_or", "bitwise_xor", "__and__", "__or__", "__xor__"),
+    *("bitwise_left_shift", "bitwise_right_shift", "__lshift__", "__rshift__"),
+}
+_MANY = 2**16  # integers of one unit, among which equal ones are rare
+_COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
+_OF_BITS: dict[str, Callable[[Tensor], Tensor]] = {  # by how many of two are 1
+    **dict.fromkeys(("logical_and", "bitwise_and"), lambda ones: ones == 2),
+    **dict.fromkeys(("logical_or", "bitwise_or"), lambda ones: ones > 0),
+    **dict.fromkeys(("logical_xor", "bitwise_xor"), lambda ones: ones == 1),
+}
+
+
+class JoinLowering(ValueLowering):
+    """Sums, products, choices and concatenations."""
+
+    def _elementwise(self, step: Step) -> Any:
+        given = tree_map_only(Ref, self._given, (step.args, step.kwargs))
+        values: list[Value] = []
+        tree_map_only(Value, values.append, given)
+        ref = step.outputs[0]
+        assert ref is not None
+        if not values:  # of constants like ones_like
+            args, kwargs = tree_map_only(Tensor, lambda value: value, given)
+            return step.op(*args, **kwargs)
+        if len({id(value) for value in values}) > 1:
+            values = self._common(values)
+            if len({id(source_of(value)) for value in values}) > 1:
+                given = tree_map_only(float, lambda number: self._finite_fill(step, number), given)
+                given = tree_map_only(Tensor, lambda part: self._finite_fill(step, part), given)
+                if step.name in JOINED:
+                    found: Value = self._written(step, JOINED[step.name])[0]
+                    return found
+                return self._joined(step.op, given, ref)
+            replaced = iter(values)
+            given = tree_map_only(Value, lambda _: next(replaced), given)
+        if step.name in ("eq", "ne") and not (gives_bits(values[0].expr) or Function(values[0].expr).every):
+            x, other = given[0]
+            return self._compared_to(step.op, x, other, ref)
+        op = OfIntegers(step.op) if step.name in _OF_INTEGERS else step.op
+        return self._applied(op, given, values[0], ref)
+
+    def _finite_fill(self, step: Step, number: Any) -> Any:
+        """Minus infinity before a softmax, as masks make it, as a number far below all others; others as they are."""
+        if step.name not in ("masked_fill", "where") or not bool((torch.as_tensor(number) == -math.inf).any()):
+            return number
+        made = step.outputs[0]
+        users = {later.name for later in self.steps if made in later.refs}  # none, of what is written out: asked before
+        if not users <= {"_softmax", "_safe_softmax"}:
+            raise Cannot("puts minus infinity in the place of values, which only a softmax may follow: use a number")
+        least = min(self._lowest(ref) for ref in step.refs)
+        filled = torch.as_tensor(number, dtype=torch.float64).clamp_min(least + NO_POWER)
+        return filled if isinstance(number, Tensor) else float(filled)
+
+    def _lowest(self, ref: Ref) -> float:
+        value = self._given(ref)
+        if not isinstance(value, Value):
+            return 0.0
+        leaf = self.streamed(value)
+        return float(leaf.source.low.min()) * unit_of(leaf)
+
+    def _compared_to(self, op: Any, x: Any, other: Any, ref: Ref) -> Value:
+        """Whether values equal others: whether what lies between them is 0, where samples find it."""
+        value = x if isinstance(x, Value) else other
+        apart = self._applied(torch.sub, ((x, other), {}), value, unseen(ref))
+        held = self._made(self.streamed(apart), apart.shape, unseen(ref))
+        return self._applied(getattr(torch, name_of(op)), ((held, 0.0), {}), held, ref)
+
+    def _do_glu(self, step: Step) -> Value:
+        x, *axis = step.args
+        value, ref = self._value(x), step.outputs[0]
+        assert ref is not None
+        halves = self._numbers(x.shape).chunk(2, axis[0] if axis else -1)
+        a, b = (self._placed(value, half, unseen(ref)) for half in halves)
+        return self._product(a, self._function(torch.sigmoid, b), ref)
+
+    def _do_log_sigmoid_forward(self, step: Step) -> list[Any]:
+        value, ref = self._value(step.args[0]), step.outputs[0]
+        assert ref is not None
+        return [self._applied(torch.nn.functional.logsigmoid, ((value,), {}), value, ref), None]
+
+    def _do__to_copy(self, step: Step) -> Any:
+        """Another type: of floats, which are all float64 here, nothing; of bits and integers, what it does."""
+        given = self._given(step.args[0])
+        kind = to_float64(step.kwargs.get("dtype"))
+        if kind is None or (is_wide(kind) and isinstance(given, Value) and isinstance(given.expr, Leaf)):
+            return given
+        if isinstance(given, Tensor):
+            return to_float64(given.to(kind))
+        if kind.is_floating_point and not is_wide(kind):
+            raise Cannot("rounds to floating point of 8 bits: write its levels out, as a table or with torch.round")
+        ref = step.outputs[0]
+        assert ref is not None
+        return self._applied(Cast(kind), ((given,), {}), given, ref)
+
+    def _moved(self, step: Step) -> Any:
+        """Reshapes and the like, of one value: done on the numbers of its elements."""
+        argument = step.args[0]
+        if isinstance(argument, (list, tuple)):
+            raise Cannot("joins tensors in a way that is not supported; use torch.cat")
+        value = self._given(argument)
+        if isinstance(value, Tensor):
+            wide = value.expand(argument.shape) if value.ndim == len(argument.shape) else value
+            found = step.op(wide, *step.args[1:], **step.kwargs)
+            return list(found) if isinstance(found, (list, tuple)) else found
+        fill = 0.0
+        numbers = self._numbers(argument.shape)
+        args = step.args[1:]
+        if step.name == "constant_pad_nd" and len(args) > 1:
+            fill, args = float(args[1]), (args[0], 0.0)
+        if step.name == "expand_as":
+            args = (torch.empty(args[0].shape),)
+        found = step.op(numbers, *args, **step.kwargs)
+        if fill:
+            return self._filled(value, found, fill, step)
+        several = isinstance(found, (list, tuple))
+        outputs = [
+            self._placed(value, part, ref)
+            for part, ref in zip(found if several else [found], step.outputs, strict=True)
+            if ref is not None
+        ]
+        return outputs if several else outputs[0]
+
+    def _filled(self, value: Value, numbers: Tensor, fill: float, step: Step) -> Value:
+        """A value at other places, as `_placed`, with `fill` around it; signs stay signs if it is one of them."""
+        ref = step.outputs[0]
+        assert ref is not None
+        before = self.exact(value)
+        placed = self._placed(Value(before, value.shape, value.ref), numbers, unseen(ref))
+        if placed.move is None:
+            return placed  # nothing is around it
+        outside = placed.move < 0
+        if only_signs(before.source) and bool((before.gain == abs(fill)).all()) and not before.constant.any():
+            limits = compressed(np.where(outside & (fill > 0), 0, 1))
+            codes = np.stack([-np.ones_like(limits), np.ones_like(limits)])
+            node = Threshold((self.exact(placed).source.node,), limits[None], codes)
+            source = self._add(ref, node, placed.shape, step=2)
+            gain = np.full((1,) * len(placed.shape), abs(fill))
+            return self._made(Leaf(source, gain, 0 * gain, before.slack), placed.shape, ref)
+        constant = torch.from_numpy(np.where(outside, fill, 0.0))[None]
+        return self._applied(torch.add, ((placed, constant), {}), placed, ref)
+
+    def _joined(self, op: Any, given: Any, ref: Ref) -> Value:
+        """An elementwise operation on values of several nodes."""
+        args, kwargs = given
+        name = name_of(op)
+        a: Any = args[0]
+        b: Any = args[1] if len(args) > 1 else None
+        if name in ("add", "sub") and isinstance(a, Value) and isinstance(b, Value):
+            factor = float(kwargs.get("alpha", 1)) * (1 if name == "add" else -1)
+            return self._sum([a, b if factor == 1 else self._function(torch.mul, b, factor)], ref)
+        if name == "mul":
+            return self._product(a, b, ref)
+        if name == "div" and not kwargs.get("rounding_mode"):
+            return self._product(a, self._function(torch.reciprocal, b), ref)
+        if name in ("maximum", "minimum"):  # of two: b + relu(a - b), a - relu(a - b)
+            difference = self._sum([a, self._function(torch.neg, b)], unseen(ref))
+            rest = self._function(torch.relu, difference)
+            if name == "maximum":
+                return self._sum([b, rest], ref)
+            return self._sum([a, self._function(torch.neg, rest)], ref)
+        if name == "where":
+            return self._chosen(args, ref)
+        if name in _COMPARED:  # with 0
+            difference = self._sum([a, self._function(torch.neg, b)], unseen(ref))
+            return self._applied(op, ((difference, torch.zeros((), dtype=torch.float64)), {}), difference, ref)
+        if name in _OF_BITS:
+            ones = self._sum([self._function(lambda x: (x != 0).double(), bit) for bit in (a, b)], unseen(ref))
+            return self._applied(_OF_BITS[name], ((ones,), {}), ones, ref)
+        raise Cannot(
+            "joins values of several layers; sums, products, maxima, choices, comparisons and logic of bits convert"
+        )
+
+    def _do_where(self, step: Step) -> Any:
+        """A choice by a constant between values of two nodes is a move."""
+        condition, *chosen = (self._given(part) for part in step.args)
+        values = [part for part in chosen if isinstance(part, Value)]
+        if isinstance(condition, Value) or len(values) < 2:
+            return self._elementwise(step)
+        if len({id(source_of(value)) for value in self._common(values)}) == 1:
+            return self._elementwise(step)
+        ref = step.outputs[0]
+        assert ref is not None
+        return self._together(step.args[1:], lambda numbers: torch.where(condition, numbers[0], numbers[1]), ref)
+
+    def _chosen(self, args: Any, ref: Ref) -> Value:
+        """`c * a + (1 - c) * b` for a condition c of 0 and 1."""
+        condition, a, b = args
+        parts = []
+        for chosen, other in ((a, 0.0), (b, 1.0)):
+            bit = condition if not other else self._function(torch.logical_not, condition)
+            if isinstance(chosen, Value):
+                bits = self._function(lambda x: x.double(), bit)
+                parts.append(self._product(bits, chosen, unseen(ref)))
+            else:
+                given: Any = ((bit, chosen, torch.zeros((), dtype=torch.float64)), {})
+                parts.append(self._applied(torch.where, given, bit, unseen(ref)))
+        return self._sum(parts, ref)
+
+    def _sum(self, values: Sequence[Value], ref: Ref) -> Value:
+        leaves = self._aligned([self.streamed(value) for value in values], ref, summed=True)
+        node = Add(tuple(leaf.source.node for leaf in leaves))
+        source = self._add(ref, node, ())
+        unit = unit_of(leaves[0])
+        rounding = UNIT_ROUNDOFF * unit if any(leaf.slack.proven for leaf in leaves) else 0.0
+
+        def slack(known: Known) -> float:
+            return sum(leaf.slack(known) for leaf in leaves) + rounding * known.largest(source)
+
+        return self._fixed(source, unit, Slack(slack), ref)
+
+    def _fixed(self, source: Source, unit: float, slack: Slack, ref: Ref) -> Value:
+        """A value in fixed point."""
+        gain = np.full((1,) * len(source.shape), unit)
+        made = self._made(Leaf(source, gain, 0 * gain, slack), source.shape, ref)
+        made.expr = self._compared(made, own_leaf(made), levels=False)
+        return made
+
+    def _product(self, a: Any, b: Any, ref: Ref) -> Value:
+        """Of two streams, as fine as its bounds allow."""
+        if not (isinstance(a, Value) and isinstance(b, Value)):
+            raise Cannot("multiplies a value with what is no value")
+        whole = self._of_levels(a, b)
+        if whole is not None:
+            unit = unit_of(whole[0]) * unit_of(whole[1])
+            source = self._add(ref, Multiply(tuple(leaf.source.node for leaf in whole), 0), ())
+            return self._fixed(source, unit, constant(0.0), ref)
+        leaves = [self.streamed(a), self.streamed(b)]
+        units = [unit_of(leaf) for leaf in leaves]
+        sizes = [leaf.source.largest * unit for leaf, unit in zip(leaves, units, strict=True)]
+        shift = max(0, round(math.log2(self._finest(sizes[0] * sizes[1]) / (units[0] * units[1]))))
+        node, unit = Multiply(tuple(leaf.source.node for leaf in leaves), shift), units[0] * units[1] * 2.0**shift
+        norm = self._as_norm(a, b, leaves, node) or self._as_norm(b, a, leaves[::-1], node)
+
+        def slack(known: Known) -> float:
+            own = [leaf.slack(known) for leaf in leaves]
+            reach = [known.largest(leaf.source) * each for leaf, each in zip(leaves, units, strict=True)]
+            moved = reach[0] * own[1] + reach[1] * own[0] + own[0] * own[1] + unit + reach[0] * reach[1] * 2**-52
+            return moved if norm is None else min(moved, norm.slack(known))
+
+        source = self._add(ref, node, ())
+        made = self._fixed(source, unit, Slack(slack), ref)
+        if norm is None or source.largest * unit <= norm.most:
+            return made
+        # Not a function to be looked at: among integers so wide its slope is too narrow to be seen.
+        most = math.ceil(norm.most / unit)
+        start = np.array([-2 * most, -most, most]).reshape(3, *(1,) * len(source.shape))
+        slope = np.array([0.0, 1.0, 0.0]).reshape(start.shape)
+        within = Curve((source.node,), start, slope, np.clip(start, -most, most).astype(np.float64))
+        return self._fixed(self._add(ref, within, ()), unit, Slack(slack), unseen(ref))
+
+    def _of_levels(self, *values: Value) -> list[Leaf] | None:
+        """Two values as integers times powers of two, so few that float64 rounds no product; None of others."""
+        forms = [self.form(value) for value in values]
+        if not all(_one_unit(form) is not None for form in forms):
+            return None
+        leaves = [self.exact(value) for value in values]
+        exact = all(leaf.slack.proven == 0 and dyadic(leaf.gain) for leaf in leaves)
+        return leaves if exact and leaves[0].source.largest * leaves[1].source.largest < 2**53 else None
+
+    def _as_norm(self, c: Value, root: Value, leaves: Sequence[Leaf], node: Multiply) -> Normed | None:
+        """What is known of a product if one of the two is of the sum of squares in which the other is."""
+        if not isinstance(root.expr, Apply):
+            return None
+        graph = Graph(self.nodes, {name: source.shape for name, source in self._sources.items()})
+        shape = node.shape([leaf.source.shape for leaf in leaves])
+        return normed(graph, leaves[0], root.expr, leaves[1], shape)
+
+    def _do_cat(self, step: Step) -> Value:
+        axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
+        ref = step.outputs[0]
+        assert ref is not None
+        return self._together(step.args[0], lambda numbers: torch.cat(numbers, axis), ref)
+
+    def _together(self, parts: Sequence[Any], arranged: Callable[[list[Tensor]], Tensor], ref: Ref) -> Value:
+        """Several values as one: as `arranged` arranges the numbers of their elements."""
+        tensors = [self._given(part) for part in parts]
+        tensors = [
+            self._constant(part, made) if isinstance(made, Tensor) and _counts(made) else made
+            for part, made in zip(parts, tensors, strict=True)
+        ]
+        values = [part for part in tensors if isinstance(part, Value)]
+        starts = np.cumsum([0] + [math.prod(value.shape) for value in values])
+        total = int(starts[-1])
+        numbers, seen = [], 0
+        for part, tensor in zip(parts, tensors, strict=True):
+            if isinstance(tensor, Value):
+                each = self._numbers((math.prod(tensor.shape),)) + int(starts[seen])
+                numbers.append(torch.stack([each + i * total for i in range(self.images)]).reshape(part.shape))
+                seen += 1
+            else:
+                numbers.append(torch.zeros(tuple(part.shape), dtype=torch.float64))
+        forms = [self.form(value) for value in values]
+        units = [_one_unit(form) for form in forms]
+        leveled = all(unit is not None and unit == units[0] for unit in units)
+        leaves = [self.exact(value) if leveled else self.streamed(value) for value in values]
+        leaves = leaves if leveled else self._aligned(leaves, ref)
+        # Maps of one size stay maps: one behind the other they have the order of their flat elements.
+        alike = len({leaf.source.shape[1:] for leaf in leaves}) == 1
+        joined = [leaf.source if alike else self._flat(leaf, ref) for leaf in leaves]
+        source = joined[0]
+        if len(joined) > 1:
+            node = Concat(tuple(part.node for part in joined))
+            step = 2 if all(part.step == 2 for part in joined) else 1
+            source = self._add(ref, node, (), step=step)
+        ones = (1,) * len(source.shape)
+        gain = np.full(ones, float(leaves[0].gain.reshape(-1)[0]))
+        leaf = Leaf(source, gain, np.zeros(ones), Slack(lambda known: max(leaf.slack(known) for leaf in leaves)))
+        return self._placed(Value(leaf, source.shape, ref), arranged(numbers), ref)
+
+    def _constant(self, part: Any, constant: Tensor) -> Value:
+        """A constant as a value, which does not depend on the first pixel."""
+        first = next(iter(self.values.values()))
+        assert isinstance(first, Value)
+        made = constant.nan_to_num(0.0, 0.0, 0.0).to(torch.float64)
+        made = made.reshape(part.shape) if made.numel() == math.prod(part.shape) else made.expand(part.shape)
+        rows = made.reshape(self.images, -1) if made.numel() % self.images == 0 else None
+        if rows is None or not bool((rows == rows[0]).all()):
+            raise Cannot("joins a value with another constant for each image of the batch")
+        size = math.prod(first.shape)
+        numbers = torch.arange(self.images).reshape(self.images, *(1,) * (made.ndim - 1)) * size + 1
+        ref = Ref(-1, tuple(made.shape))
+        if made.shape[0] != self.images:
+            numbers, made = numbers.reshape(self.images, 1), made.reshape(self.images, -1)
+            ref = Ref(-1, tuple(made.shape))
+        pixel = self._settled(self._placed(first, numbers.expand(made.shape).to(torch.float64), ref))
+        return self._applied(lambda x, c: 0 * x + c, ((pixel, made[0]), {}), pixel, ref)
+
+    def _do_topk(self, step: Step) -> list[Any]:
+        if len(step.args) > 4 and not step.args[4] and step.args[1] > 1:
+            raise Cannot("takes the greatest values in an order that sorted=False leaves open: use sorted=True")
+        self._check_order(step)
+        return self._in_order(step, greatest, step.args[2] if len(step.args) > 2 else -1)
+
+    def _do_kthvalue(self, step: Step) -> list[Any]:
+        self._check_order(step)
+        return self._written(step, nth)
+
+    def _do_sort(self, step: Step) -> list[Any]:
+        if not step.kwargs.get("stable"):
+            self._check_order(step)
+        dim = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", -1)
+        return self._in_order(step, ordered, dim)
+
+    def _in_order(self, step: Step, equation: Callable[..., Any], dim: int) -> list[Any]:
+        """Values and their places, which the self-check compares beside what was put in order."""
+        row, found = self._value(step.args[0]), self._written(step, equation)
+        places = found[1]
+        if isinstance(places, Value) and isinstance(places.expr, Leaf):
+            order = Order(row, dim % len(step.args[0].shape))
+            own = Check(
+                step.number,
+                1,
+                places.expr,
+                places.shape,
+                levels=True,
+                function=places.expr,
+                move=places.move,
+                order=order,
+            )
+            self.checks.append(own)
+        return found
+
+    def _check_order(self, step: Step) -> None:
+        """Places of values that are often equal are those of which PyTorch promises no order."""
+        places, value = step.outputs[1], self._value(step.args[0])
+        few = source_of(value).largest < _MANY and _are_alike(self.form(value))
+        if few and places is not None and places.number in self.needed:
+            raise Cannot(
+                "takes the places of values that may be equal, in an order that PyTorch leaves open: use "
+                "sort(stable=True), or compare with a value, as in x >= x.topk(k).values[..., -1:]"
+            )
+
+    def _do_scatter(self, step: Step) -> Any:
+        x, dim, index, source = step.args[:4]
+        if step.kwargs.get("reduce") is not None:
+            raise Cannot("scatters with a reduction: use torch.scatter_add, or scatter_reduce")
+        if isinstance(index, Ref):
+            return self._written(step, scattered)[0]
+        if not isinstance(source, (Ref, Tensor)):
+            source = torch.full(tuple(index.shape), float(source), dtype=torch.float64)
+        return self._put(step, x, source, lambda own, new: own.scatter(dim, index, new))
+
+    def _do_index_copy(self, step: Step) -> Any:
+        x, dim, index, source = step.args
+        return self._put(step, x, source, lambda own, new: own.index_copy(dim, index, new))
+
+    def _do_index_put(self, step: Step) -> Any:
+        x, places, source = step.args[:3]
+        if any(isinstance(place, Ref) for place in places) or (len(step.args) > 3 and step.args[3]):
+            raise Cannot("writes at places that depend on the image, or adds there: use torch.where, or torch.scatter")
+        own = [place if place is None or place.dtype == torch.bool else place.long() for place in places]
+        return self._put(step, x, source, lambda numbers, new: torch.ops.aten.index_put(numbers, own, new))
+
+    def _put(self, step: Step, x: Any, source: Any, arranged: Callable[[Tensor, Tensor], Tensor]) -> Value:
+        """A value or a constant of which parts are written."""
+        ref = step.outputs[0]
+        assert ref is not None
+        return self._together([x, source], lambda numbers: arranged(*numbers), ref)
+
+    def _do_put(self, step: Step) -> Value:
+        """A memory of which a part was written: what was there, and the part, each at its places."""
+        value, whole, written, part = step.args
+        ref = step.outputs[0]
+        assert ref is not None
+
+        def arranged(numbers: list[Tensor]) -> Tensor:
+            flat = torch.zeros(ref.shape, dtype=torch.float64)
+            flat[whole] = numbers[0].reshape(-1)
+            flat[part] = numbers[1].reshape(-1)
+            return flat
+
+        return self._together([value, written], arranged, ref)
+
+    def _do_stack(self, step: Step) -> Value:
+        axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
+        parts = []
+        for part in step.args[0]:
+            axis %= len(part.shape) + 1
+            ref = Ref(part.number, (*part.shape[:axis], 1, *part.shape[axis:]))
+            value = self._value(part)
+            self.values[-1 - part.number] = self._shaped(value, ref)
+            parts.append(Ref(-1 - part.number, ref.shape))
+        joined = Step(step.number, step.op, (parts, axis), {}, step.outputs, step.place)
+        return self._do_cat(joined)
+
+
+def _are_alike(form: Form) -> bool:
+    """Whether equal integers are equal values, wherever they stand."""
+    numbers = (form.unit, form.unit) if isinstance(form, Levels) else ()
+    numbers = (form.slope, form.offset) if isinstance(form, Affine) else numbers
+    return bool(numbers) and all(len(np.unique(part)) == 1 for part in numbers)
+
+
+def _one_unit(form: Form) -> float | None:
+    """The one number of which all values are multiples, if there is one."""
+    if isinstance(form, Levels) and form.unit.size == 1 and not form.offset.any() and not form.fine:
+        return float(form.unit.reshape(-1)[0])
+    if isinstance(form, Affine) and form.slope.size == 1 and not form.offset.any():
+        return float(form.slope.reshape(-1)[0])
+    return None
+
+
+def _counts(constant: Tensor) -> bool:
+    """Whether a constant is more than zeros, or than what lay in new memory."""
+    return bool((constant.abs() > 1e-30).any())

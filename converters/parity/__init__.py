@@ -1,0 +1,1 @@
+"""The self-check: a converted network beside the model that it came from."""

@@ -1,0 +1,460 @@
+"""One run of a module as the list of tensor operations that it did with its input.
+
+The module is called as it is, in float64, on two images, or on one (`lava_meta.converters.recording.alone`). PyTorch
+tells of every operation that arrives at its kernels (`TorchDispatchMode`), below autograd functions, hooks,
+parametrizations and whatever Python the forward is written in: tests of shapes have been decided, and what is made of
+parameters alone has been computed. What stays is what is done to the images. Values are known by the memory that they
+lie in, so `x.data = sign(x.data)` and writing in place are seen.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map, tree_map_only
+
+from lava_meta.converters.recording.calling import as_tree, is_wide, untouched
+from lava_meta.converters.recording.exported import advice
+from lava_meta.converters.recording.written_out import EQUATIONS, Functions, whole_numbers
+from lava_meta.errors import ConversionError
+
+IMAGES = 2  # images of a recorded run: enough to see which values belong to which image
+
+_READS = {  # of values, by Python: what follows may depend on them
+    "_local_scalar_dense",
+    "equal",
+    "is_nonzero",
+    "item",
+    "nonzero",
+    "masked_select",
+    "unique",
+    "_unique2",
+    "allclose",
+}
+_EMPTY = {f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")}
+_TORCH = os.path.dirname(torch.__file__)
+_CONVERTERS = os.path.dirname(os.path.dirname(__file__))
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A value that depends on the images, by its number; of this shape, that of the run."""
+
+    number: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the user's code, and in the model, an operation is done."""
+
+    file: str
+    line: int
+    module: str  # its name in the model, "" for the model itself
+    kind: str  # the module's class
+
+    def __str__(self) -> str:
+        code = linecache.getline(self.file, self.line).strip()
+        where = f"{self.module} ({self.kind})" if self.module else f"the model ({self.kind})"
+        return f"{self.file}:{self.line}, in {where}" + (f": `{code}`" if code else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One operation on values that depend on the images."""
+
+    number: int  # among all operations of the run
+    op: Any  # an ATen overload; never one that writes in place
+    args: tuple[Any, ...]  # with a `Ref` for each such value; other tensors are constants, float64
+    kwargs: dict[str, Any]
+    outputs: tuple[Ref | None, ...]
+    place: Place
+
+    @property
+    def name(self) -> str:
+        """`add` for `aten.add.Tensor`."""
+        return str(self.op._schema.name).removeprefix("aten::")
+
+    @property
+    def refs(self) -> list[Ref]:
+        """The values that it takes."""
+        return [leaf for leaf in tree_flatten((self.args, self.kwargs))[0] if isinstance(leaf, Ref)]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A test of values of the images by Python, such as `if x.max() > 1`, and how it went in the run."""
+
+    value: Ref  # one boolean
+    outcome: bool
+    place: Place
+
+
+@dataclass
+class Recording:
+    """What a run did."""
+
+    steps: list[Step]
+    decisions: list[Decision]
+    input: Ref
+    output: Any  # what the module returned, with a `Ref` for each value
+    modules: dict[int, str] = field(repr=False, default_factory=dict)
+    images: int = IMAGES
+
+    @cached_property
+    def made_by(self) -> dict[int, tuple[Step, int]]:
+        """By the number of a value, the step that made it, and which of its outputs it is."""
+        return {ref.number: (step, i) for step in self.steps for i, ref in enumerate(step.outputs) if ref is not None}
+
+
+class Float64(TorchDispatchMode):
+    """Inside, every floating value is float64, whatever the code names; subclasses see each operation."""
+
+    by_kernels: frozenset[str] = frozenset()  # operations that are left as they are, though there are equations
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """PyTorch would import its compiler to say that this is not to be compiled: seconds, and nothing is."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func._schema.name).removeprefix("aten::")
+        equation = None if name in self.by_kernels else EQUATIONS.get(name)
+        if equation is not None:
+            with self:
+                found = equation(*args, **(kwargs or {}))
+            if found is not NotImplemented:
+                return found
+        return self.done(func, args, kwargs or {})
+
+    def done(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Do the operation."""
+        if func._schema.name == "aten::_assert_tensor_metadata":  # that floats are of the type that was exported
+            return None
+        args = whole_numbers(func, args)
+        result = func(*tree_map(to_float64, args), **tree_map(to_float64, kwargs))
+        if func._schema.name in _EMPTY:  # what lies in new memory means nothing, but stays the same if it is 0
+            result.zero_()
+        # What is written in place is what was given; what is made, as by torch.zeros, is float64 too.
+        return result if func._schema.is_mutable else tree_map(to_float64, result)
+
+
+def counted(op: Any) -> bool:
+    """Whether an operation has a number: PyTorch detaches what it makes, or not, by who else holds it."""
+    return str(op._schema.name) != "aten::detach"
+
+
+def to_float64(value: Any) -> Any:
+    """A floating tensor or type as float64; anything else as it is, as types of 8 bits, to which values are rounded."""
+    if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64:
+        return value.to(torch.float64)
+    return torch.float64 if is_wide(value) else value
+
+
+@dataclass
+class _Memory:
+    """What lies in one storage: by geometry (offset, size, stride) the number of a value."""
+
+    latest: tuple[Any, int]
+    known: dict[Any, int]
+    keep: torch.UntypedStorage  # held, so that its memory is not given to another value
+    width: int  # bytes of an element
+
+
+class _Recorder(Float64):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.names = {id(module): name for name, module in model.named_modules()}
+        self.steps: list[Step] = []
+        self.decisions: list[Decision] = []
+        self.done_before = 0
+        self._memory: dict[int, _Memory] = {}
+        self._constants: dict[Any, Tensor] = {}
+        self._values = 0
+        self._shapes: dict[int, tuple[int, ...]] = {}
+
+    def done(self, func: Any, args: Any, kwargs: Any) -> Any:
+        number, self.done_before = self.done_before, self.done_before + counted(func)
+        name = str(func._schema.name).removeprefix("aten::")
+        refs: list[Ref] = []
+        place: list[Place] = []
+
+        def at() -> Place:
+            if not place:
+                place.append(self._place())
+            return place[0]
+
+        def seen(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            ref = self.find(leaf, at)
+            if ref is None:
+                return self._constant(leaf)
+            refs.append(ref)
+            return ref
+
+        recorded = tree_map(seen, args), tree_map(seen, kwargs)
+        if refs and name in _READS:
+            return self._read(func, args, refs[0], at())
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise ConversionError(f"{at()} draws random numbers ({name}) in eval mode: call it in training mode alone")
+        result = super().done(func, args, kwargs)
+        if not refs or name == "_has_compatible_shallow_copy_type":
+            return result
+        written = func._schema.is_mutable
+        turned = torch.Tag.inplace_view in func.tags  # another shape of what lies there, as `transpose_` gives it
+        outputs = result if isinstance(result, (tuple, list)) else (result,)
+        if written:
+            func, recorded = self._out_of_place(func, recorded, at)
+        written = written and not turned
+        before = self._whole(args[0]) if written else None
+        noted = tuple(self.note(output, written=written) if isinstance(output, Tensor) else None for output in outputs)
+        self.steps.append(Step(number, func, *recorded, noted, at()))
+        if written and before is not None and noted[0] is not None:
+            self._merge(args[0], before, noted[0], at())
+        return result
+
+    def _constant(self, tensor: Tensor) -> Tensor:
+        """A copy; one for all uses of a weight that stays as it is, as in a network with time steps."""
+        key = (tensor.untyped_storage().data_ptr(), _geometry(tensor), tensor.dtype)
+        known = self._constants.get(key)
+        value = to_float64(tensor.detach())
+        if known is None or not torch.equal(known, value):
+            known = self._constants[key] = value.clone()
+        return known
+
+    def _read(self, func: Any, args: Any, ref: Ref, place: Place) -> Any:
+        """What Python reads of a value: of one boolean, it is noted, to be proven."""
+        name = str(func._schema.name).removeprefix("aten::")
+        if name not in ("_local_scalar_dense", "item", "is_nonzero") or args[0].dtype != torch.bool:
+            raise ConversionError(
+                f"{place} asks for values of the images ({name}): what follows depends on them, and a network of "
+                "integers has no branches. Use torch.where, or tests of shapes; what is only reported, as a count, "
+                "belongs behind `if self.training`"
+            )
+        outcome = super().done(func, args, {})
+        self.decisions.append(Decision(ref, bool(outcome), place))
+        return outcome
+
+    def _whole(self, tensor: Tensor) -> tuple[Any, Any] | None:
+        """What lies in all of the memory of which a tensor is a part, and its geometry; None if it is all of it."""
+        storage = tensor.untyped_storage()
+        size = storage.nbytes() // tensor.element_size()
+        if size == tensor.numel():
+            return None
+        memory = self._memory.get(storage.data_ptr())
+        if memory is None:  # a constant, as new memory is
+            flat = torch.empty(0, dtype=tensor.dtype).set_(storage, 0, (size,), (1,))
+            return to_float64(flat).clone(), (0, (size,), (1,))
+        return self._ref(memory.latest[1]), memory.latest[0]
+
+    def _merge(self, tensor: Tensor, before: tuple[Any, Any], written: Ref, place: Place) -> None:
+        """All of a memory, after a part of it was written."""
+        value, geometry = before
+        size = tensor.untyped_storage().nbytes() // tensor.element_size()
+        part = _places(_geometry(tensor), size)
+        whole = _places(geometry, size)
+        if len(whole) != size:
+            raise ConversionError(f"{place} writes into a part of a tensor that is a part itself: use torch.cat")
+        if isinstance(value, Tensor):  # of a constant, that part is the images' already
+            value[part] = 0
+        ref = self._new((size,))
+        arguments = (value, whole, written, part)
+        self.steps.append(Step(-1, torch.ops.aten.put.default, arguments, {}, (ref,), place))
+        flat = (0, (size,), (1,))
+        storage = tensor.untyped_storage()
+        self._memory[storage.data_ptr()] = _Memory(
+            (flat, ref.number), {flat: ref.number}, storage, tensor.element_size()
+        )
+
+    def _out_of_place(self, func: Any, recorded: Any, at: Callable[[], Place]) -> tuple[Any, Any]:
+        """The operation that gives what this one writes."""
+        args, _ = recorded
+        aten = torch.ops.aten
+        name = str(func._schema.name).removeprefix("aten::")
+        if name == "copy_":
+            return aten.expand_as.default, ((args[1], args[0]), {})
+        if name == "index_put_":
+            (mask,) = args[1] if len(args[1]) == 1 else (None,)
+            if isinstance(mask, Ref) and mask.shape == tuple(args[0].shape):  # into a value, or into new memory
+                return aten.where.self, ((mask, args[2], args[0]), {})
+            if any(isinstance(place, Ref) for place in args[1]):
+                raise ConversionError(f"{at()} writes into a part of a tensor: use torch.where, or torch.cat")
+        packet = getattr(aten, name.removesuffix("_"), None)
+        overload = getattr(packet, func._overloadname, None) or getattr(packet, "int", None)  # as transpose.int
+        if not name.endswith("_") or overload is None:
+            raise ConversionError(f"{at()} writes into a tensor ({name}), which is not supported: make a new one")
+        return overload, recorded
+
+    def find(self, tensor: Tensor, at: Callable[[], Place]) -> Ref | None:
+        """The value that lies in a tensor's memory; None for a constant."""
+        if not tensor.numel():
+            return None
+        memory = self._memory.get(tensor.untyped_storage().data_ptr())
+        if memory is None:
+            return None
+        geometry = _geometry(tensor)
+        if geometry not in memory.known:
+            memory.known[geometry] = self._alias(memory, tensor, at())
+        return self._ref(memory.known[geometry])
+
+    def _alias(self, memory: _Memory, tensor: Tensor, place: Place) -> int:
+        """A view that was made before its memory was written: its elements are taken from what was written."""
+        latest, number = memory.latest
+        size = memory.keep.nbytes() // memory.width
+        places = _places(latest, size)
+        index = torch.full((size,), -1)
+        index[places] = torch.arange(len(places))
+        taken = index[_places(_geometry(tensor), size)].reshape(tensor.shape)
+        if (taken < 0).any():
+            raise ConversionError(f"{place} writes into a part of a tensor: use torch.where, or torch.cat")
+        ref = self._new(tuple(tensor.shape))
+        self.steps.append(Step(-1, torch.ops.aten.take.default, (self._ref(number), taken), {}, (ref,), place))
+        return ref.number
+
+    def note(self, tensor: Tensor, *, written: bool = False) -> Ref:
+        ref = self._new(tuple(tensor.shape))
+        storage, geometry = tensor.untyped_storage(), _geometry(tensor)
+        memory = self._memory.get(storage.data_ptr())
+        if memory is None or written:
+            self._memory[storage.data_ptr()] = _Memory(
+                (geometry, ref.number), {geometry: ref.number}, storage, tensor.element_size()
+            )
+        elif tensor.is_floating_point():
+            memory.known.setdefault(geometry, ref.number)  # a view of the same elements is the value that it was
+        else:
+            memory.known[geometry] = ref.number
+        return ref
+
+    def _new(self, shape: tuple[int, ...]) -> Ref:
+        self._shapes[self._values] = shape
+        self._values += 1
+        return self._ref(self._values - 1)
+
+    def _ref(self, number: int) -> Ref:
+        return Ref(number, self._shapes[number])
+
+    def _place(self) -> Place:
+        """The innermost line that is not PyTorch's or this package's converters', and the innermost module."""
+        line: tuple[str, int] | None = None
+        module: Any = None
+        for frame in _frames():
+            file = frame.f_code.co_filename
+            own = frame.f_locals.get("self")
+            if module is None and isinstance(own, nn.Module) and id(own) in self.names:
+                module = own
+            if line is None and not file.startswith((_TORCH, _CONVERTERS, "<")):
+                line = file, frame.f_lineno
+            if line is not None and module is not None:
+                break
+        name, kind = (self.names[id(module)], type(module).__name__) if module is not None else ("", "?")
+        return Place(*(line or ("?", 0)), name, kind)
+
+
+def _frames() -> Iterator[Any]:
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _places(geometry: tuple[Any, ...], size: int) -> Tensor:
+    """Where in a memory of `size` elements those of a tensor lie, flat, in the tensor's order."""
+    offset, extents, strides = geometry
+    return torch.arange(size).as_strided(extents, strides, offset).reshape(-1)
+
+
+def _geometry(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.storage_offset(), tuple(tensor.size()), tuple(tensor.stride())
+
+
+def record(model: nn.Module, x: Tensor) -> Recording:
+    """Run `model` on x, float64 (images, ...), and say what it did. The model is a copy in float64, left as it was.
+
+    Raises:
+        ConversionError: It fails, its operations depend on the images' values, or it draws random numbers.
+    """
+    with untouched(model), Functions():
+        try:
+            with Float64():
+                model(x.clone())  # what a first call alone does, such as keeping master weights, is done
+            recorder = _Recorder(model)
+            given = recorder.note(x)
+            with recorder:
+                result = model(x)
+                recorder.done_before = -1
+
+                def ref(leaf: Any) -> Any:
+                    place = Place("?", 0, "", type(model).__name__)
+                    return recorder.find(leaf, lambda: place) if isinstance(leaf, Tensor) else leaf
+
+                output = tree_map(ref, as_tree(result))
+        except ConversionError:
+            raise
+        except Exception as error:
+            raise ConversionError(
+                f"the model itself fails on float64 inputs of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
+                f"{advice(model)}"
+            ) from error
+    return Recording(recorder.steps, recorder.decisions, given, output, images=len(x))
+
+
+class _Writer(_Recorder):
+    """Records an equation, all at one place of the user's code, with values that have numbers of their own."""
+
+    def __init__(self, place: Place, first: int) -> None:
+        super().__init__(nn.Module())
+        self.place, self._values = place, first
+
+    @property
+    def end(self) -> int:
+        """The number behind the last value's."""
+        return self._values
+
+    def _place(self) -> Place:
+        return self.place
+
+
+@dataclass(frozen=True)
+class Written:
+    """An operation as the simpler ones that an equation is made of."""
+
+    steps: list[Step]
+    given: list[tuple[Ref, Ref]]  # values that it takes: the number in these steps, and the number before
+    outputs: list[Any]  # a `Ref` for each value
+    end: int  # the number behind the last
+
+
+def write(equation: Callable[..., Any], step: Step, first: int) -> Written:
+    """What an equation does with the arguments of a step: with values of any digits, numbered from `first`."""
+    writer = _Writer(step.place, first)
+    given: dict[Ref, tuple[Ref, Tensor]] = {}
+
+    def stand_in(ref: Ref) -> Tensor:
+        if ref not in given:
+            value = torch.ones(ref.shape, dtype=torch.float64)
+            given[ref] = writer.note(value), value
+        return given[ref][1]
+
+    args, kwargs = tree_map_only(Ref, stand_in, (step.args, step.kwargs))
+    with torch.no_grad(), writer:
+        found = equation(*args, **kwargs)
+    outputs = found if isinstance(found, (list, tuple)) else [found]
+    known = [
+        (writer.find(output, lambda: step.place) or output) if isinstance(output, Tensor) else output
+        for output in outputs
+    ]
+    steps = [replace(own, number=-1) for own in writer.steps]
+    return Written(steps, [(own, ref) for ref, (own, _) in given.items()], known, writer.end)

@@ -1,0 +1,230 @@
+"""Functions of integers: what they are is found by evaluating them, and is then equal to them everywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from lava_meta.converters.functions.elementwise import Affine, Function, Levels, Pieces, evaluate_pieces
+from lava_meta.converters.functions.expressions import Apply, Leaf, Source, is_shared, parts_of, replaced
+from lava_meta.converters.weights import decompose
+
+RNG = np.random.default_rng(0)
+NARROW, WIDE = 300, 2**45
+
+
+def function(op: Any, reach: int, *constants: Any, gain: float = 2.0**-5, shift: float = 0.0) -> Function:
+    source = Source("s", (3, 4, 4), np.full((1, 1, 1), -reach), np.full((1, 1, 1), reach))
+    scale = gain * NARROW / reach
+    leaf = Leaf(source, np.full((1, 1, 1), scale), np.full((1, 1, 1), shift))
+    tensors = [torch.as_tensor(constant, dtype=torch.float64).reshape(1, -1, 1, 1) for constant in constants]
+    return Function(Apply(op, (leaf, *tensors), {}))
+
+
+def probes(made: Function) -> NDArray[Any]:
+    """Integers (k, *shared): random ones, all small ones, and both ends."""
+    low, high = int(made.low.min()), int(made.high.max())
+    x = np.concatenate([RNG.integers(low, high + 1, 2000), np.arange(-50, 51), [low, high]])
+    return np.broadcast_to(x.reshape(-1, 1, 1, 1), (len(x), *made.shared)).copy()
+
+
+def leveled(form: Levels, x: NDArray[Any]) -> NDArray[Any]:
+    reached = (x[:, None] >= form.limits[None]).sum(axis=1)
+    codes = np.take_along_axis(np.broadcast_to(form.codes, (len(form.codes), *x.shape[1:])), reached, axis=0)
+    values: NDArray[Any] = codes * form.unit + form.offset
+    return values
+
+
+STEPS: dict[str, Any] = {
+    "sign": lambda x: torch.where(x >= 0, 1.0, -1.0),
+    "a sign of three values": torch.sign,
+    "a falling sign": lambda x: torch.where(0.7 - x >= 0, 1.0, -1.0),
+    "an interval": lambda x: torch.where((x - 0.5).abs() < 2, 1.0, -1.0),
+    "spikes": lambda x: (x > 1.25).double(),
+    "straight through": lambda x: (torch.sign(x + 0.3) - x.clamp(-1, 1)).detach() + x.clamp(-1, 1),
+    "few bits": lambda x: torch.round(x.clamp(0, 1) * 7) / 7,
+    "powers of two": lambda x: torch.sign(x) * 2 ** torch.round(torch.log2(x.abs().clamp(0.125, 4))),
+}
+
+
+@pytest.mark.parametrize("reach", [NARROW, WIDE])
+@pytest.mark.parametrize("name", STEPS)
+def test_levels(name: str, reach: int) -> None:
+    made = function(STEPS[name], reach)
+    form = made.form()
+    assert isinstance(form, Levels)
+    x = probes(made)
+    assert np.abs(leveled(form, x) - made(x)).max() < 1e-9
+    # On both sides of every limit too.
+    limits = form.limits[np.abs(form.limits) <= reach].reshape(-1)
+    for moved in (-1, 0):
+        x = np.clip(limits + moved, -reach, reach).reshape(-1, 1, 1, 1)
+        assert np.abs(leveled(form, x) - made(x)).max() < 1e-9
+
+
+def test_steps_that_no_bounds_show_to_rise_are_levels_if_all_integers_are_computed() -> None:
+    """So that a step on which the model's rounding decides counts as a tie."""
+    made = function(lambda x: torch.round((x - torch.nn.functional.leaky_relu(x, 0.25)).clamp(-1, 1) * 3) / 3, NARROW)
+    form, x = made.form(), probes(made)
+    assert isinstance(form, Levels)
+    assert np.abs(leveled(form, x) - made(x)).max() < 1e-9
+
+
+@pytest.mark.parametrize("reach", [NARROW, WIDE])
+def test_limits_of_each_channel(reach: int) -> None:
+    gains, shifts = [2.0, -1.5, 0.0], [0.3, -0.4, 0.1]
+    made = function(lambda x, g, b: torch.where(x * g + b >= 0, 1.0, -1.0), reach, gains, shifts)
+    form = made.form()
+    assert isinstance(form, Levels)
+    assert form.codes.shape[1:] == (3, 1, 1)
+    x = probes(made)
+    assert (leveled(form, x) == made(x)).all()
+
+
+def rounded(x: Any, count: float, low: float, high: float) -> Any:
+    """`count` + 1 levels from `low` to `high`, none of which need be 0, by operations that are proven to rise."""
+    scale = (high - low) / count
+    for op, number in (
+        (torch.sub, low),
+        (torch.div, scale),
+        (torch.clamp_min, 0),
+        (torch.clamp_max, count),
+        (torch.round, None),
+        (torch.mul, scale),
+        (torch.add, low),
+    ):
+        x = Apply(op, (x,) if number is None else (x, number), {})
+    return x
+
+
+OFFSET: dict[str, Any] = {
+    "two values": lambda x: Apply(lambda x: torch.where((x - 0.3).abs() < 2, 0.71, -0.4), (x,), {}),
+    "few bits": lambda x: rounded(x, 7, -1.37, 2.1),
+    "8 bits": lambda x: rounded(x, 255, -1.37, 2.1),
+    "falling": lambda x: Apply(torch.mul, (rounded(x, 30, -1.37, 2.1), -1), {}),
+}
+
+
+@pytest.mark.parametrize("reach", [20 * NARROW, WIDE])
+@pytest.mark.parametrize("name", OFFSET)
+def test_levels_from_an_offset(name: str, reach: int) -> None:
+    made = Function(OFFSET[name](function(None, reach).expr.args[0]))
+    form, x = made.form(), probes(made)
+    assert isinstance(form, Levels)
+    assert not form.fine
+    assert (name == "two values") == (set(form.codes.reshape(-1).tolist()) == {-1, 1})
+    limits = form.limits.reshape(-1, 1, 1, 1)
+    for points in (x, limits, np.clip(limits - 1, -reach, reach)):
+        assert np.abs(leveled(form, points) - made(points)).max() < 1e-14
+
+
+def test_as_many_levels_as_fixed_point_has() -> None:
+    made = Function(rounded(function(None, WIDE).expr.args[0], 2**14, -8, 8))
+    form, x = made.form(), probes(made)
+    assert isinstance(form, Levels)
+    assert form.unit == 2.0**-10
+    x = np.concatenate([x, form.limits, form.limits - 1])
+    reached = np.searchsorted(form.limits.reshape(-1), x, side="right")
+    assert (form.values.reshape(-1)[reached] == made(x)).all()
+
+
+@pytest.mark.parametrize("reach", [20 * NARROW, WIDE])
+def test_levels_of_each_channel_that_are_multiples_of_no_number(reach: int) -> None:
+    """As of few-bit values behind a norm and a rectifier."""
+    gains, shifts = (torch.tensor(part).double().reshape(1, 3, 1, 1) for part in ([1.3, -0.7, 0.0], [-0.41, 0.2, 0.33]))
+    normed = Apply(torch.mul, (rounded(function(None, reach).expr.args[0], 255, -1.37, 2.1), gains), {})
+    made = Function(Apply(torch.relu, (Apply(torch.add, (normed, shifts), {}),), {}))
+    form, x = made.form(), probes(made)
+    assert isinstance(form, Levels)
+    assert form.fine
+    limits = np.where(form.limits <= reach, form.limits, 0)
+    for points in (x, limits, limits - 1):
+        assert np.abs(leveled(form, points) - made(points)).max() < 1e-14
+
+
+LINES: dict[str, Any] = {
+    "relu": torch.relu,
+    "hardtanh": lambda x: x.clamp(-1, 2),
+    "leaky": lambda x: torch.where(x > 0.2, x, 0.1 * x),
+    "a jump": lambda x: torch.where(x > 0.5, x + 1, x - 1),
+    "a valley": lambda x: (x - 0.25).abs(),
+}
+
+
+@pytest.mark.parametrize("reach", [NARROW, WIDE])
+@pytest.mark.parametrize("name", LINES)
+def test_lines(name: str, reach: int) -> None:
+    made = function(LINES[name], reach, gain=0.0317)
+    form = made.form()
+    assert isinstance(form, Pieces)
+    assert len(form.start) <= 4
+    x = probes(made)
+    assert np.abs(evaluate_pieces(form, x) - made(x)).max() <= form.error + 1e-12
+
+
+@pytest.mark.parametrize("op", [torch.tanh, torch.sigmoid, torch.nn.functional.silu, lambda x: 1 / (1 + x * x)])
+def test_curves(op: Any) -> None:
+    for reach, bound in ((NARROW, 0.0), (WIDE, 1e-7)):
+        made = function(op, reach)
+        form = made.form()
+        assert isinstance(form, Pieces)
+        x = probes(made)
+        assert np.abs(evaluate_pieces(form, x) - made(x)).max() <= bound
+
+
+def test_an_affine_function() -> None:
+    made = function(lambda x, g: (x * g - 0.5) / 0.25, WIDE, [1.0, -2.0, 3.0])
+    form = made.form()
+    assert isinstance(form, Affine)
+    x = probes(made)
+    assert np.abs(form.slope * x + form.offset - made(x)).max() < 1e-10
+
+
+def test_steps_between_neighbours_and_bends() -> None:
+    """Units with fewer pieces are filled up: what stands there is no step."""
+    never = np.iinfo(np.int64).max
+    bent = Pieces(
+        np.array([[-100, -100], [3, never]]), np.array([[0.25, 1.0], [1.0, 1.0]]), np.array([[-25, -100.0], [3, 0]]), 0
+    )
+    np.testing.assert_array_equal(bent.changes(-np.inf, np.inf)[0], [1 + 2.25, 1])  # a slope, and a jump of 2.25 at 3
+    table = Pieces(np.arange(-2, 3)[:, None], np.zeros((5, 1)), np.array([[0.0], [0.5], [0.75], [4], [4.5]]), 0)
+    np.testing.assert_array_equal(table.changes(-np.inf, np.inf)[0], [3.25])
+
+
+def test_a_function_that_gives_nan() -> None:
+    with pytest.raises(ValueError, match="gives NaN or infinity"):
+        function(torch.log, NARROW).form()
+
+
+def test_the_parts_that_a_function_can_be_cut_at() -> None:
+    made = function(lambda x, g: x * g, WIDE, [1.0, 2.0, 3.0])
+    inner, leaf = made.expr, made.leaf
+    bent = Apply(torch.tanh, (inner,), {})
+    gated = Apply(torch.mul, (inner, bent), {})
+    outer = Apply(torch.add, (gated, 1.0), {})
+    assert [id(part) for part in parts_of(outer)] == [id(leaf), id(inner), id(gated)]  # both ways pass these
+    assert is_shared(leaf)
+    assert not is_shared(gated)
+    assert is_shared(replaced(gated, inner, leaf))
+
+
+def test_weights() -> None:
+    signs = RNG.choice([-1, 1], (4, 9)) * np.array([0.3, 0.1, 2.5, 1e-4])[:, None]
+    made = decompose(signs, 1, 2**60)
+    assert (np.abs(made.integers) == 1).all()
+    assert np.allclose(made.integers * made.unit, signs, rtol=1e-15)
+    few = RNG.integers(-7, 8, (4, 9)) * 0.0371
+    made = decompose(few, 1, 2**60)
+    assert np.abs(made.integers).max() <= 7
+    real = RNG.normal(size=(4, 9)).astype(np.float32).astype(np.float64)
+    made = decompose(real, 255, 2**60)
+    assert made.error == 0
+    assert (made.integers * made.unit == real).all()
+    coarse = decompose(real, 2**40, 2**60)
+    assert 0 < coarse.error <= 0.5
+    assert np.abs(coarse.integers).sum(axis=1).max() * 2**40 < 2**61
+    assert (decompose(np.zeros((2, 3)), 5, 2**60).integers == 0).all()

@@ -1,0 +1,164 @@
+"""What values become that are joined or padded, and how close to the model they stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lava_meta
+from lava_meta.converters.lowering.acyclic import to_acyclic
+from lava_meta.errors import ConversionError
+from lava_meta.graph.nodes import Concat, Gather, Threshold
+from lava_meta.graph.packed.acyclic import PackedAcyclic
+from lava_meta.nn import BinaryConv2d, Sign
+
+
+class Joining(nn.Module):
+    """Two streams of maps, one of twice as many channels, joined, through an activation, to signs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.more = nn.Sequential(Sign(), BinaryConv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16))
+        self.last = nn.Sequential(nn.PReLU(24), Sign(), BinaryConv2d(24, 5, 6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        classes: torch.Tensor = self.last(torch.cat([x, self.more(x)], 1)).flatten(1)
+        return classes
+
+
+def test_maps_of_one_size_stay_maps() -> None:
+    torch.manual_seed(0)
+    model = Joining()
+    model(torch.randn(50, 1, 6, 6))  # statistics
+    model.eval()
+    graph = to_acyclic(model, mean=0.5, std=0.25, input_shape=(1, 6, 6)).lowered.graph
+    joined = [name for name, node in graph.nodes.items() if isinstance(node, Concat)]
+    assert [graph.placed[name].output_shape for name in joined] == [(24, 6, 6)]
+    assert all(
+        graph.placed[node.sources[0]].output_shape == (5, 1, 1)
+        for node in graph.nodes.values()
+        if isinstance(node, Gather)
+    )
+    pixels = np.random.default_rng(1).integers(0, 256, (20, 36), dtype=np.uint8)
+    np.testing.assert_array_equal(PackedAcyclic(graph).sums(pixels), graph.sums(pixels))
+    given = (torch.from_numpy(pixels).reshape(-1, 1, 6, 6).double() / 255 - 0.5) / 0.25
+    with torch.no_grad():
+        np.testing.assert_array_equal(graph.predict(pixels), model.double()(given).argmax(1).numpy())
+
+
+class Memory(nn.Module):
+    """Layers of a keyword network: zeros around a series, a sign, a scale for each channel, a PReLU of one number."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.front = nn.Sequential(nn.Conv1d(4, 6, 1), nn.PReLU())
+        self.scale = nn.ParameterList([nn.Parameter(torch.rand(6, 1, 1) + 0.5) for _ in range(layers)])
+        self.norms = nn.ModuleList([nn.BatchNorm1d(6) for _ in range(layers)])
+        self.bends = nn.ModuleList([nn.PReLU(6) for _ in range(layers)])
+        self.signs = nn.ParameterList([nn.Parameter(torch.randn(6, 1, 5)) for _ in range(layers)])
+        self.last = nn.Linear(6 * 10, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.front(x)
+        for scale, norm, bend, signs in zip(self.scale, self.norms, self.bends, self.signs, strict=True):
+            padded = torch.sign(nn.functional.pad(x, (2, 2)))
+            sums = nn.functional.conv1d(padded, torch.sign(signs) * scale, groups=6)
+            x = bend(norm(sums)) + x
+        classes: torch.Tensor = self.last(x.flatten(1))
+        return classes
+
+
+def test_padded_streams_keep_close_bounds() -> None:
+    """Zeros come behind the PReLU before them; channels with a bend and without do not widen the bounds."""
+    torch.manual_seed(0)
+    model = Memory(4)
+    with torch.no_grad():
+        for bend in model.bends:
+            bend.weight[::2] = 1.0  # lines: one piece
+        model(torch.randn(50, 4, 10))  # statistics
+    net = lava_meta.convert(model.eval(), mean=0.5, std=0.25, input_shape=(4, 10))
+    assert net.parity.exact
+    assert max(bound for _, bound in net.parity.bounds.values()) < 1e-4
+
+
+@pytest.mark.parametrize("fill", [1.0, -1.0, 0.5])
+@pytest.mark.parametrize("signs", [True, False])
+def test_padding_with_a_number(fill: float, signs: bool) -> None:
+    """Of signs or of streams; signs around signs stay packed."""
+
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Sequential(nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), *([Sign()] if signs else []))
+            self.binary, self.last = BinaryConv2d(8, 6, 3), nn.Linear(6 * 4 * 5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            padded = nn.functional.pad(self.first(x), (1, 2, 1, 1), value=fill)
+            classes: torch.Tensor = self.last(torch.sign(self.binary(padded) + 0.3).flatten(1))
+            return classes
+
+    torch.manual_seed(0)
+    model = Padded()
+    model(torch.randn(50, 2, 6, 6))  # statistics
+    net = lava_meta.convert(model.eval(), mean=0.5, std=0.25, input_shape=(2, 6, 6))
+    assert net.parity.exact
+    kept = signs and abs(fill) == 1
+    nodes = net.graph.nodes
+    packed = [
+        node for node in nodes.values() if isinstance(node, Threshold) and isinstance(nodes[node.sources[0]], Gather)
+    ]
+    assert bool(packed) == kept
+
+
+class Scaled(nn.Module):
+    """A gate between sums and scales of each channel: a curve for each, of values far larger than where it bends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.scale, self.last = nn.Linear(16, 24), nn.Parameter(torch.randn(24)), nn.Linear(24, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        classes: torch.Tensor = self.last(torch.sigmoid(2000 * self.first(x)) * self.scale)
+        return classes
+
+
+def test_curves_of_each_channel_are_followed_closely() -> None:
+    torch.manual_seed(0)
+    model = Scaled().eval()
+    net = lava_meta.convert(model, mean=0.5, std=0.25, input_shape=(16,))
+    assert net.parity.bounds["readout"][0] < 1e-7
+
+
+class Voting(nn.Module):
+    """Three voters, each for the one of four whose value is the greatest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.voters, self.last = nn.Linear(16, 12), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        votes = nn.functional.one_hot(torch.sign(self.voters(x)).view(-1, 3, 4).argmax(2), 4)
+        classes: torch.Tensor = self.last(votes.to(x.dtype).sum(1))
+        return classes
+
+
+def test_votes_for_the_first_that_is_the_greatest() -> None:
+    torch.manual_seed(1)
+    model = Voting().eval()
+    net = lava_meta.convert(model, mean=0.5, std=0.25, input_shape=(16,))
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 16))
+    with torch.no_grad():
+        expected = model.double()((torch.from_numpy(pixels).double() / 255 - 0.5) / 0.25).numpy()
+    assert len(np.unique(expected.round(6), axis=0)) > 5
+    np.testing.assert_allclose(net.graph.readout.values(net.graph.sums(pixels)), expected, atol=1e-6)
+    with pytest.raises(ConversionError, match="gives the number of a class"):
+        lava_meta.convert(nn.Sequential(nn.Linear(16, 3), Chosen()).eval(), mean=0, std=1, input_shape=(16,))
+
+
+class Chosen(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.argmax(dim=1)
