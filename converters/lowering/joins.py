@@ -392,17 +392,8 @@ class JoinLowering(ValueLowering):
         row, found = self._value(step.args[0]), self._written(step, equation)
         places = found[1]
         if isinstance(places, Value) and isinstance(places.expr, Leaf):
-            order = Order(row, dim % len(step.args[0].shape))
-            own = Check(
-                step.number,
-                1,
-                places.expr,
-                places.shape,
-                levels=True,
-                function=places.expr,
-                move=places.move,
-                order=order,
-            )
+            place = {"move": places.move, "order": Order(row, dim % len(step.args[0].shape))}
+            own = Check(step.number, 1, places.expr, places.shape, levels=True, function=places.expr, **place)
             self.checks.append(own)
         return found
 
