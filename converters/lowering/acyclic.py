@@ -166,6 +166,11 @@ def _chosen(recording: Recording, output: str | int | None) -> tuple[int, Ref]:
     for place, (path, leaf) in enumerate(leaves):
         if isinstance(leaf, Ref):
             found[".".join(_name(key) for key in path)] = place, leaf
+    if not found and recording.left is not None:
+        raise ConversionError(
+            f"{recording.left} hands values of the images to what is not PyTorch, where nothing follows them: write it "
+            "with operations of torch"
+        )
     if not found:
         raise ConversionError(
             f"the model gives nothing that depends on its input ({type(recording.output).__name__}): it must give "

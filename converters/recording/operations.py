@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_map_only
 
@@ -40,6 +41,7 @@ _READS = {  # of values, by Python: what follows may depend on them
     "_unique2",
     "allclose",
 }
+_LEAVES = {Tensor.numpy, Tensor.tolist, Tensor.__array__}  # of torch, to where nothing sees what is done
 _EMPTY = {f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")}
 _TORCH = os.path.dirname(torch.__file__)
 _CONVERTERS = os.path.dirname(os.path.dirname(__file__))
@@ -109,6 +111,7 @@ class Recording:
     output: Any  # what the module returned, with a `Ref` for each value
     modules: dict[int, str] = field(repr=False, default_factory=dict)
     images: int = IMAGES
+    left: Place | None = None  # where values of the images were handed to what is not PyTorch
 
     @cached_property
     def made_by(self) -> dict[int, tuple[Step, int]]:
@@ -180,6 +183,7 @@ class _Recorder(Float64):
         self.steps: list[Step] = []
         self.decisions: list[Decision] = []
         self.done_before = 0
+        self.left: Place | None = None
         self._memory: dict[int, _Memory] = {}
         self._constants: dict[Any, Tensor] = {}
         self._values = 0
@@ -380,6 +384,20 @@ def _geometry(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.storage_offset(), tuple(tensor.size()), tuple(tensor.stride())
 
 
+class _Leaving(TorchFunctionMode):
+    """Notes where values of the images leave PyTorch, as by `.numpy()`: what comes back is taken for a constant."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        recorder = self.recorder
+        if func in _LEAVES and recorder.left is None and recorder.find(args[0], recorder._place) is not None:
+            recorder.left = recorder._place()
+        return func(*args, **(kwargs or {}))
+
+
 def record(model: nn.Module, x: Tensor) -> Recording:
     """Run `model` on x, float64 (images, ...), and say what it did. The model is a copy in float64, left as it was.
 
@@ -392,7 +410,7 @@ def record(model: nn.Module, x: Tensor) -> Recording:
                 model(x.clone())  # what a first call alone does, such as keeping master weights, is done
             recorder = _Recorder(model)
             given = recorder.note(x)
-            with recorder:
+            with recorder, _Leaving(recorder):
                 result = model(x)
                 recorder.done_before = -1
 
@@ -408,7 +426,7 @@ def record(model: nn.Module, x: Tensor) -> Recording:
                 f"the model itself fails on float64 inputs of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
                 f"{advice(model)}"
             ) from error
-    return Recording(recorder.steps, recorder.decisions, given, output, images=len(x))
+    return Recording(recorder.steps, recorder.decisions, given, output, images=len(x), left=recorder.left)
 
 
 class _Writer(_Recorder):
