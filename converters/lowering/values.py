@@ -202,7 +202,7 @@ class ValueLowering:
         """`value` at other places, from the numbers (from 1; 0 for padding) of the elements of all images."""
         size = math.prod(value.shape)
         if numbers.numel() % self.images:
-            raise Cannot("makes tensors whose shape does not grow with the number of images")
+            raise Mixes("makes tensors whose shape does not grow with the number of images")
         rows = numbers.reshape(self.images, -1).to(torch.int64).numpy() - 1
         index = np.where(rows[0] >= size, -2, rows[0])
         starts = size * np.arange(self.images)[:, None]
