@@ -104,6 +104,7 @@ class ValueLowering:
 
     def __init__(self, recording: Recording, first: Leaf, domain: dict[str, Any], fraction: int) -> None:
         self.steps, self.decisions, self.images = recording.steps, recording.decisions, recording.images
+        self.is_idle = recording.is_idle
         self.fraction = fraction
         self.needed: set[int] = set()  # the numbers of values that the output is made of
         self.domain = domain

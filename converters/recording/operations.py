@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map, tree_map_only
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_map_only, tree_structure
 
 from lava_meta.converters.recording.calling import as_tree, is_wide, untouched
 from lava_meta.converters.recording.exported import advice
@@ -43,8 +43,8 @@ _READS = {  # of values, by Python: what follows may depend on them
 }
 _LEAVES = {Tensor.numpy, Tensor.tolist, Tensor.__array__}  # of torch, to where nothing sees what is done
 _EMPTY = {f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")}
-_TORCH = os.path.dirname(torch.__file__)
-_CONVERTERS = os.path.dirname(os.path.dirname(__file__))
+_TORCH = os.path.join(os.path.dirname(torch.__file__), "")
+_CONVERTERS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,23 @@ class Recording:
     modules: dict[int, str] = field(repr=False, default_factory=dict)
     images: int = IMAGES
     left: Place | None = None  # where values of the images were handed to what is not PyTorch
+    again: Callable[[int], Recording] | None = field(repr=False, default=None)  # with a test that goes the other way
+
+    def is_idle(self, decision: Decision) -> bool:
+        """Whether the model computes the same however a test goes, as where it only warns."""
+        if self.again is None:
+            return False
+        number = next(i for i, own in enumerate(self.decisions) if own is decision)
+        try:
+            other = self.again(number)
+        except ConversionError:  # it fails, or asks for more, as for a message
+            return False
+        same = len(self.steps) == len(other.steps) and tree_structure(self.output) == tree_structure(other.output)
+        return (
+            same
+            and tree_leaves(self.output) == tree_leaves(other.output)
+            and all(_are_same(own, its) for own, its in zip(self.steps, other.steps, strict=True))
+        )
 
     @cached_property
     def made_by(self) -> dict[int, tuple[Step, int]]:
@@ -154,6 +171,17 @@ class Float64(TorchDispatchMode):
         return result if func._schema.is_mutable else tree_map(to_float64, result)
 
 
+def _are_same(step: Step, other: Step) -> bool:
+    """Whether two steps do the same with the same."""
+    parts, others = (tree_flatten((own.args, own.kwargs)) for own in (step, other))
+    if step.op is not other.op or step.outputs != other.outputs or parts[1] != others[1]:
+        return False
+    return all(
+        torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else type(a) is type(b) and a == b
+        for a, b in zip(parts[0], others[0], strict=True)
+    )
+
+
 def counted(op: Any) -> bool:
     """Whether an operation has a number: PyTorch detaches what it makes, or not, by who else holds it."""
     return str(op._schema.name) != "aten::detach"
@@ -177,8 +205,9 @@ class _Memory:
 
 
 class _Recorder(Float64):
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, turned: int = -1) -> None:
         super().__init__()
+        self.turned = turned  # the number of a test that goes the other way
         self.names = {id(module): name for name, module in model.named_modules()}
         self.steps: list[Step] = []
         self.decisions: list[Decision] = []
@@ -248,8 +277,8 @@ class _Recorder(Float64):
                 "integers has no branches. Use torch.where, or tests of shapes; what is only reported, as a count, "
                 "belongs behind `if self.training`"
             )
-        outcome = super().done(func, args, {})
-        self.decisions.append(Decision(ref, bool(outcome), place))
+        outcome = bool(super().done(func, args, {})) != (len(self.decisions) == self.turned)
+        self.decisions.append(Decision(ref, outcome, place))
         return outcome
 
     def _whole(self, tensor: Tensor) -> tuple[Any, Any] | None:
@@ -398,7 +427,7 @@ class _Leaving(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def record(model: nn.Module, x: Tensor) -> Recording:
+def record(model: nn.Module, x: Tensor, turned: int = -1) -> Recording:
     """Run `model` on x, float64 (images, ...), and say what it did. The model is a copy in float64, left as it was.
 
     Raises:
@@ -408,7 +437,7 @@ def record(model: nn.Module, x: Tensor) -> Recording:
         try:
             with Float64():
                 model(x.clone())  # what a first call alone does, such as keeping master weights, is done
-            recorder = _Recorder(model)
+            recorder = _Recorder(model, turned)
             given = recorder.note(x)
             with recorder, _Leaving(recorder):
                 result = model(x)
@@ -426,7 +455,9 @@ def record(model: nn.Module, x: Tensor) -> Recording:
                 f"the model itself fails on float64 inputs of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
                 f"{advice(model)}"
             ) from error
-    return Recording(recorder.steps, recorder.decisions, given, output, images=len(x), left=recorder.left)
+    found = Recording(recorder.steps, recorder.decisions, given, output, images=len(x), left=recorder.left)
+    found.again = None if turned >= 0 else lambda number: record(model, x, number)
+    return found
 
 
 class _Writer(_Recorder):
