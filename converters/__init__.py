@@ -143,7 +143,7 @@ def convert(
             "Sums that tie with a threshold within float64 rounding do this"
             if not parity.unverified
             else (
-                "Values whose bounds are as wide as their spread do this, as behind many real layers without a norm, and "
+                "Values with bounds as wide as their spread do this, as behind many real layers without a norm, and "
                 "quotients by what may be almost 0"
             )
         )

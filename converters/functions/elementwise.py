@@ -310,7 +310,7 @@ class _Units:
             root = np.where(slope != 0, -offset / slope, 0.0)
         root = np.clip(np.rint(root), -(2.0**61), 2.0**61).astype(np.int64)
         # Nearer to it than this, float64's rounding hides what the function does.
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             blurred = np.where(slope != 0, 2**12 * EPS * size / np.abs(slope), 0.0)
         far = np.maximum(sizes[:, None], blurred)
         near = np.concatenate([-far[::-1], 0 * far[:1], far])

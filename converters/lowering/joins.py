@@ -389,13 +389,20 @@ class JoinLowering(ValueLowering):
 
     def _in_order(self, step: Step, equation: Callable[..., Any], dim: int) -> list[Any]:
         """Values and their places, which the self-check compares beside what was put in order."""
-        row, found = self._value(step.args[0]), self._written(step, equation)
-        places = found[1]
-        if isinstance(places, Value) and isinstance(places.expr, Leaf):
-            place = {"move": places.move, "order": Order(row, dim % len(step.args[0].shape))}
-            own = Check(step.number, 1, places.expr, places.shape, levels=True, function=places.expr, **place)
-            self.checks.append(own)
+        found, ref = self._written(step, equation), step.outputs[1]
+        if found[1] is not None and ref is not None:
+            self._check_places(found[1], ref, self._value(step.args[0]), dim % len(step.args[0].shape))
         return found
+
+    def _check_places(self, places: Value, ref: Ref, row: Value, dim: int) -> None:
+        """Let the self-check compare places, an output of the run, by the values that are there."""
+        step, output = self.made_by.get(ref.number, (None, 0))
+        if step is not None and step.number >= 0 and isinstance(places.expr, Leaf):
+            place: dict[str, Any] = {"move": places.move, "order": Order(row, dim)}
+            function = places.expr
+            self.checks.append(
+                Check(step.number, output, function, places.shape, levels=True, function=function, **place)
+            )
 
     def _check_order(self, step: Step) -> None:
         """Places of values that are often equal are those of which PyTorch promises no order."""

@@ -72,6 +72,18 @@ class TableLowering(SumLowering):
         value = self._whole(value)
         return self._applied(Lookup(table), ((value,), {}), value, ref)
 
+    def _do_index_select(self, step: Step) -> Any:
+        x, dim, index = step.args
+        if not isinstance(index, Ref):
+            return self._moved(step)
+        return self._do_index(replace(step, args=(x, [*(None,) * (dim % len(x.shape)), index])))
+
+    def _do_take(self, step: Step) -> Any:
+        x, index = step.args
+        if not isinstance(self._given(x), Tensor) or not isinstance(index, Ref):
+            raise Cannot("takes values by their number among those of all images: use torch.gather")
+        return self._do_index(replace(step, args=(x.reshape(-1), [index])))
+
     def _taken(self, step: Step, places: Sequence[Any]) -> Value:
         """Values of an image at places that are values: of all images on one axis, which are read one by one."""
         own = list(places)

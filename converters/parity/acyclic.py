@@ -160,14 +160,13 @@ class _Beside(Float64):
     def _alike(self, order: Order, ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[Any]:
         row, dim = order.row, order.dim
         ends = [end.reshape(len(end), *row.shape) for end in self._near(row.expr, row.move, len(ours))]
-        if ends[0].ndim != ours.ndim:
+        shape = (*ours.shape[:dim], -1, *ours.shape[dim + (ends[0].ndim == ours.ndim) :])
+        if shape[:dim] + shape[dim + 1 :] != ends[0].shape[:dim] + ends[0].shape[dim + 1 :]:  # reshaped in between
             return np.zeros(ours.shape, bool)
-        least, greatest = (
-            [np.take_along_axis(end, np.rint(places).astype(np.int64), dim) for places in (ours, theirs)]
-            for end in ends
-        )
+        both = [np.rint(places).astype(np.int64).reshape(shape) for places in (ours, theirs)]
+        least, greatest = ([np.take_along_axis(end, places, dim) for places in both] for end in ends)
         alike: NDArray[Any] = (least[0] <= greatest[1]) & (least[1] <= greatest[0])
-        return alike
+        return alike.reshape(ours.shape)
 
     def _near(self, function: Expr, move: NDArray[Any] | None, count: int) -> list[NDArray[Any]]:
         """The least and the greatest that a function gives within the bound of what it takes."""
