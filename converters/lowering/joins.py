@@ -104,9 +104,11 @@ class JoinLowering(ValueLowering):
         leaf = self.streamed(value)
         return float(leaf.source.low.min()) * unit_of(leaf)
 
-    def _compared_to(self, op: Any, x: Any, other: Any, ref: Ref) -> Value:
+    def _compared_to(self, op: Any, x: Any, other: Any, ref: Ref) -> Value | Tensor:
         """Whether values equal others: whether what lies between them is 0, where samples find it."""
-        value = x if isinstance(x, Value) else other
+        value, number = (x, other) if isinstance(x, Value) else (other, x)
+        if not isinstance(number, Value) and not bool(torch.as_tensor(number).isfinite().any()):  # as `isclose` asks
+            return torch.full((1, *ref.shape[1:]), name_of(op) == "ne")
         apart = self._applied(torch.sub, ((x, other), {}), value, unseen(ref))
         held = self._made(self.streamed(apart), apart.shape, unseen(ref))
         return self._applied(getattr(torch, name_of(op)), ((held, 0.0), {}), held, ref)

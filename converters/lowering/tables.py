@@ -17,7 +17,7 @@ from lava_meta.converters.functions.expressions import Expr, Leaf, evaluate, lea
 from lava_meta.converters.functions.monotone import Bucketize, Lookup
 from lava_meta.converters.functions.root_mean_square import Graph
 from lava_meta.converters.lowering.sums import SumLowering
-from lava_meta.converters.lowering.values import Cannot, Mixes, Value, compressed, unit_of, unseen
+from lava_meta.converters.lowering.values import Cannot, Mixes, Value, compressed, gives_bits, unit_of, unseen
 from lava_meta.converters.lowering.written_orders import added, added_at, gathered, indexed, reduced_at
 from lava_meta.converters.recording.operations import Ref, Step
 
@@ -104,7 +104,10 @@ class TableLowering(SumLowering):
         return found
 
     def _check_from_zero(self, place: Ref) -> None:
-        leaf = self.exact(self._value(place))
+        value = self._value(place)
+        if gives_bits(value.expr):
+            raise Cannot("takes the values that a mask chooses, of which there are more or less: use torch.where")
+        leaf = self.exact(value)
         if float((leaf.gain * leaf.source.low + leaf.constant).min()) < 0:
             raise Cannot("takes parts at places that depend on the image and may be below 0")
 

@@ -117,6 +117,14 @@ def test_values_that_leave_torch() -> None:
     refused(Leaves(), "hands values of the images to what is not PyTorch", "np.tanh")
 
 
+def test_values_that_a_mask_chooses() -> None:
+    class Chooses(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return x * x[x > 0].sum()
+
+    refused(Chooses(), "takes the values that a mask chooses, of which there are more or less", "x[x > 0]")
+
+
 def test_the_greatest_of_all_images() -> None:
     class Greatest(Base):
         def middle(self, x: Tensor) -> Tensor:
