@@ -65,12 +65,24 @@ class TableLowering(SumLowering):
             return self._taken(step, places)
         ref = step.outputs[0]
         assert ref is not None
+        if places[0] is None:
+            return self._rows_beside(step, table, places, ref)
         value = self._value(places[0]) if len(places) == 1 else self._number(table, places)
         table = table.flatten(0, len(places) - 1)
         if table.ndim > 1:
             return self._rows(step, table, value)
         value = self._whole(value)
         return self._applied(Lookup(table), ((value,), {}), value, ref)
+
+    def _rows_beside(self, step: Step, table: Tensor, places: Sequence[Any], ref: Ref) -> Value:
+        """Of a table's later dimension, whose first ones are all taken."""
+        before = next(axis for axis, place in enumerate(places) if place is not None)
+        moved = table.permute(*range(before, table.ndim), *range(before))
+        inner = Ref(-1, (*ref.shape[before:], *ref.shape[:before]))
+        found = self._do_index(replace(step, args=(moved, [*places[before:]]), outputs=(inner,)))
+        count = len(inner.shape)
+        axes = [*range(count - before, count), *range(count - before)]
+        return self._placed(found, self._numbers(inner.shape).permute(axes), ref)
 
     def _do_index_select(self, step: Step) -> Any:
         x, dim, index = step.args
@@ -80,7 +92,9 @@ class TableLowering(SumLowering):
 
     def _do_take(self, step: Step) -> Any:
         x, index = step.args
-        if not isinstance(self._given(x), Tensor) or not isinstance(index, Ref):
+        if not isinstance(index, Ref):
+            return self._moved(step)
+        if not isinstance(self._given(x), Tensor):
             raise Cannot("takes values by their number among those of all images: use torch.gather")
         return self._do_index(replace(step, args=(x.reshape(-1), [index])))
 

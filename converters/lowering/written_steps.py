@@ -39,6 +39,12 @@ def _log_added(a: Tensor, b: Tensor) -> Tensor:
     return torch.maximum(a, b) + torch.log1p(torch.exp(-(a - b).abs()))
 
 
+def _over_time(x: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
+    """`aten::conv_tbc`, of (time, images, channels)."""
+    rows = x.permute(1, 2, 0)
+    return torch.nn.functional.conv1d(rows, weight.permute(2, 1, 0), bias, padding=pad).permute(2, 0, 1)
+
+
 WRITTEN: dict[str, Callable[..., Any]] = {
     "max_pool3d_with_indices": volumes.greatest,
     "avg_pool3d": volumes.averaged,
@@ -60,6 +66,7 @@ WRITTEN: dict[str, Callable[..., Any]] = {
     "std_mean": _std_mean,
     "var_mean": _var_mean,
     "index_fill": _filled_at,
+    "conv_tbc": _over_time,
     "floor_divide": lambda a, b: torch.floor(a / b),
 }
 
