@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_map_on
 
 from lava_meta.converters.recording.calling import as_tree, is_wide, untouched
 from lava_meta.converters.recording.exported import advice
+from lava_meta.converters.recording.masked import whole
 from lava_meta.converters.recording.written_out import EQUATIONS, Functions, whole_numbers
 from lava_meta.errors import ConversionError
 
@@ -91,6 +92,16 @@ class Step:
         """The values that it takes."""
         return [leaf for leaf in tree_flatten((self.args, self.kwargs))[0] if isinstance(leaf, Ref)]
 
+    def does_the_same(self, other: Step) -> bool:
+        """Whether it does what another does, with the same."""
+        parts, others = (tree_flatten((own.args, own.kwargs)) for own in (self, other))
+        if self.op is not other.op or parts[1] != others[1]:
+            return False
+        return all(
+            torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else type(a) is type(b) and a == b
+            for a, b in zip(parts[0], others[0], strict=True)
+        )
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -127,7 +138,10 @@ class Recording:
         return (
             same
             and tree_leaves(self.output) == tree_leaves(other.output)
-            and all(_are_same(own, its) for own, its in zip(self.steps, other.steps, strict=True))
+            and all(
+                own.does_the_same(its) and own.outputs == its.outputs
+                for own, its in zip(self.steps, other.steps, strict=True)
+            )
         )
 
     @cached_property
@@ -169,17 +183,6 @@ class Float64(TorchDispatchMode):
             result.zero_()
         # What is written in place is what was given; what is made, as by torch.zeros, is float64 too.
         return result if func._schema.is_mutable else tree_map(to_float64, result)
-
-
-def _are_same(step: Step, other: Step) -> bool:
-    """Whether two steps do the same with the same."""
-    parts, others = (tree_flatten((own.args, own.kwargs)) for own in (step, other))
-    if step.op is not other.op or step.outputs != other.outputs or parts[1] != others[1]:
-        return False
-    return all(
-        torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else type(a) is type(b) and a == b
-        for a, b in zip(parts[0], others[0], strict=True)
-    )
 
 
 def counted(op: Any) -> bool:
@@ -321,6 +324,11 @@ class _Recorder(Float64):
             return aten.expand_as.default, ((args[1], args[0]), {})
         if name == "index_put_":
             (mask,) = args[1] if len(args[1]) == 1 else (None,)
+            if isinstance(mask, Ref) and isinstance(args[2], Tensor) and not args[2].numel():
+                raise ConversionError(
+                    f"{at()} writes what a mask chooses, which is nothing of the images that the model was read with: "
+                    "use torch.where"
+                )
             if isinstance(mask, Ref) and mask.shape == tuple(args[0].shape):  # into a value, or into new memory
                 return aten.where.self, ((mask, args[2], args[0]), {})
             if any(isinstance(place, Ref) for place in args[1]):
@@ -455,7 +463,7 @@ def record(model: nn.Module, x: Tensor, turned: int = -1) -> Recording:
                 f"the model itself fails on float64 inputs of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
                 f"{advice(model)}"
             ) from error
-    found = Recording(recorder.steps, recorder.decisions, given, output, images=len(x), left=recorder.left)
+    found = Recording(whole(recorder.steps), recorder.decisions, given, output, images=len(x), left=recorder.left)
     found.again = None if turned >= 0 else lambda number: record(model, x, number)
     return found
 

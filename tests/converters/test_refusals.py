@@ -124,6 +124,20 @@ def test_values_that_a_mask_chooses() -> None:
 
     refused(Chooses(), "takes the values that a mask chooses, of which there are more or less", "x[x > 0]")
 
+    class OfOthers(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            x[x < 0] = -x[x > 0].mean() + x[x < 0]
+            return x
+
+    refused(OfOthers(), "takes the values that a mask chooses", "x[x < 0]")
+
+    class Nothing(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            x[x > 2] = x[x > 2] / 2
+            return x
+
+    refused(Nothing(), "which is nothing of the images that the model was read with", "x[x > 2]")
+
 
 def test_the_greatest_of_all_images() -> None:
     class Greatest(Base):

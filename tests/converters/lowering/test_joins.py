@@ -174,6 +174,18 @@ class Signed(nn.Module):
         return signs * x.abs().round()
 
 
+class Parts(nn.Module):
+    """What masks choose, computed alone and put back, as in quantizers by logarithms."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide = x > 0.4
+        x[wide] = 2 ** torch.round(4 * torch.log2(x[wide]) - 1) / 8
+        x[x < -0.5] = -torch.sqrt(-x[x < -0.5]).clamp(max=1) * 2 + 1
+        y = torch.zeros_like(x)
+        y[wide] = 1 - x[wide].abs() * x[wide]
+        return x + y
+
+
 class Close(nn.Module):
     """What `isclose`, `isfinite` and comparisons with infinity ask of values that are always finite."""
 
@@ -202,6 +214,6 @@ class Gram(nn.Module):
         return torch.stack([torch.mm(row.view(3, 4), row.view(3, 4).t()) for row in x])
 
 
-@pytest.mark.parametrize("layer", [Signed(), Close(), Clauses(), Gram()])
+@pytest.mark.parametrize("layer", [Signed(), Parts(), Close(), Clauses(), Gram()])
 def test_products_and_writing_of_other_forms(layer: nn.Module) -> None:
     converts(layer)

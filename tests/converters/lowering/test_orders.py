@@ -122,6 +122,24 @@ class Rows(nn.Module):
         return e.take(number) if self.how == "take" else e.flatten()[number]
 
 
+class Tables(nn.Module):
+    """Columns of tables at bits read as a number; a convolution over time first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables, self.weight = nn.Parameter(torch.randn(3, 16)), nn.Parameter(torch.randn(3, 3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        bits = (x.view(-1, 3, 4) > 0).to(x.dtype)
+        number = (bits * torch.tensor([8.0, 4.0, 2.0, 1.0], dtype=x.dtype)).sum(2).long()
+        rows = torch.stack([self.tables[:, number[:, i]].T for i in range(3)], 1)
+        return torch.conv_tbc(rows.transpose(0, 1).contiguous(), self.weight, self.weight[0, 0], 1).transpose(0, 1)
+
+
+def test_columns_of_tables_and_time_first() -> None:
+    converts(Tables())
+
+
 @pytest.mark.parametrize("how", ["index_select", "take", "elements"])
 def test_rows_of_a_table(how: str) -> None:
     converts(Rows(how))
