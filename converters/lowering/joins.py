@@ -8,11 +8,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.functions.elementwise import Affine, Form, Function, Levels
-from lava_meta.converters.functions.expressions import Apply, Known, Leaf, Slack, Source, constant, name_of
+from lava_meta.converters.functions.expressions import (
+    Apply,
+    Known,
+    Leaf,
+    Slack,
+    Source,
+    constant,
+    name_of,
+    replaced,
+)
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF, Cast, OfIntegers
 from lava_meta.converters.functions.root_mean_square import Graph, Normed, normed
 from lava_meta.converters.lowering.values import (
@@ -77,8 +87,8 @@ class JoinLowering(ValueLowering):
                     found: Value = self._written(step, JOINED[step.name])[0]
                     return found
                 return self._joined(step.op, given, ref)
-            replaced = iter(values)
-            given = tree_map_only(Value, lambda _: next(replaced), given)
+            common = iter(values)
+            given = tree_map_only(Value, lambda _: next(common), given)
         if step.name in ("eq", "ne") and not (gives_bits(values[0].expr) or Function(values[0].expr).every):
             x, other = given[0]
             return self._compared_to(step.op, x, other, ref)
@@ -267,6 +277,7 @@ class JoinLowering(ValueLowering):
         """Of two streams, as fine as its bounds allow."""
         if not (isinstance(a, Value) and isinstance(b, Value)):
             raise Cannot("multiplies a value with what is no value")
+        a, b = self._away_from_zero(a, b), self._away_from_zero(b, a)
         whole = self._of_levels(a, b)
         if whole is not None:
             unit = unit_of(whole[0]) * unit_of(whole[1])
@@ -296,6 +307,30 @@ class JoinLowering(ValueLowering):
         within = Curve((source.node,), start, slope, np.clip(start, -most, most).astype(np.float64))
         return self._fixed(self._add(ref, within, ()), unit, Slack(slack), unseen(ref))
 
+    def _away_from_zero(self, root: Value, c: Value) -> Value:
+        """A function of a sum of squares or sizes in which c's is, for sums from 1 on: with a sum of 0, c is 0 too.
+
+        What `F.normalize` divides by then, 1e-12, would leave no digits for all other sums.
+        """
+        if not isinstance(root.expr, Apply):
+            return root
+        leaf = own_leaf(root)
+        summed, place = self._graph.base(leaf.source.node)
+        inner, sums = self._sizes.get(summed, (None, None))
+        if inner is not c.expr or sums is None or leaf.gain.size > 1:
+            return root
+        taken = place.reshape(root.shape) if root.move is None else _taken(place.reshape(-1), root.move)
+        own = _taken(sums, np.arange(math.prod(c.shape)).reshape(c.shape) if c.move is None else c.move)
+        if min(taken.min(), own.min()) < 0 or (own != taken).any():
+            return root
+        least = float((leaf.gain + leaf.constant).reshape(-1)[0])
+        expr = replaced(root.expr, leaf, Apply(torch.clamp_min, (leaf, least), {}))
+        return Value(expr, root.shape, root.ref, root.move)
+
+    @property
+    def _graph(self) -> Graph:
+        return Graph(self.nodes, {name: source.shape for name, source in self._sources.items()})
+
     def _of_levels(self, *values: Value) -> list[Leaf] | None:
         """Two values as integers times powers of two, so few that float64 rounds no product; None of others."""
         forms = [self.form(value) for value in values]
@@ -309,9 +344,8 @@ class JoinLowering(ValueLowering):
         """What is known of a product if one of the two is of the sum of squares in which the other is."""
         if not isinstance(root.expr, Apply):
             return None
-        graph = Graph(self.nodes, {name: source.shape for name, source in self._sources.items()})
         shape = node.shape([leaf.source.shape for leaf in leaves])
-        return normed(graph, leaves[0], root.expr, leaves[1], shape)
+        return normed(self._graph, leaves[0], root.expr, leaves[1], shape)
 
     def _do_cat(self, step: Step) -> Value:
         axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
@@ -468,6 +502,12 @@ class JoinLowering(ValueLowering):
             parts.append(Ref(-1 - part.number, ref.shape))
         joined = Step(step.number, step.op, (parts, axis), {}, step.outputs, step.place)
         return self._do_cat(joined)
+
+
+def _taken(numbers: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers at places, -1 where these are none."""
+    found: NDArray[np.int64] = np.where(index < 0, -1, numbers[index])
+    return found
 
 
 def _are_alike(form: Form) -> bool:

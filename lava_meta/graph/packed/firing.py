@@ -23,7 +23,7 @@ def fire(  # type: ignore[no-untyped-def]
     """
     lanes, down, across, blocks = signs.shape
     units = rest.shape[0]
-    planes = parts.shape[3] // units
+    planes = (parts.shape[3] - 1) // units
     flat_limits = limits.reshape(-1)
     lead, lower, upper = np.zeros(BLOCK, np.int64), np.zeros(BLOCK, np.int64), np.zeros(BLOCK, np.int64)
     for lane in range(lanes):
