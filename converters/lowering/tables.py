@@ -141,7 +141,9 @@ class TableLowering(SumLowering):
     def _equal(self, value: Value, numbers: Tensor) -> Value:
         if Function(value.expr).every:
             return self._applied(torch.eq, ((value, numbers), {}), value, unseen(value.ref))
-        return self._compared_to(torch.eq, value, numbers, unseen(value.ref))
+        found = self._compared_to(torch.eq, value, numbers, unseen(value.ref))
+        assert isinstance(found, Value)  # since numbers are finite
+        return found
 
     def _whole(self, value: Value) -> Value:
         """Numbers of rows as a node's own integers."""
