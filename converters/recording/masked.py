@@ -7,14 +7,14 @@ which those are taken that the mask chooses.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-if TYPE_CHECKING:
-    from lava_meta.converters.recording.operations import Ref, Step
+Ref: TypeAlias = Any  # those of lava_meta.converters.recording.operations, which uses this module
+Step: TypeAlias = Any
 
 
 def whole(steps: list[Step]) -> list[Step]:
@@ -35,7 +35,9 @@ def whole(steps: list[Step]) -> list[Step]:
         else:
             (shape, mask), *others = {(ref.shape, own) for ref, own in parts.values()}
             args, kwargs = tree_map_only(
-                _kind(step), lambda ref: wide[ref.number][0] if ref.number in wide else ref, (step.args, step.kwargs)
+                type(step.refs[0]),
+                lambda ref: wide[ref.number][0] if ref.number in wide else ref,
+                (step.args, step.kwargs),
             )
             taken = replace(step, args=args, kwargs=kwargs)
             if not others and _puts_back(step, shape, mask, masks, wide):
@@ -45,10 +47,6 @@ def whole(steps: list[Step]) -> list[Step]:
             else:
                 return steps
     return found
-
-
-def _kind(step: Step) -> Any:
-    return type(step.refs[0])
 
 
 def _made(step: Step, shape: tuple[int, ...], mask: int, wide: dict[int, tuple[Ref, int]]) -> Step:
@@ -99,4 +97,4 @@ class _Masks:
             if number == mask.number or (own is not None and other is not None and own.does_the_same(other)):
                 return number
         self.known.append(mask.number)
-        return mask.number
+        return int(mask.number)
