@@ -16,6 +16,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 Ref: TypeAlias = Any  # those of lava_meta.converters.recording.operations, which uses this module
 Step: TypeAlias = Any
 
+_DEEP = 4  # operations, one behind the other, by which a mask may be computed twice
+
 
 def whole(steps: list[Step]) -> list[Step]:
     """The steps, without parts; as they are if a part is used otherwise."""
@@ -87,14 +89,28 @@ class _Masks:
 
     def __init__(self, steps: list[Step]) -> None:
         self.made_by = {ref.number: step for step in steps for ref in step.outputs if ref is not None}
-        self.known: list[int] = []
+        self.known: list[Ref] = []
 
     def first(self, mask: Ref) -> int:
         """The number of the mask that was computed first of those that are the same."""
-        own = self.made_by.get(mask.number)
-        for number in self.known:
-            other = self.made_by.get(number)
-            if number == mask.number or (own is not None and other is not None and own.does_the_same(other)):
-                return number
-        self.known.append(mask.number)
-        return int(mask.number)
+        found = next((own for own in self.known if self._same(own, mask, _DEEP)), None)
+        if found is None:
+            self.known.append(found := mask)
+        return int(found.number)
+
+    def _same(self, a: Ref, b: Ref, deep: int) -> bool:
+        """Whether two values are made by the same operations of the same values."""
+        own, other = self.made_by.get(a.number), self.made_by.get(b.number)
+        if a.number == b.number or own is None or other is None or not deep:
+            return bool(a.number == b.number)
+        pairs = list(zip(own.refs, other.refs, strict=False))
+        place = [step.outputs.index(ref) for step, ref in ((own, a), (other, b)) if ref in step.outputs]
+        if (
+            len(own.refs) != len(other.refs)
+            or place != [0, 0]
+            or not all(self._same(*pair, deep - 1) for pair in pairs)
+        ):
+            return False
+        numbers = {theirs.number: ours for ours, theirs in pairs}
+        args, kwargs = tree_map_only(type(a), lambda ref: numbers[ref.number], (other.args, other.kwargs))
+        return bool(own.does_the_same(replace(other, args=args, kwargs=kwargs)))

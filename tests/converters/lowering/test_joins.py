@@ -181,6 +181,7 @@ class Parts(nn.Module):
         wide = x > 0.4
         x[wide] = 2 ** torch.round(4 * torch.log2(x[wide]) - 1) / 8
         x[x < -0.5] = -torch.sqrt(-x[x < -0.5]).clamp(max=1) * 2 + 1
+        x[(x > 0.1) & (x < 0.3)] = 1 / x[(x > 0.1) & (x < 0.3)]
         y = torch.zeros_like(x)
         y[wide] = 1 - x[wide].abs() * x[wide]
         return x + y
