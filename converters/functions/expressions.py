@@ -175,8 +175,8 @@ def evaluate(expr: Expr, values: Tensor) -> Tensor:
     return found
 
 
-def mapped(expr: Expr, leaf: Leaf, constant: Callable[[Tensor], Tensor]) -> Expr:
-    """The expression with another leaf, and its constants changed."""
+def mapped(expr: Expr, leaf: Expr, constant: Callable[[Tensor], Tensor]) -> Expr:
+    """The expression with another in the place of its leaf, and its constants changed."""
     done: dict[int, Any] = {}
 
     def change(part: Any) -> Any:

@@ -20,16 +20,17 @@ from lava_meta.converters.functions.expressions import (
     Slack,
     Source,
     constant,
+    mapped,
     name_of,
-    replaced,
 )
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF, Cast, OfIntegers
-from lava_meta.converters.functions.root_mean_square import Graph, Normed, normed
+from lava_meta.converters.functions.root_mean_square import Graph, Normed, normed, share
 from lava_meta.converters.lowering.values import (
     NO_POWER,
     Cannot,
     Check,
     Order,
+    Total,
     Value,
     ValueLowering,
     compressed,
@@ -289,6 +290,7 @@ class JoinLowering(ValueLowering):
         shift = max(0, round(math.log2(self._finest(sizes[0] * sizes[1]) / (units[0] * units[1]))))
         node, unit = Multiply(tuple(leaf.source.node for leaf in leaves), shift), units[0] * units[1] * 2.0**shift
         norm = self._as_norm(a, b, leaves, node) or self._as_norm(b, a, leaves[::-1], node)
+        norm = norm or self._as_share(a, b, leaves) or self._as_share(b, a, leaves[::-1])
 
         def slack(known: Known) -> float:
             own = [leaf.slack(known) for leaf in leaves]
@@ -312,20 +314,31 @@ class JoinLowering(ValueLowering):
 
         What `F.normalize` divides by then, 1e-12, would leave no digits for all other sums.
         """
-        if not isinstance(root.expr, Apply):
+        if self._total_with(root, c) is None:
             return root
         leaf = own_leaf(root)
-        summed, place = self._graph.base(leaf.source.node)
-        inner, sums = self._sizes.get(summed, (None, None))
-        if inner is not c.expr or sums is None or leaf.gain.size > 1:
-            return root
-        taken = place.reshape(root.shape) if root.move is None else _taken(place.reshape(-1), root.move)
-        own = _taken(sums, np.arange(math.prod(c.shape)).reshape(c.shape) if c.move is None else c.move)
-        if min(taken.min(), own.min()) < 0 or (own != taken).any():
-            return root
         least = float((leaf.gain + leaf.constant).reshape(-1)[0])
-        expr = replaced(root.expr, leaf, Apply(torch.clamp_min, (leaf, least), {}))
-        return Value(expr, root.shape, root.ref, root.move)
+        expr = mapped(root.expr, Apply(torch.clamp_min, (leaf, least), {}), lambda part: part)
+        return Value(expr, root.shape, unseen(root.ref), root.move)
+
+    def _total_with(self, root: Value, c: Value) -> Total | None:
+        """The sum or maximum that one value is a function of, if the other is 0 wherever it is, element by element."""
+        if not isinstance(root.expr, Apply):
+            return None
+        node, place = self._graph.base(own_leaf(root).source.node)
+        total = self._totals.get(node)
+        if total is None or own_leaf(root).gain.size > 1 or not _is_in(c, total):
+            return None
+        places = place if root.move is None else _taken(place, root.move)
+        own = _taken(total.sums, np.arange(math.prod(c.shape)).reshape(c.shape) if c.move is None else c.move)
+        return None if min(places.min(), own.min()) < 0 or (own != places).any() else total
+
+    def _as_share(self, c: Value, root: Value, leaves: Sequence[Leaf]) -> Normed | None:
+        """What is known of a product whose one value no sum exceeds, or no maximum, of which the other is made."""
+        total = self._total_with(root, c)
+        if total is None:
+            return None
+        return share(self._graph, leaves[0], root.expr, leaves[1], total.share, total.power)
 
     @property
     def _graph(self) -> Graph:
@@ -506,8 +519,16 @@ class JoinLowering(ValueLowering):
 
 def _taken(numbers: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.int64]:
     """Numbers at places, -1 where these are none."""
-    found: NDArray[np.int64] = np.where(index < 0, -1, numbers[index])
+    found: NDArray[np.int64] = np.where(index < 0, -1, numbers.reshape(-1)[index])
     return found
+
+
+def _is_in(c: Value, total: Total) -> bool:
+    """Whether a value is 0 wherever the sum of such terms is, in which it is."""
+    if total.sizes is not None and (c.expr is total.sizes or c.expr is total.terms):
+        return True
+    bounds = Function(c.expr).bounds() if c.expr is total.terms else None
+    return bounds is not None and bounds[0] >= 0
 
 
 def _are_alike(form: Form) -> bool:

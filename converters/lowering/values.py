@@ -99,6 +99,17 @@ class Mixes(Cannot):
     """It mixes images, or moves them to another axis."""
 
 
+@dataclass(frozen=True, eq=False)
+class Total:
+    """Of what a node is the sums, means or maxima."""
+
+    terms: Expr
+    sizes: Expr | None  # of which the terms are squares or sizes
+    sums: NDArray[np.int64]  # by place of the terms: which of them it is in, -1 for none
+    share: float  # `(share * total) ** power`, which no term, or no size, exceeds
+    power: float
+
+
 class ValueLowering:
     """A network in the making: its nodes, and what the values of the run are."""
 
@@ -111,8 +122,7 @@ class ValueLowering:
         self.nodes: dict[str, Node] = {}
         self._made_before: dict[Any, str] = {}  # nodes without weights
         self.checks: list[Check] = []
-        # Of nodes that sum squares or sizes: of which function, and by its place the sum that it is in.
-        self._sizes: dict[str, tuple[Expr, NDArray[np.int64]]] = {}
+        self._totals: dict[str, Total] = {}  # by node
         self.values: dict[int, Value | Tensor] = {
             recording.input.number: Value(first, tuple(domain["input_shape"]), recording.input)
         }

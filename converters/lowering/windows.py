@@ -19,6 +19,7 @@ from lava_meta.converters.lowering.tables import TableLowering
 from lava_meta.converters.lowering.values import (
     Cannot,
     Mixes,
+    Total,
     Value,
     compressed,
     dyadic,
@@ -303,24 +304,22 @@ class WindowLowering(TableLowering):
             total = self._greatest(moved, window, ref)
         else:
             total = self._summed_window(moved, window, np.asarray(float(size if how == "mean" else 1)), ref)
-            self._remember(total, value, flat[0].long().numpy().reshape(rows, size) - 1)
+        self._remember(total, value, flat[0].long().numpy().reshape(rows, size) - 1, size if how == "mean" else 1)
         shape = [1 if axis in axes else extents[axis] for axis in range(1, rank) if keep or axis not in axes]
         if tuple(shape) == ref.shape and shape[0] == 1:  # of one image, whose own axis is another than the first
             shape = shape[1:]
         own = (self.images, *shape)
         return self._placed(total, self._numbers(own), ref if ref.shape == own else Ref(-1, own))
 
-    def _remember(self, total: Value, value: Value, rows: NDArray[np.int64]) -> None:
-        """If squares or sizes were summed: of which function, and by its place the sum that it is in.
-
-        rows: (sums, terms), the places of `value` that each sum takes.
-        """
+    def _remember(self, total: Value, value: Value, rows: NDArray[np.int64], share: float) -> None:
+        """Of what a sum or maximum was taken. rows: (sums, terms), the places of `value` that each of them takes."""
+        places = rows if value.move is None else value.move.reshape(-1)[rows]
+        sums = np.full(math.prod(own_leaf(value).source.shape), -1)
+        sums[places[places >= 0]] = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)[places >= 0]
         expr = value.expr
-        if isinstance(expr, Apply) and (name_of(expr.op) == "abs" or _squares(name_of(expr.op), expr.args)):
-            places = rows if value.move is None else value.move.reshape(-1)[rows]
-            sums = np.full(math.prod(own_leaf(value).source.shape), -1)
-            sums[places[places >= 0]] = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)[places >= 0]
-            self._sizes[own_leaf(total).source.node] = expr.args[0], sums
+        squared = isinstance(expr, Apply) and _squares(name_of(expr.op), expr.args)
+        sizes = expr.args[0] if isinstance(expr, Apply) and (squared or name_of(expr.op) == "abs") else None
+        self._totals[own_leaf(total).source.node] = Total(expr, sizes, sums, share, 0.5 if squared else 1.0)
 
 
 def _squares(name: str, args: Sequence[Any]) -> bool:
