@@ -142,9 +142,17 @@ def convert(
     with rng_kept(unwrap(model)):
         graph, parity, use = _converted(model, options, bits)
     if strict and not parity.exact:
+        reason = (
+            "Sums that tie with a threshold within float64 rounding do this"
+            if not parity.unverified
+            else (
+                "Values with bounds as wide as their spread do this, as behind many real layers without a norm, and "
+                "quotients by what may be almost 0"
+            )
+        )
         raise ConversionError(
-            f"the converted network differs from the model: {parity}; by layer {parity.mismatches}. Sums that tie with "
-            "a threshold within float64 rounding do this; strict=False converts all the same"
+            f"the converted network differs from the model: {parity}; by layer {parity.mismatches}. {reason}; "
+            "strict=False converts all the same"
         )
     net = LavaNetwork(graph, parity=parity, learned=learned_of(model), model_use=use)
     if bits is not None:

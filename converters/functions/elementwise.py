@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lava_meta.converters.functions.expressions import Expr, Leaf, Source, cancelled, evaluate, leaf_of, mapped
+from lava_meta.converters.functions.expressions import Apply, Expr, Leaf, Source, cancelled, evaluate, leaf_of, mapped
 from lava_meta.converters.functions.lattices import (
     MOST_FLAT,
     MOST_LEVELS,
@@ -46,6 +46,7 @@ _FLAT = 8  # integers to each change, at least, of a function that jumps and doe
 _EVERY = 2**23  # values of a function that are all computed; of more, samples are
 _CHUNK = 2**21  # values computed at a time
 _SAMPLES = 1025  # of an interval, evenly; and as many again, ever closer to 0
+_MOST_LINES = 4  # of which the zeros are sought
 _MOST_PIECES = 48  # of lines; a function with more is followed as a curve
 _KNOTS = 2**16  # of a curve over samples
 _ROUNDED = 1e-11  # of a level's size: by which its values may differ
@@ -280,20 +281,46 @@ class _Units:
         share = np.linspace(0, 1, count)[:, None]
         even = low + np.rint(share * (high - low).astype(np.float64)).astype(np.int64)
         sizes = np.unique(np.rint(2.0 ** np.linspace(0, 62, 187)).astype(np.int64))
-        # Where the model's value is 0: there signs change and rectifiers bend.
-        leaf = self.leaf
-        with np.errstate(divide="ignore", invalid="ignore"):
-            root = np.where(leaf.gain != 0, -leaf.constant / leaf.gain, 0.0)
-        root = np.clip(np.rint(root), -(2.0**61), 2.0**61).astype(np.int64)
-        # Nearer to it than this, float64's rounding hides what the function does.
-        with np.errstate(divide="ignore"):
-            blurred = np.where(leaf.gain != 0, 2**12 * EPS * self._before() / np.abs(leaf.gain), 0.0)
-        far = np.maximum(sizes[:, None], blurred)
-        near = np.concatenate([-far[::-1], 0 * far[:1], far])
-        around = np.clip(root + near, -(2.0**62), 2.0**62).astype(np.int64)
-        every = np.concatenate([even, around, low[None], high[None]])
+        around = [self._around(slope, offset, size, sizes) for slope, offset, size in self._straight()]
+        every = np.concatenate([even, *around, low[None], high[None]])
         ordered: NDArray[Any] = np.sort(np.clip(every, low, high), axis=0)
         return ordered
+
+    def _straight(self) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        """Slope, offset and size of each line, as of a norm, that is part of the functions and of no other line."""
+        found, seen = [], set()
+
+        def visit(part: Expr) -> None:
+            seen.add(id(part))
+            proof = prove(part, self.low, self.high) if isinstance(part, Apply) else None
+            if isinstance(part, Leaf):
+                found.append((part.gain, part.constant, self._before()))
+            elif proof is not None and proof.error is not None:
+                first, last = proof.ends.double().numpy()
+                slope = (last - first) / np.maximum(self.high - self.low, 1).astype(np.float64)
+                found.append((slope, first - slope * self.low.astype(np.float64), proof.size))
+            else:
+                for own in part.parts:
+                    if isinstance(own, (Leaf, Apply)) and id(own) not in seen:
+                        visit(own)
+
+        visit(self.expr)
+        return found[:_MOST_LINES]
+
+    def _around(
+        self, slope: NDArray[Any], offset: NDArray[Any], size: NDArray[Any], sizes: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Integers ever closer to where a line is 0: there signs change and rectifiers bend."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            root = np.where(slope != 0, -offset / slope, 0.0)
+        root = np.clip(np.rint(root), -(2.0**61), 2.0**61).astype(np.int64)
+        # Nearer to it than this, float64's rounding hides what the function does.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            blurred = np.where(slope != 0, 2**12 * EPS * size / np.abs(slope), 0.0)
+        far = np.maximum(sizes[:, None], blurred)
+        near = np.concatenate([-far[::-1], 0 * far[:1], far])
+        around: NDArray[Any] = np.clip(root + near, -(2.0**62), 2.0**62).astype(np.int64)
+        return around
 
     def form(self, *, levels: bool = True) -> Form:
         """What they are."""

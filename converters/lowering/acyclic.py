@@ -167,10 +167,10 @@ def _chosen(recording: Recording, output: str | int | None) -> tuple[int, Ref]:
     for place, (path, leaf) in enumerate(leaves):
         if isinstance(leaf, Ref):
             found[".".join(_name(key) for key in path)] = place, leaf
-    if not found and any(leaf is None for leaf in tree_leaves(recording.output)):
+    if not found and recording.left is not None:
         raise ConversionError(
-            "the model gives nothing that PyTorch computes from its input: .numpy(), .tolist() and torch.tensor(x) on "
-            "the way hide where values come from; use operations of PyTorch"
+            f"{recording.left} hands values of the images to what is not PyTorch, where nothing follows them: write it "
+            "with operations of torch"
         )
     if not found:
         raise ConversionError(

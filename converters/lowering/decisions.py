@@ -59,12 +59,14 @@ def check_decisions(
     decisions: list[Decision],
     made_by: dict[int, tuple[Step, int]],
     known: Callable[[Ref], Expr | Tensor | None],
+    is_idle: Callable[[Decision], bool],
 ) -> None:
     """Prove that every test goes as it went in the recorded run.
 
     Args:
         decisions: of the run.
         made_by: by the number of a value, the step that made it.
+        is_idle: whether nothing follows from how a test goes, asked where it is not proven.
         known: the function of a node's integers that a value is, or a constant; None if it is neither.
 
     Raises:
@@ -72,7 +74,7 @@ def check_decisions(
     """
     for decision in decisions:
         low, high = _range(decision.value, made_by, known)
-        if not low == high == float(decision.outcome):
+        if not low == high == float(decision.outcome) and not is_idle(decision):
             step = made_by[decision.value.number][0]
             taken = [_range(ref, made_by, known) for ref in step.refs]
             bounds = ", ".join(f"{a:g} to {b:g}" for a, b in taken)
@@ -96,25 +98,25 @@ def _range(ref: Any, made_by: dict[int, tuple[Step, int]], known: Callable[[Ref]
         low, high = _range(step.args[0], made_by, known)
         if math.isfinite(low) and math.isfinite(high):
             return (1.0, 1.0) if step.name == "eq" else (0.0, 0.0)
-    bounds = None if found is None else _of_function(found)
-    if bounds is None and step is not None:
+    low, high = (None if found is None else _of_function(found)) or (-math.inf, math.inf)
+    if low < high and step is not None and step.name in {*_ALWAYS, *_SAME, *_COMPARED, *_OF_ONE}:
         two = step.name in _COMPARED
-        bounds = _of_step(step, place, [_range(part, made_by, known) for part in step.args[: 2 if two else 1]])
-    if bounds is None and found is not None and _is_finite(found):
-        return -_GREATEST, _GREATEST
-    return bounds or (-math.inf, math.inf)
+        own = _of_step(step, place, [_range(part, made_by, known) for part in step.args[: 2 if two else 1]])
+        low, high = max(low, own[0]), min(high, own[1])
+    if found is not None and not (math.isfinite(low) and math.isfinite(high)) and _is_finite(found):
+        low, high = max(low, -_GREATEST), min(high, _GREATEST)
+    return low, high
 
 
-def _of_step(step: Step, place: int, values: list[Range]) -> Range | None:
-    """Bounds of what a step gives, from those of what it takes, if known."""
-    if step.name in _ALWAYS:
-        finite = math.isfinite(values[0][0]) and math.isfinite(values[0][1])
-        return (_ALWAYS[step.name], _ALWAYS[step.name]) if finite else None
+def _of_step(step: Step, place: int, values: list[Range]) -> Range:
+    """Bounds of what a step gives, from those of what it takes."""
+    if step.name in _ALWAYS and math.isfinite(values[0][0]) and math.isfinite(values[0][1]):
+        return _ALWAYS[step.name], _ALWAYS[step.name]
     if step.name in _SAME and place == 0:
         return values[0]
     if step.name in _COMPARED:
         return _COMPARED[step.name](values[0], values[1])
-    return _OF_ONE[step.name](values[0]) if step.name in _OF_ONE else None
+    return _OF_ONE[step.name](values[0]) if step.name in _OF_ONE else (-math.inf, math.inf)
 
 
 def _is_finite(found: Expr) -> bool:

@@ -102,7 +102,7 @@ class Lowering(MapLowering):
             elif numbers & tested:  # for a test alone, which may mix images: then its bounds are taken
                 with contextlib.suppress(Cannot, ValueError, KeyError, RuntimeError, TypeError, IndexError):
                     self._step(step)
-        check_decisions(self.decisions, self.made_by, self._lowered)
+        check_decisions(self.decisions, self.made_by, self._lowered, self.is_idle)
         return self._read(output)
 
     def _try(self, step: Step) -> None:

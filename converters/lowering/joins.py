@@ -28,6 +28,8 @@ from lava_meta.converters.functions.root_mean_square import Graph, Normed, norme
 from lava_meta.converters.lowering.values import (
     NO_POWER,
     Cannot,
+    Check,
+    Order,
     Total,
     Value,
     ValueLowering,
@@ -127,12 +129,14 @@ class JoinLowering(ValueLowering):
         leaf = self.streamed(value)
         return float(leaf.source.low.min()) * unit_of(leaf)
 
-    def _compared_to(self, op: Any, x: Any, other: Any, ref: Ref) -> Value:
+    def _compared_to(self, op: Any, x: Any, other: Any, ref: Ref) -> Value | Tensor:
         """Whether values equal others: whether what lies between them is 0, where samples find it."""
-        value = x if isinstance(x, Value) else other
+        value, number = (x, other) if isinstance(x, Value) else (other, x)
+        if not isinstance(number, Value) and not bool(torch.as_tensor(number).isfinite().any()):  # as `isclose` asks
+            return torch.full((1, *ref.shape[1:]), name_of(op) == "ne")
         apart = self._applied(torch.sub, ((x, other), {}), value, unseen(ref))
         held = self._made(self.streamed(apart), apart.shape, unseen(ref))
-        return self._applied(op, ((held, torch.zeros((), dtype=torch.float64)), {}), held, ref)
+        return self._applied(getattr(torch, name_of(op)), ((held, 0.0), {}), held, ref)
 
     def _do_floor(self, step: Step) -> Any:
         return self._rounded_quotient(step, lambda x, apart: self._function(torch.add, x, apart))
@@ -493,7 +497,7 @@ class JoinLowering(ValueLowering):
         if len(step.args) > 4 and not step.args[4] and step.args[1] > 1:
             raise Cannot("takes the greatest values in an order that sorted=False leaves open: use sorted=True")
         self._check_order(step)
-        return self._written(step, greatest)
+        return self._in_order(step, greatest, step.args[2] if len(step.args) > 2 else -1)
 
     def _do_kthvalue(self, step: Step) -> list[Any]:
         self._check_order(step)
@@ -502,7 +506,25 @@ class JoinLowering(ValueLowering):
     def _do_sort(self, step: Step) -> list[Any]:
         if not step.kwargs.get("stable"):
             self._check_order(step)
-        return self._written(step, ordered)
+        dim = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", -1)
+        return self._in_order(step, ordered, dim)
+
+    def _in_order(self, step: Step, equation: Callable[..., Any], dim: int) -> list[Any]:
+        """Values and their places, which the self-check compares beside what was put in order."""
+        found, ref = self._written(step, equation), step.outputs[1]
+        if found[1] is not None and ref is not None:
+            self._check_places(found[1], ref, self._value(step.args[0]), dim % len(step.args[0].shape))
+        return found
+
+    def _check_places(self, places: Value, ref: Ref, row: Value, dim: int) -> None:
+        """Let the self-check compare places, an output of the run, by the values that are there."""
+        step, output = self.made_by.get(ref.number, (None, 0))
+        if step is not None and step.number >= 0 and isinstance(places.expr, Leaf):
+            place: dict[str, Any] = {"move": places.move, "order": Order(row, dim)}
+            function = places.expr
+            self.checks.append(
+                Check(step.number, output, function, places.shape, levels=True, function=function, **place)
+            )
 
     def _check_order(self, step: Step) -> None:
         """Places of values that are often equal are those of which PyTorch promises no order."""

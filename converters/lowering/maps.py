@@ -58,11 +58,15 @@ class MapLowering(NormLowering):
         here = self._function(lambda v: (v >= 0).double(), below)
         turned = self._placed(here, self._numbers(x.shape).movedim(dim, -1), unseen(x))
         extent = x.shape[dim]
-        counts = self._linear(own, turned, torch.ones(extent, extent, dtype=torch.float64).triu(), None)
+        # One of them is the greatest: before the last place it has been, if it is not the last.
+        sums = torch.ones(extent, extent, dtype=torch.float64).triu()[:, : max(1, extent - 1)]
+        counts = self._linear(own, turned, sums, None)
         before = self._function(lambda v: (v == 0).double(), counts)
         rows = Ref(-1, (self.images, *counts.shape))
         total = self._reduced(replace(own, args=(rows, [-1], False), outputs=(ref,)), before, "sum")
-        return self._shaped(total, ref)
+        found = self._shaped(total, ref)
+        self._check_places(found, ref, self._value(x), dim % len(x.shape))
+        return found
 
     def _do__adaptive_avg_pool2d(self, step: Step) -> Value:
         return super()._do__adaptive_avg_pool2d(step) if _divides(step) else self._along(step, (-2, -1))

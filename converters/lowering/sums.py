@@ -66,7 +66,14 @@ class SumLowering(JoinLowering):
         return found
 
     def _do_mm(self, step: Step) -> Value:
-        return self._linear(step, step.args[0], step.args[1], None)
+        """A matrix product; of an image read alone also with a constant on the left, or of two values."""
+        a, b = (self._given(part) for part in step.args)
+        if not isinstance(b, Value):
+            return self._linear(step, step.args[0], step.args[1], None)
+        if self.images > 1:
+            raise Mixes("multiplies values of all images with each other, or a constant with the images as its columns")
+        found: Value = self._written(step, _turned_product if isinstance(a, Tensor) else _product_of_one)[0]
+        return found
 
     def _do_bmm(self, step: Step) -> Value:
         """A matrix product for each image, with another value or with the same constant matrix."""
@@ -421,3 +428,13 @@ def _of_one_parity(source: Source) -> bool:
 def _pair(numbers: Sequence[int]) -> tuple[int, int]:
     both = [int(number) for number in numbers]
     return (both[0], both[0]) if len(both) == 1 else (both[0], both[1])
+
+
+def _turned_product(a: Tensor, b: Tensor) -> Tensor:
+    """`aten::mm` of a constant and values."""
+    return torch.mm(b.t(), a.t()).t()
+
+
+def _product_of_one(a: Tensor, b: Tensor) -> Tensor:
+    """`aten::mm` of two values of one image."""
+    return torch.bmm(a.unsqueeze(0), b.unsqueeze(0)).squeeze(0)

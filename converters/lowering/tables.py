@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +16,8 @@ from lava_meta.converters.functions.elementwise import Function
 from lava_meta.converters.functions.expressions import Expr, Leaf, evaluate, leaf_of, mapped
 from lava_meta.converters.functions.monotone import Bucketize, Lookup
 from lava_meta.converters.lowering.sums import SumLowering
-from lava_meta.converters.lowering.values import Cannot, Value, compressed, unit_of, unseen
-from lava_meta.converters.lowering.written_orders import added, added_at, gathered, reduced_at
+from lava_meta.converters.lowering.values import Cannot, Mixes, Value, compressed, gives_bits, unit_of, unseen
+from lava_meta.converters.lowering.written_orders import added, added_at, gathered, indexed, reduced_at
 from lava_meta.converters.recording.operations import Ref, Step
 
 
@@ -55,18 +56,73 @@ class TableLowering(SumLowering):
         return self._applied(Bucketize(bounds, right), ((value,), {}), value, ref)
 
     def _do_index(self, step: Step) -> Any:
-        """A constant table at numbers that are values; else a move."""
+        """A table at numbers that are values; else a move."""
         table, places = self._given(step.args[0]), step.args[1]
-        if isinstance(table, Value) or not any(isinstance(place, Ref) for place in places):
+        if not any(isinstance(place, Ref) for place in places):
             return self._moved(step)
+        if isinstance(table, Value):
+            return self._taken(step, places)
         ref = step.outputs[0]
         assert ref is not None
+        if places[0] is None:
+            return self._rows_beside(step, table, places, ref)
         value = self._value(places[0]) if len(places) == 1 else self._number(table, places)
         table = table.flatten(0, len(places) - 1)
         if table.ndim > 1:
             return self._rows(step, table, value)
         value = self._whole(value)
         return self._applied(Lookup(table), ((value,), {}), value, ref)
+
+    def _rows_beside(self, step: Step, table: Tensor, places: Sequence[Any], ref: Ref) -> Value:
+        """Of a table's later dimension, whose first ones are all taken."""
+        before = next(axis for axis, place in enumerate(places) if place is not None)
+        moved = table.permute(*range(before, table.ndim), *range(before))
+        inner = Ref(-1, (*ref.shape[before:], *ref.shape[:before]))
+        found = self._do_index(replace(step, args=(moved, [*places[before:]]), outputs=(inner,)))
+        count = len(inner.shape)
+        axes = [*range(count - before, count), *range(count - before)]
+        return self._placed(found, self._numbers(inner.shape).permute(axes), ref)
+
+    def _do_index_select(self, step: Step) -> Any:
+        x, dim, index = step.args
+        if not isinstance(index, Ref):
+            return self._moved(step)
+        return self._do_index(replace(step, args=(x, [*(None,) * (dim % len(x.shape)), index])))
+
+    def _do_take(self, step: Step) -> Any:
+        x, index = step.args
+        if not isinstance(index, Ref):
+            return self._moved(step)
+        if not isinstance(self._given(x), Tensor):
+            raise Cannot("takes values by their number among those of all images: use torch.gather")
+        return self._do_index(replace(step, args=(x.reshape(-1), [index])))
+
+    def _taken(self, step: Step, places: Sequence[Any]) -> Value:
+        """Values of an image at places that are values: of all images on one axis, which are read one by one."""
+        own = list(places)
+        extents = step.args[0].shape
+        for axis, place in enumerate(places):
+            if isinstance(place, Ref):
+                self._check_from_zero(place)
+            elif place is not None:
+                own[axis] = place.nonzero().squeeze(-1) if place.dtype == torch.bool else place % extents[axis]
+        of_image = isinstance(own[0], Tensor) and own[0].shape[:1] == (self.images,)
+        if of_image:
+            numbers = torch.arange(self.images).reshape(-1, *(1,) * (own[0].ndim - 1))
+            of_image = bool((own[0] == numbers).all())
+        if not of_image and self.images > 1:
+            raise Mixes("takes values from among those of all images of a batch: each must be computed alone")
+        equation = functools.partial(indexed, by_image=of_image)
+        found: Value = self._written(replace(step, args=(step.args[0], own)), equation)[0]
+        return found
+
+    def _check_from_zero(self, place: Ref) -> None:
+        value = self._value(place)
+        if gives_bits(value.expr):
+            raise Cannot("takes the values that a mask chooses, of which there are more or less: use torch.where")
+        leaf = self.exact(value)
+        if float((leaf.gain * leaf.source.low + leaf.constant).min()) < 0:
+            raise Cannot("takes parts at places that depend on the image and may be below 0")
 
     def _do_scatter_add(self, step: Step) -> Any:
         return self._written(step, added if isinstance(step.args[2], Ref) else added_at)[0]
@@ -85,7 +141,9 @@ class TableLowering(SumLowering):
     def _equal(self, value: Value, numbers: Tensor) -> Value:
         if Function(value.expr).every:
             return self._applied(torch.eq, ((value, numbers), {}), value, unseen(value.ref))
-        return self._compared_to(torch.eq, value, numbers, unseen(value.ref))
+        found = self._compared_to(torch.eq, value, numbers, unseen(value.ref))
+        assert isinstance(found, Value)  # since numbers are finite
+        return found
 
     def _whole(self, value: Value) -> Value:
         """Numbers of rows as a node's own integers."""
@@ -112,11 +170,8 @@ class TableLowering(SumLowering):
             if isinstance(place, Tensor):
                 fixed = fixed + (place % extent).double() * stride
                 continue
-            value = self._value(place)
-            leaf = self.exact(value)
-            if float((leaf.gain * leaf.source.low + leaf.constant).min()) < 0:
-                raise Cannot("takes parts of a constant at places that depend on the image and may be below 0")
-            found.append(self._function(torch.mul, value, float(stride)))
+            self._check_from_zero(place)
+            found.append(self._function(torch.mul, self._value(place), float(stride)))
         total = found[0] if len(found) == 1 else self._sum(found, Ref(-1, tuple(shape)))
         return self._applied(torch.add, ((total, fixed), {}), total, Ref(-1, tuple(shape)))
 

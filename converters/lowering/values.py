@@ -80,6 +80,15 @@ class Check:
     levels: bool  # it is decided by thresholds: equal, or tied; else bounded
     function: Expr  # of the node's source
     move: NDArray[Any] | None  # int64 of `shape`: the places of the value's elements in the node, -1 for 0
+    order: Order | None = None  # of places: of what
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """Values that were put in order."""
+
+    row: Value
+    dim: int  # of the tensor of all images
 
 
 class Cannot(Exception):
@@ -106,6 +115,7 @@ class ValueLowering:
 
     def __init__(self, recording: Recording, first: Leaf, domain: dict[str, Any], fraction: int) -> None:
         self.steps, self.decisions, self.images = recording.steps, recording.decisions, recording.images
+        self.is_idle = recording.is_idle
         self.fraction = fraction
         self.needed: set[int] = set()  # the numbers of values that the output is made of
         self.domain = domain
@@ -205,7 +215,7 @@ class ValueLowering:
         """`value` at other places, from the numbers (from 1; 0 for padding) of the elements of all images."""
         size = math.prod(value.shape)
         if numbers.numel() % self.images:
-            raise Cannot("makes tensors whose shape does not grow with the number of images")
+            raise Mixes("makes tensors whose shape does not grow with the number of images")
         rows = numbers.reshape(self.images, -1).to(torch.int64).numpy() - 1
         index = np.where(rows[0] >= size, -2, rows[0])
         starts = size * np.arange(self.images)[:, None]

@@ -198,6 +198,12 @@ class WindowLowering(TableLowering):
 
     def _with_place(self, step: Step, end: Callable[[Step], Value], sign: float) -> list[Any]:
         """A greatest or least value, and its place, those of the two that are needed."""
+        if len(step.outputs) == 1:  # of all values
+            if self.images > 1:
+                raise Cannot(
+                    "takes the greatest or least value of all images together; name the dimensions, without the first"
+                )
+            return [end(replace(step, args=(step.args[0], [*range(len(step.args[0].shape))])))]
         value, place = (ref is not None and ref.number in self.needed for ref in step.outputs)
         chosen = replace(step, outputs=step.outputs[1:])
         first = (self._do_argmax if sign < 0 else self._do_argmin)(chosen) if place else None

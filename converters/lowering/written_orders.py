@@ -66,6 +66,31 @@ def gathered(x: Tensor, dim: int, index: Tensor, sparse_grad: bool = False) -> T
     return (row.unsqueeze(-2) * _bits(places, row.shape[-1])).sum(-1).movedim(-1, dim)
 
 
+def indexed(x: Tensor, places: Sequence[Tensor | None], *, by_image: bool) -> Tensor:
+    """`aten::index` at places of which some are values: products of bits with the rows that they choose among.
+
+    Args:
+        x: What is taken from.
+        places: For each dimension, or None where all of it is taken.
+        by_image: Whether the first of them are the numbers of the images.
+    """
+    taken = [axis for axis, place in enumerate(places) if place is not None]
+    chosen = torch.broadcast_tensors(*(place for place in places if place is not None))
+    beside = taken == [*range(taken[0], taken[-1] + 1)]
+    shape, images = chosen[0].shape, len(x) if by_image else 1
+    if by_image:
+        taken, chosen = taken[1:], chosen[1:]
+    extents = [x.shape[axis] for axis in taken]
+    strides = [math.prod(extents[i + 1 :]) for i in range(len(extents))]
+    number = sum(place * stride for place, stride in zip(chosen, strides, strict=True))
+    rest = [axis for axis in range(by_image, x.ndim) if axis not in taken]
+    table = x.permute(*range(by_image), *taken, *rest).reshape(images, math.prod(extents), -1)
+    found = torch.bmm(_bits(number.reshape(images, -1), math.prod(extents)), table)
+    made = found.reshape(*shape, *(x.shape[axis] for axis in rest))
+    first = taken[0] if beside and not by_image else 0
+    return made.movedim([*range(len(shape))], [*range(first, first + len(shape))])
+
+
 def scattered(x: Tensor, dim: int, index: Tensor, source: Any) -> Tensor:
     """`aten::scatter` to places that are values, each of them another."""
     row, places = x.movedim(dim, -1), index.movedim(dim, -1)

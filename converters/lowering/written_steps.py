@@ -43,6 +43,12 @@ def _cross(a: Tensor, b: Tensor, *, dim: int = -1) -> Tensor:
     return a.roll(-1, dim) * b.roll(-2, dim) - a.roll(-2, dim) * b.roll(-1, dim)
 
 
+def _over_time(x: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
+    """`aten::conv_tbc`, of (time, images, channels)."""
+    rows = x.permute(1, 2, 0)
+    return torch.nn.functional.conv1d(rows, weight.permute(2, 1, 0), bias, padding=pad).permute(2, 0, 1)
+
+
 WRITTEN: dict[str, Callable[..., Any]] = {
     "max_pool3d_with_indices": volumes.greatest,
     "avg_pool3d": volumes.averaged,
@@ -65,6 +71,7 @@ WRITTEN: dict[str, Callable[..., Any]] = {
     "var_mean": _var_mean,
     "index_fill": _filled_at,
     "linalg_cross": _cross,
+    "conv_tbc": _over_time,
     "floor_divide": lambda a, b: torch.floor(a / b),
 }
 

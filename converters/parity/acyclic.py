@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from lava_meta.converters.functions.expressions import Known, Slack, Source, evaluate, leaf_of
+from lava_meta.converters.functions.expressions import Expr, Known, Slack, Source, evaluate, leaf_of
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.lowering.acyclic import Read
-from lava_meta.converters.lowering.values import Check
+from lava_meta.converters.lowering.values import Check, Order
 from lava_meta.converters.parity.chain import Parity, domain_images, model_inputs
 from lava_meta.converters.recording.calling import call, float_types, name_of, untouched
 from lava_meta.converters.recording.operations import Float64, counted
@@ -120,7 +120,7 @@ class _Beside(Float64):
         name, shape = leaf.source.node, leaf.source.shape
         integers = self.ours[name][self.at].reshape(-1, *shape)
         count = len(integers)
-        ours = _moved(leaf.gain * integers.astype(np.float64) + leaf.constant, check)
+        ours = _moved(leaf.gain * integers.astype(np.float64) + leaf.constant, check.move)
         if tensor.numel() != ours.size:
             raise ConversionError(
                 f"{name}: the model does something else on {count} images than on two; what it does may not depend on "
@@ -146,23 +146,45 @@ class _Beside(Float64):
         seen.wrong += int((difference > bound).sum())
 
     def _undecided(self, check: Check, ours: NDArray[Any], theirs: NDArray[Any], same: float) -> NDArray[Any]:
-        """Where the model's function gives both levels, its own and the network's, within the bound of a value."""
-        before = leaf_of(check.function)[0]
-        integers = self.ours[before.source.node][self.at]
-        values = before.values(integers.reshape(len(ours), *before.source.shape))
-        reach = min(_CAUTION * before.slack(self.known), _DOUBT * float(values.abs().max()))
-        ends = [evaluate(check.function, values + moved).double() for moved in (-reach, 0.0, reach)]
-        near = np.stack([_moved(end.expand(values.shape).numpy(), check) for end in ends])
-        least, greatest = near.min(axis=0) - same, near.max(axis=0) + same
-        undecided: NDArray[Any] = (least <= np.minimum(ours, theirs)) & (np.maximum(ours, theirs) <= greatest)
+        """Where the model's function gives both levels, its own and the network's, within the bound of a value.
+
+        Of places in an order: where the values at both are equal within it.
+        """
+        if check.order is not None:
+            return self._alike(check.order, ours, theirs)
+        least, greatest = self._near(check.function, check.move, len(ours))
+        undecided: NDArray[Any] = (least - same <= np.minimum(ours, theirs)) & (
+            np.maximum(ours, theirs) <= greatest + same
+        )
         return undecided
 
+    def _alike(self, order: Order, ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[Any]:
+        row, dim = order.row, order.dim
+        ends = [end.reshape(len(end), *row.shape) for end in self._near(row.expr, row.move, len(ours))]
+        shape = (*ours.shape[:dim], -1, *ours.shape[dim + (ends[0].ndim == ours.ndim) :])
+        if shape[:dim] + shape[dim + 1 :] != ends[0].shape[:dim] + ends[0].shape[dim + 1 :]:  # reshaped in between
+            return np.zeros(ours.shape, bool)
+        both = [np.rint(places).astype(np.int64).reshape(shape) for places in (ours, theirs)]
+        least, greatest = ([np.take_along_axis(end, places, dim) for places in both] for end in ends)
+        alike: NDArray[Any] = (least[0] <= greatest[1]) & (least[1] <= greatest[0])
+        return alike.reshape(ours.shape)
 
-def _moved(values: NDArray[Any], check: Check) -> NDArray[Any]:
+    def _near(self, function: Expr, move: NDArray[Any] | None, count: int) -> list[NDArray[Any]]:
+        """The least and the greatest that a function gives within the bound of what it takes."""
+        before = leaf_of(function)[0]
+        integers = self.ours[before.source.node][self.at]
+        values = before.values(integers.reshape(count, *before.source.shape))
+        reach = min(_CAUTION * before.slack(self.known), _DOUBT * float(values.abs().max()))
+        ends = [evaluate(function, values + moved).double() for moved in (-reach, 0.0, reach)]
+        near = np.stack([_moved(end.expand(values.shape).numpy(), move) for end in ends])
+        return [near.min(axis=0), near.max(axis=0)]
+
+
+def _moved(values: NDArray[Any], move: NDArray[Any] | None) -> NDArray[Any]:
     """A node's values (n, *shape) at the places where the model has them; 0 where it pads."""
-    if check.move is None:
+    if move is None:
         return values
-    taken: NDArray[Any] = np.where(check.move < 0, 0, values.reshape(len(values), -1)[:, check.move])
+    taken: NDArray[Any] = np.where(move < 0, 0, values.reshape(len(values), -1)[:, move])
     return taken
 
 
@@ -235,13 +257,17 @@ def _classes(read: Read, sums: NDArray[Any], beside: _Beside) -> Seen:
     chosen, best = their.argmax(axis=1), ours.argmax(axis=1)
     rows = np.arange(len(ours))
     differ = chosen != best
-    near = ours[rows, best] - ours[rows, chosen] <= 2 * min(slack, _DOUBT * float(np.abs(theirs).max()))
+    largest = float(np.abs(theirs).max())
+    near = ours[rows, best] - ours[rows, chosen] <= 2 * min(slack, _DOUBT * largest)
     difference = np.abs(values - theirs)
-    wrong = int((difference > slack).any(axis=1).sum()) + int((differ & ~near).sum())
+    # What bounds allow that are wider than the values themselves is wrong where it decides.
+    most = min(slack, max(_DECIDES * float(theirs.std()), _DOUBT * largest))
+    wrong = int((difference > most).any(axis=1).sum()) + int((differ & ~near).sum())
     bound = 0.0
     if any(isinstance(node, (Curve, Multiply)) for node in graph.nodes.values()):
         bound = max(slack, beside.seen[graph.output].bound if graph.output in beside.seen else 0.0)
-    return Seen(len(ours), wrong, int((differ & near).sum()), float(difference.max()), bound, float(theirs.std()))
+    tied = int((differ & near).sum())
+    return Seen(len(ours), wrong, tied, float(difference.max()), bound, float(theirs.std()))
 
 
 def _own(model: nn.Module, read: Read, images: NDArray[Any], classes: NDArray[Any]) -> tuple[int, str]:

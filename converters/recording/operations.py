@@ -20,11 +20,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map, tree_map_only
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_map_only, tree_structure
 
 from lava_meta.converters.recording.calling import as_tree, is_wide, untouched
 from lava_meta.converters.recording.exported import advice
+from lava_meta.converters.recording.masked import whole
 from lava_meta.converters.recording.written_out import EQUATIONS, Functions, whole_numbers
 from lava_meta.errors import ConversionError
 
@@ -44,9 +46,10 @@ _READS = {  # of values, by Python: what follows may depend on them
 _COLLECTED = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 _CAST = torch.ops.aten._to_copy.default
 _COARSE = {torch.float16, torch.bfloat16}
+_LEAVES = {Tensor.numpy, Tensor.tolist, Tensor.__array__}  # of torch, to where nothing sees what is done
 _EMPTY = {f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")}
-_TORCH = os.path.dirname(torch.__file__)
-_CONVERTERS = os.path.dirname(os.path.dirname(__file__))
+_TORCH = os.path.join(os.path.dirname(torch.__file__), "")
+_CONVERTERS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,16 @@ class Step:
         """The values that it takes."""
         return [leaf for leaf in tree_flatten((self.args, self.kwargs))[0] if isinstance(leaf, Ref)]
 
+    def does_the_same(self, other: Step) -> bool:
+        """Whether it does what another does, with the same."""
+        parts, others = (tree_flatten((own.args, own.kwargs)) for own in (self, other))
+        if self.op is not other.op or parts[1] != others[1]:
+            return False
+        return all(
+            torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else type(a) is type(b) and a == b
+            for a, b in zip(parts[0], others[0], strict=True)
+        )
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -115,6 +128,27 @@ class Recording:
     modules: dict[int, str] = field(repr=False, default_factory=dict)
     images: int = IMAGES
     rounded: frozenset[int] = frozenset()  # the numbers of operations that round weights to half precision
+    left: Place | None = None  # where values of the images were handed to what is not PyTorch
+    again: Callable[[int], Recording] | None = field(repr=False, default=None)  # with a test that goes the other way
+
+    def is_idle(self, decision: Decision) -> bool:
+        """Whether the model computes the same however a test goes, as where it only warns."""
+        if self.again is None:
+            return False
+        number = next(i for i, own in enumerate(self.decisions) if own is decision)
+        try:
+            other = self.again(number)
+        except ConversionError:  # it fails, or asks for more, as for a message
+            return False
+        same = len(self.steps) == len(other.steps) and tree_structure(self.output) == tree_structure(other.output)
+        return (
+            same
+            and tree_leaves(self.output) == tree_leaves(other.output)
+            and all(
+                own.does_the_same(its) and own.outputs == its.outputs
+                for own, its in zip(self.steps, other.steps, strict=True)
+            )
+        )
 
     @cached_property
     def made_by(self) -> dict[int, tuple[Step, int]]:
@@ -200,13 +234,15 @@ class _Memory:
 
 
 class _Recorder(Float64):
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, turned: int = -1) -> None:
         super().__init__()
+        self.turned = turned  # the number of a test that goes the other way
         self.names = {id(module): name for name, module in model.named_modules()}
         self.steps: list[Step] = []
         self.decisions: list[Decision] = []
         self.rounded: set[int] = set()  # the numbers of operations that round weights
         self.done_before = 0
+        self.left: Place | None = None
         self._memory: dict[int, _Memory] = {}
         self._constants: dict[Any, Tensor] = {}
         self._values = 0
@@ -275,8 +311,8 @@ class _Recorder(Float64):
                 "integers has no branches. Use torch.where, or tests of shapes; what is only reported, as a count, "
                 "belongs behind `if self.training`"
             )
-        outcome = super().done(func, args, {})
-        self.decisions.append(Decision(ref, bool(outcome), place))
+        outcome = bool(super().done(func, args, {})) != (len(self.decisions) == self.turned)
+        self.decisions.append(Decision(ref, outcome, place))
         return outcome
 
     def _whole(self, tensor: Tensor) -> tuple[Any, Any] | None:
@@ -319,6 +355,11 @@ class _Recorder(Float64):
             return aten.expand_as.default, ((args[1], args[0]), {})
         if name == "index_put_":
             (mask,) = args[1] if len(args[1]) == 1 else (None,)
+            if isinstance(mask, Ref) and isinstance(args[2], Tensor) and not args[2].numel():
+                raise ConversionError(
+                    f"{at()} writes what a mask chooses, which is nothing of the images that the model was read with: "
+                    "use torch.where"
+                )
             if isinstance(mask, Ref) and mask.shape == tuple(args[0].shape):  # into a value, or into new memory
                 return aten.where.self, ((mask, args[2], args[0]), {})
             if any(isinstance(place, Ref) for place in args[1]):
@@ -424,7 +465,21 @@ def _of_several_inputs(model: nn.Module) -> str:
     return f". Its forward takes {names}: wrap it in a module whose forward takes the images alone"
 
 
-def record(model: nn.Module, x: Tensor) -> Recording:
+class _Leaving(TorchFunctionMode):
+    """Notes where values of the images leave PyTorch, as by `.numpy()`: what comes back is taken for a constant."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        recorder = self.recorder
+        if func in _LEAVES and recorder.left is None and recorder.find(args[0], recorder._place) is not None:
+            recorder.left = recorder._place()
+        return func(*args, **(kwargs or {}))
+
+
+def record(model: nn.Module, x: Tensor, turned: int = -1) -> Recording:
     """Run `model` on x, float64 (images, ...), and say what it did. The model is a copy in float64, left as it was.
 
     Raises:
@@ -434,9 +489,9 @@ def record(model: nn.Module, x: Tensor) -> Recording:
         try:
             with Float64():
                 model(x.clone())  # what a first call alone does, such as keeping master weights, is done
-            recorder = _Recorder(model)
+            recorder = _Recorder(model, turned)
             given = recorder.note(x)
-            with recorder:
+            with recorder, _Leaving(recorder):
                 result = model(x)
                 recorder.done_before = -1
 
@@ -452,8 +507,17 @@ def record(model: nn.Module, x: Tensor) -> Recording:
                 f"the model itself fails on float64 inputs of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
                 f"{advice(model)}{_of_several_inputs(model)}"
             ) from error
-    rounded = frozenset(recorder.rounded)
-    return Recording(recorder.steps, recorder.decisions, given, output, images=len(x), rounded=rounded)
+    found = Recording(
+        whole(recorder.steps),
+        recorder.decisions,
+        given,
+        output,
+        images=len(x),
+        rounded=frozenset(recorder.rounded),
+        left=recorder.left,
+    )
+    found.again = None if turned >= 0 else lambda number: record(model, x, number)
+    return found
 
 
 class _Writer(_Recorder):

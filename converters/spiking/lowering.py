@@ -110,7 +110,7 @@ class _Steps(Lowering):
                     raise TooFine(f"{self._named(step)} {error}") from error
                 failed = NotThisTime if "mixes the images" in str(error) else ConversionError
                 raise failed(f"{self._named(step)} {error}") from error
-        check_decisions(tests, self.made_by, self._lowered)
+        check_decisions(tests, self.made_by, self._lowered, self.is_idle)
         for name, cell in delayed.items():
             self.nodes[name] = replace(self.nodes[name], sources=(seen.names[cell.name],))
         if self._ends_at:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -109,6 +111,75 @@ def test_a_test_for_one_value_that_few_images_have() -> None:
             return self.last(torch.sign(self.first(-x if (3 * x == 3).any() else x)))
 
     refused(Saturated(), r"their bounds .* do not decide", "(3 * x == 3).any()", mean=0, std=1, raw=False)
+
+
+def test_tests_of_values_from_which_nothing_follows() -> None:
+    """They are not decided by bounds; but the model computes the same if they go the other way."""
+
+    class Warns(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            size = x.sum(1, keepdim=True)
+            if (size == 0).any():
+                warnings.warn("a row of no size", stacklevel=2)
+            return x / (size.abs() + 1)
+
+    model = Warns().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = lava_meta.convert(model, **RAW)
+        x = torch.randint(0, 256, (50, 8))
+        assert (net.graph.predict(x.numpy()) == model(x.float()).argmax(1).numpy()).all()
+
+    class Asserts(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            assert not bool((x.sum(1) == 0).all())
+            return x
+
+    refused(Asserts(), "do not decide how the test goes", "x.sum(1) == 0")
+
+    class Scales(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return x * (2 if bool((x.sum(1) == 0).any()) else 3)
+
+    refused(Scales(), "do not decide how the test goes", "x.sum(1) == 0")
+
+
+def test_values_that_leave_torch() -> None:
+    class Leaves(Base):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.from_numpy(np.tanh(self.first(x).detach().numpy()))
+
+    refused(Leaves(), "hands values of the images to what is not PyTorch", "np.tanh")
+
+
+def test_values_that_a_mask_chooses() -> None:
+    class Chooses(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return x * x[x > 0].sum()
+
+    refused(Chooses(), "takes the values that a mask chooses, of which there are more or less", "x[x > 0]")
+
+    class OfOthers(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            x[x < 0] = -x[x > 0].mean() + x[x < 0]
+            return x
+
+    refused(OfOthers(), "takes the values that a mask chooses", "x[x < 0]")
+
+    class Nothing(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            x[x > 2] = x[x > 2] / 2
+            return x
+
+    refused(Nothing(), "which is nothing of the images that the model was read with", "x[x > 2]")
+
+
+def test_the_greatest_of_all_images() -> None:
+    class Greatest(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            return x / self.first.weight.abs().max() / x.max()
+
+    refused(Greatest(), "takes the greatest or least value of all images together; name the dimensions", "x.max()")
 
 
 def test_a_value_that_python_reads() -> None:

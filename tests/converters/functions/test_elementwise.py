@@ -228,3 +228,28 @@ def test_weights() -> None:
     assert 0 < coarse.error <= 0.5
     assert np.abs(coarse.integers).sum(axis=1).max() * 2**40 < 2**61
     assert (decompose(np.zeros((2, 3)), 5, 2**60).integers == 0).all()
+
+
+def test_steps_around_where_an_inner_line_is_0() -> None:
+    """Powers of two: steps ever narrower around the zero of a norm, which is no zero of what the norm takes."""
+
+    def power(x: Any, mean: Any, factor: Any) -> Any:
+        return torch.pow(2.0, torch.round(torch.log2(((x - mean) * factor).abs() + 1e-3)))
+
+    def expr(source: Leaf, mean: torch.Tensor, factor: torch.Tensor) -> Apply:
+        centred = Apply(torch.sub, (source, mean), {})
+        size = Apply(torch.abs, (Apply(torch.mul, (centred, factor), {}),), {})
+        log = Apply(torch.log2, (Apply(torch.add, (size, 1e-3), {}),), {})
+        return Apply(torch.pow, (2.0, Apply(torch.round, (log,), {})), {})
+
+    source = Source("s", (3, 4, 4), np.full((1, 1, 1), -WIDE), np.full((1, 1, 1), WIDE))
+    leaf = Leaf(source, np.full((1, 1, 1), 10.0 / WIDE), np.zeros((1, 1, 1)))
+    mean, factor = (
+        torch.tensor(row, dtype=torch.float64).reshape(1, -1, 1, 1) for row in ([0.3, -4.1, 7.7], [1.0, -2.0, 0.5])
+    )
+    made = Function(expr(leaf, mean, factor))
+    form = made.form()
+    assert isinstance(form, Levels)
+    near = (mean.numpy().reshape(-1) / 10 * WIDE).astype(np.int64) + RNG.integers(-(2**34), 2**34, (20000, 1))
+    x = np.broadcast_to(near[:, :, None, None], (len(near), *made.shared))
+    np.testing.assert_array_equal(leveled(form, x), power(leaf.values(x), mean, factor).numpy())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from values import converts
 
 import lava_meta
 from lava_meta.converters.lowering.acyclic import to_acyclic
@@ -162,3 +163,58 @@ def test_votes_for_the_first_that_is_the_greatest() -> None:
 class Chosen(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.argmax(dim=1)
+
+
+class Signed(nn.Module):
+    """Signs of real values, whose 0 is made +1 in place, and their sizes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        signs = torch.sign(x)
+        signs[signs == 0] = 1
+        return signs * x.abs().round()
+
+
+class Parts(nn.Module):
+    """What masks choose, computed alone and put back, as in quantizers by logarithms."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide = x > 0.4
+        x[wide] = 2 ** torch.round(4 * torch.log2(x[wide]) - 1) / 8
+        x[x < -0.5] = -torch.sqrt(-x[x < -0.5]).clamp(max=1) * 2 + 1
+        x[(x > 0.1) & (x < 0.3)] = 1 / x[(x > 0.1) & (x < 0.3)]
+        y = torch.zeros_like(x)
+        y[wide] = 1 - x[wide].abs() * x[wide]
+        return x + y
+
+
+class Close(nn.Module):
+    """What `isclose`, `isfinite` and comparisons with infinity ask of values that are always finite."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        near = torch.isclose(x, torch.zeros(1, dtype=x.dtype), atol=0.5)
+        never = (x == torch.inf) | torch.isnan(x) | ~torch.isfinite(x)
+        return torch.where(near | never, x, 2 * x) + (x != -torch.inf) * x.round()
+
+
+class Clauses(nn.Module):
+    """Constant rows times images that lie in columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Parameter((torch.rand(9, 12) > 0.5).float())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        missed = self.rows @ (x.clamp(-1, 1)).t()
+        return (missed.t() <= 1).to(x.dtype) + torch.mm(self.rows, x.t()).t()
+
+
+class Gram(nn.Module):
+    """Products of the rows of each image with each other, image by image."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.mm(row.view(3, 4), row.view(3, 4).t()) for row in x])
+
+
+@pytest.mark.parametrize("layer", [Signed(), Parts(), Close(), Clauses(), Gram()])
+def test_products_and_writing_of_other_forms(layer: nn.Module) -> None:
+    converts(layer)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from values import FED, MAP, Call, converts
+from values import FED, MAP, Call, converts, equals_float64
 
 import lava_meta
 from lava_meta.errors import ConversionError
@@ -104,6 +104,102 @@ class Codes(nn.Module):
 @pytest.mark.parametrize("how", ["cdist", "differences", "product", "bits"])
 def test_nearest_codes(how: str) -> None:
     converts(Codes(how))
+
+
+class Rows(nn.Module):
+    """Rows of a table by the number of the nearest, in other ways."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.table, self.how = nn.Parameter(torch.randn(5, 4)), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        z, e = x.view(-1, 3, 4), self.table
+        near = torch.cdist(z, e.expand(len(z), -1, -1)).argmin(2)
+        if self.how == "index_select":
+            return e.index_select(0, near.flatten()).view_as(z)
+        number = near.unsqueeze(2) * 4 + torch.arange(4)  # of an element
+        return e.take(number) if self.how == "take" else e.flatten()[number]
+
+
+class Tables(nn.Module):
+    """Columns of tables at bits read as a number; a convolution over time first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables, self.weight = nn.Parameter(torch.randn(3, 16)), nn.Parameter(torch.randn(3, 3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        bits = (x.view(-1, 3, 4) > 0).to(x.dtype)
+        number = (bits * torch.tensor([8.0, 4.0, 2.0, 1.0], dtype=x.dtype)).sum(2).long()
+        rows = torch.stack([self.tables[:, number[:, i]].T for i in range(3)], 1)
+        return torch.conv_tbc(rows.transpose(0, 1).contiguous(), self.weight, self.weight[0, 0], 1).transpose(0, 1)
+
+
+def test_columns_of_tables_and_time_first() -> None:
+    converts(Tables())
+
+
+@pytest.mark.parametrize("how", ["index_select", "take", "elements"])
+def test_rows_of_a_table(how: str) -> None:
+    converts(Rows(how))
+
+
+def images_on_one_axis(points: Tensor, near: Tensor) -> Tensor:
+    images, count, _ = points.shape
+    rows = (near + torch.arange(images).view(-1, 1, 1) * count).view(-1)
+    return points.reshape(images * count, -1)[rows, :].view(images, count, 3, -1)
+
+
+def images_by_number(points: Tensor, near: Tensor) -> Tensor:
+    return points[torch.arange(len(points)).view(-1, 1, 1).expand_as(near), near]
+
+
+def features_between(points: Tensor, near: Tensor) -> Tensor:
+    return points.transpose(1, 2)[torch.arange(len(points)).view(-1, 1, 1), :, near]
+
+
+def one_by_one(points: Tensor, near: Tensor) -> Tensor:
+    return torch.stack([points[i][near[i]] for i in range(len(points))])
+
+
+def looked_up(points: Tensor, near: Tensor) -> Tensor:
+    wide = points.unsqueeze(1).expand(-1, points.shape[1], -1, -1)
+    return wide.gather(2, near.unsqueeze(-1).expand(-1, -1, -1, points.shape[2]))
+
+
+class Edges(nn.Module):
+    """The points of a cloud beside those that are nearest to them, as of a graph that each layer makes anew."""
+
+    def __init__(self, taken: Any) -> None:
+        super().__init__()
+        self.taken, self.layer, self.last = taken, nn.Linear(6, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        points = x.transpose(1, 2).contiguous()
+        near = torch.cdist(points, points).topk(3, dim=-1, largest=False).indices
+        own = points.unsqueeze(2).expand(-1, -1, 3, -1)
+        edges = torch.cat([self.taken(points, near) - own, own], dim=-1)
+        values: Tensor = self.last(torch.sign(self.layer(edges)).amax(2).mean(1))
+        return values
+
+
+@pytest.mark.parametrize("taken", [images_on_one_axis, images_by_number, features_between, one_by_one, looked_up])
+def test_nearest_points(taken: Any) -> None:
+    """Of the check's images many points are the same: which of them is nearer, PyTorch leaves open."""
+    torch.manual_seed(0)
+    net = equals_float64(Edges(taken).eval(), (3, 7))
+    assert net.parity is not None
+    assert sum(net.parity.ties.values()) > 10
+
+
+def test_places_that_may_be_below_0_are_refused() -> None:
+    def before(x: Tensor) -> Tensor:
+        points = x.view(-1, 3, 4)
+        return points[torch.arange(len(x)).view(-1, 1), points[:, :, 0].argmin(1, keepdim=True) - 1]
+
+    with pytest.raises(ConversionError, match="at places that depend on the image and may be below 0"):
+        converts(before)
 
 
 INDEX = torch.tensor([3, 1, 7, 7, 0])

@@ -13,6 +13,7 @@ import lava_meta
 from lava_meta.converters.lowering.acyclic import Read, to_acyclic
 from lava_meta.converters.parity.acyclic import check_acyclic
 from lava_meta.converters.parity.chain import Parity
+from lava_meta.errors import ConversionError
 from lava_meta.graph.nodes import Conv, Curve, Node, Threshold, WideWeight
 from lava_meta.nn import BinaryConv2d, Sign
 
@@ -139,6 +140,65 @@ def test_curves_of_levels_are_followed_from_level_to_level() -> None:
     with torch.no_grad():
         expected = model.double()((torch.from_numpy(levels).double() / 255 - 0.5) / 0.25).numpy()
     assert (np.abs(net.logits(levels) - expected).max(axis=1) < 1e-9).sum() >= 199  # one may tie
+
+
+class Waves(nn.Module):
+    """A sine of a stream whose bounds are thousands of its periods wide, though no image comes near them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(64, 64) for _ in range(2))
+        self.norm, self.last = nn.BatchNorm1d(64), nn.Linear(64, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        x = torch.nn.functional.prelu(self.norm(x), self.norm.bias)
+        values: torch.Tensor = self.last(torch.sin(1e4 * x))
+        return values
+
+
+def test_values_that_bounds_allow_but_are_off_are_mismatches() -> None:
+    """A bound wider than the values themselves once passed whatever a network gave."""
+    torch.manual_seed(0)
+    model = Waves()
+    with torch.no_grad():
+        nn.init.normal_(model.norm.bias)
+        for _ in range(3):
+            model(torch.rand(16, 64))
+    net = lava_meta.convert(model.eval(), mean=0, std=1, input_shape=(64,), strict=False)
+    assert net.parity is not None
+    levels = np.random.default_rng(0).integers(0, 256, (50, 64))
+    with torch.no_grad():
+        theirs = model.double()(torch.from_numpy(levels).double() / 255).numpy()
+    assert np.abs(net.logits(levels) - theirs).max() > 0.1 * theirs.std()  # it is off
+    assert net.parity.mismatches["readout"]
+    with pytest.raises(ConversionError, match="bounds as wide as their spread"):
+        lava_meta.convert(model.float(), mean=0, std=1, input_shape=(64,))
+
+
+class Winner(nn.Module):
+    """Which of some values is the greatest, and its features."""
+
+    def __init__(self, *, least: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.least, self.first, self.last = least, nn.Linear(6, 12), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.first(x).view(-1, 3, 4)
+        first = rows.sum(2).topk(1, dim=1, largest=not self.least).indices
+        values: torch.Tensor = self.last(rows.gather(1, first.unsqueeze(2).expand(-1, -1, 4)).squeeze(1))
+        return values
+
+
+def test_places_are_ties_where_values_are_equal_alone() -> None:
+    given = {"mean": 0.5, "std": 0.25, "input_shape": (6,)}
+    assert check_acyclic(Winner().eval(), to_acyclic(Winner().eval(), **given)).exact
+    other = to_acyclic(Winner(least=True).eval(), **given)
+    beside = replace(to_acyclic(Winner().eval(), **given), lowered=other.lowered)
+    parity = check_acyclic(Winner().eval(), beside)  # the least is no tie with the greatest
+    assert sum(parity.mismatches.values()) > 50
 
 
 def test_what_cannot_be_told_is_said() -> None:
