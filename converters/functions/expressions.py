@@ -95,9 +95,8 @@ class Leaf:
 
     def of(self, source: Source, taken: Callable[[NDArray[Any], float], NDArray[Any]]) -> Self:
         """That of another source, whose numbers `taken` finds among these; with each, what makes 0 of an x of 0."""
-        return replace(
-            self, source=source, **{name: taken(getattr(self, name), zero) for name, zero in self._NUMBERS.items()}
-        )
+        numbers: dict[str, Any] = {name: taken(getattr(self, name), zero) for name, zero in self._NUMBERS.items()}
+        return replace(self, source=source, **numbers)
 
     def values(self, x: NDArray[Any]) -> Tensor:
         """Of integers (k, ...), float64."""

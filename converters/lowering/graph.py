@@ -159,8 +159,9 @@ class Lowering(MapLowering):
         for ref, value, kind in zip(step.outputs, outputs, types, strict=False):
             if ref is not None and value is not None:
                 value = self._of_type(value, kind, step) if kind in _WRAPPED else value
-                made_here = isinstance(value, Value) and value.ref.number < 0  # by a function of our own
-                self.values[ref.number] = replace(value, ref=ref) if made_here else value
+                if isinstance(value, Value) and value.ref.number < 0:  # by a function of our own
+                    value = replace(value, ref=ref)
+                self.values[ref.number] = value
 
     def _of_type(self, value: Value | Tensor, kind: torch.dtype | None, step: Step) -> Value | Tensor:
         """A result as its type holds it: a sum of bits is a bit; integers that pass the ends of theirs start again."""
