@@ -113,16 +113,17 @@ def convert(
         ValueError: `bits` is out of range, or given without `images`.
         TypeError: `model` is neither an `nn.Module` nor a `Learner`.
     """
-    from lava_meta.online_learning import Learner, LearnerOverTime
-
-    if isinstance(model, LearnerOverTime):
-        from lava_meta.converters.spiking.network import SpikingNetwork
-
-        return SpikingNetwork(model.graph(), timeout=model.timeout, readout="last")
-    if isinstance(model, Learner):
-        return LavaNetwork(model.graph(), learned=model.learned, timeout=model.timeout)
     from torch import nn
 
+    if not isinstance(model, nn.Module):
+        from lava_meta.online_learning import Learner, LearnerOverTime
+
+        if isinstance(model, LearnerOverTime):
+            from lava_meta.converters.spiking.network import SpikingNetwork
+
+            return SpikingNetwork(model.graph(), timeout=model.timeout, readout="last")
+        if isinstance(model, Learner):
+            return LavaNetwork(model.graph(), learned=model.learned, timeout=model.timeout)
     from lava_meta.converters.recording.calling import rng_kept
     from lava_meta.converters.recording.unwrapping import unwrap
 

@@ -37,6 +37,7 @@ from lava_meta.converters.functions.lattices import (
     distance,
     finest_of,
     multiples_of,
+    rounding,
 )
 from lava_meta.converters.functions.monotone import EPS, Proof, prove
 from lava_meta.graph.nodes import Shape
@@ -121,14 +122,14 @@ class Function:
         self.expr = expr
         self.leaf, constants = leaf_of(expr)
         source = self.leaf.source
-        arrays = [value.shape[1:] for value in constants] + [self.leaf.gain.shape, self.leaf.constant.shape]
+        arrays = [value.shape[1:] for value in constants] + [value.shape for value in self.leaf.numbers]
         # Extents in which no constant differs are shared: one function serves all of them.
         self.shared: Shape = tuple(
             extent if any(shape[i] != 1 for shape in arrays) else 1 for i, extent in enumerate(source.shape)
         )
         axes = tuple(i for i, extent in enumerate(self.shared) if extent == 1)
         low, high = source.low.min(axis=axes, keepdims=True), source.high.max(axis=axes, keepdims=True)
-        rows = [low, high, self.leaf.gain, self.leaf.constant, *(value.numpy()[0] for value in constants)]
+        rows = [low, high, *self.leaf.numbers, *(value.numpy()[0] for value in constants)]
         self._first, self._unit = _distinct(rows, self.shared)
         self.low, self.high = self._chosen(low), self._chosen(high)  # int64 (distinct units,)
 
@@ -181,7 +182,7 @@ class Function:
         """The distinct functions, as those of a source of one axis."""
         leaf, low, high = self.leaf, self.low, self.high
         source = Source(leaf.source.node, low.shape, low, high, leaf.source.step)
-        own = Leaf(source, self._chosen(leaf.gain), self._chosen(leaf.constant), leaf.slack)
+        own = leaf.of(source, lambda numbers, _: self._chosen(numbers))
 
         def constant(value: Tensor) -> Tensor:
             if value.numel() == 1:
@@ -236,7 +237,7 @@ class _Units:
     def at(self, unit: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         """Of one integer each, of the units `unit`, in any order."""
         leaf = self.leaf
-        own = Leaf(leaf.source, leaf.gain[unit], leaf.constant[unit], leaf.slack)
+        own = leaf.of(leaf.source, lambda numbers, _: numbers[unit])
         places = torch.from_numpy(unit)
         expr = mapped(self.expr, own, lambda value: value if value.numel() == 1 else value[:, places])
         values: NDArray[Any] = _evaluated(expr, own, x[None])[0]
@@ -429,7 +430,8 @@ class _Units:
 
     def _seen_levels(self, x: NDArray[Any], values: NDArray[Any]) -> Levels | None:
         """Levels of any functions: of all integers, or of samples between which each change is searched."""
-        moved = np.abs(np.diff(values, axis=0)) > _ROUNDED * np.abs(values).max(axis=0)
+        sizes = np.maximum(np.abs(values[1:]), np.abs(values[:-1]))
+        moved = np.abs(np.diff(values, axis=0)) > rounding(sizes, np.abs(values).max(axis=0))
         if int(moved.sum(axis=0).max()) > 8 * MOST_LEVELS:
             return None
         place, unit = np.nonzero(moved)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 from lava_meta.converters.recording.operations import Float64
 from lava_meta.graph.nodes import Shape
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +85,38 @@ class Leaf:
     gain: NDArray[Any]  # float64 of the rank of the shape, extents 1 where shared
     constant: NDArray[Any]
     slack: Slack = field(default_factory=lambda: constant(0.0))
-    ends: tuple[float, float] | None = None  # of the model's own values, where they are known without a slack
+
+    _NUMBERS: ClassVar[dict[str, float]] = {"gain": 1.0, "constant": 0.0}  # by element, and what makes 0 of an x of 0
+
+    @property
+    def numbers(self) -> list[NDArray[Any]]:
+        """All numbers that elements may differ in."""
+        return [getattr(self, name) for name in self._NUMBERS]
+
+    def of(self, source: Source, taken: Callable[[NDArray[Any], float], NDArray[Any]]) -> Self:
+        """That of another source, whose numbers `taken` finds among these; with each, what makes 0 of an x of 0."""
+        return replace(
+            self, source=source, **{name: taken(getattr(self, name), zero) for name, zero in self._NUMBERS.items()}
+        )
 
     def values(self, x: NDArray[Any]) -> Tensor:
         """Of integers (k, ...), float64."""
         return torch.from_numpy(np.ascontiguousarray(self.gain * x.astype(np.float64) + self.constant))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fed(Leaf):
+    """`(x / max_level - mean) / std`, rounded as a model's inputs are, so that levels which lie on a threshold tie."""
+
+    max_level: int
+    mean: NDArray[Any]  # float64, as `gain`
+    std: NDArray[Any]
+
+    _NUMBERS = Leaf._NUMBERS | {"mean": 0.0, "std": 1.0}
+
+    def values(self, x: NDArray[Any]) -> Tensor:
+        scaled = (x.astype(np.float64) / self.max_level - self.mean) / self.std
+        return torch.from_numpy(np.ascontiguousarray(scaled))
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +175,8 @@ def evaluate(expr: Expr, values: Tensor) -> Tensor:
     return found
 
 
-def mapped(expr: Expr, leaf: Leaf, constant: Callable[[Tensor], Tensor]) -> Expr:
-    """The expression with another leaf, and its constants changed."""
+def mapped(expr: Expr, leaf: Expr, constant: Callable[[Tensor], Tensor]) -> Expr:
+    """The expression with another in the place of its leaf, and its constants changed."""
     done: dict[int, Any] = {}
 
     def change(part: Any) -> Any:
@@ -163,9 +193,9 @@ def mapped(expr: Expr, leaf: Leaf, constant: Callable[[Tensor], Tensor]) -> Expr
     return changed
 
 
-def replaced(expr: Expr, inner: Expr, leaf: Leaf) -> Expr:
-    """The expression with a leaf for a part of it."""
-    done: dict[int, Any] = {id(inner): leaf}
+def replaced(expr: Expr, inner: Expr, other: Expr) -> Expr:
+    """The expression with another for a part of it."""
+    done: dict[int, Any] = {id(inner): other}
 
     def change(part: Any) -> Any:
         if id(part) not in done:
@@ -255,4 +285,4 @@ def parts_of(expr: Expr) -> list[Expr]:
 def is_shared(expr: Expr) -> bool:
     """Whether one function serves all units, whatever bounds they have."""
     leaf, constants = leaf_of(expr)
-    return leaf.gain.size == leaf.constant.size == 1 and all(part.numel() == 1 for part in constants)
+    return all(part.size == 1 for part in leaf.numbers) and all(part.numel() == 1 for part in constants)

@@ -90,7 +90,7 @@ def _lattice(values: NDArray[Any]) -> float | None:
         if scale / unit > 2**15:
             return None
         whole = np.rint(values / unit)
-        if (np.abs(values - whole * unit) <= 1e-11 * scale).all():
+        if (np.abs(values - whole * unit) <= rounding(values, scale)).all():
             return _tidy(unit)
     return None
 
@@ -108,10 +108,16 @@ def codes_of(values: NDArray[Any], units: NDArray[Any]) -> NDArray[Any] | None:
     """The multiples that values are, if they are."""
     codes = np.rint(values / units)
     scale = float(np.abs(values).max(initial=0.0))
-    if (np.abs(values - codes * units) > 1e-10 * max(scale, 1e-300)).any():
+    if (np.abs(values - codes * units) > 10 * rounding(values, max(scale, 1e-300))).any():
         return None
     whole: NDArray[Any] = codes.astype(np.int64)
     return whole
+
+
+def rounding(values: NDArray[Any], scale: float | NDArray[Any]) -> NDArray[Any]:
+    """By how much numbers may differ from what they were meant to be, in functions that reach `scale`."""
+    most: NDArray[Any] = 1e-11 * np.abs(values) + 1e-15 * scale
+    return most
 
 
 def distance(a: NDArray[Any], b: NDArray[Any]) -> float:

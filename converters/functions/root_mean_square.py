@@ -7,8 +7,9 @@ What follows from `c**2 <= S` is how large the product gets, and how far it move
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,14 +81,47 @@ def normed(graph: Graph, c: Leaf, root: Expr, held: Leaf, shape: Shape) -> Norme
     if (windows[_ranked(at, shape)] != _ranked(place, shape)).any():
         return None
     terms, unit = taken[0].size, float(c.gain.reshape(-1)[0]) ** 2 * 2.0**square.shift * factor
-    return _bounds(c, function, curve, float(held.gain.reshape(-1)[0]), terms, unit)
+
+    def moved(known: Known, own: float, total: NDArray[Any]) -> NDArray[Any]:
+        """A sum of squares moves by `sum |c' - c| |c' + c|`, and its terms are rounded."""
+        size = np.sqrt(total * unit)
+        found: NDArray[Any] = (2 * math.sqrt(terms) * size + terms * own) * own / unit + terms
+        return found
+
+    return _bounds(c, function, curve, float(held.gain.reshape(-1)[0]), lambda total: np.sqrt(total * unit), moved)
+
+
+def share(graph: Graph, c: Leaf, root: Expr, held: Leaf, times: float, power: float) -> Normed | None:
+    """What is known of a product of a function of S, at least 0, with a c of which `|c| <= (times * S) ** power`."""
+    function = Function(root)
+    curve = graph.nodes.get(graph.base(held.source.node)[0])
+    summed = function.leaf
+    if not isinstance(curve, Curve) or curve.start.size > len(curve.start):
+        return None
+    if summed.constant.any() or any(extent > 1 for extent in function.shared):
+        return None
+    unit = float(summed.gain.reshape(-1)[0])
+
+    def moved(known: Known, own: float, total: NDArray[Any]) -> NDArray[Any]:
+        return np.full(total.shape, summed.slack(known) / unit + 1)
+
+    gain = float(held.gain.reshape(-1)[0])
+    return _bounds(c, function, curve, gain, lambda total: (times * unit * total) ** power, moved)
 
 
 def _ranked(index: NDArray[np.int64], shape: Shape) -> NDArray[np.int64]:
     return index.reshape((1,) * (len(shape) - index.ndim) + index.shape)
 
 
-def _bounds(c: Leaf, function: Function, curve: Curve, gain: float, terms: int, unit: float) -> Normed:
+def _bounds(
+    c: Leaf,
+    function: Function,
+    curve: Curve,
+    gain: float,
+    greatest: Callable[[NDArray[Any]], NDArray[Any]],
+    moved: Callable[[Known, float, NDArray[Any]], NDArray[Any]],
+) -> Normed:
+    """By S, the `greatest` |c| that it allows, and by how much it is `moved` where c moves by so much."""
     total = np.rint(np.geomspace(1, max(2, int(function.high.max())), _SAMPLES))
     total = np.unique(np.append(0.0, total))
 
@@ -96,22 +130,19 @@ def _bounds(c: Leaf, function: Function, curve: Curve, gain: float, terms: int, 
         values: NDArray[np.float64] = function(inside.reshape(-1, *(1,) * len(function.shared))).reshape(-1)
         return values
 
-    exact, size = root(total), np.sqrt(total * unit)
+    exact, size = root(total), greatest(total)
     piece = np.maximum(np.searchsorted(curve.start.reshape(-1), total, side="right") - 1, 0)
     start, slope, intercept = (part.reshape(-1)[piece] for part in (curve.start, curve.slope, curve.intercept))
     followed = np.abs((slope * (total - start) + intercept) * gain - exact)
     sizes = np.abs(exact)
 
-    def moves(own: float, least: float, *, zero: bool) -> float:
-        # A sum of squares moves by `sum |c' - c| |c' + c|`, and its terms are rounded.
-        moved = (2 * math.sqrt(terms) * size + terms * own) * own / unit + terms + 4 * EPS * total
-        away = np.maximum(np.abs(root(total + moved) - exact), np.abs(root(total - moved) - exact)) + followed
-        every = sizes * own + size * away + 2 * gain * (size + sizes + 1)
-        reached = max(0, int(np.searchsorted(total, least)) - 1)
-        return _CAUTION * float(max(every[reached:].max(), every[0] if zero else 0.0))
-
     def slack(known: Known) -> float:
-        source = function.leaf.source  # sums that are as large as those that were seen, or 0
-        return moves(c.slack(known), known.least(source), zero=known.ends(source)[0] <= 0)
+        source, own = function.leaf.source, c.slack(known)
+        moves = moved(known, own, total) + 4 * EPS * total
+        away = np.maximum(np.abs(root(total + moves) - exact), np.abs(root(total - moves) - exact)) + followed
+        every = sizes * own + size * away + 2 * gain * (size + sizes + 1)
+        # Sums that are as large as those that were seen, or 0.
+        reached = max(0, int(np.searchsorted(total, known.least(source))) - 1)
+        return _CAUTION * float(max(every[reached:].max(), every[0] if known.ends(source)[0] <= 0 else 0.0))
 
     return Normed(_CAUTION * float((size * sizes).max()), Slack(slack))

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
 from lava_meta.converters.chain.folding import check_statistics, prepare
 from lava_meta.converters.feed import Feed
-from lava_meta.converters.functions.expressions import Leaf, Source, constant
+from lava_meta.converters.functions.expressions import Fed, Leaf, Source, constant
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.lowering.graph import Lowered, MixesImages, lower
 from lava_meta.converters.options import Options
@@ -134,12 +134,11 @@ def first_leaf(feed: Feed, shape: tuple[int, ...], *, signs: bool) -> Leaf:
     if feed.mean is None or feed.std is None:
         return Leaf(source, np.ones(ones), np.zeros(ones))
     channels = (-1, *(1,) * (len(shape) - 1))
-    gain = (1 / (feed.std * feed.max_level)).reshape(channels)
-    offset = (-feed.mean / feed.std).reshape(channels)
+    mean, std = feed.mean.reshape(channels), feed.std.reshape(channels)
+    gain, offset = 1 / (std * feed.max_level), -mean / std
     size = float(np.abs(gain).max()) * max(abs(feed.min_level), feed.max_level) + float(np.abs(offset).max())
-    least, most = ((level / feed.max_level - feed.mean) / feed.std for level in (feed.min_level, feed.max_level))
-    ends = float(least.min()), float(most.max())  # as `Feed` computes them: what a model asserts of its inputs
-    return Leaf(source, gain, offset, constant(8 * UNIT_ROUNDOFF * size), ends)
+    slack = constant(8 * UNIT_ROUNDOFF * size)
+    return Fed(source, gain, offset, slack, max_level=feed.max_level, mean=mean, std=std)
 
 
 def _divides(recording: Recording, max_level: int) -> bool:

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lava_meta.converters.functions.elementwise import Function
-from lava_meta.converters.functions.expressions import Expr, Leaf, leaf_of, replaced
+from lava_meta.converters.functions.expressions import Expr, Fed, Leaf, leaf_of, replaced
 from lava_meta.converters.recording.operations import Decision, Ref, Step
 from lava_meta.errors import ConversionError
 
@@ -129,11 +130,12 @@ def _is_finite(found: Expr) -> bool:
 def _of_function(expr: Expr) -> Range | None:
     """Bounds of a function of integers, if known; the model's own values may lie `slack` to either side."""
     leaf = leaf_of(expr)[0]
-    if expr is leaf and leaf.ends is not None:
-        return leaf.ends
+    if expr is leaf and isinstance(leaf, Fed):  # what a model asserts of its inputs, to the last digit
+        values = leaf.values(np.stack([leaf.source.low, leaf.source.high]))
+        return float(values.min()), float(values.max())
     ends: list[float] = []
     for moved in (-leaf.slack.proven, 0.0, leaf.slack.proven):  # between, as equality may hold there alone
-        own = Leaf(leaf.source, leaf.gain, leaf.constant + moved)
+        own = leaf if moved == 0 else Leaf(leaf.source, leaf.gain, leaf.constant + moved)
         bounds = Function(own if expr is leaf else replaced(expr, leaf, own)).bounds()
         if bounds is None:
             return None

@@ -8,16 +8,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.functions.elementwise import Affine, Form, Function, Levels
-from lava_meta.converters.functions.expressions import Apply, Known, Leaf, Slack, Source, constant, name_of
+from lava_meta.converters.functions.expressions import (
+    Apply,
+    Known,
+    Leaf,
+    Slack,
+    Source,
+    constant,
+    mapped,
+    name_of,
+)
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF, Cast, OfIntegers
-from lava_meta.converters.functions.root_mean_square import Graph, Normed, normed
+from lava_meta.converters.functions.root_mean_square import Graph, Normed, normed, share
 from lava_meta.converters.lowering.values import (
     NO_POWER,
     Cannot,
+    Total,
     Value,
     ValueLowering,
     compressed,
@@ -77,8 +88,8 @@ class JoinLowering(ValueLowering):
                     return found
                 joined = self._joined(step.op, given, ref)
                 return self._function(torch.relu, joined) if self._is_spread(step) else joined
-            replaced = iter(values)
-            given = tree_map_only(Value, lambda _: next(replaced), given)
+            common = iter(values)
+            given = tree_map_only(Value, lambda _: next(common), given)
         if step.name in ("eq", "ne") and not (gives_bits(values[0].expr) or Function(values[0].expr).every):
             x, other = given[0]
             return self._compared_to(getattr(torch, step.name), x, other, ref)
@@ -336,6 +347,7 @@ class JoinLowering(ValueLowering):
         """Of two streams, as fine as its bounds allow."""
         if not (isinstance(a, Value) and isinstance(b, Value)):
             raise Cannot("multiplies a value with what is no value")
+        a, b = self._away_from_zero(a, b), self._away_from_zero(b, a)
         whole = self._of_levels(a, b)
         if whole is not None:
             unit = unit_of(whole[0]) * unit_of(whole[1])
@@ -347,6 +359,7 @@ class JoinLowering(ValueLowering):
         shift = max(0, round(math.log2(self._finest(sizes[0] * sizes[1]) / (units[0] * units[1]))))
         node, unit = Multiply(tuple(leaf.source.node for leaf in leaves), shift), units[0] * units[1] * 2.0**shift
         norm = self._as_norm(a, b, leaves, node) or self._as_norm(b, a, leaves[::-1], node)
+        norm = norm or self._as_share(a, b, leaves) or self._as_share(b, a, leaves[::-1])
 
         def slack(known: Known) -> float:
             own = [leaf.slack(known) for leaf in leaves]
@@ -365,6 +378,41 @@ class JoinLowering(ValueLowering):
         within = Curve((source.node,), start, slope, np.clip(start, -most, most).astype(np.float64))
         return self._fixed(self._add(ref, within, ()), unit, Slack(slack), unseen(ref))
 
+    def _away_from_zero(self, root: Value, c: Value) -> Value:
+        """A function of a sum of squares or sizes in which c's is, for sums from 1 on: with a sum of 0, c is 0 too.
+
+        What `F.normalize` divides by then, 1e-12, would leave no digits for all other sums.
+        """
+        if self._total_with(root, c) is None:
+            return root
+        leaf = own_leaf(root)
+        least = float((leaf.gain + leaf.constant).reshape(-1)[0])
+        expr = mapped(root.expr, Apply(torch.clamp_min, (leaf, least), {}), lambda part: part)
+        return Value(expr, root.shape, unseen(root.ref), root.move)
+
+    def _total_with(self, root: Value, c: Value) -> Total | None:
+        """The sum or maximum that one value is a function of, if the other is 0 wherever it is, element by element."""
+        if not isinstance(root.expr, Apply):
+            return None
+        node, place = self._graph.base(own_leaf(root).source.node)
+        total = self._totals.get(node)
+        if total is None or own_leaf(root).gain.size > 1 or not _is_in(c, total):
+            return None
+        places = place if root.move is None else _taken(place, root.move)
+        own = _taken(total.sums, np.arange(math.prod(c.shape)).reshape(c.shape) if c.move is None else c.move)
+        return None if min(places.min(), own.min()) < 0 or (own != places).any() else total
+
+    def _as_share(self, c: Value, root: Value, leaves: Sequence[Leaf]) -> Normed | None:
+        """What is known of a product whose one value no sum exceeds, or no maximum, of which the other is made."""
+        total = self._total_with(root, c)
+        if total is None:
+            return None
+        return share(self._graph, leaves[0], root.expr, leaves[1], total.share, total.power)
+
+    @property
+    def _graph(self) -> Graph:
+        return Graph(self.nodes, {name: source.shape for name, source in self._sources.items()})
+
     def _of_levels(self, *values: Value) -> list[Leaf] | None:
         """Two values as integers times powers of two, so few that float64 rounds no product; None of others."""
         forms = [self.form(value) for value in values]
@@ -378,9 +426,8 @@ class JoinLowering(ValueLowering):
         """What is known of a product if one of the two is of the sum of squares in which the other is."""
         if not isinstance(root.expr, Apply):
             return None
-        graph = Graph(self.nodes, {name: source.shape for name, source in self._sources.items()})
         shape = node.shape([leaf.source.shape for leaf in leaves])
-        return normed(graph, leaves[0], root.expr, leaves[1], shape)
+        return normed(self._graph, leaves[0], root.expr, leaves[1], shape)
 
     def _do_cat(self, step: Step) -> Value:
         axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
@@ -519,6 +566,20 @@ class JoinLowering(ValueLowering):
             parts.append(Ref(-1 - part.number, ref.shape))
         joined = Step(step.number, step.op, (parts, axis), {}, step.outputs, step.place)
         return self._do_cat(joined)
+
+
+def _taken(numbers: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers at places, -1 where these are none."""
+    found: NDArray[np.int64] = np.where(index < 0, -1, numbers.reshape(-1)[index])
+    return found
+
+
+def _is_in(c: Value, total: Total) -> bool:
+    """Whether a value is 0 wherever the sum of such terms is, in which it is."""
+    if total.sizes is not None and (c.expr is total.sizes or c.expr is total.terms):
+        return True
+    bounds = Function(c.expr).bounds() if c.expr is total.terms else None
+    return bounds is not None and bounds[0] >= 0
 
 
 def _are_alike(form: Form) -> bool:

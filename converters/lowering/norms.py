@@ -51,7 +51,7 @@ class NormLowering(WindowLowering):
         """`(x - mean) / sqrt(variance + eps)` over dimensions of each image."""
         own = replace(step, args=(x, dims, True), kwargs={})
         centred = self._centred(own, value)
-        variance = self._reduced(own, self._squared(centred), "mean")
+        variance = self._reduced(own, self._function(torch.square, centred), "mean")
         spread = self._function(lambda v: torch.rsqrt(v.clamp_min(0) + eps), variance)
         return self._product(centred, spread, unseen(x))
 

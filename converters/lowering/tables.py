@@ -14,7 +14,6 @@ from torch import Tensor
 from lava_meta.converters.functions.elementwise import Function
 from lava_meta.converters.functions.expressions import Expr, Leaf, evaluate, leaf_of, mapped
 from lava_meta.converters.functions.monotone import Bucketize, Lookup
-from lava_meta.converters.functions.root_mean_square import Graph
 from lava_meta.converters.lowering.sums import SumLowering
 from lava_meta.converters.lowering.values import Cannot, Value, compressed, unit_of, unseen
 from lava_meta.converters.lowering.written_orders import added, added_at, gathered, reduced_at
@@ -164,16 +163,14 @@ class TableLowering(SumLowering):
 
     def _base(self, leaf: Leaf) -> tuple[Leaf, Any]:
         """The leaf before it was moved, and its places among that."""
-        graph = Graph(self.nodes, {name: source.shape for name, source in self._sources.items()})
-        name, index = graph.base(leaf.source.node)
+        name, index = self._graph.base(leaf.source.node)
         source = self._sources[name]
 
         def before(array: Any, default: float) -> Any:
+            if array.size == 1:
+                return array.reshape((1,) * len(source.shape))
             whole = np.full(source.shape, default)
             whole.reshape(-1)[index] = np.broadcast_to(array, index.shape)
             return compressed(whole)
 
-        if leaf.gain.size == leaf.constant.size == 1:
-            ones = (1,) * len(source.shape)
-            return Leaf(source, leaf.gain.reshape(ones), leaf.constant.reshape(ones), leaf.slack), index
-        return Leaf(source, before(leaf.gain, 1.0), before(leaf.constant, 0.0), leaf.slack), index
+        return leaf.of(source, before), index

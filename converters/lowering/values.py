@@ -90,6 +90,17 @@ class Mixes(Cannot):
     """It mixes images, or moves them to another axis."""
 
 
+@dataclass(frozen=True, eq=False)
+class Total:
+    """Of what a node is the sums, means or maxima."""
+
+    terms: Expr
+    sizes: Expr | None  # of which the terms are squares or sizes
+    sums: NDArray[np.int64]  # by place of the terms: which of them it is in, -1 for none
+    share: float  # `(share * total) ** power`, which no term, or no size, exceeds
+    power: float
+
+
 class ValueLowering:
     """A network in the making: its nodes, and what the values of the run are."""
 
@@ -101,6 +112,7 @@ class ValueLowering:
         self.nodes: dict[str, Node] = {}
         self._made_before: dict[Any, str] = {}  # nodes without weights
         self.checks: list[Check] = []
+        self._totals: dict[str, Total] = {}  # by node
         self.values: dict[int, Value | Tensor] = {
             recording.input.number: Value(first, tuple(domain["input_shape"]), recording.input)
         }
@@ -357,19 +369,17 @@ class ValueLowering:
             index = value.move
         plain = np.array_equal(index.reshape(-1), np.arange(math.prod(leaf.source.shape)))
         node = Gather((leaf.source.node,), value.shape, None if plain else index.astype(np.int64))
-        step = 1 if (index < 0).any() else leaf.source.step
+        padded = bool((index < 0).any())
+        step = 1 if padded else leaf.source.step
         source = self._add(value.ref, node, leaf.source.shape, step=step)
 
         def moved(array: NDArray[Any], zero: float) -> NDArray[Any]:
-            if array.size == 1:
+            if array.size == 1 and not (padded and zero == 0 and array.any()):
                 return array.reshape((1,) * len(value.shape))
             flat = np.broadcast_to(array, leaf.source.shape).reshape(-1)
             return compressed(np.where(index < 0, zero, flat[index]))
 
-        constant = moved(leaf.constant, 0.0)
-        if (index < 0).any() and leaf.constant.any():
-            constant = np.where(index < 0, 0.0, np.broadcast_to(constant, value.shape))
-        return Leaf(source, moved(leaf.gain, 1.0), constant, leaf.slack)
+        return leaf.of(source, moved)
 
     def _add(self, ref: Ref, node: Node, shape: Shape, step: int = 1) -> Source:
         """A new node, with its bounds, or one that computes the same."""

@@ -19,6 +19,7 @@ from lava_meta.converters.lowering.tables import TableLowering
 from lava_meta.converters.lowering.values import (
     Cannot,
     Mixes,
+    Total,
     Value,
     compressed,
     dyadic,
@@ -95,14 +96,16 @@ class WindowLowering(TableLowering):
                 value = Value(self.streamed(value), value.shape, value.ref)
             direction = np.ones((1, 1, 1))
         leaf = own_leaf(value)
-        source = leaf.source
-        if (direction < 0).any():  # the least integer gives the greatest value: turned round, it is the greatest
+        source, turns = leaf.source, bool((direction < 0).any())
+        if turns:  # the least integer gives the greatest value: turned round, it is the greatest
             zero = np.zeros_like(direction)
             turned = Curve((source.node,), zero[None].astype(np.int64), direction[None].copy(), zero[None])
             source = self._add(ref, turned, (), step=source.step)
         node = Pool((source.node,), window, "max")
         source = self._add(ref, node, (), step=source.step)
-        pooled = Leaf(source, leaf.gain * direction, leaf.constant, leaf.slack)
+        pooled = (
+            Leaf(source, leaf.gain * direction, leaf.constant, leaf.slack) if turns else replace(leaf, source=source)
+        )
         return Value(mapped(value.expr, pooled, lambda part: part), source.shape, ref)
 
     def _direction(self, value: Value) -> NDArray[Any] | None:
@@ -211,7 +214,7 @@ class WindowLowering(TableLowering):
         own = replace(step, args=(step.args[0], dims, keep), kwargs={})
         if order == 1:
             return self._reduced(own, self._function(torch.abs, value), "sum")
-        squares = self._squared(value)
+        squares = self._function(torch.square, value)
         return self._function(lambda x: torch.sqrt(x.clamp_min(0)), self._reduced(own, squares, "sum"))
 
     _do_norm = _do_linalg_vector_norm
@@ -222,7 +225,7 @@ class WindowLowering(TableLowering):
         value = self._value(step.args[0])
         centred = value if self._has_no_mean(step.args[0], dims) else self._centred(own, value)
         keep = bool(step.kwargs.get("keepdim", False))
-        squares = self._squared(centred)
+        squares = self._function(torch.square, centred)
         variance = self._reduced(replace(own, args=(step.args[0], dims, keep)), squares, "mean")
         size = math.prod(value.shape) // math.prod(variance.shape)
         correction = step.kwargs.get("correction", 1)
@@ -295,11 +298,22 @@ class WindowLowering(TableLowering):
             total = self._greatest(moved, window, ref)
         else:
             total = self._summed_window(moved, window, np.asarray(float(size if how == "mean" else 1)), ref)
+        self._remember(total, value, flat[0].long().numpy().reshape(rows, size) - 1, size if how == "mean" else 1)
         shape = [1 if axis in axes else extents[axis] for axis in range(1, rank) if keep or axis not in axes]
         if tuple(shape) == ref.shape and shape[0] == 1:  # of one image, whose own axis is another than the first
             shape = shape[1:]
         own = (self.images, *shape)
         return self._placed(total, self._numbers(own), ref if ref.shape == own else Ref(-1, own))
+
+    def _remember(self, total: Value, value: Value, rows: NDArray[np.int64], share: float) -> None:
+        """Of what a sum or maximum was taken. rows: (sums, terms), the places of `value` that each of them takes."""
+        places = rows if value.move is None else value.move.reshape(-1)[rows]
+        sums = np.full(math.prod(own_leaf(value).source.shape), -1)
+        sums[places[places >= 0]] = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)[places >= 0]
+        expr = value.expr
+        squared = isinstance(expr, Apply) and _squares(name_of(expr.op), expr.args)
+        sizes = expr.args[0] if isinstance(expr, Apply) and (squared or name_of(expr.op) == "abs") else None
+        self._totals[own_leaf(total).source.node] = Total(expr, sizes, sums, share, 0.5 if squared else 1.0)
 
 
 def _squares(name: str, args: Sequence[Any]) -> bool:

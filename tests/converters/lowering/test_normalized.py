@@ -1,0 +1,78 @@
+"""Features divided by their length: where that is 0, the 1e-12 that is divided by leaves digits to all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import lava_meta
+
+FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": lambda h: F.relu(h - 4),
+    "ternary": lambda h: torch.sign(h) * (h.abs() > 6),
+    "0 and 1": lambda h: (h > 6).to(h.dtype),
+    "sums": lambda h: h,
+    "reals": lambda h: F.gelu(0.3 * h),
+}
+LENGTHS: dict[str, Callable[[Tensor], Tensor]] = {
+    "normalize": lambda h: F.normalize(h, dim=1),
+    "rows": lambda h: F.normalize(h.reshape(-1, 4, 4), dim=2).flatten(1),
+    "l1": lambda h: F.normalize(h, p=1.0, dim=1),
+    "by hand": lambda h: h / h.pow(2).sum(1, keepdim=True).sqrt().clamp_min(1e-12),
+    "mean": lambda h: h / (h * h).mean(1, keepdim=True).sqrt().add(1e-12),
+    "turned": lambda h: F.normalize(h.reshape(-1, 4, 4).transpose(1, 2), dim=1).flatten(1),
+    # Levels by the greatest of the image, as dynamic quantizers have them; 127.3, so that no value lies between two.
+    "dynamic levels": lambda h: torch.round(h / (h.abs().amax(1, keepdim=True).clamp_min(1e-5) / 127.3)),
+    "dynamic scale": lambda h: _dynamic(h, h.abs().amax(1, keepdim=True).clamp_min(1e-5) / 127.3),
+    "shares": lambda h: h.abs() / (h.abs().sum(1, keepdim=True) + 1e-8),
+    "squashed": lambda h: _squashed(h.reshape(-1, 4, 4)).flatten(1),
+}
+
+
+def _dynamic(h: Tensor, unit: Tensor) -> Tensor:
+    return torch.round(h / unit) * unit
+
+
+def _squashed(v: Tensor) -> Tensor:
+    """As capsules are (Sabour et al. 2017)."""
+    return (
+        (v * v).sum(2, keepdim=True)
+        / (1 + (v * v).sum(2, keepdim=True))
+        * v
+        / ((v * v).sum(2, keepdim=True) + 1e-8).sqrt()
+    )
+
+
+class Cosines(nn.Module):
+    def __init__(self, features: str, length: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.features, self.length = FEATURES[features], LENGTHS[length]
+        self.front, self.body = nn.Linear(64, 32), nn.Linear(32, 16, bias=False)
+        self.classes = nn.Parameter(torch.randn(5, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        signs = torch.where(self.front(x.flatten(1)) >= 0, 1.0, -1.0).to(x.dtype)
+        sums = F.linear(signs, torch.where(self.body.weight >= 0, 1.0, -1.0).to(x.dtype))
+        return 10 * F.linear(self.length(self.features(sums)), F.normalize(self.classes, dim=1))
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("features", FEATURES)
+def test_cosines(features: str, length: str) -> None:
+    model = Cosines(features, length).eval()
+    net = lava_meta.convert(model, mean=0.5, std=0.5, input_shape=(1, 8, 8))
+    images = np.random.default_rng(0).integers(0, 256, (300, 1, 8, 8)).astype(np.uint8)
+    images[:20] = np.arange(20, dtype=np.uint8)[:, None, None, None] * 13
+    with torch.no_grad():
+        own = model.double()((torch.from_numpy(images).double() / 255 - 0.5) / 0.5).numpy()
+    # Reciprocals of real sums, which come near 0, keep fewer digits than those of lengths.
+    coarse = features == "reals" and length in ("l1", "shares", "squashed")
+    np.testing.assert_allclose(net.logits(images), own, rtol=0, atol=1e-4 if coarse else 1e-6)
+    assert len(np.unique(own.argmax(axis=1))) > 3
+    assert coarse or not net.parity.unverified
