@@ -158,10 +158,10 @@ class Lowering(MapLowering):
         types = step.types or (None,) * len(outputs)
         for ref, value, kind in zip(step.outputs, outputs, types, strict=False):
             if ref is not None and value is not None:
-                value = self._of_type(value, kind, step) if kind in _WRAPPED else value
-                if isinstance(value, Value) and value.ref.number < 0:  # by a function of our own
-                    value = replace(value, ref=ref)
-                self.values[ref.number] = value
+                typed: Value | Tensor = self._of_type(value, kind, step) if kind in _WRAPPED else value
+                if isinstance(typed, Value) and typed.ref.number < 0:  # made by a function of our own
+                    typed = replace(typed, ref=ref)
+                self.values[ref.number] = typed
 
     def _of_type(self, value: Value | Tensor, kind: torch.dtype | None, step: Step) -> Value | Tensor:
         """A result as its type holds it: a sum of bits is a bit; integers that pass the ends of theirs start again."""

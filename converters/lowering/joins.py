@@ -153,11 +153,11 @@ class JoinLowering(ValueLowering):
 
     def _rounded_quotient(self, step: Step, past: Callable[[Value, float], Value]) -> Any:
         """Quotients of integers are whole, or apart from it: rounded from past the least distance they are exact."""
-        ref, argument = step.outputs[0], step.args[0]
-        made = self.made_by[argument.number][0] if getattr(argument, "number", None) in self.made_by else None
+        ref, x = step.outputs[0], step.args[0]
+        made = self.made_by[x.number][0] if isinstance(x, Ref) and x.number in self.made_by else None
         if made is None or made.name != "div" or made.kwargs or ref is None:
             return self._elementwise(step)
-        quotient, given = self._value(step.args[0]), [self._given(part) for part in made.args[:2]]
+        quotient, given = self._value(x), [self._given(part) for part in made.args[:2]]
         values = [part for part in given if isinstance(part, Value)]
         grids = [self._grid(value) for value in values]
         if len(values) < 2 or None in grids or source_of(quotient) in [source_of(value) for value in values]:
