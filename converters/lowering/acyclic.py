@@ -20,7 +20,8 @@ from lava_meta.converters.options import Options
 from lava_meta.converters.recording.alone import ALONE, computed_alone
 from lava_meta.converters.recording.calling import as_tree, untouched
 from lava_meta.converters.recording.exported import is_exported, takes_one
-from lava_meta.converters.recording.operations import IMAGES, Float64, Recording, Ref, record
+from lava_meta.converters.recording.operations import IMAGES, Float64, Recording, record
+from lava_meta.converters.recording.steps import Ref
 from lava_meta.converters.recording.unwrapping import has_hooks, unwrap
 from lava_meta.errors import ConversionError
 from lava_meta.nn import BinaryConvNet, Pixels

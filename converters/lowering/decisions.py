@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lava_meta.converters.functions.elementwise import Function
 from lava_meta.converters.functions.expressions import Expr, Fed, Leaf, leaf_of, replaced
-from lava_meta.converters.recording.operations import Decision, Ref, Step
+from lava_meta.converters.recording.operations import Decision
+from lava_meta.converters.recording.steps import Ref, Step
 from lava_meta.errors import ConversionError
 
 Range = tuple[float, float]

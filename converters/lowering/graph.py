@@ -36,7 +36,8 @@ from lava_meta.converters.lowering.values import (
     Value,
 )
 from lava_meta.converters.lowering.written_steps import equation_of
-from lava_meta.converters.recording.operations import Recording, Ref, Step, write
+from lava_meta.converters.recording.operations import Recording, write
+from lava_meta.converters.recording.steps import Ref, Step
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import INPUT, AcyclicGraph, Scores
 from lava_meta.graph.nodes import (

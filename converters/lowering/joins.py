@@ -45,7 +45,8 @@ from lava_meta.converters.lowering.values import (
 from lava_meta.converters.lowering.written_orders import greatest, nth, ordered, scattered
 from lava_meta.converters.lowering.written_steps import JOINED
 from lava_meta.converters.recording.calling import is_wide
-from lava_meta.converters.recording.operations import Ref, Step, to_float64
+from lava_meta.converters.recording.operations import to_float64
+from lava_meta.converters.recording.steps import Ref, Step
 from lava_meta.graph.nodes import (
     Add,
     Concat,

@@ -16,7 +16,7 @@ from torch.nn import functional
 from lava_meta.converters.lowering.norms import NormLowering
 from lava_meta.converters.lowering.values import Cannot, Value, unseen
 from lava_meta.converters.lowering.written_orders import sampled
-from lava_meta.converters.recording.operations import Ref, Step
+from lava_meta.converters.recording.steps import Ref, Step
 from lava_meta.graph.conv import Window
 
 LINEAR = {  # operations with constant weights along each of the last axes, by how many these are

@@ -20,7 +20,7 @@ from lava_meta.converters.lowering.values import (
     unseen,
 )
 from lava_meta.converters.lowering.windows import WindowLowering
-from lava_meta.converters.recording.operations import Ref, Step
+from lava_meta.converters.recording.steps import Ref, Step
 
 
 class NormLowering(WindowLowering):

@@ -27,7 +27,7 @@ from lava_meta.converters.lowering.values import (
 )
 from lava_meta.converters.lowering.written_steps import grouped_product, scaled_sum
 from lava_meta.converters.lowering.written_volumes import convolved
-from lava_meta.converters.recording.operations import Ref, Step
+from lava_meta.converters.recording.steps import Ref, Step
 from lava_meta.converters.weights import Decomposed, decompose
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import (

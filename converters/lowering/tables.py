@@ -18,7 +18,7 @@ from lava_meta.converters.functions.monotone import Bucketize, Lookup
 from lava_meta.converters.lowering.sums import SumLowering
 from lava_meta.converters.lowering.values import Cannot, Mixes, Value, compressed, gives_bits, unit_of, unseen
 from lava_meta.converters.lowering.written_orders import added, added_at, gathered, indexed, reduced_at
-from lava_meta.converters.recording.operations import Ref, Step
+from lava_meta.converters.recording.steps import Ref, Step
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,8 @@ from lava_meta.converters.functions.expressions import (
 )
 from lava_meta.converters.functions.lattices import MOST_LEVELS
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF, Cast
-from lava_meta.converters.recording.operations import Float64, Place, Recording, Ref, Step
+from lava_meta.converters.recording.operations import Float64, Recording
+from lava_meta.converters.recording.steps import Place, Ref, Step
 from lava_meta.graph.acyclic import INPUT
 from lava_meta.graph.nodes import (
     MOST,

@@ -28,7 +28,7 @@ from lava_meta.converters.lowering.values import (
     unseen,
 )
 from lava_meta.converters.lowering.written_orders import norm_of_order, places_of_greatest
-from lava_meta.converters.recording.operations import Ref, Step
+from lava_meta.converters.recording.steps import Ref, Step
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import (
     MOST,

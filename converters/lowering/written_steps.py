@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lava_meta.converters.lowering import written_orders as orders
 from lava_meta.converters.lowering import written_volumes as volumes
-from lava_meta.converters.recording.operations import Ref, Step
+from lava_meta.converters.recording.steps import Ref, Step
 
 
 def _std_mean(x: Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:

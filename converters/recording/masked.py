@@ -7,14 +7,12 @@ which those are taken that the mask chooses.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-Ref: TypeAlias = Any  # those of lava_meta.converters.recording.operations, which uses this module
-Step: TypeAlias = Any
+from lava_meta.converters.recording.steps import Ref, Step
 
 _DEEP = 4  # operations, one behind the other, by which a mask may be computed twice
 
@@ -37,7 +35,7 @@ def whole(steps: list[Step]) -> list[Step]:
         else:
             (shape, mask), *others = {(ref.shape, own) for ref, own in parts.values()}
             args, kwargs = tree_map_only(
-                type(step.refs[0]),
+                Ref,
                 lambda ref: wide[ref.number][0] if ref.number in wide else ref,
                 (step.args, step.kwargs),
             )
@@ -73,7 +71,7 @@ def _puts_back(step: Step, shape: tuple[int, ...], mask: int, masks: _Masks, wid
     if step.name != "where" or len(step.refs) < 2 or step.refs[0].number in wide or step.args[1].number not in wide:
         return False
     rest = step.args[2]
-    kept = not (hasattr(rest, "number") and rest.number in wide)
+    kept = not (isinstance(rest, Ref) and rest.number in wide)
     return kept and tuple(rest.shape) == tuple(shape) and masks.first(step.args[0]) == mask
 
 
@@ -112,5 +110,5 @@ class _Masks:
         ):
             return False
         numbers = {theirs.number: ours for ours, theirs in pairs}
-        args, kwargs = tree_map_only(type(a), lambda ref: numbers[ref.number], (other.args, other.kwargs))
+        args, kwargs = tree_map_only(Ref, lambda ref: numbers[ref.number], (other.args, other.kwargs))
         return bool(own.does_the_same(replace(other, args=args, kwargs=kwargs)))

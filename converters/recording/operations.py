@@ -10,7 +10,6 @@ lie in, so `x.data = sign(x.data)` and writing in place are seen.
 from __future__ import annotations
 
 import inspect
-import linecache
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_map_on
 from lava_meta.converters.recording.calling import as_tree, is_wide, untouched
 from lava_meta.converters.recording.exported import advice
 from lava_meta.converters.recording.masked import whole
+from lava_meta.converters.recording.steps import Place, Ref, Step
 from lava_meta.converters.recording.written_out import EQUATIONS, Functions, whole_numbers
 from lava_meta.errors import ConversionError
 
@@ -50,62 +50,6 @@ _LEAVES = {Tensor.numpy, Tensor.tolist, Tensor.__array__}  # of torch, to where 
 _EMPTY = {f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")}
 _TORCH = os.path.join(os.path.dirname(torch.__file__), "")
 _CONVERTERS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
-
-
-@dataclass(frozen=True)
-class Ref:
-    """A value that depends on the images, by its number; of this shape, that of the run."""
-
-    number: int
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where in the user's code, and in the model, an operation is done."""
-
-    file: str
-    line: int
-    module: str  # its name in the model, "" for the model itself
-    kind: str  # the module's class
-
-    def __str__(self) -> str:
-        code = linecache.getline(self.file, self.line).strip()
-        where = f"{self.module} ({self.kind})" if self.module else f"the model ({self.kind})"
-        return f"{self.file}:{self.line}, in {where}" + (f": `{code}`" if code else "")
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One operation on values that depend on the images."""
-
-    number: int  # among all operations of the run
-    op: Any  # an ATen overload; never one that writes in place
-    args: tuple[Any, ...]  # with a `Ref` for each such value; other tensors are constants, float64
-    kwargs: dict[str, Any]
-    outputs: tuple[Ref | None, ...]
-    place: Place
-    types: tuple[torch.dtype | None, ...] = ()  # of the outputs, as PyTorch has them
-
-    @property
-    def name(self) -> str:
-        """`add` for `aten.add.Tensor`."""
-        return str(self.op._schema.name).removeprefix("aten::")
-
-    @property
-    def refs(self) -> list[Ref]:
-        """The values that it takes."""
-        return [leaf for leaf in tree_flatten((self.args, self.kwargs))[0] if isinstance(leaf, Ref)]
-
-    def does_the_same(self, other: Step) -> bool:
-        """Whether it does what another does, with the same."""
-        parts, others = (tree_flatten((own.args, own.kwargs)) for own in (self, other))
-        if self.op is not other.op or parts[1] != others[1]:
-            return False
-        return all(
-            torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else type(a) is type(b) and a == b
-            for a, b in zip(parts[0], others[0], strict=True)
-        )
 
 
 @dataclass(frozen=True)

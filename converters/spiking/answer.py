@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from lava_meta.converters.recording.operations import Recording, Ref
+from lava_meta.converters.recording.operations import Recording
+from lava_meta.converters.recording.steps import Ref
 
 ENDS = -1  # in the place of a layer's number: values behind the last neurons, summed over the steps
 _DRAWS = 10

@@ -19,7 +19,8 @@ from lava_meta.converters.lowering.acyclic import first_leaf
 from lava_meta.converters.lowering.decisions import check_decisions
 from lava_meta.converters.lowering.graph import FRACTIONS, Lowering, TooFine
 from lava_meta.converters.lowering.values import Cannot, Value
-from lava_meta.converters.recording.operations import Decision, Place, Ref, Step
+from lava_meta.converters.recording.operations import Decision
+from lava_meta.converters.recording.steps import Place, Ref, Step
 from lava_meta.converters.spiking.answer import Answer, Returned
 from lava_meta.converters.spiking.modules import Cell, constants_of, factor_of, recurrent_of
 from lava_meta.converters.spiking.run import NEURONS, NotThisTime, Seen

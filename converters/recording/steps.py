@@ -1,0 +1,67 @@
+"""What a run of a module is made of: its operations, the values between them, and where in the user's code they are."""
+
+from __future__ import annotations
+
+import linecache
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A value that depends on the images, by its number; of this shape, that of the run."""
+
+    number: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the user's code, and in the model, an operation is done."""
+
+    file: str
+    line: int
+    module: str  # its name in the model, "" for the model itself
+    kind: str  # the module's class
+
+    def __str__(self) -> str:
+        code = linecache.getline(self.file, self.line).strip()
+        where = f"{self.module} ({self.kind})" if self.module else f"the model ({self.kind})"
+        return f"{self.file}:{self.line}, in {where}" + (f": `{code}`" if code else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One operation on values that depend on the images."""
+
+    number: int  # among all operations of the run
+    op: Any  # an ATen overload; never one that writes in place
+    args: tuple[Any, ...]  # with a `Ref` for each such value; other tensors are constants, float64
+    kwargs: dict[str, Any]
+    outputs: tuple[Ref | None, ...]
+    place: Place
+    types: tuple[torch.dtype | None, ...] = ()  # of the outputs, as PyTorch has them
+
+    @property
+    def name(self) -> str:
+        """`add` for `aten.add.Tensor`."""
+        return str(self.op._schema.name).removeprefix("aten::")
+
+    @property
+    def refs(self) -> list[Ref]:
+        """The values that it takes."""
+        return [leaf for leaf in tree_flatten((self.args, self.kwargs))[0] if isinstance(leaf, Ref)]
+
+    def does_the_same(self, other: Step) -> bool:
+        """Whether it does what another does, with the same."""
+        parts, others = (tree_flatten((own.args, own.kwargs)) for own in (self, other))
+        if self.op is not other.op or parts[1] != others[1]:
+            return False
+        return all(
+            torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else type(a) is type(b) and a == b
+            for a, b in zip(parts[0], others[0], strict=True)
+        )
