@@ -11,7 +11,7 @@ from typing import Any
 from lava_meta.errors import ConversionError
 from lava_meta.io.memory import require_memory
 
-_SIGNS = "signs=True is for a model whose first layer takes +1 and -1 as they are"
+TAKES_SIGNS = "signs=True is for a model whose first layer takes +1 and -1 as they are"
 _BYTES = 64  # of an input, while a model is read and checked, at the least
 
 
@@ -43,7 +43,7 @@ class Options:
             )
         if self.signs and (self.raw or told):
             other = "raw=True" if self.raw else "mean= and std="
-            raise ConversionError(f"{_SIGNS}, and {other} says that it takes something else: pass one")
+            raise ConversionError(f"{TAKES_SIGNS}, and {other} says that it takes something else: pass one")
         for name in ("max_level", "min_level"):
             check_whole(name, getattr(self, name))
         if self.input_shape is not None:
@@ -52,7 +52,7 @@ class Options:
     def of_pixels(self, min_level: int, max_level: int) -> tuple[int, int]:
         """The levels that a model's own Pixels take. Raises `ConversionError` where the caller says something else."""
         if self.signs:
-            raise ConversionError(f"{_SIGNS}: leave out signs=, since its Pixels take levels")
+            raise ConversionError(f"{TAKES_SIGNS}: leave out signs=, since its Pixels take levels")
         if self.mean is not None or self.std is not None:
             raise ConversionError("the model normalises its own pixels (Pixels): mean= and std= do not apply")
         if (self.min_level, self.max_level) not in ((0, 255), (min_level, max_level)):

@@ -33,7 +33,7 @@ from lava_meta.converters.chain.reading import Chain, Front, Stage, is_per_image
 from lava_meta.converters.chain.scale import InputScale, feed_of, scale_of
 from lava_meta.converters.chain.sums import Sums
 from lava_meta.converters.feed import Feed
-from lava_meta.converters.options import Options
+from lava_meta.converters.options import TAKES_SIGNS, Options
 from lava_meta.converters.recording.unwrapping import check_given, plain_copy, unwrap
 from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine
@@ -136,7 +136,7 @@ def _fed(front: Front, shape: tuple[int, ...], options: Options) -> Feed | None:
     if not options.signs:
         return feed_of(front, shape, options)
     if norms_of(front.modules) or front.sign is not None:
-        raise ConversionError("signs=True is for a model whose first layer takes +1 and -1 as they are")
+        raise ConversionError(TAKES_SIGNS)
     return None
 
 

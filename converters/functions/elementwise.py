@@ -296,8 +296,7 @@ class _Units:
             if isinstance(part, Leaf):
                 found.append((part.gain, part.constant, self._before()))
             elif proof is not None and proof.error is not None:
-                first, last = proof.ends.double().numpy()
-                slope = (last - first) / np.maximum(self.high - self.low, 1).astype(np.float64)
+                first, slope = self._ends(proof)
                 found.append((slope, first - slope * self.low.astype(np.float64), proof.size))
             else:
                 for own in part.parts:
@@ -348,10 +347,14 @@ class _Units:
     def _line(self, proof: Proof) -> Affine:
         """A line by its operations: through both ends, and closest where its integer is nearest to 0."""
         assert proof.error is not None
-        first, last = proof.ends.numpy()
-        slope = (last - first) / np.maximum(self.high - self.low, 1).astype(np.float64)
+        _, slope = self._ends(proof)
         middle = np.clip(0, self.low, self.high)
         return Affine(slope, self(middle[None])[0] - slope * middle, 4 * float(proof.error.max()))
+
+    def _ends(self, proof: Proof) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The values of the least integers, and the slopes from these to the greatest."""
+        first, last = proof.ends.double().numpy()
+        return first, (last - first) / np.maximum(self.high - self.low, 1).astype(np.float64)
 
     def _affine(self, x: NDArray[Any], values: NDArray[Any]) -> Affine | None:
         span = np.maximum(x[-1] - x[0], 1).astype(np.float64)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.functions.expressions import Apply, Expr, Leaf, name_of
+from lava_meta.converters.recording.operations import widened
 
 EPS = 2.0**-52  # the distance of 1 to the next float64
 NARROW = {torch.uint8, torch.int8, torch.int16, torch.int32}  # integers whose ends sums and products may pass
@@ -155,7 +156,7 @@ def _of_operation(expr: Apply, visit: Callable[[Any], Proof | None]) -> Proof | 
 
 def _unbounded(op: Any, values: Any) -> Tensor:
     """What an operation whose result is of integers gives, if these had no ends."""
-    args, kwargs = tree_map_only(Tensor, lambda part: part if part.dtype == torch.bool else part.double(), values)
+    args, kwargs = widened(values)
     found: Tensor = args[0].double().trunc() if isinstance(op, Cast) else op(*args, **kwargs)
     return found
 

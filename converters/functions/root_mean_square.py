@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.converters.functions.elementwise import Function
-from lava_meta.converters.functions.expressions import Expr, Known, Leaf, Slack
+from lava_meta.converters.functions.expressions import Expr, Known, Leaf, Slack, Source
 from lava_meta.converters.functions.monotone import EPS
 from lava_meta.graph.nodes import Curve, Gather, Multiply, Node, Pool, Shape
 
@@ -33,14 +33,14 @@ class Normed:
 
 @dataclass(frozen=True)
 class Graph:
-    """The nodes so far, and the shapes of their values."""
+    """The nodes so far, and their integers."""
 
     nodes: Mapping[str, Node]
-    shapes: Mapping[str, Shape]
+    sources: Mapping[str, Source]
 
     def base(self, name: str) -> tuple[str, NDArray[np.int64]]:
         """The node whose values a node moves, and the number of that which it has at each of its places."""
-        index = np.arange(math.prod(self.shapes[name])).reshape(self.shapes[name])
+        index = np.arange(math.prod(self.sources[name].shape)).reshape(self.sources[name].shape)
         node = self.nodes.get(name)
         while isinstance(node, Gather):
             if node.index is not None:
@@ -74,7 +74,7 @@ def normed(graph: Graph, c: Leaf, root: Expr, held: Leaf, shape: Shape) -> Norme
         return None
     base, squared = graph.base(square.sources[0])
     own, at = graph.base(c.source.node)
-    windows = np.full(math.prod(graph.shapes[base]), -1)  # by value, the sum in which its square is
+    windows = np.full(math.prod(graph.sources[base].shape), -1)  # by value, the sum in which its square is
     windows[squared.reshape(-1)[taken.reshape(len(taken), -1)]] = np.arange(len(taken))[:, None]
     if own != base or min(at.min(), place.min(), taken.min()) < 0:
         return None

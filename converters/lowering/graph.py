@@ -37,7 +37,7 @@ from lava_meta.converters.lowering.values import (
 )
 from lava_meta.converters.lowering.written_steps import equation_of
 from lava_meta.converters.recording.operations import Recording, write
-from lava_meta.converters.recording.steps import Ref, Step
+from lava_meta.converters.recording.steps import Ref, Step, makers
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import INPUT, AcyclicGraph, Scores
 from lava_meta.graph.nodes import (
@@ -216,9 +216,7 @@ class Lowering(MapLowering):
         ]
         needed = self._needed([found for found in wanted if isinstance(found, Ref)], written.steps)
         self.needed |= needed
-        self.made_by |= {
-            ref.number: (own, i) for own in written.steps for i, ref in enumerate(own.outputs) if ref is not None
-        }
+        self.made_by |= makers(written.steps)
         for own_step in written.steps:
             numbers = {ref.number for ref in own_step.outputs if ref is not None}
             if numbers & needed:

@@ -134,10 +134,10 @@ class JoinLowering(ValueLowering):
         """Whether values equal others: whether what lies between them is 0, where samples find it."""
         value, number = (x, other) if isinstance(x, Value) else (other, x)
         if not isinstance(number, Value) and not bool(torch.as_tensor(number).isfinite().any()):  # as `isclose` asks
-            return torch.full((1, *ref.shape[1:]), name_of(op) == "ne")
+            return torch.full((1, *ref.shape[1:]), op is torch.ne)
         apart = self._applied(torch.sub, ((x, other), {}), value, unseen(ref))
         held = self._made(self.streamed(apart), apart.shape, unseen(ref))
-        return self._applied(getattr(torch, name_of(op)), ((held, 0.0), {}), held, ref)
+        return self._applied(op, ((held, 0.0), {}), held, ref)
 
     def _do_floor(self, step: Step) -> Any:
         return self._rounded_quotient(step, lambda x, apart: self._function(torch.add, x, apart))
@@ -417,7 +417,7 @@ class JoinLowering(ValueLowering):
 
     @property
     def _graph(self) -> Graph:
-        return Graph(self.nodes, {name: source.shape for name, source in self._sources.items()})
+        return Graph(self.nodes, self._sources)
 
     def _of_levels(self, *values: Value) -> list[Leaf] | None:
         """Two values as integers times powers of two, so few that float64 rounds no product; None of others."""

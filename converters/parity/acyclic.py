@@ -120,7 +120,7 @@ class _Beside(Float64):
         name, shape = leaf.source.node, leaf.source.shape
         integers = self.ours[name][self.at].reshape(-1, *shape)
         count = len(integers)
-        ours = _moved(leaf.gain * integers.astype(np.float64) + leaf.constant, check.move)
+        ours = _moved(leaf.values(integers).numpy(), check.move)
         if tensor.numel() != ours.size:
             raise ConversionError(
                 f"{name}: the model does something else on {count} images than on two; what it does may not depend on "

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from lava_meta.converters.recording.steps import Ref, Step
+from lava_meta.converters.recording.steps import Ref, Step, makers
 
 _DEEP = 4  # operations, one behind the other, by which a mask may be computed twice
 
@@ -86,7 +86,7 @@ class _Masks:
     """Masks that are computed twice, as `x[x > 0] = f(x[x > 0])` has them, are the same."""
 
     def __init__(self, steps: list[Step]) -> None:
-        self.made_by = {ref.number: step for step in steps for ref in step.outputs if ref is not None}
+        self.made_by = makers(steps)
         self.known: list[Ref] = []
 
     def first(self, mask: Ref) -> int:
@@ -98,14 +98,13 @@ class _Masks:
 
     def _same(self, a: Ref, b: Ref, deep: int) -> bool:
         """Whether two values are made by the same operations of the same values."""
-        own, other = self.made_by.get(a.number), self.made_by.get(b.number)
-        if a.number == b.number or own is None or other is None or not deep:
-            return bool(a.number == b.number)
+        if a.number == b.number or not deep or not {a.number, b.number} <= self.made_by.keys():
+            return a.number == b.number
+        (own, i), (other, k) = self.made_by[a.number], self.made_by[b.number]
         pairs = list(zip(own.refs, other.refs, strict=False))
-        place = [step.outputs.index(ref) for step, ref in ((own, a), (other, b)) if ref in step.outputs]
         if (
             len(own.refs) != len(other.refs)
-            or place != [0, 0]
+            or (i, k) != (0, 0)
             or not all(self._same(*pair, deep - 1) for pair in pairs)
         ):
             return False

@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_map_on
 from lava_meta.converters.recording.calling import as_tree, is_wide, untouched
 from lava_meta.converters.recording.exported import advice
 from lava_meta.converters.recording.masked import whole
-from lava_meta.converters.recording.steps import Place, Ref, Step
+from lava_meta.converters.recording.steps import Place, Ref, Step, makers
 from lava_meta.converters.recording.written_out import EQUATIONS, Functions, whole_numbers
 from lava_meta.errors import ConversionError
 
@@ -97,7 +97,7 @@ class Recording:
     @cached_property
     def made_by(self) -> dict[int, tuple[Step, int]]:
         """By the number of a value, the step that made it, and which of its outputs it is."""
-        return {ref.number: (step, i) for step in self.steps for i, ref in enumerate(step.outputs) if ref is not None}
+        return makers(self.steps)
 
 
 class Float64(TorchDispatchMode):
@@ -150,9 +150,14 @@ def _of_integers(func: Any, args: Any, kwargs: Any, result: Tensor) -> Tensor:
     given = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
     if not given or any(part.is_floating_point() for part in given) or func is _CAST:
         return result
-    wide = tree_map_only(Tensor, lambda part: part if part.dtype == torch.bool else part.double(), (args, kwargs))
-    found: Tensor = func(*tree_map(to_float64, wide[0]), **tree_map(to_float64, wide[1]))
+    wide, others = widened((args, kwargs))
+    found: Tensor = func(*tree_map(to_float64, wide), **tree_map(to_float64, others))
     return found if found.dtype == torch.float64 else result
+
+
+def widened(given: Any) -> Any:
+    """Integers as float64, which has no ends; bits as they are."""
+    return tree_map_only(Tensor, lambda part: part if part.dtype == torch.bool else part.double(), given)
 
 
 def counted(op: Any) -> bool:

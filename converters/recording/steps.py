@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,3 +66,8 @@ class Step:
             torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else type(a) is type(b) and a == b
             for a, b in zip(parts[0], others[0], strict=True)
         )
+
+
+def makers(steps: Iterable[Step]) -> dict[int, tuple[Step, int]]:
+    """By the number of a value, the step that made it, and which of its outputs it is."""
+    return {ref.number: (step, i) for step in steps for i, ref in enumerate(step.outputs) if ref is not None}

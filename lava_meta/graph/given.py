@@ -51,7 +51,7 @@ def as_array(images: Any) -> NDArray[Any]:
         raise ValueError(f"{np.ma.count_masked(images)} values of the images are masked: fill them in, as .filled(0)")
     if hasattr(images, "detach"):
         tensor = images.detach()
-        odd = next((name for name in ("is_sparse", "is_quantized", "is_meta") if getattr(tensor, name, False)), None)
+        odd = next((name for name in _ODD if getattr(tensor, name, False)), None)
         if odd is not None:
             raise TypeError(f"images are a tensor that {_ODD[odd]}")
         tensor = tensor.cpu()

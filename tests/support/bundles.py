@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,3 +17,10 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
     command = [sys.executable, "-c", code, str(folder / "run.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=folder.parent, check=False)
+
+
+def seal(folder: Path, name: str) -> None:
+    """Write the checksum of a file that was changed, as whoever means to deceive would."""
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest["sha256"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    (folder / "bundle.json").write_text(json.dumps(manifest))
