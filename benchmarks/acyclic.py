@@ -191,8 +191,8 @@ def seconds(function: Callable[[], Any]) -> float:
 def products() -> float:
     """Products of float64 a second."""
     weight, x, out = laid(np.ones((32, 96))), np.ones((64, 96)), np.zeros((64, 32), np.int64)
-    multiply(weight, x, 0, 1, out, 0)
-    return 32 * 96 * 64 / min(seconds(lambda: multiply(weight, x, 0, 1, out, 0)) for _ in range(200))
+    multiply(weight, x, 0, 0, out, 0)
+    return 32 * 96 * 64 / min(seconds(lambda: multiply(weight, x, 0, 0, out, 0)) for _ in range(200))
 
 
 def least(graph: AcyclicGraph, machine: Machine, images: int) -> float:

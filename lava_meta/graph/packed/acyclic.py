@@ -196,9 +196,10 @@ class _Program:
                 return steps.fired(layer, summed)
             return steps.threshold(layer)
         if isinstance(node, Curve):
-            if steps.is_identity(layer, self._range(node.sources[0])):
+            source = self._range(node.sources[0])
+            if steps.is_identity(layer, source):
                 return lambda values: values[0]
-            return steps.curve(layer)
+            return steps.curve(layer, source)
         if isinstance(node, Add) and self._alike(name):
             return steps.added(layer, [None if line is None else self._line(line) for line in lines])
         if isinstance(node, Concat):
@@ -214,9 +215,8 @@ class _Program:
 
     def _line(self, name: str) -> steps.Line | None:
         layer = self.graph.placed[name]
-        if steps.is_identity(layer, self._range(layer.node.sources[0])):
-            return None
-        return steps.Line(layer)
+        source = self._range(layer.node.sources[0])
+        return None if steps.is_identity(layer, source) else steps.Line(layer, source)
 
     def _sums(self, name: str) -> steps.Summed | None:
         source = self.graph.nodes[name].sources[0]

@@ -58,7 +58,7 @@ class LeadingProducts(Products):
         signs = np.empty((len(x), *self.places, words(self.units)), np.uint64)
         seen = self._seen(x, np.dtype(np.float32))
         leading = np.zeros((len(seen), self.units + 1), np.int64)
-        multiply(self._leading, seen, 0, 1, leading, 0)
+        multiply(self._leading, seen, 0, 0, leading, 0)
         leading[:, -1] = np.abs(seen).sum(axis=1, dtype=np.float64)
         parts = leading.reshape(*signs.shape[:3], -1)
         fire(parts, *self._tables, firing.limits, firing.kinds, firing.below, firing.above, 0, x, signs)

@@ -17,10 +17,12 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from lava_meta.graph.packed import aligned
+from lava_meta.graph.packed.casts import to_longs
 from lava_meta.graph.packed.loops import WIDE, splat
 from lava_meta.jit import njit
 
 _VECTORS, _ROWS = (4, 4) if WIDE else (2, 3)
+_EIGHT = 8  # sums that are converted together
 _I64 = ir.IntType(64)
 
 
@@ -81,13 +83,35 @@ def _multiplier(rows: int) -> Any:
     return multiplied
 
 
+def _adder(typing_context: Any, sums: Any, start: Any, shift: Any, out: Any, to: Any) -> Any:
+    """out[to + u] += sums[start + u] << shift, of a whole block; what is behind the point is rounded."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        sums_data, out_data = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 3))
+        element = context.get_value_type(sums.dtype)
+        kind, doubles, longs = (ir.VectorType(of, _EIGHT) for of in (element, ir.DoubleType(), _I64))
+        left = splat(builder, args[2], _EIGHT)
+        for step in range(0, width_of(np.dtype(sums.dtype.name)), _EIGHT):
+            place = builder.gep(sums_data, [builder.add(args[1], _I64(step))])
+            made = builder.load(builder.bitcast(place, kind.as_pointer()), align=4)
+            made = builder.fpext(made, doubles) if kind != doubles else made
+            place = builder.gep(out_data, [builder.add(args[4], _I64(step))])
+            place = builder.bitcast(place, longs.as_pointer())
+            more = builder.shl(to_longs(builder, made, small=False), left)
+            builder.store(builder.add(builder.load(place, align=8), more), place, align=8)
+        return context.get_dummy_value()
+
+    return types.void(sums, types.intp, types.int64, out, types.intp), codegen
+
+
 _multiply_rows: Any = intrinsic(_multiplier(_ROWS))
 _multiply_row: Any = intrinsic(_multiplier(1))
+_add: Any = intrinsic(_adder)
 
 
 @njit(cache=True)
-def multiply(weights, x, first, scale, out, at):  # type: ignore[no-untyped-def]
-    """out[r, at + u] += scale * sum_k weights_uk x[r, first + k].
+def multiply(weights, x, first, shift, out, at):  # type: ignore[no-untyped-def]
+    """out[r, at + u] += (sum_k weights_uk x[r, first + k]) << shift.
 
     weights: as `laid` gives them, (blocks, n, width). x: of their type (rows, first + n or more). out: int64 (rows, at
     + units or more); the units at the end of the last block that have no place there are left out.
@@ -95,7 +119,7 @@ def multiply(weights, x, first, scale, out, at):  # type: ignore[no-untyped-def]
     blocks, size, width = weights.shape
     rows, stride = x.shape
     units = min(out.shape[1] - at, blocks * width)
-    flat_weights, flat_x = weights.reshape(-1), x.reshape(-1)
+    flat_weights, flat_x, flat_out = weights.reshape(-1), x.reshape(-1), out.reshape(-1)
     buffer = np.empty(_ROWS * width, weights.dtype)
     for block in range(blocks):
         start = block * size * width
@@ -108,8 +132,10 @@ def multiply(weights, x, first, scale, out, at):  # type: ignore[no-untyped-def]
             else:
                 _multiply_row(flat_weights, start, flat_x, row * stride + first, size, stride, buffer)
             for i in range(together):
-                made = out[row + i, at + block * width : at + block * width + count]
-                sums = buffer[i * width : i * width + count]
+                to = (row + i) * out.shape[1] + at + block * width
+                if count == width:
+                    _add(buffer, i * width, shift, flat_out, to)
+                    continue
                 for u in range(count):
-                    made[u] += scale * np.int64(sums[u])
+                    flat_out[to + u] += np.int64(np.rint(buffer[i * width + u])) << shift
             row += together

@@ -33,9 +33,9 @@ class Products:
         width = _DOUBLE - max(1, largest).bit_length() - fan_in.bit_length()
         self._parts = [(self._matrix, 0)] if most < 2**_DOUBLE else _split(self._matrix, width) if width >= 4 else []
         self._kind = np.dtype(np.float32 if most < 2**SINGLE else np.float64 if self._parts else np.int64)
-        # By group, and part by part: laid out, and what its sums are multiplied with.
+        # By group, and part by part: laid out, and by how many bits its sums are shifted.
         self._groups = [
-            [(laid(part[group].astype(self._kind)), 2**shift) for part, shift in self._parts] for group in range(groups)
+            [(laid(part[group].astype(self._kind)), shift) for part, shift in self._parts] for group in range(groups)
         ]
 
     def sums(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -45,9 +45,9 @@ class Products:
         total.fill(0)
         units, fan_in = self._matrix.shape[1:]
         for group, parts in enumerate(self._groups):
-            for weights, scale in parts:
+            for weights, shift in parts:
                 # Units of the next group may be in the last block: its weights there are zeros.
-                multiply(weights, seen, group * fan_in, scale, total, group * units)
+                multiply(weights, seen, group * fan_in, shift, total, group * units)
         if not self._parts:
             rows = seen.reshape(len(seen), self.groups, fan_in).swapaxes(0, 1)
             total = np.ascontiguousarray(exact_product(rows, self._matrix).swapaxes(0, 1))

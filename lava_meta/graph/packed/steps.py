@@ -14,6 +14,7 @@ from lava_meta.graph.acyclic import Placed
 from lava_meta.graph.bits import pack
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import Add, BinaryWeight, Conv, Curve, Gather, Linear, Multiply, Pool, Threshold
+from lava_meta.graph.packed.casts import MOST_SMALL
 from lava_meta.graph.packed.held import Held, flat, narrowest, places, shared, stored_of, to_stored
 from lava_meta.graph.packed.leading import LeadingProducts
 from lava_meta.graph.packed.loops import has_byte_products, pool_signs
@@ -181,23 +182,25 @@ def is_identity(layer: Placed, source: Range) -> bool:
 class Line:
     """A curve whose values go to an array, or are added to it."""
 
-    def __init__(self, layer: Placed) -> None:
+    def __init__(self, layer: Placed, source: Range) -> None:
         node = layer.node
         assert isinstance(node, Curve)
         parts = (shared(part, layer.output_shape) for part in (node.start, node.slope, node.intercept))
         self._kinds, tables = by_kind(*parts)
         self._start, self._slope, self._intercept = (np.ascontiguousarray(table.transpose(1, 0, 2)) for table in tables)
+        farthest = max(map(abs, source)) + max(map(abs, (int(node.start.min()), int(node.start.max()))))
+        self._small = max(farthest, abs(layer.low), abs(layer.high)) <= MOST_SMALL
 
     def into(self, out: NDArray[Any], x: NDArray[Any], base: NDArray[Any] | None = None, first: int = 0) -> None:
         """Write the curve of x to the channels of `out` from `first` on, with `base` added to it."""
-        tables = self._start, self._slope, self._intercept, self._kinds
+        tables = self._start, self._slope, self._intercept, self._kinds, self._small
         adds = base is not None
         follow(_lines(x), *tables, adds, _lines(out if base is None else base), _lines(out), first)
 
 
-def curve(layer: Placed) -> Step:
+def curve(layer: Placed, source: Range) -> Step:
     """A curve alone."""
-    line, stored, kind = Line(layer), stored_of(layer.output_shape), narrowest(layer.low, layer.high)
+    line, stored, kind = Line(layer, source), stored_of(layer.output_shape), narrowest(layer.low, layer.high)
 
     def followed(values: Sequence[Held]) -> Held:
         x = values[0].integers

@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from lava_meta.graph.bits import pack, words
+from lava_meta.graph.packed.casts import to_doubles, to_longs
 from lava_meta.graph.packed.loops import BLOCK
 from lava_meta.graph.packed.patches import reach
 from lava_meta.graph.packed.sums import by_kind, padded
@@ -25,12 +26,14 @@ from lava_meta.jit import njit
 
 _I64 = ir.IntType(64)
 _EIGHT = 8  # values that a vector takes
+_FEW = 4  # pieces of a curve that are looked at one after the other
+_ONE = _I64(1)
 _LONGS = ir.VectorType(_I64, _EIGHT)
 _DOUBLES = ir.VectorType(ir.DoubleType(), _EIGHT)
 
 
-def _liner(pieces: int) -> Any:
-    """Eight values of curves of one or two pieces."""
+def _liner(*, small: bool) -> Any:
+    """Eight values of a curve; `small`: no integer on the way passes `casts.MOST_SMALL`."""
 
     def line(
         typing_context: Any,
@@ -41,6 +44,7 @@ def _liner(pieces: int) -> Any:
         intercept: Any,
         j: Any,
         stride: Any,
+        pieces: Any,
         adds: Any,
         base: Any,
         out: Any,
@@ -48,12 +52,12 @@ def _liner(pieces: int) -> Any:
     ) -> Any:
         """out[to + u] = round(slope * (x[i + u] - start) + intercept) of the piece of x, with `adds` base[i + u] more.
 
-        start, slope, intercept: of the first piece at j + u, of the second at j + stride + u.
+        start, slope, intercept: of piece p at j + p stride + u.
         """
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x_data, start_data, slope_data, intercept_data, base_data, out_data = (
-                context.make_array(signature.args[n])(context, builder, args[n]).data for n in (0, 2, 3, 4, 8, 9)
+                context.make_array(signature.args[n])(context, builder, args[n]).data for n in (0, 2, 3, 4, 9, 10)
             )
 
             def load(data: Any, at: Any, kind: Any) -> Any:
@@ -67,39 +71,33 @@ def _liner(pieces: int) -> Any:
                 return builder.sext(value, _LONGS) if kind.dtype.signed else builder.zext(value, _LONGS)
 
             value = long(x_data, x)
-            begin, rise, level = (
-                load(data, args[5], kind)
-                for data, kind in ((start_data, _LONGS), (slope_data, _DOUBLES), (intercept_data, _DOUBLES))
-            )
-            if pieces == 2:
-                later = builder.add(args[5], args[6])
-                second = load(start_data, later, _LONGS)
-                reached = builder.icmp_signed(">=", value, second)
-                begin = builder.select(reached, second, begin)
-                rise = builder.select(reached, load(slope_data, later, _DOUBLES), rise)
-                level = builder.select(reached, load(intercept_data, later, _DOUBLES), level)
-            distance = builder.sitofp(builder.sub(value, begin), _DOUBLES)
-            height = builder.fadd(builder.fmul(rise, distance), level)
-            rint = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(_DOUBLES, [_DOUBLES]), "llvm.rint.v8f64"
-            )
-            made = builder.fptosi(builder.call(rint, [height]), _LONGS)
+            tables = (start_data, _LONGS), (slope_data, _DOUBLES), (intercept_data, _DOUBLES)
+            places = [cgutils.alloca_once_value(builder, load(data, args[5], kind)) for data, kind in tables]
+            with cgutils.for_range(builder, args[7], _ONE) as loop:
+                later = builder.add(args[5], builder.mul(loop.index, args[6]))
+                reached = builder.icmp_signed(">=", value, load(start_data, later, _LONGS))
+                for place, (data, kind) in zip(places, tables, strict=True):
+                    builder.store(builder.select(reached, load(data, later, kind), builder.load(place)), place)
+            begin, rise, level = (builder.load(place) for place in places)
+            distance = to_doubles(builder, builder.sub(value, begin), small=small)
+            made = to_longs(builder, builder.fadd(builder.fmul(rise, distance), level), small=small)
             kept = ir.Constant(_LONGS, None)
-            made = builder.add(made, builder.select(args[7], long(base_data, base), kept))
+            made = builder.add(made, builder.select(args[8], long(base_data, base), kept))
             element = context.get_value_type(out.dtype)
             kind = ir.VectorType(element, _EIGHT)
             made = made if element.width == 64 else builder.trunc(made, kind)
-            builder.store(made, builder.bitcast(builder.gep(out_data, [args[10]]), kind.as_pointer()), align=1)
+            builder.store(made, builder.bitcast(builder.gep(out_data, [args[11]]), kind.as_pointer()), align=1)
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(x, index, start, slope, intercept, index, index, types.boolean, base, out, index), codegen
+        kinds = x, index, start, slope, intercept, index, index, index, types.boolean, base, out, index
+        return types.void(*kinds), codegen
 
     return line
 
 
-_line: Any = intrinsic(_liner(1))
-_bent_line: Any = intrinsic(_liner(2))
+_line: Any = intrinsic(_liner(small=False))
+_small_line: Any = intrinsic(_liner(small=True))
 
 
 class Limits:
@@ -181,10 +179,11 @@ def threshold_codes(x, limits, codes, kinds, out):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True)
-def follow(x, start, slope, intercept, kinds, adds, base, out, first):  # type: ignore[no-untyped-def]
+def follow(x, start, slope, intercept, kinds, small, adds, base, out, first):  # type: ignore[no-untyped-def]
     """`round(slope * (x - start) + intercept)` of the last piece that begins at or below x, with `adds` base more.
 
     x: integers (lanes, places, channels). start: int64 (pieces, kinds, channels); slope, intercept: float64 likewise.
+    small: neither `x - start` nor what the line gives passes `casts.MOST_SMALL`.
     base: as x, of the type of `out`: integers (lanes, places, first + channels or more), written from `first` on.
     """
     lanes, places, channels = x.shape
@@ -197,16 +196,13 @@ def follow(x, start, slope, intercept, kinds, adds, base, out, first):  # type: 
             table = np.int64(kinds[min(place, kinds.size - 1)]) * channels
             at, to = (lane * places + place) * channels, (lane * places + place) * out.shape[2] + first
             done = 0
-            if pieces <= 2:
-                while done + _EIGHT <= channels:
-                    i, j = at + done, table + done
-                    if pieces == 1:
-                        _line(flat_x, i, starts, slopes, intercepts, j, stride, adds, flat_base, flat_out, to + done)
-                    else:
-                        _bent_line(
-                            flat_x, i, starts, slopes, intercepts, j, stride, adds, flat_base, flat_out, to + done
-                        )
-                    done += _EIGHT
+            while pieces <= _FEW and done + _EIGHT <= channels:
+                i, j, o = at + done, table + done, to + done
+                if small:
+                    _small_line(flat_x, i, starts, slopes, intercepts, j, stride, pieces, adds, flat_base, flat_out, o)
+                else:
+                    _line(flat_x, i, starts, slopes, intercepts, j, stride, pieces, adds, flat_base, flat_out, o)
+                done += _EIGHT
             for c in range(done, channels):
                 value = np.int64(flat_x[at + c])
                 low, high = 0, pieces
