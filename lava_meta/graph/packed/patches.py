@@ -18,6 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from lava_meta.graph.packed import nibbles
 from lava_meta.graph.packed.loops import BLOCK, multiply_add, splat
 from lava_meta.jit import njit
 
@@ -52,26 +53,11 @@ def _sign_summer(units: int) -> Any:
                 context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2, 4, 5)
             )
             places = cgutils.unpack_tuple(builder, args[6])
-            popcount = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(_WORDS, [_WORDS]), "llvm.ctpop.v8i64"
-            )
-            steps = range(0, units, _WORDS.count)
-            zero = ir.Constant(_WORDS, None)
-            totals = [[cgutils.alloca_once_value(builder, zero) for _ in steps] for _ in places[::3]]
-            with cgutils.for_range(builder, args[3]) as loop:
-                seen = [
-                    splat(builder, builder.load(builder.gep(x_data, [builder.add(at, loop.index)])), _WORDS.count)
-                    for at in places[::3]
-                ]
-                first = builder.add(args[1], builder.mul(loop.index, _I64(BLOCK)))
-                for j, i in enumerate(steps):
-                    weight = builder.load(_place(builder, weights_data, builder.add(first, _I64(i)), _WORDS), align=8)
-                    for word, counts in zip(seen, totals, strict=True):
-                        bits = builder.call(popcount, [builder.xor(weight, word)])
-                        builder.store(builder.add(builder.load(counts[j]), bits), counts[j])
-            for row, to, counts in zip(places[1::3], places[2::3], totals, strict=True):
-                for i, total in zip(steps, counts, strict=True):
-                    count = builder.trunc(builder.load(total), _HALVES)
+            counter = nibbles.counted if weights.dtype.bitwidth == 8 else _counted
+            counted = counter(builder, weights_data, args[1], x_data, places[::3], args[3], units)
+            for row, to, counts in zip(places[1::3], places[2::3], counted, strict=True):
+                for i in range(0, units, _HALVES.count):
+                    count = _eight(builder, counts, i)
                     less = builder.load(_place(builder, base_data, builder.add(row, _I64(i)), _HALVES), align=4)
                     sums = builder.sub(builder.add(count, count), less)
                     builder.store(sums, _place(builder, out_data, builder.add(to, _I64(i)), _HALVES), align=4)
@@ -81,6 +67,35 @@ def _sign_summer(units: int) -> Any:
         return types.void(weights, index, x, index, base, out, windows), codegen
 
     return summed
+
+
+def _counted(builder: Any, weights: Any, start: Any, x: Any, places: Any, words: Any, units: int) -> list[list[Any]]:
+    """For each place of x, vectors <8 x i64> of sum_k popcount(weights[start + 64 k + u] ^ x[place + k]), of all units."""
+    popcount = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_WORDS, [_WORDS]), "llvm.ctpop.v8i64")
+    steps = range(0, units, _WORDS.count)
+    zero = ir.Constant(_WORDS, None)
+    totals = [[cgutils.alloca_once_value(builder, zero) for _ in steps] for _ in places]
+    with cgutils.for_range(builder, words) as loop:
+        seen = [
+            splat(builder, builder.load(builder.gep(x, [builder.add(at, loop.index)])), _WORDS.count) for at in places
+        ]
+        first = builder.add(start, builder.mul(loop.index, _I64(BLOCK)))
+        for j, i in enumerate(steps):
+            weight = builder.load(_place(builder, weights, builder.add(first, _I64(i)), _WORDS), align=8)
+            for word, counts in zip(seen, totals, strict=True):
+                bits = builder.call(popcount, [builder.xor(weight, word)])
+                builder.store(builder.add(builder.load(counts[j]), bits), counts[j])
+    return [[builder.load(total) for total in counts] for counts in totals]
+
+
+def _eight(builder: Any, counts: list[Any], first: int) -> Any:
+    """Eight units' counts, of 32 bits, from vectors of any width."""
+    width = counts[0].type.count
+    whole = counts[first // width]
+    if width > _HALVES.count:
+        mask = ir.Constant(_HALVES, [*range(first % width, first % width + _HALVES.count)])
+        whole = builder.shuffle_vector(whole, whole, mask)
+    return builder.zext(whole, _HALVES) if whole.type.element.width < _I32.width else builder.trunc(whole, _HALVES)
 
 
 def _byte_summer(rows: int) -> Any:
@@ -219,7 +234,7 @@ def lay(image, shape, window, down, across, begin, end, patches, size):  # type:
 def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, sums):  # type: ignore[no-untyped-def]
     """Sums of packed signs with packed weights, or signs of them.
 
-    weights: uint64 (blocks, words of a kernel, 64), inverted. x: uint64 (lanes, rows, columns, words). window: as for
+    weights: uint64 (blocks, words of a kernel, 64), inverted, or as `nibbles.laid` gives them. x: uint64 (lanes, rows, columns, words). window: as for
     `lay`. base: int32 (kinds, 64 * blocks); rows: int32 (places,), which of them a place has. limits: int32 (kinds of
     limits, 64 * blocks), of the same kinds, or one for all. below, above: uint64 (kinds of limits, blocks): bits of
     what does not reach its limit, and of what does. signs: uint64 (lanes, down, across, blocks); or of no size, and
@@ -232,9 +247,9 @@ def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, 
         lanes, down, across, _ = sums.shape
         blocks = weights.shape[0]
     units = sums.shape[3]
-    size = weights.shape[1]
     places = lanes * down * across
     (high, wide), stride, padding, _, after = window
+    size = high * wide * x.shape[3]
     plain = high * wide * stride[0] * stride[1] == 1 and not padding.any() and not after.any()
     chunk = places if plain else max(1, min(places, CHUNK // (8 * size)))
     patches = x.reshape(-1) if plain else np.empty(chunk * size + _LINE, np.uint64)
@@ -249,7 +264,7 @@ def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, 
         if not plain:
             lay(image, shape, window, down, across, begin, end, patches.view(np.uint8), 8 * size)
         for block in range(blocks):
-            first = block * size * BLOCK
+            first = block * weights.shape[1] * BLOCK
             whole = (block + 1) * BLOCK <= units
             spot = begin % rows.size
             for place in range(begin, end, 2):

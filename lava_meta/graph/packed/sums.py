@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from lava_meta.graph.bits import pack, unpack, words
 from lava_meta.graph.conv import Window
-from lava_meta.graph.packed import aligned
+from lava_meta.graph.packed import aligned, nibbles
 from lava_meta.graph.packed.loops import BLOCK
 from lava_meta.graph.packed.patches import convolve_bytes, convolve_signs
 
 MOST_SUM = 2**31 - 1
+_MANY = 4  # windows of an image from which a second reading of the weights is not what takes the time
 _NEVER = np.iinfo(np.int32)
 _NO_SIGNS = np.empty((0, 0, 0, 0), np.uint64)
 _NO_BITS = (np.empty((0, 0), np.uint64), np.empty((0, 0), np.uint64))
@@ -97,7 +98,10 @@ class SignSums(_Sums):
         rows = pack(inverted).reshape(len(positive), -1)
         outside = inverted.reshape(len(positive), -1, self.inputs).sum(axis=2) @ (~seen).T.astype(np.int64)
         terms = self.inputs * seen.sum(axis=1)
-        return blocks_of(rows), padded((2 * outside + terms).T, 0).astype(np.int32)
+        weights = blocks_of(rows)
+        if nibbles.USED and math.prod(self.places) >= _MANY and weights.shape[1] <= nibbles.MOST_WORDS:
+            weights = nibbles.laid(weights)
+        return weights, padded((2 * outside + terms).T, 0).astype(np.int32)
 
     def firing(self, limits: NDArray[Any], below: NDArray[Any], above: NDArray[Any]) -> Firing:
         """How `signs` is to fire: int64 limits (1 or places, units); bools of what lies below and what reaches them."""
