@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from lava_meta.graph.packed import nibbles
-from lava_meta.graph.packed.loops import BLOCK, multiply_add, splat
+from lava_meta.graph.packed.loops import BLOCK, WIDE, multiply_add, splat
 from lava_meta.jit import njit
 
 CHUNK = 2**16  # bytes of windows laid out at once
@@ -158,10 +158,17 @@ def _reacher(typing_context: Any, x: Any, start: Any, limits: Any, row: Any) -> 
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         x_data, limit_data = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2))
-        kind = ir.VectorType(context.get_value_type(x.dtype), BLOCK)
-        values = builder.load(_place(builder, x_data, args[1], kind), align=4)
-        least = builder.load(_place(builder, limit_data, args[3], kind), align=4)
-        return builder.bitcast(builder.icmp_signed(">=", values, least), _I64)
+        element = context.get_value_type(x.dtype)
+        # Elsewhere LLVM gathers bits one by one, unless they are of one register.
+        kind = ir.VectorType(element, BLOCK if WIDE else 256 // element.width)
+        word = _I64(0)
+        for i in range(0, BLOCK, kind.count):
+            values = builder.load(_place(builder, x_data, builder.add(args[1], _I64(i)), kind), align=4)
+            least = builder.load(_place(builder, limit_data, builder.add(args[3], _I64(i)), kind), align=4)
+            below = builder.bitcast(builder.icmp_signed("<", values, least), ir.IntType(kind.count))
+            below = below if kind.count == BLOCK else builder.zext(below, _I64)
+            word = builder.or_(word, builder.shl(below, _I64(i)))
+        return builder.not_(word)
 
     return types.uint64(x, types.intp, limits, types.intp), codegen
 
