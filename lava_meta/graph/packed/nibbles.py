@@ -15,67 +15,93 @@ from llvmlite import ir
 from numba.core import cgutils
 from numpy.typing import NDArray
 
-from lava_meta.graph.packed import aligned
-from lava_meta.jit import compiles_for
+from lava_meta.jit import compiles_for, njit
 
 USED = compiles_for("avx2") and not compiles_for("avx512vpopcntdq")
-MOST_WORDS = (2**16 - 1) // 64  # whose counts 16 bits hold
-_TOGETHER = 3  # words, whose counts a byte holds
+MOST = 2**16 - 1  # signs whose counts 16 bits hold
 _UNITS = 32  # whose bytes are looked up at once
-_PARTS = range(0, 64, 4)  # of a word
+_BLOCK = 64  # whose weights lie side by side
+_AT_ONCE = 4  # parts of four bits in one round of the loop
+_TOGETHER = 15 * _AT_ONCE  # whose counts a byte holds
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _ROW = ir.VectorType(_I8, 16)
 _BYTES, _SHORTS = ir.VectorType(_I8, _UNITS), ir.VectorType(_I16, _UNITS)
-_TABLE = bytes(bin(row ^ column).count("1") for row in range(16) for column in range(16))
+_TABLE = bytearray(bin(row ^ column).count("1") for row in range(16) for column in range(16))
 
 
-def laid(weights: NDArray[Any]) -> NDArray[Any]:
-    """Weights uint64 (blocks, words, 64) as uint8 (blocks, 16 * words, 64), four bits to a byte."""
-    blocks, words, units = weights.shape
-    shifts = np.arange(_PARTS.start, _PARTS.stop, _PARTS.step, dtype=np.uint64)[:, None]
-    parts = (weights[:, :, None, :] >> shifts) & np.uint64(15)
-    return aligned.copy(parts.astype(np.uint8).reshape(blocks, words * len(_PARTS), units))
+def laid(bits: NDArray[Any]) -> NDArray[Any]:
+    """Weights bool (units, taps, inputs) as uint8 (units, taps * parts), four inputs of a tap to a byte, two a byte's."""
+    units, taps, inputs = bits.shape
+    fours = np.zeros((units, taps, -(-inputs // 8) * 2, 4), np.uint8)
+    fours.reshape(units, taps, -1)[:, :, :inputs] = bits
+    return (fours << np.arange(4, dtype=np.uint8)).sum(axis=3, dtype=np.uint8).reshape(units, -1)
 
 
-def counted(builder: Any, weights: Any, start: Any, x: Any, places: Any, words: Any, units: int) -> list[list[Any]]:
-    """For each place of x, vectors <32 x i16> of sum_k popcount(weights of word k ^ x[place + k]), of all units.
+@njit(cache=True)
+def spread(x, channels):  # type: ignore[no-untyped-def]
+    """Packed signs uint64 (lanes, rows, columns, words) as uint8 (..., parts): of each four, the row of the table."""
+    lanes, rows, columns, words = x.shape
+    size = (channels + 7) // 8
+    out = np.empty((lanes, rows, columns, 2 * size), np.uint8)
+    packed, parts = x.view(np.uint8).reshape(-1), out.reshape(-1)
+    if size == 8 * words:
+        _spread(packed, 0, packed.size, parts, 0)
+    else:
+        for place in range(lanes * rows * columns):
+            _spread(packed, 8 * words * place, size, parts, 2 * size * place)
+    return out
 
-    weights, start: a pointer to bytes as `laid` gives them, and the first word's. x: a pointer to words.
+
+@njit(cache=True)
+def _spread(x, start, size, out, to):  # type: ignore[no-untyped-def]
+    for i in range(size):
+        part = x[start + i]
+        out[to + 2 * i] = (part & np.uint8(15)) << np.uint8(4)
+        out[to + 2 * i + 1] = part & np.uint8(240)
+
+
+def counted(builder: Any, weights: Any, start: Any, x: Any, places: Any, parts: Any, units: int) -> list[list[Any]]:
+    """For each place of x, vectors <32 x i16> of sum_k popcount(weights[start + 64 k + u] ^ x[place + k]), of all units.
+
+    weights: a pointer to bytes as `laid` gives them, in blocks of 64 units. x: a pointer to what `spread` gives.
     """
     kind = ir.FunctionType(_BYTES, [_BYTES, _BYTES])
     look_up = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pshuf.b")
-    table = cgutils.global_constant(
-        builder, "lava_meta.popcounts", ir.Constant(ir.ArrayType(_I8, 256), bytearray(_TABLE))
-    )
-    table = builder.bitcast(table, _I8.as_pointer())
+    table = ir.Constant(ir.ArrayType(_I8, len(_TABLE)), _TABLE)
+    table = builder.bitcast(cgutils.global_constant(builder, "lava_meta.popcounts", table), _I8.as_pointer())
     twice = ir.Constant(ir.VectorType(_I32, _UNITS), [*range(_ROW.count)] * 2)
     steps = range(0, units, _UNITS)
     totals, bytes_ = ([[cgutils.alloca_once(builder, k) for _ in steps] for _ in places] for k in (_SHORTS, _BYTES))
+
+    def count(k: Any) -> None:
+        rows = []
+        for place in places:
+            at = builder.gep(table, [builder.zext(builder.load(builder.gep(x, [builder.add(place, k)])), _I64)])
+            row = builder.load(builder.bitcast(at, _ROW.as_pointer()), align=1)
+            rows.append(builder.shuffle_vector(row, row, twice))
+        first = builder.add(start, builder.mul(k, _I64(_BLOCK)))
+        for i, step in enumerate(steps):
+            at = builder.gep(weights, [builder.add(first, _I64(step))])
+            weight = builder.load(builder.bitcast(at, _BYTES.as_pointer()), align=1)
+            for row, counts in zip(rows, bytes_, strict=True):
+                found = builder.call(look_up, [row, weight])
+                builder.store(builder.add(builder.load(counts[i]), found), counts[i])
+
     _clear(builder, totals, _SHORTS)
-    with cgutils.for_range_slice(builder, _I64(0), words, _I64(_TOGETHER)) as (begin, _):
+    with cgutils.for_range_slice(builder, _I64(0), parts, _I64(_TOGETHER)) as (begin, _):
         _clear(builder, bytes_, _BYTES)
-        rest = builder.sub(words, begin)
+        rest = builder.sub(parts, begin)
         few = builder.select(builder.icmp_signed("<", rest, _I64(_TOGETHER)), rest, _I64(_TOGETHER))
-        with cgutils.for_range(builder, few) as loop:
-            k = builder.add(begin, loop.index)
-            seen = [builder.load(builder.gep(x, [builder.add(place, k)])) for place in places]
-            first = builder.add(start, builder.mul(k, _I64(64 * len(_PARTS))))
-            for j, shift in enumerate(_PARTS):
-                rows = []
-                for word in seen:
-                    moved = builder.lshr(word, _I64(shift - 4)) if shift else builder.shl(word, _I64(4))
-                    place = builder.gep(table, [builder.and_(moved, _I64(240))])
-                    row = builder.load(builder.bitcast(place, _ROW.as_pointer()), align=1)
-                    rows.append(builder.shuffle_vector(row, row, twice))
-                for i, step in enumerate(steps):
-                    place = builder.gep(weights, [builder.add(first, _I64(64 * j + step))])
-                    weight = builder.load(builder.bitcast(place, _BYTES.as_pointer()), align=1)
-                    for row, counts in zip(rows, bytes_, strict=True):
-                        found = builder.call(look_up, [row, weight])
-                        builder.store(builder.add(builder.load(counts[i]), found), counts[i])
+        rounds = builder.sdiv(few, _I64(_AT_ONCE))
+        with cgutils.for_range(builder, rounds) as loop:
+            first = builder.add(begin, builder.mul(loop.index, _I64(_AT_ONCE)))
+            for j in range(_AT_ONCE):
+                count(builder.add(first, _I64(j)))
+        with cgutils.for_range(builder, few, builder.mul(rounds, _I64(_AT_ONCE))) as loop:
+            count(builder.add(begin, loop.index))
         for counts, sums in zip(bytes_, totals, strict=True):
-            for count, total in zip(counts, sums, strict=True):
-                wide = builder.zext(builder.load(count), _SHORTS)
+            for part, total in zip(counts, sums, strict=True):
+                wide = builder.zext(builder.load(part), _SHORTS)
                 builder.store(builder.add(builder.load(total), wide), total)
     return [[builder.load(total) for total in sums] for sums in totals]
 

@@ -241,8 +241,8 @@ def lay(image, shape, window, down, across, begin, end, patches, size):  # type:
 def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, sums):  # type: ignore[no-untyped-def]
     """Sums of packed signs with packed weights, or signs of them.
 
-    weights: uint64 (blocks, words of a kernel, 64), inverted, or as `nibbles.laid` gives them. x: uint64 (lanes, rows, columns, words). window: as for
-    `lay`. base: int32 (kinds, 64 * blocks); rows: int32 (places,), which of them a place has. limits: int32 (kinds of
+    weights: uint64 (blocks, words of a kernel, 64), inverted. x: uint64 (lanes, rows, columns, words). Or bytes of four
+    signs, both, as `nibbles` lays them. window: as for `lay`. base: int32 (kinds, 64 * blocks); rows: int32 (places,), which of them a place has. limits: int32 (kinds of
     limits, 64 * blocks), of the same kinds, or one for all. below, above: uint64 (kinds of limits, blocks): bits of
     what does not reach its limit, and of what does. signs: uint64 (lanes, down, across, blocks); or of no size, and
     sums: int32 (lanes, down, across, units).
@@ -256,12 +256,12 @@ def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, 
     units = sums.shape[3]
     places = lanes * down * across
     (high, wide), stride, padding, _, after = window
-    size = high * wide * x.shape[3]
+    size = weights.shape[1]
     plain = high * wide * stride[0] * stride[1] == 1 and not padding.any() and not after.any()
-    chunk = places if plain else max(1, min(places, CHUNK // (8 * size)))
-    patches = x.reshape(-1) if plain else np.empty(chunk * size + _LINE, np.uint64)
-    framed, image = _framed(x[:0] if plain else x, window, np.uint64(0))
-    shape = framed.shape[0], framed.shape[1], framed.shape[2], 8 * framed.shape[3]
+    chunk = places if plain else max(1, min(places, CHUNK // (x.itemsize * size)))
+    patches = x.reshape(-1) if plain else np.empty(chunk * size + _LINE, x.dtype)
+    framed, image = _framed(x[:0] if plain else x, window, x.dtype.type(0))
+    shape = framed.shape[0], framed.shape[1], framed.shape[2], x.itemsize * framed.shape[3]
     row = np.empty(2 * BLOCK, np.int32)
     flat_weights, flat_base, flat_sums = weights.reshape(-1), base.reshape(-1), sums.reshape(-1)
     flat_limits, flat_signs = limits.reshape(-1), signs.reshape(-1)
@@ -269,9 +269,9 @@ def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, 
         end = min(begin + chunk, places)
         start = 0 if plain else begin
         if not plain:
-            lay(image, shape, window, down, across, begin, end, patches.view(np.uint8), 8 * size)
+            lay(image, shape, window, down, across, begin, end, patches.view(np.uint8), x.itemsize * size)
         for block in range(blocks):
-            first = block * weights.shape[1] * BLOCK
+            first = block * size * BLOCK
             whole = (block + 1) * BLOCK <= units
             spot = begin % rows.size
             for place in range(begin, end, 2):

@@ -88,6 +88,8 @@ class SignSums(_Sums):
         self._window = fields(window)
         inside = window.views(np.ones((1, 1, *image), bool))[0, 0].reshape(math.prod(self.places), -1)
         self._kinds, (seen,) = by_kind(inside)
+        few = math.prod(positive.shape[1:]) <= nibbles.MOST
+        self._fours = nibbles.USED and few and math.prod(self.places) >= _MANY
         parts = [self._laid(part, seen) for part in np.split(positive, groups)]
         self._weights = [weight for weight, _ in parts]
         self._base = [base for _, base in parts]
@@ -95,13 +97,11 @@ class SignSums(_Sums):
     def _laid(self, positive: NDArray[Any], seen: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Inverted weights (blocks, words, 64), and what is taken from twice the counts, by kind of place."""
         inverted = ~positive.transpose(0, 2, 3, 1)
-        rows = pack(inverted).reshape(len(positive), -1)
-        outside = inverted.reshape(len(positive), -1, self.inputs).sum(axis=2) @ (~seen).T.astype(np.int64)
+        inverted = inverted.reshape(len(positive), -1, self.inputs)
+        rows = nibbles.laid(inverted) if self._fours else pack(inverted).reshape(len(positive), -1)
+        outside = inverted.sum(axis=2) @ (~seen).T.astype(np.int64)
         terms = self.inputs * seen.sum(axis=1)
-        weights = blocks_of(rows)
-        if nibbles.USED and math.prod(self.places) >= _MANY and weights.shape[1] <= nibbles.MOST_WORDS:
-            weights = nibbles.laid(weights)
-        return weights, padded((2 * outside + terms).T, 0).astype(np.int32)
+        return blocks_of(rows), padded((2 * outside + terms).T, 0).astype(np.int32)
 
     def firing(self, limits: NDArray[Any], below: NDArray[Any], above: NDArray[Any]) -> Firing:
         """How `signs` is to fire: int64 limits (1 or places, units); bools of what lies below and what reaches them."""
@@ -117,6 +117,7 @@ class SignSums(_Sums):
 
     def _convolve(self, group: int, x: NDArray[Any], firing: Firing, signs: NDArray[Any], sums: NDArray[Any]) -> None:
         tables = firing.base, firing.kinds, firing.limits, firing.below, firing.above
+        x = nibbles.spread(x, self.inputs) if self._fours else x
         convolve_signs(self._weights[group], x, self._window, *tables, signs, sums)
 
 
