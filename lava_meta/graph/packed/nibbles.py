@@ -30,7 +30,7 @@ _TABLE = bytearray(bin(row ^ column).count("1") for row in range(16) for column 
 
 
 def laid(bits: NDArray[Any]) -> NDArray[Any]:
-    """Weights bool (units, taps, inputs) as uint8 (units, taps * parts), four inputs of a tap to a byte, two a byte's."""
+    """Weights bool (units, taps, inputs) as uint8 (units, taps * parts), four inputs of a tap to a byte."""
     units, taps, inputs = bits.shape
     fours = np.zeros((units, taps, -(-inputs // 8) * 2, 4), np.uint8)
     fours.reshape(units, taps, -1)[:, :, :inputs] = bits
@@ -61,7 +61,7 @@ def _spread(x, start, size, out, to):  # type: ignore[no-untyped-def]
 
 
 def counted(builder: Any, weights: Any, start: Any, x: Any, places: Any, parts: Any, units: int) -> list[list[Any]]:
-    """For each place of x, vectors <32 x i16> of sum_k popcount(weights[start + 64 k + u] ^ x[place + k]), of all units.
+    """For each place of x, <32 x i16> of sum_k popcount(weights[start + 64 k + u] ^ x[place + k]), of all units.
 
     weights: a pointer to bytes as `laid` gives them, in blocks of 64 units. x: a pointer to what `spread` gives.
     """

@@ -25,6 +25,7 @@ from lava_meta.jit import njit
 CHUNK = 2**16  # bytes of windows laid out at once
 _LINE = 64  # bytes copied at once
 _FEW = 32  # units of half a block
+_WINDOWS = 4 if nibbles.USED else 2  # of signs that are counted together
 ROWS = 4  # windows of bytes that are multiplied together: enough independent sums to hide an addition's latency
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
@@ -37,22 +38,22 @@ def _place(builder: Any, data: Any, index: Any, kind: Any) -> Any:
     return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
 
 
-def _sign_summer(units: int) -> Any:
-    """The sums of windows with the first units of a block."""
+def _sign_summer(units: int, windows: int) -> Any:
+    """The sums of some windows, which share what is read, with the first units of a block."""
 
     def summed(
-        typing_context: Any, weights: Any, start: Any, x: Any, words: Any, base: Any, out: Any, windows: Any
+        typing_context: Any, weights: Any, start: Any, x: Any, size: Any, base: Any, out: Any, spots: Any
     ) -> Any:
-        """out[to + u] = 2 * sum_k popcount(weights[start + 64 k + u] ^ x[at + k]) - base[row + u], for each window.
+        """out[to + u] = 2 * sum_k popcount(weights[start + 64 k + u] ^ x[at + k]) - base[row + u], k < size.
 
-        windows: a tuple of the (at, row, to) of one or more windows, one after the other; they share what is read.
+        spots: int64 (windows, 3), the at, row and to of each.
         """
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            weights_data, x_data, base_data, out_data = (
-                context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2, 4, 5)
+            weights_data, x_data, base_data, out_data, spots_data = (
+                context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2, 4, 5, 6)
             )
-            places = cgutils.unpack_tuple(builder, args[6])
+            places = [builder.load(builder.gep(spots_data, [_I64(i)])) for i in range(3 * windows)]
             counter = nibbles.counted if weights.dtype.bitwidth == 8 else _counted
             counted = counter(builder, weights_data, args[1], x_data, places[::3], args[3], units)
             for row, to, counts in zip(places[1::3], places[2::3], counted, strict=True):
@@ -64,13 +65,13 @@ def _sign_summer(units: int) -> Any:
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(weights, index, x, index, base, out, windows), codegen
+        return types.void(weights, index, x, index, base, out, spots), codegen
 
     return summed
 
 
 def _counted(builder: Any, weights: Any, start: Any, x: Any, places: Any, words: Any, units: int) -> list[list[Any]]:
-    """For each place of x, vectors <8 x i64> of sum_k popcount(weights[start + 64 k + u] ^ x[place + k]), of all units."""
+    """For each place of x, <8 x i64> of sum_k popcount(weights[start + 64 k + u] ^ x[place + k]), of all units."""
     popcount = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_WORDS, [_WORDS]), "llvm.ctpop.v8i64")
     steps = range(0, units, _WORDS.count)
     zero = ir.Constant(_WORDS, None)
@@ -186,8 +187,9 @@ def _copier(typing_context: Any, x: Any, start: Any, out: Any, at: Any) -> Any:
 
 
 _copy_line: Any = intrinsic(_copier)
-_sum_signs: Any = intrinsic(_sign_summer(BLOCK))
-_sum_few_signs: Any = intrinsic(_sign_summer(_FEW))
+_sum_sign_row: Any = intrinsic(_sign_summer(BLOCK, 1))
+_sum_signs: Any = intrinsic(_sign_summer(BLOCK, _WINDOWS))
+_sum_few_signs: Any = intrinsic(_sign_summer(_FEW, _WINDOWS))
 _sum_bytes: Any = intrinsic(_byte_summer(ROWS))
 _sum_byte_row: Any = intrinsic(_byte_summer(1))
 reach: Any = intrinsic(_reacher)
@@ -241,11 +243,11 @@ def lay(image, shape, window, down, across, begin, end, patches, size):  # type:
 def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, sums):  # type: ignore[no-untyped-def]
     """Sums of packed signs with packed weights, or signs of them.
 
-    weights: uint64 (blocks, words of a kernel, 64), inverted. x: uint64 (lanes, rows, columns, words). Or bytes of four
-    signs, both, as `nibbles` lays them. window: as for `lay`. base: int32 (kinds, 64 * blocks); rows: int32 (places,), which of them a place has. limits: int32 (kinds of
-    limits, 64 * blocks), of the same kinds, or one for all. below, above: uint64 (kinds of limits, blocks): bits of
-    what does not reach its limit, and of what does. signs: uint64 (lanes, down, across, blocks); or of no size, and
-    sums: int32 (lanes, down, across, units).
+    weights: uint64 (blocks, words of a kernel, 64), inverted. x: uint64 (lanes, rows, columns, words). Or both in bytes
+    of four signs, as `nibbles` lays them. window: as for `lay`. base: int32 (kinds, 64 * blocks); rows: int32
+    (places,), which of them a place has. limits: int32 (kinds of limits, 64 * blocks), of the same kinds, or one for
+    all. below, above: uint64 (kinds of limits, blocks): bits of what does not reach its limit, and of what does. signs:
+    uint64 (lanes, down, across, blocks); or of no size, and sums: int32 (lanes, down, across, units).
     """
     fires = signs.size > 0
     if fires:
@@ -262,7 +264,7 @@ def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, 
     patches = x.reshape(-1) if plain else np.empty(chunk * size + _LINE, x.dtype)
     framed, image = _framed(x[:0] if plain else x, window, x.dtype.type(0))
     shape = framed.shape[0], framed.shape[1], framed.shape[2], x.itemsize * framed.shape[3]
-    row = np.empty(2 * BLOCK, np.int32)
+    buffer, spots = np.empty(_WINDOWS * BLOCK, np.int32), np.empty((_WINDOWS, 3), np.int64)
     flat_weights, flat_base, flat_sums = weights.reshape(-1), base.reshape(-1), sums.reshape(-1)
     flat_limits, flat_signs = limits.reshape(-1), signs.reshape(-1)
     for begin in range(0, places, chunk):
@@ -273,38 +275,33 @@ def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, 
         for block in range(blocks):
             first = block * size * BLOCK
             whole = (block + 1) * BLOCK <= units
-            spot = begin % rows.size
-            for place in range(begin, end, 2):
+            place = begin
+            while place < end:
+                count = _WINDOWS if place + _WINDOWS <= end else 1
                 # What a single block writes behind its units is written over by the next window.
-                room = blocks == 1 and (place + 1) * units + BLOCK <= flat_sums.size
+                room = blocks == 1 and (place + count - 1) * units + BLOCK <= flat_sums.size
                 direct = not fires and (whole or room)
-                out = flat_sums if direct else row
-                kind = other = np.int64(rows[spot])
-                spot = spot + 1 if spot + 1 < rows.size else 0
-                to = place * units + block * BLOCK if direct else 0
-                at, table = (place - start) * size, (kind * blocks + block) * BLOCK
-                if place + 1 < end:
-                    other = np.int64(rows[spot])
-                    spot = spot + 1 if spot + 1 < rows.size else 0
-                    after = to + (units if direct else BLOCK)
-                    both = at, table, to, at + size, (other * blocks + block) * BLOCK, after
-                    if units <= _FEW:
-                        _sum_few_signs(flat_weights, first, patches, size, flat_base, out, both)
-                    else:
-                        _sum_signs(flat_weights, first, patches, size, flat_base, out, both)
+                out = flat_sums if direct else buffer
+                for i in range(count):
+                    spots[i, 0] = (place + i - start) * size
+                    spots[i, 1] = (np.int64(rows[(place + i) % rows.size]) * blocks + block) * BLOCK
+                    spots[i, 2] = (place + i) * units + block * BLOCK if direct else i * BLOCK
+                if count == 1:
+                    _sum_sign_row(flat_weights, first, patches, size, flat_base, out, spots)
+                elif units <= _FEW:
+                    _sum_few_signs(flat_weights, first, patches, size, flat_base, out, spots)
                 else:
-                    _sum_signs(flat_weights, first, patches, size, flat_base, out, (at, table, to))
-                if direct:
-                    continue
-                for i in range(min(2, end - place)):
+                    _sum_signs(flat_weights, first, patches, size, flat_base, out, spots)
+                for i in range(0 if direct else count):
                     if fires:
-                        kind = min(other if i else kind, limits.shape[0] - 1)
-                        word = reach(row, i * BLOCK, flat_limits, (kind * blocks + block) * BLOCK)
+                        kind = min(np.int64(rows[(place + i) % rows.size]), limits.shape[0] - 1)
+                        word = reach(buffer, i * BLOCK, flat_limits, (kind * blocks + block) * BLOCK)
                         word = (word & above[kind, block]) | (~word & below[kind, block])
                         flat_signs[(place + i) * blocks + block] = word
                     else:
-                        for u in range(units - block * BLOCK):
-                            flat_sums[(place + i) * units + block * BLOCK + u] = row[i * BLOCK + u]
+                        for u in range(min(BLOCK, units - block * BLOCK)):
+                            flat_sums[(place + i) * units + block * BLOCK + u] = buffer[i * BLOCK + u]
+                place += count
 
 
 @njit(cache=True)
