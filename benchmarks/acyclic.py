@@ -7,7 +7,7 @@ Random weights and norms. The kernels' classes must equal the reference implemen
 PyTorch is given weights that are binarized already. Times are the processor's, of one thread. Turns of both alternate
 in one process and the best of each counts, so that a busy machine disturbs both alike.
 
-The bound is the least time of the sums alone: words of signs counted at the rate of `inference.Machine`, one float64
+The bound is the least time of the sums alone: words of signs counted at the rates of `inference.Machine`, one float64
 product for each other weight, at the rate of a matrix in the first-level cache, or one pass over all weights a batch,
 if that is longer. Streams, thresholds and pooling are not in it.
 """
@@ -197,7 +197,7 @@ def products() -> float:
 
 def least(graph: AcyclicGraph, machine: Machine, images: int) -> float:
     """The bound, in seconds an image."""
-    words = others = kept = 0.0
+    counted = others = kept = 0.0
     for layer in graph.placed.values():
         node = layer.node
         if isinstance(node, (Linear, Conv)):
@@ -206,13 +206,14 @@ def least(graph: AcyclicGraph, machine: Machine, images: int) -> float:
             while isinstance(source, (Gather, Pool)):
                 source = graph.nodes.get(source.sources[0])
             binary = isinstance(node.weight, BinaryWeight) and isinstance(source, Threshold)
-            words += uses / 64 if binary else 0
+            rate = machine.windows if isinstance(node, Conv) else machine.words
+            counted += uses / 64 / rate if binary else 0
             others += 0 if binary else uses
             kept += node.weight.values.size * (1 / 64 if binary else 1)
     weights = np.ones(int(kept), np.uint64)
     read_words(weights)
     passed = min(seconds(lambda: read_words(weights)) for _ in range(30)) / images
-    return max(words / machine.words + others / products(), passed)
+    return max(counted + others / products(), passed)
 
 
 def measure(name: str, make: Callable[[], nn.Module], shape: tuple[int, ...], machine: Machine) -> None:

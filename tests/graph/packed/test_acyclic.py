@@ -342,3 +342,27 @@ def test_what_is_written_over_is_wanted_no_more() -> None:
         "end": Linear(("signs",), weight_of(rng.choice([-1, 1], (3, 16)))),
     }
     check(AcyclicGraph(nodes, "end", Scores(np.ones(3), np.zeros(3)), 255, (16,)), rng)
+
+
+@pytest.mark.parametrize("bits", [40, 51, 52, 60])
+@pytest.mark.parametrize("pieces", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("channels", [3, 8, 21])
+def test_curves_of_any_length(bits: int, pieces: int, channels: int) -> None:
+    """Streams on both sides of what vectors convert by an addition."""
+    rng = np.random.default_rng([bits, pieces, channels])
+    scale = 2 ** (bits - 12)
+    start = np.sort(rng.integers(-200, 200, (pieces, channels, 1, 1)), axis=0) * scale
+    slope = rng.uniform(-2, 2, start.shape)
+    intercept = rng.integers(-(2 ** (bits - 2)), 2 ** (bits - 2), start.shape).astype(np.float64)
+    wide = rng.integers(-scale, scale, (channels, channels))
+    nodes: dict[str, Node] = {
+        "wide": Conv((INPUT,), weight_of(wide // channels), Window((1, 1))),
+        "curve": Curve(("wide",), start, slope, intercept),
+        "sum": Add(("curve", "wide")),
+        "flat": Gather(("sum",), (9 * channels,)),
+    }
+    graph = AcyclicGraph(nodes, "flat", Scores(np.ones(9 * channels), np.zeros(9 * channels)), 255, (channels, 3, 3))
+    x = graph.check_images(rng.integers(0, 256, (4, graph.n_in)))
+    found, expected = PackedAcyclic(graph).activations(x, ["curve", "sum"]), graph.activations(x)
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
