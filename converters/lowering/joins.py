@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from lava_meta.converters.functions.elementwise import Affine, Form, Function, Levels
+from lava_meta.converters.functions.elementwise import Function
 from lava_meta.converters.functions.expressions import (
     Apply,
     Known,
@@ -23,6 +23,7 @@ from lava_meta.converters.functions.expressions import (
     mapped,
     name_of,
 )
+from lava_meta.converters.functions.forms import Affine, Form, Levels
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF, Cast, OfIntegers
 from lava_meta.converters.functions.root_mean_square import Graph, Normed, normed, share
 from lava_meta.converters.lowering.values import (

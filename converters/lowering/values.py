@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from lava_meta.converters.functions.elementwise import Affine, Form, Function, Levels, Pieces
+from lava_meta.converters.functions.elementwise import Function
 from lava_meta.converters.functions.expressions import (
     Apply,
     Expr,
@@ -32,6 +32,7 @@ from lava_meta.converters.functions.expressions import (
     parts_of,
     replaced,
 )
+from lava_meta.converters.functions.forms import Affine, Form, Levels, Pieces
 from lava_meta.converters.functions.lattices import MOST_LEVELS
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF, Cast
 from lava_meta.converters.recording.operations import Float64, Recording

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from lava_meta.converters.chain.folding import check_statistics
-from lava_meta.converters.functions.elementwise import Affine, Form, Function
+from lava_meta.converters.functions.elementwise import Function
 from lava_meta.converters.functions.expressions import Leaf, Source
+from lava_meta.converters.functions.forms import Affine, Form
 from lava_meta.converters.lowering.acyclic import first_leaf
 from lava_meta.converters.lowering.decisions import check_decisions
 from lava_meta.converters.lowering.graph import FRACTIONS, Lowering, TooFine

@@ -9,8 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lava_meta.converters.functions.elementwise import Affine, Function, Levels, Pieces, evaluate_pieces
+from lava_meta.converters.functions.elementwise import Function
 from lava_meta.converters.functions.expressions import Apply, Leaf, Source, is_shared, parts_of, replaced
+from lava_meta.converters.functions.forms import Affine, Levels, Pieces, evaluate_pieces
 from lava_meta.converters.weights import decompose
 
 RNG = np.random.default_rng(0)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from lava_meta.converters.functions.elementwise import Affine, Function, Levels
+from lava_meta.converters.functions.elementwise import Function
 from lava_meta.converters.functions.expressions import Apply, Expr, Leaf, Source, cancelled, evaluate
+from lava_meta.converters.functions.forms import Affine, Levels
 from lava_meta.converters.functions.monotone import BatchNorm, Cast, prove
 
 ATEN = torch.ops.aten
