@@ -135,6 +135,21 @@ class Apply:
 Expr = Leaf | Apply
 
 
+def alike(a: Any, b: Any) -> bool:
+    """Whether two expressions are the same function of the same integers, computed twice."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Tensor):
+        return a.shape == b.shape and bool(torch.equal(a, b))
+    if isinstance(a, Leaf):
+        return a.source.node == b.source.node and all(map(np.array_equal, a.numbers, b.numbers))
+    if isinstance(a, Apply):
+        return a.op is b.op and len(a.parts) == len(b.parts) and all(map(alike, a.parts, b.parts))
+    return bool(a == b)
+
+
 def leaf_of(expr: Expr) -> tuple[Leaf, list[Tensor]]:
     """The one leaf of an expression, and its constants."""
     leaves: list[Leaf] = []

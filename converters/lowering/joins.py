@@ -19,6 +19,7 @@ from lava_meta.converters.functions.expressions import (
     Leaf,
     Slack,
     Source,
+    alike,
     constant,
     mapped,
     name_of,
@@ -61,6 +62,7 @@ _OF_INTEGERS = {
 }
 _SHORT = 17  # binary digits behind the point, at most, of values on a grid
 _MANY = 2**16  # integers of one unit, among which equal ones are rare
+_FAR = 2.0**32  # times the least value, up to which a function's values have digits enough in one fixed point
 _COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
 _OF_BITS: dict[str, Callable[[Tensor], Tensor]] = {  # by how many of two are 1
     **dict.fromkeys(("logical_and", "bitwise_and"), lambda ones: ones == 2),
@@ -97,6 +99,8 @@ class JoinLowering(ValueLowering):
             x, other = given[0]
             return self._compared_to(getattr(torch, step.name), x, other, ref)
         op = OfIntegers(step.op) if step.name in _OF_INTEGERS else step.op
+        if step.name == "masked_fill" and isinstance(given[0][2], Tensor):  # which takes no tensor of several extents
+            op = JOINED[step.name]
         return self._applied(op, given, values[0], ref)
 
     def _is_spread(self, step: Step) -> bool:
@@ -354,6 +358,13 @@ class JoinLowering(ValueLowering):
         if not (isinstance(a, Value) and isinstance(b, Value)):
             raise Cannot("multiplies a value with what is no value")
         a, b = self._away_from_zero(a, b), self._away_from_zero(b, a)
+        for c, root in ((a, b), (b, a)):
+            parts = self._near_and_far(root, c)
+            if parts is not None:
+                return self._sum([self._product_of_two(c, part, unseen(ref)) for part in parts], ref)
+        return self._product_of_two(a, b, ref)
+
+    def _product_of_two(self, a: Value, b: Value, ref: Ref) -> Value:
         whole = self._of_levels(a, b)
         if whole is not None:
             unit = unit_of(whole[0]) * unit_of(whole[1])
@@ -395,6 +406,25 @@ class JoinLowering(ValueLowering):
         least = float((leaf.gain + leaf.constant).reshape(-1)[0])
         expr = mapped(root.expr, Apply(torch.clamp_min, (leaf, least), {}), lambda part: part)
         return Value(expr, root.shape, unseen(root.ref), root.move)
+
+    def _near_and_far(self, root: Value, c: Value) -> tuple[Value, Value] | None:
+        """A function of a sum or maximum that reaches too far for its digits, as the sum of two; None of others.
+
+        `1 / max(S, s)` holds all digits of sums from some s on, and `1 / S - 1 / max(S, s)`, which is 0 for these,
+        those of sums below.
+        """
+        if self._total_with(root, c) is None:
+            return None
+        function, leaf = Function(root.expr), own_leaf(root)
+        low, high = max(1, int(leaf.source.low.min())), int(leaf.source.high.max())
+        ends = [float(abs(function(np.full((1,) * (1 + len(function.shared)), at)).max())) for at in (low, high)]
+        if ends[0] <= ends[1] * _FAR:
+            return None
+        middle = 1 << (high.bit_length() // 2)
+        least = float((leaf.gain * middle + leaf.constant).reshape(-1)[0])
+        far = mapped(root.expr, Apply(torch.clamp_min, (leaf, least), {}), lambda part: part)
+        near = Apply(torch.sub, (root.expr, far), {})
+        return tuple(Value(part, root.shape, unseen(root.ref), root.move) for part in (far, near))
 
     def _total_with(self, root: Value, c: Value) -> Total | None:
         """The sum or maximum that one value is a function of, if the other is 0 wherever it is, element by element."""
@@ -581,9 +611,12 @@ class JoinLowering(ValueLowering):
 
     def _do_stack(self, step: Step) -> Value:
         axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
-        parts = []
+        parts: list[Any] = []
         for part in step.args[0]:
             axis %= len(part.shape) + 1
+            if isinstance(part, Tensor):
+                parts.append(part.unsqueeze(axis))
+                continue
             ref = Ref(part.number, (*part.shape[:axis], 1, *part.shape[axis:]))
             value = self._value(part)
             self.values[-1 - part.number] = self._shaped(value, ref)
@@ -600,9 +633,10 @@ def _taken(numbers: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.i
 
 def _is_in(c: Value, total: Total) -> bool:
     """Whether a value is 0 wherever the sum of such terms is, in which it is."""
-    if total.sizes is not None and (c.expr is total.sizes or c.expr is total.terms):
+    if total.sizes is not None and (alike(c.expr, total.sizes) or alike(c.expr, total.terms)):
         return True
-    bounds = Function(c.expr).bounds() if c.expr is total.terms else None
+    held = [c.expr, *(leaf for leaf in (c.exact, c.stream) if leaf is not None)]
+    bounds = Function(c.expr).bounds() if any(alike(part, total.terms) for part in held) else None
     return bounds is not None and bounds[0] >= 0
 
 

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from lava_meta.converters.recording.every_module import every_module
 from lava_meta.converters.recording.exported import takes_one
 from lava_meta.converters.recording.written_out import whole_numbers
 from lava_meta.errors import ConversionError
@@ -126,10 +127,11 @@ def computed(module: nn.Module, x: Tensor, dtype: torch.dtype) -> Any:
 @contextlib.contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Inside, no gradients are recorded; after it, parameters, buffers, attributes, mode and RNG are as before."""
-    tensors = [*model.parameters(), *model.buffers()]
+    modules = list(every_module(model).values())
+    tensors = [own for module in modules for own in (*module.parameters(False), *module.buffers(False))]
     values = [(tensor, tensor.detach(), tensor.detach().clone()) for tensor in tensors]
     names = ("_parameters", "_buffers", "_modules")
-    kept = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    kept = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
     holders = [vars(module) for module in kept]
     holders += [vars(module)[name] for module in kept for name in names]
     held = [(holder, dict(holder)) for holder in holders]

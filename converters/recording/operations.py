@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_map_only, tree_structure
 
 from lava_meta.converters.recording.calling import as_tree, is_wide, untouched
+from lava_meta.converters.recording.every_module import every_module
 from lava_meta.converters.recording.exported import advice
 from lava_meta.converters.recording.masked import whole
 from lava_meta.converters.recording.steps import Place, Ref, Step, makers
@@ -186,7 +187,7 @@ class _Recorder(Float64):
     def __init__(self, model: nn.Module, turned: int = -1) -> None:
         super().__init__()
         self.turned = turned  # the number of a test that goes the other way
-        self.names = {id(module): name for name, module in model.named_modules()}
+        self.names = {id(module): name for name, module in every_module(model).items()}
         self.steps: list[Step] = []
         self.decisions: list[Decision] = []
         self.rounded: set[int] = set()  # the numbers of operations that round weights
