@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ from lava_meta.converters.lowering.values import (
     unseen,
 )
 from lava_meta.converters.lowering.written_orders import greatest, nth, ordered, scattered
-from lava_meta.converters.lowering.written_steps import JOINED
+from lava_meta.converters.lowering.written_steps import JOINED, of_bits
 from lava_meta.converters.recording.calling import is_wide
 from lava_meta.converters.recording.operations import to_float64
 from lava_meta.converters.recording.steps import Ref, Step
@@ -62,7 +63,7 @@ _OF_INTEGERS = {
 }
 _SHORT = 17  # binary digits behind the point, at most, of values on a grid
 _MANY = 2**16  # integers of one unit, among which equal ones are rare
-_FAR = 2.0**32  # times the least value, up to which a function's values have digits enough in one fixed point
+_FAR = 2.0**24  # times the least value, up to which a function's values have digits enough in one fixed point
 _COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
 _OF_BITS: dict[str, Callable[[Tensor], Tensor]] = {  # by how many of two are 1
     **dict.fromkeys(("logical_and", "bitwise_and"), lambda ones: ones == 2),
@@ -88,8 +89,9 @@ class JoinLowering(ValueLowering):
             if len({id(source_of(value)) for value in values}) > 1:
                 given = tree_map_only(float, lambda number: self._finite_fill(step, number), given)
                 given = tree_map_only(Tensor, lambda part: self._finite_fill(step, part), given)
-                if step.name in JOINED:
-                    found: Value = self._written(step, JOINED[step.name])[0]
+                equation = JOINED.get(step.name) or self._bit_by_bit(step, values)
+                if equation is not None:
+                    found: Value = self._written(step, equation)[0]
                     return found
                 joined = self._joined(step.op, given, ref)
                 return self._function(torch.relu, joined) if self._is_spread(step) else joined
@@ -288,14 +290,24 @@ class JoinLowering(ValueLowering):
         if name in _OF_BITS:
             if not all(name.startswith("logical") or self._is_bit(part) for part in (a, b)):
                 raise Cannot(
-                    "joins the bits of integers of several layers; those of 0 and 1 do: take them apart, as "
-                    "(x >> k) & 1, before"
+                    "joins the bits of integers of several layers that may be wider than 16 bits: clamp them before, "
+                    "or take their bits apart, as (x >> k) & 1"
                 )
             ones = self._sum([self._function(lambda x: (x != 0).double(), bit) for bit in (a, b)], unseen(ref))
             return self._applied(_OF_BITS[name], ((ones,), {}), ones, ref)
         raise Cannot(
             "joins values of several layers; sums, products, maxima, choices, comparisons and logic of bits convert"
         )
+
+    def _bit_by_bit(self, step: Step, values: Sequence[Value]) -> Callable[..., Tensor] | None:
+        """The equation of `a & b` and the like of integers; None of bits, and of what may be wider than 16 bits."""
+        if not step.name.startswith("bitwise") or step.name not in _OF_BITS or all(map(self._is_bit, values)):
+            return None
+        grids = [self._grid(value) for value in values]
+        if any(grid is None or grid[0] < 1 or grid[0] * grid[1] >= _MANY for grid in grids):
+            return None
+        ends = np.rint([Function(value.expr).bounds() for value in values])
+        return partial(of_bits, join=_OF_BITS[step.name], least=float(ends.min()), most=float(ends.max()))
 
     def _as_number(self, value: Any) -> Any:
         """0 and 1 for false and true, of which there are no differences."""
@@ -413,7 +425,8 @@ class JoinLowering(ValueLowering):
         `1 / max(S, s)` holds all digits of sums from some s on, and `1 / S - 1 / max(S, s)`, which is 0 for these,
         those of sums below.
         """
-        if self._total_with(root, c) is None:
+        total = self._total_with(root, c)
+        if total is None or total.power < 1:
             return None
         function, leaf = Function(root.expr), own_leaf(root)
         low, high = max(1, int(leaf.source.low.min())), int(leaf.source.high.max())

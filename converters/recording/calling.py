@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,14 +32,24 @@ class floats_in(TorchDispatchMode):
         self.dtype = dtype
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*tree_map(self._cast, whole_numbers(func, args)), **tree_map(self._cast, kwargs or {}))
+        made = func(*each(self._cast, whole_numbers(func, args)), **each(self._cast, kwargs or {}))
         # What is made, as by torch.zeros, is so at once: a cast copy of it would be written into and lost.
-        return made if func._schema.is_mutable else tree_map(self._cast, made)
+        return made if func._schema.is_mutable else each(self._cast, made)
 
     def _cast(self, value: Any) -> Any:
         if isinstance(value, Tensor) and value.is_floating_point():
             return value.to(self.dtype)
         return self.dtype if is_wide(value) else value
+
+
+def each(change: Callable[[Any], Any], given: Any) -> Any:
+    """`tree_map(change, given)`, of which most arguments of operations need nothing but this, and a run has many."""
+    kind = type(given)
+    if kind is tuple or kind is list:
+        return kind(each(change, part) for part in given)
+    if kind is dict:
+        return {key: each(change, part) for key, part in given.items()}
+    return tree_map(change, given) if isinstance(given, (tuple, list, dict)) else change(given)
 
 
 def is_wide(value: Any) -> bool:
@@ -128,7 +138,8 @@ def computed(module: nn.Module, x: Tensor, dtype: torch.dtype) -> Any:
 def untouched(model: nn.Module) -> Iterator[None]:
     """Inside, no gradients are recorded; after it, parameters, buffers, attributes, mode and RNG are as before."""
     modules = list(every_module(model).values())
-    tensors = [own for module in modules for own in (*module.parameters(False), *module.buffers(False))]
+    tensors = [own for module in modules for held in (module._parameters, module._buffers) for own in held.values()]
+    tensors = [*{id(tensor): tensor for tensor in tensors if tensor is not None}.values()]
     values = [(tensor, tensor.detach(), tensor.detach().clone()) for tensor in tensors]
     names = ("_parameters", "_buffers", "_modules")
     kept = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]

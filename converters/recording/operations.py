@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_map_only, tree_structure
 
-from lava_meta.converters.recording.calling import as_tree, is_wide, untouched
+from lava_meta.converters.recording.calling import as_tree, each, is_wide, untouched
 from lava_meta.converters.recording.every_module import every_module
 from lava_meta.converters.recording.exported import advice
 from lava_meta.converters.recording.masked import whole
@@ -137,13 +137,13 @@ class Float64(TorchDispatchMode):
         if self.rounds:
             return to_float64(func(*args, **kwargs))
         args = whole_numbers(func, args)
-        result = func(*tree_map(to_float64, args), **tree_map(to_float64, kwargs))
+        result = func(*each(to_float64, args), **each(to_float64, kwargs))
         if func._schema.name in _EMPTY:  # what lies in new memory means nothing, but stays the same if it is 0
             result.zero_()
         if isinstance(result, Tensor) and result.dtype == torch.float32 and not func._schema.is_mutable:
             result = _of_integers(func, args, kwargs, result)
         # What is written in place is what was given; what is made, as by torch.zeros, is float64 too.
-        return result if func._schema.is_mutable else tree_map(to_float64, result)
+        return result if func._schema.is_mutable else each(to_float64, result)
 
 
 def _of_integers(func: Any, args: Any, kwargs: Any, result: Tensor) -> Tensor:
@@ -218,7 +218,10 @@ class _Recorder(Float64):
             refs.append(ref)
             return ref
 
-        recorded = tree_map(seen, args), tree_map(seen, kwargs)
+        leaves: list[Any] = []
+        each(leaves.append, (args, kwargs))
+        known = any(isinstance(leaf, Tensor) and self._is_known(leaf) for leaf in leaves)
+        recorded = (each(seen, args), each(seen, kwargs)) if known else ((), {})
         if refs and name in _READS:
             return self._read(func, args, refs[0], at())
         if torch.Tag.nondeterministic_seeded in func.tags:
@@ -242,6 +245,10 @@ class _Recorder(Float64):
         if written and before is not None and noted[0] is not None:
             self._merge(args[0], before, noted[0], at())
         return result
+
+    def _is_known(self, tensor: Tensor) -> bool:
+        """Whether a value lies in a tensor's memory; what is done to weights alone, row by row at times, is none."""
+        return tensor.untyped_storage().data_ptr() in self._memory
 
     def _constant(self, tensor: Tensor) -> Tensor:
         """A copy; one for all uses of a weight that stays as it is, as in a network with time steps."""
