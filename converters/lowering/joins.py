@@ -304,9 +304,10 @@ class JoinLowering(ValueLowering):
         if not step.name.startswith("bitwise") or step.name not in _OF_BITS or all(map(self._is_bit, values)):
             return None
         grids = [self._grid(value) for value in values]
-        if any(grid is None or grid[0] < 1 or grid[0] * grid[1] >= _MANY for grid in grids):
+        bounds = [Function(value.expr).bounds() for value in values]
+        if any(grid is None or grid[0] < 1 or grid[0] * grid[1] >= _MANY for grid in grids) or None in bounds:
             return None
-        ends = np.rint([Function(value.expr).bounds() for value in values])
+        ends = np.rint(np.array(bounds, dtype=np.float64))
         return partial(of_bits, join=_OF_BITS[step.name], least=float(ends.min()), most=float(ends.max()))
 
     def _as_number(self, value: Any) -> Any:
@@ -371,12 +372,16 @@ class JoinLowering(ValueLowering):
             raise Cannot("multiplies a value with what is no value")
         a, b = self._away_from_zero(a, b), self._away_from_zero(b, a)
         for c, root in ((a, b), (b, a)):
-            parts = self._near_and_far(root, c)
-            if parts is not None:
-                return self._sum([self._product_of_two(c, part, unseen(ref)) for part in parts], ref)
+            total = self._total_with(root, c)  # known before c has a node of its own
+            if total is not None:
+                parts = self._near_and_far(root, total)
+                refs = [ref] if len(parts) == 1 else [unseen(ref)] * len(parts)
+                made = [self._product_of_two(c, part, own, total) for part, own in zip(parts, refs, strict=True)]
+                return made[0] if len(made) == 1 else self._sum(made, ref)
         return self._product_of_two(a, b, ref)
 
-    def _product_of_two(self, a: Value, b: Value, ref: Ref) -> Value:
+    def _product_of_two(self, a: Value, b: Value, ref: Ref, total: Total | None = None) -> Value:
+        """Of two streams. total: what b is a function of, if a is in it."""
         whole = self._of_levels(a, b)
         if whole is not None:
             unit = unit_of(whole[0]) * unit_of(whole[1])
@@ -388,7 +393,8 @@ class JoinLowering(ValueLowering):
         shift = max(0, round(math.log2(self._finest(sizes[0] * sizes[1]) / (units[0] * units[1]))))
         node, unit = Multiply(tuple(leaf.source.node for leaf in leaves), shift), units[0] * units[1] * 2.0**shift
         norm = self._as_norm(a, b, leaves, node) or self._as_norm(b, a, leaves[::-1], node)
-        norm = norm or self._as_share(a, b, leaves) or self._as_share(b, a, leaves[::-1])
+        if norm is None and total is not None:
+            norm = share(self._graph, leaves[0], b.expr, leaves[1], total.share, total.power)
 
         def slack(known: Known) -> float:
             own = [leaf.slack(known) for leaf in leaves]
@@ -419,25 +425,24 @@ class JoinLowering(ValueLowering):
         expr = mapped(root.expr, Apply(torch.clamp_min, (leaf, least), {}), lambda part: part)
         return Value(expr, root.shape, unseen(root.ref), root.move)
 
-    def _near_and_far(self, root: Value, c: Value) -> tuple[Value, Value] | None:
-        """A function of a sum or maximum that reaches too far for its digits, as the sum of two; None of others.
+    def _near_and_far(self, root: Value, total: Total) -> list[Value]:
+        """A function of a sum or maximum as the sum of two, if it reaches too far for its digits.
 
         `1 / max(S, s)` holds all digits of sums from some s on, and `1 / S - 1 / max(S, s)`, which is 0 for these,
         those of sums below.
         """
-        total = self._total_with(root, c)
-        if total is None or total.power < 1:
-            return None
+        if total.power < 1:
+            return [root]
         function, leaf = Function(root.expr), own_leaf(root)
         low, high = max(1, int(leaf.source.low.min())), int(leaf.source.high.max())
         ends = [float(abs(function(np.full((1,) * (1 + len(function.shared)), at)).max())) for at in (low, high)]
         if ends[0] <= ends[1] * _FAR:
-            return None
+            return [root]
         middle = 1 << (high.bit_length() // 2)
         least = float((leaf.gain * middle + leaf.constant).reshape(-1)[0])
         far = mapped(root.expr, Apply(torch.clamp_min, (leaf, least), {}), lambda part: part)
         near = Apply(torch.sub, (root.expr, far), {})
-        return tuple(Value(part, root.shape, unseen(root.ref), root.move) for part in (far, near))
+        return [Value(part, root.shape, unseen(root.ref), root.move) for part in (far, near)]
 
     def _total_with(self, root: Value, c: Value) -> Total | None:
         """The sum or maximum that one value is a function of, if the other is 0 wherever it is, element by element."""
@@ -450,13 +455,6 @@ class JoinLowering(ValueLowering):
         places = place if root.move is None else _taken(place, root.move)
         own = _taken(total.sums, np.arange(math.prod(c.shape)).reshape(c.shape) if c.move is None else c.move)
         return None if min(places.min(), own.min()) < 0 or (own != places).any() else total
-
-    def _as_share(self, c: Value, root: Value, leaves: Sequence[Leaf]) -> Normed | None:
-        """What is known of a product whose one value no sum exceeds, or no maximum, of which the other is made."""
-        total = self._total_with(root, c)
-        if total is None:
-            return None
-        return share(self._graph, leaves[0], root.expr, leaves[1], total.share, total.power)
 
     @property
     def _graph(self) -> Graph:

@@ -56,9 +56,9 @@ def of_bits(a: Tensor, b: Tensor, join: Callable[[Tensor], Tensor], least: float
     """
     width = max(int(most), int(-least - 1)).bit_length() + (least < 0)
     places = 2.0 ** torch.arange(width, dtype=torch.float64)
-    ones = sum(torch.remainder(torch.floor(x.unsqueeze(-1) / places), 2) for x in (a, b))
+    one, other = (torch.remainder(torch.floor(x.unsqueeze(-1) / places), 2) for x in (a, b))
     values = torch.where(torch.arange(width) == width - 1, -places, places) if least < 0 else places
-    return (join(ones).double() * values).sum(-1)
+    return (join(one + other).double() * values).sum(-1)
 
 
 WRITTEN: dict[str, Callable[..., Any]] = {

@@ -138,8 +138,8 @@ def computed(module: nn.Module, x: Tensor, dtype: torch.dtype) -> Any:
 def untouched(model: nn.Module) -> Iterator[None]:
     """Inside, no gradients are recorded; after it, parameters, buffers, attributes, mode and RNG are as before."""
     modules = list(every_module(model).values())
-    tensors = [own for module in modules for held in (module._parameters, module._buffers) for own in held.values()]
-    tensors = [*{id(tensor): tensor for tensor in tensors if tensor is not None}.values()]
+    kinds = (part for module in modules for part in (module._parameters, module._buffers))
+    tensors = {id(own): own for kind in kinds for own in kind.values() if own is not None}.values()
     values = [(tensor, tensor.detach(), tensor.detach().clone()) for tensor in tensors]
     names = ("_parameters", "_buffers", "_modules")
     kept = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]

@@ -221,7 +221,7 @@ class _Recorder(Float64):
         leaves: list[Any] = []
         each(leaves.append, (args, kwargs))
         known = any(isinstance(leaf, Tensor) and self._is_known(leaf) for leaf in leaves)
-        recorded = (each(seen, args), each(seen, kwargs)) if known else ((), {})
+        recorded: Any = (each(seen, args), each(seen, kwargs)) if known else ((), {})
         if refs and name in _READS:
             return self._read(func, args, refs[0], at())
         if torch.Tag.nondeterministic_seeded in func.tags:
@@ -241,7 +241,7 @@ class _Recorder(Float64):
         before = self._whole(args[0]) if written else None
         noted = tuple(self.note(output, written=written) if isinstance(output, Tensor) else None for output in outputs)
         types = tuple(output.dtype if isinstance(output, Tensor) else None for output in outputs)
-        self.steps.append(Step(number, func, *recorded, noted, at(), types))
+        self.steps.append(Step(number, func, recorded[0], recorded[1], noted, at(), types))
         if written and before is not None and noted[0] is not None:
             self._merge(args[0], before, noted[0], at())
         return result

@@ -115,3 +115,56 @@ def test_what_is_divided_by_no_more_than_its_own_sizes(scale: float, close: floa
     found = net.graph.readout.values(net.graph.sums(images))
     np.testing.assert_allclose(found, own, rtol=0, atol=close)
     assert len(np.unique(own.argmax(axis=1))) > 1
+
+
+def _levels(x: Tensor, size: Tensor) -> Tensor:
+    """Levels by a size that each row has, with an estimator of gradients that is weighted by 1."""
+    scaled = x * (8 / (1.0003 * size.clamp_min(1e-5)))
+    return (1.0 * (scaled.round().clamp(-8, 7) - scaled).detach() + scaled) * (size.clamp_min(1e-5) / 8)
+
+
+class Dynamic(nn.Module):
+    """Layers as of BitNet: rows divided by the mean of their sizes, levels of each row, and signs as weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.front, self.last = nn.Linear(36, 12), nn.Linear(16, 5)
+        self.middle = nn.Parameter(torch.randn(16, 12))
+
+    def levels(self, x: Tensor) -> Tensor:
+        x = x / x.abs().mean(1, keepdim=True)
+        return _levels(x, x.abs().amax(1, keepdim=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.front(self.levels(x.flatten(1))))
+        x = torch.relu(F.linear(self.levels(x), self.middle.sign()) * 0.1)
+        found: Tensor = self.last(self.levels(x))
+        return found
+
+
+class Median(nn.Module):
+    """Levels by the median of sizes, which others may exceed by far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.front, self.norm, self.last = nn.Linear(36, 15), nn.LayerNorm(15), nn.Linear(15, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.front(x.flatten(1)))
+        found: Tensor = self.last(_levels(x, x.abs().median(1, keepdim=True).values))
+        return found
+
+
+@pytest.mark.parametrize("kind", [Dynamic, Median])
+def test_levels_of_each_row(kind: type[nn.Module]) -> None:
+    model = kind().eval()
+    net = lava_meta.convert(model, mean=0.45, std=0.25, input_shape=(1, 6, 6))
+    images = np.random.default_rng(0).integers(0, 256, (200, 1, 6, 6))
+    with torch.no_grad():
+        own = model.double()((torch.from_numpy(images).double() / 255 - 0.45) / 0.25).numpy()
+    found = net.graph.readout.values(net.graph.sums(images))
+    assert len(np.unique(own.argmax(axis=1))) > 2
+    far = np.abs(found - own).max(axis=1) > 1e-5
+    assert far.mean() <= 0.01  # a level that float64 rounds to the other side is one of sixteen
