@@ -34,14 +34,17 @@ def _unlisted(module: nn.Module, place: str) -> Iterator[tuple[str, nn.Module]]:
     """Modules among the attributes of a module that PyTorch does not list."""
     if isinstance(module, torch.jit.ScriptModule):
         return
-    for name, held in vars(module).items():
+    for name, value in vars(module).items():
         if name not in _OWN:
-            yield from _held(held, f"{place}.{name}" if place else name)
+            for own, part in held(value, f"{place}.{name}" if place else name):
+                if isinstance(part, nn.Module):
+                    yield own, part
 
 
-def _held(value: Any, place: str) -> Iterator[tuple[str, nn.Module]]:
-    if isinstance(value, nn.Module):
+def held(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """What a value is, or holds in lists, tuples and dictionaries, with its place."""
+    if not isinstance(value, (list, tuple, dict)):
         yield place, value
-    elif isinstance(value, (list, tuple, dict)) and len(value) <= _MANY:
+    elif len(value) <= _MANY:
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _held(part, f"{place}[{key!r}]")
+            yield from held(part, f"{place}[{key!r}]")

@@ -20,7 +20,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.optim.swa_utils import AveragedModel
 
-from lava_meta.converters.recording.every_module import every_module
+from lava_meta.converters.recording.every_module import every_module, held
 from lava_meta.converters.recording.exported import is_exported, module_of
 from lava_meta.errors import ConversionError
 
@@ -109,7 +109,7 @@ def plain_copy(model: nn.Module, *, hooks: bool = False) -> nn.Module:
             kept = getattr(module, name) if hooks and "forward" in name else ()
             made = OrderedDict(_weight_hooks(module) if name == "_forward_pre_hooks" else ())
             memo[id(getattr(module, name))] = made | OrderedDict(kept)
-        for value in (*vars(module).values(), *module._buffers.values()):
+        for _, value in held([*vars(module).values(), *module._buffers.values()]):
             # A weight that a hook made, or a state of a spiking neuron, which copy refuses.
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()

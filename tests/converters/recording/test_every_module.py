@@ -97,3 +97,28 @@ def test_places_of_modules() -> None:
     model.own = {"inner": [inner]}
     model.images = list(range(20_000))
     assert list(every_module(model)) == ["", "0", "own['inner'][0]", "own['inner'][0].0"]
+
+
+class Made(nn.Module):
+    """Weights that were made of parameters when the module was, in lists and dictionaries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(72, 8), nn.Linear(8, 5)
+        self.made = [{"signs": torch.sign(nn.Parameter(torch.randn(8, 8)))}]
+
+    def forward(self, x: Tensor) -> Tensor:
+        signs = torch.sign(self.first(x.flatten(1)))
+        found: Tensor = self.last(signs @ self.made[0]["signs"].to(x.dtype))
+        return found
+
+
+def test_weights_in_lists_that_copy_refuses() -> None:
+    model = Made().eval()
+    net = lava_meta.convert(model, input_shape=(2, 6, 6), **FED)
+    levels = drawn((2, 6, 6), 60, 3)
+    with torch.no_grad():
+        theirs = model.double()(fed(levels)).numpy()
+    assert len(np.unique(theirs.argmax(1))) > 2
+    np.testing.assert_allclose(net.graph.readout.values(net.graph.sums(levels)), theirs, atol=1e-6)
