@@ -34,6 +34,7 @@ from lava_meta.converters.chain.scale import InputScale, feed_of, scale_of
 from lava_meta.converters.chain.sums import Sums
 from lava_meta.converters.feed import Feed
 from lava_meta.converters.options import TAKES_SIGNS, Options
+from lava_meta.converters.recording.every_module import every_module
 from lava_meta.converters.recording.unwrapping import check_given, plain_copy, unwrap
 from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine
@@ -72,7 +73,9 @@ def prepare(model: nn.Module, task: int = 0, *, hooks: bool = False) -> nn.Modul
     largest = max((parameter.numel() for parameter in model.parameters()), default=0)
     every = sum(parameter.numel() for parameter in model.parameters())
     require_memory(8 * every + 9 * largest, "Converting this model in float64", "convert it on a machine with more")
-    clone = plain_copy(model, hooks=hooks).cpu().double()
+    clone = plain_copy(model, hooks=hooks)
+    for module in every_module(clone).values():
+        module.cpu().double()
     select_task(clone, task)
     return clone
 

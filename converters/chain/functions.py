@@ -95,8 +95,8 @@ def _hardtanh(min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 
 
 def _clamp(min: float, max: float) -> nn.Module:
-    if min >= max:
-        raise TypeError("nn.Hardtanh takes a range")
+    if not all(isinstance(end, (int, float)) for end in (min, max)) or min >= max:
+        raise TypeError("nn.Hardtanh takes a range of two numbers")
     return nn.Hardtanh(min, max)
 
 

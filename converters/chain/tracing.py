@@ -186,7 +186,7 @@ def _module(model: nn.Module, node: fx.Node, value: fx.Node, constants: dict[fx.
         raise NotAChain(f"{place} is not supported; supported functions are {FUNCTION_NAMES}")
     try:
         return make(*arguments, **options)
-    except (TypeError, ConversionError) as error:
+    except (TypeError, ValueError, RuntimeError, ConversionError) as error:
         raise NotAChain(f"{place} {error}") from error
 
 

@@ -135,6 +135,21 @@ class Apply:
 Expr = Leaf | Apply
 
 
+def alike(a: Any, b: Any) -> bool:
+    """Whether two expressions are the same function of the same integers, computed twice."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Tensor):
+        return a.shape == b.shape and bool(torch.equal(a, b))
+    if isinstance(a, Leaf):
+        return a.source.node == b.source.node and all(map(np.array_equal, a.numbers, b.numbers))
+    if isinstance(a, Apply):
+        return a.op is b.op and len(a.parts) == len(b.parts) and all(map(alike, a.parts, b.parts))
+    return bool(a == b)
+
+
 def leaf_of(expr: Expr) -> tuple[Leaf, list[Tensor]]:
     """The one leaf of an expression, and its constants."""
     leaves: list[Leaf] = []
@@ -249,7 +264,19 @@ def _terms(part: Any, sign: int) -> list[tuple[int, Any]]:
         name = name_of(part.op)
         if name in ("add", "sub") and all(isinstance(argument, (Leaf, Apply)) for argument in part.args):
             return _terms(part.args[0], sign) + _terms(part.args[1], sign if name == "add" else -sign)
+        constants = [argument for argument in part.args if not isinstance(argument, (Leaf, Apply))]
+        numbers = [float(number) for number in constants if _is_one(number)]
+        if name == "mul" and len(numbers) == 1:  # by a weight of the estimator that is 1
+            inner = next(argument for argument in part.args if isinstance(argument, (Leaf, Apply)))
+            return _terms(inner, sign * int(numbers[0]))
     return [(sign, part)]
+
+
+def _is_one(number: Any) -> bool:
+    """Whether a constant is 1 or -1."""
+    if isinstance(number, Tensor):
+        return number.numel() == 1 and abs(float(number)) == 1
+    return isinstance(number, (int, float)) and abs(number) == 1
 
 
 def name_of(op: Any) -> str:

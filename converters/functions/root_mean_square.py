@@ -140,7 +140,8 @@ def _bounds(
         source, own = function.leaf.source, c.slack(known)
         moves = moved(known, own, total) + 4 * EPS * total
         away = np.maximum(np.abs(root(total + moves) - exact), np.abs(root(total - moves) - exact)) + followed
-        every = sizes * own + size * away + 2 * gain * (size + sizes + 1)
+        rounded = np.where((exact == 0) & (followed == 0), 0.0, 2 * gain * (size + sizes + 1))  # 0 is exact
+        every = sizes * own + size * away + rounded
         # Sums that are as large as those that were seen, or 0.
         reached = max(0, int(np.searchsorted(total, known.least(source))) - 1)
         return _CAUTION * float(max(every[reached:].max(), every[0] if known.ends(source)[0] <= 0 else 0.0))

@@ -40,6 +40,7 @@ _MOST_LINES = 4  # of which the zeros are sought
 _MOST_PIECES = 48  # of lines; a function with more is followed as a curve
 _KNOTS = 2**16  # of a curve over samples
 _ROUNDED = 1e-11  # of a level's size: by which its values may differ
+_LEFT_OUT = 1e-8  # of a function's greatest size: by which float64 may round terms that cancel
 _NOT_FINITE = "gives NaN or infinity for values in its bounds: add a small number where it divides or takes logarithms"
 _FOLLOWED = 2.0**-30  # how closely its lines follow it: of values above 1, relative to them
 
@@ -58,7 +59,7 @@ class Units:
             raise ValueError(_NOT_FINITE)
 
     def _shorten(self) -> None:
-        """Leave out terms that cancel, where float64 rounds them by less than levels are told apart."""
+        """Leave out terms that cancel, where float64 rounds them by far less than what remains."""
         shorter, gone = cancelled(self.expr)
         if not gone:
             return
@@ -68,7 +69,7 @@ class Units:
         if not np.isfinite(sum(sizes)):  # of terms that are not monotone: what they reach where they are computed
             x = self.points()
             sizes = [float(np.abs(evaluated(term, self.leaf, x)).max()) for term in gone]
-        if 4 * EPS * sum(sizes) <= _ROUNDED * float(np.abs(evaluated(shorter, self.leaf, ends)).max()):
+        if 4 * EPS * sum(sizes) <= _LEFT_OUT * float(np.abs(evaluated(shorter, self.leaf, ends)).max()):
             self.expr, self.rounding = shorter, 4 * EPS * sum(sizes)
 
     def __call__(self, x: NDArray[Any]) -> NDArray[Any]:

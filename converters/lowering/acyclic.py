@@ -19,6 +19,7 @@ from lava_meta.converters.lowering.graph import Lowered, MixesImages, lower
 from lava_meta.converters.options import Options
 from lava_meta.converters.recording.alone import ALONE, computed_alone
 from lava_meta.converters.recording.calling import as_tree, untouched
+from lava_meta.converters.recording.every_module import every_module
 from lava_meta.converters.recording.exported import is_exported, takes_one
 from lava_meta.converters.recording.operations import IMAGES, Float64, Recording, record
 from lava_meta.converters.recording.steps import Ref
@@ -63,7 +64,7 @@ def to_acyclic(model: nn.Module, **given: Any) -> Read:
     alone = takes_one(clone)
     recording = record(clone, images[:1] if alone else images)
     used = {step.place.module for step in recording.steps}
-    for name, module in clone.named_modules():
+    for name, module in every_module(clone).items():
         if name in used:
             check_statistics(f"{name} ({type(module).__name__})", module)
     if pixels is None and not (options.raw or signs or mean is not None) and not _divides(recording, max_level):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from lava_meta.converters.functions.expressions import (
     Leaf,
     Slack,
     Source,
+    alike,
     constant,
     mapped,
     name_of,
@@ -44,7 +46,7 @@ from lava_meta.converters.lowering.values import (
     unseen,
 )
 from lava_meta.converters.lowering.written_orders import greatest, nth, ordered, scattered
-from lava_meta.converters.lowering.written_steps import JOINED
+from lava_meta.converters.lowering.written_steps import JOINED, of_bits
 from lava_meta.converters.recording.calling import is_wide
 from lava_meta.converters.recording.operations import to_float64
 from lava_meta.converters.recording.steps import Ref, Step
@@ -62,6 +64,7 @@ _OF_INTEGERS = {
 }
 _SHORT = 17  # binary digits behind the point, at most, of values on a grid
 _MANY = 2**16  # integers of one unit, among which equal ones are rare
+_FAR = 2.0**24  # times the least value, up to which a function's values have digits enough in one fixed point
 _COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
 _OF_BITS: dict[str, Callable[[Tensor], Tensor]] = {  # by how many of two are 1
     **dict.fromkeys(("logical_and", "bitwise_and"), lambda ones: ones == 2),
@@ -87,8 +90,9 @@ class JoinLowering(ValueLowering):
             if len({id(source_of(value)) for value in values}) > 1:
                 given = tree_map_only(float, lambda number: self._finite_fill(step, number), given)
                 given = tree_map_only(Tensor, lambda part: self._finite_fill(step, part), given)
-                if step.name in JOINED:
-                    found: Value = self._written(step, JOINED[step.name])[0]
+                equation = JOINED.get(step.name) or self._bit_by_bit(step, values)
+                if equation is not None:
+                    found: Value = self._written(step, equation)[0]
                     return found
                 joined = self._joined(step.op, given, ref)
                 return self._function(torch.relu, joined) if self._is_spread(step) else joined
@@ -98,6 +102,8 @@ class JoinLowering(ValueLowering):
             x, other = given[0]
             return self._compared_to(getattr(torch, step.name), x, other, ref)
         op = OfIntegers(step.op) if step.name in _OF_INTEGERS else step.op
+        if step.name == "masked_fill" and isinstance(given[0][2], Tensor):  # which takes no tensor of several extents
+            op = JOINED[step.name]
         return self._applied(op, given, values[0], ref)
 
     def _is_spread(self, step: Step) -> bool:
@@ -285,14 +291,25 @@ class JoinLowering(ValueLowering):
         if name in _OF_BITS:
             if not all(name.startswith("logical") or self._is_bit(part) for part in (a, b)):
                 raise Cannot(
-                    "joins the bits of integers of several layers; those of 0 and 1 do: take them apart, as "
-                    "(x >> k) & 1, before"
+                    "joins the bits of integers of several layers that may be wider than 16 bits: clamp them before, "
+                    "or take their bits apart, as (x >> k) & 1"
                 )
             ones = self._sum([self._function(lambda x: (x != 0).double(), bit) for bit in (a, b)], unseen(ref))
             return self._applied(_OF_BITS[name], ((ones,), {}), ones, ref)
         raise Cannot(
             "joins values of several layers; sums, products, maxima, choices, comparisons and logic of bits convert"
         )
+
+    def _bit_by_bit(self, step: Step, values: Sequence[Value]) -> Callable[..., Tensor] | None:
+        """The equation of `a & b` and the like of integers; None of bits, and of what may be wider than 16 bits."""
+        if not step.name.startswith("bitwise") or step.name not in _OF_BITS or all(map(self._is_bit, values)):
+            return None
+        grids = [self._grid(value) for value in values]
+        bounds = [Function(value.expr).bounds() for value in values]
+        if any(grid is None or grid[0] < 1 or grid[0] * grid[1] >= _MANY for grid in grids) or None in bounds:
+            return None
+        ends = np.rint(np.array(bounds, dtype=np.float64))
+        return partial(of_bits, join=_OF_BITS[step.name], least=float(ends.min()), most=float(ends.max()))
 
     def _as_number(self, value: Any) -> Any:
         """0 and 1 for false and true, of which there are no differences."""
@@ -355,6 +372,17 @@ class JoinLowering(ValueLowering):
         if not (isinstance(a, Value) and isinstance(b, Value)):
             raise Cannot("multiplies a value with what is no value")
         a, b = self._away_from_zero(a, b), self._away_from_zero(b, a)
+        for c, root in ((a, b), (b, a)):
+            total = self._total_with(root, c)  # known before c has a node of its own
+            if total is not None:
+                parts = self._near_and_far(root, total)
+                refs = [ref] if len(parts) == 1 else [unseen(ref)] * len(parts)
+                made = [self._product_of_two(c, part, own, total) for part, own in zip(parts, refs, strict=True)]
+                return made[0] if len(made) == 1 else self._sum(made, ref)
+        return self._product_of_two(a, b, ref)
+
+    def _product_of_two(self, a: Value, b: Value, ref: Ref, total: Total | None = None) -> Value:
+        """Of two streams. total: what b is a function of, if a is in it."""
         whole = self._of_levels(a, b)
         if whole is not None:
             unit = unit_of(whole[0]) * unit_of(whole[1])
@@ -366,7 +394,8 @@ class JoinLowering(ValueLowering):
         shift = max(0, round(math.log2(self._finest(sizes[0] * sizes[1]) / (units[0] * units[1]))))
         node, unit = Multiply(tuple(leaf.source.node for leaf in leaves), shift), units[0] * units[1] * 2.0**shift
         norm = self._as_norm(a, b, leaves, node) or self._as_norm(b, a, leaves[::-1], node)
-        norm = norm or self._as_share(a, b, leaves) or self._as_share(b, a, leaves[::-1])
+        if norm is None and total is not None:
+            norm = share(self._graph, leaves[0], b.expr, leaves[1], total.share, total.power)
 
         def slack(known: Known) -> float:
             own = [leaf.slack(known) for leaf in leaves]
@@ -397,6 +426,25 @@ class JoinLowering(ValueLowering):
         expr = mapped(root.expr, Apply(torch.clamp_min, (leaf, least), {}), lambda part: part)
         return Value(expr, root.shape, unseen(root.ref), root.move)
 
+    def _near_and_far(self, root: Value, total: Total) -> list[Value]:
+        """A function of a sum or maximum as the sum of two, if it reaches too far for its digits.
+
+        `1 / max(S, s)` holds all digits of sums from some s on, and `1 / S - 1 / max(S, s)`, which is 0 for these,
+        those of sums below.
+        """
+        if total.power < 1:
+            return [root]
+        function, leaf = Function(root.expr), own_leaf(root)
+        low, high = max(1, int(leaf.source.low.min())), int(leaf.source.high.max())
+        ends = [float(abs(function(np.full((1,) * (1 + len(function.shared)), at)).max())) for at in (low, high)]
+        if ends[0] <= ends[1] * _FAR:
+            return [root]
+        middle = 1 << (high.bit_length() // 2)
+        least = float((leaf.gain * middle + leaf.constant).reshape(-1)[0])
+        far = mapped(root.expr, Apply(torch.clamp_min, (leaf, least), {}), lambda part: part)
+        near = Apply(torch.sub, (root.expr, far), {})
+        return [Value(part, root.shape, unseen(root.ref), root.move) for part in (far, near)]
+
     def _total_with(self, root: Value, c: Value) -> Total | None:
         """The sum or maximum that one value is a function of, if the other is 0 wherever it is, element by element."""
         if not isinstance(root.expr, Apply):
@@ -408,13 +456,6 @@ class JoinLowering(ValueLowering):
         places = place if root.move is None else _taken(place, root.move)
         own = _taken(total.sums, np.arange(math.prod(c.shape)).reshape(c.shape) if c.move is None else c.move)
         return None if min(places.min(), own.min()) < 0 or (own != places).any() else total
-
-    def _as_share(self, c: Value, root: Value, leaves: Sequence[Leaf]) -> Normed | None:
-        """What is known of a product whose one value no sum exceeds, or no maximum, of which the other is made."""
-        total = self._total_with(root, c)
-        if total is None:
-            return None
-        return share(self._graph, leaves[0], root.expr, leaves[1], total.share, total.power)
 
     @property
     def _graph(self) -> Graph:
@@ -582,9 +623,12 @@ class JoinLowering(ValueLowering):
 
     def _do_stack(self, step: Step) -> Value:
         axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
-        parts = []
+        parts: list[Any] = []
         for part in step.args[0]:
             axis %= len(part.shape) + 1
+            if isinstance(part, Tensor):
+                parts.append(part.unsqueeze(axis))
+                continue
             ref = Ref(part.number, (*part.shape[:axis], 1, *part.shape[axis:]))
             value = self._value(part)
             self.values[-1 - part.number] = self._shaped(value, ref)
@@ -601,9 +645,10 @@ def _taken(numbers: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.i
 
 def _is_in(c: Value, total: Total) -> bool:
     """Whether a value is 0 wherever the sum of such terms is, in which it is."""
-    if total.sizes is not None and (c.expr is total.sizes or c.expr is total.terms):
+    if total.sizes is not None and (alike(c.expr, total.sizes) or alike(c.expr, total.terms)):
         return True
-    bounds = Function(c.expr).bounds() if c.expr is total.terms else None
+    held = [c.expr, *(leaf for leaf in (c.exact, c.stream) if leaf is not None)]
+    bounds = Function(c.expr).bounds() if any(alike(part, total.terms) for part in held) else None
     return bounds is not None and bounds[0] >= 0
 
 

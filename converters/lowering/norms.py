@@ -136,8 +136,8 @@ class NormLowering(WindowLowering):
             return [self._scaled(normed, gain, shift, whole), None, None]
         if training or mean is None or var is None:
             raise Cannot(
-                "norms by the statistics of each batch, which mixes images: call model.eval(), and make it with "
-                "track_running_stats=True"
+                "norms by the statistics of each batch, which mixes images: call model.eval(), which reaches modules "
+                "in an nn.ModuleList, not in a list, and make it with track_running_stats=True"
             )
         if x.shape[0] == 1 and len(mean) == self.images * value.shape[0]:  # an instance norm's: images side by side
             mean, var, weight, bias = (None if p is None else p[: value.shape[0]] for p in (mean, var, weight, bias))

@@ -184,7 +184,7 @@ class TableLowering(SumLowering):
         numbers = rows.reshape(*(1,) * len(value.shape), -1)
         bits = self._function(Tensor.double, self._equal(wide, numbers))
         rows_of = self._linear(replace(step, outputs=(ref,)), bits, table.to(torch.float64).flatten(1), None)
-        return rows_of if table.ndim == 2 else self._shaped(rows_of, ref)
+        return rows_of if rows_of.shape == tuple(ref.shape[1:]) else self._shaped(rows_of, ref)
 
     def _do_argmin(self, step: Step) -> Value:
         return self._least(step, 1.0, step.outputs[0])

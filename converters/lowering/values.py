@@ -389,7 +389,8 @@ class ValueLowering:
             if array.size == 1 and not (padded and zero == 0 and array.any()):
                 return array.reshape((1,) * len(value.shape))
             flat = np.broadcast_to(array, leaf.source.shape).reshape(-1)
-            return compressed(np.where(index < 0, zero, flat[index]))
+            # Any gain does where there is nothing; one unlike the others would leave these no digits in weights.
+            return compressed(np.where(index < 0, flat[0] if zero else 0.0, flat[index]))
 
         return leaf.of(source, moved)
 

@@ -49,6 +49,18 @@ def _over_time(x: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
     return torch.nn.functional.conv1d(rows, weight.permute(2, 1, 0), bias, padding=pad).permute(2, 0, 1)
 
 
+def of_bits(a: Tensor, b: Tensor, join: Callable[[Tensor], Tensor], least: float, most: float) -> Tensor:
+    """`a & b` and the like of integers between two ends, bit by bit, with a bit of the sign if there are negative ones.
+
+    `join`: what becomes of two bits, of which so many are 1.
+    """
+    width = max(int(most), int(-least - 1)).bit_length() + (least < 0)
+    places = 2.0 ** torch.arange(width, dtype=torch.float64)
+    one, other = (torch.remainder(torch.floor(x.unsqueeze(-1) / places), 2) for x in (a, b))
+    values = torch.where(torch.arange(width) == width - 1, -places, places) if least < 0 else places
+    return (join(one + other).double() * values).sum(-1)
+
+
 WRITTEN: dict[str, Callable[..., Any]] = {
     "max_pool3d_with_indices": volumes.greatest,
     "avg_pool3d": volumes.averaged,

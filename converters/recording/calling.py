@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from lava_meta.converters.recording.every_module import every_module
 from lava_meta.converters.recording.exported import takes_one
 from lava_meta.converters.recording.written_out import whole_numbers
 from lava_meta.errors import ConversionError
@@ -31,14 +32,24 @@ class floats_in(TorchDispatchMode):
         self.dtype = dtype
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*tree_map(self._cast, whole_numbers(func, args)), **tree_map(self._cast, kwargs or {}))
+        made = func(*each(self._cast, whole_numbers(func, args)), **each(self._cast, kwargs or {}))
         # What is made, as by torch.zeros, is so at once: a cast copy of it would be written into and lost.
-        return made if func._schema.is_mutable else tree_map(self._cast, made)
+        return made if func._schema.is_mutable else each(self._cast, made)
 
     def _cast(self, value: Any) -> Any:
         if isinstance(value, Tensor) and value.is_floating_point():
             return value.to(self.dtype)
         return self.dtype if is_wide(value) else value
+
+
+def each(change: Callable[[Any], Any], given: Any) -> Any:
+    """`tree_map(change, given)`, of which most arguments of operations need nothing but this, and a run has many."""
+    kind = type(given)
+    if kind is tuple or kind is list:
+        return kind(each(change, part) for part in given)
+    if kind is dict:
+        return {key: each(change, part) for key, part in given.items()}
+    return tree_map(change, given) if isinstance(given, (tuple, list, dict)) else change(given)
 
 
 def is_wide(value: Any) -> bool:
@@ -126,10 +137,12 @@ def computed(module: nn.Module, x: Tensor, dtype: torch.dtype) -> Any:
 @contextlib.contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Inside, no gradients are recorded; after it, parameters, buffers, attributes, mode and RNG are as before."""
-    tensors = [*model.parameters(), *model.buffers()]
+    modules = list(every_module(model).values())
+    kinds = (part for module in modules for part in (module._parameters, module._buffers))
+    tensors = {id(own): own for kind in kinds for own in kind.values() if own is not None}.values()
     values = [(tensor, tensor.detach(), tensor.detach().clone()) for tensor in tensors]
     names = ("_parameters", "_buffers", "_modules")
-    kept = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    kept = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
     holders = [vars(module) for module in kept]
     holders += [vars(module)[name] for module in kept for name in names]
     held = [(holder, dict(holder)) for holder in holders]

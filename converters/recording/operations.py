@@ -23,7 +23,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_map_only, tree_structure
 
-from lava_meta.converters.recording.calling import as_tree, is_wide, untouched
+from lava_meta.converters.recording.calling import as_tree, each, is_wide, untouched
+from lava_meta.converters.recording.every_module import every_module
 from lava_meta.converters.recording.exported import advice
 from lava_meta.converters.recording.masked import whole
 from lava_meta.converters.recording.steps import Place, Ref, Step, makers
@@ -133,16 +134,16 @@ class Float64(TorchDispatchMode):
         """Do the operation."""
         if func._schema.name == "aten::_assert_tensor_metadata":  # that floats are of the type that was exported
             return None
-        if self.rounds:
-            return to_float64(func(*args, **kwargs))
+        if self.rounds or draws(func):  # in float64 other numbers would be drawn
+            return each(to_float64, func(*args, **kwargs))
         args = whole_numbers(func, args)
-        result = func(*tree_map(to_float64, args), **tree_map(to_float64, kwargs))
+        result = func(*each(to_float64, args), **each(to_float64, kwargs))
         if func._schema.name in _EMPTY:  # what lies in new memory means nothing, but stays the same if it is 0
             result.zero_()
         if isinstance(result, Tensor) and result.dtype == torch.float32 and not func._schema.is_mutable:
             result = _of_integers(func, args, kwargs, result)
         # What is written in place is what was given; what is made, as by torch.zeros, is float64 too.
-        return result if func._schema.is_mutable else tree_map(to_float64, result)
+        return result if func._schema.is_mutable else each(to_float64, result)
 
 
 def _of_integers(func: Any, args: Any, kwargs: Any, result: Tensor) -> Tensor:
@@ -153,6 +154,13 @@ def _of_integers(func: Any, args: Any, kwargs: Any, result: Tensor) -> Tensor:
     wide, others = widened((args, kwargs))
     found: Tensor = func(*tree_map(to_float64, wide), **tree_map(to_float64, others))
     return found if found.dtype == torch.float64 else result
+
+
+def draws(func: Any) -> bool:
+    """Whether an operation draws random numbers into new memory, by no tensor's values or shape."""
+    schema = func._schema
+    random = torch.Tag.nondeterministic_seeded in func.tags
+    return random and not schema.is_mutable and not any("Tensor" in str(own.type) for own in schema.arguments)
 
 
 def widened(given: Any) -> Any:
@@ -183,10 +191,11 @@ class _Memory:
 
 
 class _Recorder(Float64):
-    def __init__(self, model: nn.Module, turned: int = -1) -> None:
+    def __init__(self, model: nn.Module, turned: int = -1, *, draws_again: bool = False) -> None:
         super().__init__()
         self.turned = turned  # the number of a test that goes the other way
-        self.names = {id(module): name for name, module in model.named_modules()}
+        self._draws_again = draws_again  # the same random numbers at each call
+        self.names = {id(module): name for name, module in every_module(model).items()}
         self.steps: list[Step] = []
         self.decisions: list[Decision] = []
         self.rounded: set[int] = set()  # the numbers of operations that round weights
@@ -217,11 +226,18 @@ class _Recorder(Float64):
             refs.append(ref)
             return ref
 
-        recorded = tree_map(seen, args), tree_map(seen, kwargs)
+        leaves: list[Any] = []
+        each(leaves.append, (args, kwargs))
+        known = any(isinstance(leaf, Tensor) and self._is_known(leaf) for leaf in leaves)
+        recorded: Any = (each(seen, args), each(seen, kwargs)) if known else ((), {})
         if refs and name in _READS:
             return self._read(func, args, refs[0], at())
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            raise ConversionError(f"{at()} draws random numbers ({name}) in eval mode: call it in training mode alone")
+        random = torch.Tag.nondeterministic_seeded in func.tags
+        if random and not (draws(func) and self._draws_again):
+            raise ConversionError(
+                f"{at()} draws random numbers ({name}) in eval mode: call it in training mode alone, or draw the same "
+                "at each call, as torch.randn(..., generator=torch.Generator().manual_seed(0))"
+            )
         self.rounds = not refs and func is _CAST and kwargs.get("dtype") in _COARSE
         if self.rounds:
             self.rounded.add(number)
@@ -237,10 +253,14 @@ class _Recorder(Float64):
         before = self._whole(args[0]) if written else None
         noted = tuple(self.note(output, written=written) if isinstance(output, Tensor) else None for output in outputs)
         types = tuple(output.dtype if isinstance(output, Tensor) else None for output in outputs)
-        self.steps.append(Step(number, func, *recorded, noted, at(), types))
+        self.steps.append(Step(number, func, recorded[0], recorded[1], noted, at(), types))
         if written and before is not None and noted[0] is not None:
             self._merge(args[0], before, noted[0], at())
         return result
+
+    def _is_known(self, tensor: Tensor) -> bool:
+        """Whether a value lies in a tensor's memory; what is done to weights alone, row by row at times, is none."""
+        return tensor.untyped_storage().data_ptr() in self._memory
 
     def _constant(self, tensor: Tensor) -> Tensor:
         """A copy; one for all uses of a weight that stays as it is, as in a network with time steps."""
@@ -414,6 +434,24 @@ def _of_several_inputs(model: nn.Module) -> str:
     return f". Its forward takes {names}: wrap it in a module whose forward takes the images alone"
 
 
+class _Drawn(Float64):
+    """Keeps the random numbers that a run draws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[Tensor] = []
+
+    def done(self, func: Any, args: Any, kwargs: Any) -> Any:
+        result = super().done(func, args, kwargs)
+        if draws(func):
+            self.drawn.append(result.clone())
+        return result
+
+    def equals(self, other: _Drawn) -> bool:
+        """Whether both runs drew the same."""
+        return len(self.drawn) == len(other.drawn) and all(map(torch.equal, self.drawn, other.drawn))
+
+
 class _Leaving(TorchFunctionMode):
     """Notes where values of the images leave PyTorch, as by `.numpy()`: what comes back is taken for a constant."""
 
@@ -436,9 +474,13 @@ def record(model: nn.Module, x: Tensor, turned: int = -1) -> Recording:
     """
     with untouched(model), Functions():
         try:
-            with Float64():
+            first, again = _Drawn(), _Drawn()
+            with first:
                 model(x.clone())  # what a first call alone does, such as keeping master weights, is done
-            recorder = _Recorder(model, turned)
+            if first.drawn:
+                with again:
+                    model(x.clone())
+            recorder = _Recorder(model, turned, draws_again=first.equals(again))
             given = recorder.note(x)
             with recorder, _Leaving(recorder):
                 result = model(x)

@@ -20,6 +20,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.optim.swa_utils import AveragedModel
 
+from lava_meta.converters.recording.every_module import every_module, held
 from lava_meta.converters.recording.exported import is_exported, module_of
 from lava_meta.errors import ConversionError
 
@@ -102,20 +103,21 @@ def plain_copy(model: nn.Module, *, hooks: bool = False) -> nn.Module:
         ConversionError: It cannot be copied, or a weight's parametrization cannot be evaluated.
     """
     memo: dict[int, Any] = {}
-    for module in model.modules():
+    modules = list(every_module(model).values())
+    for module in modules:
         for name in _HOOKS:
             kept = getattr(module, name) if hooks and "forward" in name else ()
             made = OrderedDict(_weight_hooks(module) if name == "_forward_pre_hooks" else ())
             memo[id(getattr(module, name))] = made | OrderedDict(kept)
-        for value in (*vars(module).values(), *module._buffers.values()):
+        for _, value in held([*vars(module).values(), *module._buffers.values()]):
             # A weight that a hook made, or a state of a spiking neuron, which copy refuses.
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
-    for parameter in model.parameters():
+    for parameter in [own for module in modules for own in module.parameters(recurse=False)]:
         if vars(parameter) or type(parameter) is not nn.Parameter:
             memo[id(parameter)] = _whole_copy(parameter)
     try:
-        for module in reversed(list(model.modules())):  # the inner ones first
+        for module in reversed(modules):  # the inner ones first
             inner = _inside(module)
             if inner is not None:
                 memo[id(module)] = copy.deepcopy(unwrap(inner), memo)
@@ -127,7 +129,7 @@ def plain_copy(model: nn.Module, *, hooks: bool = False) -> nn.Module:
             f"the model cannot be copied ({type(error).__name__}: {error}): take what is no part of the network out of "
             "its attributes"
         ) from error
-    for name, module in list(clone.named_modules()):
+    for name, module in every_module(clone).items():
         _evaluate_weights(name or "the model", module)
     return clone
 
@@ -167,7 +169,8 @@ def _evaluate_weights(place: str, module: nn.Module) -> None:
 
 def has_hooks(model: nn.Module) -> bool:
     """Whether anything but what makes its weights is called around the forwards of a model's modules."""
-    return any(len(m._forward_hooks) + len(m._forward_pre_hooks) > len(_weight_hooks(m)) for m in model.modules())
+    modules = every_module(model).values()
+    return any(len(m._forward_hooks) + len(m._forward_pre_hooks) > len(_weight_hooks(m)) for m in modules)
 
 
 def _weight_hooks(module: nn.Module) -> list[tuple[int, Any]]:

@@ -6,11 +6,13 @@ They are carried out inside the mode that asks for them, which sees each operati
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 
 
 def _fake_quantized(x: Tensor, scale: Any, zero_point: Any, least: int, most: int) -> tuple[Tensor, Tensor]:
@@ -102,7 +104,23 @@ class Functions(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         equation = _FUNCTIONS.get(func)
         found = NotImplemented if equation is None else equation(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {})) if found is NotImplemented else found
+        if found is not NotImplemented:
+            return found
+        try:
+            return func(*args, **(kwargs or {}))
+        except RuntimeError:  # of types that differ, where PyTorch asks before it tells of the operation, as in `prelu`
+            wide = tree_map_only(Tensor, _as_wide, (args, kwargs or {}))
+            if tree_map_only(Tensor, _type, wide) == tree_map_only(Tensor, _type, (args, kwargs or {})):
+                raise
+            return func(*wide[0], **wide[1])
+
+
+def _as_wide(part: Tensor) -> Tensor:
+    return part.double() if part.is_floating_point() else part
+
+
+def _type(part: Tensor) -> torch.dtype:
+    return part.dtype
 
 
 def whole_numbers(func: Any, args: Any) -> Any:
@@ -132,4 +150,8 @@ EQUATIONS: dict[str, Callable[..., Any]] = {
     "_embedding_bag_forward_only": _bags,
 }
 SUMS_AT_PLACES = frozenset({"index_add", "index_add_", "scatter_add", "scatter_add_"})
-_FUNCTIONS: dict[Any, Callable[..., Any]] = {torch.cdist: _distances, torch.nn.functional.one_hot: _one_hot}
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    torch.cdist: _distances,
+    torch.nn.functional.one_hot: _one_hot,
+    torch.linalg.multi_dot: lambda matrices, **_: reduce(torch.matmul, matrices),  # in an order that sizes decide
+}

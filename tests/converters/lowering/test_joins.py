@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from values import converts
+from values import Call, converts, equals_float64
 
 import lava_meta
 from lava_meta.converters.lowering.acyclic import to_acyclic
@@ -218,3 +220,29 @@ class Gram(nn.Module):
 @pytest.mark.parametrize("layer", [Signed(), Parts(), Close(), Clauses(), Gram()])
 def test_products_and_writing_of_other_forms(layer: nn.Module) -> None:
     converts(layer)
+
+
+CONSTANT = torch.rand(12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+BESIDE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "stacked": lambda x: torch.stack([x, CONSTANT.to(x).expand_as(x), -x], 1).flatten(1),
+    "filled": lambda x: x.masked_fill(x > 0.25, CONSTANT.to(x)[3]),
+    "clamped": lambda x: torch.clamp(x, -CONSTANT.to(x), CONSTANT.to(x)),
+    "triangle": lambda x: torch.tril(x.view(-1, 3, 4) + 1.5).flatten(1),
+    "upper triangle": lambda x: torch.triu(x.view(-1, 3, 4), 1).flatten(1),
+    "a row of a table": lambda x: CONSTANT.to(x).view(6, 2)[(x[:, :5] > 0).sum(1)],
+    "several products": lambda x: torch.linalg.multi_dot([x, CONSTANT.to(x).view(12, 1), CONSTANT.to(x).view(1, 12)]),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_values_beside_constants(name: str) -> None:
+    converts(BESIDE[name])
+
+
+@pytest.mark.parametrize("moved", [torch.tril, lambda x: torch.triu(x + 0.5), torch.diag_embed])
+def test_zeros_among_units_with_gains_of_their_own(moved: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """The weights behind keep their digits, though a place where nothing is has no gain."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), Call(lambda x: moved(x.view(-1, 2, 2)).flatten(1)))
+    model.append(nn.Linear(8 if moved is torch.diag_embed else 4, 3))
+    equals_float64(model.eval(), (1, 4, 4))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from values import FED, converts, drawn, fed
+from values import FED, VECTOR, around, converts, drawn, equals_float64, fed, front
 
 import lava_meta
 from lava_meta.errors import ConversionError
@@ -53,9 +53,77 @@ def test_integers_start_again_past_the_ends_of_their_type(joined: Callable[[Tens
     converts(lambda x: joined(x, x.roll(1, 1)).to(x.dtype), norm=False)
 
 
-def test_bits_of_wider_integers_are_refused_by_name() -> None:
+BITWISE: list[Callable[[Tensor, Tensor], Tensor]] = [
+    torch.bitwise_xor,
+    torch.bitwise_and,
+    torch.bitwise_or,
+    lambda a, b: a.to(torch.int8) ^ (b * 5).to(torch.int8),
+    lambda a, b: (a + 20).to(torch.uint8) & (b * 3 + 60).to(torch.uint8),
+    lambda a, b: (a * 700) ^ (b + 30),
+    lambda a, b: torch.zeros_like(a).bitwise_xor_(a).bitwise_xor_(b).bitwise_or_(a.roll(1, 1)),
+]
+
+
+@pytest.mark.parametrize("joined", BITWISE)
+def test_bits_of_integers_of_two_layers(joined: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Negative ones have the bits of two's complement."""
+    converts(lambda x: joined(x.int(), x.roll(1, 1).int()).to(x.dtype), norm=False)
+
+
+class Hashed(nn.Module):
+    """Tables at places that are the exclusive or of numbers, one for each bit that is 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers, self.table = torch.randint(0, 16, (2, 6)), nn.Parameter(torch.rand(3, 2, 16) - 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bits = (x > 0).long().reshape(-1, 6)
+        chosen = torch.einsum("hb,db->bdh", self.numbers, bits)
+        place = torch.zeros_like(chosen[0])
+        for each in chosen:
+            place.bitwise_xor_(each)
+        found = [self.table[:, part, place.reshape(-1, 2, 2)[:, part]].permute(1, 0, 2) for part in range(2)]
+        return torch.where(torch.stack(found, 2) >= 0, 1.0, -1.0).to(x.dtype).amin(-1).flatten(1)
+
+
+def test_hashes_of_bits() -> None:
+    converts(Hashed())
+
+
+def test_bits_of_wide_integers_are_refused_by_name() -> None:
     with pytest.raises(ConversionError, match=r"bitwise_xor\) joins the bits of integers of several layers"):
-        converts(lambda x: (x.int() ^ x.roll(1, 1).int()).to(x.dtype), norm=False)
+        converts(lambda x: ((x * 9000).int() ^ x.roll(1, 1).int()).to(x.dtype), norm=False)
+
+
+MIXED: list[Callable[[Tensor, Tensor, Tensor], Tensor]] = [
+    lambda x, slopes, table: torch.nn.functional.prelu(x, slopes),
+    lambda x, slopes, table: torch.nn.functional.bilinear(x, x, table),
+    lambda x, slopes, table: torch.inner(x, table[0]),
+    lambda x, slopes, table: torch.tensordot(x, table, ([1], [1])).flatten(1),
+]
+
+
+class Mixed(nn.Module):
+    def __init__(self, function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.register_buffer("slopes", torch.rand(12))
+        self.register_buffer("table", torch.rand(3, 12, 12) - 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, self.slopes, self.table)
+
+
+@pytest.mark.parametrize("mixed", MIXED)
+def test_constants_that_stay_float32(mixed: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """PyTorch asks for one type before it tells of these operations; tensors that are no buffers have another."""
+    torch.manual_seed(0)
+    model = around(Mixed(mixed), shape=VECTOR, front=front(VECTOR))
+    given = copy.deepcopy(model)
+    for name in ("slopes", "table"):
+        setattr(given[1], name, given[1]._buffers.pop(name))
+    equals_float64(model, VECTOR, given)
 
 
 def test_equal_numbers_among_values_of_many_integers() -> None:

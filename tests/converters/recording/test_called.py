@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, namedtuple
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -102,3 +103,41 @@ def test_several_inputs_are_refused_by_their_names() -> None:
 
     with pytest.raises(ConversionError, match="Its forward takes x, mask: wrap it in a module whose forward takes"):
         equals(Two())
+
+
+DRAWN: dict[str, Callable[[Tensor], Tensor]] = {
+    "a projection": lambda x: torch.sign(x) @ torch.randn(12, 6, generator=torch.Generator().manual_seed(3)).to(x),
+    "an order": lambda x: x[:, torch.randperm(12, generator=torch.Generator().manual_seed(3))],
+    "weights": lambda x: x * torch.randint(-1, 2, (12,), generator=torch.Generator().manual_seed(3)),
+}
+
+
+class Drawing(nn.Module):
+    def __init__(self, drawn: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.drawn, self.last = nn.Linear(32, 12), drawn, nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.last(self.drawn(self.first(x.flatten(1)))[:, :6])
+        return found
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_random_numbers_that_are_the_same_at_each_call(name: str) -> None:
+    """As the model draws them: of float32, though all else is computed in float64."""
+    model = Drawing(DRAWN[name]).eval()
+    net = lava_meta.convert(model, input_shape=(2, 4, 4), **FED)
+    levels = drawn((2, 4, 4), 60, 5)
+    with torch.no_grad():
+        theirs = model.double()(fed(levels)).numpy()
+    assert len(np.unique(theirs.argmax(1))) > 1
+    np.testing.assert_allclose(net.graph.readout.values(net.graph.sums(levels)), theirs, atol=1e-6)
+
+
+def test_other_random_numbers_are_refused() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for own in (None, generator):  # which goes on from call to call
+        model = Drawing(lambda x, own=own: x * torch.rand(12, generator=own)).eval()
+        with pytest.raises(ConversionError, match=r"draws random numbers \(rand\).*manual_seed"):
+            lava_meta.convert(model, input_shape=(2, 4, 4), **FED)
