@@ -81,3 +81,12 @@ def evaluate_pieces(pieces: Pieces, x: NDArray[Any]) -> NDArray[Any]:
         place = np.maximum(np.searchsorted(start[:, i], flat[:, i], side="right") - 1, 0)
         found[:, i] = slope[place, i] * (flat[:, i] - start[place, i]).astype(np.float64) + intercept[place, i]
     return found.reshape(x.shape)
+
+
+def one_unit(form: Form) -> float | None:
+    """The one number of which all values are multiples, if there is one."""
+    if isinstance(form, Levels) and form.unit.size == 1 and not form.offset.any() and not form.fine:
+        return float(form.unit.reshape(-1)[0])
+    if isinstance(form, Affine) and form.slope.size == 1 and not form.offset.any():
+        return float(form.slope.reshape(-1)[0])
+    return None

@@ -1,4 +1,4 @@
-"""Elementwise operations, movement, and joins of several values."""
+"""Elementwise operations of one value and of several, movement and choices."""
 
 from __future__ import annotations
 
@@ -9,52 +9,33 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.functions.elementwise import Function
 from lava_meta.converters.functions.expressions import (
-    Apply,
-    Known,
     Leaf,
-    Slack,
-    Source,
-    alike,
-    constant,
-    mapped,
     name_of,
 )
-from lava_meta.converters.functions.forms import Affine, Form, Levels
-from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF, Cast, OfIntegers
-from lava_meta.converters.functions.root_mean_square import Graph, Normed, normed, share
+from lava_meta.converters.functions.monotone import Cast, OfIntegers
+from lava_meta.converters.lowering.orders import OrderLowering
 from lava_meta.converters.lowering.values import (
     NO_POWER,
     Cannot,
-    Check,
-    Order,
-    Total,
     Value,
-    ValueLowering,
     compressed,
     dyadic,
     gives_bits,
     only_signs,
-    own_leaf,
     source_of,
     unit_of,
     unseen,
 )
-from lava_meta.converters.lowering.written_orders import greatest, nth, ordered, scattered
 from lava_meta.converters.lowering.written_steps import JOINED, of_bits
 from lava_meta.converters.recording.calling import is_wide
 from lava_meta.converters.recording.operations import to_float64
 from lava_meta.converters.recording.steps import Ref, Step
 from lava_meta.graph.nodes import (
-    Add,
-    Concat,
-    Curve,
-    Multiply,
     Threshold,
 )
 
@@ -64,7 +45,6 @@ _OF_INTEGERS = {
 }
 _SHORT = 17  # binary digits behind the point, at most, of values on a grid
 _MANY = 2**16  # integers of one unit, among which equal ones are rare
-_FAR = 2.0**24  # times the least value, up to which a function's values have digits enough in one fixed point
 _COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
 _OF_BITS: dict[str, Callable[[Tensor], Tensor]] = {  # by how many of two are 1
     **dict.fromkeys(("logical_and", "bitwise_and"), lambda ones: ones == 2),
@@ -73,8 +53,8 @@ _OF_BITS: dict[str, Callable[[Tensor], Tensor]] = {  # by how many of two are 1
 }
 
 
-class JoinLowering(ValueLowering):
-    """Sums, products, choices and concatenations."""
+class JoinLowering(OrderLowering):
+    """Elementwise operations, movement and choices."""
 
     def _elementwise(self, step: Step) -> Any:
         given = tree_map_only(Ref, self._given, (step.args, step.kwargs))
@@ -347,327 +327,3 @@ class JoinLowering(ValueLowering):
                 given: Any = ((bit, chosen, torch.zeros((), dtype=torch.float64)), {})
                 parts.append(self._applied(torch.where, given, bit, unseen(ref)))
         return self._sum(parts, ref)
-
-    def _sum(self, values: Sequence[Value], ref: Ref) -> Value:
-        leaves = self._aligned([self.streamed(value) for value in values], ref, summed=True)
-        node = Add(tuple(leaf.source.node for leaf in leaves))
-        source = self._add(ref, node, ())
-        unit = unit_of(leaves[0])
-        rounding = UNIT_ROUNDOFF * unit if any(leaf.slack.proven for leaf in leaves) else 0.0
-
-        def slack(known: Known) -> float:
-            return sum(leaf.slack(known) for leaf in leaves) + rounding * known.largest(source)
-
-        return self._fixed(source, unit, Slack(slack), ref)
-
-    def _fixed(self, source: Source, unit: float, slack: Slack, ref: Ref) -> Value:
-        """A value in fixed point."""
-        gain = np.full((1,) * len(source.shape), unit)
-        made = self._made(Leaf(source, gain, 0 * gain, slack), source.shape, ref)
-        made.expr = self._compared(made, own_leaf(made), levels=False)
-        return made
-
-    def _product(self, a: Any, b: Any, ref: Ref) -> Value:
-        """Of two streams, as fine as its bounds allow."""
-        if not (isinstance(a, Value) and isinstance(b, Value)):
-            raise Cannot("multiplies a value with what is no value")
-        a, b = self._away_from_zero(a, b), self._away_from_zero(b, a)
-        for c, root in ((a, b), (b, a)):
-            total = self._total_with(root, c)  # known before c has a node of its own
-            if total is not None:
-                parts = self._near_and_far(root, total)
-                refs = [ref] if len(parts) == 1 else [unseen(ref)] * len(parts)
-                made = [self._product_of_two(c, part, own, total) for part, own in zip(parts, refs, strict=True)]
-                return made[0] if len(made) == 1 else self._sum(made, ref)
-        return self._product_of_two(a, b, ref)
-
-    def _product_of_two(self, a: Value, b: Value, ref: Ref, total: Total | None = None) -> Value:
-        """Of two streams. total: what b is a function of, if a is in it."""
-        whole = self._of_levels(a, b)
-        if whole is not None:
-            unit = unit_of(whole[0]) * unit_of(whole[1])
-            source = self._add(ref, Multiply(tuple(leaf.source.node for leaf in whole), 0), ())
-            return self._fixed(source, unit, constant(0.0), ref)
-        leaves = [self.streamed(a), self.streamed(b)]
-        units = [unit_of(leaf) for leaf in leaves]
-        sizes = [leaf.source.largest * unit for leaf, unit in zip(leaves, units, strict=True)]
-        shift = max(0, round(math.log2(self._finest(sizes[0] * sizes[1]) / (units[0] * units[1]))))
-        node, unit = Multiply(tuple(leaf.source.node for leaf in leaves), shift), units[0] * units[1] * 2.0**shift
-        norm = self._as_norm(a, b, leaves, node) or self._as_norm(b, a, leaves[::-1], node)
-        if norm is None and total is not None:
-            norm = share(self._graph, leaves[0], b.expr, leaves[1], total.share, total.power)
-
-        def slack(known: Known) -> float:
-            own = [leaf.slack(known) for leaf in leaves]
-            reach = [known.largest(leaf.source) * each for leaf, each in zip(leaves, units, strict=True)]
-            moved = reach[0] * own[1] + reach[1] * own[0] + own[0] * own[1] + unit + reach[0] * reach[1] * 2**-52
-            return moved if norm is None else min(moved, norm.slack(known))
-
-        source = self._add(ref, node, ())
-        made = self._fixed(source, unit, Slack(slack), ref)
-        if norm is None or source.largest * unit <= norm.most:
-            return made
-        # Not a function to be looked at: among integers so wide its slope is too narrow to be seen.
-        most = math.ceil(norm.most / unit)
-        start = np.array([-2 * most, -most, most]).reshape(3, *(1,) * len(source.shape))
-        slope = np.array([0.0, 1.0, 0.0]).reshape(start.shape)
-        within = Curve((source.node,), start, slope, np.clip(start, -most, most).astype(np.float64))
-        return self._fixed(self._add(ref, within, ()), unit, Slack(slack), unseen(ref))
-
-    def _away_from_zero(self, root: Value, c: Value) -> Value:
-        """A function of a sum of squares or sizes in which c's is, for sums from 1 on: with a sum of 0, c is 0 too.
-
-        What `F.normalize` divides by then, 1e-12, would leave no digits for all other sums.
-        """
-        if self._total_with(root, c) is None:
-            return root
-        leaf = own_leaf(root)
-        least = float((leaf.gain + leaf.constant).reshape(-1)[0])
-        expr = mapped(root.expr, Apply(torch.clamp_min, (leaf, least), {}), lambda part: part)
-        return Value(expr, root.shape, unseen(root.ref), root.move)
-
-    def _near_and_far(self, root: Value, total: Total) -> list[Value]:
-        """A function of a sum or maximum as the sum of two, if it reaches too far for its digits.
-
-        `1 / max(S, s)` holds all digits of sums from some s on, and `1 / S - 1 / max(S, s)`, which is 0 for these,
-        those of sums below.
-        """
-        if total.power < 1:
-            return [root]
-        function, leaf = Function(root.expr), own_leaf(root)
-        low, high = max(1, int(leaf.source.low.min())), int(leaf.source.high.max())
-        ends = [float(abs(function(np.full((1,) * (1 + len(function.shared)), at)).max())) for at in (low, high)]
-        if ends[0] <= ends[1] * _FAR:
-            return [root]
-        middle = 1 << (high.bit_length() // 2)
-        least = float((leaf.gain * middle + leaf.constant).reshape(-1)[0])
-        far = mapped(root.expr, Apply(torch.clamp_min, (leaf, least), {}), lambda part: part)
-        near = Apply(torch.sub, (root.expr, far), {})
-        return [Value(part, root.shape, unseen(root.ref), root.move) for part in (far, near)]
-
-    def _total_with(self, root: Value, c: Value) -> Total | None:
-        """The sum or maximum that one value is a function of, if the other is 0 wherever it is, element by element."""
-        if not isinstance(root.expr, Apply):
-            return None
-        node, place = self._graph.base(own_leaf(root).source.node)
-        total = self._totals.get(node)
-        if total is None or own_leaf(root).gain.size > 1 or not _is_in(c, total):
-            return None
-        places = place if root.move is None else _taken(place, root.move)
-        own = _taken(total.sums, np.arange(math.prod(c.shape)).reshape(c.shape) if c.move is None else c.move)
-        return None if min(places.min(), own.min()) < 0 or (own != places).any() else total
-
-    @property
-    def _graph(self) -> Graph:
-        return Graph(self.nodes, self._sources)
-
-    def _of_levels(self, *values: Value) -> list[Leaf] | None:
-        """Two values as integers times powers of two, so few that float64 rounds no product; None of others."""
-        forms = [self.form(value) for value in values]
-        if not all(_one_unit(form) is not None for form in forms):
-            return None
-        leaves = [self.exact(value) for value in values]
-        exact = all(leaf.slack.proven == 0 and dyadic(leaf.gain) for leaf in leaves)
-        return leaves if exact and leaves[0].source.largest * leaves[1].source.largest < 2**53 else None
-
-    def _as_norm(self, c: Value, root: Value, leaves: Sequence[Leaf], node: Multiply) -> Normed | None:
-        """What is known of a product if one of the two is of the sum of squares in which the other is."""
-        if not isinstance(root.expr, Apply):
-            return None
-        shape = node.shape([leaf.source.shape for leaf in leaves])
-        return normed(self._graph, leaves[0], root.expr, leaves[1], shape)
-
-    def _do_cat(self, step: Step) -> Value:
-        axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
-        ref = step.outputs[0]
-        assert ref is not None
-        return self._together(step.args[0], lambda numbers: torch.cat(numbers, axis), ref)
-
-    def _together(self, parts: Sequence[Any], arranged: Callable[[list[Tensor]], Tensor], ref: Ref) -> Value:
-        """Several values as one: as `arranged` arranges the numbers of their elements."""
-        tensors = [self._given(part) for part in parts]
-        tensors = [
-            self._constant(part, made) if isinstance(made, Tensor) and _counts(made) else made
-            for part, made in zip(parts, tensors, strict=True)
-        ]
-        values = [part for part in tensors if isinstance(part, Value)]
-        starts = np.cumsum([0] + [math.prod(value.shape) for value in values])
-        total = int(starts[-1])
-        numbers, seen = [], 0
-        for part, tensor in zip(parts, tensors, strict=True):
-            if isinstance(tensor, Value):
-                each = self._numbers((math.prod(tensor.shape),)) + int(starts[seen])
-                numbers.append(torch.stack([each + i * total for i in range(self.images)]).reshape(part.shape))
-                seen += 1
-            else:
-                numbers.append(torch.zeros(tuple(part.shape), dtype=torch.float64))
-        forms = [self.form(value) for value in values]
-        units = [_one_unit(form) for form in forms]
-        leveled = all(unit is not None and unit == units[0] for unit in units)
-        leaves = [self.exact(value) if leveled else self.streamed(value) for value in values]
-        leaves = leaves if leveled else self._aligned(leaves, ref)
-        # Maps of one size stay maps: one behind the other they have the order of their flat elements.
-        alike = len({leaf.source.shape[1:] for leaf in leaves}) == 1
-        joined = [leaf.source if alike else self._flat(leaf, ref) for leaf in leaves]
-        source = joined[0]
-        if len(joined) > 1:
-            node = Concat(tuple(part.node for part in joined))
-            step = 2 if all(part.step == 2 for part in joined) else 1
-            source = self._add(ref, node, (), step=step)
-        ones = (1,) * len(source.shape)
-        gain = np.full(ones, float(leaves[0].gain.reshape(-1)[0]))
-        leaf = Leaf(source, gain, np.zeros(ones), Slack(lambda known: max(leaf.slack(known) for leaf in leaves)))
-        return self._placed(Value(leaf, source.shape, ref), arranged(numbers), ref)
-
-    def _constant(self, part: Any, constant: Tensor) -> Value:
-        """A constant as a value, which does not depend on the first pixel."""
-        first = next(iter(self.values.values()))
-        assert isinstance(first, Value)
-        made = constant.nan_to_num(0.0, 0.0, 0.0).to(torch.float64)
-        made = made.reshape(part.shape) if made.numel() == math.prod(part.shape) else made.expand(part.shape)
-        rows = made.reshape(self.images, -1) if made.numel() % self.images == 0 else None
-        if rows is None or not bool((rows == rows[0]).all()):
-            raise Cannot("joins a value with another constant for each image of the batch")
-        size = math.prod(first.shape)
-        numbers = torch.arange(self.images).reshape(self.images, *(1,) * (made.ndim - 1)) * size + 1
-        ref = Ref(-1, tuple(made.shape))
-        if made.shape[0] != self.images:
-            numbers, made = numbers.reshape(self.images, 1), made.reshape(self.images, -1)
-            ref = Ref(-1, tuple(made.shape))
-        pixel = self._settled(self._placed(first, numbers.expand(made.shape).to(torch.float64), ref))
-        return self._applied(lambda x, c: 0 * x + c, ((pixel, made[0]), {}), pixel, ref)
-
-    def _do_topk(self, step: Step) -> list[Any]:
-        if len(step.args) > 4 and not step.args[4] and step.args[1] > 1:
-            raise Cannot("takes the greatest values in an order that sorted=False leaves open: use sorted=True")
-        self._check_order(step)
-        return self._in_order(step, greatest, step.args[2] if len(step.args) > 2 else -1)
-
-    def _do_kthvalue(self, step: Step) -> list[Any]:
-        self._check_order(step)
-        return self._written(step, nth)
-
-    def _do_sort(self, step: Step) -> list[Any]:
-        if not step.kwargs.get("stable"):
-            self._check_order(step)
-        dim = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", -1)
-        return self._in_order(step, ordered, dim)
-
-    def _in_order(self, step: Step, equation: Callable[..., Any], dim: int) -> list[Any]:
-        """Values and their places, which the self-check compares beside what was put in order."""
-        found, ref = self._written(step, equation), step.outputs[1]
-        if found[1] is not None and ref is not None:
-            self._check_places(found[1], ref, self._value(step.args[0]), dim % len(step.args[0].shape))
-        return found
-
-    def _check_places(self, places: Value, ref: Ref, row: Value, dim: int) -> None:
-        """Let the self-check compare places, an output of the run, by the values that are there."""
-        step, output = self.made_by.get(ref.number, (None, 0))
-        if step is not None and step.number >= 0 and isinstance(places.expr, Leaf):
-            place: dict[str, Any] = {"move": places.move, "order": Order(row, dim)}
-            function = places.expr
-            self.checks.append(
-                Check(step.number, output, function, places.shape, levels=True, function=function, **place)
-            )
-
-    def _check_order(self, step: Step) -> None:
-        """Places of values that are often equal are those of which PyTorch promises no order."""
-        places, value = step.outputs[1], self._value(step.args[0])
-        few = source_of(value).largest < _MANY and _are_alike(self.form(value))
-        if few and places is not None and places.number in self.needed:
-            raise Cannot(
-                "takes the places of values that may be equal, in an order that PyTorch leaves open: use "
-                "sort(stable=True), or compare with a value, as in x >= x.topk(k).values[..., -1:]"
-            )
-
-    def _do_scatter(self, step: Step) -> Any:
-        x, dim, index, source = step.args[:4]
-        if step.kwargs.get("reduce") is not None:
-            raise Cannot("scatters with a reduction: use torch.scatter_add, or scatter_reduce")
-        if isinstance(index, Ref):
-            return self._written(step, scattered)[0]
-        if not isinstance(source, (Ref, Tensor)):
-            source = torch.full(tuple(index.shape), float(source), dtype=torch.float64)
-        return self._put(step, x, source, lambda own, new: own.scatter(dim, index, new))
-
-    def _do_index_copy(self, step: Step) -> Any:
-        x, dim, index, source = step.args
-        return self._put(step, x, source, lambda own, new: own.index_copy(dim, index, new))
-
-    def _do_index_put(self, step: Step) -> Any:
-        x, places, source = step.args[:3]
-        if any(isinstance(place, Ref) for place in places) or (len(step.args) > 3 and step.args[3]):
-            raise Cannot("writes at places that depend on the image, or adds there: use torch.where, or torch.scatter")
-        own = [place if place is None or place.dtype == torch.bool else place.long() for place in places]
-        return self._put(step, x, source, lambda numbers, new: torch.ops.aten.index_put(numbers, own, new))
-
-    def _put(self, step: Step, x: Any, source: Any, arranged: Callable[[Tensor, Tensor], Tensor]) -> Value:
-        """A value or a constant of which parts are written."""
-        ref = step.outputs[0]
-        assert ref is not None
-        return self._together([x, source], lambda numbers: arranged(*numbers), ref)
-
-    def _do_put(self, step: Step) -> Value:
-        """A memory of which a part was written: what was there, and the part, each at its places."""
-        value, whole, written, part = step.args
-        ref = step.outputs[0]
-        assert ref is not None
-
-        def arranged(numbers: list[Tensor]) -> Tensor:
-            flat = torch.zeros(ref.shape, dtype=torch.float64)
-            flat[whole] = numbers[0].reshape(-1)
-            flat[part] = numbers[1].reshape(-1)
-            return flat
-
-        return self._together([value, written], arranged, ref)
-
-    def _do_stack(self, step: Step) -> Value:
-        axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
-        parts: list[Any] = []
-        for part in step.args[0]:
-            axis %= len(part.shape) + 1
-            if isinstance(part, Tensor):
-                parts.append(part.unsqueeze(axis))
-                continue
-            ref = Ref(part.number, (*part.shape[:axis], 1, *part.shape[axis:]))
-            value = self._value(part)
-            self.values[-1 - part.number] = self._shaped(value, ref)
-            parts.append(Ref(-1 - part.number, ref.shape))
-        joined = Step(step.number, step.op, (parts, axis), {}, step.outputs, step.place)
-        return self._do_cat(joined)
-
-
-def _taken(numbers: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers at places, -1 where these are none."""
-    found: NDArray[np.int64] = np.where(index < 0, -1, numbers.reshape(-1)[index])
-    return found
-
-
-def _is_in(c: Value, total: Total) -> bool:
-    """Whether a value is 0 wherever the sum of such terms is, in which it is."""
-    if total.sizes is not None and (alike(c.expr, total.sizes) or alike(c.expr, total.terms)):
-        return True
-    held = [c.expr, *(leaf for leaf in (c.exact, c.stream) if leaf is not None)]
-    bounds = Function(c.expr).bounds() if any(alike(part, total.terms) for part in held) else None
-    return bounds is not None and bounds[0] >= 0
-
-
-def _are_alike(form: Form) -> bool:
-    """Whether equal integers are equal values, wherever they stand."""
-    numbers = (form.unit, form.unit) if isinstance(form, Levels) else ()
-    numbers = (form.slope, form.offset) if isinstance(form, Affine) else numbers
-    return bool(numbers) and all(len(np.unique(part)) == 1 for part in numbers)
-
-
-def _one_unit(form: Form) -> float | None:
-    """The one number of which all values are multiples, if there is one."""
-    if isinstance(form, Levels) and form.unit.size == 1 and not form.offset.any() and not form.fine:
-        return float(form.unit.reshape(-1)[0])
-    if isinstance(form, Affine) and form.slope.size == 1 and not form.offset.any():
-        return float(form.slope.reshape(-1)[0])
-    return None
-
-
-def _counts(constant: Tensor) -> bool:
-    """Whether a constant is more than zeros, or than what lay in new memory."""
-    return bool((constant.double().abs() > 1e-30).any())
