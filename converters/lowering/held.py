@@ -298,13 +298,13 @@ class ValueLowering:
             slack = constant(self._level_slack(form) + (0.0 if exact else 0.5 / scale))
         else:
             pieces = _as_pieces(form, leaf)
-            slack = self._stream_slack(pieces, leaf, scale)
+            slack = self._stream_slack(pieces, value.expr, leaf, scale)
             node = Curve((leaf.source.node,), pieces.start, pieces.slope * scale, pieces.intercept * scale)
         source = self._add(value.ref, node, leaf.source.shape)
         return self._compared(value, Leaf(source, unit, 0 * unit, slack), levels=isinstance(form, Levels))
 
     @staticmethod
-    def _stream_slack(pieces: Pieces, leaf: Leaf, scale: float) -> Slack:
+    def _stream_slack(pieces: Pieces, expr: Expr, leaf: Leaf, scale: float) -> Slack:
         """By how much the model's own value may differ from the stream."""
         every = np.concatenate([(pieces.slope * scale).reshape(-1), (pieces.intercept * scale).reshape(-1)])
         whole = pieces.error == 0 and bool((every == np.rint(every)).all()) and float(np.abs(every).max()) < 2.0**53
@@ -319,12 +319,24 @@ class ValueLowering:
             found, steepest = pieces.changes(low, high)
             return float((found / gain).max()), 4 * UNIT_ROUNDOFF * steepest + per_integer
 
+        @functools.cache
+        def at_ends(low: float, high: float, own: float) -> float:
+            """Of a root at 0, steeper than from there to the next integer."""
+            function = Function(expr)
+            ends = np.array([low, low + own / float(gain.min()), high, high - own / float(gain.min())])
+            with np.errstate(invalid="ignore", over="ignore"):
+                found = function(
+                    np.broadcast_to(ends.reshape(-1, *(1 for _ in function.shared)), (4, *function.shared))
+                )
+                return float(np.nan_to_num(np.abs(np.diff(found, axis=0)[::2])).max())
+
         def slack(known: Known) -> float:
             own = leaf.slack(known)
             low, high = known.ends(leaf.source)
             reach = 1.0 + 2 * own / float(gain.min())  # to where the model's own value may lie
             change, relative = changes(low - reach, high + reach)
-            return change * own + (0.0 if whole else fixed + relative * known.largest(leaf.source))
+            change = max(change * own, at_ends(low, high, own))
+            return change + (0.0 if whole else fixed + relative * known.largest(leaf.source))
 
         return Slack(slack)
 
