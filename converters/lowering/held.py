@@ -26,6 +26,8 @@ from lava_meta.converters.functions.expressions import (
     cancelled,
     constant,
     is_shared,
+    leaf_of,
+    mapped,
     name_of,
     parts_of,
     replaced,
@@ -104,8 +106,18 @@ class ValueLowering:
         return value
 
     def _settled(self, value: Value) -> Value:
-        """The same value without a move: its node is moved."""
-        return value if value.move is None else self._held(value)
+        """The same value without a move: its node is moved; or that of its integers, as for `1 / S`, infinite at 0."""
+        if value.move is None:
+            return value
+        try:
+            return self._held(value)
+        except ValueError:
+            constants = leaf_of(value.expr)[1]
+            if (value.move < 0).any() or any(part.numel() > 1 for part in constants):
+                raise
+            leaf = self._at_places(value, own_leaf(value))
+            one = (1,) * (1 + len(value.shape))
+            return Value(mapped(value.expr, leaf, lambda part: part.reshape(one)), value.shape, value.ref)
 
     def _held(self, value: Value) -> Value:
         """The same value as integers of a node; bits stay bits."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from values import Call, equals_float64
 
 import lava_meta
 
@@ -102,6 +103,21 @@ class Sized(nn.Module):
         parts = h / h.amax(1, keepdim=True), h / h.mean(1, keepdim=True)
         found: Tensor = self.last(parts[0] + parts[1])
         return found
+
+
+ROOTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "root": lambda h: h * torch.rsqrt((h * h).mean(1, keepdim=True)),
+    "reciprocal": lambda h: h * h.abs().mean(1, keepdim=True).reciprocal(),
+    "power": lambda h: h * (h * h).sum(1, keepdim=True) ** -0.5,
+    "deviation": lambda h: (h - h.mean(1, keepdim=True)) / h.std(1, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_products_with_what_is_infinite_at_0_alone(root: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), Call(ROOTS[root]), nn.Linear(12, 5)).eval()
+    equals_float64(model, (1, 8, 8))
 
 
 @pytest.mark.parametrize(("scale", "close"), [(1.0, 1e-6), (1e-4, 1e-5), (1e-7, 1e-3)])
