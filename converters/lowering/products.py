@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lava_meta.converters.functions.elementwise import Function
 from lava_meta.converters.functions.expressions import (
     Apply,
+    Expr,
     Known,
     Leaf,
     Slack,
@@ -112,10 +113,7 @@ class ProductLowering(ValueLowering):
         """
         if self._total_with(root, c) is None:
             return root
-        leaf = own_leaf(root)
-        least = float((leaf.gain + leaf.constant).reshape(-1)[0])
-        expr = mapped(root.expr, Apply(torch.clamp_min, (leaf, least), {}), lambda part: part)
-        return Value(expr, root.shape, unseen(root.ref), root.move)
+        return Value(_from(root, 1), root.shape, unseen(root.ref), root.move)
 
     def _near_and_far(self, root: Value, total: Total) -> list[Value]:
         """A function of a sum or maximum as the sum of two, if it reaches too far for its digits.
@@ -125,14 +123,12 @@ class ProductLowering(ValueLowering):
         """
         if total.power < 1:
             return [root]
-        function, leaf = Function(root.expr), own_leaf(root)
-        low, high = max(1, int(leaf.source.low.min())), int(leaf.source.high.max())
+        function, source = Function(root.expr), own_leaf(root).source
+        low, high = max(1, int(source.low.min())), int(source.high.max())
         ends = [float(abs(function(np.full((1,) * (1 + len(function.shared)), at)).max())) for at in (low, high)]
         if ends[0] <= ends[1] * _FAR:
             return [root]
-        middle = 1 << (high.bit_length() // 2)
-        least = float((leaf.gain * middle + leaf.constant).reshape(-1)[0])
-        far = mapped(root.expr, Apply(torch.clamp_min, (leaf, least), {}), lambda part: part)
+        far = _from(root, 1 << (high.bit_length() // 2))
         near = Apply(torch.sub, (root.expr, far), {})
         return [Value(part, root.shape, unseen(root.ref), root.move) for part in (far, near)]
 
@@ -173,6 +169,13 @@ def _taken(numbers: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.i
     """Numbers at places, -1 where these are none."""
     found: NDArray[np.int64] = np.where(index < 0, -1, numbers.reshape(-1)[index])
     return found
+
+
+def _from(root: Value, first: int) -> Expr:
+    """A function of a sum that stays as it is at the integer `first` for all below."""
+    leaf = own_leaf(root)
+    least = float((leaf.gain * first + leaf.constant).reshape(-1)[0])
+    return mapped(root.expr, Apply(torch.clamp_min, (leaf, least), {}), lambda part: part)
 
 
 def _is_in(c: Value, total: Total) -> bool:

@@ -61,6 +61,16 @@ def equals_float64(
     return net
 
 
+def equals_double(model: nn.Module, shape: tuple[int, ...], seed: int) -> None:
+    """The same for a model that cannot be copied or makes values of its own types; it is in float64 afterwards."""
+    net = lava_meta.convert(model, input_shape=shape, **FED)
+    levels = drawn(shape, 60, seed)
+    with torch.no_grad():
+        theirs = model.double()(fed(levels)).numpy()
+    assert len(np.unique(theirs.argmax(1))) > 2
+    np.testing.assert_allclose(net.graph.readout.values(net.graph.sums(levels)), theirs, atol=1e-6)
+
+
 VECTOR, MAP = (10,), (2, 6, 6)
 
 

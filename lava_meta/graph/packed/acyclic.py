@@ -196,10 +196,8 @@ class _Program:
                 return steps.fired(layer, summed)
             return steps.threshold(layer)
         if isinstance(node, Curve):
-            source = self._range(node.sources[0])
-            if steps.is_identity(layer, source):
-                return lambda values: values[0]
-            return steps.curve(layer, source)
+            line = self._line(name)
+            return steps.curve(layer, line) if line is not None else lambda values: values[0]
         if isinstance(node, Add) and self._alike(name):
             return steps.added(layer, [None if line is None else self._line(line) for line in lines])
         if isinstance(node, Concat):

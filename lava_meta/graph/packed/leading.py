@@ -35,7 +35,7 @@ class LeadingProducts(Products):
         super().__init__(weight, window, image, 1, largest)
         self._leading = laid(self._matrix[0].astype(np.float32))
         slope = _slope(weight)
-        one = np.ones_like(slope)  # what is cut off behind the point
+        one = np.ones_like(slope)  # what is rounded behind the point
         bounds = np.stack([-slope, slope, -one, one])
         rows = np.ascontiguousarray(weight.transpose(0, 2, 3, 1))
         self._tables = np.zeros(len(weight), np.int64), bounds, rows, self._window, False

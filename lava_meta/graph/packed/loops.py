@@ -53,6 +53,11 @@ def has_byte_products() -> bool:
     return compiles_for("avx512vnni")
 
 
+def pointer(builder: Any, data: Any, index: Any, kind: Any) -> Any:
+    """To a vector of this type that begins at an element."""
+    return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
+
+
 def splat(builder: Any, value: Any, width: int) -> Any:
     """A vector that holds one value `width` times."""
     vector = ir.VectorType(value.type, width)
@@ -72,10 +77,7 @@ def _bit_counter(planes: bool) -> Any:
             popcount = cgutils.get_or_insert_function(
                 builder.module, ir.FunctionType(_WORDS, [_WORDS]), "llvm.ctpop.v8i64"
             )
-            places = [
-                builder.bitcast(builder.gep(counts_data, [_I64(i)]), _WORDS.as_pointer())
-                for i in range(0, BLOCK, _WORDS.count)
-            ]
+            places = [pointer(builder, counts_data, _I64(i), _WORDS) for i in range(0, BLOCK, _WORDS.count)]
             before = [builder.load(place, align=8) for place in places]
             # LLVM turns these stack slots into registers.
             totals = [cgutils.alloca_once_value(builder, builder.add(v, v) if planes else v) for v in before]
@@ -84,8 +86,8 @@ def _bit_counter(planes: bool) -> Any:
                 word = splat(builder, word, _WORDS.count)
                 row = builder.add(args[1], builder.mul(loop.index, _I64(BLOCK)))
                 for i, total in enumerate(totals):
-                    place = builder.gep(weights_data, [builder.add(row, _I64(i * _WORDS.count))])
-                    bits = builder.load(builder.bitcast(place, _WORDS.as_pointer()), align=8)
+                    place = pointer(builder, weights_data, builder.add(row, _I64(i * _WORDS.count)), _WORDS)
+                    bits = builder.load(place, align=8)
                     pairs = builder.and_(bits, word) if planes else builder.xor(bits, word)
                     builder.store(builder.add(builder.load(total), builder.call(popcount, [pairs])), total)
             for place, total in zip(places, totals, strict=True):
@@ -107,8 +109,8 @@ def _plane_splitter(typing_context: Any, pixels: Any, x: Any, lane: Any) -> Any:
         level = context.get_value_type(kinds[0].dtype)
         levels = ir.VectorType(level, 64)
         with cgutils.for_range(builder, words) as word:
-            start = builder.gep(pixel_array.data, [builder.mul(word.index, _I64(64))])
-            values = builder.load(builder.bitcast(start, levels.as_pointer()), align=level.width // 8)
+            start = pointer(builder, pixel_array.data, builder.mul(word.index, _I64(64)), levels)
+            values = builder.load(start, align=level.width // 8)
             with cgutils.for_range(builder, planes) as plane:
                 mask = splat(builder, builder.shl(level(1), builder.trunc(plane.index, level)), 64)
                 set_bits = builder.icmp_unsigned("!=", builder.and_(values, mask), ir.Constant(levels, None))
@@ -177,8 +179,7 @@ def _product_counter(typing_context: Any, mask: Any, quads: Any, lane: Any, coun
             masks = []
             for part in parts:
                 place = builder.add(builder.mul(loop.index, _I64(BLOCK)), _I64(part * _INTS.count))
-                start = builder.bitcast(builder.gep(mask_array.data, [place]), _INTS.as_pointer())
-                masks.append(builder.load(start, align=4))
+                masks.append(builder.load(pointer(builder, mask_array.data, place, _INTS), align=4))
             for row, lane_totals in zip(rows, totals, strict=True):
                 pixels = splat(builder, builder.load(builder.gep(row, [loop.index])), _INTS.count)
                 for total, bits in zip(lane_totals, masks, strict=True):
@@ -186,9 +187,8 @@ def _product_counter(typing_context: Any, mask: Any, quads: Any, lane: Any, coun
         wide = ir.VectorType(_I64, _INTS.count)
         for i, lane_totals in enumerate(totals):
             for part, total in zip(parts, lane_totals, strict=True):
-                start = builder.gep(counts_array.data, [_I64(i * BLOCK + part * _INTS.count)])
-                value = builder.zext(builder.load(total), wide)
-                builder.store(value, builder.bitcast(start, wide.as_pointer()), align=8)
+                start = pointer(builder, counts_array.data, _I64(i * BLOCK + part * _INTS.count), wide)
+                builder.store(builder.zext(builder.load(total), wide), start, align=8)
         return context.get_dummy_value()
 
     return types.void(mask, quads, types.intp, counts), codegen
@@ -198,7 +198,7 @@ def _sign_packer(typing_context: Any, signs: Any, start: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, args[0])
         values = ir.VectorType(ir.IntType(8), 64)
-        place = builder.bitcast(builder.gep(array.data, [args[1]]), values.as_pointer())
+        place = pointer(builder, array.data, args[1], values)
         positive = builder.icmp_signed(">", builder.load(place, align=1), ir.Constant(values, None))
         return builder.bitcast(positive, _I64)
 

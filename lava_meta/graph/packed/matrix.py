@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lava_meta.graph.packed import aligned
 from lava_meta.graph.packed.casts import to_longs
-from lava_meta.graph.packed.loops import WIDE, splat
+from lava_meta.graph.packed.loops import WIDE, pointer, splat
 from lava_meta.jit import njit
 
 _VECTORS, _ROWS = (4, 4) if WIDE else (2, 3)
@@ -64,8 +64,8 @@ def _multiplier(rows: int) -> Any:
                 first = builder.add(args[1], builder.mul(loop.index, _I64(_VECTORS * count)))
                 parts = []
                 for step in steps:
-                    place = builder.gep(weights_data, [builder.add(first, _I64(step))])
-                    parts.append(builder.load(builder.bitcast(place, kind.as_pointer()), align=8))
+                    place = pointer(builder, weights_data, builder.add(first, _I64(step)), kind)
+                    parts.append(builder.load(place, align=8))
                 for i, sums in enumerate(totals):
                     at = builder.add(builder.add(args[3], loop.index), builder.mul(args[5], _I64(i)))
                     value = splat(builder, builder.load(builder.gep(x_data, [at])), count)
@@ -73,8 +73,8 @@ def _multiplier(rows: int) -> Any:
                         builder.store(builder.call(fused, [value, part, builder.load(total)]), total)
             for i, sums in enumerate(totals):
                 for step, total in zip(steps, sums, strict=True):
-                    place = builder.gep(out_data, [_I64(i * _VECTORS * count + step)])
-                    builder.store(builder.load(total), builder.bitcast(place, kind.as_pointer()), align=8)
+                    place = pointer(builder, out_data, _I64(i * _VECTORS * count + step), kind)
+                    builder.store(builder.load(total), place, align=8)
             return context.get_dummy_value()
 
         index = types.intp
@@ -92,11 +92,9 @@ def _adder(typing_context: Any, sums: Any, start: Any, shift: Any, out: Any, to:
         kind, doubles, longs = (ir.VectorType(of, _EIGHT) for of in (element, ir.DoubleType(), _I64))
         left = splat(builder, args[2], _EIGHT)
         for step in range(0, width_of(np.dtype(sums.dtype.name)), _EIGHT):
-            place = builder.gep(sums_data, [builder.add(args[1], _I64(step))])
-            made = builder.load(builder.bitcast(place, kind.as_pointer()), align=4)
+            made = builder.load(pointer(builder, sums_data, builder.add(args[1], _I64(step)), kind), align=4)
             made = builder.fpext(made, doubles) if kind != doubles else made
-            place = builder.gep(out_data, [builder.add(args[4], _I64(step))])
-            place = builder.bitcast(place, longs.as_pointer())
+            place = pointer(builder, out_data, builder.add(args[4], _I64(step)), longs)
             more = builder.shl(to_longs(builder, made, small=False), left)
             builder.store(builder.add(builder.load(place, align=8), more), place, align=8)
         return context.get_dummy_value()

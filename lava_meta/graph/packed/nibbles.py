@@ -15,12 +15,12 @@ from llvmlite import ir
 from numba.core import cgutils
 from numpy.typing import NDArray
 
+from lava_meta.graph.packed.loops import BLOCK, pointer
 from lava_meta.jit import compiles_for, njit
 
 USED = compiles_for("avx2") and not compiles_for("avx512vpopcntdq")
 MOST = 2**16 - 1  # signs whose counts 16 bits hold
 _UNITS = 32  # whose bytes are looked up at once
-_BLOCK = 64  # whose weights lie side by side
 _AT_ONCE = 4  # parts of four bits in one round of the loop
 _TOGETHER = 15 * _AT_ONCE  # whose counts a byte holds
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
@@ -76,13 +76,12 @@ def counted(builder: Any, weights: Any, start: Any, x: Any, places: Any, parts: 
     def count(k: Any) -> None:
         rows = []
         for place in places:
-            at = builder.gep(table, [builder.zext(builder.load(builder.gep(x, [builder.add(place, k)])), _I64)])
-            row = builder.load(builder.bitcast(at, _ROW.as_pointer()), align=1)
+            at = builder.zext(builder.load(builder.gep(x, [builder.add(place, k)])), _I64)
+            row = builder.load(pointer(builder, table, at, _ROW), align=1)
             rows.append(builder.shuffle_vector(row, row, twice))
-        first = builder.add(start, builder.mul(k, _I64(_BLOCK)))
+        first = builder.add(start, builder.mul(k, _I64(BLOCK)))
         for i, step in enumerate(steps):
-            at = builder.gep(weights, [builder.add(first, _I64(step))])
-            weight = builder.load(builder.bitcast(at, _BYTES.as_pointer()), align=1)
+            weight = builder.load(pointer(builder, weights, builder.add(first, _I64(step)), _BYTES), align=1)
             for row, counts in zip(rows, bytes_, strict=True):
                 found = builder.call(look_up, [row, weight])
                 builder.store(builder.add(builder.load(counts[i]), found), counts[i])

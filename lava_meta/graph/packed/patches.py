@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from lava_meta.graph.packed import nibbles
-from lava_meta.graph.packed.loops import BLOCK, WIDE, multiply_add, splat
+from lava_meta.graph.packed.loops import BLOCK, WIDE, multiply_add, pointer, splat
 from lava_meta.jit import njit
 
 CHUNK = 2**16  # bytes of windows laid out at once
@@ -32,10 +32,6 @@ _I64 = ir.IntType(64)
 _WORDS = ir.VectorType(_I64, 8)
 _HALVES = ir.VectorType(_I32, 8)
 _INTS = ir.VectorType(_I32, 16)
-
-
-def _place(builder: Any, data: Any, index: Any, kind: Any) -> Any:
-    return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
 
 
 def _sign_summer(units: int, windows: int) -> Any:
@@ -59,9 +55,9 @@ def _sign_summer(units: int, windows: int) -> Any:
             for row, to, counts in zip(places[1::3], places[2::3], counted, strict=True):
                 for i in range(0, units, _HALVES.count):
                     count = _eight(builder, counts, i)
-                    less = builder.load(_place(builder, base_data, builder.add(row, _I64(i)), _HALVES), align=4)
+                    less = builder.load(pointer(builder, base_data, builder.add(row, _I64(i)), _HALVES), align=4)
                     sums = builder.sub(builder.add(count, count), less)
-                    builder.store(sums, _place(builder, out_data, builder.add(to, _I64(i)), _HALVES), align=4)
+                    builder.store(sums, pointer(builder, out_data, builder.add(to, _I64(i)), _HALVES), align=4)
             return context.get_dummy_value()
 
         index = types.intp
@@ -82,7 +78,7 @@ def _counted(builder: Any, weights: Any, start: Any, x: Any, places: Any, words:
         ]
         first = builder.add(start, builder.mul(loop.index, _I64(BLOCK)))
         for j, i in enumerate(steps):
-            weight = builder.load(_place(builder, weights, builder.add(first, _I64(i)), _WORDS), align=8)
+            weight = builder.load(pointer(builder, weights, builder.add(first, _I64(i)), _WORDS), align=8)
             for word, counts in zip(seen, totals, strict=True):
                 bits = builder.call(popcount, [builder.xor(weight, word)])
                 builder.store(builder.add(builder.load(counts[j]), bits), counts[j])
@@ -127,13 +123,13 @@ def _byte_summer(rows: int) -> Any:
             )
             steps = range(0, BLOCK, _INTS.count)
             first = [
-                builder.load(_place(builder, base_data, builder.add(args[6], _I64(i)), _INTS), align=4) for i in steps
+                builder.load(pointer(builder, base_data, builder.add(args[6], _I64(i)), _INTS), align=4) for i in steps
             ]
             totals = [[cgutils.alloca_once_value(builder, value) for value in first] for _ in range(rows)]
             with cgutils.for_range(builder, args[4]) as loop:
                 begin = builder.add(args[1], builder.mul(loop.index, _I64(BLOCK)))
                 weight = [
-                    builder.load(_place(builder, weights_data, builder.add(begin, _I64(i)), _INTS), align=4)
+                    builder.load(pointer(builder, weights_data, builder.add(begin, _I64(i)), _INTS), align=4)
                     for i in steps
                 ]
                 for i, sums in enumerate(totals):
@@ -144,7 +140,7 @@ def _byte_summer(rows: int) -> Any:
             for i, sums in enumerate(totals):
                 first = builder.add(args[8], builder.mul(args[9], _I64(i)))
                 for step, total in zip(steps, sums, strict=True):
-                    place = _place(builder, out_data, builder.add(first, _I64(step)), _INTS)
+                    place = pointer(builder, out_data, builder.add(first, _I64(step)), _INTS)
                     builder.store(builder.load(total), place, align=4)
             return context.get_dummy_value()
 
@@ -164,8 +160,8 @@ def _reacher(typing_context: Any, x: Any, start: Any, limits: Any, row: Any) -> 
         kind = ir.VectorType(element, BLOCK if WIDE else 256 // element.width)
         word = _I64(0)
         for i in range(0, BLOCK, kind.count):
-            values = builder.load(_place(builder, x_data, builder.add(args[1], _I64(i)), kind), align=4)
-            least = builder.load(_place(builder, limit_data, builder.add(args[3], _I64(i)), kind), align=4)
+            values = builder.load(pointer(builder, x_data, builder.add(args[1], _I64(i)), kind), align=4)
+            least = builder.load(pointer(builder, limit_data, builder.add(args[3], _I64(i)), kind), align=4)
             below = builder.bitcast(builder.icmp_signed("<", values, least), ir.IntType(kind.count))
             below = below if kind.count == BLOCK else builder.zext(below, _I64)
             word = builder.or_(word, builder.shl(below, _I64(i)))
@@ -179,8 +175,8 @@ def _copier(typing_context: Any, x: Any, start: Any, out: Any, at: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         x_data, out_data = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2))
-        line = builder.load(_place(builder, x_data, args[1], _WORDS), align=1)
-        builder.store(line, _place(builder, out_data, args[3], _WORDS), align=1)
+        line = builder.load(pointer(builder, x_data, args[1], _WORDS), align=1)
+        builder.store(line, pointer(builder, out_data, args[3], _WORDS), align=1)
         return context.get_dummy_value()
 
     return types.void(x, types.intp, out, types.intp), codegen

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lava_meta.graph.conv import Window
 from lava_meta.graph.packed import aligned
+from lava_meta.graph.packed.loops import pointer
 from lava_meta.jit import njit
 
 _I64 = ir.IntType(64)
@@ -120,7 +121,7 @@ def _by_line(combined: Callable[[Any, Any, Any], Any]) -> Any:
                 with cgutils.for_range(builder, count) as loop:
                     offset = builder.add(done, builder.mul(loop.index, width))
                     places = [
-                        builder.bitcast(builder.gep(data, [builder.add(begin, offset)]), kind.as_pointer())
+                        pointer(builder, data, builder.add(begin, offset), kind)
                         for data, begin in zip((into, *given), args[1::2], strict=False)
                     ]
                     values = [builder.load(place, align=size) for place in places[1:]]

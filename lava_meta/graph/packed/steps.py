@@ -198,9 +198,9 @@ class Line:
         follow(_lines(x), *tables, adds, _lines(out if base is None else base), _lines(out), first)
 
 
-def curve(layer: Placed, source: Range) -> Step:
+def curve(layer: Placed, line: Line) -> Step:
     """A curve alone."""
-    line, stored, kind = Line(layer, source), stored_of(layer.output_shape), narrowest(layer.low, layer.high)
+    stored, kind = stored_of(layer.output_shape), narrowest(layer.low, layer.high)
 
     def followed(values: Sequence[Held]) -> Held:
         x = values[0].integers

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lava_meta.graph.bits import pack, words
 from lava_meta.graph.packed.casts import to_doubles, to_longs
-from lava_meta.graph.packed.loops import BLOCK
+from lava_meta.graph.packed.loops import BLOCK, pointer
 from lava_meta.graph.packed.patches import reach
 from lava_meta.graph.packed.sums import by_kind, padded
 from lava_meta.jit import njit
@@ -61,7 +61,7 @@ def _liner(*, small: bool) -> Any:
             )
 
             def load(data: Any, at: Any, kind: Any) -> Any:
-                return builder.load(builder.bitcast(builder.gep(data, [at]), kind.as_pointer()), align=1)
+                return builder.load(pointer(builder, data, at, kind), align=1)
 
             def long(data: Any, kind: Any) -> Any:
                 element = context.get_value_type(kind.dtype)
@@ -86,7 +86,7 @@ def _liner(*, small: bool) -> Any:
             element = context.get_value_type(out.dtype)
             kind = ir.VectorType(element, _EIGHT)
             made = made if element.width == 64 else builder.trunc(made, kind)
-            builder.store(made, builder.bitcast(builder.gep(out_data, [args[11]]), kind.as_pointer()), align=1)
+            builder.store(made, pointer(builder, out_data, args[11], kind), align=1)
             return context.get_dummy_value()
 
         index = types.intp

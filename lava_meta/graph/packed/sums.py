@@ -95,7 +95,7 @@ class SignSums(_Sums):
         self._base = [base for _, base in parts]
 
     def _laid(self, positive: NDArray[Any], seen: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Inverted weights (blocks, words, 64), and what is taken from twice the counts, by kind of place."""
+        """Inverted weights (blocks, words or fours, 64), and what is taken from twice the counts, by kind of place."""
         inverted = ~positive.transpose(0, 2, 3, 1)
         inverted = inverted.reshape(len(positive), -1, self.inputs)
         rows = nibbles.laid(inverted) if self._fours else pack(inverted).reshape(len(positive), -1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from values import FED, drawn, fed
+from values import FED, drawn, equals_double, fed
 
 import lava_meta
 from lava_meta.errors import ConversionError
@@ -126,13 +126,7 @@ class Drawing(nn.Module):
 @pytest.mark.parametrize("name", DRAWN)
 def test_random_numbers_that_are_the_same_at_each_call(name: str) -> None:
     """As the model draws them: of float32, though all else is computed in float64."""
-    model = Drawing(DRAWN[name]).eval()
-    net = lava_meta.convert(model, input_shape=(2, 4, 4), **FED)
-    levels = drawn((2, 4, 4), 60, 5)
-    with torch.no_grad():
-        theirs = model.double()(fed(levels)).numpy()
-    assert len(np.unique(theirs.argmax(1))) > 1
-    np.testing.assert_allclose(net.graph.readout.values(net.graph.sums(levels)), theirs, atol=1e-6)
+    equals_double(Drawing(DRAWN[name]).eval(), (2, 4, 4), 5)
 
 
 def test_other_random_numbers_are_refused() -> None:
