@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import time
 
@@ -53,6 +54,8 @@ def test_exit_codes_that_go_elsewhere(elsewhere):
     pids = actors(process)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
+    # On a busy machine the other one may come too late for the exit code.
+    output = re.sub("ended with exit code 9.*", "ended in the middle of the run", output)
     assert output.splitlines() == [
         "10",
         "giver (GiverModel) ended in the middle of the run",

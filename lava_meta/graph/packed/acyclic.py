@@ -1,8 +1,7 @@
 """An `AcyclicGraph`, compiled: the same integers, on packed signs if these meet binary weights.
 
-Each node becomes a step (`lava_meta.graph.packed.steps`) whose kernel is chosen by the bounds of its integers. A
-threshold is one pass with the sums before it, and a curve with the addition behind it, if nothing else wants what lies
-between.
+The nodes become steps (`lava_meta.graph.packed.steps`) whose kernels are chosen by the bounds of their integers, some
+nodes together (`lava_meta.graph.packed.plan`).
 
 As maps become smaller, more images fit in the cache and share one reading of the weights, which become more: the steps
 form stages, each of which takes the results of several passes of the stage before it.
@@ -11,7 +10,6 @@ form stages, each of which takes the results of several passes of the stage befo
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.graph.acyclic import INPUT, READOUT, AcyclicGraph
-from lava_meta.graph.nodes import Add, Concat, Conv, Curve, Gather, Linear, Pool, Threshold
+from lava_meta.graph.nodes import Concat, Conv, Curve, Gather, Linear, Pool, Threshold
 from lava_meta.graph.packed import steps
 from lava_meta.graph.packed.held import Held, flat, joined, narrowest, stored_of, to_stored
+from lava_meta.graph.packed.passes import Fired, Line, Pass
+from lava_meta.graph.packed.plan import Plan, Planned, bounds
 
 _LANES = 32  # images at once, at most
 _CACHE = 2**20  # bytes of the widest value of all lanes: what is larger leaves the second-level cache
@@ -121,19 +121,18 @@ class _Program:
 
     def __init__(self, graph: AcyclicGraph, kept: frozenset[str], cache: int) -> None:
         self.graph, self.kept = graph, kept
-        self.uses = Counter(source for node in graph.nodes.values() for source in {*node.sources})
         self.signs = self._sign_nodes()
         self.summed = {name: self._sums(name) for name, node in graph.nodes.items() if isinstance(node, (Linear, Conv))}
-        wanted = self._wanted()
-        last = {source: name for name, (sources, _) in wanted.items() for source in sources}
+        firing = {name for name, summed in self.summed.items() if summed is not None and summed.fires()}
+        planned = Plan(graph, kept, firing).steps()
+        last = {source: name for name, step in planned.items() for source in step.sources}
         self.stages: list[Stage] = []
-        lanes = self._lanes([*wanted], cache)
-        for name, (sources, lines) in wanted.items():
-            done = tuple(source for source in {*sources} if last[source] == name and source not in kept)
-            step = self._step(name, sources, lines)
+        lanes = self._lanes([*planned], cache)
+        for name, step in planned.items():
+            done = tuple(source for source in {*step.sources} if last[source] == name and source not in kept)
             if not self.stages or self.stages[-1].lanes != lanes[name]:
                 self.stages.append(Stage(lanes[name], []))
-            self.stages[-1].tasks.append(Task(name, sources, step, done))
+            self.stages[-1].tasks.append(Task(name, step.sources, self._step(name, step), done))
 
     def _lanes(self, names: list[str], cache: int) -> dict[str, int]:
         """By step, as many images as leave what it and all later steps take in the cache; powers of two that rise."""
@@ -145,63 +144,25 @@ class _Program:
             found[name] = most
         return found
 
-    def _wanted(self) -> dict[str, tuple[tuple[str, ...], list[str | None]]]:
-        """The steps by name: what each takes, and the curves by which additions are part of it (`steps.concat`)."""
-        found: dict[str, tuple[tuple[str, ...], list[str | None]]] = {}
-        for name, node in self.graph.nodes.items():
-            sources = node.sources
-            lines: list[str | None] = [None] * len(sources)
-            if isinstance(node, Threshold) and self._fires(name):
-                sources = self.graph.nodes[node.sources[0]].sources
-                del found[node.sources[0]]
-            elif isinstance(node, Add) and self._alike(name) and len({*sources}) == len(sources):
-                lines = [source if self._alone(source, Curve) else None for source in sources]
-                for line in filter(None, lines):
-                    del found[line]
-                sources = tuple(
-                    source if line is None else self.graph.nodes[line].sources[0]
-                    for source, line in zip(sources, lines, strict=True)
-                )
-            elif isinstance(node, Concat) and len({*sources}) == len(sources):
-                lines = [self._bent(source, found) for source in sources]
-                taken: list[str] = []
-                for source, curve in zip(sources, lines, strict=True):
-                    if curve is None:
-                        taken.append(source)
-                    else:
-                        terms, curves = found.pop(source)
-                        taken += terms if curves[1] is not None else terms[::-1]
-                sources = tuple(taken)
-            found[name] = sources, lines
-        return found
-
-    def _bent(self, name: str, found: dict[str, tuple[tuple[str, ...], list[str | None]]]) -> str | None:
-        """The curve of an addition that serves one other alone, if it is of two terms and one takes a curve."""
-        layer = self.graph.placed.get(name)
-        if layer is None or not self._alone(name, Add) or len(layer.output_shape) not in (1, 3):
-            return None
-        lines = found[name][1]
-        curves = [line for line in lines if line is not None]
-        return curves[0] if len(lines) == 2 and len(curves) == 1 and self._line(curves[0]) is not None else None
-
-    def _step(self, name: str, sources: tuple[str, ...], lines: list[str | None]) -> steps.Step:
+    def _step(self, name: str, planned: Planned) -> steps.Step:
         node, layer = self.graph.nodes[name], self.graph.placed[name]
+        if planned.parts:
+            return self._pass(planned)
+        if planned.fired:
+            return steps.fired_before(layer)
         if isinstance(node, (Linear, Conv)):
             summed = self.summed[name]
             return steps.depthwise(layer) if summed is None else summed.step(layer)
         if isinstance(node, Threshold):
-            if sources != node.sources:
+            if planned.sources != node.sources:
                 summed = self.summed[node.sources[0]]
                 assert summed is not None
                 return steps.fired(layer, summed)
             return steps.threshold(layer)
         if isinstance(node, Curve):
-            line = self._line(name)
-            return steps.curve(layer, line) if line is not None else lambda values: values[0]
-        if isinstance(node, Add) and self._alike(name):
-            return steps.added(layer, [None if line is None else self._line(line) for line in lines])
+            return lambda values: values[0]
         if isinstance(node, Concat):
-            return steps.concat(layer, [None if line is None else self._line(line) for line in lines])
+            return steps.concat(layer)
         if isinstance(node, Gather):
             moved = steps.moved_to(layer)
             if self._order(name) is not None or np.array_equal(moved, np.arange(math.prod(layer.input_shapes[0]))):
@@ -211,15 +172,29 @@ class _Program:
             return steps.pooled(layer, signs=node.sources[0] in self.signs)
         return steps.by_reference(layer)
 
-    def _line(self, name: str) -> steps.Line | None:
+    def _pass(self, planned: Planned) -> steps.Step:
+        """Parts side by side, each with the curves, and with its share of what is behind all of them."""
+        parts, first = [], 0
+        limits = None if planned.fires is None else steps.two_codes(self.graph.placed[planned.fires])
+        for part in planned.parts:
+            channels = slice(first, first + part.channels)
+            lines = [self._line(curve) for curve in part.curves]
+            fired = None if limits is None else Fired(*limits, channels)
+            parts.append((Pass(lines, self._line(planned.after, channels), fired), len(part.terms), part.channels))
+            first += part.channels
+        layer = self.graph.placed[planned.name]
+        return steps.passed(layer, parts, stores=planned.stores, fires=planned.fires is not None, over=planned.over)
+
+    def _line(self, name: str | None, channels: slice = slice(None)) -> Line | None:
+        if name is None:
+            return None
         layer = self.graph.placed[name]
-        source = self._range(layer.node.sources[0])
-        return None if steps.is_identity(layer, source) else steps.Line(layer, source)
+        return Line(layer, bounds(self.graph, layer.node.sources[0]), channels)
 
     def _sums(self, name: str) -> steps.Summed | None:
         source = self.graph.nodes[name].sources[0]
         return steps.sums_of(
-            self.graph.placed[name], self._range(source), signs=source in self.signs, order=self._order(source)
+            self.graph.placed[name], bounds(self.graph, source), signs=source in self.signs, order=self._order(source)
         )
 
     def _order(self, name: str) -> NDArray[Any] | None:
@@ -235,29 +210,6 @@ class _Program:
             return None
         order = np.argsort(moved, kind="stable")
         return order if np.array_equal(moved[order], np.arange(moved.size)) else None
-
-    def _alone(self, name: str, kind: type) -> bool:
-        """Whether a node of this kind serves one other alone."""
-        return isinstance(self.graph.nodes.get(name), kind) and self.uses[name] == 1 and name not in self.kept
-
-    def _fires(self, name: str) -> bool:
-        """Whether a threshold is one pass with the sums before it."""
-        node = self.graph.nodes[name]
-        assert isinstance(node, Threshold)
-        source = node.sources[0]
-        summed = self.summed.get(source)
-        alone = self._alone(source, Linear) or self._alone(source, Conv)
-        return alone and steps.has_two_codes(node) and summed is not None and summed.fires()
-
-    def _alike(self, name: str) -> bool:
-        """Whether the sources of a sum have its shape."""
-        layer = self.graph.placed[name]
-        return {*layer.input_shapes} == {layer.output_shape}
-
-    def _range(self, name: str) -> steps.Range:
-        if name == INPUT:
-            return self.graph.min_level, self.graph.max_level
-        return self.graph.placed[name].low, self.graph.placed[name].high
 
     def _sign_nodes(self) -> set[str]:
         """The nodes that give +1 and -1 alone."""

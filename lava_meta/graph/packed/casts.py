@@ -18,7 +18,7 @@ from numba.core import cgutils
 from lava_meta.jit import compiles_for
 
 MOST_SMALL = 2**51 - 1  # of what is small
-_NATIVE = compiles_for("avx512dq")  # has instructions for all of it
+NATIVE = compiles_for("avx512dq")  # has instructions for all of it
 _MIDDLE = 2.0**52 + 2.0**51
 _MIDDLE_BITS = 0x4338000000000000
 _LOW, _LOW_BITS = 2.0**52, 0x4330000000000000  # 2^52 + a number of 32 bits
@@ -28,7 +28,7 @@ _HIGH, _HIGH_BITS = 2.0**84 + 2.0**63, 0x4530000080000000  # 2^84 + 2^32 times a
 def to_doubles(builder: Any, longs: Any, *, small: bool) -> Any:
     """A vector of int64 as float64; `small`: none passes `MOST_SMALL`."""
     kind, doubles = longs.type, ir.VectorType(ir.DoubleType(), longs.type.count)
-    if _NATIVE:
+    if NATIVE:
         return builder.sitofp(longs, doubles)
     if small:
         return builder.fsub(
@@ -44,7 +44,7 @@ def to_longs(builder: Any, doubles: Any, *, small: bool) -> Any:
     """A vector of float64, rounded to int64, halves to even; `small`: none passes `MOST_SMALL`."""
     kind, longs = doubles.type, ir.VectorType(ir.IntType(64), doubles.type.count)
     rint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), f"llvm.rint.v{kind.count}f64")
-    if _NATIVE:
+    if NATIVE:
         return builder.fptosi(builder.call(rint, [doubles]), longs)
     if small:
         return _small_longs(builder, doubles, longs)

@@ -18,8 +18,15 @@ Stored = tuple[int, int, int]  # rows, columns, channels
 class Held:
     """A node's value for some images: integers, packed signs, or both once both were asked for."""
 
-    def __init__(self, stored: Stored, integers: NDArray[Any] | None = None, signs: NDArray[Any] | None = None) -> None:
-        self.stored = stored
+    def __init__(
+        self,
+        stored: Stored,
+        integers: NDArray[Any] | None = None,
+        signs: NDArray[Any] | None = None,
+        fired: NDArray[Any] | None = None,
+    ) -> None:
+        """`fired`: what a threshold behind these integers gives, uint64 (lanes, rows, columns, words)."""
+        self.stored, self.fired = stored, fired
         self._integers, self._signs = integers, signs
 
     @property
@@ -51,7 +58,12 @@ def joined(parts: Sequence[Held]) -> Held:
         return parts[0]
     if all(part.packed for part in parts):
         return Held(parts[0].stored, signs=np.concatenate([part.signs for part in parts]))
-    return Held(parts[0].stored, integers=np.concatenate([part.integers for part in parts]))
+    fired = [part.fired for part in parts if part.fired is not None]
+    return Held(
+        parts[0].stored,
+        integers=np.concatenate([part.integers for part in parts]),
+        fired=np.concatenate(fired) if fired else None,
+    )
 
 
 def narrowest(low: int, high: int) -> np.dtype[Any]:

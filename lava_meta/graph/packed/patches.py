@@ -30,7 +30,6 @@ ROWS = 4  # windows of bytes that are multiplied together: enough independent su
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
 _WORDS = ir.VectorType(_I64, 8)
-_HALVES = ir.VectorType(_I32, 8)
 _INTS = ir.VectorType(_I32, 16)
 
 
@@ -42,7 +41,7 @@ def _sign_summer(units: int, windows: int) -> Any:
     ) -> Any:
         """out[to + u] = 2 * sum_k popcount(weights[start + 64 k + u] ^ x[at + k]) - base[row + u], k < size.
 
-        spots: int64 (windows, 3), the at, row and to of each.
+        spots: int64 (windows, 3), the at, row and to of each. Modulo 2^16 if `out` and `base` have 16 bits.
         """
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -52,12 +51,14 @@ def _sign_summer(units: int, windows: int) -> Any:
             places = [builder.load(builder.gep(spots_data, [_I64(i)])) for i in range(3 * windows)]
             counter = nibbles.counted if weights.dtype.bitwidth == 8 else _counted
             counted = counter(builder, weights_data, args[1], x_data, places[::3], args[3], units)
+            element = context.get_value_type(out.dtype)
+            kind = ir.VectorType(element, min(counted[0][0].type.count, 256 // element.width))
             for row, to, counts in zip(places[1::3], places[2::3], counted, strict=True):
-                for i in range(0, units, _HALVES.count):
-                    count = _eight(builder, counts, i)
-                    less = builder.load(pointer(builder, base_data, builder.add(row, _I64(i)), _HALVES), align=4)
+                for i in range(0, units, kind.count):
+                    count = _some(builder, counts, i, kind)
+                    less = builder.load(pointer(builder, base_data, builder.add(row, _I64(i)), kind), align=2)
                     sums = builder.sub(builder.add(count, count), less)
-                    builder.store(sums, pointer(builder, out_data, builder.add(to, _I64(i)), _HALVES), align=4)
+                    builder.store(sums, pointer(builder, out_data, builder.add(to, _I64(i)), kind), align=2)
             return context.get_dummy_value()
 
         index = types.intp
@@ -85,14 +86,17 @@ def _counted(builder: Any, weights: Any, start: Any, x: Any, places: Any, words:
     return [[builder.load(total) for total in counts] for counts in totals]
 
 
-def _eight(builder: Any, counts: list[Any], first: int) -> Any:
-    """Eight units' counts, of 32 bits, from vectors of any width."""
+def _some(builder: Any, counts: list[Any], first: int, kind: Any) -> Any:
+    """The counts of some units, from vectors that hold as many or more."""
     width = counts[0].type.count
     whole = counts[first // width]
-    if width > _HALVES.count:
-        mask = ir.Constant(_HALVES, [*range(first % width, first % width + _HALVES.count)])
-        whole = builder.shuffle_vector(whole, whole, mask)
-    return builder.zext(whole, _HALVES) if whole.type.element.width < _I32.width else builder.trunc(whole, _HALVES)
+    if width > kind.count:
+        mask = [*range(first % width, first % width + kind.count)]
+        whole = builder.shuffle_vector(whole, whole, ir.Constant(ir.VectorType(_I32, kind.count), mask))
+    bits = whole.type.element.width, kind.element.width
+    if bits[0] == bits[1]:
+        return whole
+    return builder.zext(whole, kind) if bits[0] < bits[1] else builder.trunc(whole, kind)
 
 
 def _byte_summer(rows: int) -> Any:
@@ -151,7 +155,7 @@ def _byte_summer(rows: int) -> Any:
 
 
 def _reacher(typing_context: Any, x: Any, start: Any, limits: Any, row: Any) -> Any:
-    """A word: bit u = x[start + u] >= limits[row + u], of int32 or int64."""
+    """A word: bit u = x[start + u] >= limits[row + u], of int16, int32 or int64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         x_data, limit_data = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2))
@@ -160,8 +164,8 @@ def _reacher(typing_context: Any, x: Any, start: Any, limits: Any, row: Any) -> 
         kind = ir.VectorType(element, BLOCK if WIDE else 256 // element.width)
         word = _I64(0)
         for i in range(0, BLOCK, kind.count):
-            values = builder.load(pointer(builder, x_data, builder.add(args[1], _I64(i)), kind), align=4)
-            least = builder.load(pointer(builder, limit_data, builder.add(args[3], _I64(i)), kind), align=4)
+            values = builder.load(pointer(builder, x_data, builder.add(args[1], _I64(i)), kind), align=2)
+            least = builder.load(pointer(builder, limit_data, builder.add(args[3], _I64(i)), kind), align=2)
             below = builder.bitcast(builder.icmp_signed("<", values, least), ir.IntType(kind.count))
             below = below if kind.count == BLOCK else builder.zext(below, _I64)
             word = builder.or_(word, builder.shl(below, _I64(i)))
@@ -240,10 +244,10 @@ def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, 
     """Sums of packed signs with packed weights, or signs of them.
 
     weights: uint64 (blocks, words of a kernel, 64), inverted. x: uint64 (lanes, rows, columns, words). Or both in bytes
-    of four signs, as `nibbles` lays them. window: as for `lay`. base: int32 (kinds, 64 * blocks); rows: int32
-    (places,), which of them a place has. limits: int32 (kinds of limits, 64 * blocks), of the same kinds, or one for
+    of four signs, as `nibbles` lays them. window: as for `lay`. base: of the type of sums, (kinds, 64 * blocks); rows:
+    int32 (places,), which of them a place has. limits: likewise (kinds of limits, ...), of the same kinds, or one for
     all. below, above: uint64 (kinds of limits, blocks): bits of what does not reach its limit, and of what does. signs:
-    uint64 (lanes, down, across, blocks); or of no size, and sums: int32 (lanes, down, across, units).
+    uint64 (lanes, down, across, blocks); or of no size, and sums: int16 or int32 (lanes, down, across, units).
     """
     fires = signs.size > 0
     if fires:
@@ -260,7 +264,8 @@ def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, 
     patches = x.reshape(-1) if plain else np.empty(chunk * size + _LINE, x.dtype)
     framed, image = _framed(x[:0] if plain else x, window, x.dtype.type(0))
     shape = framed.shape[0], framed.shape[1], framed.shape[2], x.itemsize * framed.shape[3]
-    buffer, spots = np.empty(_WINDOWS * BLOCK, np.int32), np.empty((_WINDOWS, 3), np.int64)
+    buffer, spots = np.empty(_WINDOWS * BLOCK, sums.dtype), np.empty((_WINDOWS, 3), np.int64)
+    kinds = np.empty(_WINDOWS, np.int64)
     flat_weights, flat_base, flat_sums = weights.reshape(-1), base.reshape(-1), sums.reshape(-1)
     flat_limits, flat_signs = limits.reshape(-1), signs.reshape(-1)
     for begin in range(0, places, chunk):
@@ -271,7 +276,7 @@ def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, 
         for block in range(blocks):
             first = block * size * BLOCK
             whole = (block + 1) * BLOCK <= units
-            place = begin
+            place, row = begin, begin % rows.size  # a division takes as long as some sums
             while place < end:
                 count = _WINDOWS if place + _WINDOWS <= end else 1
                 # What a single block writes behind its units is written over by the next window.
@@ -279,8 +284,10 @@ def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, 
                 direct = not fires and (whole or room)
                 out = flat_sums if direct else buffer
                 for i in range(count):
+                    kinds[i] = rows[row]
+                    row = row + 1 if row + 1 < rows.size else 0
                     spots[i, 0] = (place + i - start) * size
-                    spots[i, 1] = (np.int64(rows[(place + i) % rows.size]) * blocks + block) * BLOCK
+                    spots[i, 1] = (kinds[i] * blocks + block) * BLOCK
                     spots[i, 2] = (place + i) * units + block * BLOCK if direct else i * BLOCK
                 if count == 1:
                     _sum_sign_row(flat_weights, first, patches, size, flat_base, out, spots)
@@ -290,7 +297,7 @@ def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, 
                     _sum_signs(flat_weights, first, patches, size, flat_base, out, spots)
                 for i in range(0 if direct else count):
                     if fires:
-                        kind = min(np.int64(rows[(place + i) % rows.size]), limits.shape[0] - 1)
+                        kind = min(kinds[i], limits.shape[0] - 1)
                         word = reach(buffer, i * BLOCK, flat_limits, (kind * blocks + block) * BLOCK)
                         word = (word & above[kind, block]) | (~word & below[kind, block])
                         flat_signs[(place + i) * blocks + block] = word

@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_meta.graph.acyclic import Placed
-from lava_meta.graph.bits import pack
+from lava_meta.graph.bits import pack, words
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import Add, BinaryWeight, Conv, Curve, Gather, Linear, Multiply, Pool, Threshold
-from lava_meta.graph.packed.casts import MOST_SMALL
 from lava_meta.graph.packed.held import Held, flat, narrowest, places, shared, stored_of, to_stored
 from lava_meta.graph.packed.leading import LeadingProducts
 from lava_meta.graph.packed.loops import has_byte_products, pool_signs
+from lava_meta.graph.packed.passes import Pass, in_places
 from lava_meta.graph.packed.planes import PlaneSums
 from lava_meta.graph.packed.products import Products
-from lava_meta.graph.packed.streams import Limits, convolve_depthwise, follow, pool, threshold_codes
+from lava_meta.graph.packed.streams import Limits, convolve_depthwise, pool, threshold_codes
 from lava_meta.graph.packed.sums import MOST_SUM, ByteSums, SignSums, by_kind, fields
 
 Step = Callable[[Sequence[Held]], Held]
@@ -124,7 +124,7 @@ def has_two_codes(node: Threshold) -> bool:
     return len(node.limits) <= 1 and bool((np.abs(node.codes) == 1).all())
 
 
-def _two_codes(layer: Placed) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def two_codes(layer: Placed) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """int64 limits (1 or places, channels), and whether what is below them, and what reaches them, is +1."""
     node = layer.node
     assert isinstance(node, Threshold)
@@ -138,7 +138,7 @@ def fired(layer: Placed, summed: Summed) -> Step:
     """Sums and their signs in one pass."""
     stored = stored_of(layer.output_shape)
     kernel: Any = summed.kernel  # of one of the kinds that fire, each with tables of its own
-    firing = kernel.firing(*_two_codes(layer))
+    firing = kernel.firing(*two_codes(layer))
 
     def signs(values: Sequence[Held]) -> Held:
         packed = kernel.signs(summed.taken(values[0]), firing)
@@ -152,7 +152,7 @@ def threshold(layer: Placed) -> Step:
     node, stored = layer.node, stored_of(layer.output_shape)
     assert isinstance(node, Threshold)
     if has_two_codes(node):
-        limits = Limits(*_two_codes(layer))
+        limits = Limits(*two_codes(layer))
         return lambda values: Held(stored, signs=limits.signs(values[0].integers))
     levels, codes = shared(node.limits, layer.output_shape), shared(node.codes, layer.output_shape)
     kinds, tables = by_kind(levels, codes)
@@ -162,7 +162,7 @@ def threshold(layer: Placed) -> Step:
     def coded(values: Sequence[Held]) -> Held:
         x = values[0].integers
         out = np.empty(x.shape, kind)
-        threshold_codes(_lines(x), reached, given, kinds, _lines(out))
+        threshold_codes(in_places(x), reached, given, kinds, in_places(out))
         return Held(stored, integers=out)
 
     return coded
@@ -179,56 +179,36 @@ def is_identity(layer: Placed, source: Range) -> bool:
     return bool((node.slope == 1).all()) and max(map(abs, source)) <= 2**53
 
 
-class Line:
-    """A curve whose values go to an array, or are added to it."""
+def passed(
+    layer: Placed, parts: Sequence[tuple[Pass, int, int]], *, stores: bool, fires: bool, over: int | None = None
+) -> Step:
+    """Passes side by side, each of so many terms and channels; the value, unless it `stores` none, and its signs.
 
-    def __init__(self, layer: Placed, source: Range) -> None:
-        node = layer.node
-        assert isinstance(node, Curve)
-        parts = (shared(part, layer.output_shape) for part in (node.start, node.slope, node.intercept))
-        self._kinds, tables = by_kind(*parts)
-        self._start, self._slope, self._intercept = (np.ascontiguousarray(table.transpose(1, 0, 2)) for table in tables)
-        farthest = max(map(abs, source)) + max(map(abs, (int(node.start.min()), int(node.start.max()))))
-        self._small = max(farthest, abs(layer.low), abs(layer.high)) <= MOST_SMALL
+    over: the source, of the same shape, in whose place the value may be.
+    """
+    stored = stored_of(layer.output_shape)
+    kind = np.int64 if narrowest(layer.low, layer.high) == np.int64 else np.int32
 
-    def into(self, out: NDArray[Any], x: NDArray[Any], base: NDArray[Any] | None = None, first: int = 0) -> None:
-        """Write the curve of x to the channels of `out` from `first` on, with `base` added to it."""
-        tables = self._start, self._slope, self._intercept, self._kinds, self._small
-        adds = base is not None
-        follow(_lines(x), *tables, adds, _lines(out if base is None else base), _lines(out), first)
+    def computed(values: Sequence[Held]) -> Held:
+        lanes, given, first = len(values[0].integers), iter(values), 0
+        spare = None if over is None else values[over].integers
+        if spare is not None and spare.dtype == kind:
+            out: NDArray[Any] | None = spare
+        else:
+            out = np.empty((lanes, *stored), kind) if stores else None
+        signs = np.zeros((lanes, *stored[:2], words(stored[2])), np.uint64) if fires else None
+        for part, terms, channels in parts:
+            part.into(out, [next(given).integers for _ in range(terms)], signs, first)
+            first += channels
+        return Held(stored, integers=out, fired=signs) if stores else Held(stored, signs=signs)
 
-
-def curve(layer: Placed, line: Line) -> Step:
-    """A curve alone."""
-    stored, kind = stored_of(layer.output_shape), narrowest(layer.low, layer.high)
-
-    def followed(values: Sequence[Held]) -> Held:
-        x = values[0].integers
-        out = np.empty(x.shape, kind)
-        line.into(out, x)
-        return Held(stored, integers=out)
-
-    return followed
+    return computed
 
 
-def added(layer: Placed, lines: Sequence[Line | None]) -> Step:
-    """The sum of sources of one shape, some of them through curves."""
-    stored, kind = stored_of(layer.output_shape), narrowest(layer.low, layer.high)
-    plain = [i for i, line in enumerate(lines) if line is None]
-    bent = [(i, line) for i, line in enumerate(lines) if line is not None]
-
-    def summed(values: Sequence[Held]) -> Held:
-        terms = [values[i].integers for i in plain]
-        total: Any = terms[0].astype(kind, copy=False) if terms else None
-        out = np.empty((len(values[0].integers), *stored), kind)
-        for term in terms[1:]:
-            total = np.add(total, term, out=out, casting="unsafe")
-        for i, line in bent:
-            line.into(out, values[i].integers, total)
-            total = out
-        return Held(stored, integers=total)
-
-    return summed
+def fired_before(layer: Placed) -> Step:
+    """The signs that the step before has found."""
+    stored = stored_of(layer.output_shape)
+    return lambda values: Held(stored, signs=values[0].fired)
 
 
 def by_reference(layer: Placed) -> Step:
@@ -251,31 +231,18 @@ def by_reference(layer: Placed) -> Step:
 # Movement.
 
 
-def concat(layer: Placed, lines: Sequence[Line | None]) -> Step:
-    """Sources side by side; signs as words if these are full.
-
-    With a line a source is a sum: of the value in its place and of the curve of the next.
-    """
-    ranks = {len(shape) for shape in layer.input_shapes}
-    if ranks - {1, 3}:
+def concat(layer: Placed) -> Step:
+    """Sources side by side; signs as words if these are full."""
+    if {len(shape) for shape in layer.input_shapes} - {1, 3}:
         return by_reference(layer)
     stored, kind = stored_of(layer.output_shape), narrowest(layer.low, layer.high)
-    widths = [stored_of(shape)[2] for shape in layer.input_shapes]
-    full = all(width % 64 == 0 for width in widths) and not any(lines)
+    full = all(stored_of(shape)[2] % 64 == 0 for shape in layer.input_shapes)
 
     def joined(values: Sequence[Held]) -> Held:
         if full and all(value.packed for value in values):
             return Held(stored, signs=np.concatenate([value.signs for value in values], axis=3))
-        out = np.empty((len(values[0].integers), *stored), kind)
-        sources, first = iter(values), 0
-        for line, width in zip(lines, widths, strict=True):
-            x = next(sources).integers
-            if line is None:
-                out[..., first : first + width] = x
-            else:
-                line.into(out, next(sources).integers, x.astype(kind, copy=False), first)
-            first += width
-        return Held(stored, integers=out)
+        joined = np.concatenate([value.integers for value in values], axis=3, dtype=kind, casting="unsafe")
+        return Held(stored, integers=joined)
 
     return joined
 
@@ -338,8 +305,3 @@ def pooled(layer: Placed, *, signs: bool) -> Step:
         return Held(stored, integers=out)
 
     return computed
-
-
-def _lines(array: NDArray[Any]) -> NDArray[Any]:
-    """(lanes, places, channels)."""
-    return array.reshape(len(array), -1, array.shape[3])

@@ -17,7 +17,7 @@ from lava_meta.graph.packed.patches import convolve_bytes, convolve_signs
 
 MOST_SUM = 2**31 - 1
 _MANY = 4  # windows of an image from which a second reading of the weights is not what takes the time
-_NEVER = np.iinfo(np.int32)
+_MOST_SHORT = 2**15 - 2  # of sums of 16 bits: a limit of one more is never reached
 _NO_SIGNS = np.empty((0, 0, 0, 0), np.uint64)
 _NO_BITS = (np.empty((0, 0), np.uint64), np.empty((0, 0), np.uint64))
 
@@ -27,8 +27,8 @@ class Firing:
     """When sums fire, laid out for a kernel: tables by kind of place, and the kind of each place."""
 
     kinds: NDArray[Any]  # int32 (places,)
-    base: NDArray[Any]  # int32 (kinds, 64 * blocks)
-    limits: NDArray[Any]  # int32 (kinds, 64 * blocks)
+    base: NDArray[Any]  # of the type of the sums, (kinds, 64 * blocks)
+    limits: NDArray[Any]  # likewise
     below: NDArray[Any]  # uint64 (kinds, blocks): bits of the units that do not reach their limit
     above: NDArray[Any]  # of those that do
 
@@ -42,6 +42,7 @@ class _Sums:
     places: tuple[int, ...]
     _weights: list[NDArray[Any]]  # by group, as `_base`
     _base: list[NDArray[Any]]
+    _kind: type[np.integer[Any]] = np.int32  # of sums
 
     @property
     def nbytes(self) -> int:
@@ -49,11 +50,11 @@ class _Sums:
         return sum(weight.nbytes + base.nbytes for weight, base in zip(self._weights, self._base, strict=True))
 
     def sums(self, x: NDArray[Any]) -> NDArray[Any]:
-        """int32 (lanes, down, across, units)."""
+        """int16 or int32 (lanes, down, across, units)."""
         parts = []
         for group in range(self.groups):
             part = x if self.groups == 1 else self._share(x, slice(group * self.inputs, (group + 1) * self.inputs))
-            sums = np.empty((len(x), *self.places, self.units // self.groups), np.int32)
+            sums = np.empty((len(x), *self.places, self.units // self.groups), self._kind)
             self._convolve(group, part, self._unfired(group), _NO_SIGNS, sums)
             parts.append(sums)
         return parts[0] if self.groups == 1 else np.concatenate(parts, axis=3)
@@ -61,7 +62,7 @@ class _Sums:
     def signs(self, x: NDArray[Any], firing: Firing) -> NDArray[Any]:
         """Packed signs uint64 (lanes, down, across, words), of one group."""
         signs = np.empty((len(x), *self.places, words(self.units)), np.uint64)
-        self._convolve(0, x, firing, signs, np.empty((0, *self.places, self.units), np.int32))
+        self._convolve(0, x, firing, signs, np.empty((0, *self.places, self.units), self._kind))
         return signs
 
     def _share(self, x: NDArray[Any], seen: slice) -> NDArray[Any]:
@@ -88,8 +89,9 @@ class SignSums(_Sums):
         self._window = fields(window)
         inside = window.views(np.ones((1, 1, *image), bool))[0, 0].reshape(math.prod(self.places), -1)
         self._kinds, (seen,) = by_kind(inside)
-        few = math.prod(positive.shape[1:]) <= nibbles.MOST
-        self._fours = nibbles.USED and few and math.prod(self.places) >= _MANY
+        terms = math.prod(positive.shape[1:])
+        self._kind = np.int16 if terms <= _MOST_SHORT else np.int32
+        self._fours = nibbles.USED and terms <= nibbles.MOST and math.prod(self.places) >= _MANY
         parts = [self._laid(part, seen) for part in np.split(positive, groups)]
         self._weights = [weight for weight, _ in parts]
         self._base = [base for _, base in parts]
@@ -101,7 +103,7 @@ class SignSums(_Sums):
         rows = nibbles.laid(inverted) if self._fours else pack(inverted).reshape(len(positive), -1)
         outside = inverted.sum(axis=2) @ (~seen).T.astype(np.int64)
         terms = self.inputs * seen.sum(axis=1)
-        return blocks_of(rows), padded((2 * outside + terms).T, 0).astype(np.int32)
+        return blocks_of(rows), padded((2 * outside + terms).T, 0).astype(self._kind)
 
     def firing(self, limits: NDArray[Any], below: NDArray[Any], above: NDArray[Any]) -> Firing:
         """How `signs` is to fire: int64 limits (1 or places, units); bools of what lies below and what reaches them."""
@@ -203,7 +205,8 @@ def padded(array: NDArray[Any], fill: Any) -> NDArray[Any]:
 
 
 def _firing(places: int, base: NDArray[Any], limits: NDArray[Any], below: NDArray[Any], above: NDArray[Any]) -> Firing:
-    least = padded(np.clip(limits, _NEVER.min, _NEVER.max), _NEVER.max).astype(np.int32)
+    kind = np.iinfo(base.dtype)
+    least = padded(np.clip(limits, kind.min, kind.max), kind.max).astype(base.dtype)
     kinds, tables = by_kind(base, least, pack(below), pack(above))
     kinds = np.ascontiguousarray(np.broadcast_to(kinds, (places,)))
     return Firing(kinds, *tables)

@@ -47,3 +47,19 @@ def test_counts_of_more_than_a_byte(monkeypatch: Any) -> None:
     inputs = nibbles.MOST // 8 * 8
     kernel = SignSums(np.ones((3, inputs, 1, 1), bool), Window((1, 1)), (2, 2))
     np.testing.assert_array_equal(kernel.sums(pack(np.zeros((1, 2, 2, inputs), bool))), -inputs)
+
+
+@pytest.mark.parametrize("fours", [False, True])
+@pytest.mark.parametrize(("inputs", "kind"), [(2**15 - 2, np.int16), (2**15 - 1, np.int32)])
+def test_sums_of_16_bits_and_limits_beyond(monkeypatch: Any, inputs: int, kind: type, fours: bool) -> None:
+    """The greatest sum and the least, with limits that they reach, miss by one, and never meet."""
+    monkeypatch.setattr(nibbles, "USED", fours and compiles_for("avx2"))
+    kernel = SignSums(np.ones((7, inputs, 1, 1), bool), Window((1, 1)), (2, 2))
+    signs = np.ones((2, 2, 2, inputs), bool)
+    signs[1] = False
+    sums = kernel.sums(pack(signs))
+    assert sums.dtype == kind
+    np.testing.assert_array_equal(sums, np.broadcast_to(np.array([inputs, -inputs]).reshape(2, 1, 1, 1), (2, 2, 2, 7)))
+    limits = np.array([[inputs, inputs + 1, 10**9, -inputs, 1 - inputs, -inputs - 1, -(10**9)]])
+    firing = kernel.firing(limits, np.zeros((1, 7), bool), np.ones((1, 7), bool))
+    np.testing.assert_array_equal(unpack(kernel.signs(pack(signs), firing), 7), sums >= limits)
