@@ -255,19 +255,28 @@ class ValueLowering:
             node = _levels(leaf.source.node, form.limits, form.codes)
             signs = bool((form.codes % 2 == 1).all())  # -1 and +1: those with a 0 between are no signs
             source = self._add(value.ref, node, leaf.source.shape, step=2 if signs else 1)
-            found = Leaf(source, form.unit, form.offset, constant(self._level_slack(form)))
+            found = Leaf(source, form.unit, form.offset, self._level_slack(form, value.expr, leaf))
             found = self._compared(value, found, levels=True)
         value.exact = self._at_places(value, found)
         return value.exact
 
     @staticmethod
-    def _level_slack(form: Levels) -> float:
-        """Levels that are no short binary numbers are rounded by the model."""
-        units = form.unit.reshape(-1)
-        if dyadic(units) and not form.offset.any():
-            return form.error
-        size = float(np.abs(form.codes).max() * np.abs(units).max()) + float(np.abs(form.offset).max())
-        return form.error + 4 * UNIT_ROUNDOFF * size
+    def _level_slack(form: Levels, expr: Expr, leaf: Leaf, rounding: float = 0.0) -> Slack:
+        """Levels that are no short binary numbers are rounded by the model.
+
+        Those of few integers that are not exact to it may lie on a slope, as a channel's that is constant.
+        """
+        fixed, units = form.error + rounding, form.unit.reshape(-1)
+        if not dyadic(units) or form.offset.any():
+            size = float(np.abs(form.codes).max() * np.abs(units).max()) + float(np.abs(form.offset).max())
+            fixed += 4 * UNIT_ROUNDOFF * size
+        function = Function(expr)
+        if leaf.slack.proven == 0 or not function.few:
+            return constant(fixed)
+        gaps = np.abs(np.diff(form.values, axis=0))
+        jump = float(gaps[gaps > 0].min(initial=np.inf)) / 2  # to another level: that is a tie
+        moved = functools.cache(lambda own: function.moved(own, jump))
+        return Slack(lambda known: fixed + moved(leaf.slack(known)))
 
     def streamed(self, value: Value) -> Leaf:
         """A node that holds the value in fixed point, with `fraction` binary digits behind the point."""
@@ -307,7 +316,7 @@ class ValueLowering:
                 raise ValueError("has values past 62 bits")
             exact = bool((codes == form.values * scale).all())
             node: Node = _levels(leaf.source.node, form.limits, codes.astype(np.int64))
-            slack = constant(self._level_slack(form) + (0.0 if exact else 0.5 / scale))
+            slack = self._level_slack(form, value.expr, leaf, 0.0 if exact else 0.5 / scale)
         else:
             pieces = _as_pieces(form, leaf)
             slack = self._stream_slack(pieces, value.expr, leaf, scale)
