@@ -16,9 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.functions.expressions import Apply, Expr, Leaf, name_of
+from lava_meta.converters.recording.calling import COARSE
+from lava_meta.converters.recording.half import rounded_to
 from lava_meta.converters.recording.operations import widened
 
 EPS = 2.0**-52  # the distance of 1 to the next float64
@@ -66,7 +69,10 @@ class Cast:
     dtype: torch.dtype
 
     def __call__(self, values: Tensor) -> Tensor:
-        return values.to(self.dtype)
+        if self.dtype not in COARSE:
+            return values.to(self.dtype)
+        with _disable_current_modes():  # in which all floats are float64
+            return rounded_to(values, self.dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,7 +56,7 @@ class Lowered:
     slack: Slack  # by how much the model's values of the classes may differ
     end: int  # the operation that gives them; -1 where the model writes them part by part
     fraction: int
-    rounded: frozenset[int] = frozenset()  # the operations of a run that round weights to half precision
+    rounded: frozenset[int] = frozenset()  # the operations of a run that round to half precision
 
 
 def lower(recording: Recording, output: Ref, first: Leaf, domain: dict[str, Any]) -> Lowered:

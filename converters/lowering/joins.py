@@ -184,6 +184,8 @@ class JoinLowering(OrderLowering):
     def _do__to_copy(self, step: Step) -> Any:
         """Another type: of floats, which are all float64 here, nothing; of bits and integers, what it does."""
         given = self._given(step.args[0])
+        if step.number in self.rounded and isinstance(given, Value):
+            return self._to_half(step, given)
         kind = to_float64(step.kwargs.get("dtype"))
         if kind is None or (is_wide(kind) and isinstance(given, Value) and isinstance(given.expr, Leaf)):
             return given
@@ -194,6 +196,16 @@ class JoinLowering(OrderLowering):
         ref = step.outputs[0]
         assert ref is not None
         return self._applied(Cast(kind), ((given,), {}), given, ref)
+
+    def _to_half(self, step: Step, given: Value) -> Value:
+        """Rounded to float16 or bfloat16, if that changes any value."""
+        rounds, ref, function = Cast(step.kwargs["dtype"]), step.outputs[0], Function(given.expr)
+        assert ref is not None
+        if function.every:
+            values = torch.tensor(function.all_values())
+            if torch.equal(values, rounds(values)):
+                return given
+        return self._applied(rounds, ((given,), {}), given, ref)
 
     def _moved(self, step: Step) -> Any:
         """Reshapes and the like, of one value: done on the numbers of its elements."""
