@@ -286,7 +286,7 @@ class JoinLowering(OrderLowering):
                     "joins the bits of integers of several layers that may be wider than 16 bits: clamp them before, "
                     "or take their bits apart, as (x >> k) & 1"
                 )
-            ones = self._sum([self._function(lambda x: (x != 0).double(), bit) for bit in (a, b)], unseen(ref))
+            ones = self._sum([self._bit(part) for part in (a, b)], unseen(ref))
             return self._applied(_OF_BITS[name], ((ones,), {}), ones, ref)
         raise Cannot(
             "joins values of several layers; sums, products, maxima, choices, comparisons and logic of bits convert"
@@ -307,6 +307,15 @@ class JoinLowering(OrderLowering):
         """0 and 1 for false and true, of which there are no differences."""
         bits = isinstance(value, Value) and gives_bits(value.expr)
         return self._function(lambda x: x.double(), value) if bits else value
+
+    def _bit(self, value: Value) -> Value:
+        """0 and 1 for a condition, or for what is 0 and what is not, as a node holds it.
+
+        The self-check compares that node with the model, which goes on with it where float64's rounding decides.
+        """
+        if not gives_bits(value.expr):
+            return self._function(lambda x: (x != 0).double(), value)
+        return self._made(self.exact(value), value.shape, unseen(value.ref))
 
     @staticmethod
     def _is_bit(value: Any) -> bool:
@@ -329,13 +338,11 @@ class JoinLowering(OrderLowering):
     def _chosen(self, args: Any, ref: Ref) -> Value:
         """`c * a + (1 - c) * b` for a condition c of 0 and 1."""
         condition, a, b = args
-        parts = []
-        for chosen, other in ((a, 0.0), (b, 1.0)):
-            bit = condition if not other else self._function(torch.logical_not, condition)
+        bit, parts = self._bit(condition), []
+        for chosen, bits in ((a, bit), (b, self._function(lambda x: (x == 0).double(), bit))):
             if isinstance(chosen, Value):
-                bits = self._function(lambda x: x.double(), bit)
                 parts.append(self._product(bits, chosen, unseen(ref)))
             else:
-                given: Any = ((bit, chosen, torch.zeros((), dtype=torch.float64)), {})
-                parts.append(self._applied(torch.where, given, bit, unseen(ref)))
+                given: Any = ((bits, chosen), {})
+                parts.append(self._applied(torch.mul, given, bits, unseen(ref)))
         return self._sum(parts, ref)
