@@ -245,9 +245,25 @@ def _comparison(sign: float) -> _Rule:
 
 def _choice(args: list[Any], expr: Apply) -> _Slopes | None:
     condition, a, b = args
+    if isinstance(condition, Proof) and isinstance(a, Proof) != isinstance(b, Proof) and _is_clipped(expr):
+        return _Slopes([np.zeros(1), np.ones(1)])
     if not isinstance(condition, Proof) or isinstance(a, Proof) or isinstance(b, Proof):
         return None
     return _Slopes([np.sign(_flat(a) - _flat(b))])
+
+
+def _is_clipped(choice: Apply) -> bool:
+    """Whether a choice is the lesser or the greater of the two that its condition compares."""
+    condition, *chosen = choice.args
+    if not isinstance(condition, Apply) or name_of(condition.op) not in ("lt", "le", "gt", "ge"):
+        return False
+    return any(all(map(_are_one, condition.args, pair)) for pair in (chosen, chosen[::-1]))
+
+
+def _are_one(a: Any, b: Any) -> bool:
+    if isinstance(a, (Leaf, Apply)) or isinstance(b, (Leaf, Apply)):
+        return a is b
+    return np.array_equal(_flat(a), _flat(b))
 
 
 def _greatest(args: list[Any], expr: Apply) -> _Slopes | None:
