@@ -315,6 +315,7 @@ class ValueLowering:
     def _in_half(self, value: Value) -> Leaf:
         """A stream rounded to float16 or bfloat16: its numbers are counted, from 0, and what each is is looked up."""
         assert isinstance(value.expr, Apply)
+        assert isinstance(value.expr.op, Cast)
         shape, ref = source_of(value).shape, unseen(value.ref)
         before = self.streamed(Value(value.expr.args[0], shape, ref))
         unit = unit_of(before)
