@@ -36,7 +36,7 @@ class InHalf(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
-        if not self.looks or func.is_view or not any(map(_is_half, tree_leaves((args, given)))):
+        if not self.looks or getattr(func, "is_view", False) or not any(map(_is_half, tree_leaves((args, given)))):
             return func(*args, **given)
         try:
             exact = tree_leaves(func(*each(_wide, args), **each(_wide, given)))
