@@ -276,7 +276,7 @@ def _own(model: nn.Module, read: Read, images: NDArray[Any], classes: NDArray[An
     graph: AcyclicGraph = read.lowered.graph
     model = unwrap(model)
     dtype = float_types(model)[0]
-    half = InHalf(model)
+    half = InHalf(model, read.lowered.rounded_at)
     with half:
         found = call(model, model_inputs(graph, images, dtype, read.feed), read.place)
     differ = found.double().numpy().argmax(axis=1) != classes

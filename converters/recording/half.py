@@ -20,13 +20,14 @@ from lava_meta.converters.recording.steps import Place
 class InHalf(TorchDispatchMode):
     """Notes where operations of a model that is in float32 give float16 or bfloat16 which float64 has otherwise.
 
-    Casts to these types are none of them: they are part of the network (`lava_meta.converters.functions.halves`).
+    Casts to these types in lines that were `read` are none of them: they are part of the network
+    (`lava_meta.converters.functions.halves`). With None none is, as of a chain, in which only signs are cast.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, read: frozenset[tuple[str, int]] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         self.names = {id(module): name for name, module in every_module(model).items()}
-        self.looks = not is_coarse(model)
+        self.looks, self.read = not is_coarse(model), read
         self.places: dict[Place, torch.dtype] = {}
 
     @classmethod
@@ -36,7 +37,10 @@ class InHalf(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
-        if not self.looks or getattr(func, "is_view", False) or not any(map(_is_half, tree_leaves((args, given)))):
+        if not self.looks or not any(map(_names_half, tree_leaves((args, given)))):
+            return func(*args, **given)
+        cast = func is torch.ops.aten._to_copy.default
+        if getattr(func, "is_view", False) or (cast and self.read is None):
             return func(*args, **given)
         try:
             exact = tree_leaves(func(*each(_wide, args), **each(_wide, given)))
@@ -45,7 +49,9 @@ class InHalf(TorchDispatchMode):
         found = func(*args, **given)
         for own, wide in zip(tree_leaves(found), exact, strict=False):
             if _is_half(own) and not torch.equal(own.double(), wide.double()):
-                self.places.setdefault(innermost(self.names), own.dtype)
+                place = innermost(self.names)
+                if not cast or (place.file, place.line) not in (self.read or ()):
+                    self.places.setdefault(place, own.dtype)
         return found
 
     def warn(self, wrong: int, images: int) -> None:
@@ -80,8 +86,13 @@ def _is_half(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.dtype in COARSE
 
 
+def _names_half(leaf: Any) -> bool:
+    """Whether an argument is a tensor in half precision, or such a type."""
+    return _is_half(leaf) or (isinstance(leaf, torch.dtype) and leaf in COARSE)
+
+
 def _wide(leaf: Any) -> Any:
     """A float in float64, a copy; types likewise."""
     if isinstance(leaf, Tensor):
         return leaf.to(torch.float64, copy=True) if leaf.is_floating_point() else leaf
-    return torch.float64 if leaf in COARSE else leaf
+    return torch.float64 if isinstance(leaf, torch.dtype) and leaf in COARSE else leaf

@@ -70,6 +70,7 @@ class Recording:
     modules: dict[int, str] = field(repr=False, default_factory=dict)
     images: int = IMAGES
     rounded: frozenset[int] = frozenset()  # the numbers of operations that round to half precision
+    rounded_at: frozenset[tuple[str, int]] = frozenset()  # files and lines of these
     left: Place | None = None  # where values of the images were handed to what is not PyTorch
     again: Callable[[int], Recording] | None = field(repr=False, default=None)  # with a test that goes the other way
 
@@ -201,6 +202,7 @@ class _Recorder(Float64):
         self.steps: list[Step] = []
         self.decisions: list[Decision] = []
         self.rounded: set[int] = set()  # the numbers of operations that round to half precision
+        self.rounded_at: set[tuple[str, int]] = set()
         self.done_before = 0
         self.left: Place | None = None
         self._memory: dict[int, _Memory] = {}
@@ -243,6 +245,7 @@ class _Recorder(Float64):
         self.rounds = func is _CAST and kwargs.get("dtype") in COARSE and (self._casts_round or not refs)
         if self.rounds:
             self.rounded.add(number)
+            self.rounded_at.add((at().file, at().line))
         result = super().done(func, args, kwargs)
         if not refs or name == "_has_compatible_shallow_copy_type":
             return result
@@ -489,6 +492,7 @@ def record(model: nn.Module, x: Tensor, turned: int = -1, *, casts_round: bool =
         output,
         images=len(x),
         rounded=frozenset(recorder.rounded),
+        rounded_at=frozenset(recorder.rounded_at),
         left=recorder.left,
     )
     found.again = None if turned >= 0 else lambda number: record(model, x, number, casts_round=casts_round)

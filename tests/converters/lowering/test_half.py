@@ -126,6 +126,9 @@ COMPUTES: dict[str, Function | type[nn.Module]] = {
     "autocast": _autocast,
     "arithmetic": lambda x, half: (x.to(half) * 3 + 1).to(x.dtype),
     "layers": _Mixed,
+    "sums": lambda x, half: x + x.sum(1, keepdim=True, dtype=half).to(x.dtype),
+    "types of others": lambda x, half: x.type_as(torch.zeros((), dtype=half)).to(x.dtype),
+    "memory": lambda x, half: torch.empty(x.shape, dtype=half).copy_(x).to(x.dtype),
 }
 
 
