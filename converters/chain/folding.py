@@ -34,6 +34,7 @@ from lava_meta.converters.chain.scale import InputScale, feed_of, scale_of
 from lava_meta.converters.chain.sums import Sums
 from lava_meta.converters.feed import Feed
 from lava_meta.converters.options import TAKES_SIGNS, Options
+from lava_meta.converters.recording.calling import is_coarse
 from lava_meta.converters.recording.every_module import every_module
 from lava_meta.converters.recording.unwrapping import check_given, plain_copy, unwrap
 from lava_meta.converters.refusals import NotAChain
@@ -104,6 +105,8 @@ def fold(model: nn.Module, **given: Any) -> Folded:
     clone = prepare(model, options.task)
     chain = read(clone)
     front, stages = chain.front, chain.stages
+    if front.rounded and not is_coarse(unwrap(model)):
+        raise NotAChain(f"{front.rounded} rounds the levels of the images to half precision")
     for stage in stages:
         if not torch.isfinite(stage.layer.weight).all():
             raise ConversionError(f"{stage.name} has hidden weights that are not finite")

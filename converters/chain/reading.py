@@ -16,7 +16,7 @@ from torch import nn
 
 from lava_meta.converters.chain.functions import Cast, StrictSign, TorchSign
 from lava_meta.converters.chain.tracing import FUNCTION_NAMES, has_own_forward, trace
-from lava_meta.converters.recording.calling import is_wide
+from lava_meta.converters.recording.calling import COARSE, is_wide
 from lava_meta.converters.recording.exported import keeps_no_code
 from lava_meta.converters.refusals import NotAChain
 from lava_meta.converters.registry import Affine, parts_of
@@ -130,6 +130,7 @@ class Front:
     before: list[tuple[str, nn.Module]] = field(default_factory=list)  # norms before the sign, and Flatten
     sign: nn.Module | None = None
     end: int = -1  # place of the sign among `Chain.modules`
+    rounded: str = ""  # what rounds the levels to half precision
 
     @property
     def modules(self) -> list[tuple[str, nn.Module]]:
@@ -271,6 +272,8 @@ def _read_front(front: Front, place: int, label: str, module: nn.Module) -> None
             front.sign = module
     elif is_monotone(module) and front.sign is None:
         front.before.append((label, module))
+    elif isinstance(module, Cast) and module.dtype in COARSE:
+        front.rounded = label
     elif not isinstance(module, (*IDENTITIES, Cast)):
         raise NotAChain(
             f"{label} stands before the first binary layer; only Flatten, Pixels, and norms with a sign behind them may"

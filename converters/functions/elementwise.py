@@ -24,10 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lava_meta.converters.functions.expressions import Expr, Source, leaf_of, mapped
+from lava_meta.converters.functions.expressions import Expr, Source, evaluate, leaf_of, mapped
 from lava_meta.converters.functions.forms import Affine, Form, Levels, Pieces
 from lava_meta.converters.functions.units import Units, evaluated
 from lava_meta.graph.nodes import Shape
+
+_FEW = 2**14  # values of a function whose slopes at all of them are looked at
 
 
 class Function:
@@ -91,6 +93,20 @@ class Function:
     def every(self) -> bool:
         """Whether its integers are few enough to compute all."""
         return self._units.every
+
+    @property
+    def few(self) -> bool:
+        """Whether its integers are so few that it may be steep at each of them, though its values are few."""
+        return len(self._first) * (int(self.high.max()) - int(self.low.min()) + 1) <= _FEW
+
+    def moved(self, by: float, most: float) -> float:
+        """How much values may move where what it takes does, by so much, leaving out what moves by more than `most`."""
+        units = self._units
+        x = units.points()
+        values = units.leaf.values(x)
+        ends = [evaluate(units.expr, values + own).double() for own in (-by, by)]
+        moved = np.abs(np.stack([end.expand(x.shape).numpy() for end in ends]) - units(x))
+        return float(moved[moved <= most].max(initial=0.0))
 
     @cached_property
     def _units(self) -> Units:

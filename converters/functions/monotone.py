@@ -16,9 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.functions.expressions import Apply, Expr, Leaf, name_of
+from lava_meta.converters.recording.calling import COARSE
+from lava_meta.converters.recording.half import rounded_to
 from lava_meta.converters.recording.operations import widened
 
 EPS = 2.0**-52  # the distance of 1 to the next float64
@@ -66,7 +69,10 @@ class Cast:
     dtype: torch.dtype
 
     def __call__(self, values: Tensor) -> Tensor:
-        return values.to(self.dtype)
+        if self.dtype not in COARSE:
+            return values.to(self.dtype)
+        with _disable_current_modes():  # in which all floats are float64
+            return rounded_to(values, self.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,9 +245,25 @@ def _comparison(sign: float) -> _Rule:
 
 def _choice(args: list[Any], expr: Apply) -> _Slopes | None:
     condition, a, b = args
+    if isinstance(condition, Proof) and isinstance(a, Proof) != isinstance(b, Proof) and _is_clipped(expr):
+        return _Slopes([np.zeros(1), np.ones(1)])
     if not isinstance(condition, Proof) or isinstance(a, Proof) or isinstance(b, Proof):
         return None
     return _Slopes([np.sign(_flat(a) - _flat(b))])
+
+
+def _is_clipped(choice: Apply) -> bool:
+    """Whether a choice is the lesser or the greater of the two that its condition compares."""
+    condition, *chosen = choice.args
+    if not isinstance(condition, Apply) or name_of(condition.op) not in ("lt", "le", "gt", "ge"):
+        return False
+    return any(all(map(_are_one, condition.args, pair)) for pair in (chosen, chosen[::-1]))
+
+
+def _are_one(a: Any, b: Any) -> bool:
+    if isinstance(a, (Leaf, Apply)) or isinstance(b, (Leaf, Apply)):
+        return a is b
+    return np.array_equal(_flat(a), _flat(b))
 
 
 def _greatest(args: list[Any], expr: Apply) -> _Slopes | None:

@@ -18,7 +18,7 @@ from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.lowering.graph import Lowered, MixesImages, lower
 from lava_meta.converters.options import Options
 from lava_meta.converters.recording.alone import ALONE, computed_alone
-from lava_meta.converters.recording.calling import as_tree, untouched
+from lava_meta.converters.recording.calling import as_tree, is_coarse, untouched
 from lava_meta.converters.recording.every_module import every_module
 from lava_meta.converters.recording.exported import is_exported, takes_one
 from lava_meta.converters.recording.operations import IMAGES, Float64, Recording, record
@@ -62,7 +62,8 @@ def to_acyclic(model: nn.Module, **given: Any) -> Read:
     if has_hooks(unwrap(model)) and not is_exported(clone):  # whose hooks check what it is given
         clone = _with_hooks(clone, prepare(model, options.task, hooks=True), images)
     alone = takes_one(clone)
-    recording = record(clone, images[:1] if alone else images)
+    casts_round = not is_coarse(unwrap(model))
+    recording = record(clone, images[:1] if alone else images, casts_round=casts_round)
     used = {step.place.module for step in recording.steps}
     for name, module in every_module(clone).items():
         if name in used:
@@ -80,7 +81,7 @@ def to_acyclic(model: nn.Module, **given: Any) -> Read:
     except MixesImages:
         if alone or not computed_alone(clone, example(feed, shape, signs=signs, images=ALONE), place):
             raise
-    recording = record(clone, images[:1])
+    recording = record(clone, images[:1], casts_round=casts_round)
     _, chosen = _chosen(recording, options.output)
     return Read(clone, lower(recording, chosen, first, domain), feed, place, alone=True)
 

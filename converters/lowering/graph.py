@@ -56,7 +56,8 @@ class Lowered:
     slack: Slack  # by how much the model's values of the classes may differ
     end: int  # the operation that gives them; -1 where the model writes them part by part
     fraction: int
-    rounded: frozenset[int] = frozenset()  # the operations of a run that round weights to half precision
+    rounded: frozenset[int] = frozenset()  # the operations of a run that round to half precision
+    rounded_at: frozenset[tuple[str, int]] = frozenset()  # their files and lines
 
 
 def lower(recording: Recording, output: Ref, first: Leaf, domain: dict[str, Any]) -> Lowered:
@@ -74,7 +75,7 @@ def lower(recording: Recording, output: Ref, first: Leaf, domain: dict[str, Any]
     for fraction in FRACTIONS:
         try:
             found = Lowering(recording, first, domain, fraction).run(output)
-            return replace(found, rounded=recording.rounded)
+            return replace(found, rounded=recording.rounded, rounded_at=recording.rounded_at)
         except TooFine as error:
             last = error
     raise ConversionError(f"{last}: with {FRACTIONS[-1]} binary digits too; scale the values down")

@@ -33,6 +33,7 @@ from lava_meta.converters.functions.expressions import (
     replaced,
 )
 from lava_meta.converters.functions.forms import Affine, Form, Levels, Pieces
+from lava_meta.converters.functions.halves import halves
 from lava_meta.converters.functions.lattices import MOST_LEVELS
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF, Cast
 from lava_meta.converters.lowering.values import (
@@ -49,6 +50,7 @@ from lava_meta.converters.lowering.values import (
     unit_of,
     unseen,
 )
+from lava_meta.converters.recording.calling import COARSE
 from lava_meta.converters.recording.operations import Float64, Recording
 from lava_meta.converters.recording.steps import Place, Ref, Step
 from lava_meta.graph.acyclic import INPUT
@@ -76,7 +78,7 @@ class ValueLowering:
 
     def __init__(self, recording: Recording, first: Leaf, domain: dict[str, Any], fraction: int) -> None:
         self.steps, self.decisions, self.images = recording.steps, recording.decisions, recording.images
-        self.is_idle = recording.is_idle
+        self.is_idle, self.rounded = recording.is_idle, recording.rounded
         self.fraction = fraction
         self.needed: set[int] = set()  # the numbers of values that the output is made of
         self.domain = domain
@@ -232,7 +234,7 @@ class ValueLowering:
 
     def _behind_a_part(self, value: Value, form: Form) -> Expr | None:
         """What a function does behind a node that holds a part of it, if it is a curve that is followed closer so."""
-        if not isinstance(form, Pieces) or len(form.start) <= _FEW_PIECES:
+        if not isinstance(form, Pieces) or len(form.start) <= _FEW_PIECES or _is_rounding(value.expr):
             return None
         whole, shape, ref = cancelled(value.expr)[0], source_of(value).shape, unseen(value.ref)
         part = _rounded_part(whole)
@@ -255,25 +257,37 @@ class ValueLowering:
             node = _levels(leaf.source.node, form.limits, form.codes)
             signs = bool((form.codes % 2 == 1).all())  # -1 and +1: those with a 0 between are no signs
             source = self._add(value.ref, node, leaf.source.shape, step=2 if signs else 1)
-            found = Leaf(source, form.unit, form.offset, constant(self._level_slack(form)))
+            found = Leaf(source, form.unit, form.offset, self._level_slack(form, value.expr, leaf))
             found = self._compared(value, found, levels=True)
         value.exact = self._at_places(value, found)
         return value.exact
 
     @staticmethod
-    def _level_slack(form: Levels) -> float:
-        """Levels that are no short binary numbers are rounded by the model."""
-        units = form.unit.reshape(-1)
-        if dyadic(units) and not form.offset.any():
-            return form.error
-        size = float(np.abs(form.codes).max() * np.abs(units).max()) + float(np.abs(form.offset).max())
-        return form.error + 4 * UNIT_ROUNDOFF * size
+    def _level_slack(form: Levels, expr: Expr, leaf: Leaf, rounding: float = 0.0) -> Slack:
+        """Levels that are no short binary numbers are rounded by the model.
+
+        Those of few integers that are not exact to it may lie on a slope, as a channel's that is constant.
+        """
+        fixed, units = form.error + rounding, form.unit.reshape(-1)
+        if not dyadic(units) or form.offset.any():
+            size = float(np.abs(form.codes).max() * np.abs(units).max()) + float(np.abs(form.offset).max())
+            fixed += 4 * UNIT_ROUNDOFF * size
+        function = Function(expr)
+        if leaf.slack.proven == 0 or not function.few:
+            return constant(fixed)
+        gaps = np.abs(np.diff(form.values, axis=0))
+        jump = float(gaps[gaps > 0].min(initial=np.inf)) / 2  # to another level: that is a tie
+        moved = functools.cache(lambda own: function.moved(own, jump))
+        return Slack(lambda known: fixed + moved(leaf.slack(known)))
 
     def streamed(self, value: Value) -> Leaf:
         """A node that holds the value in fixed point, with `fraction` binary digits behind the point."""
         if value.stream is not None:
             return value.stream
         form, leaf = self.form(value), own_leaf(value)
+        if isinstance(form, Pieces) and form.error and _is_rounding(value.expr):
+            value.stream = self._at_places(value, self._in_half(value))
+            return value.stream
         if value.expr is leaf and self._is_stream(leaf):
             value.stream = self._at_places(value, leaf)
             return value.stream
@@ -298,6 +312,21 @@ class ValueLowering:
         alike = bool((leaf.gain == gain).all()) and dyadic(leaf.gain)
         return alike and not leaf.constant.any() and 2.0**-self.fraction <= gain <= finest
 
+    def _in_half(self, value: Value) -> Leaf:
+        """A stream rounded to float16 or bfloat16: its numbers are counted, from 0, and what each is is looked up."""
+        assert isinstance(value.expr, Apply)
+        assert isinstance(value.expr.op, Cast)
+        shape, ref = source_of(value).shape, unseen(value.ref)
+        before = self.streamed(Value(value.expr.args[0], shape, ref))
+        unit = unit_of(before)
+        count, number = halves(value.expr.op.dtype, unit, before.source.largest, len(before.source.shape))
+        counted = self._add(ref, Curve((before.source.node,), *count), shape)
+        source = self._add(value.ref, Curve((counted.node,), *number), shape)
+        slack = Slack(lambda known: before.slack(known) + 0.5 * unit)  # where its numbers lie closer than the unit
+        found, run = Leaf(source, before.gain, before.constant, slack), value.origin or value
+        function = Apply(value.expr.op, (before,), {})
+        return self._compared(Value(function, run.shape, run.ref, run.move), found, levels=True)
+
     def _stream(self, value: Value, form: Form, leaf: Leaf, scale: float) -> Leaf:
         """A node that holds a value's function in fixed point. Raises `ValueError` if it does not fit."""
         unit = np.full((1,) * len(leaf.source.shape), 1 / scale)
@@ -307,7 +336,7 @@ class ValueLowering:
                 raise ValueError("has values past 62 bits")
             exact = bool((codes == form.values * scale).all())
             node: Node = _levels(leaf.source.node, form.limits, codes.astype(np.int64))
-            slack = constant(self._level_slack(form) + (0.0 if exact else 0.5 / scale))
+            slack = self._level_slack(form, value.expr, leaf, 0.0 if exact else 0.5 / scale)
         else:
             pieces = _as_pieces(form, leaf)
             slack = self._stream_slack(pieces, value.expr, leaf, scale)
@@ -506,11 +535,18 @@ def _levels(source: str, limits: NDArray[Any], codes: NDArray[Any]) -> Node:
 def _rounded_part(expr: Expr) -> Expr | None:
     """The part of a function, levels of which all are known, whose jumps the rest would be followed across."""
     for part in parts_of(expr)[::-1]:
+        if _is_rounding(part):
+            return part
         if isinstance(part, Apply) and name_of(part.op) in ("round", "floor", "ceil", "trunc"):
             form = Function(part).form()
             if isinstance(form, Levels) and not form.fine:
                 return part
     return None
+
+
+def _is_rounding(expr: Expr) -> bool:
+    """Whether a function ends with a cast to half precision."""
+    return isinstance(expr, Apply) and isinstance(expr.op, Cast) and expr.op.dtype in COARSE
 
 
 def _followed(expr: Expr) -> Expr | None:

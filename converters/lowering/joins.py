@@ -184,6 +184,8 @@ class JoinLowering(OrderLowering):
     def _do__to_copy(self, step: Step) -> Any:
         """Another type: of floats, which are all float64 here, nothing; of bits and integers, what it does."""
         given = self._given(step.args[0])
+        if step.number in self.rounded and isinstance(given, Value):
+            return self._to_half(step, given)
         kind = to_float64(step.kwargs.get("dtype"))
         if kind is None or (is_wide(kind) and isinstance(given, Value) and isinstance(given.expr, Leaf)):
             return given
@@ -194,6 +196,16 @@ class JoinLowering(OrderLowering):
         ref = step.outputs[0]
         assert ref is not None
         return self._applied(Cast(kind), ((given,), {}), given, ref)
+
+    def _to_half(self, step: Step, given: Value) -> Value:
+        """Rounded to float16 or bfloat16, if that changes any value."""
+        rounds, ref, function = Cast(step.kwargs["dtype"]), step.outputs[0], Function(given.expr)
+        assert ref is not None
+        if function.every:
+            values = torch.tensor(function.all_values())
+            if torch.equal(values, rounds(values)):
+                return given
+        return self._applied(rounds, ((given,), {}), given, ref)
 
     def _moved(self, step: Step) -> Any:
         """Reshapes and the like, of one value: done on the numbers of its elements."""
@@ -274,7 +286,7 @@ class JoinLowering(OrderLowering):
                     "joins the bits of integers of several layers that may be wider than 16 bits: clamp them before, "
                     "or take their bits apart, as (x >> k) & 1"
                 )
-            ones = self._sum([self._function(lambda x: (x != 0).double(), bit) for bit in (a, b)], unseen(ref))
+            ones = self._sum([self._bit(part) for part in (a, b)], unseen(ref))
             return self._applied(_OF_BITS[name], ((ones,), {}), ones, ref)
         raise Cannot(
             "joins values of several layers; sums, products, maxima, choices, comparisons and logic of bits convert"
@@ -295,6 +307,15 @@ class JoinLowering(OrderLowering):
         """0 and 1 for false and true, of which there are no differences."""
         bits = isinstance(value, Value) and gives_bits(value.expr)
         return self._function(lambda x: x.double(), value) if bits else value
+
+    def _bit(self, value: Value) -> Value:
+        """0 and 1 for a condition, or for what is 0 and what is not, as a node holds it.
+
+        The self-check compares that node with the model, which goes on with it where float64's rounding decides.
+        """
+        if not gives_bits(value.expr):
+            return self._function(lambda x: (x != 0).double(), value)
+        return self._made(self.exact(value), value.shape, unseen(value.ref))
 
     @staticmethod
     def _is_bit(value: Any) -> bool:
@@ -317,13 +338,11 @@ class JoinLowering(OrderLowering):
     def _chosen(self, args: Any, ref: Ref) -> Value:
         """`c * a + (1 - c) * b` for a condition c of 0 and 1."""
         condition, a, b = args
-        parts = []
-        for chosen, other in ((a, 0.0), (b, 1.0)):
-            bit = condition if not other else self._function(torch.logical_not, condition)
+        bit, parts = self._bit(condition), []
+        for chosen, bits in ((a, bit), (b, self._function(lambda x: (x == 0).double(), bit))):
             if isinstance(chosen, Value):
-                bits = self._function(lambda x: x.double(), bit)
                 parts.append(self._product(bits, chosen, unseen(ref)))
             else:
-                given: Any = ((bit, chosen, torch.zeros((), dtype=torch.float64)), {})
-                parts.append(self._applied(torch.where, given, bit, unseen(ref)))
+                given: Any = ((bits, chosen), {})
+                parts.append(self._applied(torch.mul, given, bits, unseen(ref)))
         return self._sum(parts, ref)

@@ -25,6 +25,7 @@ from lava_meta.converters.lowering.acyclic import Read
 from lava_meta.converters.lowering.values import Check, Order
 from lava_meta.converters.parity.chain import Parity, domain_images, model_inputs
 from lava_meta.converters.recording.calling import call, float_types, name_of, untouched
+from lava_meta.converters.recording.half import InHalf
 from lava_meta.converters.recording.operations import Float64, counted
 from lava_meta.converters.recording.unwrapping import unwrap
 from lava_meta.converters.recording.written_out import Functions
@@ -275,6 +276,10 @@ def _own(model: nn.Module, read: Read, images: NDArray[Any], classes: NDArray[An
     graph: AcyclicGraph = read.lowered.graph
     model = unwrap(model)
     dtype = float_types(model)[0]
-    found = call(model, model_inputs(graph, images, dtype, read.feed), read.place)
+    half = InHalf(model, read.lowered.rounded_at)
+    with half:
+        found = call(model, model_inputs(graph, images, dtype, read.feed), read.place)
     differ = found.double().numpy().argmax(axis=1) != classes
-    return int(differ.reshape(len(classes), -1).any(axis=1).sum()), name_of(dtype)
+    wrong = int(differ.reshape(len(classes), -1).any(axis=1).sum())
+    half.warn(wrong, len(images))
+    return wrong, name_of(dtype)

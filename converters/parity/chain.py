@@ -25,6 +25,7 @@ from lava_meta.converters.feed import Feed
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.parity.probes import First, has_thresholds, probe, ties
 from lava_meta.converters.recording.calling import call, computed, float_types, floats_in, name_of
+from lava_meta.converters.recording.half import InHalf
 from lava_meta.converters.recording.unwrapping import has_hooks, plain_copy, unwrap
 from lava_meta.converters.refusals import NotAChain
 from lava_meta.errors import ConversionError, FormatError
@@ -342,7 +343,9 @@ def _own(
         model = clone  # it stands at another task than the one that is converted
     dtype = float_types(model)[0]
     inputs = model_inputs(folded.graph, images, dtype, folded.feed)
-    outputs = call(model, inputs)
+    half = InHalf(model)
+    with half:
+        outputs = call(model, inputs)
     device = next((parameter.device for parameter in clone.parameters()), inputs.device)
     chain = read(clone)
     walk = _walk(chain, inputs.to(device))
@@ -350,6 +353,7 @@ def _own(
     if given is not None:
         walk = _walk(chain, inputs.to(device), given)
     another = int((outputs.double().numpy().argmax(axis=1) != ours["readout"]).sum())
+    half.warn(another, len(images))
     return _differences(ours, walk), another, name_of(dtype)
 
 

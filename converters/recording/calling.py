@@ -66,6 +66,14 @@ def float_types(model: nn.Module) -> list[torch.dtype]:
     return [torch.get_default_dtype()]
 
 
+COARSE = frozenset({torch.float16, torch.bfloat16})
+
+
+def is_coarse(model: nn.Module) -> bool:
+    """Whether all of a model is in half precision, so that no cast to it rounds anything."""
+    return COARSE.issuperset(float_types(model))
+
+
 def name_of(dtype: torch.dtype) -> str:
     """`float32` for `torch.float32`."""
     return str(dtype).removeprefix("torch.")

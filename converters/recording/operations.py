@@ -10,9 +10,7 @@ lie in, so `x.data = sign(x.data)` and writing in place are seen.
 from __future__ import annotations
 
 import inspect
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -23,10 +21,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_map_only, tree_structure
 
-from lava_meta.converters.recording.calling import as_tree, each, is_wide, untouched
+from lava_meta.converters.recording.calling import COARSE, as_tree, each, is_wide, untouched
 from lava_meta.converters.recording.every_module import every_module
 from lava_meta.converters.recording.exported import advice
+from lava_meta.converters.recording.half import rounded_to
 from lava_meta.converters.recording.masked import whole
+from lava_meta.converters.recording.places import innermost
 from lava_meta.converters.recording.steps import Place, Ref, Step, makers
 from lava_meta.converters.recording.written_out import EQUATIONS, Functions, whole_numbers
 from lava_meta.errors import ConversionError
@@ -46,11 +46,8 @@ _READS = {  # of values, by Python: what follows may depend on them
 }
 _COLLECTED = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 _CAST = torch.ops.aten._to_copy.default
-_COARSE = {torch.float16, torch.bfloat16}
 _LEAVES = {Tensor.numpy, Tensor.tolist, Tensor.__array__}  # of torch, to where nothing sees what is done
 _EMPTY = {f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")}
-_TORCH = os.path.join(os.path.dirname(torch.__file__), "")
-_CONVERTERS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,8 @@ class Recording:
     output: Any  # what the module returned, with a `Ref` for each value
     modules: dict[int, str] = field(repr=False, default_factory=dict)
     images: int = IMAGES
-    rounded: frozenset[int] = frozenset()  # the numbers of operations that round weights to half precision
+    rounded: frozenset[int] = frozenset()  # the numbers of operations that round to half precision
+    rounded_at: frozenset[tuple[str, int]] = frozenset()  # files and lines of these
     left: Place | None = None  # where values of the images were handed to what is not PyTorch
     again: Callable[[int], Recording] | None = field(repr=False, default=None)  # with a test that goes the other way
 
@@ -105,7 +103,7 @@ class Float64(TorchDispatchMode):
     """Inside, every floating value is float64, whatever the code names; subclasses see each operation."""
 
     by_kernels: frozenset[str] = frozenset()  # operations that are left as they are, though there are equations
-    rounds = False  # whether the operation at hand rounds a weight to half precision: that is a quantizer, and stays
+    rounds = False  # whether the operation at hand rounds to half precision: that is a quantizer, and stays
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
@@ -134,7 +132,9 @@ class Float64(TorchDispatchMode):
         """Do the operation."""
         if func._schema.name == "aten::_assert_tensor_metadata":  # that floats are of the type that was exported
             return None
-        if self.rounds or draws(func):  # in float64 other numbers would be drawn
+        if self.rounds:
+            return rounded_to(args[0], kwargs["dtype"])
+        if draws(func):  # in float64 other numbers would be drawn
             return each(to_float64, func(*args, **kwargs))
         args = whole_numbers(func, args)
         result = func(*each(to_float64, args), **each(to_float64, kwargs))
@@ -191,14 +191,18 @@ class _Memory:
 
 
 class _Recorder(Float64):
-    def __init__(self, model: nn.Module, turned: int = -1, *, draws_again: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, turned: int = -1, *, draws_again: bool = False, casts_round: bool = True
+    ) -> None:
         super().__init__()
+        self._casts_round = casts_round  # those of weights do in any case
         self.turned = turned  # the number of a test that goes the other way
         self._draws_again = draws_again  # the same random numbers at each call
         self.names = {id(module): name for name, module in every_module(model).items()}
         self.steps: list[Step] = []
         self.decisions: list[Decision] = []
-        self.rounded: set[int] = set()  # the numbers of operations that round weights
+        self.rounded: set[int] = set()  # the numbers of operations that round to half precision
+        self.rounded_at: set[tuple[str, int]] = set()
         self.done_before = 0
         self.left: Place | None = None
         self._memory: dict[int, _Memory] = {}
@@ -238,9 +242,10 @@ class _Recorder(Float64):
                 f"{at()} draws random numbers ({name}) in eval mode: call it in training mode alone, or draw the same "
                 "at each call, as torch.randn(..., generator=torch.Generator().manual_seed(0))"
             )
-        self.rounds = not refs and func is _CAST and kwargs.get("dtype") in _COARSE
+        self.rounds = func is _CAST and kwargs.get("dtype") in COARSE and (self._casts_round or not refs)
         if self.rounds:
             self.rounded.add(number)
+            self.rounded_at.add((at().file, at().line))
         result = super().done(func, args, kwargs)
         if not refs or name == "_has_compatible_shallow_copy_type":
             return result
@@ -388,27 +393,7 @@ class _Recorder(Float64):
         return Ref(number, self._shapes[number])
 
     def _place(self) -> Place:
-        """The innermost line that is not PyTorch's or this package's converters', and the innermost module."""
-        line: tuple[str, int] | None = None
-        module: Any = None
-        for frame in _frames():
-            file = frame.f_code.co_filename
-            own = frame.f_locals.get("self")
-            if module is None and isinstance(own, nn.Module) and id(own) in self.names:
-                module = own
-            if line is None and not file.startswith((_TORCH, _CONVERTERS, "<")):
-                line = file, frame.f_lineno
-            if line is not None and module is not None:
-                break
-        name, kind = (self.names[id(module)], type(module).__name__) if module is not None else ("", "?")
-        return Place(*(line or ("?", 0)), name, kind)
-
-
-def _frames() -> Iterator[Any]:
-    frame: Any = sys._getframe(2)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
+        return innermost(self.names)
 
 
 def _places(geometry: tuple[Any, ...], size: int) -> Tensor:
@@ -466,8 +451,10 @@ class _Leaving(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def record(model: nn.Module, x: Tensor, turned: int = -1) -> Recording:
+def record(model: nn.Module, x: Tensor, turned: int = -1, *, casts_round: bool = True) -> Recording:
     """Run `model` on x, float64 (images, ...), and say what it did. The model is a copy in float64, left as it was.
+
+    Casts to half precision round what is given to them, unless all of the model was in it (`casts_round`).
 
     Raises:
         ConversionError: It fails, its operations depend on the images' values, or it draws random numbers.
@@ -480,7 +467,7 @@ def record(model: nn.Module, x: Tensor, turned: int = -1) -> Recording:
             if first.drawn:
                 with again:
                     model(x.clone())
-            recorder = _Recorder(model, turned, draws_again=first.equals(again))
+            recorder = _Recorder(model, turned, draws_again=first.equals(again), casts_round=casts_round)
             given = recorder.note(x)
             with recorder, _Leaving(recorder):
                 result = model(x)
@@ -505,9 +492,10 @@ def record(model: nn.Module, x: Tensor, turned: int = -1) -> Recording:
         output,
         images=len(x),
         rounded=frozenset(recorder.rounded),
+        rounded_at=frozenset(recorder.rounded_at),
         left=recorder.left,
     )
-    found.again = None if turned >= 0 else lambda number: record(model, x, number)
+    found.again = None if turned >= 0 else lambda number: record(model, x, number, casts_round=casts_round)
     return found
 
 

@@ -386,6 +386,8 @@ class Seen:
         """Reshapes and the like of frames, until one of them is taken."""
         if step.name not in _STAYS:
             raise NotThisTime(f"{step.place} ({step.name}) computes with all frames at once; take one frame a step")
+        if step.number in self.recording.rounded:
+            raise NotThisTime(f"{step.place} rounds all frames to half precision: leave the cast out")
         if len(step.refs) != 1:
             raise NotThisTime(f"{step.place} ({step.name}) joins frames")
         numbers = self._moving[step.refs[0].number]

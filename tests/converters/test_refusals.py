@@ -78,6 +78,26 @@ def test_tests_of_values_that_bounds_decide() -> None:
     assert (net.graph.predict(x.numpy()) == model(x.float()).argmax(1).numpy()).all()
 
 
+def test_tests_of_real_values_that_choices_clip() -> None:
+    """As a quantizer asserts that it is given values between 0 and 1, which `torch.where` made of real ones."""
+
+    class Clips(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            real = torch.tanh(x + x.mean(1, keepdim=True)) * x.roll(1, 1) * 3
+            clipped = torch.relu(real)
+            clipped = torch.where(clipped < 2, clipped, 2.0) / 2
+            assert torch.all(clipped >= 0)
+            assert torch.all(clipped <= 1)
+            return torch.round(3 * clipped)
+
+    model = Clips().eval()
+    net = lava_meta.convert(model, **RAW)
+    x = torch.randint(0, 256, (200, 8))
+    theirs = model.double()(x.double()).detach()
+    assert len(np.unique(theirs.argmax(1))) > 1
+    np.testing.assert_allclose(net.logits(x.numpy()), theirs.numpy(), atol=1e-9)
+
+
 def test_tests_of_what_a_model_is_fed_and_gives() -> None:
     """Inputs lie between 0 and 1 exactly, whatever float64 rounds; what a network gives is finite."""
 

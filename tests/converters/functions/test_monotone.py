@@ -48,6 +48,9 @@ MONOTONE: dict[str, Any] = {
     "few bits": lambda x: Apply(ATEN.round.default, (Apply(ATEN.clamp.default, (x, -3.0, 3.0), {}),), {}),
     "two rising": lambda x: Apply(ATEN.add.Tensor, (x, Apply(ATEN.relu.default, (x,), {})), {}),
     "prelu": lambda x: Apply(ATEN._prelu_kernel.default, (x, MIXED.abs()), {}),
+    "lesser by a choice": lambda x: Apply(ATEN.where.self, (Apply(ATEN.lt.Tensor, (x, MIXED), {}), x, MIXED), {}),
+    "greater by a choice": lambda x: Apply(ATEN.where.self, (Apply(ATEN.ge.Scalar, (x, 0.5), {}), x, row(0.5)), {}),
+    "turned choice": lambda x: Apply(ATEN.where.self, (Apply(ATEN.gt.Tensor, (MIXED, x), {}), MIXED, x), {}),
     "least": lambda x: Apply(ATEN.minimum.default, (x, MIXED), {}),
 }
 UNKNOWN: dict[str, Any] = {
@@ -57,7 +60,10 @@ UNKNOWN: dict[str, Any] = {
     "own function": lambda x: Apply(lambda y: y, (x,), {}),
     "bits of numbers": lambda x: Apply(Cast(torch.bool), (x,), {}),
     "falling prelu": lambda x: Apply(ATEN._prelu_kernel.default, (x, MIXED), {}),
-    "two choices": lambda x: Apply(ATEN.where.self, (Apply(ATEN.gt.Scalar, (x, 0.0), {}), x, 0.0), {}),
+    "two choices": lambda x: Apply(ATEN.where.self, (Apply(ATEN.gt.Scalar, (x, 0.0), {}), x, 1.0), {}),
+    "choice of another": lambda x: Apply(
+        ATEN.where.self, (Apply(ATEN.gt.Scalar, (Apply(ATEN.neg.default, (x,), {}), 0.0), {}), x, 0.0), {}
+    ),
 }
 
 

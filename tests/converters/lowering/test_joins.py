@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from values import Call, converts, equals_float64
+from values import FED, VECTOR, Call, around, converts, drawn, equals_float64, fed, front
 
 import lava_meta
 from lava_meta.converters.lowering.acyclic import to_acyclic
@@ -246,3 +246,30 @@ def test_zeros_among_units_with_gains_of_their_own(moved: Callable[[torch.Tensor
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), Call(lambda x: moved(x.view(-1, 2, 2)).flatten(1)))
     model.append(nn.Linear(8 if moved is torch.diag_embed else 4, 3))
     equals_float64(model.eval(), (1, 4, 4))
+
+
+WEIGHT = torch.randn(12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64).sign() * 0.037
+CONDITIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "choice": lambda z, h: torch.where(z > 0, torch.tanh(h), z),
+    "with a number": lambda z, h: torch.where(z > 0, torch.tanh(h), 0.5),
+    "both": lambda z, h: ((z > 0) & (h.roll(1, 1) > 0)).to(h.dtype) + h,
+}
+
+
+@pytest.mark.parametrize("joined", CONDITIONS)
+def test_conditions_that_float64_decides(joined: str) -> None:
+    """Sums of scaled signs that are 0 but for their rounding: a tie of the condition, not a difference behind it."""
+    torch.manual_seed(0)
+    layer = Call(lambda h: CONDITIONS[joined](nn.functional.linear(torch.sign(h), WEIGHT.to(h.dtype)), h))
+    model = around(layer, shape=VECTOR, front=front(VECTOR))
+    net = lava_meta.convert(model, input_shape=VECTOR, **FED)
+    assert net.parity is not None
+    assert sum(net.parity.ties.values()) > 0
+    levels = drawn(VECTOR, 3000, 2)
+    with torch.no_grad():
+        model.double()
+        signs = torch.sign(model[0](fed(levels)))
+        decided = (nn.functional.linear(signs, WEIGHT).abs() > 1e-9).all(1).numpy()
+        theirs = model(fed(levels)).numpy()[decided]
+    assert 20 < decided.sum() < 3000
+    np.testing.assert_allclose(net.graph.readout.values(net.graph.sums(levels))[decided], theirs, atol=1e-6)

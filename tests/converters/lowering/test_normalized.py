@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from values import Call, equals_float64
+from values import Call, converts, equals_float64
 
 import lava_meta
 
@@ -184,3 +184,16 @@ def test_levels_of_each_row(kind: type[nn.Module]) -> None:
     assert len(np.unique(own.argmax(axis=1))) > 2
     far = np.abs(found - own).max(axis=1) > 1e-5
     assert far.mean() <= 0.01  # a level that float64 rounds to the other side is one of sixteen
+
+
+def test_a_constant_of_attention_over_equal_signs_on_a_slope() -> None:
+    """Twelfths, which fixed point does not hold, are one level, and what is made of them moves with their rounding."""
+
+    def attended(x: Tensor) -> Tensor:
+        signs = torch.sign(x + 99)[:, None]
+        shares = torch.softmax(signs.transpose(1, 2) @ signs, -1)
+        return 1e4 * shares[:, 0] ** 2 + x
+
+    net = converts(attended)
+    assert net.parity is not None
+    assert not sum(net.parity.ties.values())
