@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -24,7 +23,6 @@ from lava_meta.converters.functions.expressions import (
     Slack,
     Source,
     cancelled,
-    constant,
     is_shared,
     leaf_of,
     mapped,
@@ -36,6 +34,7 @@ from lava_meta.converters.functions.forms import Affine, Form, Levels, Pieces
 from lava_meta.converters.functions.halves import halves
 from lava_meta.converters.functions.lattices import MOST_LEVELS
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF, Cast
+from lava_meta.converters.lowering.slacks import level_slack, stream_slack
 from lava_meta.converters.lowering.values import (
     Cannot,
     Check,
@@ -257,28 +256,10 @@ class ValueLowering:
             node = _levels(leaf.source.node, form.limits, form.codes)
             signs = bool((form.codes % 2 == 1).all())  # -1 and +1: those with a 0 between are no signs
             source = self._add(value.ref, node, leaf.source.shape, step=2 if signs else 1)
-            found = Leaf(source, form.unit, form.offset, self._level_slack(form, value.expr, leaf))
+            found = Leaf(source, form.unit, form.offset, level_slack(form, value.expr, leaf))
             found = self._compared(value, found, levels=True)
         value.exact = self._at_places(value, found)
         return value.exact
-
-    @staticmethod
-    def _level_slack(form: Levels, expr: Expr, leaf: Leaf, rounding: float = 0.0) -> Slack:
-        """Levels that are no short binary numbers are rounded by the model.
-
-        Those of few integers that are not exact to it may lie on a slope, as a channel's that is constant.
-        """
-        fixed, units = form.error + rounding, form.unit.reshape(-1)
-        if not dyadic(units) or form.offset.any():
-            size = float(np.abs(form.codes).max() * np.abs(units).max()) + float(np.abs(form.offset).max())
-            fixed += 4 * UNIT_ROUNDOFF * size
-        function = Function(expr)
-        if leaf.slack.proven == 0 or not function.few:
-            return constant(fixed)
-        gaps = np.abs(np.diff(form.values, axis=0))
-        jump = float(gaps[gaps > 0].min(initial=np.inf)) / 2  # to another level: that is a tie
-        moved = functools.cache(lambda own: function.moved(own, jump))
-        return Slack(lambda known: fixed + moved(leaf.slack(known)))
 
     def streamed(self, value: Value) -> Leaf:
         """A node that holds the value in fixed point, with `fraction` binary digits behind the point."""
@@ -336,50 +317,13 @@ class ValueLowering:
                 raise ValueError("has values past 62 bits")
             exact = bool((codes == form.values * scale).all())
             node: Node = _levels(leaf.source.node, form.limits, codes.astype(np.int64))
-            slack = self._level_slack(form, value.expr, leaf, 0.0 if exact else 0.5 / scale)
+            slack = level_slack(form, value.expr, leaf, 0.0 if exact else 0.5 / scale)
         else:
             pieces = _as_pieces(form, leaf)
-            slack = self._stream_slack(pieces, value.expr, leaf, scale)
+            slack = stream_slack(pieces, value.expr, leaf, scale)
             node = Curve((leaf.source.node,), pieces.start, pieces.slope * scale, pieces.intercept * scale)
         source = self._add(value.ref, node, leaf.source.shape)
         return self._compared(value, Leaf(source, unit, 0 * unit, slack), levels=isinstance(form, Levels))
-
-    @staticmethod
-    def _stream_slack(pieces: Pieces, expr: Expr, leaf: Leaf, scale: float) -> Slack:
-        """By how much the model's own value may differ from the stream."""
-        every = np.concatenate([(pieces.slope * scale).reshape(-1), (pieces.intercept * scale).reshape(-1)])
-        whole = pieces.error == 0 and bool((every == np.rint(every)).all()) and float(np.abs(every).max()) < 2.0**53
-        gain = np.where(leaf.gain, np.abs(leaf.gain), np.inf)
-        fixed = 0.5 / scale + 4 * UNIT_ROUNDOFF * pieces.offset
-        line = len(pieces.start) == 1  # its error is that of the greatest integer
-        per_integer = pieces.error / max(1, leaf.source.largest) if line else 0.0
-        fixed += 0.0 if line else pieces.error
-
-        @functools.cache
-        def changes(low: float, high: float) -> tuple[float, float]:
-            found, steepest = pieces.changes(low, high)
-            return float((found / gain).max()), 4 * UNIT_ROUNDOFF * steepest + per_integer
-
-        @functools.cache
-        def at_ends(low: float, high: float, own: float) -> float:
-            """Of a root at 0, steeper than from there to the next integer."""
-            function = Function(expr)
-            ends = np.array([low, low + own / float(gain.min()), high, high - own / float(gain.min())])
-            with np.errstate(invalid="ignore", over="ignore"):
-                found = function(
-                    np.broadcast_to(ends.reshape(-1, *(1 for _ in function.shared)), (4, *function.shared))
-                )
-                return float(np.nan_to_num(np.abs(np.diff(found, axis=0)[::2])).max())
-
-        def slack(known: Known) -> float:
-            own = leaf.slack(known)
-            low, high = known.ends(leaf.source)
-            reach = 1.0 + 2 * own / float(gain.min())  # to where the model's own value may lie
-            change, relative = changes(low - reach, high + reach)
-            change = max(change * own, at_ends(low, high, own))
-            return change + (0.0 if whole else fixed + relative * known.largest(leaf.source))
-
-        return Slack(slack)
 
     def _at_places(self, value: Value, leaf: Leaf) -> Leaf:
         """The leaf where the value has been moved to."""
