@@ -166,6 +166,7 @@ def _passed(
         small = isinstance(wide, types.NoneType)
 
         def data(kind: Any, array: Any) -> Any:
+            assert kind.layout == "C", "what lies otherwise would be read wrongly"
             return context.make_array(kind)(context, builder, array).data
 
         def load(array: Any, at: Any) -> Any:
