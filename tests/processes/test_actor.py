@@ -54,8 +54,8 @@ def test_exit_codes_that_go_elsewhere(elsewhere):
     pids = actors(process)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
-    # On a busy machine the other one may come too late for the exit code.
-    output = re.sub("ended with exit code 9.*", "ended in the middle of the run", output)
+    if elsewhere == TAKEN:  # where the thread may come too late for an exit code
+        output = re.sub("ended with exit code 9.*", "ended in the middle of the run", output)
     assert output.splitlines() == [
         "10",
         "giver (GiverModel) ended in the middle of the run",

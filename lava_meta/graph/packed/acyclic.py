@@ -180,7 +180,7 @@ class _Program:
             channels = slice(first, first + part.channels)
             lines = [self._line(curve) for curve in part.curves]
             fired = None if limits is None else Fired(*limits, channels)
-            parts.append((Pass(lines, self._line(planned.after, channels), fired), len(part.terms), part.channels))
+            parts.append((Pass(lines, self._line(planned.after, channels), fired), part.channels))
             first += part.channels
         layer = self.graph.placed[planned.name]
         return steps.passed(layer, parts, stores=planned.stores, fires=planned.fires is not None, over=planned.over)

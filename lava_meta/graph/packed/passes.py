@@ -38,9 +38,9 @@ _BYTE = ir.IntType(8)
 _LONGS = ir.VectorType(ir.IntType(64), EIGHT)
 _DOUBLES = ir.VectorType(ir.DoubleType(), EIGHT)
 
-# A curve as the loop has it: starts, slopes and intercepts (pieces * kinds * channels,), kinds of places, of one
-# element for all, the elements from piece to piece, and the pieces; if these are few, None for each but the first, as
-# Numba compiles every number of them by itself. None is no curve.
+# A curve as the loop has it: kinds of places, of one element for all; starts, slopes and intercepts (pieces * kinds *
+# channels,), the elements from piece to piece, and the pieces; if these are few, None for each but the first, as Numba
+# compiles every number of them by itself. None is no curve.
 _Curve = tuple[Any, ...]
 _NARROW = (np.int16, np.int32)
 
@@ -60,10 +60,10 @@ class Line:
         self.small = max(farthest, abs(layer.low), abs(layer.high)) <= MOST_SMALL
         pieces = len(node.start)
         few = (None,) * (pieces - 1) if pieces <= _FEW else ()
-        rest = *line, kinds, len(start) // pieces, pieces, *few
-        self.curve: _Curve = start, *rest
+        rest = *line, len(start) // pieces, pieces, *few
+        self.curve: _Curve = kinds, start, *rest
         fits = farthest < _MOST_INT
-        self._narrow: _Curve | None = (np.minimum(start, _MOST_INT).astype(np.int32), *rest) if fits else None
+        self._narrow: _Curve | None = (kinds, np.minimum(start, _MOST_INT).astype(np.int32), *rest) if fits else None
 
     def taken(self, x: NDArray[Any]) -> tuple[NDArray[Any], _Curve]:
         """Integers of 16, 32 or 64 bits, and the curve whose starts they meet."""
@@ -82,7 +82,7 @@ class Fired:
         limits, below, above = np.broadcast_arrays(*(part[:, channels] for part in (limits, below, above)))
         limits = np.where(below == above, np.where(below, -_NEVER, _NEVER), limits)
         kinds, (limits, turned) = by_kind(limits, below & ~above)
-        self.table = limits.reshape(-1), np.packbits(turned, axis=1, bitorder="little"), kinds
+        self.table = kinds, limits.reshape(-1), np.packbits(turned, axis=1, bitorder="little")
 
 
 class Pass:
@@ -90,6 +90,7 @@ class Pass:
 
     def __init__(self, lines: Sequence[Line | None], after: Line | None = None, fired: Fired | None = None) -> None:
         """`lines`: the curves of the terms."""
+        self.terms = len(lines)
         self._before = Pass(lines[:-1]) if len(lines) > 2 else None
         self._lines = (lines[-1], None) if self._before else lines
         self._after = None if after is None else after.curve
@@ -180,7 +181,7 @@ def _passed(
             if isinstance(kind, types.NoneType):
                 return widened(value, _LONGS)
             parts = cgutils.unpack_tuple(builder, curve, len(kind))
-            tables = [data(*pair) for pair in zip(kind[:3], parts[:3], strict=True)]
+            tables = [data(*pair) for pair in zip(kind[1:4], parts[1:4], strict=True)]
             chosen = [load(table, at) for table in tables]
             value = widened(value, chosen[0].type)
             for _ in parts[6:]:
@@ -205,7 +206,7 @@ def _passed(
             builder.store(made, pointer(builder, place, given["to"], kind), align=1)
         if not isinstance(firing, types.NoneType):
             parts = cgutils.unpack_tuple(builder, given["firing"], len(firing))
-            limits, turned = (data(*pair) for pair in zip(firing[:2], parts[:2], strict=True))
+            limits, turned = (data(*pair) for pair in zip(firing[1:3], parts[1:], strict=True))
             reached = builder.bitcast(builder.icmp_signed(">=", total, load(limits, given["limit"])), _BYTE)
             byte = builder.xor(reached, builder.load(builder.gep(turned, [given["code"]])))
             builder.store(byte, builder.gep(data(signs, given["signs"]), [given["spot"]]))
@@ -234,12 +235,12 @@ def _bent(value, curve, j):  # type: ignore[no-untyped-def]
     low, high, stride = 0, curve[5], curve[4]
     while high - low > 1:
         middle = (low + high) // 2
-        if curve[0][j + middle * stride] <= value:
+        if curve[1][j + middle * stride] <= value:
             low = middle
         else:
             high = middle
     row = j + low * stride
-    return np.int64(np.rint(curve[1][row] * np.float64(np.int64(value) - curve[0][row]) + curve[2][row]))
+    return np.int64(np.rint(curve[2][row] * np.float64(np.int64(value) - curve[1][row]) + curve[3][row]))
 
 
 @njit(cache=True)
@@ -254,8 +255,7 @@ def _row(table, place):  # type: ignore[no-untyped-def]
     """Which row of a curve, or of a threshold, is that of a place."""
     if table is None:
         return np.int64(0)
-    kinds = table[2] if len(table) == 3 else table[3]
-    return np.int64(kinds[min(place, kinds.size - 1)])
+    return np.int64(table[0][min(place, table[0].size - 1)])
 
 
 @njit(cache=True)
@@ -263,8 +263,8 @@ def follow(x, curve, base, base_curve, firing, after, wide, out, signs, first): 
     """One pass (`Pass`), of what is not None.
 
     x, base: int16, int32 or int64 (lanes, places, channels). curve, base_curve, after: with starts of the type they
-    take, or of 32 bits. firing: int64 limits (kinds * channels,), uint8 bits of the units that turn (kinds, bytes),
-    kinds. wide: None if no integer on the way through a curve passes `casts.MOST_SMALL`. out: int32 or int64 (lanes,
+    take, or of 32 bits. firing: kinds, int64 limits (kinds * channels,), uint8 bits of the units that turn (kinds,
+    bytes). wide: None if no integer on the way through a curve passes `casts.MOST_SMALL`. out: int32 or int64 (lanes,
     places, first + channels or more). signs: uint8 (lanes * places, bytes).
     """
     lanes, places, channels = x.shape
@@ -276,7 +276,7 @@ def follow(x, curve, base, base_curve, firing, after, wide, out, signs, first): 
             j, base_j, after_j = _row(curve, place), _row(base_curve, place), _row(after, place)
             row, codes, spot, to = _row(firing, place), 0, first // EIGHT, first
             if firing is not None:
-                codes, spot = firing[1].shape[1], spot + n * signs.shape[1]
+                codes, spot = firing[2].shape[1], spot + n * signs.shape[1]
             if out is not None:
                 to += n * out.shape[2]
             for c in range(0, whole, EIGHT):
@@ -291,8 +291,8 @@ def follow(x, curve, base, base_curve, firing, after, wide, out, signs, first): 
                     value += _bent(base[lane, place, c], base_curve, base_j * channels + c)
                 if firing is not None:
                     bit = np.uint8(c % EIGHT)
-                    turned = firing[1][row, c // EIGHT] >> bit & np.uint8(1)
-                    reached = np.uint8(value >= firing[0][row * channels + c])
+                    turned = firing[2][row, c // EIGHT] >> bit & np.uint8(1)
+                    reached = np.uint8(value >= firing[1][row * channels + c])
                     signs[n, (first + c) // EIGHT] |= (reached ^ turned) << bit
                 if out is not None:
                     out[lane, place, first + c] = _bent(value, after, after_j * channels + c)

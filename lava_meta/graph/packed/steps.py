@@ -180,9 +180,9 @@ def is_identity(layer: Placed, source: Range) -> bool:
 
 
 def passed(
-    layer: Placed, parts: Sequence[tuple[Pass, int, int]], *, stores: bool, fires: bool, over: int | None = None
+    layer: Placed, parts: Sequence[tuple[Pass, int]], *, stores: bool, fires: bool, over: int | None = None
 ) -> Step:
-    """Passes side by side, each of so many terms and channels; the value, unless it `stores` none, and its signs.
+    """Passes side by side, each of so many channels; the value, unless it `stores` none, and its signs.
 
     over: the source, of the same shape, in whose place the value may be.
     """
@@ -197,8 +197,8 @@ def passed(
         else:
             out = np.empty((lanes, *stored), kind) if stores else None
         signs = np.zeros((lanes, *stored[:2], words(stored[2])), np.uint64) if fires else None
-        for part, terms, channels in parts:
-            part.into(out, [next(given).integers for _ in range(terms)], signs, first)
+        for part, channels in parts:
+            part.into(out, [next(given).integers for _ in range(part.terms)], signs, first)
             first += channels
         return Held(stored, integers=out, fired=signs) if stores else Held(stored, signs=signs)
 
