@@ -25,7 +25,7 @@ from lava_meta.graph.packed.passes import Fired, Line, Pass
 from lava_meta.graph.packed.plan import Plan, Planned, bounds
 
 _LANES = 32  # images at once, at most
-_CACHE = 2**20  # bytes of the widest value of all lanes: what is larger leaves the second-level cache
+_CACHE = 2**21  # bytes of the widest value of all lanes: of fewer lanes, calls cost more than the cache saves
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,9 @@ class _Program:
             channels = slice(first, first + part.channels)
             lines = [self._line(curve) for curve in part.curves]
             fired = None if limits is None else Fired(*limits, channels)
-            parts.append((Pass(lines, self._line(planned.after, channels), fired), part.channels))
+            ends = [curve or term for curve, term in zip(part.curves, part.terms, strict=True)]
+            most = sum(max(map(abs, bounds(self.graph, end))) for end in ends)
+            parts.append((Pass(lines, most, self._line(planned.after, channels), fired), part.channels))
             first += part.channels
         layer = self.graph.placed[planned.name]
         return steps.passed(layer, parts, stores=planned.stores, fires=planned.fires is not None, over=planned.over)

@@ -13,10 +13,14 @@ from lava_meta.graph.bits import pack
 from lava_meta.graph.nodes import Shape
 
 Stored = tuple[int, int, int]  # rows, columns, channels
+MOST_REAL = 2**53  # up to which float64 holds all integers
 
 
 class Held:
-    """A node's value for some images: integers, packed signs, or both once both were asked for."""
+    """A node's value for some images: integers, packed signs, or both once both were asked for.
+
+    Those of streams may lie as float64 (`stream_kind`), and become integers once these are asked for.
+    """
 
     def __init__(
         self,
@@ -35,13 +39,20 @@ class Held:
         return self._signs is not None
 
     @property
-    def integers(self) -> NDArray[Any]:
-        """Of any integer type, (lanes, rows, columns, channels)."""
+    def numbers(self) -> NDArray[Any]:
+        """Integers of any type, or float64, (lanes, rows, columns, channels)."""
         if self._integers is None:
             assert self._signs is not None
             bits = np.unpackbits(self._signs.view(np.uint8), axis=3, count=self.stored[2], bitorder="little")
             self._integers = 2 * bits.view(np.int8) - 1
         return self._integers
+
+    @property
+    def integers(self) -> NDArray[Any]:
+        """Of any integer type, (lanes, rows, columns, channels)."""
+        if self.numbers.dtype == np.float64:
+            self._integers = self.numbers.astype(np.int64)
+        return self.numbers
 
     @property
     def signs(self) -> NDArray[Any]:
@@ -61,7 +72,7 @@ def joined(parts: Sequence[Held]) -> Held:
     fired = [part.fired for part in parts if part.fired is not None]
     return Held(
         parts[0].stored,
-        integers=np.concatenate([part.integers for part in parts]),
+        integers=np.concatenate([part.numbers for part in parts]),
         fired=np.concatenate(fired) if fired else None,
     )
 
@@ -70,6 +81,14 @@ def narrowest(low: int, high: int) -> np.dtype[Any]:
     """The type in which integers from `low` to `high` are kept."""
     kinds = (np.int8, np.int32, np.int64)
     return np.dtype(next(kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max))
+
+
+def stream_kind(low: int, high: int) -> np.dtype[Any]:
+    """The type in which a stream of integers from `low` to `high` is kept: curves are of float64."""
+    kind = narrowest(low, high)
+    if kind == np.int64 and max(-low, high) <= MOST_REAL:
+        return np.dtype(np.float64)
+    return np.promote_types(kind, np.int32)
 
 
 def stored_of(shape: Shape) -> Stored:

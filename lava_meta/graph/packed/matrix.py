@@ -84,7 +84,7 @@ def _multiplier(rows: int) -> Any:
 
 
 def _adder(typing_context: Any, sums: Any, start: Any, shift: Any, out: Any, to: Any) -> Any:
-    """out[to + u] += sums[start + u] << shift, of a whole block; what is behind the point is rounded."""
+    """out[to + u] += sums[start + u] << shift, of a block, rounded to integers; or = sums, if out is of floats."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         sums_data, out_data = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 3))
@@ -94,8 +94,11 @@ def _adder(typing_context: Any, sums: Any, start: Any, shift: Any, out: Any, to:
         for step in range(0, width_of(np.dtype(sums.dtype.name)), _EIGHT):
             made = builder.load(pointer(builder, sums_data, builder.add(args[1], _I64(step)), kind), align=4)
             made = builder.fpext(made, doubles) if kind != doubles else made
+            if isinstance(out.dtype, types.Float):
+                builder.store(made, pointer(builder, out_data, builder.add(args[4], _I64(step)), doubles), align=8)
+                continue
             place = pointer(builder, out_data, builder.add(args[4], _I64(step)), longs)
-            more = builder.shl(to_longs(builder, made, small=False), left)
+            more = builder.shl(to_longs(builder, made), left)
             builder.store(builder.add(builder.load(place, align=8), more), place, align=8)
         return context.get_dummy_value()
 
@@ -112,13 +115,14 @@ def multiply(weights, x, first, shift, out, at):  # type: ignore[no-untyped-def]
     """out[r, at + u] += (sum_k weights_uk x[r, first + k]) << shift.
 
     weights: as `laid` gives them, (blocks, n, width). x: of their type (rows, first + n or more). out: int64 (rows, at
-    + units or more); the units at the end of the last block that have no place there are left out.
+    + units or more); the units at the end of the last block that have no place there are left out. Or float64, which
+    become the sums.
     """
     blocks, size, width = weights.shape
     rows, stride = x.shape
     units = min(out.shape[1] - at, blocks * width)
     flat_weights, flat_x, flat_out = weights.reshape(-1), x.reshape(-1), out.reshape(-1)
-    buffer = np.empty(_ROWS * width, weights.dtype)
+    buffer, last = np.empty(_ROWS * width, weights.dtype), np.zeros(width, out.dtype)
     for block in range(blocks):
         start = block * size * width
         count = min(width, units - block * width)
@@ -134,6 +138,7 @@ def multiply(weights, x, first, shift, out, at):  # type: ignore[no-untyped-def]
                 if count == width:
                     _add(buffer, i * width, shift, flat_out, to)
                     continue
-                for u in range(count):
-                    flat_out[to + u] += np.int64(np.rint(buffer[i * width + u])) << shift
+                last[:count] = flat_out[to : to + count]
+                _add(buffer, i * width, shift, last, 0)
+                flat_out[to : to + count] = last[:count]
             row += together

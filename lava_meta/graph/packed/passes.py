@@ -3,7 +3,8 @@
     y = curve(x) + curve(base)        signs = y >= limit        out = curve(y)
 
 Each part may be absent. These are the integers of one node after the other (`lava_meta.graph.nodes`), operation by
-operation: nothing is fused that would round otherwise, but what lies in between never goes to memory.
+operation: nothing is fused that would round otherwise, but what lies in between never goes to memory. Where no integer
+on the way passes 2^53 it is a float64, of which curves need no conversion.
 
 Values lie as (lanes, places, channels), channels last. What belongs to a place lies in tables with a row for each kind
 of place, (..., kinds, channels): an image's borders differ from its inside.
@@ -24,8 +25,8 @@ from numpy.typing import NDArray
 
 from lava_meta.graph.acyclic import Placed
 from lava_meta.graph.nodes import Curve
-from lava_meta.graph.packed.casts import MOST_SMALL, NATIVE, to_doubles, to_longs
-from lava_meta.graph.packed.held import shared
+from lava_meta.graph.packed.casts import rounded, to_doubles, to_longs
+from lava_meta.graph.packed.held import MOST_REAL, shared
 from lava_meta.graph.packed.loops import pointer
 from lava_meta.graph.packed.sums import by_kind
 from lava_meta.jit import njit
@@ -40,7 +41,7 @@ _DOUBLES = ir.VectorType(ir.DoubleType(), EIGHT)
 
 # A curve as the loop has it: kinds of places, of one element for all; starts, slopes and intercepts (pieces * kinds *
 # channels,), the elements from piece to piece, and the pieces; if these are few, None for each but the first, as Numba
-# compiles every number of them by itself. None is no curve.
+# compiles every number of them by itself; True for a last one that gives back what it takes. None is no curve.
 _Curve = tuple[Any, ...]
 _NARROW = (np.int16, np.int32)
 
@@ -57,19 +58,17 @@ class Line:
         start, *line = (table.transpose(1, 0, 2).flatten() for table in tables)
         reached = start[start < _NEVER]
         farthest = max(map(abs, source)) + max(-int(reached.min(initial=0)), int(reached.max(initial=0)))
-        self.small = max(farthest, abs(layer.low), abs(layer.high)) <= MOST_SMALL
+        self.most = max(farthest, abs(layer.low), abs(layer.high))  # that is met on the way
         pieces = len(node.start)
-        few = (None,) * (pieces - 1) if pieces <= _FEW else ()
+        few: list[bool | None] = [None] * (pieces - 1) if pieces <= _FEW else []
+        begins, slopes, intercepts = (table[len(table) // pieces * (pieces - 1) :] for table in (start, *line))
+        if few and self.most <= MOST_REAL and (slopes == 1).all() and (intercepts == begins).all():
+            few[-1] = True
         rest = *line, len(start) // pieces, pieces, *few
-        self.curve: _Curve = kinds, start, *rest
+        self.long: _Curve = kinds, start, *rest
+        self.real: _Curve = kinds, start.astype(np.float64), *rest
         fits = farthest < _MOST_INT
-        self._narrow: _Curve | None = (kinds, np.minimum(start, _MOST_INT).astype(np.int32), *rest) if fits else None
-
-    def taken(self, x: NDArray[Any]) -> tuple[NDArray[Any], _Curve]:
-        """Integers of 16, 32 or 64 bits, and the curve whose starts they meet."""
-        if x.dtype in _NARROW and self._narrow is not None:
-            return x, self._narrow
-        return x.astype(np.int64, copy=False), self.curve
+        self.narrow: _Curve | None = (kinds, np.minimum(start, _MOST_INT).astype(np.int32), *rest) if fits else None
 
 
 class Fired:
@@ -82,21 +81,26 @@ class Fired:
         limits, below, above = np.broadcast_arrays(*(part[:, channels] for part in (limits, below, above)))
         limits = np.where(below == above, np.where(below, -_NEVER, _NEVER), limits)
         kinds, (limits, turned) = by_kind(limits, below & ~above)
-        self.table = kinds, limits.reshape(-1), np.packbits(turned, axis=1, bitorder="little")
+        turns = np.packbits(turned, axis=1, bitorder="little")
+        self.long = kinds, limits.reshape(-1), turns
+        self.real = kinds, limits.reshape(-1).astype(np.float64), turns  # those past 2^53 stay there
 
 
 class Pass:
     """A curve or an addition, and what is behind it."""
 
-    def __init__(self, lines: Sequence[Line | None], after: Line | None = None, fired: Fired | None = None) -> None:
-        """`lines`: the curves of the terms."""
+    def __init__(
+        self, lines: Sequence[Line | None], most: int, after: Line | None = None, fired: Fired | None = None
+    ) -> None:
+        """`lines`: the curves of the terms. `most`: what these then are at most, all together."""
         self.terms = len(lines)
-        self._before = Pass(lines[:-1]) if len(lines) > 2 else None
+        self._before = Pass(lines[:-1], most) if len(lines) > 2 else None
         self._lines = (lines[-1], None) if self._before else lines
-        self._after = None if after is None else after.curve
-        self._firing = None if fired is None else fired.table
-        small = NATIVE or all(line.small for line in (*lines, after) if line is not None)
-        self._wide = None if small else True
+        bent = max((line.most for line in (*lines, after) if line is not None), default=0)
+        self.real = max(most, bent) <= MOST_REAL
+        self._zero = 0.0 if self.real else 0
+        self._after = None if after is None else after.real if self.real else after.long
+        self._firing = None if fired is None else fired.real if self.real else fired.long
 
     def into(
         self,
@@ -107,25 +111,29 @@ class Pass:
     ) -> None:
         """Write to the channels of `out`, and set those of `signs`, from `first` on.
 
-        terms, out: integers (lanes, rows, columns, channels), those of `out` int32 or int64. signs: uint64 (lanes,
-        rows, columns, words), 0 before; `first` is a multiple of eight then.
+        terms, out: (lanes, rows, columns, channels), `out` of int32, int64 or float64. signs: uint64 (lanes, rows,
+        columns, words), 0 before; `first` is a multiple of eight then.
         """
         if self._before is not None:
-            sums = np.empty(terms[0].shape, np.int64)
+            sums = np.empty(terms[0].shape, np.float64 if self.real else np.int64)
             self._before.into(sums, terms[:-1])
             terms = terms[-1], sums
-        (x, curve), *more = (_taken(x, line) for x, line in zip(terms, self._lines, strict=True))
+        (x, curve), *more = (self._taken(x, line) for x, line in zip(terms, self._lines, strict=True))
         base, base_curve = more[0] if more else (None, None)
         kept = None if out is None else in_places(out)
         packed = None if signs is None else signs.view(np.uint8).reshape(-1, 8 * signs.shape[3])
-        follow(x, curve, base, base_curve, self._firing, self._after, self._wide, kept, packed, first)
+        follow(x, curve, base, base_curve, self._firing, self._after, self._zero, kept, packed, first)
 
-
-def _taken(x: NDArray[Any], line: Line | None) -> tuple[NDArray[Any], _Curve | None]:
-    if line is not None:
-        taken, curve = line.taken(x)
-        return in_places(taken), curve
-    return in_places(x if x.dtype in (*_NARROW, np.int64) else x.astype(np.int32)), None
+    def _taken(self, x: NDArray[Any], line: Line | None) -> tuple[NDArray[Any], _Curve | None]:
+        """A term, of a type that the loop knows, and the curve whose starts it meets."""
+        if x.itemsize == 1:
+            x = x.astype(np.int32)
+        elif x.dtype == np.float64 and not self.real:
+            x = x.astype(np.int64)
+        if line is None:
+            return in_places(x), None
+        narrow = line.narrow if x.dtype in _NARROW else None
+        return in_places(x), narrow or (line.real if self.real else line.long)
 
 
 def in_places(array: NDArray[Any]) -> NDArray[Any]:
@@ -154,17 +162,18 @@ def _passed(
     after_j: Any,
     out: Any,
     to: Any,
-    wide: Any,
+    zero: Any,
 ) -> Any:
     """The eight values from x[i], and base[i], on: to out[to] on, and their byte to signs[spot].
 
     curve, base_curve, after: what belongs to these values begins at j. firing: their limits begin at `limit`, and the
-    byte of those that turn is at `code`. wide: as for `follow`.
+    byte of those that turn is at `code`. zero: as for `follow`.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         given = dict(zip(_GIVEN, args, strict=True))
-        small = isinstance(wide, types.NoneType)
+        real = isinstance(zero, types.Float)
+        sums = _DOUBLES if real else _LONGS
 
         def data(kind: Any, array: Any) -> Any:
             assert kind.layout == "C", "what lies otherwise would be read wrongly"
@@ -173,48 +182,65 @@ def _passed(
         def load(array: Any, at: Any) -> Any:
             return builder.load(pointer(builder, array, at, _eight(array.type.pointee)), align=1)
 
-        def widened(value: Any, kind: Any) -> Any:
-            return value if value.type == kind else builder.sext(value, kind)
+        def moved(value: Any, to: Any) -> Any:
+            """A vector of whole numbers as one of another type that holds them."""
+            if value.type == to:
+                return value
+            if value.type == _DOUBLES:
+                return to_longs(builder, value) if to == _LONGS else builder.fptosi(value, to)
+            if to == _DOUBLES:
+                return to_doubles(builder, value) if value.type == _LONGS else builder.sitofp(value, to)
+            return builder.trunc(value, to) if value.type == _LONGS else builder.sext(value, to)
+
+        def reaches(value: Any, limit: Any) -> Any:
+            compared = builder.fcmp_ordered if value.type == _DOUBLES else builder.icmp_signed
+            return compared(">=", value, limit)
 
         def bent(value: Any, kind: Any, curve: Any, at: Any) -> Any:
-            """A vector through a curve, as int64."""
+            """A vector through a curve, as what is added."""
             if isinstance(kind, types.NoneType):
-                return widened(value, _LONGS)
+                return moved(value, sums)
             parts = cgutils.unpack_tuple(builder, curve, len(kind))
             tables = [data(*pair) for pair in zip(kind[1:4], parts[1:4], strict=True)]
             chosen = [load(table, at) for table in tables]
-            value = widened(value, chosen[0].type)
-            for _ in parts[6:]:
+            value = moved(value, chosen[0].type)
+            back = None
+            for returns in kind[6:]:
                 at = builder.add(at, parts[4])
+                if isinstance(returns, types.Boolean):
+                    back = reaches(value, load(tables[0], at))
+                    break
                 piece = [load(table, at) for table in tables]
-                reached = builder.icmp_signed(">=", value, piece[0])
+                reached = reaches(value, piece[0])
                 chosen = [builder.select(reached, *pair) for pair in zip(piece, chosen, strict=True)]
             start, slope, intercept = chosen
-            distance = builder.sub(value, start)
-            long = distance.type == _LONGS
-            far = to_doubles(builder, distance, small=small) if long else builder.sitofp(distance, _DOUBLES)
-            return to_longs(builder, builder.fadd(builder.fmul(slope, far), intercept), small=small)
+            distance = builder.fsub(value, start) if start.type == _DOUBLES else builder.sub(value, start)
+            far = moved(distance, _DOUBLES)
+            made = builder.fadd(builder.fmul(slope, far), intercept)
+            made = rounded(builder, made) if real else to_longs(builder, made)
+            return made if back is None else builder.select(back, moved(value, sums), made)
 
         total = bent(load(data(x, given["x"]), given["i"]), curve, given["curve"], given["j"])
         if not isinstance(base, types.NoneType):
             value = load(data(base, given["base"]), given["i"])
-            total = builder.add(total, bent(value, base_curve, given["base_curve"], given["base_j"]))
+            more = bent(value, base_curve, given["base_curve"], given["base_j"])
+            total = builder.fadd(total, more) if real else builder.add(total, more)
         if not isinstance(out, types.NoneType):
             made, place = bent(total, after, given["after"], given["after_j"]), data(out, given["out"])
             kind = _eight(place.type.pointee)
-            made = made if kind == _LONGS else builder.trunc(made, kind)
+            made = moved(made, kind)
             builder.store(made, pointer(builder, place, given["to"], kind), align=1)
         if not isinstance(firing, types.NoneType):
             parts = cgutils.unpack_tuple(builder, given["firing"], len(firing))
             limits, turned = (data(*pair) for pair in zip(firing[1:3], parts[1:], strict=True))
-            reached = builder.bitcast(builder.icmp_signed(">=", total, load(limits, given["limit"])), _BYTE)
+            reached = builder.bitcast(reaches(total, load(limits, given["limit"])), _BYTE)
             byte = builder.xor(reached, builder.load(builder.gep(turned, [given["code"]])))
             builder.store(byte, builder.gep(data(signs, given["signs"]), [given["spot"]]))
         return context.get_dummy_value()
 
     index = types.intp
     terms = x, index, curve, index, base, base_curve, index
-    return types.void(*terms, firing, index, index, signs, index, after, index, out, index, wide), codegen
+    return types.void(*terms, firing, index, index, signs, index, after, index, out, index, zero), codegen
 
 
 _GIVEN = [*inspect.signature(_passed).parameters][1:]
@@ -259,13 +285,13 @@ def _row(table, place):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def follow(x, curve, base, base_curve, firing, after, wide, out, signs, first):  # type: ignore[no-untyped-def]
+def follow(x, curve, base, base_curve, firing, after, zero, out, signs, first):  # type: ignore[no-untyped-def]
     """One pass (`Pass`), of what is not None.
 
-    x, base: int16, int32 or int64 (lanes, places, channels). curve, base_curve, after: with starts of the type they
-    take, or of 32 bits. firing: kinds, int64 limits (kinds * channels,), uint8 bits of the units that turn (kinds,
-    bytes). wide: None if no integer on the way through a curve passes `casts.MOST_SMALL`. out: int32 or int64 (lanes,
-    places, first + channels or more). signs: uint8 (lanes * places, bytes).
+    x, base: int16, int32, int64 or float64 (lanes, places, channels). zero: of the type of what is added, int64 or
+    float64. curve, base_curve, after: with starts of that type, or of 32 bits if they take 16 or 32. firing: kinds,
+    limits of the type of `zero` (kinds * channels,), uint8 bits of the units that turn (kinds, bytes). out: int32,
+    int64 or float64 (lanes, places, first + channels or more). signs: uint8 (lanes * places, bytes).
     """
     lanes, places, channels = x.shape
     few = max(_pieces(curve), _pieces(base_curve), _pieces(after)) <= _FEW
@@ -283,7 +309,7 @@ def follow(x, curve, base, base_curve, firing, after, wide, out, signs, first): 
                 _pass(
                     x, n * channels + c, curve, j * channels + c, base, base_curve, base_j * channels + c,
                     firing, row * channels + c, row * codes + c // EIGHT, signs, spot + c // EIGHT,
-                    after, after_j * channels + c, out, to + c, wide,
+                    after, after_j * channels + c, out, to + c, zero,
                 )  # fmt: skip
             for c in range(whole, channels):
                 value = _bent(x[lane, place, c], curve, j * channels + c)

@@ -155,18 +155,19 @@ def _byte_summer(rows: int) -> Any:
 
 
 def _reacher(typing_context: Any, x: Any, start: Any, limits: Any, row: Any) -> Any:
-    """A word: bit u = x[start + u] >= limits[row + u], of int16, int32 or int64."""
+    """A word: bit u = x[start + u] >= limits[row + u], of int16, int32, int64 or float64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         x_data, limit_data = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2))
         element = context.get_value_type(x.dtype)
         # Elsewhere LLVM gathers bits one by one, unless they are of one register.
-        kind = ir.VectorType(element, BLOCK if WIDE else 256 // element.width)
+        kind = ir.VectorType(element, BLOCK if WIDE else 256 // x.dtype.bitwidth)
+        compared = builder.fcmp_ordered if isinstance(x.dtype, types.Float) else builder.icmp_signed
         word = _I64(0)
         for i in range(0, BLOCK, kind.count):
             values = builder.load(pointer(builder, x_data, builder.add(args[1], _I64(i)), kind), align=2)
             least = builder.load(pointer(builder, limit_data, builder.add(args[3], _I64(i)), kind), align=2)
-            below = builder.bitcast(builder.icmp_signed("<", values, least), ir.IntType(kind.count))
+            below = builder.bitcast(compared("<", values, least), ir.IntType(kind.count))
             below = below if kind.count == BLOCK else builder.zext(below, _I64)
             word = builder.or_(word, builder.shl(below, _I64(i)))
         return builder.not_(word)

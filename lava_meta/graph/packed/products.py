@@ -33,16 +33,17 @@ class Products:
         width = _DOUBLE - max(1, largest).bit_length() - fan_in.bit_length()
         self._parts = [(self._matrix, 0)] if most < 2**_DOUBLE else _split(self._matrix, width) if width >= 4 else []
         self._kind = np.dtype(np.float32 if most < 2**SINGLE else np.float64 if self._parts else np.int64)
+        # Sums of one part are exact as they come, and go out so.
+        self._given = np.float64 if len(self._parts) == 1 else np.int64
         # By group, and part by part: laid out, and by how many bits its sums are shifted.
         self._groups = [
             [(laid(part[group].astype(self._kind)), shift) for part, shift in self._parts] for group in range(groups)
         ]
 
     def sums(self, x: NDArray[Any]) -> NDArray[Any]:
-        """int64 (lanes, down, across, units)."""
+        """int64 (lanes, down, across, units); float64 if no sum of parts of it passes what that holds."""
         seen = self._seen(x, self._kind)
-        total = np.empty((len(seen), self.units), np.int64)
-        total.fill(0)
+        total = np.zeros((len(seen), self.units), self._given)
         units, fan_in = self._matrix.shape[1:]
         for group, parts in enumerate(self._groups):
             for weights, shift in parts:
@@ -57,7 +58,7 @@ class Products:
         """What the windows see, of a type that holds it, (places, inputs), group after group."""
         taps = len(self._matrix[0, 0]) * self.groups // x.shape[3]
         plain = tuple(x.shape[1:3]) == self.places and taps == 1
-        seen = x.astype(kind)
+        seen = x.astype(kind, copy=False)
         seen = seen.reshape(-1, x.shape[3]) if plain else windows_of(seen, self._window, *self.places)
         if self.groups > 1:
             split = seen.reshape(len(seen), taps, self.groups, -1).transpose(0, 2, 1, 3)

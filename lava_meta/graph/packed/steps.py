@@ -14,7 +14,7 @@ from lava_meta.graph.acyclic import Placed
 from lava_meta.graph.bits import pack, words
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import Add, BinaryWeight, Conv, Curve, Gather, Linear, Multiply, Pool, Threshold
-from lava_meta.graph.packed.held import Held, flat, narrowest, places, shared, stored_of, to_stored
+from lava_meta.graph.packed.held import Held, flat, narrowest, places, shared, stored_of, stream_kind, to_stored
 from lava_meta.graph.packed.leading import LeadingProducts
 from lava_meta.graph.packed.loops import has_byte_products, pool_signs
 from lava_meta.graph.packed.passes import Pass, in_places
@@ -48,7 +48,7 @@ class Summed:
         if isinstance(self.kernel, (ByteSums, PlaneSums)):
             x = value.integers
             return x if x.dtype == np.uint8 else x.astype(np.uint8) - np.uint8(self.low & 255)  # modulo 256
-        return value.integers
+        return value.integers if isinstance(self.kernel, LeadingProducts) else value.numbers
 
     def step(self, layer: Placed) -> Step:
         """The sums themselves."""
@@ -153,7 +153,7 @@ def threshold(layer: Placed) -> Step:
     assert isinstance(node, Threshold)
     if has_two_codes(node):
         limits = Limits(*two_codes(layer))
-        return lambda values: Held(stored, signs=limits.signs(values[0].integers))
+        return lambda values: Held(stored, signs=limits.signs(values[0].numbers))
     levels, codes = shared(node.limits, layer.output_shape), shared(node.codes, layer.output_shape)
     kinds, tables = by_kind(levels, codes)
     reached, given = (np.ascontiguousarray(table.transpose(1, 0, 2)) for table in tables)
@@ -186,19 +186,18 @@ def passed(
 
     over: the source, of the same shape, in whose place the value may be.
     """
-    stored = stored_of(layer.output_shape)
-    kind = np.int64 if narrowest(layer.low, layer.high) == np.int64 else np.int32
+    stored, kind = stored_of(layer.output_shape), stream_kind(layer.low, layer.high)
 
     def computed(values: Sequence[Held]) -> Held:
-        lanes, given, first = len(values[0].integers), iter(values), 0
-        spare = None if over is None else values[over].integers
+        lanes, given, first = len(values[0].numbers), iter(values), 0
+        spare = None if over is None else values[over].numbers
         if spare is not None and spare.dtype == kind:
             out: NDArray[Any] | None = spare
         else:
             out = np.empty((lanes, *stored), kind) if stores else None
         signs = np.zeros((lanes, *stored[:2], words(stored[2])), np.uint64) if fires else None
         for part, channels in parts:
-            part.into(out, [next(given).integers for _ in range(part.terms)], signs, first)
+            part.into(out, [next(given).numbers for _ in range(part.terms)], signs, first)
             first += channels
         return Held(stored, integers=out, fired=signs) if stores else Held(stored, signs=signs)
 
@@ -236,13 +235,15 @@ def concat(layer: Placed) -> Step:
     if {len(shape) for shape in layer.input_shapes} - {1, 3}:
         return by_reference(layer)
     stored, kind = stored_of(layer.output_shape), narrowest(layer.low, layer.high)
+    stream = stream_kind(layer.low, layer.high)
     full = all(stored_of(shape)[2] % 64 == 0 for shape in layer.input_shapes)
 
     def joined(values: Sequence[Held]) -> Held:
         if full and all(value.packed for value in values):
             return Held(stored, signs=np.concatenate([value.signs for value in values], axis=3))
-        joined = np.concatenate([value.integers for value in values], axis=3, dtype=kind, casting="unsafe")
-        return Held(stored, integers=joined)
+        numbers = [value.numbers for value in values]
+        to = stream if any(part.dtype == np.float64 for part in numbers) else kind
+        return Held(stored, integers=np.concatenate(numbers, axis=3, dtype=to, casting="unsafe"))
 
     return joined
 
@@ -263,7 +264,7 @@ def gather(layer: Placed) -> Step:
     missing = bool(absent.any())
 
     def taken(values: Sequence[Held]) -> Held:
-        x = values[0].integers.reshape(len(values[0].integers), -1)
+        x = values[0].numbers.reshape(len(values[0].numbers), -1)
         out = np.take(x, moved, axis=1)
         if missing:
             out[:, absent] = 0
@@ -280,7 +281,7 @@ def reshaped(layer: Placed) -> Step:
     def same(values: Sequence[Held]) -> Held:
         if values[0].packed and full:
             return Held(stored, signs=values[0].signs.reshape(len(values[0].signs), *stored[:2], -1))
-        return Held(stored, integers=values[0].integers.reshape(-1, *stored))
+        return Held(stored, integers=values[0].numbers.reshape(-1, *stored))
 
     return same
 
@@ -290,7 +291,7 @@ def pooled(layer: Placed, *, signs: bool) -> Step:
     node, stored = layer.node, stored_of(layer.output_shape)
     assert isinstance(node, Pool)
     window, greatest = fields(node.window), node.how == "max"
-    kind = narrowest(layer.low, layer.high)
+    kind, stream = narrowest(layer.low, layer.high), stream_kind(layer.low, layer.high)
     plain = pack(np.zeros(stored[2], bool))
 
     def computed(values: Sequence[Held]) -> Held:
@@ -299,8 +300,8 @@ def pooled(layer: Placed, *, signs: bool) -> Step:
             words = np.empty((len(x), *stored[:2], x.shape[3]), np.uint64)
             pool_signs(x, window, plain, words)
             return Held(stored, signs=words)
-        x = values[0].integers
-        out = np.empty((len(x), *stored), kind)
+        x = values[0].numbers
+        out = np.empty((len(x), *stored), stream if x.dtype == np.float64 else kind)
         pool(x, window, greatest, out)
         return Held(stored, integers=out)
 

@@ -27,6 +27,7 @@ class Limits:
         """int64 (1 or places, channels); bools of what lies below the limit, and of what reaches it: True for +1."""
         wide = padded(limits, np.iinfo(np.int64).max)
         self.kinds, (self.limits, self.below, self.above) = by_kind(wide, pack(below), pack(above))
+        self._real = self.limits.astype(np.float64)
         self._narrow = np.clip(self.limits, np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype(np.int32)
         # A limit past 32 bits is reached by no integer of 32 bits.
         self._narrow_above = self.above
@@ -37,14 +38,15 @@ class Limits:
     @property
     def nbytes(self) -> int:
         """Bytes of the tables."""
-        return int(self.limits.nbytes + self._narrow.nbytes)
+        return int(self.limits.nbytes + self._real.nbytes + self._narrow.nbytes)
 
     def signs(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Packed signs uint64 (lanes, rows, columns, words) of integers (lanes, rows, columns, channels)."""
+        """Packed signs uint64 (lanes, rows, columns, words) of integers or float64 (lanes, rows, columns, channels)."""
         out = np.empty((*x.shape[:3], words(x.shape[3])), np.uint64)
         flat = x.reshape(len(x), -1, x.shape[3])
-        if x.dtype == np.int64:
-            threshold_signs(flat, self.limits, self.kinds, self.below, self.above, out.reshape(-1))
+        if x.dtype in (np.int64, np.float64):
+            limits = self.limits if x.dtype == np.int64 else self._real
+            threshold_signs(flat, limits, self.kinds, self.below, self.above, out.reshape(-1))
         else:
             narrow = flat.astype(np.int32, copy=False)
             threshold_signs(narrow, self._narrow, self.kinds, self.below, self._narrow_above, out.reshape(-1))
@@ -55,8 +57,8 @@ class Limits:
 def threshold_signs(x, limits, kinds, below, above, out):  # type: ignore[no-untyped-def]
     """Packed signs: bits of `above` for what reaches its limit, of `below` for what does not.
 
-    x: int32 or int64 (lanes, places, channels). limits: of the same type (kinds, 64 * words). kinds: int32 (places,),
-    or of one element for all. below, above: uint64 (kinds, words). out: uint64 (lanes * places * words,).
+    x: int32, int64 or float64 (lanes, places, channels). limits: of the same type (kinds, 64 * words). kinds: int32
+    (places,), or of one element for all. below, above: uint64 (kinds, words). out: uint64 (lanes * places * words,).
     """
     lanes, places, channels = x.shape
     blocks = below.shape[1]

@@ -16,7 +16,7 @@ COUNT = 4
 NUMBERS = np.random.default_rng(0)
 
 
-def applied(cast: Any, small: bool, to: Any) -> Any:
+def applied(cast: Any, to: Any) -> Any:
     """A function of an array, cast vector by vector."""
 
     @intrinsic
@@ -28,7 +28,7 @@ def applied(cast: Any, small: bool, to: Any) -> Any:
                 builder.bitcast(builder.gep(data, [args[1]]), kind.as_pointer())
                 for data, kind in zip((source, target), kinds, strict=True)
             ]
-            made = cast(builder, builder.load(places[0], align=8), small=small)
+            made = cast(builder, builder.load(places[0], align=8))
             builder.store(made, places[1], align=8)
             return context.get_dummy_value()
 
@@ -48,17 +48,17 @@ def applied(cast: Any, small: bool, to: Any) -> Any:
     return given
 
 
-@pytest.mark.parametrize(("small", "bits"), [(True, 51), (False, 63)])
-def test_integers_become_the_nearest_numbers(small: bool, bits: int) -> None:
+@pytest.mark.parametrize("bits", [51, 63])
+def test_integers_become_the_nearest_numbers(bits: int) -> None:
     most = 2**bits - 1
     x = NUMBERS.integers(-most, most, 4000) >> NUMBERS.integers(0, bits, 4000)
     ends = [0, 1, -1, most, -most, 2**31, -(2**31), 2**32, -(2**32) - 1, most - 2**9, 2**50 + 1, 511 - most]
     x = np.concatenate([x, np.array(ends)])
-    np.testing.assert_array_equal(applied(casts.to_doubles, small, np.float64)(x), x.astype(np.float64))
+    np.testing.assert_array_equal(applied(casts.to_doubles, np.float64)(x), x.astype(np.float64))
 
 
-@pytest.mark.parametrize(("small", "bits"), [(True, 51), (False, 62)])
-def test_numbers_become_the_nearest_integers(small: bool, bits: int) -> None:
+@pytest.mark.parametrize("bits", [51, 62])
+def test_numbers_become_the_nearest_integers(bits: int) -> None:
     scale = 2.0 ** NUMBERS.integers(-3, bits, 4000)
     x = NUMBERS.uniform(-1, 1, 4000) * scale
     halves = NUMBERS.integers(-(2**40), 2**40, 1000) + 0.5
@@ -67,4 +67,4 @@ def test_numbers_become_the_nearest_integers(small: bool, bits: int) -> None:
     )
     x = np.concatenate([x, halves, ends, -ends])
     expected = np.rint(x).astype(np.int64)
-    np.testing.assert_array_equal(applied(casts.to_longs, small, np.int64)(x), expected)
+    np.testing.assert_array_equal(applied(casts.to_longs, np.int64)(x), expected)

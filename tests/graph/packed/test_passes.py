@@ -15,7 +15,10 @@ SIDE = 3
 
 
 class Streams:
-    """A random graph of sums of 16, 32 and 64 bits and of what is between layers, each of it taken by chance."""
+    """A random graph of sums of 16, 32 and 64 bits and of what is between layers, each of it taken by chance.
+
+    Some pass 2^53, and are integers where the others are float64.
+    """
 
     def __init__(self, seed: int, channels: int) -> None:
         self.rng, self.channels = np.random.default_rng([seed, channels]), channels
@@ -23,7 +26,7 @@ class Streams:
         self.widths = {INPUT: 8}
         start = Threshold((INPUT,), np.full((1, 1, 1, 1), 128), np.array([-1, 1]).reshape(2, 1, 1, 1))
         self._add("signs", start, 8)
-        most = {"short": 1, "int": 2**14, "long": 2**30, "wide": 2**40}
+        most = {"short": 1, "int": 2**14, "long": 2**30, "wide": 2**40, "huge": 2**46}
         for name, size in most.items():
             weight = self.rng.choice([-1, 1], (channels, 8)) if size == 1 else self._integers(size, (channels, 8))
             self._add(name, Conv(("signs" if size == 1 else INPUT,), weight_of(weight), Window((1, 1))), channels)
@@ -50,12 +53,14 @@ class Streams:
         rng, names = self.rng, [*self.nodes][1:]
         source = str(rng.choice(names[-4:]))
         width = self.widths[source]
-        most = 2 ** int(rng.choice([4, 12, 34, 44]))
+        most = 2 ** int(rng.choice([4, 12, 34, 44, 51]))
         kind = rng.choice(["curve", "curve", "add", "add", "threshold", "concat"])
         if kind == "curve":
             start = np.sort(self._integers(most, (int(rng.integers(1, 7)), width, 1, 1)), axis=0)
-            tables = rng.uniform(-2, 2, start.shape), self._integers(most, start.shape) / 8
-            self._add(name, Curve((source,), start, *tables), width)
+            slope, intercept = rng.uniform(-2, 2, start.shape), self._integers(most, start.shape) / 8
+            if rng.random() < 0.5:  # as of a PReLU: from the last start on, what comes in
+                slope[-1], intercept[-1] = 1, start[-1]
+            self._add(name, Curve((source,), start, slope, intercept), width)
         elif kind == "add":
             others = [other for other in names if self.widths[other] == width]
             self._add(name, Add((source, *map(str, rng.choice(others, int(rng.integers(1, 3)))))), width)
