@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from values import equals_float64
 
 import lava_meta
 from lava_meta.errors import ConversionError
@@ -43,6 +44,23 @@ def test_rows_first() -> None:
     torch.manual_seed(0)
     net = lava_meta.convert(Turned(nn.LayerNorm(8)).eval(), input_shape=(4, 8), raw=True)
     assert net.parity.exact
+
+
+class OverSteps(nn.Module):
+    """Sums over all steps at once, with weights of each pair of steps and a shift of each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.shift = nn.Parameter(torch.randn(4, 4)), nn.Parameter(torch.randn(4, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = torch.addmm(self.shift, self.weight, x.flatten(1))
+        return torch.where(mixed >= 0, 1.0, 0.0).to(x).view(x.shape)
+
+
+def test_weights_between_steps() -> None:
+    torch.manual_seed(0)
+    equals_float64(Turned(OverSteps()).eval(), (4, 8))
 
 
 @pytest.mark.parametrize("inner", [AcrossImages(), Numbered(), nn.Softmax(dim=1)])
