@@ -22,6 +22,17 @@ class Turned(nn.Module):
         return self.last(self.inner(x.transpose(0, 1)).transpose(0, 1)[:, -1])
 
 
+class Sequence(nn.Module):
+    """Steps first, as the layers inside take them, and their mean."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.transpose(0, 1)).mean(0)
+
+
 class AcrossImages(nn.Module):
     """As attention is that expects images first and gets rows first."""
 
@@ -67,6 +78,32 @@ def test_weights_between_steps() -> None:
 def test_images_that_depend_on_others_or_on_their_place_are_refused(inner: nn.Module) -> None:
     with pytest.raises(ConversionError, match="mixes the images of a batch, or makes what one gives depend"):
         lava_meta.convert(Turned(inner).eval(), input_shape=(4, 8), raw=True)
+
+
+class Keeping(nn.Module):
+    """Potentials of neurons over three steps, which a call hands on to the next unless they are put to rest."""
+
+    def __init__(self, *, rests: bool) -> None:
+        super().__init__()
+        self.front, self.readout, self.rests = nn.Linear(8, 12), nn.Linear(12, 3), rests
+        self.potential: Tensor | float = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rests:
+            self.potential = 0.0
+        spikes = []
+        for step in x:
+            self.potential = self.potential + self.front(step)
+            spikes.append((self.potential >= 1).to(x))
+            self.potential = self.potential * (1 - spikes[-1])
+        return self.readout(torch.stack(spikes))
+
+
+def test_what_is_kept_from_call_to_call_is_named() -> None:
+    torch.manual_seed(0)
+    equals_float64(Sequence(Keeping(rests=True)).eval(), (3, 8))
+    with pytest.raises(ConversionError, match=r"by what it has kept: let its forward begin with that at rest"):
+        lava_meta.convert(Sequence(Keeping(rests=False)).eval(), input_shape=(3, 8), raw=True)
 
 
 def test_a_sparse_parameter_is_refused_by_name() -> None:
