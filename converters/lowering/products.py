@@ -80,7 +80,7 @@ class ProductLowering(ValueLowering):
             if isinstance(held, Leaf) and _of_one_unit(held, leaf):
                 node, places = self._graph.base(held.source.node)
                 if node == base:
-                    return places.min() >= 0 and bool((row[places] == rows).all())
+                    return bool(places.min() >= 0 and (row[places] == rows).all())
         return False
 
     def _fixed(self, source: Source, unit: float, slack: Slack, ref: Ref) -> Value:
