@@ -69,6 +69,26 @@ class OverSteps(nn.Module):
         return torch.where(mixed >= 0, 1.0, 0.0).to(x).view(x.shape)
 
 
+class NormedMaps(nn.Module):
+    """Signs of maps of each step, normed by their own mean: of a map that is constant, rounding decides them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front, self.readout = nn.Conv2d(2, 4, 3), nn.Linear(64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = nn.functional.instance_norm(torch.tanh(self.front(x.flatten(0, 1))))
+        return self.readout(torch.where(maps >= 0, 1.0, -1.0).to(x).flatten(1)).unflatten(0, x.shape[:2])
+
+
+def test_ties_of_an_image_whose_values_all_are_0() -> None:
+    """Images alone tie as they do in a batch, whose other values are larger."""
+    torch.manual_seed(0)
+    net = lava_meta.convert(Sequence(NormedMaps()).eval(), input_shape=(1, 2, 6, 6), mean=0.5, std=0.25)
+    assert net.parity is not None
+    assert sum(net.parity.ties.values())
+
+
 def test_weights_between_steps() -> None:
     torch.manual_seed(0)
     equals_float64(Turned(OverSteps()).eval(), (4, 8))
