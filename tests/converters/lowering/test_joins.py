@@ -287,8 +287,8 @@ class Shares(nn.Module):
         rows = torch.round(self.front(x) * 30).clamp(-100, 100).view(-1, 4, 4)
         below = rows.amax(-1).repeat_interleave(4).reshape(-1, 4, 4) - rows
         if self.how == "powers of e":
-            halvings = torch.floor(below / 20 / 0.7)
-            powers = (1 - (below / 20 - halvings * 0.7) / 2) / 2**halvings
+            halvings = torch.floor(below / 8 / 0.7)
+            powers = (1 - (below / 8 - halvings * 0.7) / 2) / 2**halvings
             shares = powers / powers.sum(-1, keepdim=True)
         else:
             halvings = torch.floor(below / 25)
