@@ -136,6 +136,7 @@ def _bounds(
     followed = np.abs((slope * (total - start) + intercept) * gain - exact)
     sizes = np.abs(exact)
 
+    @np.errstate(over="ignore")  # what is proven alone may pass all floats; what is measured does not
     def slack(known: Known) -> float:
         source, own = function.leaf.source, c.slack(known)
         moves = moved(known, own, total) + 4 * EPS * total

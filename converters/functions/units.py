@@ -152,11 +152,11 @@ class Units:
     ) -> NDArray[Any]:
         """Integers ever closer to where a line is 0: there signs change and rectifiers bend."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            root = np.where(slope != 0, -offset / slope, 0.0)
+            root = np.nan_to_num(np.where(slope != 0, -offset / slope, 0.0))
         root = np.clip(np.rint(root), -(2.0**61), 2.0**61).astype(np.int64)
         # Nearer to it than this, float64's rounding hides what the function does.
         with np.errstate(divide="ignore", invalid="ignore"):
-            blurred = np.where(slope != 0, 2**12 * EPS * size / np.abs(slope), 0.0)
+            blurred = np.nan_to_num(np.where(slope != 0, 2**12 * EPS * size / np.abs(slope), 0.0))
         far = np.maximum(sizes[:, None], blurred)
         near = np.concatenate([-far[::-1], 0 * far[:1], far])
         around: NDArray[Any] = np.clip(root + near, -(2.0**62), 2.0**62).astype(np.int64)
@@ -195,7 +195,8 @@ class Units:
     def _ends(self, proof: Proof) -> tuple[NDArray[Any], NDArray[Any]]:
         """The values of the least integers, and the slopes from these to the greatest."""
         first, last = proof.ends.double().numpy()
-        return first, (last - first) / np.maximum(self.high - self.low, 1).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # minus infinity at both, as of places that are masked
+            return first, (last - first) / np.maximum(self.high - self.low, 1).astype(np.float64)
 
     def _affine(self, x: NDArray[Any], values: NDArray[Any]) -> Affine | None:
         span = np.maximum(x[-1] - x[0], 1).astype(np.float64)

@@ -17,7 +17,7 @@ from lava_meta.converters.functions.expressions import Fed, Leaf, Source, consta
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.lowering.graph import Lowered, MixesImages, lower
 from lava_meta.converters.options import Options
-from lava_meta.converters.recording.alone import ALONE, computed_alone
+from lava_meta.converters.recording.alone import ALONE, changes, computed_alone
 from lava_meta.converters.recording.calling import as_tree, is_coarse, untouched
 from lava_meta.converters.recording.every_module import every_module
 from lava_meta.converters.recording.exported import is_exported, takes_one
@@ -78,8 +78,13 @@ def to_acyclic(model: nn.Module, **given: Any) -> Read:
     first = first_leaf(feed, shape, signs=signs)
     try:
         return Read(clone, lower(recording, chosen, first, domain), feed, place, alone=alone)
-    except MixesImages:
+    except MixesImages as error:
         if alone or not computed_alone(clone, example(feed, shape, signs=signs, images=ALONE), place):
+            if changes(clone, images):
+                raise MixesImages(
+                    f"{error}. When it is called again it gives something else, by what it has kept: let its forward "
+                    "begin with that at rest, as by functional.reset_net(self.net) of SpikingJelly"
+                ) from error
             raise
     recording = record(clone, images[:1], casts_round=casts_round)
     _, chosen = _chosen(recording, options.output)

@@ -37,7 +37,7 @@ from lava_meta.converters.lowering.values import (
 )
 from lava_meta.converters.lowering.written_steps import equation_of
 from lava_meta.converters.recording.operations import Recording, write
-from lava_meta.converters.recording.steps import Ref, Step, makers
+from lava_meta.converters.recording.steps import Ref, Step, makers, put
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import INPUT, AcyclicGraph, Scores
 from lava_meta.graph.nodes import (
@@ -202,7 +202,7 @@ class Lowering(MapLowering):
             return value if tuple(value.shape) == ref.shape else value.expand(ref.shape)
 
         args, kwargs = tree_map_only(Ref, whole, (step.args, step.kwargs))
-        found = step.op(*args, **kwargs)
+        found = (put if "whole" in kwargs else step.op)(*args, **kwargs)
         return list(found) if isinstance(found, (list, tuple)) else found
 
     def _written(self, step: Step, equation: Callable[..., Any]) -> list[Any]:

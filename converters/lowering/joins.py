@@ -264,6 +264,8 @@ class JoinLowering(OrderLowering):
             a, b = self._as_number(a), self._as_number(b)
         if name in ("add", "sub") and isinstance(a, Value) and isinstance(b, Value):
             factor = float(kwargs.get("alpha", 1)) * (1 if name == "add" else -1)
+            if factor == -1:
+                return self._difference(a, b, ref)
             return self._sum([a, b if factor == 1 else self._function(torch.mul, b, factor)], ref)
         if name == "mul":
             return self._product(a, b, ref)

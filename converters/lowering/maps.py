@@ -99,7 +99,8 @@ class MapLowering(NormLowering):
 
         small = [x.shape[axis] if axis in axes else 1 for axis in range(rank)]
         trial = expected = torch.rand(small, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        value, shape = self._value(x), (self.images, *x.shape[1:])
+        value = self._value(x)
+        shape = [self.images, *value.shape]  # axes are counted from its end: frames may lie beside the images
         inside = replace(step, outputs=(unseen(ref),))
         for axis in axes:
             extent = x.shape[axis]
@@ -107,10 +108,10 @@ class MapLowering(NormLowering):
             each = done(torch.eye(extent, dtype=torch.float64).reshape(ones).expand(extent, *small[1:]))
             matrix = each.movedim(axis, -1).reshape(extent, -1, each.shape[axis])[:, 0]
             expected = (expected.movedim(axis, -1) @ matrix).movedim(-1, axis)
-            turned = self._placed(value, self._numbers(shape).movedim(axis, -1), unseen(ref))
+            turned = self._placed(value, self._numbers(tuple(shape)).movedim(axis - rank, -1), unseen(ref))
             made = self._linear(inside, turned, matrix, None)
-            shape = (*shape[:axis], matrix.shape[1], *shape[axis + 1 :])
-            back = self._numbers((self.images, *made.shape)).movedim(-1, axis)
+            shape[axis - rank] = matrix.shape[1]
+            back = self._numbers((self.images, *made.shape)).movedim(-1, axis - rank)
             value = self._placed(made, back, ref if axis == axes[-1] else unseen(ref))
         if not torch.allclose(expected, done(trial), rtol=1e-9, atol=1e-12):
             raise Cannot("is no product of weights along its axes, which is not supported")

@@ -38,12 +38,12 @@ class NormLowering(WindowLowering):
         x, weight, bias, _, channels, _, groups, eps = step.args
         value, ref = self._value(x), step.outputs[0]
         assert ref is not None
-        size = math.prod(value.shape) // groups
-        grouped = Ref(-1, (self.images, groups, size))
+        size = math.prod(x.shape[1:]) // groups
+        grouped = Ref(-1, (self.images, math.prod(value.shape) // size, size))  # of each frame, if there are several
         flat = self._placed(value, self._numbers(grouped.shape), value.ref)
         normed = self._normed(step, flat, grouped, [2], float(eps))
         back = self._placed(normed, self._numbers(x.shape), unseen(ref))
-        ones = (1,) * (len(value.shape) - 1)
+        ones = (1,) * (len(x.shape) - 2)
         gain, shift = (None if part is None else part.reshape(channels, *ones) for part in (weight, bias))
         return [self._scaled(back, gain, shift, ref), None, None]
 

@@ -22,7 +22,7 @@ from lava_meta.converters.functions.expressions import (
     constant,
     mapped,
 )
-from lava_meta.converters.functions.forms import one_unit
+from lava_meta.converters.functions.forms import Affine, one_unit
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.functions.root_mean_square import Graph, Normed, normed, share
 from lava_meta.converters.lowering.held import ValueLowering
@@ -32,6 +32,7 @@ from lava_meta.graph.nodes import (
     Add,
     Curve,
     Multiply,
+    Pool,
 )
 
 _FAR = 2.0**24  # times the least value, up to which a function's values have digits enough in one fixed point
@@ -51,6 +52,36 @@ class ProductLowering(ValueLowering):
             return sum(leaf.slack(known) for leaf in leaves) + rounding * known.largest(source)
 
         return self._fixed(source, unit, Slack(slack), ref)
+
+    def _difference(self, a: Value, b: Value, ref: Ref) -> Value:
+        """`a - b`; where one of them is the greatest of a row that the other is in, no more than 0, or no less."""
+        made = self._sum([a, self._function(torch.mul, b, -1.0)], ref)
+        for op, greatest, own in ((torch.clamp_max, b, a), (torch.clamp_min, a, b)):
+            if self._is_greatest(greatest, own):
+                return self._applied(op, ((made, 0.0), {}), made, ref)
+        return made
+
+    def _is_greatest(self, greatest: Value, own: Value) -> bool:
+        """Whether one value is the greatest of rows that the other's elements are in, each of its own."""
+        if not isinstance(self._graph.nodes.get(self._graph.base(own_leaf(greatest).source.node)[0]), Pool):
+            return False
+        if not isinstance(self.form(greatest), Affine):
+            return False
+        leaf = self.exact(greatest)
+        name, rows = self._graph.base(leaf.source.node)
+        pool = self.nodes[name]
+        assert isinstance(pool, Pool)
+        base, taken = self._graph.base(pool.sources[0])
+        if pool.how != "max" or pool.window.kernel != taken.shape[1:] or min(taken.min(), rows.min()) < 0:
+            return False
+        row = np.full(math.prod(self._graph.sources[base].shape), -1)
+        row[taken.reshape(len(taken), -1)] = np.arange(len(taken))[:, None]
+        for held in (own.exact, own.stream, own.expr if own.move is None else None):
+            if isinstance(held, Leaf) and _of_one_unit(held, leaf):
+                node, places = self._graph.base(held.source.node)
+                if node == base:
+                    return bool(places.min() >= 0 and (row[places] == rows).all())
+        return False
 
     def _fixed(self, source: Source, unit: float, slack: Slack, ref: Ref) -> Value:
         """A value in fixed point."""
@@ -163,6 +194,12 @@ class ProductLowering(ValueLowering):
             return None
         shape = node.shape([leaf.source.shape for leaf in leaves])
         return normed(self._graph, leaves[0], root.expr, leaves[1], shape)
+
+
+def _of_one_unit(a: Leaf, b: Leaf) -> bool:
+    """Whether one integer is the same value in both."""
+    numbers = zip(a.numbers, b.numbers, strict=True)
+    return all(x.size == y.size == 1 and x.reshape(-1)[0] == y.reshape(-1)[0] for x, y in numbers)
 
 
 def _taken(numbers: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -57,7 +57,7 @@ class SumLowering(JoinLowering):
     """Sums of weights times integers."""
 
     def _do_addmm(self, step: Step) -> Value:
-        if _scales(step):
+        if _scales(step) or isinstance(self._given(step.args[2]), Value):
             return self._scaled_sum(step)
         return self._linear(step, step.args[1], step.args[2], step.args[0])
 

@@ -55,8 +55,18 @@ class WindowLowering(TableLowering):
         )
         places = step.outputs[1]
         used = places is not None and places.number in self.needed
-        chosen = self._written(replace(step, outputs=(places,)), places_of_greatest)[0] if used else None
+        chosen = self._places_of_greatest(step) if used else None
         return [self._pooled(step, value, lambda ref: self._greatest(value, window, ref)), chosen]
+
+    def _places_of_greatest(self, step: Step) -> Value:
+        """Where in its map the greatest of each window is; compared by the values that are there, as they may tie."""
+        ref = step.outputs[1]
+        assert ref is not None
+        found: Value = self._written(replace(step, outputs=(ref,)), places_of_greatest)[0]
+        maps, made = (Ref(-1, (*own.shape[:-2], math.prod(own.shape[-2:]))) for own in (step.args[0], ref))
+        row = self._shaped(self._value(step.args[0]), maps)
+        self._check_places(self._shaped(found, made), ref, row, len(row.shape))
+        return found
 
     def _maps(self, value: Value) -> Value:
         """A value as channels of maps: of rows without any, one; of a series of maps, those of all side by side."""

@@ -153,7 +153,7 @@ class _Beside(Float64):
         """
         if check.order is not None:
             return self._alike(check.order, ours, theirs)
-        least, greatest = self._near(check.function, check.move, len(ours))
+        least, greatest = self._near(check.function, check.move)
         undecided: NDArray[Any] = (least - same <= np.minimum(ours, theirs)) & (
             np.maximum(ours, theirs) <= greatest + same
         )
@@ -161,7 +161,7 @@ class _Beside(Float64):
 
     def _alike(self, order: Order, ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[Any]:
         row, dim = order.row, order.dim
-        ends = [end.reshape(len(end), *row.shape) for end in self._near(row.expr, row.move, len(ours))]
+        ends = [end.reshape(len(end), *row.shape) for end in self._near(row.expr, row.move)]
         shape = (*ours.shape[:dim], -1, *ours.shape[dim + (ends[0].ndim == ours.ndim) :])
         if shape[:dim] + shape[dim + 1 :] != ends[0].shape[:dim] + ends[0].shape[dim + 1 :]:  # reshaped in between
             return np.zeros(ours.shape, bool)
@@ -170,12 +170,12 @@ class _Beside(Float64):
         alike: NDArray[Any] = (least[0] <= greatest[1]) & (least[1] <= greatest[0])
         return alike.reshape(ours.shape)
 
-    def _near(self, function: Expr, move: NDArray[Any] | None, count: int) -> list[NDArray[Any]]:
+    def _near(self, function: Expr, move: NDArray[Any] | None) -> list[NDArray[Any]]:
         """The least and the greatest that a function gives within the bound of what it takes."""
         before = leaf_of(function)[0]
-        integers = self.ours[before.source.node][self.at]
-        values = before.values(integers.reshape(count, *before.source.shape))
-        reach = min(_CAUTION * before.slack(self.known), _DOUBT * float(values.abs().max()))
+        every = before.values(self.ours[before.source.node].reshape(-1, *before.source.shape))
+        values = every[self.at]  # of an image alone all may be 0, as of a black one
+        reach = min(_CAUTION * before.slack(self.known), _DOUBT * float(every.abs().max()))
         ends = [evaluate(function, values + moved).double() for moved in (-reach, 0.0, reach)]
         near = np.stack([_moved(end.expand(values.shape).numpy(), move) for end in ends])
         return [near.min(axis=0), near.max(axis=0)]

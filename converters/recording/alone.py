@@ -70,3 +70,12 @@ def _beside_others(given: Callable[[Tensor], Tensor], images: Tensor, own: slice
         others = images.flip(0).roll(1, -1)
         others[own] = images[own]
         return given(others)
+
+
+def changes(model: nn.Module, images: Tensor) -> bool:
+    """Whether a model gives something else when it is called with the same images again, as by what it has kept."""
+    with untouched(model), Float64(), Functions():
+        first, again = (
+            [leaf for leaf in tree_leaves(as_tree(model(images.clone()))) if isinstance(leaf, Tensor)] for _ in range(2)
+        )
+    return len(first) != len(again) or not all(map(torch.equal, first, again))

@@ -312,8 +312,8 @@ class _Recorder(Float64):
         if isinstance(value, Tensor):  # of a constant, that part is the images' already
             value[part] = 0
         ref = self._new((size,))
-        arguments = (value, whole, written, part)
-        self.steps.append(Step(-1, torch.ops.aten.put.default, arguments, {}, (ref,), place))
+        places = {"whole": whole, "part": part}
+        self.steps.append(Step(-1, torch.ops.aten.put.default, (value, written), places, (ref,), place))
         flat = (0, (size,), (1,))
         storage = tensor.untyped_storage()
         self._memory[storage.data_ptr()] = _Memory(

@@ -68,6 +68,17 @@ class Step:
         )
 
 
+def put(value: Tensor, written: Tensor, *, whole: Tensor, part: Tensor) -> Tensor:
+    """What a step that writes a part of a memory gives, flat: `value` at its places in all of it, then what is written.
+
+    It is named as the operation of PyTorch, which a model may do itself, but only this one says `whole`.
+    """
+    flat = torch.zeros(len(whole), dtype=torch.float64)
+    flat[whole] = value.reshape(-1)
+    flat[part] = written.reshape(-1)
+    return flat
+
+
 def makers(steps: Iterable[Step]) -> dict[int, tuple[Step, int]]:
     """By the number of a value, the step that made it, and which of its outputs it is."""
     return {ref.number: (step, i) for step in steps for i, ref in enumerate(step.outputs) if ref is not None}

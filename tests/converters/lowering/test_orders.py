@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from values import FED, MAP, Call, converts, equals_float64
 
 import lava_meta
 from lava_meta.errors import ConversionError
+from lava_meta.nn import BinaryConv2d
 
 
 @pytest.mark.parametrize("norm", [True, False])  # many are equal without
@@ -311,6 +313,39 @@ def test_values_put_back_where_a_pooling_found_them() -> None:
         return F.max_unpool2d(torch.sign(values), places, 2)
 
     converts(back, MAP)
+
+
+class Unpooled(nn.Module):
+    """Real values of sums of pixels, put back where a pooling found them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.front, self.readout = BinaryConv2d(2, 4, 3, padding=1), nn.Linear(4 * 36, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, places = F.max_pool2d(torch.tanh(self.front(x) / 40), 2, return_indices=True)
+        return self.readout(F.max_unpool2d(values, places, 2).flatten(1))
+
+
+def test_greatest_of_a_window_that_only_rounding_tells_apart_are_ties() -> None:
+    """Pixels times 0.1 are rounded, so that sums that are equal differ in float64 by the order of their terms."""
+    model = Unpooled().eval()
+    levels = np.random.default_rng(3).integers(0, 16, (200, *MAP))
+    with torch.no_grad():
+        sums = model.front(torch.from_numpy(levels).float())
+        windows = F.unfold(sums.reshape(-1, 1, 6, 6), 2, stride=2).sort(1).values.reshape(len(levels), -1, 4, 9)
+        tie = (windows[:, :, 3] == windows[:, :, 2]).flatten(1).any(1).numpy()
+        assert 20 < tie.sum() < 180
+        for given, scale in (({"raw": True}, 1.0), ({"mean": 0.0, "std": 0.1}, 10 / 15)):
+            net = lava_meta.convert(model, input_shape=MAP, max_level=15, **given)
+            assert net.parity is not None
+            assert not sum(net.parity.mismatches.values())
+            theirs = copy.deepcopy(model).double()(torch.from_numpy(levels).double() * scale).numpy()
+            ours = net.graph.readout.values(net.graph.sums(levels))
+            differ = np.abs(ours - theirs).max(1) > 1e-6
+            assert not (differ & ~tie).any()
+            assert bool(sum(net.parity.ties.values())) == bool(differ.any()) == ("std" in given)
 
 
 def test_a_chosen_code_runs_in_lava() -> None:
