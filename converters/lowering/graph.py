@@ -37,7 +37,7 @@ from lava_meta.converters.lowering.values import (
 )
 from lava_meta.converters.lowering.written_steps import equation_of
 from lava_meta.converters.recording.operations import Recording, write
-from lava_meta.converters.recording.steps import Ref, Step, makers, put
+from lava_meta.converters.recording.steps import Ref, Step, makers
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import INPUT, AcyclicGraph, Scores
 from lava_meta.graph.nodes import (
@@ -152,7 +152,7 @@ class Lowering(MapLowering):
             found = self._resized(step)
         elif name in SAME:
             found = self._given(step.args[0])
-        elif torch.Tag.pointwise in step.op.tags or name in _ELEMENTWISE:
+        elif step.pointwise or name in _ELEMENTWISE:
             found = self._elementwise(step)
         else:
             raise Cannot(_REFUSED.get(name, "is not supported between the layers of a network of integers"))
@@ -202,7 +202,7 @@ class Lowering(MapLowering):
             return value if tuple(value.shape) == ref.shape else value.expand(ref.shape)
 
         args, kwargs = tree_map_only(Ref, whole, (step.args, step.kwargs))
-        found = (put if "whole" in kwargs else step.op)(*args, **kwargs)
+        found = step.op(*args, **kwargs)
         return list(found) if isinstance(found, (list, tuple)) else found
 
     def _written(self, step: Step, equation: Callable[..., Any]) -> list[Any]:
@@ -324,6 +324,7 @@ MOVES = {
 
 
 _REFUSED = {
+    "put": "writes at places of all images together: use torch.scatter, torch.where or torch.cat",
     "affine_grid_generator": "makes a grid that depends on the image: a fixed one is supported",
     "torchvision::deform_conv2d": "convolves at places that depend on the image: fixed kernels are supported",
 }

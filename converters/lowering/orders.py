@@ -24,7 +24,7 @@ from lava_meta.converters.lowering.values import (
     source_of,
 )
 from lava_meta.converters.lowering.written_orders import greatest, nth, ordered, scattered
-from lava_meta.converters.recording.steps import Ref, Step, put
+from lava_meta.converters.recording.steps import Ref, Step, put_part
 from lava_meta.graph.nodes import (
     Concat,
 )
@@ -165,13 +165,11 @@ class OrderLowering(ProductLowering):
         assert ref is not None
         return self._together([x, source], lambda numbers: arranged(*numbers), ref)
 
-    def _do_put(self, step: Step) -> Value:
+    def _do_put_part(self, step: Step) -> Value:
         """A memory of which a part was written: what was there, and the part, each at its places."""
-        if "whole" not in step.kwargs:
-            raise Cannot("writes at places of all images together: use torch.scatter, torch.where or torch.cat")
         ref = step.outputs[0]
         assert ref is not None
-        return self._together(step.args, lambda numbers: put(*numbers, **step.kwargs), ref)
+        return self._together(step.args, lambda numbers: put_part(*numbers, **step.kwargs), ref)
 
     def _do_stack(self, step: Step) -> Value:
         axis = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)

@@ -79,7 +79,7 @@ def _is_of_each(step: Step, wide: dict[int, tuple[Ref, int]]) -> bool:
     """Whether it does something to each value of parts alone."""
     numbers = all(leaf.numel() == 1 for leaf in tree_leaves((step.args, step.kwargs)) if isinstance(leaf, Tensor))
     alone = all(ref.number in wide for ref in step.refs) and len(step.outputs) == 1
-    return alone and numbers and (torch.Tag.pointwise in step.op.tags or step.name in ("clone", "detach", "_to_copy"))
+    return alone and numbers and (step.pointwise or step.name in ("clone", "detach", "_to_copy"))
 
 
 class _Masks:

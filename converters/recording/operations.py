@@ -27,7 +27,7 @@ from lava_meta.converters.recording.exported import advice
 from lava_meta.converters.recording.half import rounded_to
 from lava_meta.converters.recording.masked import whole
 from lava_meta.converters.recording.places import innermost
-from lava_meta.converters.recording.steps import Place, Ref, Step, makers
+from lava_meta.converters.recording.steps import Place, Ref, Step, makers, put_part
 from lava_meta.converters.recording.written_out import EQUATIONS, Functions, whole_numbers
 from lava_meta.errors import ConversionError
 
@@ -313,7 +313,7 @@ class _Recorder(Float64):
             value[part] = 0
         ref = self._new((size,))
         places = {"whole": whole, "part": part}
-        self.steps.append(Step(-1, torch.ops.aten.put.default, (value, written), places, (ref,), place))
+        self.steps.append(Step(-1, put_part, (value, written), places, (ref,), place))
         flat = (0, (size,), (1,))
         storage = tensor.untyped_storage()
         self._memory[storage.data_ptr()] = _Memory(

@@ -40,7 +40,7 @@ class Step:
     """One operation on values that depend on the images."""
 
     number: int  # among all operations of the run
-    op: Any  # an ATen overload; never one that writes in place
+    op: Any  # an ATen overload, never one that writes in place; or `put_part`
     args: tuple[Any, ...]  # with a `Ref` for each such value; other tensors are constants, float64
     kwargs: dict[str, Any]
     outputs: tuple[Ref | None, ...]
@@ -50,7 +50,12 @@ class Step:
     @property
     def name(self) -> str:
         """`add` for `aten.add.Tensor`."""
-        return str(self.op._schema.name).removeprefix("aten::")
+        return "put_part" if self.op is put_part else str(self.op._schema.name).removeprefix("aten::")
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether PyTorch says that it does something to each number alone."""
+        return self.op is not put_part and torch.Tag.pointwise in self.op.tags
 
     @property
     def refs(self) -> list[Ref]:
@@ -68,11 +73,8 @@ class Step:
         )
 
 
-def put(value: Tensor, written: Tensor, *, whole: Tensor, part: Tensor) -> Tensor:
-    """What a step that writes a part of a memory gives, flat: `value` at its places in all of it, then what is written.
-
-    It is named as the operation of PyTorch, which a model may do itself, but only this one says `whole`.
-    """
+def put_part(value: Tensor, written: Tensor, *, whole: Tensor, part: Tensor) -> Tensor:
+    """A memory of which a part was written, flat: `value` at its places in all of it, then what is written."""
     flat = torch.zeros(len(whole), dtype=torch.float64)
     flat[whole] = value.reshape(-1)
     flat[part] = written.reshape(-1)

@@ -97,10 +97,12 @@ class Pass:
         self._before = Pass(lines[:-1], most) if len(lines) > 2 else None
         self._lines = (lines[-1], None) if self._before else lines
         bent = max((line.most for line in (*lines, after) if line is not None), default=0)
-        self.real = max(most, bent) <= MOST_REAL
-        self._zero = 0.0 if self.real else 0
-        self._after = None if after is None else after.real if self.real else after.long
-        self._firing = None if fired is None else fired.real if self.real else fired.long
+        self._real = max(most, bent) <= MOST_REAL
+        self._after, self._firing = self._table(after), self._table(fired)
+
+    def _table(self, part: Line | Fired | None) -> tuple[Any, ...] | None:
+        """What belongs to a part, of the type of what is added."""
+        return None if part is None else part.real if self._real else part.long
 
     def into(
         self,
@@ -115,25 +117,24 @@ class Pass:
         columns, words), 0 before; `first` is a multiple of eight then.
         """
         if self._before is not None:
-            sums = np.empty(terms[0].shape, np.float64 if self.real else np.int64)
+            sums = np.empty(terms[0].shape, np.float64 if self._real else np.int64)
             self._before.into(sums, terms[:-1])
             terms = terms[-1], sums
         (x, curve), *more = (self._taken(x, line) for x, line in zip(terms, self._lines, strict=True))
         base, base_curve = more[0] if more else (None, None)
+        zero = 0.0 if self._real else 0
         kept = None if out is None else in_places(out)
         packed = None if signs is None else signs.view(np.uint8).reshape(-1, 8 * signs.shape[3])
-        follow(x, curve, base, base_curve, self._firing, self._after, self._zero, kept, packed, first)
+        follow(x, curve, base, base_curve, self._firing, self._after, zero, kept, packed, first)
 
     def _taken(self, x: NDArray[Any], line: Line | None) -> tuple[NDArray[Any], _Curve | None]:
         """A term, of a type that the loop knows, and the curve whose starts it meets."""
         if x.itemsize == 1:
             x = x.astype(np.int32)
-        elif x.dtype == np.float64 and not self.real:
+        elif x.dtype == np.float64 and not self._real:
             x = x.astype(np.int64)
-        if line is None:
-            return in_places(x), None
-        narrow = line.narrow if x.dtype in _NARROW else None
-        return in_places(x), narrow or (line.real if self.real else line.long)
+        narrow = line.narrow if line is not None and x.dtype in _NARROW else None
+        return in_places(x), narrow or self._table(line)
 
 
 def in_places(array: NDArray[Any]) -> NDArray[Any]:

@@ -14,7 +14,17 @@ from lava_meta.graph.acyclic import Placed
 from lava_meta.graph.bits import pack, words
 from lava_meta.graph.conv import Window
 from lava_meta.graph.nodes import Add, BinaryWeight, Conv, Curve, Gather, Linear, Multiply, Pool, Threshold
-from lava_meta.graph.packed.held import Held, flat, narrowest, places, shared, stored_of, stream_kind, to_stored
+from lava_meta.graph.packed.held import (
+    MOST_REAL,
+    Held,
+    flat,
+    narrowest,
+    places,
+    shared,
+    stored_of,
+    stream_kind,
+    to_stored,
+)
 from lava_meta.graph.packed.leading import LeadingProducts
 from lava_meta.graph.packed.loops import has_byte_products, pool_signs
 from lava_meta.graph.packed.passes import Pass, in_places
@@ -176,7 +186,7 @@ def is_identity(layer: Placed, source: Range) -> bool:
     node = layer.node
     if not isinstance(node, Curve) or len(node.start) > 1 or node.intercept.any() or node.start.any():
         return False
-    return bool((node.slope == 1).all()) and max(map(abs, source)) <= 2**53
+    return bool((node.slope == 1).all()) and max(map(abs, source)) <= MOST_REAL
 
 
 def passed(
@@ -230,20 +240,24 @@ def by_reference(layer: Placed) -> Step:
 # Movement.
 
 
+def _kept_as(layer: Placed, given: Sequence[NDArray[Any]]) -> np.dtype[Any]:
+    """The type of what is only moved, or pooled: a stream stays one."""
+    of_stream = any(part.dtype == np.float64 for part in given)
+    return (stream_kind if of_stream else narrowest)(layer.low, layer.high)
+
+
 def concat(layer: Placed) -> Step:
     """Sources side by side; signs as words if these are full."""
     if {len(shape) for shape in layer.input_shapes} - {1, 3}:
         return by_reference(layer)
-    stored, kind = stored_of(layer.output_shape), narrowest(layer.low, layer.high)
-    stream = stream_kind(layer.low, layer.high)
+    stored = stored_of(layer.output_shape)
     full = all(stored_of(shape)[2] % 64 == 0 for shape in layer.input_shapes)
 
     def joined(values: Sequence[Held]) -> Held:
         if full and all(value.packed for value in values):
             return Held(stored, signs=np.concatenate([value.signs for value in values], axis=3))
         numbers = [value.numbers for value in values]
-        to = stream if any(part.dtype == np.float64 for part in numbers) else kind
-        return Held(stored, integers=np.concatenate(numbers, axis=3, dtype=to, casting="unsafe"))
+        return Held(stored, integers=np.concatenate(numbers, axis=3, dtype=_kept_as(layer, numbers), casting="unsafe"))
 
     return joined
 
@@ -291,7 +305,6 @@ def pooled(layer: Placed, *, signs: bool) -> Step:
     node, stored = layer.node, stored_of(layer.output_shape)
     assert isinstance(node, Pool)
     window, greatest = fields(node.window), node.how == "max"
-    kind, stream = narrowest(layer.low, layer.high), stream_kind(layer.low, layer.high)
     plain = pack(np.zeros(stored[2], bool))
 
     def computed(values: Sequence[Held]) -> Held:
@@ -301,7 +314,7 @@ def pooled(layer: Placed, *, signs: bool) -> Step:
             pool_signs(x, window, plain, words)
             return Held(stored, signs=words)
         x = values[0].numbers
-        out = np.empty((len(x), *stored), stream if x.dtype == np.float64 else kind)
+        out = np.empty((len(x), *stored), _kept_as(layer, [x]))
         pool(x, window, greatest, out)
         return Held(stored, integers=out)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from values import equals_float64
+from values import Call, equals_float64
 
 from lava_meta.nn import BinaryConv2d
 
@@ -32,15 +30,6 @@ class EachFrame(nn.Module):
         return each.mean(0 if self.time_first else 1)
 
 
-class Map(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
-
-
 def unlike(norm: nn.GroupNorm) -> nn.GroupNorm:
     """With a gain and a shift for each channel, and signs behind it."""
     nn.init.normal_(norm.weight, 1.0, 0.5)
@@ -53,9 +42,9 @@ def unlike(norm: nn.GroupNorm) -> nn.GroupNorm:
     "inner",
     [
         nn.Upsample(scale_factor=2, mode="bilinear"),
-        Map(lambda x: F.interpolate(x, size=(5, 9), mode="bicubic", align_corners=True)),
+        Call(lambda x: F.interpolate(x, size=(5, 9), mode="bicubic", align_corners=True)),
         nn.AdaptiveAvgPool2d(4),
-        Map(lambda x: x.cumsum(2)),
+        Call(lambda x: x.cumsum(2)),
         unlike(nn.GroupNorm(2, 4)),
         nn.GroupNorm(2, 4, affine=False),
     ],
