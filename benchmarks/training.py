@@ -240,13 +240,15 @@ def product_time(width: int) -> float:
         digits = signs(2 * BATCH, torch.int8)
         d, y = signs(n, torch.bfloat16)[:, :BATCH].contiguous(), x.to(torch.bfloat16)
         pixels, back = lambda: torch._int_mm(x, layer.signs.T), lambda: torch._int_mm(digits, layer.signs)
+        outer = lambda: torch.mm(d, y, out=layer.gradient)  # noqa: E731
     else:
-        d, y = x.T, x
-        pixels, back = lambda: x @ layer.signs.T, lambda: x @ layer.signs
-    ways = [pixels, lambda: layer.sums(x), back, lambda: torch.mm(d, y, out=layer.gradient)]
-    first, sums, backward, outer = (min(seconds(way) for _ in range(40)) / n**2 for way in ways)
+        d, levels = signs(BATCH, torch.float32), signs(BATCH, torch.uint8)
+        pixels, back = lambda: layer.sums_of_pixels(levels, 0), lambda: layer.back(d, d, 1.0, 1.0)
+        outer = lambda: layer.outer(d, x)  # noqa: E731
+    ways = [pixels, lambda: layer.sums(x), back, outer]
+    first, sums, backward, weights = (min(seconds(way) for _ in range(40)) / n**2 for way in ways)
     inner = synapses(width) - 784 * width
-    return 784 * width * first + inner * (sums + backward) + synapses(width) * outer
+    return 784 * width * first + inner * (sums + backward) + synapses(width) * weights
 
 
 def bound(width: int, threads: int) -> tuple[float, float]:

@@ -6,9 +6,9 @@
 `AbsStep` is the unit x <- (z > 0) of z = |y| - width, with half a width as the window of z.
 
 Up to the first units, and wherever no binary layer follows them, the model's own modules compute, and autograd behind
-them; so do pooling and norms. Binary layers take the products of `lava_meta.training.conv_products` and
-`lava_meta.training.products`. Sums are exact, so the forward pass, the loss and the classes are those of the model
-itself, bit for bit; gradients are rounded otherwise than autograd's, to 8 bits in each convolution.
+them; so do pooling and norms. Binary layers take the products of `lava_meta.training.products` and of `conv_products`
+or `conv_tables` there. Sums are exact, so the forward pass, the loss and the classes are those of the model itself, bit
+for bit; gradients are rounded otherwise than autograd's, with products of bytes to 8 bits in each convolution.
 
 A network fits if it is an `nn.Sequential` on the CPU, in float32, of which a `BinaryConv2d` follows a `Sign` or an
 `AbsStep`.
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,8 @@ from torch.nn import functional
 
 from lava_meta.nn import AbsStep, BinaryConv2d, BinaryLinear, Pixels, Sign
 from lava_meta.training import conv_products, products
-from lava_meta.training.conv_products import ConvProducts
+from lava_meta.training.conv_products import ConvBytes, ConvFloats
+from lava_meta.training.conv_tables import ConvTables
 from lava_meta.training.cuda import is_watched
 from lava_meta.training.written_out import WrittenOut
 
@@ -36,15 +37,23 @@ _POOLING = (nn.AvgPool2d, nn.MaxPool2d)  # much faster if channels lie last
 
 
 class _MeansOfConv(nn.Module):
-    """`nn.AvgPool2d(2)` of a convolution of whole levels: one of stride 2, with as few sums, and exact as both are."""
+    """`nn.AvgPool2d(2)` of a convolution of whole levels: one of stride 2, with as few sums, and exact as both are.
+
+    As a product of matrices: PyTorch's convolutions of one channel are slow, and so is their weights' gradient.
+    """
 
     def __init__(self, conv: BinaryConv2d) -> None:
         super().__init__()
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
+        padding: Any = self.conv.padding
         weight = functional.avg_pool2d(functional.pad(self.conv.binary_weight, (1, 1, 1, 1)), 2, 1)
-        return functional.conv2d(x, weight, None, 2, self.conv.padding, 1, self.conv.groups)
+        kernel = weight.shape[2:]
+        places = ((size + 2 * p - k) // 2 + 1 for size, p, k in zip(x.shape[2:], padding, kernel, strict=True))
+        seen = functional.unfold(x, kernel, padding=padding, stride=2)
+        means = torch.bmm(weight.flatten(1).expand(len(x), -1, -1), seen)
+        return means.view(len(x), -1, *places)
 
 
 class _Own:
@@ -86,6 +95,13 @@ def _applied(module: nn.Module, y: Tensor) -> Tensor:
     return result
 
 
+def conv_form(layer: BinaryConv2d) -> type[ConvFloats]:
+    """The form of a convolution's products for this processor."""
+    if conv_products.has_bytes():
+        return ConvBytes
+    return ConvTables if layer.groups == 1 else ConvFloats  # a group has too few inputs and units to share a table
+
+
 class _Values:
     """Units as the model's own modules take them, if no binary layer comes first."""
 
@@ -103,16 +119,14 @@ class _Conv:
     """A binary convolution of units."""
 
     def __init__(self, layer: BinaryConv2d, *, signs: bool) -> None:
-        self.weight, self.products = layer.weight, ConvProducts(layer, signs=signs)
+        self.weight, self.products = layer.weight, conv_form(layer)(layer, signs=signs)
 
     def forward(self, bits: Tensor) -> Tensor:
         self.bits = bits.view(torch.uint8).contiguous(memory_format=torch.channels_last)
         return self.products.sums(self.bits)
 
     def backward(self, d: Tensor, y: Tensor, window: float) -> Tensor:
-        operands = self.products.operands(d, self.bits)
-        self.products.outer(*operands)
-        return _inside(torch.empty_like(y).copy_(self.products.back(*operands)), y, window)
+        return _inside(self.products.backward(d, self.bits, torch.empty_like(y)), y, window)
 
 
 class _Dense:
@@ -120,13 +134,14 @@ class _Dense:
 
     def __init__(self, layer: BinaryLinear, dropout: nn.Dropout | None, *, signs: bool) -> None:
         self.of_signs = signs
-        # Signs that are dropped are none: they cannot be packed as bits.
-        form = products.form() if dropout is None else products.Bytes
+        form = products.form()
+        if dropout is not None:  # signs that are dropped are none: they cannot be packed as bits
+            form = products.Bytes if issubclass(form, products.Bytes) else products.Floats
         self.weight, self.dropout = layer.weight, dropout
         self.products = form(layer.out_features, layer.in_features)
 
     def forward(self, bits: Tensor) -> Tensor:
-        self.x = _values(bits.flatten(1), torch.int8, signs=self.of_signs)
+        self.x = _values(bits.flatten(1), self.products.signs_type, signs=self.of_signs)
         self.factor = 1.0
         if self.dropout is not None and self.dropout.training:
             self.kept = self.dropout(torch.ones(bits.shape)).flatten(1) > 0
@@ -157,8 +172,8 @@ class ConvNetwork(WrittenOut):
 
     @classmethod
     def of(cls, model: nn.Module) -> ConvNetwork | None:
-        """The fast form of `model`, or None if it does not fit or the processor has none."""
-        if not conv_products.available() or not _is_sequence(model) or is_watched(model):
+        """The fast form of `model`, or None if it does not fit."""
+        if not _is_sequence(model) or is_watched(model):
             return None
         if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in model.parameters()):
             return None
@@ -239,7 +254,7 @@ def _with_means(modules: list[nn.Module]) -> list[nn.Module]:
     if type(pixels) is not Pixels or type(conv) is not BinaryConv2d or type(pool) is not nn.AvgPool2d:
         return modules
     whole = pixels.gain == 1 and pixels.offset == pixels.offset.round()
-    plain = conv.stride == conv.dilation == (1, 1) and not isinstance(conv.padding, str)
+    plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1 and not isinstance(conv.padding, str)
     form = pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, pool.divisor_override
     fits = whole and plain and form == (2, 2, 0, False, None)
     return [pixels, _MeansOfConv(conv), *rest] if fits else modules

@@ -7,8 +7,10 @@
 `Bytes` multiplies signed bytes (oneDNN, on VNNI or AMX) into exact integers and gradients as pairs of bytes
 (`lava_meta.training.backward`), and the outer product in bfloat16: x (signs, or whole levels up to 256) is exact in it,
 d is rounded to 8 bits, its sum over the batch kept to 16. `Bits` is `Bytes`, except for signs from signs:
-it packs 64 of them to a word and counts bits (AVX-512 VPOPCNTDQ), to the same integers. `Floats` does everything in
-float32. Which one is used depends on the processor's features alone, so that a run goes on as it began.
+it packs 64 of them to a word and counts bits (AVX-512 VPOPCNTDQ), to the same integers. `Tables`, on other processors,
+counts bits as well and takes gradients, and sums of pixels, by tables of sums in float32
+(`lava_meta.training.by_tables`). `Floats` does everything in PyTorch's float32. Which one is used depends on the
+processor's features alone, so that a run goes on as it began.
 
 Binary weights lie in memory once, as the operand itself; the optimizer's pass writes them there.
 """
@@ -23,7 +25,8 @@ from lava_meta.graph.bits import pack
 from lava_meta.graph.packed import loops
 from lava_meta.jit import compiles_for
 from lava_meta.optim.threads import in_parts
-from lava_meta.training import backward
+from lava_meta.training import backward, by_tables
+from lava_meta.training.by_tables import ONE_PIXEL, as_image
 
 PIXEL_SHIFT = 128  # pixels 0 .. 255 as signed bytes
 
@@ -31,7 +34,7 @@ PIXEL_SHIFT = 128  # pixels 0 .. 255 as signed bytes
 def form() -> type[Floats]:
     """The form for this processor."""
     if not compiles_for("avx512vnni") or not (compiles_for("avx512bf16") or compiles_for("amx-bf16")):
-        return Floats
+        return Tables
     return Bits if compiles_for("avx512vpopcntdq") else Bytes
 
 
@@ -116,14 +119,48 @@ class Bits(Bytes):
     """As `Bytes`, with the sums of signs counted on packed bits."""
 
     def sums(self, x: Tensor, *, signs: bool = True) -> Tensor:
-        units, inputs = self.signs.shape
-        if units < loops.BLOCK or not signs:
+        if len(self.signs) < loops.BLOCK or not signs:
             return super().sums(x)
-        sums = torch.empty(len(x), units, dtype=torch.int32)
-        weights, packed, out = self.signs.numpy(), pack(x.numpy() > 0), sums.numpy()
-        in_parts(
-            lambda start, end: loops.sums_of_signs(weights, packed, start // inputs, end // inputs, out),
-            weights.size,
-            align=loops.BLOCK * inputs,
-        )
-        return sums
+        return _counted(self.signs, x)
+
+
+class Tables(Floats):
+    """One layer's products by counted bits and by tables of sums; the gradient of pixels' weights as in `Floats`."""
+
+    signs_type = torch.int8
+
+    def sums_of_pixels(self, pixels: Tensor, offset: int) -> Tensor:
+        return by_tables.sums_of_levels(pixels.to(torch.float32) - offset, self.signs)
+
+    def sums(self, x: Tensor, *, signs: bool = True) -> Tensor:
+        if signs:
+            return _counted(self.signs, x)
+        sums = _counted(self.signs, torch.cat([x * 2 - 1, torch.ones_like(x[:1])]))
+        return sums[:-1].add_(sums[-1]).div_(2, rounding_mode="floor")  # W b = (W (2 b - 1) + W 1) / 2, whole
+
+    def back(self, d: Tensor, y: Tensor, window: float, factor: float) -> Tensor:
+        out = torch.empty(y.shape)
+        by_tables.back(as_image(d), as_image(self.signs), ONE_PIXEL, as_image(out))
+        return torch.where(y.abs() <= window, out.mul_(factor), 0.0)
+
+    def outer(self, d: Tensor, x: Tensor, offset: int | None = None) -> None:
+        if offset is not None:
+            super().outer(d, x, offset)
+            return
+        low = min(int(x.min()), 0)  # signs, or units of 0 and 1
+        bits = (x > 0).view(torch.uint8)
+        by_tables.outer(as_image(d), as_image(bits), low, ONE_PIXEL, as_image(self.gradient))
+
+
+def _counted(signs: Tensor, x: Tensor) -> Tensor:
+    """W x, int32 (n, units), by counting bits. signs: int8 (units, inputs); x: +1 and -1, int8 (n, inputs)."""
+    by_tables.check_inputs(x, signs)
+    units, inputs = signs.shape
+    sums = torch.empty(len(x), units, dtype=torch.int32)
+    weights, packed, out = signs.numpy(), pack(x.numpy() > 0), sums.numpy()
+    in_parts(
+        lambda start, end: loops.sums_of_signs(weights, packed, start // inputs, end // inputs, out),
+        weights.size,
+        align=loops.BLOCK * inputs,
+    )
+    return sums

@@ -16,11 +16,15 @@ from torch.nn import functional
 from lava_meta.data import Images
 from lava_meta.data.scenarios import Scenario
 from lava_meta.nn import AbsStep, BinaryConv2d, BinaryConvNet, BinaryLinear, Pixels, SampleNorm, Sign, TaskBatchNorm
+from lava_meta.optim import threads
 from lava_meta.training import TrainSettings, conv_products, train
-from lava_meta.training.conv_network import ConvNetwork
+from lava_meta.training.conv_network import ConvNetwork, conv_form
+from lava_meta.training.conv_products import ConvBytes, ConvFloats
+from lava_meta.training.conv_tables import ConvTables
 from lava_meta.training.steps import FastStep, step_factory
 
-pytestmark = pytest.mark.skipif(not conv_products.available(), reason="no products of bytes on this processor")
+FORMS = [ConvFloats, ConvTables, *([ConvBytes] if conv_products.has_bytes() else [])]
+ROUNDING = {ConvFloats: 1e-5, ConvTables: 1e-5, ConvBytes: 2**-7}
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -33,16 +37,44 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_sums_are_exact(data: st.DataObject) -> None:
+    layer, bits = drawn_layer(data)
+    check_sums(layer, bits)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_gradients_are_those_of_autograd_in_float64(data: st.DataObject) -> None:
+    layer, bits = drawn_layer(data)
+    for signs in (True, False):
+        weight = torch.where(layer.weight >= 0, 1.0, -1.0).double().requires_grad_()
+        x = (bits * 2.0 - 1.0 if signs else bits.float()).double().requires_grad_()
+        sums = functional.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        d = torch.randn(sums.shape)
+        sums.backward(d.double())
+        assert x.grad is not None
+        assert weight.grad is not None
+        for made in made_of(layer, signs=signs):
+            out = made.backward(d, bits, torch.empty(bits.shape))
+            rounding = ROUNDING[type(made)]
+            assert (out.double() - x.grad).norm() <= rounding * x.grad.norm(), type(made)
+            assert (made.gradient.double() - weight.grad).norm() <= rounding * weight.grad.norm() + 1e-6, type(made)
+
+
+def drawn_layer(data: st.DataObject) -> tuple[BinaryConv2d, torch.Tensor]:
+    """With inputs as `sums` takes them."""
     groups = data.draw(st.sampled_from([1, 1, 2, 3]))
     inputs, units = (groups * data.draw(st.integers(1, 40)) for _ in range(2))
     kernel, stride, dilation, padding = (
         (data.draw(st.integers(*ends)), data.draw(st.integers(*ends))) for ends in ((1, 5), (1, 3), (1, 2), (0, 3))
     )
-    shape = data.draw(st.integers(1, 4)), inputs, *(data.draw(st.integers(9, 12)) for _ in range(2))
+    shape = data.draw(st.integers(1, 35)), inputs, *(data.draw(st.integers(9, 12)) for _ in range(2))
     torch.manual_seed(data.draw(st.integers(0, 2**16)))
     layer = BinaryConv2d(inputs, units, kernel, stride, padding, dilation, groups)
-    bits = torch.rand(shape) < 0.5
-    check_sums(layer, bits)
+    return layer, as_bits(torch.rand(shape) < 0.5)
+
+
+def as_bits(bits: torch.Tensor) -> torch.Tensor:
+    return bits.view(torch.uint8).contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(
@@ -55,14 +87,22 @@ def test_sums_of_one_column_are_exact(
     """OneDNN alone gives other ones: its last window ends before the image does."""
     torch.manual_seed(0)
     layer = BinaryConv2d(inputs, units, kernel, stride, padding, dilation)
-    check_sums(layer, torch.rand(2, inputs, 12, columns) < 0.5)
+    check_sums(layer, as_bits(torch.rand(2, inputs, 12, columns) < 0.5))
 
 
 def check_sums(layer: BinaryConv2d, bits: torch.Tensor) -> None:
     for signs in (True, False):
-        made = conv_products.ConvProducts(layer, signs=signs)
-        made.signs.copy_(torch.where(layer.weight >= 0, 1, -1))
-        assert torch.equal(made.sums(bits), layer(bits.float() * 2 - 1 if signs else bits.float()))
+        wanted = layer(bits.float() * 2 - 1 if signs else bits.float())
+        for made in made_of(layer, signs=signs):
+            assert torch.equal(made.sums(bits), wanted), type(made)
+
+
+def made_of(layer: BinaryConv2d, *, signs: bool) -> list[ConvFloats]:
+    """Its products in each form that it has here."""
+    products = [form(layer, signs=signs) for form in FORMS if layer.groups == 1 or form is not ConvTables]
+    for one in products:
+        one.signs.copy_(torch.where(layer.weight >= 0, 1, -1))
+    return products
 
 
 # --- the whole step -------------------------------------------------------------------------------------------------
@@ -140,6 +180,7 @@ def test_the_step_is_that_of_autograd(make: Callable[[], nn.Module]) -> None:
     network.backward()
     for (name, expected), value in zip(clear.named_buffers(), model.buffers(), strict=True):
         assert torch.equal(value, expected), name
+    rounding = 2**-7 if conv_products.has_bytes() else 1e-5
     for (name, wanted), parameter in zip(clear.named_parameters(), model.named_parameters(), strict=True):
         gradient = network.gradients.get(parameter[1], parameter[1].grad)
         assert gradient is not None
@@ -147,10 +188,30 @@ def test_the_step_is_that_of_autograd(make: Callable[[], nn.Module]) -> None:
         assert gradient.is_contiguous()
         # Behind a norm the gradients of gains and offsets can cancel to nothing but rounding.
         floor = 1e-6 if wanted.dim() == 1 else 0.0
-        assert (gradient.float() - wanted.grad).norm() <= 2**-7 * wanted.grad.norm() + floor, name
+        assert (gradient.float() - wanted.grad).norm() <= rounding * wanted.grad.norm() + floor, name
     clear.eval(), model.eval()
     with torch.no_grad():
         assert torch.equal(network.logits(x), clear(x.float()))
+
+
+def test_inputs_of_another_width_are_refused() -> None:
+    layer = BinaryConv2d(20, 30, 3)
+    for made in made_of(layer, signs=True):
+        with pytest.raises(RuntimeError, match=r"shapes cannot be multiplied|channels"):
+            made.sums(as_bits(torch.ones(2, 19, 9, 9) > 0))
+
+
+def test_threads_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "LEAST", 1000)
+    layer = BinaryConv2d(20, 30, 3, padding=1)
+    bits, d = as_bits(torch.rand(21, 20, 9, 9) < 0.5), drawn(21, 30, 9, 9)
+    (made,) = (one for one in made_of(layer, signs=True) if type(one) is conv_form(layer))
+    found = []
+    for number in (1, 2):
+        torch.set_num_threads(number)
+        found.append((made.sums(bits), made.backward(d, bits, torch.empty(bits.shape)), made.gradient.clone()))
+    for one, two in zip(*found, strict=True):
+        assert torch.equal(one, two)
 
 
 def test_signs_that_never_change_stay_without_gradient_under_batch_norm() -> None:

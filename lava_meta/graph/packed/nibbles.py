@@ -34,10 +34,11 @@ def laid(bits: NDArray[Any]) -> NDArray[Any]:
     units, taps, inputs = bits.shape
     fours = np.zeros((units, taps, -(-inputs // 8) * 2, 4), np.uint8)
     fours.reshape(units, taps, -1)[:, :, :inputs] = bits
-    return (fours << np.arange(4, dtype=np.uint8)).sum(axis=3, dtype=np.uint8).reshape(units, -1)
+    first, second, third, fourth = (fours[..., i] << i for i in range(4))
+    return (first | second | third | fourth).reshape(units, -1)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def spread(x, channels):  # type: ignore[no-untyped-def]
     """Packed signs uint64 (lanes, rows, columns, words) as uint8 (..., parts): of each four, the row of the table."""
     lanes, rows, columns, words = x.shape

@@ -240,7 +240,7 @@ def lay(image, shape, window, down, across, begin, end, patches, size):  # type:
                 lane, i = lane + 1, 0
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def convolve_signs(weights, x, window, base, rows, limits, below, above, signs, sums):  # type: ignore[no-untyped-def]
     """Sums of packed signs with packed weights, or signs of them.
 

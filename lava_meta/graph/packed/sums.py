@@ -88,11 +88,15 @@ class SignSums(_Sums):
         self.places = window.positions(*image)
         self._window = fields(window)
         inside = window.views(np.ones((1, 1, *image), bool))[0, 0].reshape(math.prod(self.places), -1)
-        self._kinds, (seen,) = by_kind(inside)
+        self._kinds, (self._seen,) = by_kind(inside)
         terms = math.prod(positive.shape[1:])
         self._kind = np.int16 if terms <= _MOST_SHORT else np.int32
         self._fours = nibbles.USED and terms <= nibbles.MOST and math.prod(self.places) >= _MANY
-        parts = [self._laid(part, seen) for part in np.split(positive, groups)]
+        self.take(positive)
+
+    def take(self, positive: NDArray[Any]) -> None:
+        """Other weights of the same shape."""
+        parts = [self._laid(part, self._seen) for part in np.split(positive, self.groups)]
         self._weights = [weight for weight, _ in parts]
         self._base = [base for _, base in parts]
 
