@@ -135,8 +135,8 @@ class _Dense:
     def __init__(self, layer: BinaryLinear, dropout: nn.Dropout | None, *, signs: bool) -> None:
         self.of_signs = signs
         form = products.form()
-        if dropout is not None:  # signs that are dropped are none: they cannot be packed as bits
-            form = products.Bytes if issubclass(form, products.Bytes) else products.Floats
+        if dropout is not None:
+            form = products.Bytes if issubclass(form, products.Bytes) else products.Dropped
         self.weight, self.dropout = layer.weight, dropout
         self.products = form(layer.out_features, layer.in_features)
 

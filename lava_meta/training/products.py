@@ -152,6 +152,16 @@ class Tables(Floats):
         by_tables.outer(as_image(d), as_image(bits), low, ONE_PIXEL, as_image(self.gradient))
 
 
+class Dropped(Tables):
+    """As `Tables`, of inputs of which some are 0 instead of a sign: these are no bits."""
+
+    def sums(self, x: Tensor, *, signs: bool = True) -> Tensor:
+        return by_tables.sums_of_levels(x.to(torch.float32), self.signs)
+
+    def outer(self, d: Tensor, x: Tensor, offset: int | None = None) -> None:
+        Floats.outer(self, d, x, offset)
+
+
 def _counted(signs: Tensor, x: Tensor) -> Tensor:
     """W x, int32 (n, units), by counting bits. signs: int8 (units, inputs); x: +1 and -1, int8 (n, inputs)."""
     by_tables.check_inputs(x, signs)
