@@ -37,7 +37,7 @@ from lava_meta.converters.lowering.values import (
 )
 from lava_meta.converters.lowering.written_steps import equation_of
 from lava_meta.converters.recording.operations import Recording, write
-from lava_meta.converters.recording.steps import Ref, Step, makers
+from lava_meta.converters.recording.steps import MOVES, SAME, Ref, Step, makers
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import INPUT, AcyclicGraph, Scores
 from lava_meta.graph.nodes import (
@@ -299,8 +299,6 @@ _WRAPPED = {torch.bool, *NARROW}
 # Operations on bits that are lowered as those on numbers.
 _MAKE_NO_BITS = {"add", "sum", "maximum", "minimum", "amax", "amin", "prod", "index_add", "scatter_add"}
 
-SAME = {"detach", "clone", "alias", "lift_fresh", "contiguous", "native_dropout", "dropout"}
-
 
 _LIKE = {
     *("ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full", "empty_like", "new_empty"),
@@ -309,18 +307,6 @@ _LIKE = {
 
 
 _ELEMENTWISE = {"hardswish", "_prelu_kernel", "masked_fill", "fake_quantize_per_tensor_affine", "rsub"}
-
-
-MOVES = {
-    *("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "expand_as"),
-    *("slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "flip", "roll", "repeat"),
-    *("unsafe_split", "unsafe_chunk", "swapaxes", "tril", "triu", "diag_embed"),
-    *("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "take"),
-    *("index_select", "index", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
-    *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "rot90"),
-    *("reflection_pad3d", "replication_pad3d", "upsample_nearest3d", "_upsample_nearest_exact3d"),
-    *("im2col", "unfold", "diagonal", "movedim", "as_strided"),
-}
 
 
 _REFUSED = {
