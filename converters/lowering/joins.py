@@ -80,6 +80,7 @@ class JoinLowering(OrderLowering):
             if len({id(source_of(value)) for value in values}) > 1:
                 given = tree_map_only(float, lambda number: self._finite_fill(step, number), given)
                 given = tree_map_only(Tensor, lambda part: self._finite_fill(step, part), given)
+                ref = unseen(ref) if ref.number in self._infinite else ref
                 equation = JOINED.get(step.name) or self._bit_by_bit(step, values)
                 if equation is not None:
                     found: Value = self._written(step, equation)[0]
@@ -138,7 +139,7 @@ class JoinLowering(OrderLowering):
         if not all(later.name in _SOFTMAXES or self._give_powers_alone(later) for later in users):
             raise Cannot("puts minus infinity in the place of values, which only a softmax may follow: use a number")
         self._infinite.add(made.number)
-        least = min(self._lowest(ref) for ref in step.refs)
+        least = min(low for ref in step.refs if math.isfinite(low := self._lowest(ref)))
         filled = torch.as_tensor(number, dtype=torch.float64).clamp_min(least + NO_POWER)
         return filled if isinstance(number, Tensor) else float(filled)
 
@@ -147,14 +148,7 @@ class JoinLowering(OrderLowering):
         if step.name != "sub":
             return step.name in ("amax", "max")
         users = {later.name for later in self.steps if step.outputs[0] in later.refs}
-        return users <= {"exp", "exp2"} and ordered(step, self.made_by) is not None
-
-    def _lowest(self, ref: Ref) -> float:
-        value = self._given(ref)
-        if not isinstance(value, Value):
-            return 0.0
-        leaf = self.streamed(value)
-        return float(leaf.source.low.min()) * unit_of(leaf)
+        return bool(users) and users <= {"exp", "exp2"} and ordered(step, self.made_by) is not None
 
     def _compared_to(self, op: Any, x: Any, other: Any, ref: Ref) -> Value | Tensor:
         """Whether values equal others: whether what lies between them is 0, where samples find it."""

@@ -61,13 +61,20 @@ class ProductLowering(ValueLowering):
             return made
         most, ref = 0.0, step.outputs[0]
         if found.besides is not None:
-            other = self.streamed(self._value(found.besides))
-            most = -float(other.source.low.min()) * unit_of(other)
+            most = -self._lowest(found.besides)
         own = source_of(made)
         if found.rows is not None and ref is not None and ref.shape == (self.images, *own.shape) and made.move is None:
             self._zero_in[own.node] = found.rows
         op = torch.clamp_max if found.sign > 0 else torch.clamp_min
         return self._function(op, made, most)
+
+    def _lowest(self, ref: Ref) -> float:
+        """The least of a value in its bounds."""
+        value = self._given(ref)
+        if not isinstance(value, Value):
+            return float(value.min())
+        leaf = self.streamed(value)
+        return float(leaf.source.low.min()) * unit_of(leaf)
 
     def _least_with_zero(self, terms: Value, rows: NDArray[np.int64], held: Leaf) -> float | None:
         """Of sums of a function of what is 0 at one place of each row: the least, `f(0)` and the least of the others.

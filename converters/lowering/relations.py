@@ -7,7 +7,7 @@ below 1, and their sums above: softmaxes, as people write them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,7 +167,7 @@ def _rows(step: Step, made: Ref) -> NDArray[np.int64] | None:
     """For each value that a step takes the ends of rows of, the number of that end."""
     shape = step.args[0].shape
     dims: Any = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim")
-    if isinstance(dims, Ref):
+    if not isinstance(dims, int | Sequence | None):  # the greater of two values
         return None
     axes = {int(dim) % len(shape) for dim in ([dims] if isinstance(dims, int) else dims or range(len(shape)))}
     kept = [1 if axis in axes else extent for axis, extent in enumerate(shape)]

@@ -81,6 +81,9 @@ SOFTMAXES: dict[str, Callable[[Tensor], Tensor]] = {
     "masked by a number": lambda x: _shares(_below(_masked(x, -1e4)).exp()),
     "masked by infinity": lambda x: _shares(_below(_masked(x, -math.inf)).exp()),
     "masked by values": lambda x: _shares(_below(x.masked_fill(x.roll(1, -1) < x.mean(-1, True), -math.inf)).exp()),
+    "masked by full rows": lambda x: _shares(
+        _below(torch.where(x < x.mean(-1, True), torch.full_like(x, -math.inf), x)).exp()
+    ),
     "attention": _attention,
 }
 
@@ -109,6 +112,7 @@ OTHER_ENDS: dict[str, Callable[[Tensor], Tensor]] = {
     "turned round": lambda x: x - (-x).amax(-1, True),
     "least for greatest": lambda x: x - x.amin(-1, True),
     "with what is added": lambda x: x - (x.amax(-1, True) - x.mean(-1, True).abs()),
+    "with a constant": lambda x: x - (x.amax(-1, True) + torch.full_like(x[..., :1], -2.0)),
     "padded": lambda x: x - functional.pad(x, (0, 1), value=9.0)[..., 1:].amax(-1, True),
 }
 
