@@ -152,7 +152,7 @@ class Lowering(MapLowering):
             found = self._resized(step)
         elif name in SAME:
             found = self._given(step.args[0])
-        elif step.pointwise or name in _ELEMENTWISE:
+        elif name not in _REFUSED and (step.pointwise or name in _ELEMENTWISE):
             found = self._elementwise(step)
         else:
             raise Cannot(_REFUSED.get(name, "is not supported between the layers of a network of integers"))
@@ -310,6 +310,8 @@ _ELEMENTWISE = {"hardswish", "_prelu_kernel", "masked_fill", "fake_quantize_per_
 
 
 _REFUSED = {
+    "frexp": "gives two values of each: compute the exponent as torch.floor(torch.log2(x.abs().clamp_min(1e-6))) + 1, "
+    "and the mantissa as x / 2**exponent",
     "put": "writes at places of all images together: use torch.scatter, torch.where or torch.cat",
     "affine_grid_generator": "makes a grid that depends on the image: a fixed one is supported",
     "torchvision::deform_conv2d": "convolves at places that depend on the image: fixed kernels are supported",
