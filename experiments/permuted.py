@@ -18,7 +18,7 @@ from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import (
     TRAINING,
     TrainingSettings,
-    best_m,
+    compared,
     load,
     measured,
     rule_arms,
@@ -55,7 +55,7 @@ def figures(settings: PermutedSettings, results: Results) -> Mapping[str, Figure
 
 def claims(settings: PermutedSettings, results: Results) -> Sequence[Claim]:
     """What the paper says of this experiment, as far as the arms can tell; m is the best of those that were run."""
-    plain, best = "m = 0", best_m(results)
+    plain, best = compared(results)
     return [
         Claim(
             "metaplasticity keeps earlier tasks", results.apart("ACC", plain, best), results.above(best, plain, "ACC")

@@ -29,7 +29,7 @@ from lava_meta.experiments.common.settings import changed
 from lava_meta.experiments.common.training import (
     TRAINING,
     TrainingSettings,
-    best_m,
+    compared,
     dense_network,
     load,
     measured,
@@ -134,17 +134,15 @@ def figures(settings: StreamSettings, results: Results) -> Mapping[str, Figure]:
 
 def claims(settings: StreamSettings, results: Results) -> Sequence[Claim]:
     """What the paper says of streams: metaplastic above plain, and part of the way to the whole set at once."""
-    best = best_m(results)
-    plain, ours, bound = (results.mean(label, "ACC") for label in ("m = 0", best, WHOLE))
+    plain, best = compared(results)
+    start, ours, bound = (results.mean(label, "ACC") for label in (plain, best, WHOLE))
     # Where the stream costs nothing there is no way to go; NaN, where an arm was not run, fails the comparison too.
-    share = (ours - plain) / (bound - plain) if bound - plain > 1 else math.nan
+    share = (ours - start) / (bound - start) if bound - start > 1 else math.nan
     # More than half of the way, seed by seed, without a quotient: 2 (ours - plain) > whole - plain.
-    half = 2 * results.differences(best, "m = 0", "ACC") - results.differences(WHOLE, "m = 0", "ACC")
-    said = results.apart("ACC", WHOLE, "m = 0", best)
+    half = 2 * results.differences(best, plain, "ACC") - results.differences(WHOLE, plain, "ACC")
+    said = results.apart("ACC", WHOLE, plain, best)
     return [
-        Claim(
-            "on a stream the metaplastic network stays above the plain one", said, results.above(best, "m = 0", "ACC")
-        ),
+        Claim("on a stream the metaplastic network stays above the plain one", said, results.above(best, plain, "ACC")),
         Claim(
             "it comes close to learning the whole set at once (more than half of the way from plain)",
             "no difference to close" if math.isnan(share) else f"{share:.0%} of the way from plain",

@@ -37,7 +37,7 @@ from lava_meta.converters.lowering.values import (
 )
 from lava_meta.converters.lowering.written_steps import equation_of
 from lava_meta.converters.recording.operations import Recording, write
-from lava_meta.converters.recording.steps import Ref, Step, makers
+from lava_meta.converters.recording.steps import MOVES, SAME, Ref, Step, makers
 from lava_meta.errors import ConversionError
 from lava_meta.graph.acyclic import INPUT, AcyclicGraph, Scores
 from lava_meta.graph.nodes import (
@@ -152,7 +152,7 @@ class Lowering(MapLowering):
             found = self._resized(step)
         elif name in SAME:
             found = self._given(step.args[0])
-        elif step.pointwise or name in _ELEMENTWISE:
+        elif name not in _REFUSED and (step.pointwise or name in _ELEMENTWISE):
             found = self._elementwise(step)
         else:
             raise Cannot(_REFUSED.get(name, "is not supported between the layers of a network of integers"))
@@ -299,8 +299,6 @@ _WRAPPED = {torch.bool, *NARROW}
 # Operations on bits that are lowered as those on numbers.
 _MAKE_NO_BITS = {"add", "sum", "maximum", "minimum", "amax", "amin", "prod", "index_add", "scatter_add"}
 
-SAME = {"detach", "clone", "alias", "lift_fresh", "contiguous", "native_dropout", "dropout"}
-
 
 _LIKE = {
     *("ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full", "empty_like", "new_empty"),
@@ -311,19 +309,9 @@ _LIKE = {
 _ELEMENTWISE = {"hardswish", "_prelu_kernel", "masked_fill", "fake_quantize_per_tensor_affine", "rsub"}
 
 
-MOVES = {
-    *("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "expand_as"),
-    *("slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "flip", "roll", "repeat"),
-    *("unsafe_split", "unsafe_chunk", "swapaxes", "tril", "triu", "diag_embed"),
-    *("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "take"),
-    *("index_select", "index", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
-    *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "rot90"),
-    *("reflection_pad3d", "replication_pad3d", "upsample_nearest3d", "_upsample_nearest_exact3d"),
-    *("im2col", "unfold", "diagonal", "movedim", "as_strided"),
-}
-
-
 _REFUSED = {
+    "frexp": "gives two values of each: compute the exponent as torch.floor(torch.log2(x.abs().clamp_min(1e-6))) + 1, "
+    "and the mantissa as x / 2**exponent",
     "put": "writes at places of all images together: use torch.scatter, torch.where or torch.cat",
     "affine_grid_generator": "makes a grid that depends on the image: a fixed one is supported",
     "torchvision::deform_conv2d": "convolves at places that depend on the image: fixed kernels are supported",

@@ -34,6 +34,7 @@ from lava_meta.converters.functions.forms import Affine, Form, Levels, Pieces
 from lava_meta.converters.functions.halves import halves
 from lava_meta.converters.functions.lattices import MOST_LEVELS
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF, Cast
+from lava_meta.converters.lowering.relations import Rows
 from lava_meta.converters.lowering.slacks import level_slack, stream_slack
 from lava_meta.converters.lowering.values import (
     Cannot,
@@ -85,6 +86,8 @@ class ValueLowering:
         self._made_before: dict[Any, str] = {}  # nodes without weights
         self.checks: list[Check] = []
         self._totals: dict[str, Total] = {}  # by node
+        self._zero_in: dict[str, Rows] = {}  # by node: of differences to the ends of rows
+        self._infinite: set[int] = set()  # values to the model, with numbers in the place of minus infinity
         self.values: dict[int, Value | Tensor] = {
             recording.input.number: Value(first, tuple(domain["input_shape"]), recording.input)
         }

@@ -9,16 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from lava_meta.converters.functions.elementwise import Function
 from lava_meta.converters.functions.expressions import (
+    Apply,
     Leaf,
+    evaluate,
     name_of,
 )
 from lava_meta.converters.functions.monotone import Cast, OfIntegers
 from lava_meta.converters.lowering.orders import OrderLowering
+from lava_meta.converters.lowering.relations import ordered
 from lava_meta.converters.lowering.values import (
     NO_POWER,
     Cannot,
@@ -27,6 +31,7 @@ from lava_meta.converters.lowering.values import (
     dyadic,
     gives_bits,
     only_signs,
+    own_leaf,
     source_of,
     unit_of,
     unseen,
@@ -43,6 +48,7 @@ _OF_INTEGERS = {
     *("bitwise_and", "bitwise_or", "bitwise_xor", "__and__", "__or__", "__xor__"),
     *("bitwise_left_shift", "bitwise_right_shift", "__lshift__", "__rshift__"),
 }
+_SOFTMAXES = {"_softmax", "_safe_softmax"}
 _SHORT = 17  # binary digits behind the point, at most, of values on a grid
 _MANY = 2**16  # integers of one unit, among which equal ones are rare
 _COMPARED = {"eq", "ne", "gt", "ge", "lt", "le"}
@@ -66,15 +72,20 @@ class JoinLowering(OrderLowering):
             args, kwargs = tree_map_only(Tensor, lambda value: value, given)
             return step.op(*args, **kwargs)
         if len({id(value) for value in values}) > 1:
+            if step.name == "sub" and self._give_powers_alone(step):
+                finite = [self._finite(value) for value in values]
+                if finite != values or any(part.number in self._infinite for part in step.refs):
+                    values, given, ref = finite, (finite, {}), unseen(ref)  # to the model it is minus infinity
             values = self._common(values)
             if len({id(source_of(value)) for value in values}) > 1:
                 given = tree_map_only(float, lambda number: self._finite_fill(step, number), given)
                 given = tree_map_only(Tensor, lambda part: self._finite_fill(step, part), given)
+                ref = unseen(ref) if ref.number in self._infinite else ref
                 equation = JOINED.get(step.name) or self._bit_by_bit(step, values)
                 if equation is not None:
                     found: Value = self._written(step, equation)[0]
                     return found
-                joined = self._joined(step.op, given, ref)
+                joined = self._within(step, self._joined(step.op, given, ref))
                 return self._function(torch.relu, joined) if self._is_spread(step) else joined
             common = iter(values)
             given = tree_map_only(Value, lambda _: next(common), given)
@@ -98,24 +109,46 @@ class JoinLowering(OrderLowering):
         alike = most.args == least.args and most.kwargs == least.kwargs
         return alike and both in {("amax", 0, "amin", 0), ("max", 0, "min", 0), ("aminmax", 1, "aminmax", 0)}
 
+    def _finite(self, value: Value, rows: NDArray[np.int64] | None = None) -> Value:
+        """Places that are minus infinity for all images, as masks make it, at a number whose power of e is 0 too.
+
+        rows: (k, n), of which none may be masked throughout.
+        """
+        leaf = own_leaf(value)
+        source = leaf.source
+        ends = np.stack([np.broadcast_to(end, source.shape) for end in (source.low, source.high)])
+        found = evaluate(value.expr, leaf.values(ends)).expand(ends.shape)
+        masked = (found == -math.inf).all(dim=0)
+        if not masked.any():
+            return value
+        at = masked.numpy().reshape(-1)
+        at = at if value.move is None else at[value.move.reshape(-1)]
+        if masked.all() or (rows is not None and at[rows].all(axis=1).any()):
+            raise Cannot("masks all of a row, whose shares are NaN")
+        least = float(found[:, ~masked].min()) + NO_POWER
+        expr = Apply(lambda v, mask: torch.where(mask, least, v), (value.expr, masked[None]), {})
+        return Value(expr, value.shape, unseen(value.ref), value.move)
+
     def _finite_fill(self, step: Step, number: Any) -> Any:
         """Minus infinity before a softmax, as masks make it, as a number far below all others; others as they are."""
         if step.name not in ("masked_fill", "where") or not bool((torch.as_tensor(number) == -math.inf).any()):
             return number
         made = step.outputs[0]
-        users = {later.name for later in self.steps if made in later.refs}  # none, of what is written out: asked before
-        if not users <= {"_softmax", "_safe_softmax"}:
+        assert made is not None
+        users = [later for later in self.steps if made in later.refs]  # none, of what is written out: asked before
+        if not all(later.name in _SOFTMAXES or self._give_powers_alone(later) for later in users):
             raise Cannot("puts minus infinity in the place of values, which only a softmax may follow: use a number")
-        least = min(self._lowest(ref) for ref in step.refs)
+        self._infinite.add(made.number)
+        least = min(low for ref in step.refs if math.isfinite(low := self._lowest(ref)))
         filled = torch.as_tensor(number, dtype=torch.float64).clamp_min(least + NO_POWER)
         return filled if isinstance(number, Tensor) else float(filled)
 
-    def _lowest(self, ref: Ref) -> float:
-        value = self._given(ref)
-        if not isinstance(value, Value):
-            return 0.0
-        leaf = self.streamed(value)
-        return float(leaf.source.low.min()) * unit_of(leaf)
+    def _give_powers_alone(self, step: Step) -> bool:
+        """Whether a step takes the greatest of rows, or what lies below it of which only powers follow."""
+        if step.name != "sub":
+            return step.name in ("amax", "max")
+        users = {later.name for later in self.steps if step.outputs[0] in later.refs}
+        return bool(users) and users <= {"exp", "exp2"} and ordered(step, self.made_by) is not None
 
     def _compared_to(self, op: Any, x: Any, other: Any, ref: Ref) -> Value | Tensor:
         """Whether values equal others: whether what lies between them is 0, where samples find it."""
@@ -264,8 +297,6 @@ class JoinLowering(OrderLowering):
             a, b = self._as_number(a), self._as_number(b)
         if name in ("add", "sub") and isinstance(a, Value) and isinstance(b, Value):
             factor = float(kwargs.get("alpha", 1)) * (1 if name == "add" else -1)
-            if factor == -1:
-                return self._difference(a, b, ref)
             return self._sum([a, b if factor == 1 else self._function(torch.mul, b, factor)], ref)
         if name == "mul":
             return self._product(a, b, ref)

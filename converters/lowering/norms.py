@@ -6,17 +6,13 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lava_meta.converters.functions.expressions import Apply, evaluate
 from lava_meta.converters.functions.monotone import BatchNorm
 from lava_meta.converters.lowering.values import (
-    NO_POWER,
     Cannot,
     Value,
-    own_leaf,
     unseen,
 )
 from lava_meta.converters.lowering.windows import WindowLowering
@@ -62,28 +58,13 @@ class NormLowering(WindowLowering):
         _, powers, total = self._powers(step)
         return self._product(powers, self._function(torch.reciprocal, total), ref)
 
-    def _finite(self, value: Value, dim: int) -> Value:
-        """Places that are minus infinity for all images, as masks make them, at a number whose power of e is 0 too."""
-        leaf = own_leaf(value)
-        source = leaf.source
-        ends = np.stack([np.broadcast_to(end, source.shape) for end in (source.low, source.high)])
-        found = evaluate(value.expr, leaf.values(ends)).expand(ends.shape)
-        masked = (found == -math.inf).all(dim=0)
-        if not masked.any():
-            return value
-        if (masked if value.move is None else masked.reshape(-1)[value.move]).all(dim=dim).any():
-            raise Cannot("masks all of a row, whose shares are NaN")
-        least = float(found[:, ~masked].min()) + NO_POWER
-        expr = Apply(lambda v, mask: torch.where(mask, least, v), (value.expr, masked[None]), {})
-        return Value(expr, value.shape, unseen(value.ref), value.move)
-
     def _powers(self, step: Step) -> tuple[Value, Value, Value]:
         """`x - max`, its powers of e, and their sum, over one dimension of each image."""
         x, dim = step.args[:2]
-        value = self._finite(self._value(x), int(dim) % len(x.shape) - len(x.shape))
+        value = self._value(x)
         own = replace(step, args=(x, [dim], True), kwargs={}, outputs=(unseen(x),))
         greatest = self._reduced(own, value, "max")
-        below = self._sum([value, self._function(torch.neg, greatest)], unseen(x))
+        below = self._sum([self._finite(value), self._function(torch.neg, greatest)], unseen(x))
         below = self._function(lambda v: v.clamp_max(0), below)
         powers = self._function(torch.exp, below)
         total = self._reduced(own, powers, "sum")

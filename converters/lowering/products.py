@@ -20,19 +20,20 @@ from lava_meta.converters.functions.expressions import (
     Source,
     alike,
     constant,
+    evaluate,
     mapped,
 )
-from lava_meta.converters.functions.forms import Affine, one_unit
+from lava_meta.converters.functions.forms import one_unit
 from lava_meta.converters.functions.monotone import UNIT_ROUNDOFF
 from lava_meta.converters.functions.root_mean_square import Graph, Normed, normed, share
 from lava_meta.converters.lowering.held import ValueLowering
-from lava_meta.converters.lowering.values import Cannot, Total, Value, dyadic, own_leaf, unit_of, unseen
-from lava_meta.converters.recording.steps import Ref
+from lava_meta.converters.lowering.relations import ordered
+from lava_meta.converters.lowering.values import Cannot, Total, Value, dyadic, own_leaf, source_of, unit_of, unseen
+from lava_meta.converters.recording.steps import Ref, Step
 from lava_meta.graph.nodes import (
     Add,
     Curve,
     Multiply,
-    Pool,
 )
 
 _FAR = 2.0**24  # times the least value, up to which a function's values have digits enough in one fixed point
@@ -53,35 +54,44 @@ class ProductLowering(ValueLowering):
 
         return self._fixed(source, unit, Slack(slack), ref)
 
-    def _difference(self, a: Value, b: Value, ref: Ref) -> Value:
-        """`a - b`; where one of them is the greatest of a row that the other is in, no more than 0, or no less."""
-        made = self._sum([a, self._function(torch.mul, b, -1.0)], ref)
-        for op, greatest, own in ((torch.clamp_max, b, a), (torch.clamp_min, a, b)):
-            if self._is_greatest(greatest, own):
-                return self._applied(op, ((made, 0.0), {}), made, ref)
-        return made
+    def _within(self, step: Step, made: Value) -> Value:
+        """The difference of two values within what the steps that made them say of it."""
+        found = ordered(step, self.made_by)
+        if found is None:
+            return made
+        most, ref = 0.0, step.outputs[0]
+        if found.besides is not None:
+            most = -self._lowest(found.besides)
+        own = source_of(made)
+        if found.rows is not None and ref is not None and ref.shape == (self.images, *own.shape) and made.move is None:
+            self._zero_in[own.node] = found.rows
+        op = torch.clamp_max if found.sign > 0 else torch.clamp_min
+        return self._function(op, made, most)
 
-    def _is_greatest(self, greatest: Value, own: Value) -> bool:
-        """Whether one value is the greatest of rows that the other's elements are in, each of its own."""
-        if not isinstance(self._graph.nodes.get(self._graph.base(own_leaf(greatest).source.node)[0]), Pool):
-            return False
-        if not isinstance(self.form(greatest), Affine):
-            return False
-        leaf = self.exact(greatest)
-        name, rows = self._graph.base(leaf.source.node)
-        pool = self.nodes[name]
-        assert isinstance(pool, Pool)
-        base, taken = self._graph.base(pool.sources[0])
-        if pool.how != "max" or pool.window.kernel != taken.shape[1:] or min(taken.min(), rows.min()) < 0:
-            return False
-        row = np.full(math.prod(self._graph.sources[base].shape), -1)
-        row[taken.reshape(len(taken), -1)] = np.arange(len(taken))[:, None]
-        for held in (own.exact, own.stream, own.expr if own.move is None else None):
-            if isinstance(held, Leaf) and _of_one_unit(held, leaf):
-                node, places = self._graph.base(held.source.node)
-                if node == base:
-                    return bool(places.min() >= 0 and (row[places] == rows).all())
-        return False
+    def _lowest(self, ref: Ref) -> float:
+        """The least of a value in its bounds."""
+        value = self._given(ref)
+        if not isinstance(value, Value):
+            return float(value.min())
+        leaf = self.streamed(value)
+        return float(leaf.source.low.min()) * unit_of(leaf)
+
+    def _least_with_zero(self, terms: Value, rows: NDArray[np.int64], held: Leaf) -> float | None:
+        """Of sums of a function of what is 0 at one place of each row: the least, `f(0)` and the least of the others.
+
+        None if nothing is known of them. rows: (sums, terms), the places of `terms` in each sum, as `held` holds them.
+        """
+        known = self._zero_in.get(source_of(terms).node)
+        places = rows if terms.move is None else terms.move.reshape(-1)[rows]
+        if known is None or not known.all_of_one(places):
+            return None
+        source = source_of(terms)
+        zero = np.zeros((1, *(1,) * len(source.shape)))
+        at_zero = evaluate(terms.expr, own_leaf(terms).values(zero)).double().expand(1, *source.shape)
+        ends = (held.gain * end + held.constant for end in (held.source.low, held.source.high))
+        least = np.broadcast_to(np.minimum(*ends), held.source.shape).reshape(rows.shape)
+        found = float((least.sum(axis=1) + (at_zero.reshape(-1).numpy()[places] - least).min(axis=1)).min())
+        return found if math.isfinite(found) else None
 
     def _fixed(self, source: Source, unit: float, slack: Slack, ref: Ref) -> Value:
         """A value in fixed point."""
@@ -194,12 +204,6 @@ class ProductLowering(ValueLowering):
             return None
         shape = node.shape([leaf.source.shape for leaf in leaves])
         return normed(self._graph, leaves[0], root.expr, leaves[1], shape)
-
-
-def _of_one_unit(a: Leaf, b: Leaf) -> bool:
-    """Whether one integer is the same value in both."""
-    numbers = zip(a.numbers, b.numbers, strict=True)
-    return all(x.size == y.size == 1 and x.reshape(-1)[0] == y.reshape(-1)[0] for x, y in numbers)
 
 
 def _taken(numbers: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -194,7 +194,8 @@ class WindowLowering(TableLowering):
         x = step.args[0]
         uses = sum(ref == x for other in self.steps for ref in {*other.refs})
         value = self._value(x)
-        return self._reduced(step, self._held(value) if uses > 1 else value, "max")
+        holds = uses > 1 and self._finite(value) is value
+        return self._reduced(step, self._held(value) if holds else value, "max")
 
     def _do_amin(self, step: Step) -> Value:
         turned = self._reduced(step, self._function(torch.neg, self._value(step.args[0])), "max")
@@ -307,14 +308,19 @@ class WindowLowering(TableLowering):
         rows = math.prod(extents[axis] for axis in kept)
         flat = self._numbers(extents).permute(0, *kept, *axes).reshape(self.images, rows, 1, size)
         window = Window((1, size))
-        moved = self._placed(value if how == "max" else self._terms(value), flat, unseen(value.ref))
+        places, terms = flat[0].long().numpy().reshape(rows, size) - 1, size if how == "mean" else 1
+        taken = self._finite(value, places) if how == "max" else self._terms(value)
+        moved = self._placed(taken, flat, unseen(value.ref))
         ref = step.outputs[0]
         assert ref is not None
         if how == "max":
             total = self._greatest(moved, window, ref)
         else:
             total = self._summed_window(moved, window, np.asarray(float(size if how == "mean" else 1)), ref)
-        self._remember(total, value, flat[0].long().numpy().reshape(rows, size) - 1, size if how == "mean" else 1)
+        self._remember(total, value, places, terms)
+        least = None if how == "max" else self._least_with_zero(value, places, self.exact(moved))
+        if least is not None:
+            total = self._function(torch.clamp_min, total, least / terms)
         shape = [1 if axis in axes else extents[axis] for axis in range(1, rank) if keep or axis not in axes]
         if tuple(shape) == ref.shape and shape[0] == 1:  # of one image, whose own axis is another than the first
             shape = shape[1:]

@@ -11,6 +11,20 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
+# Operations that leave values as they are.
+SAME = {"detach", "clone", "alias", "lift_fresh", "contiguous", "native_dropout", "dropout"}
+# Operations that move values to other places, with zeros around or between.
+MOVES = {
+    *("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "expand_as"),
+    *("slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "flip", "roll", "repeat"),
+    *("unsafe_split", "unsafe_chunk", "swapaxes", "tril", "triu", "diag_embed"),
+    *("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "take"),
+    *("index_select", "index", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
+    *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "rot90"),
+    *("reflection_pad3d", "replication_pad3d", "upsample_nearest3d", "_upsample_nearest_exact3d"),
+    *("im2col", "unfold", "diagonal", "movedim", "as_strided"),
+}
+
 
 @dataclass(frozen=True)
 class Ref:

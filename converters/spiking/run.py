@@ -18,10 +18,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from lava_meta.converters.feed import Feed
 from lava_meta.converters.lowering.acyclic import example
-from lava_meta.converters.lowering.graph import MOVES, SAME
 from lava_meta.converters.recording.calling import untouched
 from lava_meta.converters.recording.operations import Recording, record
-from lava_meta.converters.recording.steps import Ref, Step
+from lava_meta.converters.recording.steps import MOVES, SAME, Ref, Step
 from lava_meta.converters.spiking.answer import computed_again
 from lava_meta.converters.spiking.modules import Cell, at_rest, place_of
 from lava_meta.converters.spiking.split import split_by_time

@@ -183,7 +183,15 @@ def measured(result: TrainResult, **more: float) -> Measurement:
     return Measurement({**percent, **more}, {"accuracies": history, "losses": losses, "matrix": matrix.to_dict()})
 
 
-def best_m(results: Results, metric: str = "ACC") -> str:
-    """The metaplastic arm that did best in `metric`, "m = 0" where there is no other."""
-    labels = [label for label in results.arms if label.startswith("m = ") and label != "m = 0"]
-    return max(labels, key=lambda label: results.mean(label, metric), default="m = 0")
+def compared(results: Results, metric: str = "ACC") -> tuple[str, str]:
+    """The arms that claims of metaplasticity compare: the plain one, and the one of some m that did best in `metric`.
+
+    They are of the metaplastic rule, or, where it was not run, of the first rule that takes an m; arms that were not
+    run are named too.
+    """
+    rules = [label.rpartition("m = ")[0] for label in results.arms if "m = " in label]
+    rule = rules[0] if rules and "" not in rules else ""
+    names = (f"{rule}m = 0", "m = 0", "plain")
+    plain = next((label for label in names if label in results.arms), names[0])
+    labels = [label for label in results.arms if label.startswith(f"{rule}m = ") and label != names[0]]
+    return plain, max(labels, key=lambda label: results.mean(label, metric), default=f"{rule}m > 0")

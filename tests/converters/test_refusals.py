@@ -258,6 +258,26 @@ def test_weights_from_the_images() -> None:
     refused(Dynamic(), "mixes the images|makes tensors whose shape|multiplies values with values", "torch.outer")
 
 
+def test_mantissa_and_exponent() -> None:
+    """Refused as one operation; the two that are advised convert."""
+
+    class Apart(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            mantissa, exponent = torch.frexp(x + 0.3)
+            return mantissa * exponent
+
+    class Advised(Base):
+        def middle(self, x: Tensor) -> Tensor:
+            x = x + 0.3
+            exponent = torch.floor(torch.log2(x.abs().clamp_min(1e-6))) + 1
+            return x / 2**exponent * exponent
+
+    refused(Apart(), r"\(frexp\) gives two values of each: compute the exponent as torch\.floor", "torch.frexp")
+    x = torch.randn(20, 6)
+    assert torch.equal(Advised().middle(x), Apart().middle(x))
+    assert lava_meta.convert(Advised().eval(), **RAW).parity.exact
+
+
 def test_random_numbers() -> None:
     class Random(Base):
         def middle(self, x: Tensor) -> Tensor:

@@ -94,3 +94,23 @@ def test_small_runs_have_three_seeds_and_titles_name_their_data(name):
         assert "CIFAR" not in title
     if data is not None and name != "online_fashion":  # its data are always the same two
         assert "CIFAR-10" in experiment.titled(changed(small, data="cifar10"))
+
+
+@pytest.mark.parametrize(
+    ("arms", "said", "verdict"),
+    [
+        (("m = 0", "m = 4", "m = 8"), "ACC: m = 0 60.0 ± 1.0, m = 8 80.0 ± 1.0", H),
+        (("lasting, m = 0", "lasting, m = 4"), "ACC: lasting, m = 0 60.0 ± 1.0, lasting, m = 4 70.0 ± 1.0", H),
+        (("plain", "lasting, m = 4"), "ACC: plain 60.0 ± 1.0, lasting, m = 4 70.0 ± 1.0", H),
+        (("lasting, m = 4",), "ACC: lasting, m = 0 not run, lasting, m = 4 60.0 ± 1.0", NOT),
+        (("m = 0", "lasting, m = 4"), "ACC: m = 0 60.0 ± 1.0, m > 0 not run", NOT),
+        (("ewc",), "ACC: m = 0 not run, m > 0 not run", NOT),
+    ],
+)
+def test_claims_name_the_arms_that_they_compare(arms, said, verdict):
+    """By which rule they are, where it is another than the metaplastic one; the arms run gain ten points each."""
+    experiment, first = find("permuted_mnist"), [59.0, 60.0, 61.0]
+    found = results(**{arm: [value + 10 * place for value in first] for place, arm in enumerate(arms)})
+    claim = experiment.claims(experiment.scales["small"], found)[0]
+    assert claim.measured.startswith(said)
+    assert claim.verdict is verdict

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lava_meta.converters.chain.folding import fold
 from lava_meta.graph import BinaryGraph
@@ -16,17 +15,6 @@ from lava_meta.nn import BinaryLinear, Sign
 def to_graph(model: nn.Module, **given: Any) -> BinaryGraph:
     """What a chain of binary layers becomes."""
     return fold(model, **given).graph
-
-
-class Applies(nn.Module):
-    """A module of the user's own, with a function for its forward."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 def network(*sign: nn.Module, behind: tuple[nn.Module, ...] = (), seed: int = 0) -> nn.Sequential:

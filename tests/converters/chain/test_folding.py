@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from edges import assert_two_signs_a_unit
-from given_models import Applies, network, to_graph
+from given_models import network, to_graph
 from torch import nn
+from values import Call
 
 from lava_meta import LavaNetwork, convert
 from lava_meta.converters.chain.folding import fold
@@ -332,9 +333,9 @@ def test_a_softmax_elsewhere_is_refused(model: nn.Module, message: str) -> None:
     [
         (Sign(), Sign()),
         (nn.Dropout(), nn.Flatten(), nn.Identity(), nn.AlphaDropout(), Sign(), nn.Dropout1d()),
-        (Applies(torch.sign), Sign()),
-        (Sign(), Applies(torch.sign)),
-        (Sign(), Applies(lambda x: torch.where(x > 0, 1.0, -1.0))),
+        (Call(torch.sign), Sign()),
+        (Sign(), Call(torch.sign)),
+        (Sign(), Call(lambda x: torch.where(x > 0, 1.0, -1.0))),
     ],
 )
 def test_signs_of_signs_and_modules_that_do_nothing_change_nothing(signs: tuple[nn.Module, ...]) -> None:
@@ -346,9 +347,9 @@ def test_signs_of_signs_and_modules_that_do_nothing_change_nothing(signs: tuple[
 
 def test_a_second_sign_decides_the_zero_of_torch_sign() -> None:
     """Sums of 4 signs are 0 often: torch.sign passes 0 on, and what follows makes +1 or -1 of it."""
-    for second, sign in ((Sign(), 1), (Applies(lambda x: torch.where(x > 0, 1.0, -1.0)), -1)):
+    for second, sign in ((Sign(), 1), (Call(lambda x: torch.where(x > 0, 1.0, -1.0)), -1)):
         model = nn.Sequential(
-            *(Pixels(9), Applies(torch.sign), second, BinaryLinear(4, 6), Applies(torch.sign), second),
+            *(Pixels(9), Call(torch.sign), second, BinaryLinear(4, 6), Call(torch.sign), second),
             BinaryLinear(6, 3),
         ).eval()
         folded = fold(model)
@@ -365,7 +366,7 @@ def test_a_zero_that_torch_sign_hands_on_is_a_third_level_behind() -> None:
     layers = [BinaryLinear(weight.shape[1], len(weight)) for weight in weights]
     for layer, weight in zip(layers, weights, strict=True):
         layer.weight.data = torch.from_numpy(weight).float()
-    model = nn.Sequential(layers[0], Applies(torch.sign), layers[1], Applies(torch.sign), layers[2]).eval()
+    model = nn.Sequential(layers[0], Call(torch.sign), layers[1], Call(torch.sign), layers[2]).eval()
     images = rng.integers(0, 2, (200, 24))
     middle = np.sign(np.sign((2 * images - 1) @ weights[0].T) @ weights[1].T)
     assert (middle == 0).any()

@@ -275,34 +275,6 @@ def test_conditions_that_float64_decides(joined: str) -> None:
     np.testing.assert_allclose(net.graph.readout.values(net.graph.sums(levels))[decided], theirs, atol=1e-6)
 
 
-class Shares(nn.Module):
-    """Shares of rows by powers of two and divisions that round down, as integers; or by powers of e, by hand."""
-
-    def __init__(self, how: str) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.how, self.front, self.readout = how, nn.Linear(10, 16), nn.Linear(16, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = torch.round(self.front(x) * 30).clamp(-100, 100).view(-1, 4, 4)
-        below = rows.amax(-1).repeat_interleave(4).reshape(-1, 4, 4) - rows
-        if self.how == "powers of e":
-            halvings = torch.floor(below / 8 / 0.7)
-            powers = (1 - (below / 8 - halvings * 0.7) / 2) / 2**halvings
-            shares = powers / powers.sum(-1, keepdim=True)
-        else:
-            halvings = torch.floor(below / 25)
-            each = torch.floor(64770 / torch.floor((256 / 2**halvings).sum(-1, keepdim=True)))
-            shares = torch.floor(each / 2**halvings) / 256
-        return self.readout(shares.flatten(1))
-
-
-@pytest.mark.parametrize("how", ["powers of e", "powers of two"])
-def test_what_lies_below_the_greatest_of_its_row(how: str) -> None:
-    """Powers of it in both directions would pass all digits; quotients that are whole would be rounded down."""
-    equals_float64(Shares(how).eval(), (10,))
-
-
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_masks_of_minus_infinity_that_are_added_warn_of_nothing() -> None:
     mask = torch.full((3, 3), -torch.inf).triu(1)

@@ -6,8 +6,9 @@ import copy
 
 import pytest
 import torch
-from given_models import Applies, network
+from given_models import network
 from torch import Tensor, nn
+from values import Call
 
 import lava_meta
 from lava_meta.converters.parity.chain import domain_images
@@ -65,8 +66,8 @@ def test_the_users_module_is_left_as_it_was() -> None:
 
 def test_the_random_numbers_of_a_script_stay_the_same() -> None:
     """Layers that the reading makes draw weights of their own."""
-    model = network(Applies(lambda x: 2 * (x >= 0).float() - 1))
-    model[3] = Applies(lambda x: nn.functional.linear(x, torch.ones(10, 64)))
+    model = network(Call(lambda x: 2 * (x >= 0).float() - 1))
+    model[3] = Call(lambda x: nn.functional.linear(x, torch.ones(10, 64)))
     torch.manual_seed(3)
     lava_meta.convert(model.eval(), mean=0, std=1)
     drawn = torch.rand(4)
@@ -83,7 +84,7 @@ SIGNS = {
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", SIGNS)
 def test_signs_and_models_of_every_type_of_floats(name: str, dtype: torch.dtype) -> None:
-    model = network(Applies(SIGNS[name]))
+    model = network(Call(SIGNS[name]))
     expected = lava_meta.convert(network(), mean=MEAN, std=STD).graph
     net = lava_meta.convert(model.to(dtype), mean=MEAN, std=STD)
     assert net.parity.exact
