@@ -39,6 +39,7 @@ _SAMPLES = 1025  # of an interval, evenly; and as many again, ever closer to 0
 _MOST_LINES = 4  # of which the zeros are sought
 _MOST_PIECES = 48  # of lines; a function with more is followed as a curve
 _KNOTS = 2**16  # of a curve over samples
+_MOST_FLOATS = 512  # changes of a function that rounds to floats of 8 bits, twice where float64 rounds them
 _ROUNDED = 1e-11  # of a level's size: by which its values may differ
 _LEFT_OUT = 1e-8  # of a function's greatest size: by which float64 may round terms that cancel
 _NOT_FINITE = "gives NaN or infinity for values in its bounds: add a small number where it divides or takes logarithms"
@@ -309,6 +310,9 @@ class Units:
         place, unit = np.nonzero(moved)
         steps = Steps(values[0], unit, x[place + 1, unit], values[place + 1, unit])
         found = multiples_of(steps, flat=bool((_FLAT * moved.sum(axis=0) <= len(x)).all()))
+        fine = found is None and self._jumps(unit, x[place, unit])
+        if fine:
+            found = finest_of(steps)
         if found is None:
             return None
         units, offsets = found
@@ -318,15 +322,32 @@ class Units:
         place, unit = np.nonzero(codes[1:] != codes[:-1])
         limit, after = x[place + 1, unit], codes[place + 1, unit]
         if not self.every:
-            unit, limit, after = self._searched(unit, x[place, unit], limit, codes[place, unit], after, found)
-        if len(np.unique(np.concatenate([codes[0], after]))) > MOST_LEVELS:
+            searched = self._searched(unit, x[place, unit], limit, codes[place, unit], after, found)
+            if searched is None:
+                return None
+            unit, limit, after = searched
+        if len(np.unique(np.concatenate([codes[0], after]))) > MOST_LEVELS and not fine:
             return None
-        return self._arranged(codes[0], unit, limit, after, found, distance(values, codes * units + offsets))
+        made = self._arranged(codes[0], unit, limit, after, found, distance(values, codes * units + offsets))
+        return replace(made, fine=fine)
+
+    def _jumps(self, unit: NDArray[Any], before: NDArray[Any]) -> bool:
+        """Whether functions are flat behind these samples, in front of their changes, to the bit, as floats are.
+
+        Where curves bend, no value is that of the next integer.
+        """
+        if self.every or not len(unit) or np.bincount(unit).max() > _MOST_FLOATS or len(unit) > MOST_FLAT:
+            return False
+        same = self.at(unit, before) == self.at(unit, before + self.leaf.source.step)
+        return bool(_FLAT * np.count_nonzero(~same) <= len(unit))
 
     def _searched(
         self, unit: Any, low: Any, high: Any, before: Any, after: Any, multiples: Multiples
-    ) -> tuple[Any, Any, Any]:
-        """Every change between two samples, to the integer: of each unit `unit`, from code `before` at low."""
+    ) -> tuple[Any, Any, Any] | None:
+        """Every change between two samples, to the integer: of each unit `unit`, from code `before` at low.
+
+        None if there are more than levels have.
+        """
         found: list[tuple[Any, Any, Any]] = []
         per_unit, offset = (np.broadcast_to(part, (self.count,)) for part in multiples)
 
@@ -334,7 +355,11 @@ class Units:
             codes: NDArray[Any] = np.rint((self.at(unit, x) - offset[unit]) / per_unit[unit]).astype(np.int64)
             return codes
 
+        most = np.zeros(self.count, np.int64)  # changes of each unit that are known
         while len(unit):
+            most += np.bincount(unit, minlength=self.count)
+            if most.max() > 8 * MOST_LEVELS:
+                return None
             left, right = low.copy(), high.copy()
             while (right - left > 1).any():
                 middle = left + (right - left) // 2
