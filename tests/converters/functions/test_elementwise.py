@@ -96,6 +96,29 @@ def test_floats_of_few_bits_are_levels_though_they_lie_far_apart(bits: int, leas
     np.testing.assert_allclose(leveled(form, x), made(x), rtol=0, atol=1e-12 * most)
 
 
+def test_powers_of_two_are_levels_down_to_the_least_integer() -> None:
+    """Samples show those far from 0 alone, which are multiples of one number."""
+    made = function(lambda x: torch.sign(x) * 2 ** torch.round(torch.log2(x.abs())), WIDE)
+    form = made.form()
+    assert isinstance(form, Levels)
+    x = np.broadcast_to((2.0 ** np.linspace(0, 45, 900)).astype(np.int64).reshape(-1, 1, 1, 1), (900, *made.shared))
+    np.testing.assert_allclose(leveled(form, np.concatenate([x, -x])), made(np.concatenate([x, -x])), atol=1e-14)
+
+
+def test_what_remains_of_rounding_is_rounded_more_finely() -> None:
+    """Steps up and down whose sum rises, which no operation shows."""
+
+    def twice(x: Tensor) -> Tensor:
+        held = x.clamp(0, 3)
+        return (coarse := torch.round(held)) + torch.round((held - coarse) * 17) / 17
+
+    made = function(twice, WIDE)
+    form = made.form()
+    assert isinstance(form, Levels)
+    x = probes(made)
+    np.testing.assert_allclose(leveled(form, x), made(x), atol=1e-12)
+
+
 def test_curves_are_no_floats_of_few_bits() -> None:
     """Far from 0 they change at few of the samples."""
     made = function(torch.tanh, WIDE, gain=2.0**6)
