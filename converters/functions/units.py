@@ -39,6 +39,8 @@ _SAMPLES = 1025  # of an interval, evenly; and as many again, ever closer to 0
 _MOST_LINES = 4  # of which the zeros are sought
 _MOST_PIECES = 48  # of lines; a function with more is followed as a curve
 _KNOTS = 2**16  # of a curve over samples
+_MOST_FLOATS = 512  # changes of a function that rounds to floats of 8 bits, twice where float64 rounds them
+_BETWEEN = 2.0**-6  # of the distance of two levels, by which float64 moves none
 _ROUNDED = 1e-11  # of a level's size: by which its values may differ
 _LEFT_OUT = 1e-8  # of a function's greatest size: by which float64 may round terms that cancel
 _NOT_FINITE = "gives NaN or infinity for values in its bounds: add a small number where it divides or takes logarithms"
@@ -167,7 +169,8 @@ class Units:
         proof = self.proof
         if proof is not None and proof.error is not None:
             return self._line(proof)
-        if levels and proof is not None and bool((proof.rises | proof.falls).all()):
+        steady = proof is not None and bool((proof.rises | proof.falls).all())
+        if levels and proof is not None and steady:
             steps = self._steps(proof)
             found = None if steps is None else self._levels(steps)
             if found is not None:
@@ -176,7 +179,7 @@ class Units:
         values = self(x)
         if not np.isfinite(values).all():
             raise ValueError(_NOT_FINITE)
-        if levels and proof is None:
+        if levels and not steady:
             found = self._seen_levels(x, values)
             if found is not None:
                 return found
@@ -308,40 +311,71 @@ class Units:
             return None
         place, unit = np.nonzero(moved)
         steps = Steps(values[0], unit, x[place + 1, unit], values[place + 1, unit])
-        found = multiples_of(steps, flat=bool((_FLAT * moved.sum(axis=0) <= len(x)).all()))
-        if found is None:
-            return None
-        units, offsets = found
+        multiples = multiples_of(steps, flat=bool((_FLAT * moved.sum(axis=0) <= len(x)).all()))
+        found = None if multiples is None else self._multiples(x, values, multiples)
+        if found is not None and len(np.unique(found.codes)) <= MOST_LEVELS:
+            return found
+        found = self._multiples(x, values, finest_of(steps)) if self._jumps(unit, x[place, unit]) else None
+        return None if found is None else replace(found, fine=True)
+
+    def _multiples(self, x: NDArray[Any], values: NDArray[Any], multiples: Multiples) -> Levels | None:
+        """Levels that are multiples of these numbers; None if some are not, or there are too many."""
+        units, offsets = multiples
         codes = codes_of(values - offsets, units)
         if codes is None:
             return None
         place, unit = np.nonzero(codes[1:] != codes[:-1])
         limit, after = x[place + 1, unit], codes[place + 1, unit]
         if not self.every:
-            unit, limit, after = self._searched(unit, x[place, unit], limit, codes[place, unit], after, found)
-        if len(np.unique(np.concatenate([codes[0], after]))) > MOST_LEVELS:
-            return None
-        return self._arranged(codes[0], unit, limit, after, found, distance(values, codes * units + offsets))
+            searched = self._searched(unit, x[place, unit], limit, codes[place, unit], after, multiples)
+            if searched is None:
+                return None
+            unit, limit, after = searched
+        return self._arranged(codes[0], unit, limit, after, multiples, distance(values, codes * units + offsets))
+
+    def _jumps(self, unit: NDArray[Any], before: NDArray[Any]) -> bool:
+        """Whether functions are flat behind these samples, in front of their changes, to the bit, as floats are.
+
+        Where curves bend, no value is that of the next integer.
+        """
+        if self.every or not len(unit) or np.bincount(unit).max() > _MOST_FLOATS or len(unit) > 8 * MOST_FLAT:
+            return False
+        same = self.at(unit, before) == self.at(unit, before + self.leaf.source.step)
+        return bool(_FLAT * np.count_nonzero(~same) <= len(unit))
 
     def _searched(
         self, unit: Any, low: Any, high: Any, before: Any, after: Any, multiples: Multiples
-    ) -> tuple[Any, Any, Any]:
-        """Every change between two samples, to the integer: of each unit `unit`, from code `before` at low."""
+    ) -> tuple[Any, Any, Any] | None:
+        """Every change between two samples, to the integer: of each unit `unit`, from code `before` at low.
+
+        None if there are more than levels have, or values between these codes, as powers of two have near 0.
+        """
         found: list[tuple[Any, Any, Any]] = []
         per_unit, offset = (np.broadcast_to(part, (self.count,)) for part in multiples)
 
-        def codes_at(x: NDArray[Any]) -> NDArray[Any]:
-            codes: NDArray[Any] = np.rint((self.at(unit, x) - offset[unit]) / per_unit[unit]).astype(np.int64)
-            return codes
+        largest = float((np.maximum(np.abs(before), np.abs(after)) * per_unit[unit]).max(initial=0.0))
+        apart = np.maximum(_BETWEEN * per_unit, EPS * largest)
 
+        def codes_at(x: NDArray[Any]) -> tuple[NDArray[Any], bool]:
+            values = self.at(unit, x) - offset[unit]
+            codes = np.rint(values / per_unit[unit])
+            return codes.astype(np.int64), bool((np.abs(values - codes * per_unit[unit]) <= apart[unit]).all())
+
+        most = np.zeros(self.count, np.int64)  # changes of each unit that are known
         while len(unit):
+            most += np.bincount(unit, minlength=self.count)
+            if most.max() > 8 * MOST_LEVELS:
+                return None
             left, right = low.copy(), high.copy()
             while (right - left > 1).any():
                 middle = left + (right - left) // 2
-                same = codes_at(middle) == before
+                code, whole = codes_at(middle)
+                if not whole:
+                    return None
+                same = code == before
                 inside = right - left > 1
                 left, right = np.where(inside & same, middle, left), np.where(inside & ~same, middle, right)
-            code = codes_at(right)
+            code, _ = codes_at(right)
             found.append((unit, right, code))
             more = code != after
             unit, low, high, before, after = unit[more], right[more], high[more], code[more], after[more]

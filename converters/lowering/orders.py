@@ -21,9 +21,10 @@ from lava_meta.converters.lowering.values import (
     Check,
     Order,
     Value,
+    gives_bits,
     source_of,
 )
-from lava_meta.converters.lowering.written_orders import greatest, nth, ordered, scattered
+from lava_meta.converters.lowering.written_orders import greatest, nth, ordered, put_at, scattered
 from lava_meta.converters.recording.steps import Ref, Step, put_part
 from lava_meta.graph.nodes import (
     Concat,
@@ -154,10 +155,26 @@ class OrderLowering(ProductLowering):
 
     def _do_index_put(self, step: Step) -> Any:
         x, places, source = step.args[:3]
-        if any(isinstance(place, Ref) for place in places) or (len(step.args) > 3 and step.args[3]):
-            raise Cannot("writes at places that depend on the image, or adds there: use torch.where, or torch.scatter")
+        chosen = [place for place in places if isinstance(place, Ref)]
+        if len(step.args) > 3 and step.args[3]:
+            raise Cannot("adds at places: use torch.scatter_add")
+        if any(gives_bits(self._value(place).expr) for place in chosen):
+            raise Cannot("writes into a part of a tensor: use torch.where, or torch.cat")
+        if len(chosen) > 1 or (chosen and places[-1] is not chosen[0]):
+            raise Cannot("writes at places that depend on the image in several dimensions: use torch.scatter")
+        if chosen:
+            self._check_from_zero(chosen[0])
+            return self._written(step, put_at)[0]
         own = [place if place is None or place.dtype == torch.bool else place.long() for place in places]
         return self._put(step, x, source, lambda numbers, new: torch.ops.aten.index_put(numbers, own, new))
+
+    def _check_from_zero(self, place: Ref) -> None:
+        value = self._value(place)
+        if gives_bits(value.expr):
+            raise Cannot("takes the values that a mask chooses, of which there are more or less: use torch.where")
+        leaf = self.exact(value)
+        if float((leaf.gain * leaf.source.low + leaf.constant).min()) < 0:
+            raise Cannot("takes or writes parts at places that depend on the image and may be below 0")
 
     def _put(self, step: Step, x: Any, source: Any, arranged: Callable[[Tensor, Tensor], Tensor]) -> Value:
         """A value or a constant of which parts are written."""

@@ -16,7 +16,7 @@ from lava_meta.converters.functions.elementwise import Function
 from lava_meta.converters.functions.expressions import Expr, Leaf, evaluate, leaf_of, mapped
 from lava_meta.converters.functions.monotone import Bucketize, Lookup
 from lava_meta.converters.lowering.sums import SumLowering
-from lava_meta.converters.lowering.values import Cannot, Mixes, Value, compressed, gives_bits, unit_of, unseen
+from lava_meta.converters.lowering.values import Cannot, Mixes, Value, compressed, unit_of, unseen
 from lava_meta.converters.lowering.written_orders import added, added_at, gathered, indexed, reduced_at
 from lava_meta.converters.recording.steps import Ref, Step
 
@@ -115,14 +115,6 @@ class TableLowering(SumLowering):
         equation = functools.partial(indexed, by_image=of_image)
         found: Value = self._written(replace(step, args=(step.args[0], own)), equation)[0]
         return found
-
-    def _check_from_zero(self, place: Ref) -> None:
-        value = self._value(place)
-        if gives_bits(value.expr):
-            raise Cannot("takes the values that a mask chooses, of which there are more or less: use torch.where")
-        leaf = self.exact(value)
-        if float((leaf.gain * leaf.source.low + leaf.constant).min()) < 0:
-            raise Cannot("takes parts at places that depend on the image and may be below 0")
 
     def _do_scatter_add(self, step: Step) -> Any:
         return self._written(step, added if isinstance(step.args[2], Ref) else added_at)[0]

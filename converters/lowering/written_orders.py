@@ -105,6 +105,27 @@ def scattered(x: Tensor, dim: int, index: Tensor, source: Any) -> Tensor:
     return (written + row * (1 - bits.amax(-2))).movedim(-1, dim)
 
 
+def put_at(x: Tensor, places: Sequence[Tensor | None], source: Tensor, accumulate: bool = False) -> Tensor:
+    """`aten::index_put` of each row's own places, as in `x[torch.arange(len(x))[:, None], index] = 0`."""
+    *rows, index = places
+    grid = torch.broadcast_shapes(*(place.shape for place in places if place is not None))
+    extents = x.shape[: len(rows)]
+    for axis, row in enumerate(rows):
+        own = torch.arange(extents[axis]).reshape(-1, *(1,) * (len(grid) - axis - 1))
+        if row is None or grid[: len(rows)] != extents or not torch.equal(row.expand(grid), own.expand(grid)):
+            raise ValueError("writes at places that depend on the image, of other rows than their own: use scatter")
+    if index is None or len(grid) < len(rows):
+        raise ValueError("writes at places that depend on the image: use torch.scatter")
+    beside = (1,) * (x.ndim - len(places))
+    bits = _bits(index.expand(grid).reshape(*extents, -1), x.shape[len(rows)])  # [..., places, own]
+    bits = bits.reshape(*bits.shape, *beside)
+    written = bits.amax(len(rows))
+    if source.numel() == 1:
+        return torch.where(written > 0, source.reshape(()), x)
+    values = source.expand(*grid, *x.shape[len(places) :]).reshape(*extents, -1, 1, *x.shape[len(places) :])
+    return (values * bits).sum(len(rows)) + x * (1 - written)
+
+
 def added(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """`aten::scatter_add` at places that are values, of which several may be one."""
     if any(own < whole for own, whole in zip(index.shape[1:], x.shape[1:], strict=True) if own != index.shape[dim]):

@@ -336,8 +336,6 @@ class _Recorder(Float64):
                 )
             if isinstance(mask, Ref) and mask.shape == tuple(args[0].shape):  # into a value, or into new memory
                 return aten.where.self, ((mask, args[2], args[0]), {})
-            if any(isinstance(place, Ref) for place in args[1]):
-                raise ConversionError(f"{at()} writes into a part of a tensor: use torch.where, or torch.cat")
         packet = getattr(aten, name.removesuffix("_"), None)
         overload = getattr(packet, func._overloadname, None) or getattr(packet, "int", None)  # as transpose.int
         if not name.endswith("_") or overload is None:
@@ -468,9 +466,10 @@ def record(model: nn.Module, x: Tensor, turned: int = -1, *, casts_round: bool =
                 with again:
                     model(x.clone())
             recorder = _Recorder(model, turned, draws_again=first.equals(again), casts_round=casts_round)
-            given = recorder.note(x)
+            images = x.clone()  # a forward may write into what it is given, or give it another shape
+            given = recorder.note(images)
             with recorder, _Leaving(recorder):
-                result = model(x)
+                result = model(images)
                 recorder.done_before = -1
 
                 def ref(leaf: Any) -> Any:

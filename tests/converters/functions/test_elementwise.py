@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lava_meta.converters.functions.elementwise import Function
 from lava_meta.converters.functions.expressions import Apply, Leaf, Source, is_shared, parts_of, replaced
@@ -73,6 +74,55 @@ def test_steps_that_no_bounds_show_to_rise_are_levels_if_all_integers_are_comput
     form, x = made.form(), probes(made)
     assert isinstance(form, Levels)
     assert np.abs(leveled(form, x) - made(x)).max() < 1e-9
+
+
+def floats(x: Tensor, bits: int, least: float, most: float) -> Tensor:
+    """Rounded to floats of so many bits behind the point, by the power of two below each size."""
+    held = x.clamp(-most, most)
+    step = 2.0 ** (torch.floor(torch.log2(held.abs())).clamp_min(least) - bits)
+    return torch.round(held / step) * step
+
+
+@pytest.mark.parametrize(("bits", "least", "most"), [(2, -14, 57344.0), (3, -15, 3.3), (1, -21, 2.0)])
+def test_floats_of_few_bits_are_levels_though_they_lie_far_apart(bits: int, least: float, most: float) -> None:
+    made = function(lambda x, high: floats(x, bits, least, most) * high, WIDE, [1.0, 0.7, 1.3])
+    form = made.form()
+    assert isinstance(form, Levels)
+    assert form.fine
+    assert len(form.limits) > 60
+    near = (2.0 ** np.linspace(0, 45, 400)).astype(np.int64)
+    near = np.broadcast_to(np.append(near, -near).reshape(-1, 1, 1, 1), (800, *made.shared))
+    x = np.concatenate([probes(made), near])
+    np.testing.assert_allclose(leveled(form, x), made(x), rtol=0, atol=1e-12 * most)
+
+
+def test_powers_of_two_are_levels_down_to_the_least_integer() -> None:
+    """Samples show those far from 0 alone, which are multiples of one number."""
+    made = function(lambda x: torch.sign(x) * 2 ** torch.round(torch.log2(x.abs())), WIDE)
+    form = made.form()
+    assert isinstance(form, Levels)
+    x = np.broadcast_to((2.0 ** np.linspace(0, 45, 900)).astype(np.int64).reshape(-1, 1, 1, 1), (900, *made.shared))
+    np.testing.assert_allclose(leveled(form, np.concatenate([x, -x])), made(np.concatenate([x, -x])), atol=1e-14)
+
+
+def test_what_remains_of_rounding_is_rounded_more_finely() -> None:
+    """Steps up and down whose sum rises, which no operation shows."""
+
+    def twice(x: Tensor) -> Tensor:
+        held = x.clamp(0, 3)
+        return (coarse := torch.round(held)) + torch.round((held - coarse) * 17) / 17
+
+    made = function(twice, WIDE)
+    form = made.form()
+    assert isinstance(form, Levels)
+    x = probes(made)
+    np.testing.assert_allclose(leveled(form, x), made(x), atol=1e-12)
+
+
+def test_curves_are_no_floats_of_few_bits() -> None:
+    """Far from 0 they change at few of the samples."""
+    made = function(torch.tanh, WIDE, gain=2.0**6)
+    assert isinstance(made.form(), Pieces)
 
 
 @pytest.mark.parametrize("reach", [NARROW, WIDE])

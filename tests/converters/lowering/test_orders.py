@@ -69,6 +69,46 @@ def test_orders_that_are_open_and_reductions_are_refused(function: Any, message:
         converts(function)
 
 
+def rows(x: Tensor) -> Tensor:
+    return torch.arange(len(x)).view(-1, 1)
+
+
+def put(x: Tensor, places: Any, values: Any) -> Tensor:
+    found = x.clone()
+    found[places] = values
+    return found
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * put(torch.zeros_like(x), (rows(x), x.topk(4, 1).indices), 1.0),
+        lambda x: put(x, (rows(x), x.topk(4, 1).indices), torch.sign(x[:, :4])),
+        lambda x: put(x, (rows(x), x.topk(2, 1).indices), torch.tensor([3.0, -2.0])),
+        lambda x: put(torch.zeros_like(x), (torch.arange(len(x)), x.argmax(1)), 1.0),
+        lambda x: put(x.view(-1, 4), (rows(x.view(-1, 4)), x.view(-1, 4).abs().topk(2, 1).indices), 0.0).view(-1, 12),
+        lambda x: put(x.view(-1, 4, 3), (rows(x), x.view(-1, 4, 3).sum(2).topk(2, 1).indices), 0.5).flatten(1),
+        lambda x: put(x.view(-1, 4, 3), (rows(x), x.view(-1, 4, 3).sum(2).topk(1, 1).indices), x[:, None, 3:6]),
+    ],
+)
+def test_writing_at_places_of_each_row(function: Any) -> None:
+    converts(function)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: put(x, (torch.arange(len(x)).flip(0), x.argmax(1)), 0.0), "of other rows than their own"),
+        (lambda x: put(x.view(-1, 3, 4), (slice(None), x[:, :3].argmax(1), x[:, :4].argmin(1)), 0.0), "several dimens"),
+        (lambda x: put(x, (torch.arange(len(x)), x.argmax(1) - 1), 0.0), "may be below 0"),
+        (lambda x: x.index_put((torch.arange(len(x)), x.argmax(1)), x[:, 0], accumulate=True), "use torch.scatter_add"),
+    ],
+)
+def test_writing_at_places_of_other_rows_is_refused(function: Any, message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
+        converts(function)
+
+
 def test_winners_among_channels() -> None:
     converts(lambda x: x * (x >= x.topk(2, 1).values[:, -1:]), MAP)
 

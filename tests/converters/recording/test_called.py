@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from values import FED, drawn, equals_double, fed
+from values import FED, drawn, equals_double, equals_float64, fed
 
 import lava_meta
 from lava_meta.errors import ConversionError
@@ -135,3 +135,21 @@ def test_other_random_numbers_are_refused() -> None:
         model = Drawing(lambda x, own=own: x * torch.rand(12, generator=own)).eval()
         with pytest.raises(ConversionError, match=r"draws random numbers \(rand\).*manual_seed"):
             lava_meta.convert(model, input_shape=(2, 4, 4), **FED)
+
+
+def test_an_input_that_is_given_another_shape_in_place() -> None:
+    """As by networks that repeat an image for each step of time."""
+    torch.manual_seed(0)
+    layers = nn.ModuleList([nn.Linear(10, 12), nn.Linear(12, 4)])
+
+    class Repeated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = layers
+
+        def forward(self, x: Tensor) -> Tensor:
+            x.unsqueeze_(0)
+            found: Tensor = self.layers[1](torch.sign(self.layers[0](x.repeat(3, 1, 1)))).mean(0)
+            return found
+
+    equals_float64(Repeated().eval(), (10,))
