@@ -1,4 +1,4 @@
-"""The two gradients of a binary layer by tables of sums (`lava_meta.training.tables`), on torch's threads.
+"""The gradients of a binary layer, and sums of levels, by `lava_meta.training.tables` on torch's threads.
 
 A dense layer is a convolution of images of one pixel.
 """
@@ -58,10 +58,8 @@ def _times_signs(d: Tensor, index: NDArray[Any], window: Window, out: Tensor) ->
     last = out.contiguous(memory_format=torch.channels_last)  # itself, if it is
     given, made = (x.permute(0, 2, 3, 1).numpy() for x in (d.contiguous(memory_format=torch.channels_last), last))
     arrays = given, index, fields(window)
-    blocks = -(-len(d) // LANES)
-    shared(
-        lambda begin, end: tables.back(*arrays, begin, end, made), blocks, LANES * BITS * d[0].numel() * index[0].size
-    )
+    blocks, work = -(-len(d) // LANES), LANES * BITS * d[0].numel() * index[0].size
+    shared(lambda begin, end: tables.back(*arrays, begin, end, made), blocks, work)
     return out if last is out else out.copy_(last)
 
 

@@ -3,10 +3,9 @@
     sum_i d_i s_i = sum_g T_g[b_g]        T[b] = sum_i d_i where bit i of b is 1, `low` d_i where it is 0, i = 0 .. 7
 
 Eight numbers have 256 such sums, each of which is one addition away from another. A table is built once and read by all
-inputs and taps of a kernel, so that one addition stands for eight multiplications. Signs have a `low` of -1, units of 0
-and 1 one of 0. (The "four Russians" of products of
-Boolean matrices: Arlazarov, Dinic, Kronrod and Faradzev 1970.) Entries hold `LANES` images or units side by side, in
-float32.
+inputs and taps of a kernel, so that one addition stands for eight multiplications, as Arlazarov, Dinic, Kronrod and
+Faradzev (1970) multiply Boolean matrices. Signs have a `low` of -1, units of 0 and 1 one of 0. Entries hold `LANES`
+images or units side by side, in float32.
 
 The inner loops are on LLVM's vectors, for the reasons in `lava_meta.graph.packed.loops`; arrays are in C order.
 
