@@ -29,11 +29,11 @@ def as_image(x: Tensor) -> Tensor:
 
 
 def check_inputs(x: Tensor, signs: Tensor) -> None:
-    """Raise `RuntimeError`, as PyTorch does, if x (n, inputs, ...) does not fit signs (units, inputs, ...).
+    """Raise `RuntimeError`, as PyTorch does, if x (n, inputs) does not fit signs (units, inputs).
 
     What is compiled would read past the end of one of them.
     """
-    if x.dim() != signs.dim() or x.shape[1] != signs.shape[1]:
+    if x.dim() != 2 or x.shape[1] != signs.shape[1]:
         raise RuntimeError(f"inputs {(*x.shape,)} and weights {(*signs.shape,)}: the shapes cannot be multiplied")
 
 

@@ -62,6 +62,12 @@ class ConvFloats:
         self.gradient.copy_(grad.conv2d_weight(x, self.signs.shape, d, *self.place))
         return out.copy_(grad.conv2d_input(x.shape, self.signs.to(torch.float32), d, *self.place))
 
+    def check(self, bits: Tensor) -> None:
+        """Raise `RuntimeError`, as `ConvFloats.sums` does, if the channels of `bits` are not the layer's."""
+        channels = self.signs.shape[1] * self.place[3]
+        if bits.shape[1] != channels:
+            raise RuntimeError(f"inputs {(*bits.shape,)} have {bits.shape[1]} channels, the weights {channels}")
+
     def _units(self, bits: Tensor) -> Tensor:
         return bits * 2.0 - 1.0 if self.of_signs else bits.to(torch.float32)
 
@@ -72,6 +78,7 @@ class ConvBytes(ConvFloats):
     gradient_type = torch.bfloat16
 
     def sums(self, bits: Tensor) -> Tensor:
+        self.check(bits)
         n, units = len(bits), len(self.signs)
         x = _empty(n + 1, bits, torch.uint8)
         x[:n], x[n] = bits, 1

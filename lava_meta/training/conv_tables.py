@@ -30,7 +30,7 @@ class ConvTables(ConvFloats):
         self._kernels: dict[tuple[int, int], SignSums] = {}  # by rows and columns of an image
 
     def sums(self, bits: Tensor) -> Tensor:
-        by_tables.check_inputs(bits, self.signs)
+        self.check(bits)
         n, _, rows, columns = bits.shape
         kernel = self._kernel(rows, columns)
         x = bits.permute(0, 2, 3, 1).numpy()
