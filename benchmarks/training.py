@@ -239,12 +239,18 @@ def product_time(width: int) -> float:
     if isinstance(layer, products.Bytes):
         digits = signs(2 * BATCH, torch.int8)
         d, y = signs(n, torch.bfloat16)[:, :BATCH].contiguous(), x.to(torch.bfloat16)
-        pixels, back = lambda: torch._int_mm(x, layer.signs.T), lambda: torch._int_mm(digits, layer.signs)
-        outer = lambda: torch.mm(d, y, out=layer.gradient)  # noqa: E731
+        pixels, back, outer = (
+            lambda: torch._int_mm(x, layer.signs.T),
+            lambda: torch._int_mm(digits, layer.signs),
+            lambda: torch.mm(d, y, out=layer.gradient),
+        )
     else:
         d, levels = signs(BATCH, torch.float32), signs(BATCH, torch.uint8)
-        pixels, back = lambda: layer.sums_of_pixels(levels, 0), lambda: layer.back(d, d, 1.0, 1.0)
-        outer = lambda: layer.outer(d, x)  # noqa: E731
+        pixels, back, outer = (
+            lambda: layer.sums_of_pixels(levels, 0),
+            lambda: layer.back(d, d, 1.0, 1.0),
+            lambda: layer.outer(d, x),
+        )
     ways = [pixels, lambda: layer.sums(x), back, outer]
     first, sums, backward, weights = (min(seconds(way) for _ in range(40)) / n**2 for way in ways)
     inner = synapses(width) - 784 * width

@@ -120,6 +120,15 @@ def _add(tables, number, index, start, stride, count, out, to):  # type: ignore[
 
 
 @njit(cache=True)
+def _seen(window, i, j, tap):  # type: ignore[no-untyped-def]
+    """The row and column that a tap of the kernel sees from a place of the result; they may lie outside the image."""
+    (_, wide), stride, padding, dilation, _ = window
+    y = i * stride[0] - padding[0] + tap // wide * dilation[0]
+    x = j * stride[1] - padding[1] + tap % wide * dilation[1]
+    return y, x
+
+
+@njit(cache=True)
 def _to_lanes(x, first, lanes):  # type: ignore[no-untyped-def]
     """lanes[i, j] = x[first + j, i], 0 where x ends. x: float32 (n, size); lanes: (size, 8)."""
     for j in range(LANES):
@@ -161,7 +170,6 @@ def back(d, index, window, begin, end, out):  # type: ignore[no-untyped-def]
     """
     images, rows, columns, units = d.shape
     _, height, width, channels = out.shape
-    (_, wide), stride, padding, dilation, _ = window
     groups, taps, _ = index.shape
     tables, places = _no_tables(), index.reshape(-1)
     lanes, sums = np.empty((units, LANES), np.float32), np.empty((height * width * channels, LANES), np.float32)
@@ -177,8 +185,7 @@ def back(d, index, window, begin, end, out):  # type: ignore[no-untyped-def]
                         first = BITS * (g + k)
                         _build(numbers, first * LANES, LANES, min(BITS, units - first), _LOW, tables, k)
                     for tap in range(taps):
-                        y = i * stride[0] - padding[0] + tap // wide * dilation[0]
-                        x = j * stride[1] - padding[1] + tap % wide * dilation[1]
+                        y, x = _seen(window, i, j, tap)
                         if 0 <= y < height and 0 <= x < width:
                             start, to = (g * taps + tap) * channels, (y * width + x) * channels * LANES
                             _add(tables, number, places, start, taps * channels, channels, results, to)
@@ -198,8 +205,7 @@ def outer(d, index, low, window, begin, end, out):  # type: ignore[no-untyped-de
     """
     images, rows, columns, units = d.shape
     groups, height, width, channels = index.shape
-    (high, wide), stride, padding, dilation, _ = window
-    taps = high * wide
+    taps = window[0, 0] * window[0, 1]
     tables, places, numbers = _no_tables(), index.reshape(-1), d.reshape(-1)
     sums = np.empty((taps * channels, LANES), np.float32)
     results = sums.reshape(-1)
@@ -215,8 +221,7 @@ def outer(d, index, low, window, begin, end, out):  # type: ignore[no-untyped-de
                     start = first * image + spot * units + block * LANES
                     _build(numbers, start, image, min(BITS, images - first), low, tables, k)
                 for tap in range(taps):
-                    y = i * stride[0] - padding[0] + tap // wide * dilation[0]
-                    x = j * stride[1] - padding[1] + tap % wide * dilation[1]
+                    y, x = _seen(window, i, j, tap)
                     if 0 <= y < height and 0 <= x < width:
                         start = g * area + (y * width + x) * channels
                         _add(tables, number, places, start, area, channels, results, tap * channels * LANES)
